@@ -1,0 +1,57 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh machine with only Python 3.11.
+SHELL := /bin/bash
+PYTHON ?= python3
+# Quoted in every recipe, as the path of the checkout may hold spaces.
+BIN := .venv/bin
+READY := .venv/.ready
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-kafka lint fmt bench lock up down clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+setup: $(READY) ## Make .venv with the locked versions of everything
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mdstream needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "setting up .venv (once; under a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: setup ## Everything on this machine: broker, venues, ingestors, worker, files (LIVE=1: the real venues)
+	@$(BIN)/mdstream demo $(if $(LIVE),--live)
+
+test: setup ## All tests, on the embedded broker
+	$(BIN)/python -m pytest $(TESTS)
+
+test-kafka: setup ## The whole-system tests again on Apache Kafka (needs Java 17 and Maven)
+	MDSTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest -m system $(TESTS)
+
+lint: setup ## Lint, format check and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: setup ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Frames/s beside other frameworks, in one run (their packages go into .bench/)
+	$(BIN)/python -m benchmarks
+
+lock: setup ## Resolve the dependencies anew into requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
+
+up: ## Start Apache Kafka with docker compose
+	docker compose -f docker-compose.kafka.yml up -d
+
+down: ## Stop it again
+	docker compose -f docker-compose.kafka.yml down
+
+clean: ## Remove what the targets made
+	rm -rf .venv .bench .kafka build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

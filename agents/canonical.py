@@ -1,0 +1,31 @@
+"""Raw frames to canonical events.
+
+    md.raw.MARKET ─> decode, dedupe, number ─> md.trades  md.quotes  md.books  md.status
+                          └ md.state (checkpoint)       └ md.dead (not understood, and why)
+
+Keys and partitions stay the same, and so does the order of each instrument. A worker that crashes repeats what came
+after its last checkpoint, byte for byte with the same `seq`; it loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mdstream.app import App
+from mdstream.config import Settings
+from mdstream.roles import CanonicalRole
+
+
+def attach(app: App, settings: Settings) -> None:
+    """Declare the agent of every market's raw topic."""
+    role = CanonicalRole(settings, is_member=lambda: app.batched_consumer.is_member())
+    raw = [topic.name for topic in app.topic_map.raw.values()]
+    app.around(before=role.start, after=role.stop)
+    app.keep(raw, restore=role.restore, release=role.release)
+
+    @app.agent(app.batched(*raw), name="canonical")
+    async def canonical(batches: Any) -> None:
+        async for batch in batches:
+            await role.process(batch)
+
+    app.run_beside(role.run)

@@ -1,0 +1,26 @@
+"""mdstream: raw exchange frames in, one clean stream of trades and quotes out.
+
+`faust -A mdstream worker` finds `app` here. It is built when first asked for, so that importing mdstream stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import faust
+
+__all__ = ["__version__", "app"]
+
+__version__ = "0.1.0"
+
+app: faust.App
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from mdstream.app import build
+
+        globals()["app"] = built = build()
+        return built
+    raise AttributeError(f"module 'mdstream' has no attribute {name!r}")

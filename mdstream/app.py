@@ -1,0 +1,189 @@
+"""The Faust app of a role: `faust -A mdstream worker`, with MDSTREAM_ROLE naming the role (core by default)."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+import faust
+from faust.serializers.schemas import Schema
+from faust.types import TP
+from faust.web.drivers import aiohttp as aiohttp_web
+from mode.supervisors import CrashingSupervisor
+
+from mdstream import collector, config, kafka
+from mdstream.config import Settings
+from mdstream.errors import SettingsError
+from mdstream.transport.batch import Partition
+from mdstream.transport.driver import Consumer, Transport
+from mdstream.transport.recovery import CacheTables
+from topics import Topics
+
+log = logging.getLogger(__name__)
+
+ROLES = {"core": ("agents.canonical", "agents.latest"), "files": ("agents.files",)}
+"""The agents of each role. A sink is a role of its own, so that one that is stuck stops nothing else."""
+
+SESSION_S = 6.0
+WEB_PORT = 6066
+
+Restore = Callable[[set[Partition]], Awaitable[Mapping[Partition, int | None]]]
+Release = Callable[[set[Partition]], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
+
+
+class BatchSchema(Schema[Any, Any]):
+    """Passes a Batch on as it is: the records in it are decoded by the agent, all at once."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, **_: Any) -> Any:
+            return create_event(None, message.value, message.headers, message)
+
+        return decode
+
+
+class Web(aiohttp_web.Web):
+    """Faust's web server without its own start page: "/" is ours."""
+
+    production_blueprints = ()
+
+
+class App(faust.App):
+    """A Faust app whose batched topics come as mdstream.transport.batch.Batch."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self.settings = settings
+        self.topic_map = Topics(settings)
+        self.batched_topics: set[str] = set()
+        self._restorers: list[tuple[frozenset[str], Restore, Release]] = []
+        self._before: list[Hook] = []
+        self._after: list[Hook] = []
+        super().__init__(
+            f"{settings.topic_prefix}.{settings.role}",
+            broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+            **options,
+        )
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Transport:
+        return Transport(self.conf.broker_producer, self)
+
+    @property
+    def batched_consumer(self) -> Consumer:
+        """The consumer, as the transport makes it."""
+        consumer = self.consumer
+        assert isinstance(consumer, Consumer)
+        return consumer
+
+    def _new_web(self) -> Web:
+        return Web(self)
+
+    # -- what agents declare
+
+    def batched(self, *names: str) -> Any:
+        """A channel of Batches of the named topics, for one agent."""
+        self.batched_topics.update(names)
+        return self.topic(*names, schema=BatchSchema(), acks=False)
+
+    def cache_table(self, name: str) -> Any:
+        """A table of symbol to a public event. Keys are the canonical topics' own, so that partitions agree with
+        theirs."""
+        schema: Schema[Any, Any] = Schema(key_type=str, key_serializer="raw", value_serializer="json")
+        return self.Table(name, schema=schema, use_partitioner=True, partitions=self.settings.partitions)
+
+    def keep(self, names: Collection[str], *, restore: Restore, release: Release) -> None:
+        """Call `restore` whenever partitions of these topics are assigned, before the first Batch, and `release`
+        before they are taken away. `restore` returns the position to read each from, None where it knows none."""
+        self._restorers.append((frozenset(names), restore, release))
+
+    def around(self, *, before: Hook, after: Hook) -> None:
+        """Await `before` ahead of the first assignment and `after` when the worker stops."""
+        self._before.append(before)
+        self._after.insert(0, after)
+
+    def run_beside(self, run: Hook) -> None:
+        """Run a coroutine function for as long as the worker lives; what it raises ends the worker."""
+        self.task(run)
+
+    # -- what the transport calls
+
+    async def restore(self, tps: Collection[TP]) -> dict[TP, int]:
+        """The recorded positions of batched partitions, after their state was restored."""
+        positions: dict[TP, int] = {}
+        for names, restore, _ in self._restorers:
+            mine = {Partition(*tp) for tp in tps if tp.topic in names}
+            if mine:
+                found = await restore(mine)
+                positions |= {TP(*partition): at for partition, at in found.items() if at is not None}
+        return positions
+
+    async def release(self, tps: Collection[TP]) -> None:
+        """Let every agent make safe what it took of these partitions."""
+        for names, _, release in self._restorers:
+            mine = {Partition(*tp) for tp in tps if tp.topic in names}
+            if mine:
+                await release(mine)
+
+    # -- life
+
+    def _create_directories(self) -> None:
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        super()._create_directories()
+
+    async def on_start(self) -> None:
+        # A consumer that subscribes before its topics exist is assigned none of them, also later.
+        await kafka.create_topics(
+            self.settings.bootstrap_servers, self.topic_map, replication=self.settings.replication
+        )
+        for hook in self._before:
+            await hook()
+        collector.tune()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        if isinstance(self._consumer, Consumer):
+            await self._consumer.release()
+        await super().on_stop()
+        for hook in self._after:
+            await hook()
+
+
+def build(settings: Settings | None = None) -> App:
+    """The app of the settings' role, with its agents. Raises SettingsError for a role that has none."""
+    settings = settings or config.load()
+    modules = ROLES.get(settings.role)
+    if modules is None:
+        raise SettingsError(f"MDSTREAM_ROLE={settings.role}: there is {', '.join(ROLES)}")
+    app = App(
+        settings,
+        web_host=settings.http_host,
+        web_bind=settings.http_host,
+        web_port=settings.http_port or WEB_PORT,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        TableManager=CacheTables,
+        agent_supervisor=CrashingSupervisor,
+        store="memory://",
+        datadir=settings.data_dir / "faust",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=kafka.FETCH_BYTES,
+        broker_commit_interval=1.0,
+        # With Faust's defaults a join waits for 60 s; the group then takes over within 10.
+        broker_session_timeout=SESSION_S,
+        broker_rebalance_timeout=SESSION_S,
+        broker_heartbeat_interval=2.0,
+        broker_max_poll_interval=300.0,
+        table_standby_replicas=0,
+        stream_wait_empty=False,
+        topic_disable_leader=True,
+        worker_redirect_stdouts=False,
+    )
+    for module in modules:
+        importlib.import_module(module).attach(app, settings)
+    return app

@@ -1,0 +1,82 @@
+"""Every error mdstream raises on purpose.
+
+MdstreamError
+├── SettingsError            a setting or argument that cannot be used
+│   └── SymbolError          a symbol that is not one of the venue's form
+├── FrameError               a frame that cannot be understood: goes to md.dead with this text
+├── FeedError                a venue's feed that was given up
+├── CaptureError             a capture file that cannot be read
+├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
+└── UnsupportedVersionError  a dependency whose internals the transport was not tested with
+"""
+
+from __future__ import annotations
+
+
+class MdstreamError(Exception):
+    """Base of all; `retriable` tells whether trying again later may help."""
+
+    retriable = False
+
+
+class SettingsError(MdstreamError):
+    """A setting or argument that cannot be used. The message names it, its value and what is allowed."""
+
+
+class SymbolError(SettingsError):
+    """`symbol` is not of the form `provider` trades."""
+
+    def __init__(self, provider: str, symbol: str, expected: str) -> None:
+        super().__init__(provider, symbol, expected)
+        self.provider, self.symbol, self.expected = provider, symbol, expected
+
+    def __str__(self) -> str:
+        return f"{self.provider} has no symbol of the form {self.symbol!r}: expected {self.expected}"
+
+
+class FrameError(MdstreamError):
+    """A raw frame that cannot be understood; the text becomes the reason on md.dead."""
+
+
+class FeedError(MdstreamError):
+    """`provider` was given up after `attempts` connections in a row without data; `reason` is the last one's."""
+
+    retriable = True
+
+    def __init__(self, provider: str, attempts: int, reason: str) -> None:
+        super().__init__(provider, attempts, reason)
+        self.provider, self.attempts, self.reason = provider, attempts, reason
+
+    def __str__(self) -> str:
+        return f"{self.provider} gave no data in {self.attempts} connections in a row, the last one: {self.reason}"
+
+
+class CaptureError(MdstreamError):
+    """Line `line` (from 1) of the capture file `path` cannot be read."""
+
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        super().__init__(path, line, reason)
+        self.path, self.line, self.reason = path, line, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}: {self.reason}"
+
+
+class BrokerError(MdstreamError):
+    """The broker cannot be reached, or refuses what is asked."""
+
+    retriable = True
+
+
+class UnsupportedVersionError(MdstreamError):
+    """The transport subclasses internals of `package`, and was tested with `expected` only."""
+
+    def __init__(self, package: str, found: str, expected: str) -> None:
+        super().__init__(package, found, expected)
+        self.package, self.found, self.expected = package, found, expected
+
+    def __str__(self) -> str:
+        return (
+            f"{self.package} {self.found} is installed, but mdstream's transport was tested with {self.expected} only: "
+            f"run `pip install '{self.package}=={self.expected}'`"
+        )

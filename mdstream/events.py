@@ -1,0 +1,142 @@
+"""The public events: one JSON object a Kafka record, UTF-8, key = `symbol`.
+
+Fields are added, never renamed. Prices and sizes are float64; times are integer nanoseconds since 1970, UTC.
+A field that the venue does not give is null; a field with a default here is left out while it has that default.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Side = Literal["buy", "sell"]
+Level = tuple[float, float]
+
+
+class Trade(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="trade"):
+    """A trade as one venue reported it.
+
+    `price` is quote per base, `size` in base units, `side` the aggressor's. `ts_exchange` is the venue's time and
+    `ts_recv` the ingestor's. `seq` counts this symbol's trades without a hole. `count` is how many fills an
+    aggregate stands for; `recovered` says that the trade came by repair.
+    """
+
+    symbol: str
+    seq: int
+    provider: str
+    trade_id: str
+    price: float
+    size: float
+    side: Side | None
+    ts_exchange: int | None
+    ts_recv: int
+    count: int = 1
+    recovered: bool = False
+    venue: str | None = None
+    conditions: tuple[str, ...] | None = None
+
+
+class Quote(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="quote"):
+    """The top of the book. A side that is empty is null, both its price and its size."""
+
+    symbol: str
+    seq: int
+    provider: str
+    bid: float | None
+    bid_size: float | None
+    ask: float | None
+    ask_size: float | None
+    ts_exchange: int | None
+    ts_recv: int
+    venue: str | None = None
+
+
+class BookL2(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="book"):
+    """The book's best levels, at most twenty a side: (price, size), best first."""
+
+    symbol: str
+    seq: int
+    provider: str
+    bids: list[Level]
+    asks: list[Level]
+    ts_exchange: int | None
+    ts_recv: int
+    venue: str | None = None
+
+
+class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="bar"):
+    """Open, high, low, close and volume of the half-open interval [ts_open, ts_open + interval).
+
+    `volume` is in base units, `quote_volume` in quote units; `revision` starts at 0 and rises with each re-emission.
+    """
+
+    symbol: str
+    interval: str
+    ts_open: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+    trades: int
+    revision: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="heartbeat"):
+    """A sign of life in the place of data; `symbol` is "__system__" for a whole provider."""
+
+    symbol: str
+    provider: str
+    silent_since: int | None
+    ts_recv: int
+
+
+class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="status"):
+    """What happened to a feed. `state`: connected, disconnected, gave_up, error or seq_jump.
+
+    `symbol` is "__system__" when the whole provider is meant; `reason` is for people.
+    """
+
+    symbol: str
+    provider: str
+    state: str
+    reason: str | None
+    ts_recv: int
+
+
+class Gap(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="gap"):
+    """Trades first_id..last_id (both included) of one provider that did not arrive. `state`: open, closed, lost."""
+
+    symbol: str
+    provider: str
+    first_id: str
+    last_id: str
+    state: Literal["open", "closed", "lost"]
+    ts_recv: int
+
+
+Event = Trade | Quote | BookL2 | Bar | Heartbeat | FeedStatus | Gap
+
+SYSTEM = "__system__"
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+encode = _encoder.encode
+"""bytes of one event, as they stand on the topic."""
+
+
+def decode(value: bytes) -> Event:
+    """The event that a canonical record's value holds.
+
+    Raises msgspec.ValidationError or msgspec.DecodeError where the value is none of ours.
+    """
+    return _decoder.decode(value)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of every event, for consumers in other languages."""
+    (_, definitions) = msgspec.json.schema_components([Event], ref_template="#/$defs/{name}")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mdstream events", "$defs": definitions}

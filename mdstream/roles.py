@@ -1,0 +1,151 @@
+"""The core role's machinery: what stands between agents/canonical.py and the pure stream.
+
+    batch ─> step ─> publish (several batches under way, order kept) ──┐
+                                                                        v acknowledged by the broker
+    once a second: snapshot ─> wait for the output ─> still a member? ─> checkpoint ─> acknowledge the input
+
+Emit first, remember second: a crash between any two arrows repeats work and loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from mdstream.config import Settings
+from mdstream.providers import PROVIDERS
+from mdstream.publisher import Partitioner, Publisher
+from mdstream.state import StateStore
+from mdstream.stream.canonical import Canonical, Output
+from mdstream.transport.batch import Batch, Partition
+from topics import Topics
+
+log = logging.getLogger(__name__)
+
+
+class _Owned:
+    """One raw partition while it is ours."""
+
+    def __init__(self, canonical: Canonical, epoch: int) -> None:
+        self.canonical, self.epoch = canonical, epoch
+        self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
+        self.output: list[asyncio.Future[object]] = []
+
+
+class CanonicalRole:
+    """Restores, processes, checkpoints and releases raw partitions."""
+
+    def __init__(self, settings: Settings, *, is_member: Callable[[], Awaitable[bool]]) -> None:
+        self._topics = Topics(settings)
+        self._is_member = is_member
+        self._interval_s = settings.checkpoint_interval_s
+        self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-canonical")
+        self._store = StateStore(settings.bootstrap_servers, self._topics.state.name)
+        self._partitioner = Partitioner(settings.partitions)
+        self._decoders = {name: provider().decode for name, provider in PROVIDERS.items()}
+        self._owned: dict[Partition, _Owned] = {}
+        self._checkpointing = asyncio.Lock()
+        self.counts: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        await self._publisher.start()
+        await self._store.start()
+
+    async def stop(self) -> None:
+        await self._publisher.stop()
+        await self._store.stop()
+
+    async def restore(self, partitions: Iterable[Partition]) -> Mapping[Partition, int | None]:
+        """Take over partitions: the position to read each from, None where there is no checkpoint."""
+        restored = await self._store.restore(partitions)
+        for partition, state in restored.items():
+            canonical = Canonical(
+                partition.topic,
+                partition.number,
+                self._decoders,
+                announces=self._announcer(partition.number),
+                instruments=state.instruments,
+            )
+            self._owned[partition] = _Owned(canonical, state.epoch)
+        return {partition: state.position for partition, state in restored.items()}
+
+    def _announcer(self, number: int) -> Callable[[str], bool]:
+        return lambda provider: self._partitioner(provider.encode()) == number
+
+    async def process(self, batch: Batch) -> None:
+        """Publish what the batch comes to. Waits only where an earlier batch of the partition has not gone out."""
+        records = batch.take()
+        owned = self._owned.get(batch.partition)
+        if owned is None or not records:
+            return
+        output = owned.canonical.step(records)
+        owned.batches.append(batch)
+        await self._publish(batch.partition.number, owned, output)
+        self._report(owned.canonical, output)
+
+    async def _publish(self, number: int, owned: _Owned, output: Output) -> None:
+        topics = self._topics
+        for topic, records in (
+            (topics.trades, output.trades),
+            (topics.quotes, output.quotes),
+            (topics.books, output.books),
+            (topics.status, output.status),
+            (topics.dead, output.dead),
+        ):
+            if records:
+                owned.output += await self._publisher.send(topic.name, number, records)
+
+    def _report(self, canonical: Canonical, output: Output) -> None:
+        self.counts.update(canonical.counts)
+        canonical.counts.clear()
+        for name in ("trades", "quotes", "books", "status"):
+            self.counts[name] += len(getattr(output, name))
+        for error in canonical.errors:
+            log.warning("%s", error)
+        canonical.errors.clear()
+
+    async def run(self) -> None:
+        """Checkpoint at the set interval, for ever. Raises what a broken output or checkpoint raised."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            await self.checkpoint()
+
+    async def checkpoint(self) -> bool:
+        """Make safe all that was processed so far; False where we were no member of the group and nothing was
+        written."""
+        async with self._checkpointing:
+            due = {partition: owned for partition, owned in self._owned.items() if owned.batches}
+            if not due:
+                return True
+            return await self._checkpoint(due)
+
+    async def _checkpoint(self, due: dict[Partition, _Owned]) -> bool:
+        # The snapshot first: the stream goes on while the output that it rests on is being acknowledged.
+        writes = []
+        for partition, owned in due.items():
+            canonical, batches, output = owned.canonical, owned.batches, owned.output
+            changed, canonical.changed, owned.batches, owned.output = canonical.changed, set(), [], []
+            pairs = ((symbol, canonical.instruments[symbol]) for symbol in sorted(changed))
+            records = self._store.encode(partition, owned.epoch, pairs, batches[-1].next)
+            writes.append((partition, owned, changed, batches, output, records))
+        await asyncio.gather(*(future for write in writes for future in write[4]))
+        if not await self._is_member():
+            for _, owned, changed, batches, _, _ in writes:  # kept for the next try
+                owned.canonical.changed |= changed
+                owned.batches[:0] = batches
+            return False
+        await asyncio.gather(*(self._store.write(partition, records) for partition, _, _, _, _, records in writes))
+        for _, _, _, batches, _, _ in writes:
+            for batch in batches:
+                batch.acknowledge()
+        return True
+
+    async def release(self, partitions: Iterable[Partition]) -> None:
+        """Make safe what was processed and let go of the partitions."""
+        try:
+            await self.checkpoint()
+        finally:
+            for partition in partitions:
+                self._owned.pop(partition, None)

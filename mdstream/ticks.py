@@ -1,0 +1,94 @@
+"""What a provider's parser makes of a frame, before dedupe and numbering: the common language of all venues.
+
+A leaf like mdstream.events: values only. Prices and sizes are finite float64, times integer nanoseconds UTC.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Annotated, Literal
+
+import msgspec
+
+from mdstream.errors import FrameError
+from mdstream.events import Level, Side
+
+NO_ID = -1
+
+BOOK_DEPTH = 20
+"""Levels a side that a BookL2 carries at most."""
+
+
+class TradeTick(msgspec.Struct, gc=False):
+    """One trade. Integer ids `first_id`..`last_id` (both included) are what it stands for; NO_ID where ids are opaque.
+
+    `view` names the venue's id space where it has several for the same executions (Binance: trade, aggTrade);
+    `count` is the number of fills in an aggregate. `resume` marks a venue's answer to a subscription: the last trade
+    before it. It tells a reader who knows an earlier id what was missed; to one who knows none it is history, not news.
+    """
+
+    symbol: str
+    trade_id: str
+    price: float
+    size: float
+    side: Side | None
+    ts_exchange: int | None
+    first_id: int = NO_ID
+    last_id: int = NO_ID
+    count: int = 1
+    view: str = ""
+    resume: bool = False
+
+
+class QuoteTick(msgspec.Struct, gc=False):
+    """The top of the book; `update_id` rises with every change, NO_ID where the venue gives none."""
+
+    symbol: str
+    bid: float | None
+    bid_size: float | None
+    ask: float | None
+    ask_size: float | None
+    ts_exchange: int | None
+    update_id: int = NO_ID
+
+
+class BookTick(msgspec.Struct, gc=False):
+    """A whole book, best first, at most BOOK_DEPTH levels a side; `update_id` as in QuoteTick."""
+
+    symbol: str
+    bids: list[Level]
+    asks: list[Level]
+    ts_exchange: int | None
+    update_id: int = NO_ID
+
+
+class Control(msgspec.Struct, frozen=True):
+    """A frame that is not market data. `error` ones are logged and counted; `ignored` is data we do not use (yet)."""
+
+    kind: Literal["ack", "error", "pong", "heartbeat", "notice", "ignored"]
+    detail: str = ""
+
+
+Tick = TradeTick | QuoteTick | BookTick | Control
+
+Number = Annotated[float, msgspec.Meta(gt=-1e300, lt=1e300)]
+"""A finite number, also where the venue writes it as text (decoders run with strict=False).
+
+The limits are there for the texts "nan" and "inf", which a lax decoder takes for numbers.
+"""
+
+
+def number(text: str) -> float | None:
+    """The finite number that `text` holds; None where the venue left it empty.
+
+    Raises FrameError for anything else, infinities and not-a-number included.
+    """
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise FrameError(f"not a number: {text[:40]!r}") from None
+    if not isfinite(value):
+        raise FrameError(f"not a finite number: {text[:40]!r}")
+    return value

@@ -1,0 +1,62 @@
+"""`mdstream worker ROLE`: the short form of `faust -A mdstream worker` with MDSTREAM_ROLE set."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from importlib.util import find_spec
+
+import click
+
+from mdstream import config, kafka
+from mdstream.app import ROLES, WEB_PORT
+
+
+@click.command(name="worker")
+@click.argument("role", type=click.Choice(sorted(ROLES)), default="core")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help=f"Port of the web pages [default: {WEB_PORT}, or HTTP_PORT]."
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True)
+@click.option(
+    "--loop", type=click.Choice(["aio", "uvloop"]), help="Event loop [default: uvloop where it is installed]."
+)
+def command(role: str, port: int | None, log_level: str, loop: str | None) -> None:
+    """Run a worker until it is stopped (Ctrl-C).
+
+    \b
+    core   raw frames to canonical trades, quotes and books; latest prices on http://127.0.0.1:6066/
+    files  canonical events into SQLite and JSONL files under MDSTREAM_DATA_DIR
+
+    Start as many of a role as you like: they share the partitions. One that crashes exits non-zero; restart it, and it
+    goes on where its last checkpoint was.
+    """
+    settings = config.load(role=role, http_port=port)
+    asyncio.run(_reachable(settings.bootstrap_servers))
+    os.environ["MDSTREAM_ROLE"] = role
+    loop = loop or ("uvloop" if find_spec("uvloop") else "aio")
+    web_port = str(settings.http_port or WEB_PORT)
+    # Faust chooses its event loop while its modules are imported, so it begins in a process of its own.
+    os.execv(  # noqa: S606  our own interpreter, no shell
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "faust",
+            "-A",
+            "mdstream",
+            "-L",
+            loop,
+            "worker",
+            "-l",
+            log_level,
+            "--web-port",
+            web_port,
+        ],
+    )
+
+
+async def _reachable(bootstrap_servers: str) -> None:
+    async with kafka.admin(bootstrap_servers):
+        pass

@@ -1,0 +1,87 @@
+"""Every topic in one place: what is on it, by what key, how it is partitioned and how long it is kept. The map.
+
+    md.raw.MARKET ──> md.trades  md.quotes  md.books  md.status ──> md.bars, latest prices, sinks
+                      md.gaps (what to repair)   md.state (checkpoints)   md.dead (what could not be understood)
+
+All share one partition count and Kafka's default key partitioner (murmur2), so partition p of a raw topic maps to
+partition p of every canonical topic. This file imports nothing of mdstream but its settings: anyone may read the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mdstream.config import Settings
+
+MIB = 1 << 20
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+MAX_FRAME_BYTES = 15 * MIB
+"""The largest frame that is carried; a record batch (MAX_BATCH_BYTES) has room for it and its headers."""
+MAX_BATCH_BYTES = 16 * MIB
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `retention_ms` None: kept by compaction alone, the last value of each key for ever."""
+
+    name: str
+    key: str
+    value: str
+    partitions: int
+    retention_ms: int | None
+    max_batch_bytes: int = MIB
+
+    @property
+    def compacted(self) -> bool:
+        return self.retention_ms is None
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The broker's settings of this topic, as Kafka names them."""
+        config = {"max.message.bytes": str(self.max_batch_bytes)}
+        if self.retention_ms is not None:
+            # Kept by the time of writing: a replayed capture or a backfill is old by its own time, and would be gone at
+            # once.
+            kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+            return config | kept | {"message.timestamp.type": "LogAppendTime"}
+        # Small segments, cleaned soon: a takeover reads a partition of this topic from its beginning.
+        return config | {
+            "cleanup.policy": "compact",
+            "segment.bytes": str(16 * MIB),
+            "segment.ms": str(10 * 60 * 1000),
+            "min.cleanable.dirty.ratio": "0.1",
+        }
+
+
+class Topics:
+    """The topics of one deployment: `prefix` and partition count come from the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        prefix, count = settings.topic_prefix, settings.partitions
+
+        def topic(name: str, key: str, value: str, retention_ms: int | None, max_batch_bytes: int = MIB) -> Topic:
+            return Topic(f"{prefix}.{name}", key, value, count, retention_ms, max_batch_bytes)
+
+        self.raw = {
+            market: topic(f"raw.{market}", "instrument", "the venue's frame, untouched", 3 * DAY_MS, MAX_BATCH_BYTES)
+            for market in settings.markets
+        }
+        self.trades = topic("trades", "instrument", "Trade", 7 * DAY_MS)
+        self.quotes = topic("quotes", "instrument", "Quote", 2 * DAY_MS)
+        self.books = topic("books", "instrument", "BookL2", DAY_MS)
+        self.bars = topic("bars", "instrument", "Bar", 30 * DAY_MS)
+        self.status = topic("status", "instrument or provider", "FeedStatus, Heartbeat or Gap", 7 * DAY_MS)
+        self.gaps = topic("gaps", "instrument", "a request to repair", 7 * DAY_MS)
+        self.state = topic("state", "instrument", "canonical state and input position", None, MAX_BATCH_BYTES)
+        self.dead = topic("dead", "source topic", "what could not be understood, and why", 14 * DAY_MS, MAX_BATCH_BYTES)
+
+    def __iter__(self) -> Iterator[Topic]:
+        yield from self.raw.values()
+        yield from (self.trades, self.quotes, self.books, self.bars, self.status, self.gaps, self.state, self.dead)
+
+    def raw_of(self, market: str) -> Topic:
+        """The raw topic of a market; KeyError where the settings name no such market."""
+        return self.raw[market]
