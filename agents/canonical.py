@@ -20,6 +20,7 @@ def attach(app: App, settings: Settings) -> None:
     """Declare the agent of every market's raw topic."""
     role = CanonicalRole(settings, is_member=lambda: app.batched_consumer.is_member())
     raw = [topic.name for topic in app.topic_map.raw.values()]
+    app.registry.register(role.metrics)
     app.around(before=role.start, after=role.stop)
     app.keep(raw, restore=role.restore, release=role.release)
 

@@ -15,7 +15,7 @@ from typing import Any
 from mdstream.app import App
 from mdstream.config import Settings
 from mdstream.latest import LatestRole
-from mdstream.web.views import add_latest
+from mdstream.web import latest as pages
 
 
 def attach(app: App, settings: Settings) -> None:
@@ -25,7 +25,7 @@ def attach(app: App, settings: Settings) -> None:
     role = LatestRole(settings, {topics.trades.name: trades, topics.quotes.name: quotes})
     names = (topics.trades.name, topics.quotes.name)
     app.keep(names, restore=role.restore, release=role.release)
-    add_latest(app, trades, quotes)
+    pages.attach(app, trades, quotes)
 
     @app.agent(app.batched(*names), name="latest")
     async def latest(batches: Any) -> None:

@@ -12,12 +12,14 @@ from faust.serializers.schemas import Schema
 from faust.types import TP
 from faust.web.drivers import aiohttp as aiohttp_web
 from mode.supervisors import CrashingSupervisor
+from prometheus_client import CollectorRegistry
 
 from mdstream import collector, config, kafka
 from mdstream.config import Settings
 from mdstream.errors import SettingsError
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
+from mdstream.transport.offsets import Offsets
 from mdstream.transport.recovery import CacheTables
 from topics import Topics
 
@@ -59,6 +61,7 @@ class App(faust.App):
         self.settings = settings
         self.topic_map = Topics(settings)
         self.batched_topics: set[str] = set()
+        self.registry = CollectorRegistry()
         self._restorers: list[tuple[frozenset[str], Restore, Release]] = []
         self._before: list[Hook] = []
         self._after: list[Hook] = []
@@ -84,6 +87,10 @@ class App(faust.App):
     def _new_web(self) -> Web:
         return Web(self)
 
+    def positions(self) -> Mapping[TP, Offsets]:
+        """How far each batched partition that is ours has come; none before the worker has started."""
+        return self._consumer.positions() if isinstance(self._consumer, Consumer) else {}
+
     # -- what agents declare
 
     def batched(self, *names: str) -> Any:
@@ -92,10 +99,10 @@ class App(faust.App):
         return self.topic(*names, schema=BatchSchema(), acks=False)
 
     def cache_table(self, name: str) -> Any:
-        """A table of symbol to a public event. Keys are the canonical topics' own, so that partitions agree with
-        theirs."""
-        schema: Schema[Any, Any] = Schema(key_type=str, key_serializer="raw", value_serializer="json")
-        return self.Table(name, schema=schema, use_partitioner=True, partitions=self.settings.partitions)
+        """A table of symbol to a public event, both as the canonical topic has them: bytes, so partitions agree too."""
+        return self.Table(
+            name, key_type=bytes, value_type=bytes, use_partitioner=True, partitions=self.settings.partitions
+        )
 
     def keep(self, names: Collection[str], *, restore: Restore, release: Release) -> None:
         """Call `restore` whenever partitions of these topics are assigned, before the first Batch, and `release`
@@ -186,4 +193,5 @@ def build(settings: Settings | None = None) -> App:
     )
     for module in modules:
         importlib.import_module(module).attach(app, settings)
+    importlib.import_module("mdstream.web.health").attach(app)
     return app

@@ -29,7 +29,7 @@ CONFLATION_S = 0.5
 RESTORE_LIMIT_S = 10.0
 
 Table = Any
-"""faust.Table of symbol to the public event as a dict."""
+"""faust.Table of symbol to the public event, both as bytes."""
 
 
 class LatestRole:
@@ -39,7 +39,7 @@ class LatestRole:
         self._bootstrap_servers = settings.bootstrap_servers
         self._partitioner = Partitioner(settings.partitions)
         self._tables = tables
-        self._pending: dict[str, dict[bytes | None, bytes | None]] = {name: {} for name in tables}
+        self._pending: dict[str, dict[Any, Any]] = {name: {} for name in tables}
         self._batches: list[Batch] = []
 
     def process(self, batch: Batch) -> None:
@@ -59,12 +59,9 @@ class LatestRole:
         for name, pending in self._pending.items():
             table = self._tables[name]
             for key, value in pending.items():
-                if key is None or value is None:
-                    continue
-                symbol, event = key.decode(), msgspec.json.decode(value)
-                known = table.get(symbol)
-                if known is None or known["seq"] < event["seq"]:  # a repeat after a crash never turns the clock back
-                    table[symbol] = event
+                known = table.get(key)
+                if known is None or _seq(known) < _seq(value):  # a repeat after a crash never turns the clock back
+                    table[key] = value
             pending.clear()
         for batch in batches:
             batch.acknowledge()
@@ -84,8 +81,8 @@ class LatestRole:
         """Drop what belongs to partitions that are no longer ours."""
         for name, table in self._tables.items():
             ours = {p.number for p in partitions if p.topic == name}
-            for symbol in [s for s in table if self._partitioner(s.encode()) not in ours]:
-                table.data.pop(symbol, None)  # the cache only: the changelog is the next owner's
+            for key in [key for key in table if self._partitioner(key) not in ours]:
+                table.data.pop(key, None)  # the cache only: the changelog is the next owner's
 
     async def _read_changelogs(self, partitions: Iterable[Partition]) -> None:
         source = {
@@ -96,8 +93,19 @@ class LatestRole:
             consumer.assign(list(source))
             async for records in kafka.read_to_end(consumer, source):
                 table = source[TopicPartition(records[0].topic, records[0].partition)]
-                table.data.update({r.key.decode(): msgspec.json.decode(r.value) for r in records if r.key and r.value})
+                table.data.update({r.key: r.value for r in records})
 
     async def release(self, _partitions: Iterable[Partition]) -> None:
         """Write what is pending."""
         self.flush()
+
+
+class _Numbered(msgspec.Struct):
+    seq: int
+
+
+_decode_seq = msgspec.json.Decoder(_Numbered).decode
+
+
+def _seq(event: bytes) -> int:
+    return _decode_seq(event).seq

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from mdstream.config import Settings
+from mdstream.metrics import CanonicalMetrics
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner, Publisher
 from mdstream.state import StateStore
@@ -47,7 +47,7 @@ class CanonicalRole:
         self._decoders = {name: provider().decode for name, provider in PROVIDERS.items()}
         self._owned: dict[Partition, _Owned] = {}
         self._checkpointing = asyncio.Lock()
-        self.counts: Counter[str] = Counter()
+        self.metrics = CanonicalMetrics()
 
     async def start(self) -> None:
         await self._publisher.start()
@@ -83,7 +83,7 @@ class CanonicalRole:
         output = owned.canonical.step(records)
         owned.batches.append(batch)
         await self._publish(batch.partition.number, owned, output)
-        self._report(owned.canonical, output)
+        self._report(owned.canonical)
 
     async def _publish(self, number: int, owned: _Owned, output: Output) -> None:
         topics = self._topics
@@ -97,11 +97,8 @@ class CanonicalRole:
             if records:
                 owned.output += await self._publisher.send(topic.name, number, records)
 
-    def _report(self, canonical: Canonical, output: Output) -> None:
-        self.counts.update(canonical.counts)
-        canonical.counts.clear()
-        for name in ("trades", "quotes", "books", "status"):
-            self.counts[name] += len(getattr(output, name))
+    def _report(self, canonical: Canonical) -> None:
+        self.metrics.take(canonical)
         for error in canonical.errors:
             log.warning("%s", error)
         canonical.errors.clear()

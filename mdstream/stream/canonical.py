@@ -68,6 +68,20 @@ class _Status(msgspec.Struct):
 _decode_status = msgspec.json.Decoder(_Status).decode
 
 
+class Tally:
+    """How many events one provider's frames came to since the last look, and how late its last trade was."""
+
+    __slots__ = ("books", "latency_ns", "name", "quotes", "trades")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.reset()
+
+    def reset(self) -> None:
+        self.trades = self.quotes = self.books = 0
+        self.latency_ns: int | None = None
+
+
 class Output:
     """What a list of raw records comes to, by topic."""
 
@@ -102,7 +116,8 @@ class Canonical:
         self.counts: Counter[str] = Counter()
         self.errors: list[str] = []
         self._topic, self._partition = topic, partition
-        self._decoders = {name.encode(): (name, decode) for name, decode in decoders.items()}
+        self.tallies = [Tally(name) for name in decoders]
+        self._decoders = {tally.name.encode(): (tally, decoders[tally.name]) for tally in self.tallies}
         self._announces = announces
 
     def step(self, records: Sequence[Record]) -> Output:
@@ -125,9 +140,9 @@ class Canonical:
                 elif kind == b"status":
                     self._status(out, record.value or b"", recv_ns)
                 else:
-                    name, decode = decoders[provider]
+                    tally, decode = decoders[provider]
                     for tick in decode(record.value or b""):
-                        self._take(out, name, tick, recv_ns)
+                        self._take(out, tally, tick, recv_ns)
             except KeyError:
                 reason = f"unknown provider {provider.decode('utf-8', 'replace')!r}" if provider not in decoders else ""
                 self._dead(out, record, reason or "a field is missing")
@@ -137,26 +152,26 @@ class Canonical:
                 self._dead(out, record, f"{type(error).__name__}: {error}")
         return out
 
-    def _take(self, out: Output, provider: str, tick: Tick, recv_ns: int) -> None:
+    def _take(self, out: Output, tally: Tally, tick: Tick, recv_ns: int) -> None:
         if isinstance(tick, Control):
-            self._control(provider, tick)
+            self._control(tally.name, tick)
             return
         instrument = self.instruments.get(tick.symbol)
         if instrument is None:
             instrument = self.instruments[tick.symbol] = Instrument()
-        feed = instrument.feeds.get(provider)
+        feed = instrument.feeds.get(tally.name)
         if feed is None:
-            feed = instrument.feeds[provider] = Feed()
+            feed = instrument.feeds[tally.name] = Feed()
         self.changed.add(tick.symbol)
         if isinstance(tick, TradeTick):
-            self._trade(out, instrument, feed, provider, tick, recv_ns)
+            self._trade(out, instrument, feed, tally, tick, recv_ns)
         elif isinstance(tick, QuoteTick):
-            self._quote(out, instrument, feed, provider, tick, recv_ns)
+            self._quote(out, instrument, feed, tally, tick, recv_ns)
         else:
-            self._book(out, instrument, feed, provider, tick, recv_ns)
+            self._book(out, instrument, feed, tally, tick, recv_ns)
 
     def _trade(
-        self, out: Output, instrument: Instrument, feed: Feed, provider: str, tick: TradeTick, recv_ns: int
+        self, out: Output, instrument: Instrument, feed: Feed, tally: Tally, tick: TradeTick, recv_ns: int
     ) -> None:
         if tick.view != feed.view:
             if feed.view and recv_ns - feed.view_ns < VIEW_SILENCE_NS:
@@ -173,7 +188,7 @@ class Canonical:
         event = Trade(
             tick.symbol,
             seq,
-            provider,
+            tally.name,
             tick.trade_id,
             tick.price,
             tick.size,
@@ -182,10 +197,13 @@ class Canonical:
             recv_ns,
             tick.count,
         )
+        tally.trades += 1
+        if tick.ts_exchange is not None:
+            tally.latency_ns = recv_ns - tick.ts_exchange
         out.trades.append((tick.symbol.encode(), events.encode(event), recv_ns // MS, NO_HEADERS))
 
     def _quote(
-        self, out: Output, instrument: Instrument, feed: Feed, provider: str, tick: QuoteTick, recv_ns: int
+        self, out: Output, instrument: Instrument, feed: Feed, tally: Tally, tick: QuoteTick, recv_ns: int
     ) -> None:
         if tick.update_id != NO_ID:
             if tick.update_id <= feed.quote_id:
@@ -201,12 +219,13 @@ class Canonical:
         seq = instrument.quote_seq or recv_ns // 1000
         instrument.quote_seq = seq + 1
         event = Quote(
-            tick.symbol, seq, provider, tick.bid, tick.bid_size, tick.ask, tick.ask_size, tick.ts_exchange, recv_ns
+            tick.symbol, seq, tally.name, tick.bid, tick.bid_size, tick.ask, tick.ask_size, tick.ts_exchange, recv_ns
         )
+        tally.quotes += 1
         out.quotes.append((tick.symbol.encode(), events.encode(event), recv_ns // MS, NO_HEADERS))
 
     def _book(
-        self, out: Output, instrument: Instrument, feed: Feed, provider: str, tick: BookTick, recv_ns: int
+        self, out: Output, instrument: Instrument, feed: Feed, tally: Tally, tick: BookTick, recv_ns: int
     ) -> None:
         if tick.update_id != NO_ID:
             if tick.update_id <= feed.book_id:
@@ -215,7 +234,8 @@ class Canonical:
             feed.book_id = tick.update_id
         seq = instrument.book_seq or recv_ns // 1000
         instrument.book_seq = seq + 1
-        event = BookL2(tick.symbol, seq, provider, tick.bids, tick.asks, tick.ts_exchange, recv_ns)
+        event = BookL2(tick.symbol, seq, tally.name, tick.bids, tick.asks, tick.ts_exchange, recv_ns)
+        tally.books += 1
         out.books.append((tick.symbol.encode(), events.encode(event), recv_ns // MS, NO_HEADERS))
 
     def _control(self, provider: str, tick: Control) -> None:

@@ -1,17 +1,16 @@
-"""The core worker's pages: latest prices of every instrument, whichever worker is asked; health; metrics."""
+"""The core worker's pages: latest prices of every instrument, whichever worker is asked."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
 import aiohttp
+import msgspec
 from faust.exceptions import SameNode
 from faust.web import Request, Response, View
 from faust.web.exceptions import ServiceUnavailable
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from mdstream.app import App
 
@@ -20,11 +19,16 @@ PEER_LIMIT_S = 3.0
 Table = Any
 
 
-def add_latest(app: App, trades: Table, quotes: Table) -> None:
+def attach(app: App, trades: Table, quotes: Table) -> None:
     """Pages `/`, `/latest?symbol=S` and `/latest/`."""
 
-    def of(symbol: str) -> dict[str, Any]:
-        return {"symbol": symbol, "trade": trades.get(symbol), "quote": quotes.get(symbol)}
+    def of(key: bytes) -> dict[str, Any]:
+        trade, quote = trades.get(key), quotes.get(key)
+        return {
+            "symbol": key.decode(),
+            "trade": trade and msgspec.json.decode(trade),
+            "quote": quote and msgspec.json.decode(quote),
+        }
 
     @app.page("/", name="index")
     async def index(self: View, request: Request) -> Response:  # noqa: ARG001  the signature is Faust's
@@ -36,9 +40,9 @@ def add_latest(app: App, trades: Table, quotes: Table) -> None:
         if not symbol:
             return self.json({"error": "which instrument? ask /latest?symbol=BTCUSDT, or /latest/ for all"}, status=400)
         try:
-            return await app.router.route_req(trades.name, symbol, self.web, request)
+            return await app.router.route_req(trades.name, symbol.encode(), self.web, request)
         except SameNode:
-            found = of(symbol)
+            found = of(symbol.encode())
             known = found["trade"] or found["quote"]
             return self.json(
                 found if known else {"error": f"nothing is known of {symbol}"}, status=200 if known else 404
@@ -48,7 +52,7 @@ def add_latest(app: App, trades: Table, quotes: Table) -> None:
 
     @app.page("/latest/", name="latest_all")
     async def latest_all(self: View, request: Request) -> Response:
-        symbols = {symbol: of(symbol) for symbol in sorted({*trades, *quotes})}
+        symbols = {key.decode(): of(key) for key in {*trades, *quotes}}
         missing: list[str] = []
         if "local" not in request.query:
             peers = [url for url in app.router.tables_metadata() if _address(url) != _address(app.conf.canonical_url)]
@@ -58,20 +62,6 @@ def add_latest(app: App, trades: Table, quotes: Table) -> None:
                 else:
                     symbols |= answer
         return self.json({"symbols": dict(sorted(symbols.items())), "unreachable": missing})
-
-
-def add_health(app: App, health: Callable[[], Mapping[str, Any]], registry: CollectorRegistry) -> None:
-    """Pages `/health` (JSON, 503 when `health()["status"]` is not "ok") and `/metrics` (Prometheus)."""
-
-    @app.page("/health", name="health")
-    async def health_page(self: View, request: Request) -> Response:  # noqa: ARG001
-        said = health()
-        return self.json(said, status=200 if said["status"] == "ok" else 503)
-
-    @app.page("/metrics", name="metrics")
-    async def metrics_page(self: View, request: Request) -> Response:  # noqa: ARG001
-        media_type, _, _ = CONTENT_TYPE_LATEST.partition(";")
-        return self.text(generate_latest(registry).decode(), content_type=media_type)
 
 
 async def _ask(app: App, url: Any) -> dict[str, Any] | None:

@@ -1,0 +1,60 @@
+"""What a core worker counts, for Prometheus: added up once a batch, looked at when somebody asks. Nothing per frame."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mdstream.stream.canonical import Canonical
+
+LATENCY_BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+class CanonicalMetrics(Collector):
+    """Events by type and provider, the rest of what came by what became of it, and how late trades arrive."""
+
+    def __init__(self) -> None:
+        self.events: Counter[tuple[str, str]] = Counter()
+        self.others: Counter[str] = Counter()
+        self.latency = Histogram(
+            "market_exchange_latency_ms",
+            "from the venue's time to the ingestor's, of the last trade of each batch",
+            ["provider"],
+            buckets=LATENCY_BUCKETS_MS,
+            registry=None,
+        )
+        self._last = (time.monotonic(), 0)
+
+    def take(self, canonical: Canonical) -> None:
+        """Add what a partition counted since the last time, and set it to zero there."""
+        for tally in canonical.tallies:
+            if tally.latency_ns is not None:
+                self.latency.labels(tally.name).observe(tally.latency_ns / 1e6)
+            self.events["trade", tally.name] += tally.trades
+            self.events["quote", tally.name] += tally.quotes
+            self.events["book", tally.name] += tally.books
+            tally.reset()
+        self.others.update(canonical.counts)
+        canonical.counts.clear()
+
+    def collect(self) -> Iterator[Metric]:
+        events = CounterMetricFamily("market_events", "canonical events published", labels=["type", "provider"])
+        for (kind, provider), count in sorted(self.events.items()):
+            events.add_metric([kind, provider], count)
+        yield events
+        others = CounterMetricFamily("mdstream_raw_records", "raw records that became no event", labels=["outcome"])
+        for outcome, count in sorted(self.others.items()):
+            others.add_metric([outcome], count)
+        yield others
+        yield GaugeMetricFamily("market_events_per_second", "since it was last asked", value=self._rate())
+        yield from self.latency.collect()
+
+    def _rate(self) -> float:
+        now, total = time.monotonic(), self.events.total()
+        (then, before), self._last = self._last, (now, total)
+        return (total - before) / max(now - then, 1e-9)
