@@ -1,0 +1,52 @@
+"""The ground truth of a simulation: every trade that went to a subscriber, a JSON line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+from mdstream.errors import SettingsError
+from mdstream.simulator.market import Order, Trade
+from mdstream.simulator.venues.base import Topic
+
+BUFFERED_LINES = 2_000
+
+
+class Journal:
+    """Appends to `path`: restarts of the simulator go into one journal. Written at least when `flush` is called.
+
+    Raises SettingsError where the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: TextIO = path.open("a", encoding="ascii")
+        except OSError as error:
+            raise SettingsError(f"cannot write the journal {path}: {error.strerror}") from None
+        self._lines: list[str] = []
+
+    def add(self, topic: Topic, order: Order, trades: Iterable[Trade]) -> None:
+        """One line a trade, as the venue reported it: prices and sizes with the venue's digits, times cut off alike."""
+        listing, channel = topic.listing, topic.channel
+        head = f'{{"provider":"{listing.exchange}","symbol":"{listing.canonical}","trade_id":"'
+        ts_ns = order.ts_ns - order.ts_ns % channel.resolution_ns
+        tail = f',"side":"{"buy" if order.buy else "sell"}","ts_exchange":{ts_ns}'
+        view = f',"view":"{channel.view}"' if channel.view else ""
+        for t in trades:
+            count = f',"count":{t.count}' if t.count > 1 else ""
+            price, size = listing.price(t.ticks), listing.size(t.lots)
+            self._lines.append(f'{head}{t.trade_id}","price":{price},"size":{size}{tail}{view}{count}}}\n')
+        if len(self._lines) >= BUFFERED_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the operating system. Raises OSError where it does not take it."""
+        self._file.writelines(self._lines)
+        self._lines.clear()
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._file.close()

@@ -1,0 +1,208 @@
+"""What is sent when: market events at a steady rate, over everything that is subscribed to. Pure: time is an argument.
+
+Trades and quotes are drawn at random among the listings that somebody listens to; books come by the clock, each every
+100 ms, and less often where they would take more than a fifth of the rate; heartbeats come every second. A market that
+nobody listens to stands still: its ids go on where they were.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from random import Random
+from typing import Any, NamedTuple
+
+from mdstream.simulator.market import MOST_FILLS, SECOND_NS, Order, Trade
+from mdstream.simulator.venues.base import Beat, Kind, Listing, Topic
+
+BOOK_INTERVAL_NS = SECOND_NS // 10
+HEARTBEAT_INTERVAL_NS = SECOND_NS
+BOOK_SHARE = 0.2
+"""Of the rate, at most."""
+WEIGHTS = {Kind.TRADE: 1.0, Kind.QUOTE: 1.0}
+"""Orders come as often as quotes, and fill nearly two trades each."""
+MOST_BEHIND_S = 1.0
+MOST_AT_ONCE_S = 0.05
+MOST_DRAWS = 64
+
+
+class Delivery(NamedTuple):
+    """Text frames for the subscribers of a topic; `order` and `trades` where they report trades not reported before."""
+
+    topic: Topic
+    frames: list[str]
+    order: Order | None = None
+    trades: Sequence[Trade] = ()
+
+
+class Pacer:
+    """How many frames are due. What cannot be made up for within MOST_BEHIND_S is given up, and counted."""
+
+    def __init__(self, rate: float, now_ns: int) -> None:
+        self._rate = rate
+        self._at_ns = now_ns
+        self._owed = 0.0
+        self.given_up = 0.0
+
+    def due(self, now_ns: int) -> int:
+        """Frames to send now: what is owed, in portions of MOST_AT_ONCE_S so that the sockets get their turn."""
+        self._owed += (now_ns - self._at_ns) / SECOND_NS * self._rate
+        self._at_ns = now_ns
+        most = max(1.0, self._rate * MOST_BEHIND_S)
+        self.given_up += max(0.0, self._owed - most)
+        self._owed = min(self._owed, most)
+        return int(min(self._owed, max(1.0, self._rate * MOST_AT_ONCE_S)))
+
+    def spend(self, frames: int) -> None:
+        """Frames that were sent; sending more than was due is made up for later."""
+        self._owed -= frames
+
+    def skip(self, now_ns: int) -> None:
+        """Let time pass that owes nothing."""
+        self._at_ns, self._owed = now_ns, 0.0
+
+
+class Timetable:
+    """Listings that are due again and again, `interval_ns` apart, evenly spread."""
+
+    def __init__(self, interval_ns: int) -> None:
+        self.interval_ns = interval_ns
+        self._queue: deque[tuple[int, Listing]] = deque()
+
+    def set(self, listings: Sequence[Listing], now_ns: int) -> None:
+        """From now on these; those that were there before keep their time."""
+        known = {listing: due for due, listing in self._queue}
+        spread = self.interval_ns // max(1, len(listings))
+        dues = [(known.get(listing, now_ns + i * spread), listing) for i, listing in enumerate(listings)]
+        self._queue = deque(sorted(dues, key=lambda due: due[0]))
+
+    def due(self, now_ns: int) -> Iterator[Listing]:
+        """Each listing whose time has come, once."""
+        for _ in range(len(self._queue)):
+            at, listing = self._queue[0]
+            if at > now_ns:
+                return
+            self._queue.popleft()
+            self._queue.append((max(at + self.interval_ns, now_ns), listing))
+            yield listing
+
+
+class Production:
+    """All that the venues send. `most_trades`: stop after so many trades were reported."""
+
+    def __init__(self, rate: float, *, seed: int, now_ns: int, most_trades: int | None = None) -> None:
+        self._rate = rate
+        self._rng = Random(f"{seed}:production")
+        self._pacer = Pacer(rate, now_ns)
+        self._made_ns = now_ns
+        self._most_trades = most_trades
+        self._listings: dict[Listing, None] = {}
+        self._changed = False
+        self._sources: list[tuple[Listing, Kind, list[Topic]]] = []
+        self._weights: list[float] = []
+        self._books = Timetable(BOOK_INTERVAL_NS)
+        self._heartbeats = Timetable(HEARTBEAT_INTERVAL_NS)
+        self.paused = False
+        self.frames = 0
+        self.trades: dict[str, int] = {}
+        """Trades reported to at least one subscriber, by venue."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether `most_trades` were reported."""
+        return self._most_trades is not None and sum(self.trades.values()) >= self._most_trades
+
+    @property
+    def given_up(self) -> int:
+        """Frames that the rate asked for and this machine could not make in time."""
+        return int(self._pacer.given_up)
+
+    def subscribe(self, topic: Topic, subscriber: Any) -> None:
+        """Add a subscriber; again changes nothing."""
+        topic.subscribers[subscriber] = None
+        self._listings[topic.listing] = None
+        self._changed = True
+
+    def unsubscribe(self, topic: Topic, subscriber: Any) -> None:
+        """Take a subscriber off, if it is one."""
+        topic.subscribers.pop(subscriber, None)
+        self._changed = True
+
+    def tell(self, topic: Topic) -> Sequence[Trade]:
+        """The topic's last trade, if it was never reported; a new subscriber was told of it."""
+        trades = topic.channel.trades
+        return self._report(topic, trades(topic.listing.instrument.last_order)[-1:]) if trades else ()
+
+    def produce(self, now_ns: int) -> Iterator[Delivery]:
+        """What is to be sent now. Subscriptions must not change until the iterator is exhausted."""
+        if self._changed:
+            self._look_again(now_ns)
+        for listing in self._heartbeats.due(now_ns):
+            yield from self._deliver(listing.live(Kind.HEARTBEAT), Beat(now_ns))
+        if self.paused or self.finished:
+            self._pacer.skip(now_ns)
+            self._made_ns = now_ns
+            return
+        before, due = self.frames, self._pacer.due(now_ns)
+        for listing in self._books.due(now_ns):
+            book = listing.instrument.book(now_ns)
+            topics = [topic for topic in listing.live(Kind.BOOK) if book.number % topic.channel.every == 0]
+            yield from self._deliver(topics, book)
+        if self._sources:
+            yield from self._draw(before, due, now_ns)
+            self._pacer.spend(self.frames - before)
+        else:
+            self._pacer.skip(now_ns)
+
+    def _look_again(self, now_ns: int) -> None:
+        """Subscriptions changed: see what there is demand for."""
+        self._changed = False
+        self._listings = {
+            listing: None for listing in self._listings if any(t.subscribers for t in listing.topics.values())
+        }
+        listings = list(self._listings)
+        self._sources = [(s, kind, topics) for s in listings for kind in WEIGHTS if (topics := s.live(kind))]
+        self._weights = list(accumulate(WEIGHTS[kind] for _, kind, _ in self._sources))
+        books = [listing for listing in listings if listing.live(Kind.BOOK)]
+        frames = sum(len(listing.live(Kind.BOOK)) for listing in books)
+        self._books.interval_ns = max(BOOK_INTERVAL_NS, int(frames / (self._rate * BOOK_SHARE) * SECOND_NS))
+        self._books.set(books, now_ns)
+        self._heartbeats.set([listing for listing in listings if listing.live(Kind.HEARTBEAT)], now_ns)
+
+    def _draw(self, before: int, due: int, now_ns: int) -> Iterator[Delivery]:
+        """Orders and quotes until `due` frames were made since the count was `before`, their times spread evenly."""
+        start_ns, self._made_ns = self._made_ns, now_ns
+        while (missing := due - (self.frames - before)) > 0:
+            draws = min(missing, MOST_DRAWS)
+            for listing, kind, topics in self._rng.choices(self._sources, cum_weights=self._weights, k=draws):
+                made = self.frames - before
+                if made >= due or self.finished:
+                    return
+                at_ns = start_ns + (now_ns - start_ns) * made // due
+                if kind is Kind.QUOTE:
+                    yield from self._deliver(topics, listing.instrument.quote(at_ns))
+                else:
+                    yield from self._deliver(topics, listing.instrument.order(at_ns, self._most_fills()))
+
+    def _most_fills(self) -> int:
+        return MOST_FILLS if self._most_trades is None else self._most_trades - sum(self.trades.values())
+
+    def _deliver(self, topics: Sequence[Topic], event: Any) -> Iterator[Delivery]:
+        for topic in topics:
+            channel = topic.channel
+            frames = channel.encode(topic.listing, event)
+            self.frames += len(frames)
+            if channel.trades is None:
+                yield Delivery(topic, frames)
+            else:
+                yield Delivery(topic, frames, event, self._report(topic, channel.trades(event)))
+
+    def _report(self, topic: Topic, trades: Sequence[Trade]) -> Sequence[Trade]:
+        """`trades`, or nothing where another topic reported them (one view may have several forms)."""
+        listing, view = topic.listing, topic.channel.view
+        if listing.reported.get(view, -1) >= trades[0].trade_id:
+            return ()
+        listing.reported[view] = trades[-1].trade_id
+        self.trades[listing.exchange] = self.trades.get(listing.exchange, 0) + len(trades)
+        return trades

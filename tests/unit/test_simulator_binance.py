@@ -1,0 +1,252 @@
+"""Simulated Binance: what it answers, what it sends, and that our provider understands it."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from mdstream.providers.binance import Binance as Provider
+from mdstream.simulator.market import SECOND_NS, Instrument, Market
+from mdstream.simulator.venues.base import Action, Close, Listing, Ping, Send, Session, Subscribe, Unsubscribe
+from mdstream.simulator.venues.binance import COMBINED, RAW, Binance
+from mdstream.ticks import BookTick, QuoteTick, TradeTick
+
+NOW_NS = 1_767_625_200_123_456_789
+MS_NS = 1_767_625_200_123_000_000
+
+
+def exchange() -> Binance:
+    return Binance(Market(1, 1000))
+
+
+def session(path: str = "/stream", query: str = "") -> Session:
+    found = exchange().session(path, query, NOW_NS)
+    assert found is not None
+    return found
+
+
+def listing() -> Listing:
+    found = exchange().listing("BTCUSDT", NOW_NS)
+    assert found is not None
+    return found
+
+
+def answer(to: Session, request: Any, now_ns: int = NOW_NS) -> tuple[Any, list[Action]]:
+    """The first reply, parsed, and the other actions."""
+    text = request if isinstance(request, str) else json.dumps(request)
+    first, *others = to.received(text, now_ns)
+    assert isinstance(first, Send)
+    return json.loads(first.text), others
+
+
+def names(actions: list[Action]) -> list[str]:
+    return [
+        f"{a.topic.listing.symbol} {a.topic.channel.kind.value}"
+        for a in actions
+        if isinstance(a, Subscribe | Unsubscribe)
+    ]
+
+
+def test_subscribe_is_acknowledged_then_served() -> None:
+    """The answer carries the request's id and comes before any data; asking again subscribes to nothing twice."""
+    to, request = session(), {"method": "SUBSCRIBE", "params": ["btcusdt@trade", "ethusdt@bookTicker"], "id": "a1"}
+    reply, actions = answer(to, request)
+    assert reply == {"result": None, "id": "a1"}
+    assert names(actions) == ["BTCUSDT trade", "ETHUSDT quote"]
+    assert answer(to, request) == (reply, [])
+
+
+@pytest.mark.parametrize(
+    "stream",
+    ["btcusdt@kline_1m", "btcusdt@depth@100ms", "BTCUSDT@trade", "btcusdt", "btcusdt@depth7", "!miniTicker@arr"],
+)
+def test_unknown_stream_is_acknowledged_and_silent(stream: str) -> None:
+    """The venue takes any name, lists it, and never sends anything for one that does not exist."""
+    to = session()
+    assert answer(to, {"method": "SUBSCRIBE", "params": [stream], "id": 1}) == ({"result": None, "id": 1}, [])
+    assert answer(to, {"method": "LIST_SUBSCRIPTIONS", "id": 2}) == ({"result": [stream], "id": 2}, [])
+
+
+def test_unsubscribe_ends_the_stream() -> None:
+    """What was never subscribed to is acknowledged all the same."""
+    to = session(query="streams=btcusdt@trade/btcusdt@bookTicker")
+    assert names(to.opened(NOW_NS)) == ["BTCUSDT trade", "BTCUSDT quote"]
+    reply, actions = answer(to, {"method": "UNSUBSCRIBE", "params": ["btcusdt@trade", "x@trade"], "id": 3})
+    assert reply == {"result": None, "id": 3}
+    assert names(actions) == ["BTCUSDT trade"]
+    assert answer(to, {"method": "LIST_SUBSCRIPTIONS", "id": 4})[0]["result"] == ["btcusdt@bookTicker"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "start"),
+    [
+        ('{"method":', 3, "Invalid JSON"),
+        ([1], 2, "Invalid request: expected an object"),
+        ({"method": "FOO", "id": 1}, 2, "Invalid request: unknown variant FOO, expected one of SUBSCRIBE, UNSUBSCRIBE"),
+        ({"params": ["btcusdt@trade"], "id": 1}, 2, "Invalid request: missing field `method`"),
+        ({"method": "SUBSCRIBE", "params": "btcusdt@trade", "id": 1}, 2, "Invalid request: params"),
+        ({"method": "SUBSCRIBE", "params": [1], "id": 1}, 2, "Invalid request: params"),
+        (
+            {"method": "SUBSCRIBE", "params": [f"a{i}@trade" for i in range(1025)], "id": 1},
+            2,
+            "Invalid request: more than 1024",
+        ),
+        ({"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1.5}, 2, "Invalid request: request ID"),
+        ({"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": "x" * 37}, 2, "Invalid request: request ID"),
+        ({"method": "SET_PROPERTY", "params": ["colour", True], "id": 1}, 0, "Unknown property"),
+        ({"method": "SET_PROPERTY", "params": ["combined", 1], "id": 1}, 1, "Invalid value type"),
+    ],
+)
+def test_malformed_request_is_an_error(request_: Any, code: int, start: str) -> None:
+    """The venue's codes 0 to 3, with the request's id where it has one; nothing is subscribed to."""
+    reply, actions = answer(session(), request_)
+    assert reply["code"] == code
+    assert reply["msg"].startswith(start)
+    assert ("id" in reply) == (isinstance(request_, dict) and request_["id"] == 1)
+    assert actions == []
+
+
+def test_sixth_message_in_a_second_closes() -> None:
+    """Requests, pings and pongs count together; the sixth within a second ends the connection."""
+    to = session()
+    for i in range(3):
+        assert answer(to, {"method": "LIST_SUBSCRIPTIONS", "id": i})[0] == {"result": [], "id": i}
+    assert to.ping_received(NOW_NS) == to.pong_received(b"", NOW_NS) == []
+    assert to.received("{}", NOW_NS + SECOND_NS - 1) == [Close(1008, "Too many requests")]
+    assert len(to.received("{}", NOW_NS + SECOND_NS)) == 1
+
+
+def test_combined_property_changes_the_envelope() -> None:
+    """On /ws frames come bare; after SET_PROPERTY combined the same streams come in their envelope."""
+    to = session("/ws/btcusdt@trade")
+    (subscribed,) = to.opened(NOW_NS)
+    assert isinstance(subscribed, Subscribe)
+    assert subscribed.topic.channel is RAW["trade"]
+    assert answer(to, {"method": "GET_PROPERTY", "params": ["combined"], "id": 1})[0] == {"result": False, "id": 1}
+    _, (left, joined) = answer(to, {"method": "SET_PROPERTY", "params": ["combined", True], "id": 2})
+    assert left == Unsubscribe(subscribed.topic)
+    assert isinstance(joined, Subscribe)
+    assert joined.topic.channel is COMBINED["trade"]
+
+
+def test_server_pings_and_wants_its_pong() -> None:
+    """A ping every 20 s; 60 s without its payload echoed end the connection, whatever other pongs came."""
+    to, second = session(), SECOND_NS
+    assert to.tick(NOW_NS + 19 * second, 0) == []
+    (ping,) = to.tick(NOW_NS + 20 * second, 0)
+    assert isinstance(ping, Ping)
+    to.pong_received(ping.payload, NOW_NS + 21 * second)
+    for i in range(22, 101):
+        to.pong_received(b"unsolicited", NOW_NS + i * second)
+        assert not any(isinstance(a, Close) for a in to.tick(NOW_NS + i * second, 0))
+    assert to.tick(NOW_NS + 101 * second, 0) == [Close(1008, "Pong timeout")]
+
+
+def test_connection_ends_after_a_day() -> None:
+    """Binance disconnects after 24 hours."""
+    assert session().tick(NOW_NS + 24 * 3600 * SECOND_NS, 0) == [Close(1001, "24 hours are over")]
+
+
+def test_other_paths_are_not_there() -> None:
+    """Only /stream and /ws are websockets."""
+    assert exchange().session("/foo", "", NOW_NS) is None
+    assert exchange().session("", "", NOW_NS) is None
+
+
+def test_symbols_restrict_what_is_tradable() -> None:
+    """--symbols: any other symbol is one that does not exist."""
+    some = Binance(Market(1, 1000), ["BTCUSDT"])
+    assert some.listing("BTCUSDT", NOW_NS) is not None
+    assert some.listing("ETHUSDT", NOW_NS) is None
+
+
+def test_trade_frames_say_what_the_market_said() -> None:
+    """One frame a fill, of the documented fields in their order; the provider reads the same trade from it."""
+    of, read = listing(), Provider()
+    order = of.instrument.order(NOW_NS)
+    frames = COMBINED["trade"].encode(of, order)
+    assert len(frames) == len(order.fills)
+    for text, fill in zip(frames, order.fills, strict=True):
+        message = json.loads(text)
+        price, size = message["data"]["p"], message["data"]["q"]
+        assert list(message["data"]) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
+        assert message["stream"] == "btcusdt@trade"
+        assert len(price.partition(".")[2]) == len(size.partition(".")[2]) == 8
+        (tick,) = read.decode(text.encode())
+        assert isinstance(tick, TradeTick)
+        assert (tick.symbol, tick.trade_id, tick.ts_exchange) == ("BTCUSDT", str(fill.trade_id), MS_NS)
+        assert (tick.price, tick.size) == (
+            amount(fill.ticks, of.instrument.price_decimals),
+            amount(fill.lots, of.instrument.size_decimals),
+        )
+        assert tick.side == ("buy" if order.buy else "sell")
+
+
+def test_aggregate_frames_cover_every_fill() -> None:
+    """f..l of one aggTrade begins where the one before ended, and `a` counts up by one."""
+    of, read = listing(), Provider()
+    orders = [of.instrument.order(NOW_NS) for _ in range(100)]
+    frames = [text for order in orders for text in COMBINED["aggTrade"].encode(of, order)]
+    ticks = [read.decode(text.encode())[0] for text in frames]
+    assert [t.trade_id for t in ticks if isinstance(t, TradeTick)] == [str(1000 + i) for i in range(len(frames))]
+    data = [json.loads(text)["data"] for text in frames]
+    assert list(data[0]) == ["e", "E", "s", "a", "p", "q", "f", "l", "T", "m", "M"]
+    assert data[0]["f"] == 1000
+    assert all(after["f"] == before["l"] + 1 for before, after in pairwise(data))
+    assert data[-1]["l"] == orders[-1].fills[-1].trade_id
+
+
+def test_quote_frames_say_what_the_market_said() -> None:
+    """bookTicker has an update id and no time."""
+    of = listing()
+    top, i = of.instrument.quote(NOW_NS), of.instrument
+    (text,) = COMBINED["bookTicker"].encode(of, top)
+    assert list(json.loads(text)["data"]) == ["u", "s", "b", "B", "a", "A"]
+    (tick,) = Provider().decode(text.encode())
+    assert tick == QuoteTick(
+        "BTCUSDT",
+        amount(top.bid, i.price_decimals),
+        amount(top.bid_lots, i.size_decimals),
+        amount(top.ask, i.price_decimals),
+        amount(top.ask_lots, i.size_decimals),
+        None,
+        top.update_id,
+    )
+
+
+@pytest.mark.parametrize("levels", [5, 10, 20])
+def test_depth_frames_say_what_the_market_said(levels: int) -> None:
+    """The best levels of both sides; neither symbol nor time inside, the stream's name says whose it is."""
+    of = listing()
+    book = of.instrument.book(NOW_NS)
+    (text,) = COMBINED[f"depth{levels}@100ms"].encode(of, book)
+    assert list(json.loads(text)["data"]) == ["lastUpdateId", "bids", "asks"]
+    (tick,) = Provider().decode(text.encode())
+    assert isinstance(tick, BookTick)
+    assert (tick.symbol, tick.update_id, tick.ts_exchange) == ("BTCUSDT", book.update_id, None)
+    assert tick.bids == amounts(book.bids[:levels], of.instrument)
+    assert tick.asks == amounts(book.asks[:levels], of.instrument)
+
+
+def test_raw_frames_are_the_data_alone() -> None:
+    """/ws sends what /stream puts into its envelope."""
+    of = listing()
+    order = of.instrument.order(NOW_NS)
+    bare, wrapped = (channels["trade"].encode(of, order) for channels in (RAW, COMBINED))
+    assert [json.loads(text) for text in bare] == [json.loads(text)["data"] for text in wrapped]
+
+
+def test_too_slow_client_is_closed() -> None:
+    """The last thing a client hears that does not read."""
+    assert session().too_slow() == [Close(1008, "The client reads too slowly")]
+
+
+def amount(number: int, decimals: int) -> float:
+    return float(number / 10**decimals)
+
+
+def amounts(levels: list[tuple[int, int]], of: Instrument) -> list[tuple[float, float]]:
+    return [(amount(ticks, of.price_decimals), amount(lots, of.size_decimals)) for ticks, lots in levels]

@@ -1,0 +1,219 @@
+"""Simulated Coinbase Exchange: what it answers, what it sends, and that our provider understands it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mdstream.providers.coinbase import Coinbase as Provider
+from mdstream.simulator.market import SECOND_NS, Market
+from mdstream.simulator.venues.base import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
+from mdstream.simulator.venues.coinbase import CHANNELS, Coinbase
+from mdstream.ticks import BookTick, Control, QuoteTick, TradeTick
+
+NOW_NS = 1_767_625_200_123_456_789
+US_NS = 1_767_625_200_123_456_000
+
+
+def session() -> Session:
+    found = Coinbase(Market(1, 1000)).session("", "", NOW_NS)
+    assert found is not None
+    return found
+
+
+def listing() -> Listing:
+    found = Coinbase(Market(1, 1000)).listing("BTC-USD", NOW_NS)
+    assert found is not None
+    return found
+
+
+def answers(to: Session, request: Any, now_ns: int = NOW_NS) -> tuple[list[Any], list[Action]]:
+    """The replies, parsed, and the other actions."""
+    actions = to.received(request if isinstance(request, str) else json.dumps(request), now_ns)
+    return [json.loads(a.text) for a in actions if isinstance(a, Send)], [a for a in actions if not isinstance(a, Send)]
+
+
+def subscribe(*channels: Any, products: tuple[str, ...] = ("BTC-USD",), kind: str = "subscribe") -> dict[str, Any]:
+    return {"type": kind, "product_ids": list(products), "channels": list(channels)}
+
+
+def test_subscribe_is_answered_with_all_subscriptions() -> None:
+    """`subscriptions` lists what the connection has by now, then come the first frames of the new channels."""
+    to = session()
+    assert answers(to, subscribe("heartbeat"))[0] == [
+        {"type": "subscriptions", "channels": [{"name": "heartbeat", "product_ids": ["BTC-USD"]}]}
+    ]
+    replies, actions = answers(to, subscribe("matches", "level2_batch", products=("BTC-USD", "ETH-USD")))
+    assert [reply["type"] for reply in replies] == ["subscriptions", "last_match", "last_match", "snapshot", "snapshot"]
+    assert replies[0]["channels"][1] == {"name": "matches", "product_ids": ["BTC-USD", "ETH-USD"]}
+    assert [type(action) for action in actions] == [Subscribe] * 4
+
+
+def test_channel_may_bring_its_own_products() -> None:
+    """A channel is a name, or an object with a name and products."""
+    (reply,), _ = answers(session(), subscribe("heartbeat", {"name": "ticker", "product_ids": ["ETH-USD"]}))
+    assert reply["channels"] == [
+        {"name": "heartbeat", "product_ids": ["BTC-USD"]},
+        {"name": "ticker", "product_ids": ["ETH-USD"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message", "reason"),
+    [
+        ("{", "Malformed JSON", None),
+        ("[]", "Failed to subscribe", "type has to be subscribe or unsubscribe"),
+        ({"type": "foo"}, "Failed to subscribe", "type has to be subscribe or unsubscribe"),
+        (subscribe(), "Failed to subscribe", "channels has to be a list of channels"),
+        (subscribe(1), "Failed to subscribe", "a channel has to be a name or an object with one"),
+        (subscribe("matches", products=()), "Failed to subscribe", "no product_ids for matches"),
+        (subscribe("foo"), "Failed to subscribe", "foo is not a valid channel"),
+        (subscribe("level2"), "Failed to subscribe", "level2 requires authentication"),
+        (subscribe("matches", products=("BTC-USD", "BTCUSD")), "Failed to subscribe", "BTCUSD is not a valid product"),
+        (
+            subscribe("matches", kind="unsubscribe") | {"product_ids": 1},
+            "Failed to unsubscribe",
+            "product_ids has to be a list of products",
+        ),
+    ],
+)
+def test_bad_request_is_an_error(request_: Any, message: str, reason: str | None) -> None:
+    """The venue's error object; a request with one bad product is refused whole."""
+    (reply,), actions = answers(session(), request_)
+    assert reply == {"type": "error", "message": message} | ({"reason": reason} if reason else {})
+    assert actions == []
+
+
+def test_eleventh_subscription_is_refused() -> None:
+    """Ten to one product and channel; each repeats last_match."""
+    to = session()
+    for _ in range(10):
+        assert [reply["type"] for reply in answers(to, subscribe("matches"))[0]] == ["subscriptions", "last_match"]
+    assert answers(to, subscribe("matches"))[0][0]["type"] == "error"
+
+
+def test_silent_client_is_closed_after_five_seconds() -> None:
+    """A subscribe within 5 s, or the server closes; one that fails does not count."""
+    to = session()
+    answers(to, subscribe("foo"))
+    assert to.tick(NOW_NS + 5 * SECOND_NS - 1, NOW_NS) == []
+    assert to.tick(NOW_NS + 5 * SECOND_NS, NOW_NS) == [Close(1008, "No subscribe message within 5 seconds")]
+    answers(to, subscribe("heartbeat"))
+    assert to.tick(NOW_NS + 60 * SECOND_NS, NOW_NS) == []
+
+
+def test_hundred_and_first_message_in_a_second_closes() -> None:
+    """100 messages a second."""
+    to = session()
+    for _ in range(100):
+        assert not any(isinstance(action, Close) for action in answers(to, subscribe("status"))[1])
+    assert answers(to, subscribe("status"))[1] == [Close(1008, "Too many requests")]
+
+
+def test_unsubscribe_ends_products_or_the_whole_channel() -> None:
+    """Without products a channel ends for all of them; the answer lists what is left."""
+    to = session()
+    answers(to, subscribe("matches", "ticker", products=("BTC-USD", "ETH-USD")))
+    (reply,), actions = answers(to, subscribe("matches", products=("ETH-USD",), kind="unsubscribe"))
+    assert reply["channels"][0] == {"name": "matches", "product_ids": ["BTC-USD"]}
+    assert [type(action) for action in actions] == [Unsubscribe]
+    (reply,), actions = answers(to, {"type": "unsubscribe", "channels": ["ticker"]})
+    assert reply["channels"] == [{"name": "matches", "product_ids": ["BTC-USD"]}]
+    assert len(actions) == 2
+
+
+def test_match_frames_say_what_the_market_said() -> None:
+    """One frame a fill; `side` on the wire is the maker's, the provider gives the aggressor's."""
+    of, read = listing(), Provider()
+    for _ in range(20):
+        order = of.instrument.order(NOW_NS)
+        frames = CHANNELS["matches"].encode(of, order)
+        assert len(frames) == len(order.fills)
+        for text, fill in zip(frames, order.fills, strict=True):
+            message = json.loads(text)
+            assert message["side"] == ("sell" if order.buy else "buy")
+            assert {len(message[name]) for name in ("maker_order_id", "taker_order_id")} == {36}
+            (tick,) = read.decode(text.encode())
+            assert isinstance(tick, TradeTick)
+            assert (tick.symbol, tick.trade_id) == ("BTCUSD", str(fill.trade_id))
+            assert (tick.price, tick.size) == (price(of, fill.ticks), size(of, fill.lots))
+            assert (tick.side, tick.ts_exchange) == ("buy" if order.buy else "sell", US_NS)
+
+
+def test_ticker_follows_the_match_with_the_takers_side() -> None:
+    """The ticker of a trade names its taker's side, where the match names the maker's."""
+    of = listing()
+    order = of.instrument.order(NOW_NS)
+    match = json.loads(CHANNELS["matches"].encode(of, order)[-1])
+    (text,) = CHANNELS["ticker"].encode(of, order)
+    ticker, top = json.loads(text), of.instrument.top
+    assert ticker["trade_id"] == match["trade_id"]
+    assert {ticker["side"], match["side"]} == {"buy", "sell"}
+    (tick,) = Provider().decode(text.encode())
+    assert isinstance(tick, QuoteTick)
+    assert (tick.bid, tick.bid_size) == (price(of, top.bid), size(of, top.bid_lots))
+    assert (tick.ask, tick.ask_size) == (price(of, top.ask), size(of, top.ask_lots))
+
+
+def test_last_match_is_the_last_trade() -> None:
+    """Its id is the one before the next match's, also before anything traded."""
+    of, first = listing(), CHANNELS["matches"].first
+    assert first is not None
+    assert json.loads(*first(of, NOW_NS))["trade_id"] == 999
+    order = of.instrument.order(NOW_NS)
+    last, match = json.loads(*first(of, NOW_NS)), json.loads(CHANNELS["matches"].encode(of, order)[-1])
+    assert last == match | {"type": "last_match"}
+
+
+def test_heartbeat_tells_the_last_trade_id() -> None:
+    """What a client compares with to find a dropped match."""
+    of = listing()
+    order = of.instrument.order(NOW_NS)
+    (text,) = CHANNELS["heartbeat"].encode(of, Beat(NOW_NS))
+    message = json.loads(text)
+    assert message["last_trade_id"] == order.fills[-1].trade_id
+    assert message["time"] == "2026-01-05T15:00:00.123456Z"
+    (tick,) = Provider().decode(text.encode())
+    assert isinstance(tick, Control)
+    assert tick.kind == "heartbeat"
+
+
+def test_book_updates_follow_the_snapshot() -> None:
+    """level2_batch: the snapshot, then absolute sizes, 0 deletes; applied in turn they give the book."""
+    of, first = listing(), CHANNELS["level2_batch"].first
+    assert first is not None
+    (text,) = first(of, NOW_NS)
+    (tick,) = Provider().decode(text.encode())
+    assert isinstance(tick, BookTick)
+    assert len(tick.bids) == len(tick.asks) == 20
+    snapshot = json.loads(text)
+    sides = {"buy": dict(snapshot["bids"]), "sell": dict(snapshot["asks"])}
+    for i in range(1, 6):
+        book = of.instrument.book(NOW_NS + i)
+        (text,) = CHANNELS["level2_batch"].encode(of, book)
+        assert Provider().decode(text.encode()) is not None
+        for side, at, amount in json.loads(text)["changes"]:
+            if amount == "0.00000000":
+                del sides[side][at]
+            else:
+                sides[side][at] = amount
+    assert sides["buy"] == {of.price(ticks): of.size(lots) for ticks, lots in book.bids}
+    assert sides["sell"] == {of.price(ticks): of.size(lots) for ticks, lots in book.asks}
+
+
+def test_too_slow_client_is_told_and_closed() -> None:
+    """ErrSlowConsume, as the venue calls it."""
+    error, close = session().too_slow()
+    assert isinstance(error, Send)
+    assert json.loads(error.text) == {"type": "error", "message": "ErrSlowConsume"}
+    assert close == Close(1008, "ErrSlowConsume")
+
+
+def price(of: Listing, ticks: int) -> float:
+    return float(ticks / 10**of.instrument.price_decimals)
+
+
+def size(of: Listing, lots: int) -> float:
+    return float(lots / 10**of.instrument.size_decimals)

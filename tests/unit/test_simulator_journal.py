@@ -1,0 +1,77 @@
+"""The journal: a line a trade, with what the venue said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mdstream.errors import SettingsError
+from mdstream.simulator.journal import Journal
+from mdstream.simulator.market import Market
+from mdstream.simulator.venues import EXCHANGES, binance, coinbase, okx
+from mdstream.simulator.venues.base import Channel, Topic
+
+START_NS = 1_767_625_200_123_456_789
+
+
+def topic(exchange: str, symbol: str, channel: Channel) -> Topic:
+    listing = EXCHANGES[exchange](Market(1, 1000)).listing(symbol, START_NS)
+    assert listing is not None
+    return listing.topic(channel)
+
+
+@pytest.mark.parametrize(
+    ("of", "ts_exchange"),
+    [
+        (topic("binance", "BTCUSDT", binance.COMBINED["trade"]), 1_767_625_200_123_000_000),
+        (topic("okx", "BTC-USDT", okx.CHANNELS["trades"]), 1_767_625_200_123_000_000),
+        (topic("coinbase", "BTC-USDT", coinbase.CHANNELS["matches"]), 1_767_625_200_123_456_000),
+    ],
+)
+def test_journal_holds_what_the_venue_said(of: Topic, ts_exchange: int, tmp_path: Path) -> None:
+    """Canonical symbol, aggressor's side, ids as text, and a time no finer than the venue's."""
+    order = of.listing.instrument.order(START_NS, 1)
+    trades = of.channel.trades(order) if of.channel.trades else []
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.add(of, order, trades)
+    journal.close()
+    assert json.loads((tmp_path / "journal.jsonl").read_text()) == {
+        "provider": of.listing.exchange,
+        "symbol": "BTCUSDT",
+        "trade_id": "1000",
+        "price": float(of.listing.price(order.fills[0].ticks)),
+        "size": float(of.listing.size(order.fills[0].lots)),
+        "side": "buy" if order.buy else "sell",
+        "ts_exchange": ts_exchange,
+    }
+
+
+def test_journal_tells_aggregates_apart(tmp_path: Path) -> None:
+    """A line of aggTrade names its id space, and a trade of several fills how many there were."""
+    of = topic("binance", "BTCUSDT", binance.RAW["aggTrade"])
+    journal = Journal(tmp_path / "journal.jsonl")
+    orders = [of.listing.instrument.order(START_NS) for _ in range(50)]
+    for order in orders:
+        journal.add(of, order, order.aggregates)
+    journal.close()
+    rows = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert {row["view"] for row in rows} == {"aggTrade"}
+    assert [row.get("count", 1) for row in rows] == [t.count for order in orders for t in order.aggregates]
+
+
+def test_journal_appends(tmp_path: Path) -> None:
+    """A restarted simulator goes on in the same file."""
+    of, path = topic("okx", "BTC-USDT", okx.CHANNELS["trades"]), tmp_path / "journal.jsonl"
+    for _ in range(2):
+        journal, order = Journal(path), of.listing.instrument.order(START_NS, 1)
+        journal.add(of, order, order.merged)
+        journal.close()
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    """The path and the reason, before anything is served."""
+    with pytest.raises(SettingsError, match=r"cannot write the journal .*missing/j: No such file or directory"):
+        Journal(tmp_path / "missing" / "j")
