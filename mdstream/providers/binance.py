@@ -41,7 +41,7 @@ KINDS = {b"trade": TRADE, b"aggTrade": TRADE, b"bookTicker": QUOTE, b"depth20": 
 
 _STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"([^"@!]{1,60})@([A-Za-z0-9]{1,40})')
 _RAW = re.compile(rb'\{\s*(?:"e"\s*:\s*"(\w{1,40})"\s*,\s*"E"\s*:\s*\d+|"u"\s*:\s*\d+)\s*,\s*"s"\s*:\s*"([^"]{1,60})"')
-_SYMBOL = re.compile(r"\w{2,30}")  # a few of the venue's symbols are not ASCII
+_SYMBOL = re.compile(r"\w{1,20}-?\w{1,20}")  # a few of the venue's symbols are not ASCII
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -134,10 +134,10 @@ class Binance(Provider):
         self._routes = Remembered(self._route)
 
     def to_venue(self, symbol: str) -> str:
-        base, _, quote = symbol.upper().replace("/", "-").partition("-")
-        if not _SYMBOL.fullmatch(base + quote):
+        upper = symbol.upper().replace("/", "-")
+        if not _SYMBOL.fullmatch(upper):
             raise SymbolError(self.name, symbol, "base and quote joined, like BTCUSDT")
-        return base + quote
+        return upper.replace("-", "")
 
     def from_venue(self, symbol: str) -> str:
         return symbol.upper()

@@ -179,6 +179,10 @@ class Canonical:
                 return
             feed.view, feed.ids = tick.view, SeenIds()
         feed.view_ns = recv_ns
+        if tick.resume and feed.ids.last == NO_ID:
+            feed.ids.add(tick.first_id, tick.last_id)  # from before we listened: where counting begins, not news
+            self.counts["resume point"] += 1
+            return
         new = feed.ids.add(tick.first_id, tick.last_id) if tick.last_id != NO_ID else feed.ids.add_opaque(tick.trade_id)
         if not new:
             self.counts["duplicate trade"] += 1

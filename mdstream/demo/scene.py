@@ -1,0 +1,115 @@
+"""What the demo starts, in which order, and when each part is up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mdstream import config, kafka
+from mdstream.app import WEB_PORT
+from mdstream.demo.children import Children
+from mdstream.embedded import DEFAULT_PORT, EmbeddedBroker
+from mdstream.errors import MdstreamError
+from topics import Topics
+
+SYMBOLS = {
+    "binance": "BTCUSDT,ETHUSDT,SOLUSDT",
+    "okx": "BTCUSDT,ETHUSDT,DOGEUSDT",
+    "coinbase": "BTCUSD,ETHUSD,SOLUSD",
+}
+UP_LIMIT_S = 60.0
+
+Say = Callable[[str], None]
+
+
+class Scene:
+    """The running demo: where its page is, and what it knows."""
+
+    def __init__(self, children: Children, page: str, data: Path) -> None:
+        self.children, self.page, self.data = children, page, data
+
+    def latest(self) -> dict[str, Any]:
+        """The latest prices by symbol; empty while the worker does not answer yet. Raises ChildError."""
+        self.children.check()
+        try:
+            with urllib.request.urlopen(f"{self.page}latest/", timeout=2) as response:  # noqa: S310  our own page
+                symbols: dict[str, Any] = json.load(response)["symbols"]
+                return symbols
+        except (urllib.error.URLError, OSError, ValueError, KeyError):
+            return {}
+
+
+@contextmanager
+def scene(*, rate: int, live: bool, say: Say) -> Iterator[Scene]:
+    """Start everything, wait until prices flow, and stop everything on leaving. Raises MdstreamError."""
+    data = config.load().data_dir
+    with EmbeddedBroker(_port(DEFAULT_PORT)) as broker:
+        say(f"broker at {broker.bootstrap} (in memory)")
+        children = Children(
+            data / "logs", {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, "MDSTREAM_DATA_DIR": str(data)}
+        )
+        try:
+            asyncio.run(_create_topics(broker.bootstrap))
+            if not live:
+                children.set(_simulate(children, rate))
+                say(f"simulated venues: {', '.join(SYMBOLS)}, {rate} frames/s together")
+            page = f"http://127.0.0.1:{_port(WEB_PORT)}/"
+            children.start("files", "worker", "files", "--port", str(_port(0)))
+            children.start("core", "worker", "core", "--port", page.rstrip("/").rpartition(":")[2])
+            for provider, symbols in SYMBOLS.items():
+                ingest = ("--provider", provider, "--symbols", symbols, "--port", str(_port(0)))
+                children.start(f"ingest-{provider}", "ingest", *ingest)
+            say("ingestors, core worker and files role are starting")
+            running = Scene(children, page, data)
+            _wait(running.latest, children, "the first price")
+            yield running
+        finally:
+            say("stopping")
+            children.stop()
+
+
+async def _create_topics(bootstrap_servers: str) -> None:
+    await kafka.create_topics(bootstrap_servers, Topics(config.load()))
+
+
+def _simulate(children: Children, rate: int) -> dict[str, str]:
+    """Start the venues; the variables that point the ingestors at them."""
+    log = children.start("simulate", "simulate", "--port", "0", "--rate", str(rate))
+
+    def urls() -> dict[str, str]:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("export ")]
+        found = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        return found if len(found) == len(SYMBOLS) else {}
+
+    return _wait(urls, children, "the simulated venues")
+
+
+def _wait(look: Callable[[], dict[str, Any]], children: Children, what: str) -> dict[str, Any]:
+    deadline = time.monotonic() + UP_LIMIT_S
+    while not (found := look()):
+        children.check()
+        if time.monotonic() > deadline:
+            raise MdstreamError(f"{what} did not come within {UP_LIMIT_S:.0f} s")
+        time.sleep(0.1)
+    return found
+
+
+def _port(wanted: int) -> int:
+    """`wanted` if nobody listens there, else any free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise MdstreamError("no free port on 127.0.0.1")

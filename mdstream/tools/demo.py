@@ -1,0 +1,41 @@
+"""`mdstream demo`: everything on this machine, with one command."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+
+import click
+
+from mdstream.demo import show
+from mdstream.demo.scene import scene
+
+
+@click.command(name="demo")
+@click.option(
+    "--rate", type=click.IntRange(1, 20_000), default=300, show_default=True, help="Simulated frames a second."
+)
+@click.option("--live", is_flag=True, help="Connect to the real venues instead of simulated ones.")
+def command(rate: int, live: bool) -> None:
+    """Start a broker, simulated venues, ingestors, a core worker and the files role; show the latest prices.
+
+    Nothing else is needed, nothing is left running afterwards. Trades are kept in MDSTREAM_DATA_DIR (./data), the
+    processes' logs in its folder logs.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"{time.monotonic() - began:5.1f} s  {text}")
+
+    try:
+        with scene(rate=rate, live=live, say=say) as running:
+            say(f"prices flow: {running.page}")
+            show.watch(running.latest, running.page, running.data)
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's
+    raise KeyboardInterrupt
