@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from mdstream.config import Settings
 from mdstream.metrics import CanonicalMetrics
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner, Publisher
 from mdstream.state import StateStore
-from mdstream.stream.canonical import Canonical, Output
+from mdstream.stream.canonical import Canonical, Out, Output
 from mdstream.transport.batch import Batch, Partition
 from topics import Topics
 
@@ -32,6 +33,25 @@ class _Owned:
         self.canonical, self.epoch = canonical, epoch
         self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
         self.output: list[asyncio.Future[object]] = []
+        # Held from a batch's step until its output is queued: a snapshot in between would know of output that nobody
+        # waits for.
+        self.stepping = asyncio.Lock()
+
+
+class _Snapshot(NamedTuple):
+    """A checkpoint that is not written yet."""
+
+    partition: Partition
+    owned: _Owned
+    changed: set[str]
+    batches: list[Batch]
+    output: list[asyncio.Future[object]]
+    records: Out
+
+    def put_back(self) -> None:
+        """Leave it to the next checkpoint."""
+        self.owned.canonical.changed |= self.changed
+        self.owned.batches[:0] = self.batches
 
 
 class CanonicalRole:
@@ -80,9 +100,10 @@ class CanonicalRole:
         owned = self._owned.get(batch.partition)
         if owned is None or not records:
             return
-        output = owned.canonical.step(records)
-        owned.batches.append(batch)
-        await self._publish(batch.partition.number, owned, output)
+        async with owned.stepping:
+            output = owned.canonical.step(records)
+            owned.batches.append(batch)
+            await self._publish(batch.partition.number, owned, output)
         self._report(owned.canonical)
 
     async def _publish(self, number: int, owned: _Owned, output: Output) -> None:
@@ -119,25 +140,30 @@ class CanonicalRole:
             return await self._checkpoint(due)
 
     async def _checkpoint(self, due: dict[Partition, _Owned]) -> bool:
-        # The snapshot first: the stream goes on while the output that it rests on is being acknowledged.
-        writes = []
-        for partition, owned in due.items():
-            canonical, batches, output = owned.canonical, owned.batches, owned.output
-            changed, canonical.changed, owned.batches, owned.output = canonical.changed, set(), [], []
-            pairs = ((symbol, canonical.instruments[symbol]) for symbol in sorted(changed))
-            records = self._store.encode(partition, owned.epoch, pairs, batches[-1].next)
-            writes.append((partition, owned, changed, batches, output, records))
-        await asyncio.gather(*(future for write in writes for future in write[4]))
+        # The snapshots first: the stream goes on while the output that they rest on is being acknowledged.
+        snapshots = [await self._snapshot(partition, owned) for partition, owned in due.items()]
+        for snapshot in snapshots:
+            await asyncio.gather(*snapshot.output)
         if not await self._is_member():
-            for _, owned, changed, batches, _, _ in writes:  # kept for the next try
-                owned.canonical.changed |= changed
-                owned.batches[:0] = batches
+            for snapshot in snapshots:
+                snapshot.put_back()
             return False
-        await asyncio.gather(*(self._store.write(partition, records) for partition, _, _, _, _, records in writes))
-        for _, _, _, batches, _, _ in writes:
-            for batch in batches:
+        await asyncio.gather(*(self._store.write(snapshot.partition, snapshot.records) for snapshot in snapshots))
+        for snapshot in snapshots:
+            for batch in snapshot.batches:
                 batch.acknowledge()
         return True
+
+    async def _snapshot(self, partition: Partition, owned: _Owned) -> _Snapshot:
+        """Everything that changed since the last one, as it stands between two batches."""
+        async with owned.stepping:
+            changed, owned.canonical.changed = owned.canonical.changed, set()
+            batches, owned.batches = owned.batches, []
+            output, owned.output = owned.output, []
+            instruments = owned.canonical.instruments
+            pairs = ((symbol, instruments[symbol]) for symbol in sorted(changed))
+            records = self._store.encode(partition, owned.epoch, pairs, batches[-1].next)
+        return _Snapshot(partition, owned, changed, batches, output, records)
 
     async def release(self, partitions: Iterable[Partition]) -> None:
         """Make safe what was processed and let go of the partitions."""
