@@ -1,0 +1,43 @@
+"""Canonical events to files.
+
+    md.trades  md.quotes ─┐                              ┌─> DATA_DIR/market_data.db   idempotent by key
+                          ├─> groups of what is waiting ─┤
+    md.bars    md.status ─┘   (MDSTREAM_FILES_EVENTS)    ├─> DATA_DIR/events.jsonl     exact by recorded offsets
+                                                         └─> md.dead                   what is no event, and why
+
+A group is acknowledged when both files have it on the disk. A crash repeats what was not acknowledged, and the repeats
+change nothing. A disk that is full, a database that is locked: the group is tried again until it is stored, the offsets
+stay where they are, and no other role notices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mdstream.app import App
+from mdstream.config import Settings
+from mdstream.errors import MdstreamError
+from mdstream.sinks.files import FilesRole
+
+
+def attach(app: App, settings: Settings) -> None:
+    """Declare the agent of the topics that are to be stored."""
+    role = FilesRole(settings)
+    names = [getattr(app.topic_map, events).name for events in settings.files_events]
+
+    async def start() -> None:
+        try:
+            await role.start()
+        except MdstreamError as error:  # a wrong path is for whoever starts us to mend: one line, no traceback
+            raise SystemExit(f"mdstream: {error}") from None
+
+    app.around(before=start, after=role.stop)
+    app.registry.register(role.metrics)
+    app.keep(names, restore=role.restore, release=role.release)
+
+    @app.agent(app.batched(*names), name="files")
+    async def files(batches: Any) -> None:
+        async for batch in batches:
+            await role.process(batch)
+
+    app.run_beside(role.run)

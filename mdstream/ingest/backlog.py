@@ -1,0 +1,92 @@
+"""What waits for Kafka: records per lane (a topic's partition), in their order, bounded as a whole.
+
+Nothing is dropped here. When the backlog is full its writers wait (`room`), so they stop reading their sockets, and TCP
+makes the venue wait. Records count until Kafka has acknowledged them, not until they are taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from mdstream.publisher import Record
+
+RECORD_OVERHEAD_BYTES = 128
+"""What a record takes in a batch besides its value: key, headers, lengths. Generous."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`records` and `bytes` (of their values): full at either. At `resume` of both, writers go on."""
+
+    records: int = 100_000
+    bytes: int = 64 << 20
+    resume: float = 0.75
+
+
+class Backlog:
+    """Lanes 0..lanes-1, each a queue of records."""
+
+    def __init__(self, lanes: int, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._lanes: list[list[Record]] = [[] for _ in range(lanes)]
+        self._room = asyncio.Event()
+        self._room.set()
+        self.filled = asyncio.Event()
+        """Set when a record is added: for the sender, which clears it."""
+        self.empty = asyncio.Event()
+        """Set while there are no records, taken ones included."""
+        self.empty.set()
+        self.records = 0
+        self.bytes = 0
+        self.full = False
+        self.times_full = 0
+
+    def add(self, lane: int, record: Record, size_bytes: int) -> None:
+        """Queue a record whose value has `size_bytes`. One more than the limit fits: look at `full` afterwards."""
+        self._lanes[lane].append(record)
+        if not self.records:
+            self.empty.clear()
+        self.records += 1
+        self.bytes += size_bytes
+        if self.records >= self._limits.records or self.bytes >= self._limits.bytes:
+            self.times_full += not self.full
+            self.full = True
+            self._room.clear()
+        if not self.filled.is_set():
+            self.filled.set()
+
+    async def room(self) -> None:
+        """Return when there is room again."""
+        await self._room.wait()
+
+    def waiting(self) -> list[int]:
+        """The lanes that hold records."""
+        return [lane for lane, records in enumerate(self._lanes) if records]
+
+    def take(self, lane: int, most_bytes: int) -> tuple[list[Record], int, bool]:
+        """The lane's first records, at least one and at most `most_bytes` with overhead; their values' bytes; any left?
+
+        They still count: tell `release` once Kafka has them.
+        """
+        records = self._lanes[lane]
+        size_bytes = 0
+        for count, record in enumerate(records):
+            value_bytes = len(record[1] or b"")
+            if count and size_bytes + value_bytes + (count + 1) * RECORD_OVERHEAD_BYTES > most_bytes:
+                self._lanes[lane] = records[count:]
+                return records[:count], size_bytes, True
+            size_bytes += value_bytes
+        self._lanes[lane] = []
+        return records, size_bytes, False
+
+    def release(self, records: int, size_bytes: int) -> None:
+        """Forget what was taken: Kafka has it."""
+        self.records -= records
+        self.bytes -= size_bytes
+        limits = self._limits
+        if self.full and self.records <= limits.records * limits.resume and self.bytes <= limits.bytes * limits.resume:
+            self.full = False
+            self._room.set()
+        if not self.records:
+            self.empty.set()

@@ -1,0 +1,47 @@
+"""The command `mdstream ingest`."""
+
+from __future__ import annotations
+
+import click
+
+from mdstream import config
+from mdstream.cli import set_up_logging
+from mdstream.ingest.plan import plan
+from mdstream.ingest.process import DEFAULT_PORT, Options, run
+
+
+@click.command()
+@click.option("--provider", required=True, help="binance, coinbase, okx, or all of them in this process.")
+@click.option("--symbols", required=True, help="Comma-separated: BTCUSDT, or in the venue's own form, BTC-USDT-SWAP.")
+@click.option("--kafka", help="Kafka brokers, host:port.  [default: KAFKA_BOOTSTRAP_SERVERS, localhost:9092]")
+@click.option("--port", type=click.IntRange(1, 65535), help=f"HTTP port.  [default: HTTP_PORT, {DEFAULT_PORT}]")
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(min=1),
+    help="Give a feed up after so many connections in a row without data.  [default: never]",
+)
+def command(provider: str, symbols: str, kafka: str | None, port: int | None, max_attempts: int | None) -> None:
+    """Write a venue's frames to the raw topic, untouched.
+
+    \b
+    Examples:
+      mdstream ingest --provider binance --symbols BTCUSDT,ETHUSDT
+      mdstream ingest --provider okx --symbols BTCUSDT,BTC-USDT-SWAP --port 8892
+      mdstream ingest --provider all --symbols BTCUSDT
+      BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
+
+    BINANCE_WS_URL, COINBASE_WS_URL and OKX_WS_URL point a provider at another server. Each second every partition gets
+    a heartbeat, and a status record when a feed connects, disconnects or is given up. While Kafka is away the frames
+    wait in memory; when that is full, the venue does. Nothing is dropped.
+
+    \b
+    HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:
+      /health     the feeds and their counters      /ready   200 while everything flows
+      /metrics    for Prometheus                    /live    200 unless a restart is due
+      /bus-stats  the way to Kafka
+
+    Ctrl-C or SIGTERM: what has arrived is written, then the process ends. A second one ends it at once.
+    """
+    set_up_logging()
+    settings = config.load(bootstrap_servers=kafka, http_port=port)
+    run(plan(provider, symbols), settings, Options(settings.http_port or DEFAULT_PORT, max_attempts))

@@ -1,0 +1,104 @@
+"""A provider's feed: its symbols over as many connections as the venue's limits ask for, and one state for all.
+
+    connected      every connection is up and has sent its subscriptions
+    disconnected   at least one is not: its instruments have no data, and who stands in has to know
+    gave_up        one did not come back within the attempts allowed: the feed has ended
+
+Each change is a status record in every partition, behind the frames that came before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from mdstream.errors import FeedError, SettingsError
+from mdstream.ingest.connection import Connection
+from mdstream.ingest.intake import Intake
+from mdstream.providers.base import Provider
+
+log = logging.getLogger(__name__)
+
+CONNECT_INTERVAL_S = 0.5
+"""Between a feed's first connections: the strictest venue takes three a second."""
+
+
+class Feed:
+    """Canonical `symbols` of one provider, read into `intake`."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        symbols: Sequence[str],
+        intake: Intake,
+        environment: Mapping[str, str],
+        *,
+        max_attempts: int | None = None,
+    ) -> None:
+        self.provider, self.symbols, self.intake = provider, symbols, intake
+        self.state: str | None = None
+        self.reason: str | None = None
+        url = feed_url(provider, environment)
+        shares = [symbols[i : i + provider.max_symbols] for i in range(0, len(symbols), provider.max_symbols)]
+        self._up = [False] * len(shares)
+        self._closing = False
+        self._connections = [
+            Connection(provider, url, share, intake, partial(self._changed, i), max_attempts=max_attempts)
+            for i, share in enumerate(shares)
+        ]
+
+    @property
+    def connected(self) -> bool:
+        return all(self._up)
+
+    async def run(self) -> None:
+        """Read until `close` is called. Raises FeedError when a connection is given up."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for i, connection in enumerate(self._connections):
+                    tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
+        except* FeedError as group:
+            self._up = [False] * len(self._up)
+            error = next(e for e in group.exceptions if isinstance(e, FeedError))
+            self._tell("gave_up", error.reason)
+            raise error from None
+        self._up = [False] * len(self._up)
+        self._tell("disconnected", "the ingestor stops")
+
+    async def close(self) -> None:
+        """Close the connections; `run` returns when all that had arrived is queued, and a last status record."""
+        self._closing = True
+        await asyncio.gather(*(connection.close() for connection in self._connections))
+
+    def beat(self) -> None:
+        """Queue one heartbeat for every partition."""
+        self.intake.add_heartbeat(connected=self.connected, symbols=len(self.symbols), now_ns=time.time_ns())
+
+    async def _run_later(self, delay_s: float, connection: Connection) -> None:
+        await asyncio.sleep(delay_s)
+        await connection.run()
+
+    def _changed(self, index: int, up: bool, reason: str | None) -> None:
+        self._up[index] = up
+        if self._closing:
+            return
+        if self.connected:
+            self._tell("connected", None)
+        elif not up and self.state != "disconnected":
+            self._tell("disconnected", reason)
+
+    def _tell(self, state: str, reason: str | None) -> None:
+        self.state, self.reason = state, reason
+        log.info("%s %s%s", self.provider.name, state, f": {reason}" if reason else "")
+        self.intake.add_status(state=state, reason=reason, now_ns=time.time_ns())
+
+
+def feed_url(provider: Provider, environment: Mapping[str, str]) -> str:
+    """Where to connect to. Raises SettingsError where an override is no websocket address."""
+    url = provider.url(environment)
+    if not url.startswith(("ws://", "wss://")):
+        raise SettingsError(f"{provider.url_variable}={url!r}: expected an address that begins with ws:// or wss://")
+    return url

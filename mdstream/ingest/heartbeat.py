@@ -1,0 +1,26 @@
+"""A heartbeat per provider and partition each second, and with it the rates of that second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from mdstream.ingest.feed import Feed
+
+INTERVAL_S = 1.0
+
+
+async def beat(feeds: Sequence[Feed]) -> None:
+    """Queue heartbeats until cancelled. A beat that is late is not made up for: its time says when it was."""
+    now_s = asyncio.get_running_loop().time
+    due_s = last_s = now_s()
+    totals = [0] * len(feeds)
+    while True:
+        elapsed_s, last_s = now_s() - last_s, now_s()
+        for i, feed in enumerate(feeds):
+            feed.beat()
+            counters = feed.intake.counters
+            counters.frames_per_second = (counters.total - totals[i]) / elapsed_s if elapsed_s > 0 else 0.0
+            totals[i] = counters.total
+        due_s = max(due_s + INTERVAL_S, now_s())
+        await asyncio.sleep(due_s - now_s())

@@ -1,0 +1,111 @@
+"""The ingestor's HTTP endpoint: /health /live /ready /metrics /bus-stats."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from mdstream.errors import SettingsError
+from mdstream.ingest.bus import Bus
+from mdstream.ingest.feed import Feed
+from mdstream.ingest.health import Health, assess
+from mdstream.ingest.metrics import IngestMetrics
+
+
+class Endpoint:
+    """Answers from what the feeds and the bus know at the moment."""
+
+    def __init__(self, feeds: Sequence[Feed], bus: Bus) -> None:
+        self._feeds, self._bus = feeds, bus
+        self._metrics = IngestMetrics(feeds, bus)
+
+    def application(self) -> web.Application:
+        """The routes."""
+        app = web.Application()
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/live", self._live)
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", self._render)
+        app.router.add_get("/bus-stats", self._bus_stats)
+        return app
+
+    def _assess(self) -> Health:
+        feeds = {f.provider.name: None if f.connected else f"{f.state or 'connecting'}" for f in self._feeds}
+        return assess(feeds=feeds, stalled_s=self._bus.sender.stalled_s)
+
+    async def _live(self, _request: web.Request) -> web.Response:
+        health = self._assess()
+        return _json({"live": health.live, "problems": health.problems}, ok=health.live)
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        health = self._assess()
+        return _json({"ready": health.ready, "problems": health.problems}, ok=health.ready)
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        health = self._assess()
+        status = "ok" if health.ready else "degraded" if health.live else "stalled"
+        feeds = {feed.provider.name: _describe(feed) for feed in self._feeds}
+        return _json({"status": status, "problems": health.problems, "feeds": feeds}, ok=health.ready)
+
+    async def _render(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _bus_stats(self, _request: web.Request) -> web.Response:
+        backlog, sender = self._bus.backlog, self._bus.sender
+        return _json(
+            {
+                "topics": {topic.name: topic.partitions for topic in self._bus.raw.values()},
+                "queued": {"records": backlog.records, "bytes": backlog.bytes, "full": backlog.full},
+                "limits": {"records": self._bus.limits.records, "bytes": self._bus.limits.bytes},
+                "times_full": backlog.times_full,
+                "stalled_s": round(sender.stalled_s, 3),
+                "sent": msgspec.to_builtins(_fields(sender.counters)),
+            }
+        )
+
+
+def _describe(feed: Feed) -> dict[str, Any]:
+    counters = _fields(feed.intake.counters)
+    counters["frames"] = {kind.decode(): count for kind, count in feed.intake.counters.frames.items()}
+    return {
+        "connected": feed.connected,
+        "state": feed.state,
+        "reason": feed.reason,
+        "symbols": len(feed.symbols),
+        **counters,
+    }
+
+
+def _fields(counters: Any) -> dict[str, Any]:
+    return {name: getattr(counters, name) for name in counters.__slots__}
+
+
+def _json(value: dict[str, Any], *, ok: bool = True) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=200 if ok else 503)
+
+
+@asynccontextmanager
+async def serve(endpoint: Endpoint, *, host: str, port: int) -> AsyncIterator[None]:
+    """Listen while the block runs. Raises SettingsError where the port is taken or the address is not ours."""
+    runner = web.AppRunner(endpoint.application(), access_log=None)
+    await runner.setup()
+    try:
+        await _listen(runner, host, port)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"port {port} of {host} is in use: choose another with --port or HTTP_PORT") from None
+        raise SettingsError(f"cannot listen on port {port} of {host}: {error}") from None

@@ -1,0 +1,75 @@
+"""Frames, heartbeats and status as raw records: key, value, time and the headers p, t, k, via (topics.py, md.raw)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from mdstream.ingest.backlog import Backlog
+from mdstream.ingest.counters import FeedCounters
+from mdstream.providers.base import Route
+from mdstream.publisher import Partitioner
+
+HEARTBEAT, STATUS = b"heartbeat", b"status"
+MS = 1_000_000
+
+_int64 = struct.Struct(">q").pack
+_json = msgspec.json.Encoder().encode
+_VIA = ("via", b"ws")
+
+
+class Intake:
+    """One provider's way into the backlog, where its topic's partitions are the lanes from `first_lane` on."""
+
+    def __init__(
+        self, provider: str, backlog: Backlog, *, first_lane: int, partitions: int, counters: FeedCounters
+    ) -> None:
+        self.provider, self.counters = provider, counters
+        self.key = provider.encode()
+        """The key of what belongs to no instrument."""
+        self._backlog = backlog
+        self._partition = Partitioner(partitions)
+        self._first_lane, self._partitions = first_lane, partitions
+        self._p = ("p", self.key)
+        self._k = {kind: ("k", kind) for kind in (*counters.frames, HEARTBEAT, STATUS)}
+
+    def add_frame(self, frame: bytes, route: Route, received_ns: int) -> bool:
+        """Queue a frame as it came; whether the backlog is full now, and the caller has to wait for `room`."""
+        key, kind = route
+        backlog, counters, size_bytes = self._backlog, self.counters, len(frame)
+        headers = [self._p, ("t", _int64(received_ns)), self._k[kind], _VIA]
+        backlog.add(self._first_lane + self._partition(key), (key, frame, received_ns // MS, headers), size_bytes)
+        counters.frames[kind] += 1
+        counters.bytes += size_bytes
+        return backlog.full
+
+    async def room(self) -> None:
+        """Return when the backlog has room again."""
+        await self._backlog.room()
+
+    def add_heartbeat(self, *, connected: bool, symbols: int, now_ns: int) -> None:
+        """Queue a sign of life for every partition. With a full backlog it is left out: the next one says the same."""
+        if self._backlog.full:
+            self.counters.heartbeats_skipped += 1
+            return
+        self._add_everywhere(
+            HEARTBEAT,
+            {"type": "heartbeat", "provider": self.provider, "connected": connected, "symbols": symbols, "ts": now_ns},
+            now_ns,
+        )
+
+    def add_status(self, *, state: str, reason: str | None, now_ns: int) -> None:
+        """Queue, for every partition, what happened to the feed: connected, disconnected or gave_up."""
+        self._add_everywhere(
+            STATUS,
+            {"type": "status", "provider": self.provider, "state": state, "reason": reason, "ts": now_ns},
+            now_ns,
+        )
+
+    def _add_everywhere(self, kind: bytes, message: dict[str, Any], now_ns: int) -> None:
+        value = _json(message)
+        headers = [self._p, ("t", _int64(now_ns)), self._k[kind], _VIA]
+        for lane in range(self._first_lane, self._first_lane + self._partitions):
+            self._backlog.add(lane, (self.key, value, now_ns // MS, headers), len(value))

@@ -1,0 +1,80 @@
+"""What Prometheus scrapes: read from the plain counters at the moment of the scrape, so that counting costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from mdstream.ingest.bus import Bus
+from mdstream.ingest.feed import Feed
+
+FEED_COUNTERS = {
+    "connections": "websocket connections that were opened",
+    "disconnections": "websocket connections that ended",
+    "failed_attempts": "connection attempts that failed",
+    "silences": "connections closed because nothing came for too long",
+    "oversized": "connections closed because of a frame above the limit",
+    "venue_errors": "errors the venue answered with, to a subscription for instance",
+    "venue_notices": "announcements of the venue, of a restart for instance",
+    "not_understood": "frames without an instrument that could not be understood",
+    "heartbeats_skipped": "heartbeats left out because the backlog was full",
+}
+
+
+class IngestMetrics(Collector):
+    """The metrics of one ingestor, as text by `render`."""
+
+    def __init__(self, feeds: Sequence[Feed], bus: Bus) -> None:
+        self._feeds, self._bus = feeds, bus
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """Prometheus text."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._of_feeds()
+        yield from self._of_bus()
+
+    def _of_feeds(self) -> Iterator[Metric]:
+        events = CounterMetricFamily("market_events", "frames received", labels=["provider", "kind"])
+        received = CounterMetricFamily(
+            "mdstream_ingest_received_bytes", "bytes of frames received", labels=["provider"]
+        )
+        rate = GaugeMetricFamily("market_events_per_second", "frames a second, over the last one", labels=["provider"])
+        up = GaugeMetricFamily("mdstream_ingest_connected", "1 while all connections are up", labels=["provider"])
+        symbols = GaugeMetricFamily("mdstream_ingest_symbols", "symbols asked for", labels=["provider"])
+        for feed in self._feeds:
+            name, counters = feed.provider.name, feed.intake.counters
+            for kind, count in counters.frames.items():
+                events.add_metric([name, kind.decode()], count)
+            received.add_metric([name], counters.bytes)
+            rate.add_metric([name], counters.frames_per_second)
+            up.add_metric([name], feed.connected)
+            symbols.add_metric([name], len(feed.symbols))
+        yield from (events, received, rate, up, symbols)
+        for field, text in FEED_COUNTERS.items():
+            family = CounterMetricFamily(f"mdstream_ingest_{field}", text, labels=["provider"])
+            for feed in self._feeds:
+                family.add_metric([feed.provider.name], getattr(feed.intake.counters, field))
+            yield family
+
+    def _of_bus(self) -> Iterator[Metric]:
+        backlog, sent = self._bus.backlog, self._bus.sender.counters
+        yield GaugeMetricFamily(
+            "mdstream_ingest_queued_records", "records that Kafka has not acknowledged", backlog.records
+        )
+        yield GaugeMetricFamily("mdstream_ingest_queued_bytes", "bytes that Kafka has not acknowledged", backlog.bytes)
+        yield GaugeMetricFamily("mdstream_ingest_stalled_seconds", "since Kafka took some", self._bus.sender.stalled_s)
+        yield CounterMetricFamily("mdstream_ingest_sent_records", "records that Kafka acknowledged", sent.records)
+        yield CounterMetricFamily("mdstream_ingest_sent_bytes", "bytes that Kafka acknowledged", sent.bytes)
+        yield CounterMetricFamily("mdstream_ingest_deliveries", "batches that Kafka acknowledged", sent.deliveries)
+        yield CounterMetricFamily("mdstream_ingest_kafka_errors", "batches that had to be sent again", sent.errors)
+        yield CounterMetricFamily("mdstream_ingest_kafka_restarts", "producers that had to be replaced", sent.restarts)
+        yield CounterMetricFamily("mdstream_ingest_backlog_full", "times the backlog was full", backlog.times_full)

@@ -1,0 +1,146 @@
+"""The ingestor process: start in order, run until told to stop, stop in the opposite order with nothing left behind.
+
+topics there? ──> HTTP port free? ──> producer up? ──> feeds, heartbeats
+SIGTERM, SIGINT ──> feeds close, what had arrived is queued ──> backlog flushed ──> producer down
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import uvloop
+
+from mdstream import kafka
+from mdstream.config import Settings
+from mdstream.errors import BrokerError, FeedError
+from mdstream.ingest.bus import Bus
+from mdstream.ingest.feed import Feed
+from mdstream.ingest.heartbeat import beat
+from mdstream.ingest.http import Endpoint, serve
+from mdstream.ingest.plan import Wanted, raw_topics
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 8891
+FLUSH_LIMIT_S = 30.0
+DISCONNECT_LIMIT_S = 5.0
+REPORT_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run. `max_attempts` None: a lost feed is tried again for ever."""
+
+    port: int = DEFAULT_PORT
+    max_attempts: int | None = None
+
+
+def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
+    """Ingest until a signal. Raises MdstreamError when it cannot start, or when every feed was given up."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ingest(wanted, settings, options))
+
+
+async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
+    """As `run`, on the running loop."""
+    bus = Bus(raw_topics(wanted, settings), settings.bootstrap_servers)
+    feeds = [
+        Feed(
+            w.provider,
+            w.symbols,
+            bus.intake(w.provider.name, w.provider.market),
+            os.environ,
+            max_attempts=options.max_attempts,
+        )
+        for w in wanted
+    ]
+    await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
+    async with serve(Endpoint(feeds, bus), host=settings.http_host, port=options.port):
+        await bus.sender.start()
+        log.info("http://%s:%d/health tells how it goes", settings.http_host, options.port)
+        try:
+            await _work(feeds, bus)
+        finally:
+            await bus.sender.stop(DISCONNECT_LIMIT_S)
+
+
+async def _work(feeds: Sequence[Feed], bus: Bus) -> None:
+    """Until a signal, the end of all feeds, or a fault; then wind down."""
+    running = asyncio.ensure_future(_run_feeds(feeds))
+    helpers = [asyncio.ensure_future(task) for task in (bus.sender.run(), beat(feeds), _report(feeds, bus))]
+    signalled = asyncio.ensure_future(_signal())
+    try:
+        await asyncio.wait((running, signalled, *helpers), return_when=asyncio.FIRST_COMPLETED)
+        for task in helpers:  # none of them ends by itself
+            if task.done():
+                task.result()
+        await _wind_down(feeds, bus, running)
+    finally:
+        for task in (running, signalled, *helpers):
+            task.cancel()
+        await asyncio.gather(running, signalled, *helpers, return_exceptions=True)
+    running.result()
+
+
+async def _wind_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[None]) -> None:
+    log.info("stopping: %d records to send", bus.backlog.records)
+    try:
+        async with asyncio.timeout(FLUSH_LIMIT_S):
+            await asyncio.gather(*(feed.close() for feed in feeds))
+            await asyncio.wait([running])
+            await bus.sender.flush()
+    except TimeoutError:
+        raise BrokerError(
+            f"stopped with {bus.backlog.records} records that Kafka did not take within {FLUSH_LIMIT_S:.0f} s: "
+            "they are lost"
+        ) from None
+
+
+async def _run_feeds(feeds: Sequence[Feed]) -> None:
+    """Until all have ended. Raises FeedError when all were given up; while one lives, the others are only logged."""
+    given_up: list[FeedError] = []
+
+    async def run(feed: Feed) -> None:
+        try:
+            await feed.run()
+        except FeedError as error:
+            log.error("%s", error)  # noqa: TRY400  an end that was asked for, not a fault to trace
+            given_up.append(error)
+
+    async with asyncio.TaskGroup() as tasks:
+        for feed in feeds:
+            tasks.create_task(run(feed))
+    if len(given_up) == len(feeds):
+        raise given_up[-1]
+
+
+async def _signal() -> None:
+    """Return at the first SIGTERM or SIGINT. A second one ends the process as it would any other."""
+    loop, seen = asyncio.get_running_loop(), asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, seen.set)
+    await seen.wait()
+    for number in signals:
+        loop.remove_signal_handler(number)
+
+
+async def _report(feeds: Sequence[Feed], bus: Bus) -> None:
+    """A line a minute for who reads the log rather than /metrics."""
+    while True:
+        await asyncio.sleep(REPORT_INTERVAL_S)
+        for feed in feeds:
+            counters = feed.intake.counters
+            log.info(
+                "%s %s: %d frames, %.0f/s now, %d records queued",
+                feed.provider.name,
+                feed.state or "connecting",
+                counters.total,
+                counters.frames_per_second,
+                bus.backlog.records,
+            )

@@ -1,0 +1,158 @@
+"""From the backlog to Kafka: one delivery under way per lane, repeated until the broker has it.
+
+    ticker   a record was added ──> 5 ms later every lane that holds some is due
+    lane     due ──> take up to a batch ──> send, wait for the acknowledgement ──> release
+                       ^    failed: wait, replace the producer if the error is for good, send the same again
+
+So a lane keeps its order, memory is bounded by the backlog, and an outage only makes the backlog fill. A delivery that
+the broker has although it said otherwise is written twice: readers drop repeats by id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+from aiokafka.errors import KafkaError
+
+from mdstream.errors import BrokerError
+from mdstream.ingest.backlog import Backlog
+from mdstream.ingest.backoff import delays_s
+from mdstream.ingest.counters import BusCounters
+from mdstream.publisher import BATCH_BYTES, Publisher, Record
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 0.005
+RETRY_MOST_S = 5.0
+DELIVERY_BYTES = BATCH_BYTES - 16_384
+"""A delivery fits one batch: two could be stored in the wrong order when the first fails and the second does not."""
+
+Lane = tuple[str, int]
+"""Topic and partition."""
+
+
+class Sender:
+    """Empties the backlog into `lanes`; `new_publisher` makes a producer that is not started.
+
+    After a failure it waits `retry_s`, doubling up to RETRY_MOST_S.
+    """
+
+    def __init__(
+        self, backlog: Backlog, lanes: Sequence[Lane], new_publisher: Callable[[], Publisher], *, retry_s: float = 0.1
+    ) -> None:
+        self.counters = BusCounters()
+        self._backlog, self._lanes, self._new_publisher = backlog, lanes, new_publisher
+        self._publisher = new_publisher()
+        self._replacing = asyncio.Lock()
+        self._due = [asyncio.Event() for _ in lanes]
+        self._progress_s = time.monotonic()
+        self._retry_s = retry_s
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerError where no broker answers."""
+        await self._publisher.start()
+
+    async def stop(self, limit_s: float) -> None:
+        """Disconnect, in `limit_s` at most: without its broker a producer waits for ever."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._publisher.stop(), limit_s)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tick())
+            for lane in range(len(self._lanes)):
+                tasks.create_task(self._drain(lane))
+
+    async def flush(self) -> None:
+        """Return when Kafka has all that was queued."""
+        await self._backlog.empty.wait()
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since Kafka last took something, 0 while there is nothing to take."""
+        return time.monotonic() - self._progress_s if self._backlog.records else 0.0
+
+    async def _tick(self) -> None:
+        filled = self._backlog.filled
+        while True:
+            idle = not self._backlog.records
+            await filled.wait()
+            if idle:  # with nothing to send there was no stall
+                self._progress_s = time.monotonic()
+            await asyncio.sleep(LINGER_S)
+            filled.clear()
+            for lane in self._backlog.waiting():
+                self._due[lane].set()
+
+    async def _drain(self, lane: int) -> None:
+        due, backlog = self._due[lane], self._backlog
+        while True:
+            await due.wait()
+            due.clear()
+            more = True
+            while more:
+                records, size_bytes, more = backlog.take(lane, DELIVERY_BYTES)
+                if records:
+                    await self._deliver(lane, records)
+                    backlog.release(len(records), size_bytes)
+                    self._count(len(records), size_bytes)
+
+    def _count(self, records: int, size_bytes: int) -> None:
+        self._progress_s = time.monotonic()
+        self.counters.records += records
+        self.counters.bytes += size_bytes
+        self.counters.deliveries += 1
+
+    def _delays_s(self) -> Iterator[float]:
+        return delays_s(random.Random(), least=self._retry_s, most=RETRY_MOST_S)
+
+    async def _deliver(self, lane: int, records: Sequence[Record]) -> None:
+        topic, partition = self._lanes[lane]
+        delays = self._delays_s()
+        while True:
+            publisher = self._publisher
+            try:
+                for future in await publisher.send(topic, partition, records):
+                    await future
+            except KafkaError as error:
+                await self._after_failure(publisher, error, f"{topic}[{partition}]", delays)
+            else:
+                return
+
+    async def _after_failure(
+        self, publisher: Publisher, error: KafkaError, where: str, delays: Iterator[float]
+    ) -> None:
+        self.counters.errors += 1
+        self.counters.last_error = f"{where}: {error!r}"
+        delay_s = next(delays)
+        log.warning("Kafka did not take a batch for %s, again in %.1f s: %r", where, delay_s, error)
+        await asyncio.sleep(delay_s)
+        # A failed batch leaves a hole in an idempotent producer's sequence, and the broker refuses all that follows;
+        # a producer whose sender task died refuses everything. Both are for good: only a new one helps.
+        if not error.retriable:
+            await self._replace(publisher)
+
+    async def _replace(self, failed: Publisher) -> None:
+        async with self._replacing:
+            if self._publisher is not failed:  # another lane was first
+                return
+            self.counters.restarts += 1
+            await failed.stop()
+            delays = self._delays_s()
+            while True:
+                fresh = self._new_publisher()
+                try:
+                    await fresh.start()
+                except BrokerError as error:
+                    self.counters.last_error = str(error)
+                    log.warning("%s", error)
+                    await asyncio.sleep(next(delays))
+                else:
+                    self._publisher = fresh
+                    return

@@ -1,0 +1,150 @@
+"""The loop of every sink role: batches in, groups to the sinks, acknowledgements out.
+
+    put ─> queue ─ all that waits ─> decode ─┬─> sink A ─┬─> refusals to md.dead ─> acknowledge
+                                             └─> sink B ─┘
+
+While a group is written the next one gathers, so groups grow with the load: a transaction each, however small the
+batches. A sink that fails is tried again with the same group, for as long as it takes; its neighbours wait, and nothing
+is acknowledged. Memory: the group under way and the one that gathers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from aiokafka.errors import KafkaError
+
+from mdstream.errors import MdstreamError
+from mdstream.ingest.backoff import delays_s
+from mdstream.sinks.base import Chunk, Refusal, Sink, decode
+from mdstream.transport.batch import Batch, Partition, Record
+
+log = logging.getLogger(__name__)
+
+GROUP_RECORDS = 20_000
+"""Records that may wait before `put` does. A group is what waits when the one before it is stored."""
+COMPANY_RECORDS = 1_000
+LINGER_S = 0.05
+"""A group smaller than COMPANY_RECORDS waits so long for company: on a quiet feed this bounds the disk's syncs."""
+LEAST_RETRY_S, MOST_RETRY_S = 0.2, 10.0
+
+T = TypeVar("T")
+Taken = tuple[Batch, Sequence[Record]]
+Bury = Callable[[Sequence[Refusal]], Awaitable[None]]
+"""Makes refused records safe on md.dead. May raise KafkaError."""
+
+
+class Health:
+    """Whether one target works. Logs a reason once, when it appears, and the recovery once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.reason: str | None = None
+        self.failures = 0
+        self._since_s = 0.0
+
+    def failed(self, error: BaseException) -> None:
+        self.failures += 1
+        reason = str(error) or type(error).__name__
+        if self.reason is None:
+            self._since_s = time.monotonic()
+        if reason != self.reason:
+            log.error("%s; it is tried again, and nothing is acknowledged until it works", reason)
+        self.reason = reason
+
+    def worked(self) -> None:
+        if self.reason is not None:
+            log.warning("%s works again after %.1f s", self.name, time.monotonic() - self._since_s)
+        self.reason = None
+
+
+class SinkLoop:
+    """Stores what is `put` in every sink, while `run` runs."""
+
+    def __init__(
+        self, sinks: Sequence[Sink], bury: Bury, *, group_records: int = GROUP_RECORDS, linger_s: float = LINGER_S
+    ) -> None:
+        self._sinks = sinks
+        self._bury = bury
+        self._group_records = group_records
+        self._linger_s = linger_s
+        self._queue: asyncio.Queue[Taken] = asyncio.Queue()
+        self._queued = 0  # records in it: `put` keeps it bounded
+        self._room = asyncio.Event()
+        self._rng = random.Random()
+        self.health = {name: Health(name) for name in (*(sink.name for sink in sinks), "dead letters")}
+        self.records = self.groups = self.refused = 0
+        self._writing = 0  # records in the group under way
+
+    @property
+    def held(self) -> int:
+        """Records that were taken and are not acknowledged."""
+        return self._queued + self._writing
+
+    async def put(self, batch: Batch) -> None:
+        """Take a batch; it is acknowledged once it is stored. Waits while a whole group is waiting already."""
+        while self._queued >= self._group_records:
+            self._room.clear()
+            await self._room.wait()
+        records = batch.take()
+        if records:
+            self._queued += len(records)
+            self._queue.put_nowait((batch, records))
+
+    async def settled(self) -> None:
+        """Return once all that was put is acknowledged."""
+        await self._queue.join()
+
+    async def run(self) -> None:
+        """Store groups for ever. Raises only what is a mistake of ours."""
+        while True:
+            group = await self._gather()
+            await self._store([(batch.partition, records) for batch, records in group])
+            for batch, _ in group:
+                batch.acknowledge()
+                self._queue.task_done()
+
+    async def _gather(self) -> list[Taken]:
+        group = [await self._queue.get()]
+        if self._queued < COMPANY_RECORDS:
+            await asyncio.sleep(self._linger_s)
+        while not self._queue.empty():
+            group.append(self._queue.get_nowait())
+        self._queued = 0
+        self._room.set()
+        return group
+
+    async def _store(self, taken: Sequence[tuple[Partition, Sequence[Record]]]) -> None:
+        self._writing = sum(len(records) for _, records in taken)
+        decoded = await asyncio.to_thread(lambda: [decode(*each) for each in taken])
+        chunks = [chunk for chunk, _ in decoded if chunk.records]
+        refused = [refusal for _, refusals in decoded for refusal in refusals]
+        if chunks:
+            for refusals in await asyncio.gather(*(self._write(sink, chunks) for sink in self._sinks)):
+                refused += refusals
+        if refused:
+            await self._until_done(self.health["dead letters"], lambda: self._bury(refused))
+        self.groups += 1
+        self.records += self._writing
+        self.refused += len(refused)
+        self._writing = 0
+
+    async def _write(self, sink: Sink, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
+        return await self._until_done(self.health[sink.name], lambda: sink.write(chunks))
+
+    async def _until_done(self, health: Health, attempt: Callable[[], Awaitable[T]]) -> T:
+        waits = delays_s(self._rng, least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        while True:
+            try:
+                done = await attempt()
+            except (MdstreamError, KafkaError) as error:
+                health.failed(error)
+                await asyncio.sleep(next(waits))
+            else:
+                health.worked()
+                return done

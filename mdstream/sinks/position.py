@@ -1,0 +1,70 @@
+"""What an events.jsonl holds: its length, and for each partition how far its lines go.
+
+    write lines ─> sync ─> replace the position file          after a crash: cut the lines behind the recorded length
+
+A record below the recorded position is in the file already, provided that it is of the same log: a topic that was made
+anew counts from 0 again. That is told by the last record written: `crc` is its value's, and the broker is asked for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from mdstream.sinks import durable
+from mdstream.transport.batch import Partition
+
+VERSION = 1
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """The next offset to write, and the CRC-32 of the value at the offset before it."""
+
+    next: int
+    crc: int
+
+
+class Written(msgspec.Struct, frozen=True):
+    """`length` bytes of the file are whole lines; `aside` is the name it is about to be put aside by."""
+
+    length: int
+    positions: dict[Partition, Position]
+    aside: str | None = None
+
+
+class _File(msgspec.Struct, omit_defaults=True):
+    """{"version":1,"length":1234,"topics":{"md.trades":{"0":[17,3735928559]}}}"""
+
+    version: int
+    length: int
+    topics: dict[str, dict[int, Position]]
+    aside: str | None = None
+
+
+class PositionFileError(Exception):
+    """The position file cannot be used; the text says why."""
+
+
+def load(path: Path) -> Written | None:
+    """What was recorded; None where there is no such file. Raises PositionFileError, OSError."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        found = msgspec.json.decode(content, type=_File)
+    except msgspec.MsgspecError as error:
+        raise PositionFileError(f"{path} is damaged ({error}): delete it, the latest lines may then repeat") from error
+    if found.version > VERSION:
+        raise PositionFileError(f"{path} is of a newer mdstream: upgrade, or set MDSTREAM_DATA_DIR to another folder")
+    positions = {Partition(topic, n): at for topic, numbers in found.topics.items() for n, at in numbers.items()}
+    return Written(found.length, positions, found.aside)
+
+
+def save(path: Path, written: Written) -> None:
+    """Record it, durably and at once. Raises OSError."""
+    topics: dict[str, dict[int, Position]] = {}
+    for partition, position in written.positions.items():
+        topics.setdefault(partition.topic, {})[partition.number] = position
+    durable.replace(path, msgspec.json.encode(_File(VERSION, written.length, topics, written.aside)))

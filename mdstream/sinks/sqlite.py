@@ -1,0 +1,295 @@
+"""SQLite: DATA_DIR/market_data.db with the tables trades, quotes, books, bars and status.
+
+The columns are the public events' fields (docs/events.md). What makes two rows the same:
+
+- trades: (symbol, ts_exchange, provider, trade_id), the identity of a tick, whatever its `seq`. Not less: ids of some
+  venues begin anew each day. Where the venue gives no time, the rest of it; where it gives no id, `seq` stands in.
+- quotes, books: (symbol, ts_recv, seq). They have no identity but their number; a repeat has the same bytes.
+- bars: (symbol, interval, ts_open); the highest revision stays.
+- status: every field.
+
+Durability: WAL with synchronous=FULL, so that a group is on the disk when it is acknowledged, power loss included; a
+transaction holds thousands of rows, so the sync costs a few per cent. Readers may connect at any time, and should not
+hold a transaction open for long: the WAL grows meanwhile. WAL needs a local disk: no network file systems.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from mdstream import events
+from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
+from mdstream.sinks.base import Chunk, Refusal, SinkError, from_os
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FILE_NAME = "market_data.db"
+SCHEMA_VERSION = 1
+BUSY_LIMIT_S = 5.0
+"""How long a write waits for another process's before it counts as failed (and is tried again later)."""
+WAL_PAGES = 4_000
+WAL_KEPT_BYTES = 64 << 20
+
+SCHEMA = (
+    """CREATE TABLE trades (symbol TEXT NOT NULL, seq INTEGER NOT NULL, provider TEXT NOT NULL, trade_id TEXT NOT NULL,
+        price REAL NOT NULL, size REAL NOT NULL, side TEXT, ts_exchange INTEGER, ts_recv INTEGER NOT NULL,
+        count INTEGER NOT NULL, recovered INTEGER NOT NULL, venue TEXT, conditions TEXT)""",
+    """CREATE UNIQUE INDEX trades_identity
+        ON trades (symbol, ts_exchange, provider, trade_id, CASE trade_id WHEN '' THEN seq ELSE 0 END)""",
+    # A NULL differs from every other NULL in an index: trades without a time need one of their own.
+    """CREATE UNIQUE INDEX trades_identity_without_time
+        ON trades (symbol, provider, trade_id, CASE trade_id WHEN '' THEN seq ELSE 0 END) WHERE ts_exchange IS NULL""",
+    """CREATE TABLE quotes (symbol TEXT NOT NULL, seq INTEGER NOT NULL, provider TEXT NOT NULL,
+        bid REAL, bid_size REAL, ask REAL, ask_size REAL, ts_exchange INTEGER, ts_recv INTEGER NOT NULL, venue TEXT,
+        PRIMARY KEY (symbol, ts_recv, seq)) WITHOUT ROWID""",
+    """CREATE TABLE books (symbol TEXT NOT NULL, seq INTEGER NOT NULL, provider TEXT NOT NULL,
+        bids TEXT NOT NULL, asks TEXT NOT NULL, ts_exchange INTEGER, ts_recv INTEGER NOT NULL, venue TEXT,
+        PRIMARY KEY (symbol, ts_recv, seq))""",
+    """CREATE TABLE bars (symbol TEXT NOT NULL, interval TEXT NOT NULL, ts_open INTEGER NOT NULL,
+        open REAL NOT NULL, high REAL NOT NULL, low REAL NOT NULL, close REAL NOT NULL, volume REAL NOT NULL,
+        quote_volume REAL NOT NULL, trades INTEGER NOT NULL, revision INTEGER NOT NULL,
+        PRIMARY KEY (symbol, interval, ts_open)) WITHOUT ROWID""",
+    """CREATE TABLE status (type TEXT NOT NULL, symbol TEXT NOT NULL, provider TEXT NOT NULL, ts_recv INTEGER NOT NULL,
+        state TEXT, reason TEXT, silent_since INTEGER, first_id TEXT, last_id TEXT)""",
+    """CREATE UNIQUE INDEX status_identity ON status (symbol, ts_recv, provider, type, ifnull(state, ''),
+        ifnull(reason, ''), ifnull(silent_since, 0), ifnull(first_id, ''), ifnull(last_id, ''))""",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+
+class Table(NamedTuple):
+    """Where events of one type go. `insert` leaves alone what is there already."""
+
+    insert: str
+    row: Callable[[Any], tuple[Any, ...]]
+
+
+def _table(name: str, columns: Sequence[str], row: Callable[[Any], tuple[Any, ...]], on_conflict: str = "") -> Table:
+    slots = ", ".join("?" * len(columns))
+    conflict = on_conflict or "ON CONFLICT DO NOTHING"
+    return Table(f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({slots}) {conflict}", row)  # noqa: S608  our names
+
+
+TRADE = ("symbol", "seq", "provider", "trade_id", "price", "size", "side", "ts_exchange", "ts_recv",
+         "count", "recovered", "venue", "conditions")  # fmt: skip
+QUOTE = ("symbol", "seq", "provider", "bid", "bid_size", "ask", "ask_size", "ts_exchange", "ts_recv", "venue")
+BOOK = ("symbol", "seq", "provider", "bids", "asks", "ts_exchange", "ts_recv", "venue")
+BAR = ("symbol", "interval", "ts_open", "open", "high", "low", "close", "volume", "quote_volume", "trades", "revision")
+STATUS = ("type", "symbol", "provider", "ts_recv", "state", "reason")
+HEARTBEAT = ("type", "symbol", "provider", "ts_recv", "silent_since")
+GAP = ("type", "symbol", "provider", "ts_recv", "state", "first_id", "last_id")
+
+_trade = attrgetter(*TRADE)
+
+
+def _trade_row(trade: Trade) -> tuple[Any, ...]:
+    row: tuple[Any, ...] = _trade(trade)
+    return row if trade.conditions is None else (*row[:-1], _json(trade.conditions))
+
+
+def _book_row(b: BookL2) -> tuple[Any, ...]:
+    return (b.symbol, b.seq, b.provider, _json(b.bids), _json(b.asks), b.ts_exchange, b.ts_recv, b.venue)
+
+
+def _tagged(tag: str, columns: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    fields = attrgetter(*columns[1:])
+    return lambda event: (tag, *fields(event))
+
+
+def _json(value: object) -> str:
+    return events.encode(value).decode()
+
+
+_NEWER_BAR = """ON CONFLICT (symbol, interval, ts_open) DO UPDATE SET open = excluded.open, high = excluded.high,
+    low = excluded.low, close = excluded.close, volume = excluded.volume, quote_volume = excluded.quote_volume,
+    trades = excluded.trades, revision = excluded.revision WHERE excluded.revision > bars.revision"""
+
+TABLES: dict[type[Event], Table] = {
+    Trade: _table("trades", TRADE, _trade_row),
+    Quote: _table("quotes", QUOTE, attrgetter(*QUOTE)),
+    BookL2: _table("books", BOOK, _book_row),
+    Bar: _table("bars", BAR, attrgetter(*BAR), _NEWER_BAR),
+    FeedStatus: _table("status", STATUS, _tagged("status", STATUS)),
+    Heartbeat: _table("status", HEARTBEAT, _tagged("heartbeat", HEARTBEAT)),
+    Gap: _table("status", GAP, _tagged("gap", GAP)),
+}
+
+# What one row can be at fault for: a constraint, a text or number that SQLite cannot hold.
+_ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
+_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
+
+
+class SqliteSink:
+    """Writes market_data.db through one connection, in a thread of its own: the event loop never waits for the disk."""
+
+    name = "sqlite"
+
+    def __init__(self, data_dir: Path, *, busy_limit_s: float = BUSY_LIMIT_S) -> None:
+        self.path = data_dir / FILE_NAME
+        self._busy_limit_s = busy_limit_s
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self.rows = self.repeats = 0
+
+    async def open(self) -> None:
+        await self._in_thread(self._connected)
+
+    async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
+        return await self._in_thread(lambda: self._store(chunks))
+
+    async def close(self) -> None:
+        """Waits for a write under way; the last connection to close empties the WAL into the database."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
+
+    def metrics(self) -> dict[str, float]:
+        return {"rows_total": self.rows, "repeats_total": self.repeats}
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    # -- in the thread
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            self._disconnect()  # rolls back; the next attempt starts afresh
+            passing = _is_passing(error)
+            reason = str(error) if passing else f"{error} (check MDSTREAM_DATA_DIR)"
+            raise SinkError(self.name, self.path, reason, retriable=passing) from error
+        except OSError as error:
+            self._disconnect()
+            raise from_os(self.name, self.path, error) from error
+
+    def _store(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
+        try:
+            self._store_all(chunk.events for chunk in chunks)
+        except _ROW_ERRORS:
+            return self._store_each(chunks)
+        return ()
+
+    def _store_all(self, groups: Iterable[Sequence[Event]]) -> None:
+        rows: dict[type[Event], list[tuple[Any, ...]]] = defaultdict(list)
+        for group in groups:
+            for event in group:
+                kind = type(event)
+                rows[kind].append(TABLES[kind].row(event))
+        with self._transaction() as connection:
+            new = sum(connection.executemany(TABLES[kind].insert, some).rowcount for kind, some in rows.items())
+        self._count(sum(map(len, rows.values())), new)
+
+    def _store_each(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
+        """As `_store_all`, row by row: a statement that fails leaves its transaction as it was before."""
+        refused = []
+        stored = new = 0
+        with self._transaction() as connection:
+            for chunk in chunks:
+                for record, event in zip(chunk.records, chunk.events, strict=True):
+                    table = TABLES[type(event)]
+                    try:
+                        new += connection.execute(table.insert, table.row(event)).rowcount
+                    except _ROW_ERRORS as error:
+                        refused.append(Refusal(chunk.partition, record, f"SQLite refuses it: {error}"))
+                    else:
+                        stored += 1
+        self._count(stored, new)
+        return refused
+
+    def _count(self, stored: int, new: int) -> None:
+        self.rows += new
+        self.repeats += stored - new
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            if connection.in_transaction:  # some failures have rolled it back already
+                connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and self._file != _identity(self.path):
+            log.warning("%s was moved away or deleted: beginning a new one", self.path)
+            self._disconnect()
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                self.path, timeout=self._busy_limit_s, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._file = connection, _identity(self.path)
+        return self._connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        _check_version(connection, self.path)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            reason = "this file system does not allow SQLite's WAL mode: set MDSTREAM_DATA_DIR to a local disk"
+            raise SinkError(self.name, self.path, reason, retriable=False)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
+        connection.execute("BEGIN IMMEDIATE")  # another worker may be creating it at this moment
+        if _check_version(connection, self.path) == 0:
+            for statement in SCHEMA:
+                connection.execute(statement)
+        connection.execute("COMMIT")
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema's version, 0 in a new file. Raises SinkError for a file that is not ours to write."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise SinkError(
+            SqliteSink.name,
+            path,
+            f"a newer mdstream wrote it (schema {version}, this one knows {SCHEMA_VERSION}): "
+            "upgrade mdstream or set MDSTREAM_DATA_DIR to another folder",
+            retriable=False,
+        )
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if version == 0 and tables:
+        reason = "it is another program's database: move it away or set MDSTREAM_DATA_DIR to another folder"
+        raise SinkError(SqliteSink.name, path, reason, retriable=False)
+    return int(version)
+
+
+def _is_passing(error: sqlite3.Error) -> bool:
+    """Whether it may go away by itself; the low byte of SQLite's extended code is the primary one."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _PASSING
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

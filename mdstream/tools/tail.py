@@ -1,0 +1,137 @@
+"""`mdstream tail`: canonical events as JSON lines on stdout.
+
+md.KIND ─ fetch ─> one symbol's, one in N ─> lines, written once per fetch
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable
+from types import FrameType
+from typing import NoReturn
+
+import click
+from aiokafka import ConsumerRecord
+
+from mdstream import kafka
+from mdstream.config import load
+from mdstream.publisher import Partitioner
+from mdstream.tools.running import run
+from topics import Topics
+
+KINDS = ("trades", "quotes", "books", "bars", "status", "gaps", "dead")
+FETCH_MS = 200
+FETCH_RECORDS = 5_000
+"""At most so many lines are put together before they are written."""
+
+
+class Sample(click.ParamType):
+    """ "1/N" as the integer N."""
+
+    name = "1/N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"1/([1-9][0-9]{0,11})", str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is not of the form 1/N, like 1/100", param, ctx)
+        return int(found[1])
+
+
+class Pick:
+    """Which records are printed: those of one key (None: of any), of these one in `every`, at most `most`."""
+
+    def __init__(self, *, key: bytes | None = None, every: int = 1, most: int | None = None) -> None:
+        self.key, self._every, self._left = key, every, most
+        self._seen = 0
+
+    @property
+    def done(self) -> bool:
+        return self._left == 0
+
+    def lines(self, records: Iterable[ConsumerRecord]) -> list[bytes]:
+        """A line for each record that is picked. Records without a value have none."""
+        lines = []
+        for record in records:
+            if self.done:
+                break
+            if record.value is None or (self.key is not None and record.key != self.key):
+                continue
+            self._seen += 1
+            if self._every > 1 and self._seen % self._every != 1:
+                continue
+            # What stands on a line of its own must hold no line break: in JSON it can only be a space.
+            lines.append(record.value.replace(b"\n", b" "))
+            if self._left is not None:
+                self._left -= 1
+        return lines
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--symbol", metavar="S", help="Only this instrument's events, like BTCUSDT.  [default: all]")
+@click.option("--sample", type=Sample(), default="1/1", show_default=True, help="Print one event in N.")
+@click.option("--from-beginning", is_flag=True, help="Begin with the oldest event that the broker has, not with now.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N lines.  [default: Ctrl-C]")
+def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, count: int | None) -> None:
+    """Print canonical events, one JSON object a line, as they come (docs/events.md explains them).
+
+    Each instrument's events stand in their order. It ends with --count, with Ctrl-C, or when nobody reads any more.
+
+    \b
+    mdstream tail trades                                     every trade from now on
+    mdstream tail quotes --symbol BTCUSDT --sample 1/100
+    mdstream tail trades --from-beginning | head             also: | jq .price
+    mdstream tail dead --from-beginning --count 5            what could not be understood, and why
+    """
+    if kind == "dead" and symbol is not None:
+        raise click.UsageError("dead letters have no symbol: their key is the topic that they came from")
+    settings = load()
+    topic = getattr(Topics(settings), kind).name
+    key = symbol.upper().encode() if symbol else None
+    pick = Pick(key=key, every=sample, most=count)
+    try:
+        run(_tail(settings.bootstrap_servers, topic, pick, from_beginning=from_beginning))
+    except (_InterruptedError, BrokenPipeError):
+        return  # somebody pressed Ctrl-C, or reads no more
+
+
+async def _tail(bootstrap_servers: str, topic: str, pick: Pick, *, from_beginning: bool) -> None:
+    partitions = await kafka.partitions_of(bootstrap_servers, topic)
+    if pick.key is not None:
+        partitions = [partitions[Partitioner(len(partitions))(pick.key)]]
+    async with kafka.reader(bootstrap_servers) as consumer:
+        consumer.assign(partitions)
+        if not from_beginning:
+            # The embedded broker says where its last batch begins: the rest of that batch is printed as well.
+            await consumer.seek_to_end(*partitions)
+        while not pick.done:
+            fetched = await consumer.getmany(timeout_ms=FETCH_MS, max_records=FETCH_RECORDS)
+            lines = [line for records in fetched.values() for line in pick.lines(records)]
+            if lines:
+                _write(b"\n".join(lines) + b"\n")
+
+
+class _InterruptedError(Exception):
+    """A signal came while a write to stdout was waiting for its reader."""
+
+
+def _write(content: bytes) -> None:
+    """Write to stdout, past Python's buffer. Raises BrokenPipeError, and _InterruptedError on SIGINT and SIGTERM.
+
+    Without the latter a reader that has stopped reading (a pager) could keep the event loop, and so Ctrl-C, waiting.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  the signature is signal's
+        raise _InterruptedError
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(sys.stdout.fileno(), rest) :]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,143 @@
+"""What a frame says, read a second time: from plain JSON, by the venues' documentation, without the package's parsers.
+
+Slow and literal on purpose. Numbers go through Decimal, so that a float is right only if it is the nearest one.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+Said = dict[str, Any]
+
+
+def says(provider: str, frame: bytes) -> list[Said]:
+    """The market data in a frame, each as the fields of its tick with the tick's class as "is"; [] for none."""
+    if frame == b"pong":
+        return []
+    return {"binance": _binance, "okx": _okx, "coinbase": _coinbase}[provider](json.loads(frame))
+
+
+def nanoseconds(text: str) -> int:
+    """2026-01-05T15:00:00.123456Z in nanoseconds since 1970."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    since = datetime.fromisoformat(whole + "+00:00") - EPOCH
+    return since // timedelta(seconds=1) * 10**9 + int(Decimal("0." + (fraction or "0")) * 10**9)
+
+
+def _number(text: str) -> float:
+    return float(Decimal(text))
+
+
+def _side(price: str, size: str) -> tuple[float | None, float | None]:
+    """A side of the top of the book: empty text or price 0 is no order."""
+    if not price or Decimal(price) == 0:
+        return None, None
+    return _number(price), _number(size) if size else None
+
+
+def _levels(levels: list[list[str]]) -> list[tuple[float, float]]:
+    return [(_number(level[0]), _number(level[1])) for level in levels][:20]
+
+
+def _quote(symbol: str, bid: tuple[str, str], ask: tuple[str, str], ts: int | None, update_id: int) -> Said:
+    (bid_price, bid_size), (ask_price, ask_size) = _side(*bid), _side(*ask)
+    return {
+        "is": "QuoteTick",
+        "symbol": symbol,
+        "bid": bid_price,
+        "bid_size": bid_size,
+        "ask": ask_price,
+        "ask_size": ask_size,
+        "ts_exchange": ts,
+        "update_id": update_id,
+    }
+
+
+def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | None, update_id: int) -> Said:
+    return {
+        "is": "BookTick",
+        "symbol": symbol,
+        "bids": _levels(bids),
+        "asks": _levels(asks),
+        "ts_exchange": ts,
+        "update_id": update_id,
+    }
+
+
+def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[int, int], **more: Any) -> Said:
+    first, last = ids
+    said = {"count": last - first + 1, "view": "", "resume": False} | more
+    return {
+        "is": "TradeTick",
+        "symbol": symbol,
+        "trade_id": str(last),
+        "price": _number(price),
+        "size": _number(size),
+        "side": side,
+        "ts_exchange": ts,
+        "first_id": first,
+        "last_id": last,
+    } | said
+
+
+def _binance(m: dict[str, Any]) -> list[Said]:
+    stream, d = m.get("stream", ""), m.get("data", m)
+    match d.get("e"):
+        case "trade" | "aggTrade" as view:
+            number = d["t" if view == "trade" else "a"]
+            count = 1 if view == "trade" else d["l"] - d["f"] + 1
+            side = "sell" if d["m"] else "buy"
+            return [_trade(d["s"], d["p"], d["q"], side, d["T"] * 10**6, (number, number), view=view, count=count)]
+        case None if "B" in d:
+            return [_quote(d["s"], (d["b"], d["B"]), (d["a"], d["A"]), None, d["u"])]
+        case None if "lastUpdateId" in d:
+            return [_book(stream.split("@")[0].upper(), d["bids"], d["asks"], None, d["lastUpdateId"])]
+    return []
+
+
+def _okx(m: dict[str, Any]) -> list[Said]:
+    if "data" not in m or m.get("action") == "update":
+        return []
+    channel, name = m["arg"]["channel"], m["arg"]["instId"]
+    symbol = name.replace("-", "") if name.count("-") == 1 else name
+    if channel in ("trades", "trades-all"):
+        return [_okx_trade(symbol, channel, d) for d in m["data"]]
+    said = []
+    for d in m["data"]:
+        if channel == "tickers":
+            bid, ask = (d["bidPx"], d["bidSz"]), (d["askPx"], d["askSz"])
+            said.append(_quote(symbol, bid, ask, int(d["ts"]) * 10**6, -1))
+        elif channel == "bbo-tbt":
+            bid, ask = ((side[0][0], side[0][1]) if side else ("", "") for side in (d["bids"], d["asks"]))
+            said.append(_quote(symbol, bid, ask, int(d["ts"]) * 10**6, d["seqId"]))
+        elif channel in ("books5", "books"):
+            said.append(_book(symbol, d["bids"], d["asks"], int(d["ts"]) * 10**6, d.get("seqId", -1)))
+    return said
+
+
+def _okx_trade(symbol: str, channel: str, d: dict[str, Any]) -> Said:
+    last, count = int(d["tradeId"]), int(d.get("count", "1"))
+    ids = last - count + 1, last
+    return _trade(symbol, d["px"], d["sz"], d["side"], int(d["ts"]) * 10**6, ids, view=channel)
+
+
+def _coinbase(m: dict[str, Any]) -> list[Said]:
+    symbol = m.get("product_id", "").replace("-", "")
+    match m["type"]:
+        case "match" | "last_match" as kind:
+            aggressor = {"buy": "sell", "sell": "buy"}[m["side"]]
+            ids = m["trade_id"], m["trade_id"]
+            resume = kind == "last_match"
+            return [_trade(symbol, m["price"], m["size"], aggressor, nanoseconds(m["time"]), ids, resume=resume)]
+        case "ticker" if "best_bid" in m or "best_ask" in m:
+            bid, ask = ((m.get(f"best_{s}", ""), m.get(f"best_{s}_size", "")) for s in ("bid", "ask"))
+            return [_quote(symbol, bid, ask, nanoseconds(m["time"]), m["sequence"])]
+        case "snapshot":
+            bids = sorted(m["bids"], key=lambda level: -Decimal(level[0]))
+            asks = sorted(m["asks"], key=lambda level: Decimal(level[0]))
+            return [_book(symbol, bids, asks, nanoseconds(m["time"]) if "time" in m else None, -1)]
+    return []

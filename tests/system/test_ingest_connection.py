@@ -1,0 +1,169 @@
+"""One connection against a real websocket server, with limits short enough to be met: silence, keepalive, giving up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from mdstream.errors import FeedError
+from mdstream.ingest.backlog import Backlog
+from mdstream.ingest.connection import Connection
+from mdstream.ingest.counters import FeedCounters
+from mdstream.ingest.intake import Intake
+from mdstream.providers.base import Keepalive
+from mdstream.providers.okx import Okx
+
+pytestmark = pytest.mark.system
+
+TRADES = [
+    b'{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"tradeId":"%d","px":"1","sz":"1","side":"buy","ts":"1"}]}'
+    % n
+    for n in range(500)
+]
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+class Hasty(Okx):
+    """OKX with little patience."""
+
+    silence_s = 1.0
+    keepalive = None
+    subscribe_interval_s = 0.01
+
+
+class Polite(Hasty):
+    keepalive = Keepalive(0.2, "ping")
+
+
+class Reader:
+    """A connection, what it reads, and what it says of itself."""
+
+    def __init__(self, url: str, provider: Okx, max_attempts: int | None) -> None:
+        self.backlog = Backlog(1)
+        self.counters = FeedCounters()
+        self.changes: list[tuple[bool, str | None]] = []
+        intake = Intake("okx", self.backlog, first_lane=0, partitions=1, counters=self.counters)
+        self.connection = Connection(
+            provider,
+            url,
+            ["BTCUSDT"],
+            intake,
+            lambda up, why: self.changes.append((up, why)),
+            max_attempts=max_attempts,
+        )
+
+    @property
+    def frames(self) -> list[bytes | None]:
+        records, _, _ = self.backlog.take(0, 1 << 40)
+        return [value for _, value, _, _ in records]
+
+
+@asynccontextmanager
+async def reading(
+    handler: Handler, *, provider: Okx | None = None, max_attempts: int | None = None
+) -> AsyncIterator[tuple[Reader, asyncio.Task[None]]]:
+    """A connection to a server that treats each client with `handler`."""
+    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader = Reader(f"ws://127.0.0.1:{port}", provider or Hasty(), max_attempts)
+        running = asyncio.create_task(reader.connection.run())
+        try:
+            yield reader, running
+        finally:
+            await reader.connection.close()
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def test_a_silent_connection_is_made_again() -> None:
+    """The socket is up and nothing comes: taken for dead, closed, and a new one asked for the same."""
+    asked: list[str] = []
+    again = asyncio.Event()
+
+    async def say_nothing(client: ServerConnection) -> None:
+        async for frame in client:
+            asked.append(str(frame))
+            if len(asked) == 2:
+                again.set()
+
+    async with reading(say_nothing) as (reader, _):
+        await asyncio.wait_for(again.wait(), 60)
+        assert asked[0] == asked[1]
+        assert reader.counters.silences == 1
+        assert reader.changes[:2] == [(True, None), (False, "no frame for 1 s")]
+
+
+async def test_an_answered_keepalive_keeps_a_quiet_connection() -> None:
+    """The venue's own ping is sent when nothing comes, and any answer counts as a sign of life."""
+    pings = asyncio.Semaphore(0)
+
+    async def answer_pings(client: ServerConnection) -> None:
+        async for frame in client:
+            if frame == "ping":
+                await client.send("pong")
+                pings.release()
+
+    async with reading(answer_pings, provider=Polite()) as (reader, _):
+        for _ in range(8):  # at 0.2 s each: longer than the silence that would be taken for death
+            await asyncio.wait_for(pings.acquire(), 60)
+        assert reader.counters.silences == 0
+        assert reader.counters.connections == 1
+
+
+async def test_frames_sent_before_a_close_are_all_read() -> None:
+    """Also while subscriptions are still on their way, and the next of them finds the connection closed."""
+
+    async def send_and_leave(client: ServerConnection) -> None:
+        await client.recv()
+        for frame in TRADES:
+            await client.send(frame, text=True)
+
+    async with reading(send_and_leave) as (reader, _):
+        async with asyncio.timeout(60):
+            while reader.counters.disconnections == 0:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.01)
+        assert reader.frames == TRADES
+
+
+async def test_a_venue_that_only_ever_accepts_is_given_up() -> None:
+    """A connection without data is a failed attempt, although it was opened."""
+
+    async def leave(client: ServerConnection) -> None:
+        await client.recv()
+
+    async with reading(leave, max_attempts=2) as (reader, running):
+        with pytest.raises(FeedError, match="okx gave no data in 2 connections in a row, the last one: received 1000"):
+            await asyncio.wait_for(running, 60)
+        assert reader.counters.connections == 2
+
+
+async def test_data_starts_the_count_of_attempts_over() -> None:
+    """A feed that delivers between its losses is never given up, with a single attempt allowed too."""
+
+    async def send_one_and_leave(client: ServerConnection) -> None:
+        await client.recv()
+        await client.send(TRADES[0], text=True)
+
+    async with reading(send_one_and_leave, max_attempts=1) as (reader, running):
+        async with asyncio.timeout(60):
+            while reader.counters.connections < 3:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.01)
+        assert not running.done()
+
+
+async def test_close_ends_a_connection_that_waits_for_its_next_attempt() -> None:
+    """Stopping does not wait out a backoff."""
+
+    async def leave(client: ServerConnection) -> None:
+        await client.recv()
+
+    async with reading(leave) as (reader, running):
+        async with asyncio.timeout(60):
+            while reader.counters.disconnections == 0:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.01)
+        await reader.connection.close()
+        await asyncio.wait_for(running, 60)

@@ -1,0 +1,129 @@
+"""The sender when Kafka refuses: the same again until it is taken, in order, with a new producer where one is lost.
+
+The refusals are made here: a broker gives them when a leader moves or a producer is fenced, not when a test asks it to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.errors import KafkaError, KafkaTimeoutError, NotLeaderForPartitionError, OutOfOrderSequenceNumber
+
+from mdstream.errors import BrokerError
+from mdstream.ingest.backlog import Backlog
+from mdstream.ingest.sender import Sender
+from mdstream.publisher import Publisher, Record
+
+LANES = [("md.raw.crypto", 0), ("md.raw.crypto", 1)]
+
+
+class Log:
+    """What a broker would hold, and the refusals that it has in store for sending, acknowledging and starting."""
+
+    def __init__(self) -> None:
+        self.stored: dict[int, list[bytes]] = {0: [], 1: []}
+        self.on_send: list[KafkaError] = []
+        self.on_acknowledge: list[KafkaError] = []
+        self.on_start: list[BrokerError] = []
+        self.producers = 0
+
+    def new_publisher(self) -> Publisher:
+        self.producers += 1
+        return Refusing(self)
+
+
+class Refusing(Publisher):
+    """A producer that writes to `log`, as far as it lets it."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__("nowhere", client_id="test")
+        self._log = log
+
+    async def start(self) -> None:
+        if self._log.on_start:
+            raise self._log.on_start.pop(0)
+
+    async def stop(self) -> None:
+        """There is nothing to disconnect."""
+
+    async def send(self, topic: str, partition: int, records: Iterable[Record]) -> list[asyncio.Future[object]]:
+        if self._log.on_send:
+            raise self._log.on_send.pop(0)
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if self._log.on_acknowledge:
+            future.set_exception(self._log.on_acknowledge.pop(0))
+        else:
+            self._log.stored[partition] += [value or b"" for _, value, _, _ in records]
+            future.set_result(None)
+        return [future]
+
+
+@asynccontextmanager
+async def sending(log: Log, backlog: Backlog) -> AsyncIterator[Sender]:
+    sender = Sender(backlog, LANES, log.new_publisher, retry_s=1e-6)
+    await sender.start()
+    task = asyncio.create_task(sender.run())
+    try:
+        yield sender
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def add(backlog: Backlog, lane: int, values: range) -> None:
+    for value in values:
+        backlog.add(lane, (b"BTCUSDT", b"%d" % value, 0, []), 1)
+
+
+async def sent_through(log: Log) -> Sender:
+    """A sender that has sent 0..99 to each lane, in two portions."""
+    backlog = Backlog(len(LANES))
+    async with sending(log, backlog) as sender:
+        for portion in (range(50), range(50, 100)):
+            add(backlog, 0, portion)
+            add(backlog, 1, portion)
+            await asyncio.wait_for(sender.flush(), 30)
+    assert log.stored == {lane: [b"%d" % i for i in range(100)] for lane in (0, 1)}
+    assert (backlog.records, sender.counters.records) == (0, 200)
+    return sender
+
+
+async def test_sender_keeps_each_lane_in_order() -> None:
+    """With nothing in its way: one delivery a lane and flush, no errors."""
+    sender = await sent_through(Log())
+    assert (sender.counters.deliveries, sender.counters.errors, sender.stalled_s) == (4, 0, 0.0)
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError(), NotLeaderForPartitionError()])
+async def test_sender_repeats_what_was_not_taken(error: KafkaError) -> None:
+    """Refused on sending and then on acknowledging: the same records again, before any later ones."""
+    log = Log()
+    log.on_send, log.on_acknowledge = [error] * 3, [NotLeaderForPartitionError()] * 3
+    sender = await sent_through(log)
+    assert sender.counters.errors == 6
+
+
+async def test_sender_replaces_a_producer_that_is_lost_for_good() -> None:
+    """After an error that no repetition helps, a new producer takes over; while no broker answers it tries again."""
+    log = Log()
+    log.on_acknowledge = [OutOfOrderSequenceNumber()]
+    log.on_start = []
+    backlog = Backlog(len(LANES))
+    async with sending(log, backlog) as sender:
+        log.on_start = [BrokerError("no Kafka broker answers")] * 2
+        add(backlog, 0, range(10))
+        await asyncio.wait_for(sender.flush(), 30)
+    assert log.stored[0] == [b"%d" % i for i in range(10)]
+    assert log.producers == 1 + 3
+    assert (sender.counters.restarts, sender.counters.errors) == (1, 1)
+
+
+async def test_sender_replaces_a_lost_producer_once_for_all_lanes() -> None:
+    """Several lanes fail with it at the same time, and share the new one."""
+    log = Log()
+    log.on_acknowledge = [OutOfOrderSequenceNumber()] * 2
+    sender = await sent_through(log)
+    assert (sender.counters.errors, sender.counters.restarts, log.producers) == (2, 1, 2)
