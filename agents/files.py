@@ -16,7 +16,6 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.errors import MdstreamError
 from mdstream.sinks.files import FilesRole
 
 
@@ -24,14 +23,7 @@ def attach(app: App, settings: Settings) -> None:
     """Declare the agent of the topics that are to be stored."""
     role = FilesRole(settings)
     names = [getattr(app.topic_map, events).name for events in settings.files_events]
-
-    async def start() -> None:
-        try:
-            await role.start()
-        except MdstreamError as error:  # a wrong path is for whoever starts us to mend: one line, no traceback
-            raise SystemExit(f"mdstream: {error}") from None
-
-    app.around(before=start, after=role.stop)
+    app.around(before=role.start, after=role.stop)
     app.registry.register(role.metrics)
     app.keep(names, restore=role.restore, release=role.release)
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from mdstream import collector, config, kafka
 from mdstream.config import Settings
-from mdstream.errors import SettingsError
+from mdstream.errors import MdstreamError, SettingsError
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.offsets import Offsets
@@ -140,10 +140,20 @@ class App(faust.App):
     # -- life
 
     def _create_directories(self) -> None:
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        super()._create_directories()
+        try:
+            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            super()._create_directories()
+        except OSError as error:
+            raise SystemExit(f"mdstream: MDSTREAM_DATA_DIR={self.settings.data_dir}: {error.strerror}") from None
 
     async def on_start(self) -> None:
+        try:
+            await self._set_up()
+        except MdstreamError as error:  # for whoever starts us to mend: one line, no traceback
+            raise SystemExit(f"mdstream: {error}") from None
+        await super().on_start()
+
+    async def _set_up(self) -> None:
         # A consumer that subscribes before its topics exist is assigned none of them, also later.
         await kafka.create_topics(
             self.settings.bootstrap_servers, self.topic_map, replication=self.settings.replication
@@ -151,7 +161,6 @@ class App(faust.App):
         for hook in self._before:
             await hook()
         collector.tune()
-        await super().on_start()
 
     async def on_stop(self) -> None:
         if isinstance(self._consumer, Consumer):

@@ -64,7 +64,8 @@ def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bo
 def die_with_parent() -> Callable[[], None] | None:
     """What a child has to run first so that it gets SIGTERM when its parent dies; None where the system cannot.
 
-    Without it a parent killed with SIGKILL would leave the child behind, holding its port and its memory.
+    Without it a parent killed with SIGKILL would leave the child behind, holding its port and its memory. To Linux the
+    parent is the thread that starts the child: start children from one that lasts, the main thread at best.
     """
     if sys.platform != "linux":
         return None

@@ -7,6 +7,7 @@ MdstreamError
 ├── FeedError                a venue's feed that was given up
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
+├── SinkError                a sink that cannot store anything now
 └── UnsupportedVersionError  a dependency whose internals the transport was not tested with
 """
 
@@ -80,3 +81,14 @@ class UnsupportedVersionError(MdstreamError):
             f"{self.package} {self.found} is installed, but mdstream's transport was tested with {self.expected} only: "
             f"run `pip install '{self.package}=={self.expected}'`"
         )
+
+
+class SinkError(MdstreamError):
+    """`sink` cannot store anything at `place` now. Not `retriable`: it needs somebody to mend it."""
+
+    def __init__(self, sink: str, place: object, reason: str, *, retriable: bool = True) -> None:
+        super().__init__(sink, place, reason)
+        self.sink, self.place, self.reason, self.retriable = sink, place, reason, retriable
+
+    def __str__(self) -> str:
+        return f"{self.sink} cannot write {self.place}: {self.reason}"

@@ -131,12 +131,13 @@ encode = _encoder.encode
 def decode(value: bytes) -> Event:
     """The event that a canonical record's value holds.
 
-    Raises msgspec.ValidationError or msgspec.DecodeError where the value is none of ours.
+    Raises msgspec.MsgspecError, UnicodeDecodeError or RecursionError where the value is none of ours.
     """
     return _decoder.decode(value)
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema of every event, for consumers in other languages."""
-    (_, definitions) = msgspec.json.schema_components([Event], ref_template="#/$defs/{name}")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mdstream events", "$defs": definitions}
+    (any_event,), definitions = msgspec.json.schema_components([Event], ref_template="#/$defs/{name}")
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, "title": "mdstream events", **any_event, "$defs": definitions}

@@ -21,8 +21,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
 from websockets.frames import CloseCode
 
+from mdstream.backoff import delays_s
 from mdstream.errors import FeedError
-from mdstream.ingest.backoff import delays_s
 from mdstream.ingest.controls import Controls
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.watch import Watch

@@ -19,9 +19,9 @@ from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 
+from mdstream.backoff import delays_s
 from mdstream.errors import BrokerError
 from mdstream.ingest.backlog import Backlog
-from mdstream.ingest.backoff import delays_s
 from mdstream.ingest.counters import BusCounters
 from mdstream.publisher import BATCH_BYTES, Publisher, Record
 

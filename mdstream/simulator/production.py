@@ -130,9 +130,17 @@ class Production:
         self._changed = True
 
     def tell(self, topic: Topic) -> Sequence[Trade]:
-        """The topic's last trade, if it was never reported; a new subscriber was told of it."""
-        trades = topic.channel.trades
-        return self._report(topic, trades(topic.listing.instrument.last_order)[-1:]) if trades else ()
+        """The topic's last trade, if it is news: a new subscriber was told of it, and knew an earlier one.
+
+        The first time it is history: it says where the ids go on from, and no consumer counts it as a trade.
+        """
+        if topic.channel.trades is None:
+            return ()
+        last = topic.channel.trades(topic.listing.instrument.last_order)[-1:]
+        if topic.channel.view not in topic.listing.reported:
+            topic.listing.reported[topic.channel.view] = last[0].trade_id
+            return ()
+        return self._report(topic, last)
 
     def produce(self, now_ns: int) -> Iterator[Delivery]:
         """What is to be sent now. Subscriptions must not change until the iterator is exhausted."""

@@ -16,20 +16,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mdstream import events
-from mdstream.errors import MdstreamError
+from mdstream.errors import SinkError
 from mdstream.events import Event
 from mdstream.transport.batch import Partition, Record
-
-
-class SinkError(MdstreamError):
-    """`sink` cannot store anything at `place` now. Not `retriable`: it needs somebody to mend it."""
-
-    def __init__(self, sink: str, place: object, reason: str, *, retriable: bool = True) -> None:
-        super().__init__(sink, place, reason)
-        self.sink, self.place, self.reason, self.retriable = sink, place, reason, retriable
-
-    def __str__(self) -> str:
-        return f"{self.sink} cannot write {self.place}: {self.reason}"
 
 
 def from_os(sink: str, place: object, error: OSError) -> SinkError:

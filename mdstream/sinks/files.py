@@ -16,10 +16,10 @@ from aiokafka import TopicPartition
 from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.dead import dead_letter
-from mdstream.errors import BrokerError, SettingsError
+from mdstream.errors import BrokerError, SettingsError, SinkError
 from mdstream.publisher import Publisher
 from mdstream.publisher import Record as Outgoing
-from mdstream.sinks.base import Refusal, Sink, SinkError
+from mdstream.sinks.base import Refusal, Sink
 from mdstream.sinks.jsonl import JsonlSink
 from mdstream.sinks.loop import SinkLoop
 from mdstream.sinks.metrics import SinkMetrics

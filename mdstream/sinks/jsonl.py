@@ -25,8 +25,9 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, TypeVar
 
+from mdstream.errors import SinkError
 from mdstream.sinks import durable, position
-from mdstream.sinks.base import Chunk, Refusal, SinkError, from_os
+from mdstream.sinks.base import Chunk, Refusal, from_os
 from mdstream.sinks.position import Position, PositionFileError, Written
 from mdstream.sinks.rotation import Compressor, aside, left_plain
 from mdstream.transport.batch import Partition, Record

@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
+from mdstream.backoff import delays_s
 from mdstream.errors import MdstreamError
-from mdstream.ingest.backoff import delays_s
 from mdstream.sinks.base import Chunk, Refusal, Sink, decode
 from mdstream.transport.batch import Batch, Partition, Record
 

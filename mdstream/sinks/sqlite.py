@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mdstream import events
+from mdstream.errors import SinkError
 from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
-from mdstream.sinks.base import Chunk, Refusal, SinkError, from_os
+from mdstream.sinks.base import Chunk, Refusal, from_os
 
 log = logging.getLogger(__name__)
 

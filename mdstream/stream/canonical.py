@@ -33,6 +33,9 @@ MS = 1_000_000
 MOST_ERRORS = 20
 """Of the venues' error frames since the last look, so many are kept to be shown; all are counted."""
 
+LAST_NS = 9_000_000_000_000_000_000
+"""Times are before the year 2255, so that a `seq`, which starts at one in us, stays below 2**53."""
+
 VIEW_SILENCE_NS = 10_000_000_000
 """A venue's other view of the same trades (trade, aggTrade) takes over once the one in use was silent for so long."""
 
@@ -125,16 +128,20 @@ class Canonical:
         out = Output()
         decoders = self._decoders
         for record in records:
-            provider = kind = b""
+            provider = kind = received = b""
             recv_ns = record.timestamp * MS
             for name, value in record.headers:
                 if name == "p":
-                    provider = value
+                    provider = value or b""  # a header's value may be null
                 elif name == "t":
-                    recv_ns = int.from_bytes(value, "big", signed=True)
+                    received = value or b"?"
+                    recv_ns = int.from_bytes(received, "big", signed=True)
                 elif name == "k":
                     kind = value
             try:
+                # Events are numbered from this time on: a wrong one would spoil `seq` and the checkpoint for good.
+                if len(received) not in (0, 8) or not 0 <= recv_ns < LAST_NS:
+                    raise FrameError(f"no receive time in ns: header t is {received[:40]!r}")  # noqa: TRY301
                 if kind == b"heartbeat":
                     self.counts["heartbeat"] += 1
                 elif kind == b"status":
@@ -146,10 +153,9 @@ class Canonical:
             except KeyError:
                 reason = f"unknown provider {provider.decode('utf-8', 'replace')!r}" if provider not in decoders else ""
                 self._dead(out, record, reason or "a field is missing")
-            except (FrameError, msgspec.MsgspecError) as error:
-                self._dead(out, record, str(error))
             except Exception as error:  # whatever a venue sends, the stream goes on
-                self._dead(out, record, f"{type(error).__name__}: {error}")
+                told = isinstance(error, (FrameError, msgspec.MsgspecError))
+                self._dead(out, record, str(error) if told else f"{type(error).__name__}: {error}")
         return out
 
     def _take(self, out: Output, tally: Tally, tick: Tick, recv_ns: int) -> None:

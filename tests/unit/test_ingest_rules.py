@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream import config
+from mdstream.backoff import delays_s
 from mdstream.errors import SettingsError, SymbolError
-from mdstream.ingest.backoff import delays_s
 from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import assess
 from mdstream.ingest.plan import plan, raw_topics

@@ -134,13 +134,18 @@ def test_production_reports_a_trade_once_for_all_its_forms() -> None:
 
 
 def test_tell_reports_what_no_subscriber_had() -> None:
-    """A last_match is news the first time: before any match was sent, or after a time without a subscriber."""
-    topic = listing("coinbase", "BTC-USD").topic(coinbase.CHANNELS["matches"])
-    of = production(1000, topic)
-    assert [t.trade_id for t in of.tell(topic)] == [999]
-    assert list(of.tell(topic)) == []
+    """A last_match is history the first time, and news after the market moved without a subscriber to matches."""
+    of_one = listing("coinbase", "BTC-USD")
+    matches, ticker = (of_one.topic(coinbase.CHANNELS[name]) for name in ("matches", "ticker"))
+    of = production(1000, matches, ticker)
+    assert list(of.tell(matches)) == []
     run(of, 0.1)
-    assert list(of.tell(topic)) == []
+    assert list(of.tell(matches)) == []
+    for subscriber in list(matches.subscribers):
+        of.unsubscribe(matches, subscriber)
+    run(of, 0.2)
+    assert [t.trade_id for t in of.tell(matches)] == [of_one.instrument.last_order.fills[-1].trade_id]
+    assert list(of.tell(matches)) == []
 
 
 def test_pacer_gives_up_what_it_cannot_make_up_for() -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from sink_builders import TRADES, records, trade
 
 from mdstream import events
-from mdstream.errors import BrokerError
+from mdstream.errors import BrokerError, SinkError
 from mdstream.sinks import jsonl, position, rotation
-from mdstream.sinks.base import Chunk, SinkError, decode
+from mdstream.sinks.base import Chunk, decode
 from mdstream.sinks.jsonl import JsonlSink
 from mdstream.sinks.position import Position, Written
 from mdstream.transport.batch import Partition

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 from sink_builders import TRADES, batch, records, trade
 
 from mdstream import events
+from mdstream.errors import SinkError
 from mdstream.sinks import loop as sink_loop
-from mdstream.sinks.base import Chunk, Refusal, SinkError, decode
+from mdstream.sinks.base import Chunk, Refusal, decode
 from mdstream.sinks.loop import SinkLoop
 from mdstream.sinks.metrics import SinkMetrics
 

@@ -14,9 +14,9 @@ import pytest
 from sink_builders import T0, chunk, trade
 
 from mdstream import events
+from mdstream.errors import SinkError
 from mdstream.events import Bar, BookL2, FeedStatus, Gap, Heartbeat, Quote, Trade
 from mdstream.sinks import sqlite
-from mdstream.sinks.base import SinkError
 from mdstream.sinks.sqlite import SCHEMA_VERSION, SqliteSink
 
 QUOTE = Quote("BTCUSDT", 7, "binance", 1.0, 2.0, None, None, None, T0)

@@ -1,0 +1,234 @@
+"""Where trades can be read for the audit: the simulator's journal, the raw topics, the canonical topic, the database.
+
+Each hop is read the same way: `await hop.read(add)` calls `add` for every trade it holds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, cast
+
+import msgspec
+from aiokafka import ConsumerRecord
+
+from mdstream import kafka
+from mdstream.audit import MINUTE_NS, Print, Scope
+from mdstream.config import Settings
+from mdstream.errors import CaptureError, FrameError, MdstreamError
+from mdstream.events import Side, Trade
+from mdstream.providers import PROVIDERS
+from mdstream.sinks.sqlite import FILE_NAME
+from mdstream.ticks import TradeTick
+from mdstream.tools.progress import Progress
+from topics import Topics
+
+SLACK_MS = 10 * 60_000
+"""A record is written after its trade happened, but for clocks that differ: reading begins so much earlier."""
+MS = 1_000_000
+OURS = (b"heartbeat", b"status")
+
+
+class Add(Protocol):
+    """Takes in a trade, with its number and its record's hash where the hop has them."""
+
+    def __call__(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> None: ...
+
+
+class Hop(Protocol):
+    """A place that holds trades. `may_repeat`: the same trade several times is no fault there."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def may_repeat(self) -> bool: ...
+    @property
+    def unread(self) -> Counter[str]:
+        """What the last reading could not make a trade of, by kind."""
+        ...
+
+    async def read(self, add: Add) -> None: ...
+
+
+class _JournalLine(msgspec.Struct):
+    provider: str
+    symbol: str
+    trade_id: str
+    price: float
+    size: float
+    side: Side | None
+    ts_exchange: int
+    view: str = ""
+
+
+class JournalHop:
+    """The simulator's journal: what the venues sent. A line per subscriber, so a trade may stand there twice."""
+
+    name: ClassVar = "journal"
+    may_repeat: ClassVar = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.unread: Counter[str] = Counter()
+
+    async def read(self, add: Add) -> None:
+        decode = msgspec.json.Decoder(_JournalLine).decode
+        with Progress("audit journal", "lines") as progress:
+            for number, text in enumerate(self._lines(), 1):
+                try:
+                    j = decode(text)
+                except (msgspec.MsgspecError, UnicodeError) as error:
+                    raise CaptureError(str(self._path), number, f"not a line of a journal: {error}") from None
+                add(Print(j.provider, j.symbol, j.trade_id, j.price, j.size, j.side, j.ts_exchange, j.view))
+                progress.show(number)
+
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            with gzip.open(self._path, "rb") if self._path.suffix == ".gz" else self._path.open("rb") as file:
+                yield from cast("Iterator[bytes]", file)
+        except (OSError, EOFError) as error:
+            raise CaptureError(str(self._path), 1, getattr(error, "strerror", None) or str(error)) from None
+
+
+async def _records(
+    settings: Settings, topic: str, scope: Scope, progress: Progress
+) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+    """A topic's records from about the scope's beginning to the end that the topic has now."""
+    partitions = await kafka.partitions_of(settings.bootstrap_servers, topic)
+    count = 0
+    async with kafka.reader(settings.bootstrap_servers) as consumer:
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        from_ms = scope.first_minute * MINUTE_NS // MS - SLACK_MS
+        if from_ms > 0:
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, from_ms))
+            for tp, at in found.items():
+                if at is not None:
+                    consumer.seek(tp, at.offset)
+                else:
+                    await consumer.seek_to_end(tp)
+        async for chunk in kafka.read_to_end(consumer, partitions):
+            for record in chunk:
+                yield record
+            count += len(chunk)
+            progress.show(count)
+
+
+class RawHop:
+    """The raw topics, decoded by the providers alone. Reconnects and replays repeat trades there: no fault."""
+
+    name: ClassVar = "raw"
+    may_repeat: ClassVar = True
+
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self._settings, self._scope = settings, scope
+        self._decoders = {name.encode(): (name, provider().decode) for name, provider in PROVIDERS.items()}
+        self.unread: Counter[str] = Counter()
+        self.first: dict[tuple[str, str, str], Print | None] = {}
+        """By (provider, symbol, view): the trade that reading began with, where it answers a subscription, else None.
+
+        Such a trade (TradeTick.resume) is from before anyone listened. Whether it is news only a reader knows who was
+        there earlier.
+        """
+
+    async def read(self, add: Add) -> None:
+        self.unread.clear()
+        with Progress("audit raw", "records") as progress:
+            for topic in Topics(self._settings).raw.values():
+                async for record in _records(self._settings, topic.name, self._scope, progress):
+                    self._take(record, add)
+
+    def _take(self, record: ConsumerRecord[bytes, bytes], add: Add) -> None:
+        headers = dict(record.headers)
+        if headers.get("k") in OURS:
+            return
+        known = self._decoders.get(headers.get("p", b""))
+        if known is None:
+            self.unread["frames of an unknown provider"] += 1
+            return
+        name, decode = known
+        at = headers.get("t")
+        recv_ns = record.timestamp * MS if at is None else int.from_bytes(at, "big", signed=True)
+        try:
+            ticks = decode(record.value or b"")
+        except (FrameError, msgspec.MsgspecError, ValueError, LookupError, TypeError):
+            # Whatever a venue sent: the canonical agent writes the reason to md.dead, here it is counted.
+            self.unread["frames not understood"] += 1
+            return
+        for tick in ticks:
+            if type(tick) is TradeTick:
+                time_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange
+                trade = Print(name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side, time_ns, tick.view)
+                self.first.setdefault((name, tick.symbol, tick.view), trade if tick.resume else None)
+                add(trade)
+
+
+class CanonicalHop:
+    """The trades topic. A number that comes again with the same bytes is the same event; two numbers are two."""
+
+    name: ClassVar = "canonical"
+    may_repeat: ClassVar = False
+
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self._settings, self._scope = settings, scope
+        self.unread: Counter[str] = Counter()
+
+    async def read(self, add: Add) -> None:
+        self.unread.clear()
+        topic = Topics(self._settings).trades.name
+        decode = msgspec.json.Decoder(Trade).decode
+        with Progress("audit canonical", "records") as progress:
+            async for record in _records(self._settings, topic, self._scope, progress):
+                try:
+                    trade = decode(record.value or b"")
+                except (msgspec.MsgspecError, UnicodeError):
+                    self.unread["records that are no trade"] += 1
+                    continue
+                add(_print(trade), trade.seq, _hash(record.value or b""))
+
+
+def _print(trade: Trade) -> Print:
+    time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
+    return Print(trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side, time_ns)
+
+
+def _hash(value: bytes) -> int:
+    return int.from_bytes(blake2b(value, digest_size=8).digest(), "big")
+
+
+class DatabaseHop:
+    """The files role's SQLite database."""
+
+    name: ClassVar = "database"
+    may_repeat: ClassVar = False
+
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self.path = settings.data_dir / FILE_NAME
+        self._scope = scope
+        self.unread: Counter[str] = Counter()
+
+    async def read(self, add: Add) -> None:
+        query, values = self._query()
+        try:
+            # Read only, and beside the writer: it goes on meanwhile.
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            with closing(connection), Progress("audit database", "rows") as progress:
+                for count, row in enumerate(connection.execute(query, values), 1):
+                    add(Print(*row))
+                    progress.show(count)
+        except sqlite3.Error as error:
+            raise MdstreamError(f"{self.path} cannot be read: {error}") from error
+
+    def _query(self) -> tuple[str, list[Any]]:
+        time = "coalesce(ts_exchange, ts_recv)"
+        query = f"SELECT provider, symbol, trade_id, price, size, side, {time} FROM trades WHERE {time} >= ?"  # noqa: S608  no input in it
+        values: list[Any] = [self._scope.first_minute * MINUTE_NS]
+        if self._scope.symbols:
+            query += f" AND symbol IN ({','.join('?' * len(self._scope.symbols))})"
+            values += sorted(self._scope.symbols)
+        return query, values

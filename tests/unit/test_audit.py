@@ -1,0 +1,358 @@
+"""mdstream/audit.py: hops that hold the same trades agree in any order, and each kind of fault is found and named."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdstream.audit import (
+    DAY_NS,
+    MINUTE_NS,
+    Bucket,
+    Details,
+    Difference,
+    Ids,
+    Ledger,
+    Numbers,
+    Print,
+    Scope,
+    affordable,
+    bucket_of,
+    differences,
+    differing,
+    fingerprint,
+    identity_of,
+)
+from mdstream.errors import SettingsError
+from mdstream.tools.audit import minute_of
+
+START = 20_000 * DAY_NS
+ALL = Scope()
+
+
+def trade(
+    number: int,
+    *,
+    symbol: str = "BTCUSDT",
+    price: float = 1.5,
+    side: str | None = "buy",
+    time_ns: int | None = None,
+    view: str = "",
+) -> Print:
+    """A Binance trade; its time is `number` seconds after START unless given."""
+    at_ns = START + number * 1_000_000_000 if time_ns is None else time_ns
+    return Print("binance", symbol, str(number), price, 2.0, side, at_ns, view)
+
+
+def raw(trades: list[Print], scope: Scope = ALL) -> Ledger:
+    ledger = Ledger("raw", scope, may_repeat=True)
+    for one in trades:
+        ledger.add(one)
+    return ledger
+
+
+def canonical(trades: list[Print], seqs: list[int] | None = None, scope: Scope = ALL) -> Ledger:
+    """A hop that numbers its trades: 1, 2, 3, ... of each symbol unless `seqs` says otherwise."""
+    ledger = Ledger("canonical", scope, may_repeat=False)
+    for one, seq in zip(trades, seqs or range(1, len(trades) + 1), strict=True):
+        ledger.add(one, seq, fingerprint(one))
+    return ledger
+
+
+def audit(before: list[Print], after: list[Print], seqs: list[int] | None = None) -> list[Difference]:
+    """Both passes over a raw and a canonical hop."""
+    left, right = raw(before), canonical(after, seqs)
+    left.choose_views(right)
+    wanted = differing([left, right])
+    details = Details(left, wanted, may_repeat=True), Details(right, wanted, may_repeat=False)
+    for one in before:
+        details[0].add(one)
+    for one, seq in zip(after, seqs or range(1, len(after) + 1), strict=True):
+        details[1].add(one, seq, fingerprint(one))
+    return [*differences(*details, wanted), *details[1].own_differences()]
+
+
+numbers = st.lists(st.integers(0, 300), min_size=1, max_size=60, unique=True)
+
+
+# ------------------------------------------------------------------------------------------------------- what was seen
+
+
+@given(st.lists(st.integers(-5, 60)))
+def test_numbers_are_a_set(values: list[int]) -> None:
+    """New the first time only, in whatever order; the holes are what is missing between the least and the greatest."""
+    seen: set[int] = set()
+    found = Numbers()
+    for value in values:
+        assert (value in found) is (value in seen)
+        assert found.add(value) is (value not in seen)
+        assert value in found
+        seen.add(value)
+    missing = [n for first, last in found.holes() for n in range(first, last + 1)]
+    assert missing == [n for n in range(min(seen, default=0), max(seen, default=0)) if n not in seen]
+
+
+def test_numbers_take_memory_per_run() -> None:
+    """A day of a venue that counts by one is one run."""
+    found = Numbers()
+    for number in [*range(0, 1000, 2), *range(1, 1000, 2)]:
+        found.add(number)
+    assert found._first == [0]
+    assert found._last == [999]
+
+
+@given(st.lists(st.text(alphabet="0123456789ab²", max_size=4)))
+def test_ids_are_a_set_of_texts(values: list[str]) -> None:
+    """ "7" and "07" are two ids, and so is whatever else a venue writes."""
+    seen: set[str] = set()
+    found = Ids()
+    for value in values:
+        assert (value in found) is (value in seen)
+        assert found.add(value) is (value not in seen)
+        assert value in found
+        seen.add(value)
+
+
+# ---------------------------------------------------------------------------------------------------------- first pass
+
+
+@given(numbers, st.randoms())
+def test_order_of_arrival_does_not_change_a_ledger(ids: list[int], random: Random) -> None:
+    """Partitions and readers deliver in any order: count and hash per bucket are the same."""
+    trades = [trade(n, symbol=f"S{n % 3}USDT") for n in ids]
+    shuffled = list(trades)
+    random.shuffle(shuffled)
+    assert differing([raw(trades), raw(shuffled)]) == set()
+    assert raw(trades).total() == raw(shuffled).total()
+
+
+@given(numbers, st.data())
+def test_repeats_in_the_raw_topic_count_once(ids: list[int], data: st.DataObject) -> None:
+    """A reconnect or a second replay adds no trade; how many came again is shown."""
+    trades = [trade(n) for n in ids]
+    again = data.draw(st.lists(st.sampled_from(trades), max_size=20))
+    ledger = raw([*trades, *again])
+    assert differing([ledger, canonical(trades)]) == set()
+    assert ledger.total().repeats == len(again)
+
+
+@given(numbers, st.data())
+def test_a_trade_that_is_missing_is_found(ids: list[int], data: st.DataObject) -> None:
+    """Exactly that one is named."""
+    trades = [trade(n) for n in ids]
+    lost = data.draw(st.sampled_from(trades))
+    [found] = audit(trades, [one for one in trades if one != lost])
+    assert (found.kind, found.hop, found.before, found.trade_id) == ("missing", "canonical", "raw", lost.trade_id)
+
+
+@given(numbers, st.data())
+def test_a_trade_that_nobody_sent_is_found(ids: list[int], data: st.DataObject) -> None:
+    """The audit looks both ways."""
+    trades = [trade(n) for n in ids]
+    invented = data.draw(st.sampled_from(trades))
+    [found] = audit([one for one in trades if one != invented], trades)
+    assert (found.kind, found.trade_id, found.expected) == ("extra", invented.trade_id, "nothing")
+
+
+@given(numbers, st.data())
+def test_a_trade_under_two_numbers_is_doubled(ids: list[int], data: st.DataObject) -> None:
+    """Consumers would count it twice: the numbers are named."""
+    trades = [trade(n) for n in ids]
+    twice = data.draw(st.sampled_from(trades))
+    [found] = audit(trades, [*trades, twice])
+    assert (found.kind, found.trade_id) == ("doubled", twice.trade_id)
+    assert found.found == f"2 times, seq {trades.index(twice) + 1}, {len(trades) + 1}"
+
+
+@given(numbers, st.data())
+def test_a_trade_that_changed_is_found(ids: list[int], data: st.DataObject) -> None:
+    """Another price, size or side, with both shown."""
+    trades = [trade(n) for n in ids]
+    at = data.draw(st.integers(0, len(trades) - 1))
+    field, value = data.draw(st.sampled_from([("price", 1.5000001), ("size", 3.0), ("side", "sell"), ("side", None)]))
+    changed = [*trades[:at], trades[at]._replace(**{field: value}), *trades[at + 1 :]]
+    [found] = audit(trades, changed)
+    assert (found.kind, found.trade_id, found.expected) == ("different", trades[at].trade_id, "buy 2.0 at 1.5")
+    assert found.found != found.expected
+
+
+@given(numbers, st.data())
+def test_a_number_that_comes_again_with_the_same_bytes_is_no_fault(ids: list[int], data: st.DataObject) -> None:
+    """A crash between output and checkpoint repeats events byte for byte: consumers drop them by their number."""
+    trades = [trade(n) for n in ids]
+    at = data.draw(st.integers(0, len(trades) - 1))
+    seqs = [*range(1, len(trades) + 1), at + 1]
+    assert audit(trades, [*trades, trades[at]], seqs) == []
+    ledger = canonical([*trades, trades[at]], seqs)
+    assert (ledger.total().repeats, ledger.total().doubled) == (1, 0)
+
+
+def test_a_number_that_comes_again_with_other_bytes_is_rewritten() -> None:
+    """
+    trade_id   1  2  3  4
+    seq        1  2  3  2     a reader drops trade 4 as a repeat of trade 2
+    """
+    trades = [trade(1), trade(2), trade(3)]
+    [found] = audit([*trades, trade(4)], [*trades, trade(4)], [1, 2, 3, 2])
+    assert (found.kind, found.trade_id, found.expected) == ("rewritten", "4", "seq 2 once")
+
+
+def test_numbers_that_are_missing_are_holes() -> None:
+    """A consumer that counts would notice: so does the audit, per symbol."""
+    ledger = canonical([trade(1), trade(2), trade(3), trade(4)], [10, 11, 14, 16])
+    assert list(ledger.holes()) == [("BTCUSDT", 12, 13), ("BTCUSDT", 15, 15)]
+
+
+def test_numbers_outside_the_scope_leave_no_hole() -> None:
+    """Numbers run through all minutes and providers of a symbol, whichever of them are audited."""
+    scope = Scope(first_minute=START // MINUTE_NS + 1, providers=frozenset({"binance"}))
+    trades = [trade(70), trade(10), trade(71)._replace(provider="okx"), trade(72)]
+    ledger = canonical(trades, [1, 2, 3, 4], scope)
+    assert list(ledger.holes()) == []
+    assert ledger.total().count == 2
+
+
+@pytest.mark.parametrize(
+    ("scope", "count"),
+    [
+        (Scope(), 3),
+        (Scope(first_minute=START // MINUTE_NS + 1), 2),
+        (Scope(end_minute=START // MINUTE_NS + 1), 1),
+        (Scope(symbols=frozenset({"ETHUSDT"})), 1),
+        (Scope(providers=frozenset({"okx"})), 0),
+    ],
+)
+def test_scope_takes_minutes_symbols_and_providers(scope: Scope, count: int) -> None:
+    """The first minute is in, the last is not."""
+    trades = [trade(59), trade(60), trade(61, symbol="ETHUSDT")]
+    assert raw(trades, scope).total().count == count
+
+
+def test_minutes_are_told_apart() -> None:
+    """Two faults that cancel out over an hour do not within their minutes."""
+    before, after = [trade(1), trade(2)], [trade(1), trade(2, time_ns=START + MINUTE_NS)]
+    minute = START // MINUTE_NS
+    assert differing([raw(before), raw(after)]) == {
+        Bucket("binance", "BTCUSDT", minute),
+        Bucket("binance", "BTCUSDT", minute + 1),
+    }
+
+
+def test_ids_that_begin_anew_each_day_are_other_trades() -> None:
+    """What is the same trade has the same time."""
+    ledger = raw([trade(1), trade(1, time_ns=START + DAY_NS), trade(1)])
+    assert (ledger.total().count, ledger.total().repeats) == (2, 1)
+
+
+def test_trades_without_an_id_all_count() -> None:
+    """Nothing tells two of them apart: at the canonical hop a number does."""
+    nameless = [trade(n)._replace(trade_id="") for n in (1, 2)]
+    assert raw(nameless).total().count == 2
+    assert canonical([*nameless, nameless[0]], [1, 2, 1]).total().count == 2
+    assert audit(nameless, nameless) == []
+
+
+# --------------------------------------------------------------------------------------------------------------- views
+
+
+def test_view_that_the_next_hop_took_is_the_one_compared() -> None:
+    """
+    raw        trade 1 2 3 4 5, aggTrade 1 3     the same executions, told twice
+    canonical  aggTrade                          it came first, and the canonical stream stays with it
+    """
+    fills = [trade(n, view="trade") for n in (1, 2, 3, 4, 5)]
+    aggregates = [trade(n, view="aggTrade") for n in (1, 3)]
+    left, right = raw([*aggregates, *fills]), canonical([one._replace(view="") for one in aggregates])
+    left.choose_views(right)
+    assert differing([left, right]) == set()
+    assert left.set_aside == {("binance", "BTCUSDT", "trade"): 5}
+
+
+def test_view_with_most_trades_is_compared_where_the_next_hop_has_neither() -> None:
+    """A loss is not hidden by comparing with the smaller view."""
+    left = raw([trade(1, view="aggTrade"), trade(1, view="trade"), trade(2, view="trade")])
+    right = canonical([])
+    left.choose_views(right)
+    assert left.total().count == 2
+    assert differing([left, right])
+
+
+# ------------------------------------------------------------------------------------------------------ resume points
+
+
+def test_a_trade_that_is_discounted_is_not_compared() -> None:
+    """
+    raw        0  1  2     0 answered the first subscription: history to a reader who was not there before
+    canonical     1  2
+    """
+    trades = [trade(0), trade(1), trade(2)]
+    left, right = raw(trades), canonical(trades[1:])
+    assert not right.holds(trades[0])
+    left.discount(trades[0])
+    right.discount(trades[0])  # not there: nothing changes
+    assert differing([left, right]) == set()
+    wanted = {bucket_of(trades[0])}
+    detail = Details(left, wanted, may_repeat=True, ignored={identity_of(trades[0])})
+    for one in trades:
+        detail.add(one)
+    assert list(detail.of(bucket_of(trades[0]))) == ["1", "2"]
+
+
+def test_a_trade_in_a_view_is_held_by_a_hop_without_views() -> None:
+    """The canonical topic says nothing of views."""
+    assert canonical([trade(1)]).holds(trade(1, view="aggTrade"))
+    assert not canonical([trade(1)]).holds(trade(2, view="aggTrade"))
+
+
+# --------------------------------------------------------------------------------------------------------- second pass
+
+
+def test_trades_looked_at_are_bounded() -> None:
+    """The earliest minutes first, at least one of them."""
+    hops = [raw([trade(n) for n in range(180)])]
+    buckets = {bucket_of(trade(n)) for n in (0, 60, 120)}
+    first, second, _ = sorted(buckets)
+    assert affordable(hops, buckets, 130) == {first, second}
+    assert affordable(hops, buckets, 1) == {first}
+
+
+def test_every_pair_of_neighbours_is_compared() -> None:
+    """A trade that is lost at the last hop is no fault of those before."""
+    trades = [trade(1), trade(2)]
+    hops = [raw(trades), canonical(trades), raw(trades[:1])]
+    wanted = differing(hops)
+    details = [Details(hop, wanted, may_repeat=True) for hop in hops]
+    for detail, held in zip(details, (trades, trades, trades[:1]), strict=True):
+        for one in held:
+            detail.add(one)
+    found = [list(differences(left, right, wanted)) for left, right in pairwise(details)]
+    assert [len(one) for one in found] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "minute"),
+    [
+        ("1970-01-01T00:10", 10),
+        ("1970-01-01T01:10:59+01:00", 10),
+        ("1970-01-02", 1440),
+        ("90s", 998),
+        ("10m", 990),
+        ("1.5h", 910),
+        ("0s", 1000),
+    ],
+)
+def test_times_and_ages_are_taken(text: str, minute: int) -> None:
+    """UTC where no zone is given; an age is counted from now (here minute 1000)."""
+    assert minute_of(text, now_s=60_000) == minute
+
+
+def test_what_is_no_time_is_refused() -> None:
+    """With both forms shown."""
+    with pytest.raises(
+        SettingsError, match=r"'soon' is no time: expected one like 2026-01-05T15:00 \(UTC\), or an age"
+    ):
+        minute_of("soon", now_s=0)

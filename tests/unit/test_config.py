@@ -1,0 +1,97 @@
+"""mdstream/config.py: where settings come from, which one wins, and how a bad one is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mdstream.config import load
+from mdstream.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith(("MDSTREAM_", "KAFKA_", "HTTP_")):
+            monkeypatch.delenv(name)
+
+
+def test_defaults_are_those_of_a_laptop() -> None:
+    """With nothing set, everything is local and listens on loopback only."""
+    settings = load()
+    assert settings.bootstrap_servers == "localhost:9092"
+    assert settings.topic_prefix == "md"
+    assert settings.partitions == 8
+    assert settings.markets == ("crypto", "equities")
+    assert settings.data_dir == Path("data")
+    assert settings.role == "core"
+    assert settings.http_host == "127.0.0.1"
+
+
+def test_an_earlier_source_wins_over_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options, then the environment, then .env, then mdstream.toml."""
+    (tmp_path / "mdstream.toml").write_text('topic_prefix = "toml"\npartitions = 2\nreplication = 3\nrole = "nats"\n')
+    (tmp_path / ".env").write_text("MDSTREAM_TOPIC_PREFIX=dotenv\nMDSTREAM_PARTITIONS=3\nMDSTREAM_REPLICATION=2\n")
+    monkeypatch.setenv("MDSTREAM_TOPIC_PREFIX", "environment")
+    monkeypatch.setenv("MDSTREAM_PARTITIONS", "4")
+    settings = load(topic_prefix="option")
+    assert (settings.topic_prefix, settings.partitions, settings.replication, settings.role) == ("option", 4, 2, "nats")
+
+
+def test_an_option_that_was_not_given_leaves_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """click passes None for those."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    assert load(bootstrap_servers=None).bootstrap_servers == "kafka:9092"
+
+
+@pytest.mark.parametrize(("text", "markets"), [("fx", ("fx",)), (" crypto , fx,", ("crypto", "fx"))])
+def test_markets_are_split_at_commas(monkeypatch: pytest.MonkeyPatch, text: str, markets: tuple[str, ...]) -> None:
+    """Spaces and empty parts are nothing."""
+    monkeypatch.setenv("MDSTREAM_MARKETS", text)
+    assert load().markets == markets
+
+
+def test_unknown_names_are_ignored(tmp_path: Path) -> None:
+    """A .env file is shared with other programs."""
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=x\n")
+    assert load().topic_prefix == "md"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("MDSTREAM_PARTITIONS", "0", "greater than or equal to 1"),
+        ("MDSTREAM_PARTITIONS", "many", "valid integer"),
+        ("MDSTREAM_TOPIC_PREFIX", "a.b", "match pattern"),
+        ("MDSTREAM_ROLE", "cook", "'core', 'timescale', 'nats' or 'files'"),
+        ("HTTP_PORT", "70000", "less than or equal to 65535"),
+        ("MDSTREAM_CHECKPOINT_INTERVAL_S", "0", "greater than 0"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name_value_and_range(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
+) -> None:
+    """The one line that is printed says what to change."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value).startswith(f"bad settings: {name}={value!r}: ")
+    assert problem in str(caught.value)
+
+
+def test_all_bad_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody wants to be told one a run."""
+    monkeypatch.setenv("MDSTREAM_PARTITIONS", "0")
+    monkeypatch.setenv("MDSTREAM_REPLICATION", "9")
+    with pytest.raises(SettingsError, match=r"MDSTREAM_PARTITIONS='0'.*; MDSTREAM_REPLICATION='9'"):
+        load()
+
+
+def test_settings_cannot_be_changed() -> None:
+    """They are read once and passed down as values."""
+    settings = load()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.partitions = 3
