@@ -29,7 +29,7 @@ class Partition(NamedTuple):
 
 
 class Batch:
-    """Consecutive records of one partition: offsets [first, next), where compaction may have left holes.
+    """Consecutive records of one partition: offsets [first, next).
 
     An agent calls `take` once, when it starts on the records, and `acknowledge` once everything that follows from them
     is safe. Offsets are committed up to the first batch that is not acknowledged, in whatever order acknowledgements

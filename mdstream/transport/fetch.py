@@ -21,7 +21,7 @@ CHUNK_RECORDS = 1500
 
 
 class Chunk(NamedTuple):
-    """Consecutive records of a partition: offsets [first, next), holes where compaction or control records were."""
+    """Consecutive records of a partition: offsets [first, next)."""
 
     records: list[Record]
     first: int
@@ -72,26 +72,35 @@ async def _buffered(fetcher: Fetcher, batched: Collection[Any], others: Collecti
 
 
 def _take(tp: Any, result: FetchResult) -> Chunk | None:
-    """The next chunk of one partition; None where its position moved since the fetch, or nothing but holes came."""
+    """The next chunk of one partition; None where its position moved since the fetch.
+
+    A chunk has no hole. Where the broker left offsets out, it ends before them and they are asked for again; where they
+    are missing at the beginning it says so with its `first`, and the reader decides.
+    """
     if not result.check_assignment(tp) or not result.has_more():
         return None
     partition = result._partition_records  # noqa: SLF001
     memory = partition._records  # noqa: SLF001
     first = partition.next_fetch_offset
     records: list[Record] = []
-    while len(records) < CHUNK_RECORDS and memory.has_next():
+    rest = True
+    while rest and len(records) < CHUNK_RECORDS:
         batch = memory.next_batch()
         if partition._check_crcs and not batch.validate_crc():  # noqa: SLF001
             raise CorruptRecordException(f"wrong checksum in {tp} at offset {partition.next_fetch_offset}")
+        if batch.base_offset > partition.next_fetch_offset:
+            if records:
+                rest = False
+                break
+            first = batch.base_offset
         if not batch.is_control_batch:
             records.extend(batch)
         partition.next_fetch_offset = batch.next_offset
+        rest = memory.has_next()
     result._update_position()  # noqa: SLF001
-    if not memory.has_next():
+    if not rest:
         result._partition_records = None  # noqa: SLF001
     skip = 0
-    while (
-        skip < len(records) and records[skip].offset < first
-    ):  # a compressed batch begins before the position asked for
+    while skip < len(records) and records[skip].offset < first:  # a batch may begin before the position asked for
         skip += 1
     return Chunk(records[skip:] if skip else records, first, partition.next_fetch_offset)
