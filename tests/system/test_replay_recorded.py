@@ -1,0 +1,121 @@
+"""Captures through `mdstream replay` and a core worker: canonical events say what the venues' frames say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
+from mdstream.ticks import NO_ID
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
+import plain_reading
+from venue_frames import PROVIDERS, recorded
+
+pytestmark = pytest.mark.system
+
+TRADE_FIELDS = ("price", "size", "side", "ts_exchange")
+QUOTE_FIELDS = ("bid", "bid_size", "ask", "ask_size", "ts_exchange")
+BOOK_FIELDS = ("bids", "asks", "ts_exchange")
+
+
+def captured() -> list[tuple[int, str, bytes]]:
+    """Receive time, provider and frame of every recorded frame, a millisecond apart."""
+    frames = ((name, frame) for name in PROVIDERS for frame in recorded(name))
+    return [(1_767_625_200_000_000_000 + i * 10**6, name, frame) for i, (name, frame) in enumerate(frames)]
+
+
+def said(rows: list[tuple[int, str, bytes]]) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """What the frames say: provider, receive time, fields."""
+    for recv_ns, name, frame in rows:
+        for fields in plain_reading.says(name, frame):
+            yield name, recv_ns, json.loads(json.dumps(fields))  # tuples become lists, as on the wire
+
+
+def events(env: dict[str, str], topic: str) -> list[dict[str, Any]]:
+    name = f"{env['MDSTREAM_TOPIC_PREFIX']}.{topic}"
+    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], name))
+    return [json.loads(record.value) for record in records]
+
+
+def write_captures(folder: Path, rows: list[tuple[int, str, bytes]]) -> list[Path]:
+    paths = []
+    for name in PROVIDERS:
+        path = folder / f"{name}.jsonl"
+        lines = [
+            json.dumps({"recv_ns": recv_ns, "provider": of, "frame": frame.decode()})
+            for recv_ns, of, frame in rows
+            if of == name
+        ]
+        path.write_text("".join(f"{line}\n" for line in lines))
+        paths.append(path)
+    return paths
+
+
+def processed(port: int, replayed: int) -> bool:
+    """Whether the worker at `port` has taken in as many raw records as were replayed."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+        done = json.load(answer)["partitions"]
+    return sum(offset for name, offset in done.items() if ".raw." in name) >= replayed
+
+
+def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_trade(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Every trade, quote and book, field by field; the second time every trade is known."""
+    rows = captured()
+    captures = write_captures(tmp_path, rows)
+    port = free_port()
+    worker = processes.worker("core", port=port)
+    worker.wait_for("Worker ready", limit_s=60)
+
+    def replay() -> None:
+        for capture in captures:
+            done = run_mdstream("replay", capture, "--as-fast-as-possible", env=env)
+            assert done.returncode == 0, done.stderr
+
+    replay()
+    wait_until(lambda: processed(port, len(rows)), what="the first replay to be processed", limit_s=60)
+    trades, quotes, books = (events(env, topic) for topic in ("trades", "quotes", "books"))
+
+    want_trades: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+    want_quotes, want_books = set(), []
+    views: dict[tuple[str, str], str] = {}
+    newest: dict[tuple[str, str, str], int] = {}
+    oldest: dict[tuple[str, str], int] = {}
+    for name, recv_ns, fields in said(rows):
+        of = name, fields["symbol"]
+        if fields["is"] == "TradeTick":
+            values = *(fields[f] for f in TRADE_FIELDS), recv_ns
+            # Ids from before the first one are history; so is the answer to a subscription that begins a feed.
+            counts = views.setdefault(of, fields["view"]) == fields["view"] and fields["first_id"] >= oldest.setdefault(
+                of, fields["first_id"]
+            )
+            if counts and not fields["resume"]:
+                want_trades.setdefault((*of, fields["trade_id"]), values)
+        elif fields["update_id"] == NO_ID or fields["update_id"] > newest.get((*of, fields["is"]), NO_ID):
+            newest[(*of, fields["is"])] = fields["update_id"]
+            if fields["is"] == "QuoteTick":
+                want_quotes.add((*of, *(fields[f] for f in QUOTE_FIELDS)))
+            else:
+                want_books.append([*of, *(fields[f] for f in BOOK_FIELDS)])
+
+    got = {(t["provider"], t["symbol"], t["trade_id"]): (*(t[f] for f in TRADE_FIELDS), t["ts_recv"]) for t in trades}
+    assert got == want_trades
+    assert len(trades) == len(want_trades)
+    assert {(q["provider"], q["symbol"], *(q[f] for f in QUOTE_FIELDS)) for q in quotes} == want_quotes
+    assert want_books
+    got_books = [[b["provider"], b["symbol"], *(b[f] for f in BOOK_FIELDS)] for b in books]
+    assert sorted(got_books, key=str) == sorted(want_books, key=str)
+
+    replay()
+    wait_until(lambda: processed(port, 2 * len(rows)), what="the second replay to be processed", limit_s=60)
+    assert len(events(env, "trades")) == len(trades)
+    assert not events(env, "dead")
