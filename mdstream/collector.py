@@ -1,8 +1,7 @@
 """Python's cyclic garbage collector, set for programs that hold many records for a short time.
 
-A chunk of 1,500 records is 9,000 objects, none in a cycle; with Python's own threshold of 700 the collector walks them
-a dozen times while they are made. That costs 1.8 us a record, four times the parsing of it (measured:
-docs/decisions.md).
+A chunk of 1,500 records is 9,000 objects, none in a cycle. With Python's own threshold of 700 the collector walks them
+a dozen times while they are made: 1.8 us a record, four times the parsing of it (measured: docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ YOUNG_OBJECTS = 20_000
 
 
 def tune() -> None:
-    """Leave what start-up made alone for good, and collect only once many objects have piled up. Call it when set
-    up."""
+    """Leave what start-up made alone for good, and collect only once many objects have piled up.
+
+    To be called when everything is set up.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)

@@ -23,7 +23,7 @@ from topics import Topic
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
-FETCH_BYTES = 1 << 20
+FETCH_BYTES = 1 << 19
 STALL_S = 30.0
 """A read that has not reached the end of a log and gets nothing for so long is taken for stuck."""
 TAIL_S = 3.0

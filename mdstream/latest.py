@@ -44,7 +44,7 @@ class LatestRole:
 
     def process(self, batch: Batch) -> None:
         """Remember the last value of each key; it is written at the next flush."""
-        self._pending[batch.partition.topic].update((r.key, r.value) for r in batch.take())
+        self._pending[batch.partition.topic].update({r.key: r.value for r in batch.take()})
         self._batches.append(batch)
 
     async def run(self) -> None:

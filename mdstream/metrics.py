@@ -32,13 +32,13 @@ class CanonicalMetrics(Collector):
 
     def take(self, canonical: Canonical) -> None:
         """Add what a partition counted since the last time, and set it to zero there."""
-        for tally in canonical.tallies:
-            if tally.latency_ns is not None:
-                self.latency.labels(tally.name).observe(tally.latency_ns / 1e6)
-            self.events["trade", tally.name] += tally.trades
-            self.events["quote", tally.name] += tally.quotes
-            self.events["book", tally.name] += tally.books
-            tally.reset()
+        for source in canonical.sources.values():
+            if source.latency_ns is not None:
+                self.latency.labels(source.name).observe(source.latency_ns / 1e6)
+            self.events["trade", source.name] += source.trades
+            self.events["quote", source.name] += source.quotes
+            self.events["book", source.name] += source.books
+            source.reset()
         self.others.update(canonical.counts)
         canonical.counts.clear()
 

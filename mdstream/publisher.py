@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from mdstream import kafka
 from topics import MAX_BATCH_BYTES
@@ -72,16 +73,31 @@ class Publisher:
         producer = self._producer
         if producer is None:
             raise RuntimeError("Publisher.send before start")
-        futures = []
-        batch = producer.create_batch()
-        for key, value, timestamp_ms, headers in records:
-            if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
-                futures.append(await producer.send_batch(batch, topic, partition=partition))
-                batch = producer.create_batch()
-                batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
-        if batch.record_count():
-            futures.append(await producer.send_batch(batch, topic, partition=partition))
-        return futures
+        return [
+            await producer.send_batch(batch, topic, partition=partition)
+            for batch in _batches(producer.create_batch, records)
+        ]
+
+
+def _batches(create: Callable[[], BatchBuilder], records: Iterable[Record]) -> Iterator[BatchBuilder]:
+    """Batches filled with the records, in order; one that does not fit a batch's size has its own."""
+    batch = create()
+    append, count = batch._builder.append, 0  # noqa: SLF001  its public append takes twice as long
+    for key, value, timestamp_ms, headers in records:
+        if append(count, timestamp_ms, key, value, headers) is None:
+            yield _counted(batch, count)
+            batch = create()
+            append, count = batch._builder.append, 0  # noqa: SLF001
+            append(count, timestamp_ms, key, value, headers)
+        count += 1
+    if count:
+        yield _counted(batch, count)
+
+
+def _counted(batch: BatchBuilder, count: int) -> BatchBuilder:
+    batch._relative_offset = count  # noqa: SLF001  what its public append would have counted
+    batch.close()
+    return batch
 
 
 class Partitioner:
