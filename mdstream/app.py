@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
@@ -154,6 +155,7 @@ class App(faust.App):
         await super().on_start()
 
     async def _set_up(self) -> None:
+        self._check_port()
         # A consumer that subscribes before its topics exist is assigned none of them, also later.
         await kafka.create_topics(
             self.settings.bootstrap_servers, self.topic_map, replication=self.settings.replication
@@ -161,6 +163,19 @@ class App(faust.App):
         for hook in self._before:
             await hook()
         collector.tune()
+
+    def _check_port(self) -> None:
+        """Raises SettingsError where the web server's port is taken: Faust would say so with a traceback only."""
+        host, port = self.conf.web_bind, self.conf.web_port
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise SettingsError(
+                    f"the web pages cannot listen on {host}:{port} ({error.strerror}): "
+                    "choose another port with --port, --web-port or HTTP_PORT"
+                ) from None
 
     async def on_stop(self) -> None:
         if isinstance(self._consumer, Consumer):

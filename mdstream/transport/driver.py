@@ -169,8 +169,11 @@ class Consumer(driver.Consumer):
     async def _deliver(self, tp: TP, chunk: Chunk) -> None:
         """Queue a chunk for its agent, if it begins where the last one ended; otherwise go back to there."""
         assigned = self._assigned.get(tp)
-        if assigned is None or not assigned.open or not self.flow_active or not self.app.flow_control.is_active():
+        if assigned is None:
             return  # not ours (any more): whoever is assigned it next is positioned explicitly
+        if not assigned.open or not self.flow_active or not self.app.flow_control.is_active():
+            assigned.sought = None  # what is dropped here may be gone back for, whatever was before
+            return
         expected = assigned.offsets.delivered
         if chunk.first != expected:
             if assigned.sought != expected:
