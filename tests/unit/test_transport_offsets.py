@@ -8,12 +8,15 @@ the offset crawls on by one at each interval.
 from __future__ import annotations
 
 import itertools
+import logging
 from random import Random
 
 import pytest
+from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mdstream.transport.driver import _start
 from mdstream.transport.offsets import Offsets
 
 STARTS = st.integers(0, 2**62)
@@ -110,6 +113,37 @@ def test_delivery_out_of_order_is_refused(end: int) -> None:
     offsets, _ = delivered(100, [50])
     with pytest.raises(ValueError, match="150 was delivered already"):
         offsets.deliver(end)
+
+
+# -- where reading starts
+
+
+@pytest.mark.parametrize(
+    ("recorded", "committed", "earliest", "start"),
+    [
+        (None, None, 0, 0),  # nothing is known: the beginning, not the end
+        (None, None, 70, 70),
+        (None, 40, 0, 40),
+        (None, 0, 0, 0),
+        (55, 40, 0, 55),  # the position recorded with the state counts, whichever is newer
+        (40, 55, 0, 40),
+        (0, 55, 0, 0),
+        (40, None, 0, 40),
+        (40, 55, 60, 60),  # retention was faster
+        (None, 40, 60, 60),
+    ],
+)
+def test_reading_starts_at_recorded_position_else_commit_else_beginning(
+    recorded: int | None, committed: int | None, earliest: int, start: int
+) -> None:
+    """Always a position of ours, never the broker's idea of one."""
+    assert _start(TP("md.raw.crypto", 3), recorded, committed, earliest, logging.getLogger()) == start
+
+
+def test_records_deleted_before_they_were_processed_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """What retention took away is lost, and the log says what."""
+    _start(TP("md.raw.crypto", 3), 40, None, 60, logging.getLogger())
+    assert "records 40 to 59 were deleted before they were processed" in caplog.text
 
 
 # -- the holes of Faust's bookkeeping

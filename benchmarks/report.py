@@ -1,0 +1,186 @@
+"""Results as tables for people, as JSON for programs, and as promises kept or broken."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ingest import Ingest
+from benchmarks.measure import Rate
+from benchmarks.memory import Memory
+from benchmarks.pipeline import REFERENCE, Row
+
+LEAST_OF_REFERENCE = 0.6
+LEAST_INGEST_PER_S = 60_000
+MOST_BACKLOG_BYTES = 300_000_000
+MB = 1_000_000
+
+
+@dataclass
+class Results:
+    """What one run found; a part that did not run is empty."""
+
+    broker: str
+    machine: str = field(default_factory=lambda: machine())
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    pipeline: list[Row] = field(default_factory=list)
+    ingest: Ingest | None = None
+    memory: Memory | None = None
+
+
+def machine() -> str:
+    """Processor, cores, memory, system and Python of this machine."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def text(results: Results) -> str:
+    """The report, in Markdown, so that docs/benchmarks.md can hold it as it is."""
+    parts = [f"{results.at:%Y-%m-%d %H:%M} UTC; {results.machine}; {results.broker} on the same machine."]
+    if results.pipeline:
+        parts += ["Raw topic to canonical topic, one process each:", _pipeline_table(results.pipeline)]
+    if results.ingest is not None:
+        parts += ["Websocket to raw topic, one process:", _ingest_table(results.ingest)]
+    if results.memory is not None:
+        parts.append(_memory_line(results.memory))
+    return "\n\n".join(parts)
+
+
+def _pipeline_table(rows: Sequence[Row]) -> str:
+    reference = next((row.rate for row in rows if row.contender.name == REFERENCE), None)
+    lines = [("who", "version", "frames/s (wall)", "frames per CPU-second", "of confluent: wall", "of confluent: CPU")]
+    for row in rows:
+        rate = row.rate
+        if rate is None:
+            lines.append((row.contender.title, row.version, f"not available: {row.reason}", "", "", ""))
+            continue
+        wall, cpu = ratios(rate, reference)
+        rates = (f"{rate.per_second:,.0f}", f"{rate.per_cpu_second:,.0f}")
+        lines.append((row.contender.title, row.version, *rates, wall, cpu))
+    return table(lines, texts=2)
+
+
+def ratios(rate: Rate, reference: Rate | None) -> tuple[str, str]:
+    """`rate` as a share of the reference, wall and CPU; dashes without one."""
+    if reference is None:
+        return "-", "-"
+    return (
+        f"{rate.per_second / reference.per_second:.2f}",
+        f"{rate.per_cpu_second / reference.per_cpu_second:.2f}",
+    )
+
+
+def _ingest_table(ingest: Ingest) -> str:
+    lines = [("who", "frames/s (wall)", "frames per CPU-second", "of the limit: wall", "of the limit: CPU")]
+    for title, rate in (("mdstream ingest", ingest.ingestor), ("a bare receive loop (the limit)", ingest.bare)):
+        wall, cpu = ratios(rate, ingest.bare)
+        lines.append((title, f"{rate.per_second:,.0f}", f"{rate.per_cpu_second:,.0f}", wall, cpu))
+    return table(lines, texts=1)
+
+
+def _memory_line(memory: Memory) -> str:
+    return (
+        f"Memory of a core worker that works off a backlog of {memory.backlog:,} frames: "
+        f"{memory.peak_bytes / MB:,.0f} MB at most (resident), at {memory.rate.per_second:,.0f} frames/s."
+    )
+
+
+def table(lines: Sequence[Sequence[str]], *, texts: int) -> str:
+    """A Markdown table, aligned for the terminal: a head, then rows, of which the first `texts` columns lean left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def row(cells: Sequence[str], fill: str = " ") -> str:
+        padded = (
+            cell.ljust(width, fill) if column < texts else cell.rjust(width, fill)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = row(["-" if column < texts else ":" for column in range(len(widths))], "-")
+    return "\n".join([row(lines[0]), rule, *map(row, lines[1:])])
+
+
+def broken(results: Results) -> list[str]:
+    """The promises (docs/benchmarks.md) that these results break, each as a sentence; parts that did not run break
+    none."""
+    found = _broken_by_pipeline(results.pipeline) if results.pipeline else []
+    if results.ingest is not None and results.ingest.ingestor.per_second < LEAST_INGEST_PER_S:
+        rate = results.ingest.ingestor.per_second
+        found.append(f"mdstream ingest takes {rate:,.0f} frames/s, promised are {LEAST_INGEST_PER_S:,}")
+    if results.memory is not None and results.memory.peak_bytes > MOST_BACKLOG_BYTES:
+        peak = results.memory.peak_bytes / MB
+        found.append(f"a core worker held {peak:,.0f} MB, promised are at most {MOST_BACKLOG_BYTES / MB:,.0f}")
+    return found
+
+
+def _broken_by_pipeline(rows: Sequence[Row]) -> list[str]:
+    rates = {row.contender.name: row.rate for row in rows}
+    ours, reference = rates.get("mdstream"), rates.get(REFERENCE)
+    if ours is None or reference is None:
+        return [f"mdstream and {REFERENCE} have to be measured to compare them: see --only"]
+    found = []
+    share = ours.per_cpu_second / reference.per_cpu_second
+    if share < LEAST_OF_REFERENCE:
+        found.append(
+            f"mdstream reaches {share:.2f} of confluent-kafka per CPU-second, promised are {LEAST_OF_REFERENCE}"
+        )
+    for row in rows:
+        if row.contender.kind != "framework" or row.rate is None:
+            continue
+        for what, mine, theirs in (
+            ("frames/s", ours.per_second, row.rate.per_second),
+            ("frames per CPU-second", ours.per_cpu_second, row.rate.per_cpu_second),
+        ):
+            if mine <= theirs:
+                found.append(f"mdstream is not ahead of {row.contender.title} in {what}: {mine:,.0f} to {theirs:,.0f}")
+    return found
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """The results for programs: rates in frames a second, times in seconds, memory in bytes."""
+    ingest, memory = results.ingest, results.memory
+    return {
+        "at": results.at.isoformat(),
+        "machine": results.machine,
+        "broker": results.broker,
+        "pipeline": [
+            {
+                "name": row.contender.name,
+                "kind": row.contender.kind,
+                "version": row.version,
+                "not_available": row.reason,
+                "median": None if row.rate is None else _rate(row.rate),
+                "rounds": [_rate(rate) for rate in row.rates],
+            }
+            for row in results.pipeline
+        ],
+        "ingest": ingest and {"mdstream": _rate(ingest.ingestor), "bare": _rate(ingest.bare)},
+        "memory": memory and {"backlog": memory.backlog, "peak_bytes": memory.peak_bytes, "rate": _rate(memory.rate)},
+        "broken": broken(results),
+    }
+
+
+def _rate(rate: Rate) -> dict[str, float]:
+    return {
+        "frames": round(rate.frames),
+        "wall_s": rate.wall_s,
+        "cpu_s": rate.cpu_s,
+        "per_second": rate.per_second,
+        "per_cpu_second": rate.per_cpu_second,
+    }

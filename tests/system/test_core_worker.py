@@ -1,0 +1,340 @@
+"""The core role as users run it, `faust -A mdstream worker`: raw frames in, numbered events and latest prices out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+
+from mdstream import config, kafka
+from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.testing import Process, Processes, free_port, read_topic, wait_until
+from topics import MIB, Topics
+
+pytestmark = pytest.mark.system
+
+PARTITIONS = 4
+SYMBOLS = [f"{base}USDT" for base in ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "DOT")]
+T0_NS = 1_767_625_200_000_000_000
+
+
+# -- frames
+
+
+def trade(symbol: str, number: int) -> bytes:
+    """What Binance sends; the price tells the number."""
+    return (
+        f'{{"stream":"{symbol.lower()}@trade","data":{{"e":"trade","E":1767625200123,"s":"{symbol}","t":{number},'
+        f'"p":"{number}.5","q":"0.00150000","T":1767625200122,"m":true,"M":true}}}}'
+    ).encode()
+
+
+def quote(symbol: str, number: int) -> bytes:
+    return (
+        f'{{"stream":"{symbol.lower()}@bookTicker","data":{{"u":{number},"s":"{symbol}","b":"{number}.1","B":"1",'
+        f'"a":"{number}.9","A":"2"}}}}'
+    ).encode()
+
+
+def raw(frame: bytes, symbol: str, *, at_ns: int, kind: str = "trade") -> Record:
+    """A record as an ingestor writes it."""
+    headers = [("p", b"binance"), ("t", at_ns.to_bytes(8, "big")), ("k", kind.encode()), ("via", b"ws")]
+    return symbol.encode(), frame, at_ns // 1_000_000, headers
+
+
+def trades(first: int, end: int) -> list[Record]:
+    """Trades [first, end) of every symbol, in turns."""
+    return [
+        raw(trade(symbol, number), symbol, at_ns=T0_NS + number * 1_000_000)
+        for number in range(first, end)
+        for symbol in SYMBOLS
+    ]
+
+
+@asynccontextmanager
+async def publisher(broker: str) -> AsyncIterator[Publisher]:
+    out = Publisher(broker, client_id="test")
+    await out.start()
+    try:
+        yield out
+    finally:
+        await out.stop()
+
+
+class Deployment:
+    """One test's broker, topics and workers."""
+
+    def __init__(self, broker: str, prefix: str, processes: Processes) -> None:
+        self.broker, self.processes = broker, processes
+        self.topics = Topics(config.load(topic_prefix=prefix, partitions=PARTITIONS))
+        self._partitioner = Partitioner(PARTITIONS)
+
+    def create_topics(self) -> None:
+        asyncio.run(kafka.create_topics(self.broker, self.topics))
+
+    def worker(self, port: int | None = None) -> Process:
+        return self.processes.worker("core", port=port or free_port())
+
+    def produce(self, records: Sequence[Record]) -> None:
+        async def run() -> None:
+            async with publisher(self.broker) as out:
+                await self._send(out, records)
+
+        asyncio.run(run())
+
+    @contextmanager
+    def producing(self) -> Iterator[list[int]]:
+        """While the block runs, trades 0, 1, 2, .. of every symbol, some 250 a second each.
+
+        The list that is given holds, after the block, how many there are of each.
+        """
+        stopping, count = threading.Event(), [0]
+        failed: list[BaseException] = []
+
+        async def produce() -> None:
+            async with publisher(self.broker) as out:
+                while not stopping.is_set():
+                    await self._send(out, trades(count[0], count[0] + 10))
+                    count[0] += 10
+                    await asyncio.sleep(0.04)
+
+        def run() -> None:
+            try:
+                asyncio.run(produce())
+            except BaseException as error:  # raised below, in the test's own thread
+                failed.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield count
+        finally:
+            stopping.set()
+            thread.join()
+        if failed:
+            raise failed[0]
+
+    async def _send(self, out: Publisher, records: Sequence[Record]) -> None:
+        by_partition: dict[int, list[Record]] = defaultdict(list)
+        for record in records:
+            by_partition[self._partitioner(record[0] or b"")].append(record)
+        topic = self.topics.raw["crypto"].name
+        sent = [await out.send(topic, number, batch) for number, batch in by_partition.items()]
+        await asyncio.gather(*(future for futures in sent for future in futures))
+
+    def read(self, topic: str) -> list[ConsumerRecord[Any, Any]]:
+        return asyncio.run(read_topic(self.broker, topic, quiet_s=0.5))
+
+    def published(self, count: int) -> list[ConsumerRecord[Any, Any]]:
+        """The records of md.trades, once so many different ones are there."""
+
+        def enough() -> list[ConsumerRecord[Any, Any]] | None:
+            records = self.read(self.topics.trades.name)
+            return records if len({record.value for record in records}) >= count else None
+
+        found = wait_until(enough, what=f"{count} trades", limit_s=60, every_s=0.3)
+        assert found is not None
+        return found
+
+    def publishes(self, count: int) -> None:
+        """Wait until md.trades has grown by so many records; repeats count too."""
+
+        async def grow() -> None:
+            partitions = await kafka.partitions_of(self.broker, self.topics.trades.name)
+            async with kafka.reader(self.broker) as consumer, asyncio.timeout(60):
+                consumer.assign(partitions)
+                # To the last batch that is reported: what is behind it there counts as grown, a few dozen records.
+                await consumer.seek_to_end(*partitions)
+                seen = 0
+                while seen < count:
+                    seen += sum(map(len, (await consumer.getmany(timeout_ms=500)).values()))
+
+        asyncio.run(grow())
+
+
+@pytest.fixture
+def env(env: dict[str, str]) -> dict[str, str]:
+    return env | {"MDSTREAM_PARTITIONS": str(PARTITIONS)}
+
+
+@pytest.fixture
+def core(broker: str, prefix: str, processes: Processes) -> Deployment:
+    """The topics are there, no worker yet."""
+    deployment = Deployment(broker, prefix, processes)
+    deployment.create_topics()
+    return deployment
+
+
+def check_trades(records: Sequence[ConsumerRecord[Any, Any]], count: int) -> None:
+    """Trades 0..count-1 of each symbol: repeats are the same bytes, numbers have no hole, order is the venue's."""
+    by_symbol: dict[str, dict[int, bytes]] = defaultdict(dict)
+    for record in records:
+        event = json.loads(record.value)
+        assert record.key.decode() == event["symbol"]
+        assert by_symbol[event["symbol"]].setdefault(event["seq"], record.value) == record.value
+    assert set(by_symbol) == set(SYMBOLS)
+    for numbered in by_symbol.values():
+        seqs = sorted(numbered)
+        assert seqs == list(range(T0_NS // 1000, T0_NS // 1000 + count))
+        assert [json.loads(numbered[seq])["trade_id"] for seq in seqs] == [str(number) for number in range(count)]
+
+
+# -- the stream
+
+
+def test_killed_worker_repeats_its_output_byte_for_byte_and_loses_none(core: Deployment) -> None:
+    """kill -9 in the middle of the load, twice, and a restart each time: same seq, same trade, same bytes, no hole."""
+    with core.producing() as count:
+        for _ in range(2):
+            worker = core.worker()
+            core.publishes(4_000)
+            worker.kill()
+        last = core.worker()
+        core.publishes(4_000)
+    check_trades(core.published(count[0] * len(SYMBOLS)), count[0])
+    assert last.stop() == 0, last.output()[-3000:]
+
+
+def test_worker_that_is_told_to_stop_leaves_nothing_to_redo(core: Deployment) -> None:
+    """SIGTERM under load: it ends with status 0 within 10 s, and the next worker repeats no record."""
+    with core.producing() as count:
+        worker = core.worker()
+        core.publishes(4_000)
+        assert worker.stop(limit_s=10) == 0, worker.output()[-3000:]
+        again = core.worker()
+        core.publishes(4_000)
+    records = core.published(count[0] * len(SYMBOLS))
+    check_trades(records, count[0])
+    assert len(records) == count[0] * len(SYMBOLS)
+    assert again.stop(limit_s=10) == 0, again.output()[-3000:]
+
+
+def test_frames_that_cannot_be_understood_go_to_dead_and_the_stream_goes_on(core: Deployment) -> None:
+    """Garbage of all kinds and a frame of 10 MB: each a letter on md.dead with its reason, trades unharmed."""
+    good = trade("BTCUSDT", 1)
+    garbage = {
+        "not JSON": b"<html>",
+        "abc": good.replace(b'"1.5"', b'"abc"'),
+        "null": good.replace(b'"1.5"', b"null"),
+        "1e999": good.replace(b'"1.5"', b"1e999"),
+        "empty": b"",
+        "10 MB": b'{"stream":"btcusdt@trade","data":{"pad":"' + b"x" * (10 * MIB) + b'"}}',
+    }
+    worker = core.worker()
+    core.produce(
+        [
+            *trades(0, 1),
+            *(raw(frame, "BTCUSDT", at_ns=T0_NS, kind="") for frame in garbage.values()),
+            (b"BTCUSDT", good, 0, []),
+            *trades(1, 3),
+        ]
+    )
+    check_trades(core.published(3 * len(SYMBOLS)), 3)
+    letters = [json.loads(record.value) for record in core.read(core.topics.dead.name)]
+    assert len(letters) == len(garbage) + 1
+    assert all(letter["error"] for letter in letters)
+    assert {letter["source_topic"] for letter in letters} == {core.topics.raw["crypto"].name}
+    by_value = {letter["value"]: letter for letter in letters}
+    assert {frame.decode() for name, frame in garbage.items() if name != "10 MB"} < set(by_value)
+    assert "unknown provider" in by_value[good.decode()]["error"]
+    (cut,) = (letter for letter in letters if letter.get("truncated"))
+    assert cut["bytes"] == len(garbage["10 MB"])
+    assert worker.stop() == 0, worker.output()[-3000:]
+
+
+# -- latest prices
+
+
+def get(port: int, path: str) -> tuple[int, Any]:
+    """Status and JSON of a page; (0, None) where nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except OSError:
+        return 0, None
+
+
+def shows(port: int, prices: Mapping[str, int]) -> bool:
+    """Whether the worker at `port` knows these last trades and quotes of every symbol, one by one and all at once."""
+    for symbol, number in prices.items():
+        status, said = get(port, f"/latest?symbol={symbol}")
+        if status != 200 or not said["trade"] or not said["quote"]:
+            return False
+        if (said["trade"]["trade_id"], said["quote"]["ask"]) != (str(number), number + 0.9):
+            return False
+    status, said = get(port, "/latest/")
+    return (
+        status == 200
+        and said["unreachable"] == []
+        and {symbol: int(each["trade"]["trade_id"]) for symbol, each in said["symbols"].items()} == prices
+    )
+
+
+def prices(number: int) -> list[Record]:
+    """One trade and one quote of every symbol."""
+    quotes = [raw(quote(symbol, number), symbol, at_ns=T0_NS + number, kind="quote") for symbol in SYMBOLS]
+    return trades(number, number + 1) + quotes
+
+
+def shares(ports: Sequence[int]) -> bool:
+    """Whether each worker has some of the instruments, and none has all."""
+    owned = [set((get(port, "/latest/?local=1")[1] or {"symbols": {}})["symbols"]) for port in ports]
+    return all(owned) and set.union(*owned) == set(SYMBOLS) and not set.intersection(*owned)
+
+
+def test_every_worker_answers_for_every_instrument_also_after_a_takeover(core: Deployment) -> None:
+    """Two workers share the instruments: either tells the price of any; the one that is left tells all of them."""
+    ports = [free_port(), free_port()]
+    workers = [core.worker(port) for port in ports]
+    core.produce(prices(1))
+    wait_until(lambda: shares(ports), what="both workers to have a share", limit_s=60)
+    core.produce(prices(2))
+    for port in ports:
+        wait_until(partial(shows, port, dict.fromkeys(SYMBOLS, 2)), what=f"all prices at {port}", limit_s=30)
+        status, said = get(port, "/latest?symbol=NOSUCH")
+        assert (status, said) == (404, {"error": "nothing is known of NOSUCH"})
+        status, said = get(port, "/latest")
+        assert status == 400
+        assert "/latest?symbol=BTCUSDT" in said["error"]
+
+    workers[0].kill()
+    wait_until(lambda: shows(ports[1], dict.fromkeys(SYMBOLS, 2)), what="all prices after the takeover", limit_s=45)
+    core.produce(prices(3))
+    wait_until(lambda: shows(ports[1], dict.fromkeys(SYMBOLS, 3)), what="the next prices", limit_s=30)
+    assert workers[1].stop() == 0, workers[1].output()[-3000:]
+
+
+# -- what it says when it cannot start
+
+
+def test_worker_at_a_port_in_use_ends_and_names_it(core: Deployment) -> None:
+    """Two workers at one port: the second says which one it is and exits non-zero."""
+    port = free_port()
+    first = core.worker(port)
+    wait_until(lambda: get(port, "/latest/")[0] == 200, what="the first worker's pages", limit_s=60)
+    second = core.worker(port)
+    assert second.wait(60) != 0
+    assert str(port) in second.output()
+    assert "in use" in second.output()
+    assert first.stop() == 0
+
+
+def test_worker_without_a_broker_ends_and_names_it(processes: Processes) -> None:
+    """Nobody answers at the address: it says so with what to do, and exits non-zero."""
+    address = f"127.0.0.1:{free_port()}"
+    worker = processes.worker("core", port=free_port(), env={"KAFKA_BOOTSTRAP_SERVERS": address})
+    assert worker.wait(60) != 0
+    assert f"no Kafka broker answers at {address}" in worker.output()

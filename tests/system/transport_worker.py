@@ -1,0 +1,93 @@
+"""A real worker whose agent writes down what it takes and what it acknowledges: `faust -A transport_worker worker`.
+
+It is the core role's app with another agent: the same options, transport, driver and group. Every line goes to the file
+TRANSPORT_LOG by a single write, so SIGKILL takes none of those that were written:
+
+    take TOPIC PARTITION FIRST NEXT OFFSET,OFFSET,...   before anything else is done with a batch
+    ack TOPIC PARTITION FIRST NEXT                      before the batch is acknowledged
+    releasing PARTITION,PARTITION,...                   as a rebalance begins
+    assigned PARTITION,PARTITION,...                    as it ends
+
+Batches are acknowledged in the background after a random time, so out of order. Settings, all optional:
+
+    TRANSPORT_WORK_S        seconds that the agent spends on a batch before it takes the next one
+    TRANSPORT_ACK_S         longest time from taking a batch to acknowledging it
+    TRANSPORT_COMMIT_S      commit interval
+    TRANSPORT_NEVER_FIRST   the first batch of each partition is never acknowledged
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from mdstream.app import ROLES, App, build
+from mdstream.config import Settings
+from mdstream.transport.batch import Batch, Partition
+
+LOG = os.open(os.environ["TRANSPORT_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+WORK_S = float(os.environ.get("TRANSPORT_WORK_S", "0"))
+ACK_S = float(os.environ.get("TRANSPORT_ACK_S", "0.5"))
+COMMIT_S = float(os.environ.get("TRANSPORT_COMMIT_S", "0.3"))
+NEVER_FIRST = "TRANSPORT_NEVER_FIRST" in os.environ
+
+
+def write(*words: object) -> None:
+    os.write(LOG, (" ".join(map(str, words)) + "\n").encode())
+
+
+class Work:
+    """Acknowledgements that are still to come, and the partitions whose first batch was seen."""
+
+    def __init__(self) -> None:
+        self._pending: set[asyncio.Task[None]] = set()
+        self._begun: set[Partition] = set()
+
+    async def process(self, batch: Batch) -> None:
+        records = batch.take()
+        if not records:
+            return
+        offsets = ",".join(str(record.offset) for record in records)
+        write("take", *batch.partition, batch.first, batch.next, offsets)
+        first = batch.partition not in self._begun
+        self._begun.add(batch.partition)
+        if not (NEVER_FIRST and first):
+            task = asyncio.create_task(self._acknowledge(batch))
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+        await asyncio.sleep(WORK_S)
+
+    async def _acknowledge(self, batch: Batch) -> None:
+        await asyncio.sleep(random.uniform(0, ACK_S))
+        write("ack", *batch.partition, batch.first, batch.next)
+        batch.acknowledge()
+
+    async def restore(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
+        partitions = sorted(partitions)
+        write("assigned", ",".join(str(partition.number) for partition in partitions))
+        return dict.fromkeys(partitions)
+
+    async def release(self, partitions: Iterable[Partition]) -> None:
+        """Wait until everything that was taken is acknowledged, as the core role does with its checkpoint."""
+        write("releasing", ",".join(str(partition.number) for partition in sorted(partitions)))
+        await asyncio.gather(*self._pending)
+
+
+def attach(app: App, settings: Settings) -> None:
+    """What mdstream.app.build calls in each module of a role."""
+    work = Work()
+    raw = [topic.name for topic in app.topic_map.raw.values()]
+    app.keep(raw, restore=work.restore, release=work.release)
+    app.conf.broker_commit_interval = COMMIT_S
+
+    @app.agent(app.batched(*raw), name="transport_worker")
+    async def take(batches: Any) -> None:
+        async for batch in batches:
+            await work.process(batch)
+
+
+ROLES["core"] = (__name__,)
+app = build()

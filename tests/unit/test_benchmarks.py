@@ -1,0 +1,209 @@
+"""The benchmark's own logic, without a broker: arguments, frames, the work of the contenders, tables, promises."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import __main__ as entry
+from benchmarks import environment, frames, report
+from benchmarks.ingest import Ingest
+from benchmarks.measure import Rate, last_words
+from benchmarks.memory import Memory
+from benchmarks.peers.work import Normaliser
+from benchmarks.pipeline import CONTENDERS, Row
+from mdstream.providers.binance import Binance
+
+
+def row(name: str, *per_cpu_second: float, wall_s: float = 1.0, reason: str | None = None) -> Row:
+    """A contender that took `wall_s` for as many frames as it does in a CPU second."""
+    contender = next(contender for contender in CONTENDERS if contender.name == name)
+    return Row(contender, "1.0", [Rate(rate, wall_s, 1.0) for rate in per_cpu_second], reason)
+
+
+def results(**parts: Any) -> report.Results:
+    """Results of a machine and a day that do not change."""
+    return report.Results("a broker", machine="a machine", at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC), **parts)
+
+
+# ----------------------------------------------------------------------------------------------------------- arguments
+
+
+def only(value: str | None) -> tuple[str, ...]:
+    context = click.Context(entry.command)
+    return entry.contenders(context, context.command.params[0], value)
+
+
+def test_only_keeps_the_tables_order():
+    """Whatever order the names are given in, the reference stays last."""
+    assert only("confluent, mdstream") == ("mdstream", "confluent")
+
+
+def test_only_left_out_means_every_contender():
+    """Without --only all seven are measured."""
+    assert only(None) == ("mdstream", "faust", "faststream", "quixstreams", "bytewax", "aiokafka", "confluent")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--only", "spark"], "spark: choose from mdstream, faust"),
+        (["--only", ","], "nothing: choose from"),
+        (["--broker", "localhost"], "'localhost': expected kafka, embedded or HOST:PORT"),
+        (["--frames", "10"], "10 is not in the range"),
+        (["--repeat", "0"], "0 is not in the range"),
+        (["disk"], "'disk' is not one of"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_starts(args: list[str], message: str):
+    """Exit status 2, with what is allowed."""
+    ended = CliRunner().invoke(entry.command, args)
+    assert ended.exit_code == 2
+    assert message in ended.output
+
+
+def test_help_names_the_parts():
+    """--help teaches what is measured."""
+    output = CliRunner().invoke(entry.command, ["--help"]).output
+    assert all(part in output for part in entry.PARTS)
+
+
+# ------------------------------------------------------------------------------------------------- frames and the work
+
+
+def test_frames_decode_to_the_trades_they_were_made_of():
+    """mdstream's provider reads the same facts out of a frame's text as it was made of."""
+    for number in (0, 1, 98, 99, 100, 12_345):
+        _, text, _ = frames.frame(number)
+        (tick,) = Binance().decode(text)
+        wanted = frames.trade(number)
+        facts = (tick.symbol, tick.trade_id, tick.price, tick.size, tick.side, tick.ts_exchange)
+        assert facts == (
+            wanted.symbol,
+            wanted.trade_id,
+            wanted.price,
+            wanted.size,
+            wanted.side,
+            wanted.ts_exchange,
+        )
+
+
+def test_every_hundredth_frame_repeats_the_one_before():
+    """The contenders have repeats to drop."""
+    assert frames.frame(199) == frames.frame(198)
+    assert frames.unique(1000) == 990
+
+
+def test_contenders_drop_repeats_and_number_trades_without_a_hole():
+    """The work of the contenders gives what is expected of them, each trade once, `seq` rising by one per symbol."""
+    normalise, found = Normaliser(), []
+    for number in range(1000):
+        _, text, received_ns = frames.frame(number)
+        if (value := normalise(text, [("p", b"binance"), ("t", received_ns.to_bytes(8, "big"))])) is not None:
+            found.append(value)
+    trades = msgspec.json.Decoder(frames.Trade)
+    assert [trades.decode(value) for value in found] == [
+        frames.trade(number) for number in range(1000) if number % 100 != 99
+    ]
+    numbers = [event["seq"] for event in map(json.loads, found) if event["symbol"] == "S0USDT"]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_pins_are_read_from_requirements():
+    """Comments and blank lines are no packages; every package of a contender is pinned."""
+    assert environment.pins("# a\n\nx==1.0  # why\ny==2\n") == {"x": "1.0", "y": "2"}
+    pinned = environment.pins(environment.REQUIREMENTS.read_text())
+    wanted = {package for contender in CONTENDERS for package in contender.packages}
+    assert wanted | set(environment.WORK_NEEDS) <= set(pinned)
+
+
+def test_last_words_are_the_last_line_that_says_something():
+    """Of a traceback, its exception; of silence, that there was none."""
+    assert last_words("Traceback\n  File x\nValueError: no\n\n") == "ValueError: no"
+    assert last_words("\n") == "it says nothing"
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def test_the_middle_round_counts():
+    """Of several rounds the median by CPU is shown; of two the lower one."""
+    middle, lower = row("bytewax", 30.0, 10.0, 20.0).rate, row("bytewax", 30.0, 10.0).rate
+    assert middle is not None
+    assert lower is not None
+    assert (middle.per_cpu_second, lower.per_cpu_second) == (20.0, 10.0)
+
+
+def test_text_shows_rates_ratios_and_reasons():
+    """Rates, their share of confluent-kafka by hand, and why a contender is missing."""
+    found = report.text(
+        results(
+            pipeline=[
+                row("mdstream", 150_000.0, wall_s=2.0),
+                row("bytewax", reason="no wheel"),
+                row("confluent", 200_000.0),
+            ],
+            ingest=Ingest(Rate(70_000, 1.0, 0.5), Rate(280_000, 1.0, 1.0)),
+            memory=Memory(2_000_000, 250_000_000, Rate(80_000, 1.0, 1.0)),
+        )
+    )
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines() if "|" in line]
+    assert cells[2][2:] == ["75,000", "150,000", "0.38", "0.75"]
+    assert cells[3][2] == "not available: no wheel"
+    assert cells[4][4:] == ["1.00", "1.00"]
+    assert cells[7] == ["mdstream ingest", "70,000", "140,000", "0.25", "0.50"]
+    assert found.startswith("2026-01-02 03:04 UTC; a machine; a broker on the same machine.")
+    assert "backlog of 2,000,000 frames: 250 MB at most (resident), at 80,000 frames/s." in found
+
+
+def test_ratios_are_dashes_without_the_reference():
+    """Where confluent-kafka was left out there is nothing to compare with."""
+    assert report.ratios(Rate(1, 1.0, 1.0), None) == ("-", "-")
+
+
+def test_tables_are_aligned():
+    """Every line is as wide as the head; texts lean left, numbers right."""
+    assert report.table([("who", "n"), ("a", "1,000")], texts=1) == (
+        "| who |     n |\n| --- | ----: |\n| a   | 1,000 |"
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"pipeline": [row("mdstream", 120.0), row("bytewax", 100.0), row("confluent", 200.0)]}, None),
+        ({"pipeline": [row("mdstream", 110.0), row("confluent", 200.0)]}, "mdstream reaches 0.55 of confluent-kafka"),
+        (
+            {"pipeline": [row("mdstream", 120.0, wall_s=2.0), row("bytewax", 100.0), row("confluent", 200.0)]},
+            "mdstream is not ahead of Bytewax in frames/s: 60 to 100",
+        ),
+        (
+            {"pipeline": [row("mdstream", 120.0), row("quixstreams", 130.0, wall_s=9.0), row("confluent", 200.0)]},
+            "mdstream is not ahead of Quix Streams in frames per CPU-second: 120 to 130",
+        ),
+        ({"pipeline": [row("mdstream", 120.0), row("aiokafka", 150.0), row("confluent", 200.0)]}, None),
+        ({"pipeline": [row("mdstream", 120.0)]}, "mdstream and confluent have to be measured"),
+        ({"ingest": Ingest(Rate(59_000, 1.0, 1.0), Rate(1, 1.0, 1.0))}, "mdstream ingest takes 59,000 frames/s"),
+        ({"memory": Memory(1, 301_000_000, Rate(1, 1.0, 1.0))}, "a core worker held 301 MB"),
+    ],
+)
+def test_a_broken_promise_is_a_sentence(parts: dict[str, Any], sentence: str | None):
+    """Ahead of every framework in both columns, 0.6 of confluent-kafka per CPU-second, 60,000 frames/s, 300 MB."""
+    found = report.broken(results(**parts))
+    assert found == [] if sentence is None else len(found) == 1 and found[0].startswith(sentence)
+
+
+def test_json_holds_every_round():
+    """What a program needs to compare runs: all rounds, the one that counts, and what is not available."""
+    found = report.as_json(results(pipeline=[row("mdstream", 10.0, 30.0, 20.0), row("faust", reason="why")]))
+    json.dumps(found)
+    ours, faust = found["pipeline"]
+    assert [rate["per_cpu_second"] for rate in ours["rounds"]] == [10.0, 30.0, 20.0]
+    assert ours["median"]["per_cpu_second"] == 20.0
+    assert (faust["median"], faust["not_available"]) == (None, "why")
