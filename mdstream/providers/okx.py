@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -127,7 +127,7 @@ class Okx(Provider):
     url_variable = "OKX_WS_URL"
     max_symbols = 200
     subscribe_interval_s = 0.5
-    keepalive = Keepalive(20.0, "ping")  # the venue closes after 30 s without anything
+    keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, "ping")  # the venue closes after 30 s without anything
 
     def __init__(self) -> None:
         self._routes = Remembered(self._route)

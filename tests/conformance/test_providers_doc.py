@@ -41,7 +41,9 @@ def tern() -> Iterator[types.ModuleType]:
 
 @pytest.fixture(scope="module")
 def venue(tern: types.ModuleType) -> Provider:
-    return tern.Tern()
+    made = tern.Tern()
+    assert isinstance(made, Provider)
+    return made
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,10 @@ async def _publish(settings: Settings, pairs: Iterable[tuple[bytes, bytes]]) -> 
     await publisher.stop()
 
 
+def more_than(settings: Settings, trades: int) -> bool:
+    return stored(settings).total() > trades
+
+
 def stored(settings: Settings) -> Counter[tuple[str, str]]:
     """How often each trade is in the database, by symbol and id."""
     path = settings.data_dir / "market_data.db"
@@ -115,7 +120,7 @@ def test_every_trade_is_stored_once_though_the_worker_is_killed_again_and_again(
         following += 500
         worker = processes.worker("files", port=free_port())
         target = rng.randrange(following * len(SYMBOLS))
-        wait_until(lambda at=target: stored(settings).total() > at, what="trades in the database", limit_s=LIMIT_S)
+        wait_until(partial(more_than, settings, target), what="trades in the database", limit_s=LIMIT_S)
         assert worker.running, worker.output()
         worker.kill()
     worker = processes.worker("files", port=free_port())

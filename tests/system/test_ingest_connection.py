@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -31,7 +32,7 @@ class Hasty(Okx):
     """OKX with little patience."""
 
     silence_s = 1.0
-    keepalive = None
+    keepalive: ClassVar[Keepalive | None] = None
     subscribe_interval_s = 0.01
 
 

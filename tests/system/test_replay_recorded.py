@@ -62,7 +62,7 @@ def write_captures(folder: Path, rows: list[tuple[int, str, bytes]]) -> list[Pat
 def processed(port: int, replayed: int) -> bool:
     """Whether the worker at `port` has taken in as many raw records as were replayed."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-        done = json.load(answer)["partitions"]
+        done: dict[str, int] = json.load(answer)["partitions"]
     return sum(offset for name, offset in done.items() if ".raw." in name) >= replayed
 
 

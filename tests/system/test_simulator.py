@@ -81,12 +81,15 @@ async def receive_all(client: ClientConnection) -> tuple[list[bytes], int]:
 
 
 def trades(venue: str, frames: list[bytes]) -> list[Row]:
-    """The trades that frames tell, as the provider understands them, in the form of the journal."""
+    """The trades that frames tell, as the provider understands them, in the form of the journal.
+
+    The answer to a subscription is no news: it says where the ids go on from.
+    """
     ticks = [tick for frame in frames for tick in provider(venue).decode(frame)]
     return [
         (venue, t.symbol, t.trade_id, t.price, t.size, t.side or "", t.ts_exchange or 0)
         for t in ticks
-        if isinstance(t, TradeTick)
+        if isinstance(t, TradeTick) and not t.resume
     ]
 
 

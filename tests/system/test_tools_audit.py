@@ -15,7 +15,7 @@ import pytest
 from mdstream import events
 from mdstream.capture import Frame, Writer
 from mdstream.events import Trade
-from mdstream.publisher import Partitioner, Publisher
+from mdstream.publisher import Partitioner, Publisher, Record
 from mdstream.sinks.sqlite import FILE_NAME, SCHEMA
 from mdstream.testing import run_mdstream
 
@@ -79,7 +79,8 @@ async def publish(env: dict[str, str], trades: Sequence[Trade]) -> None:
     try:
         for symbol in sorted({one.symbol for one in trades}):
             key = symbol.encode()
-            records = [(key, events.encode(one), one.ts_recv // MS, []) for one in trades if one.symbol == symbol]
+            of = (one for one in trades if one.symbol == symbol)
+            records: list[Record] = [(key, events.encode(one), one.ts_recv // MS, []) for one in of]
             futures += await publisher.send(topic, partition_of(key), records)
         await asyncio.gather(*futures)
     finally:

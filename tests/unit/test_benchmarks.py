@@ -19,6 +19,7 @@ from benchmarks.memory import Memory
 from benchmarks.peers.work import Normaliser
 from benchmarks.pipeline import CONTENDERS, Row
 from mdstream.providers.binance import Binance
+from mdstream.ticks import TradeTick
 
 
 def row(name: str, *per_cpu_second: float, wall_s: float = 1.0, reason: str | None = None) -> Row:
@@ -40,12 +41,12 @@ def only(value: str | None) -> tuple[str, ...]:
     return entry.contenders(context, context.command.params[0], value)
 
 
-def test_only_keeps_the_tables_order():
+def test_only_keeps_the_tables_order() -> None:
     """Whatever order the names are given in, the reference stays last."""
     assert only("confluent, mdstream") == ("mdstream", "confluent")
 
 
-def test_only_left_out_means_every_contender():
+def test_only_left_out_means_every_contender() -> None:
     """Without --only all seven are measured."""
     assert only(None) == ("mdstream", "faust", "faststream", "quixstreams", "bytewax", "aiokafka", "confluent")
 
@@ -61,14 +62,14 @@ def test_only_left_out_means_every_contender():
         (["disk"], "'disk' is not one of"),
     ],
 )
-def test_a_wrong_argument_is_refused_before_anything_starts(args: list[str], message: str):
+def test_a_wrong_argument_is_refused_before_anything_starts(args: list[str], message: str) -> None:
     """Exit status 2, with what is allowed."""
     ended = CliRunner().invoke(entry.command, args)
     assert ended.exit_code == 2
     assert message in ended.output
 
 
-def test_help_names_the_parts():
+def test_help_names_the_parts() -> None:
     """--help teaches what is measured."""
     output = CliRunner().invoke(entry.command, ["--help"]).output
     assert all(part in output for part in entry.PARTS)
@@ -77,11 +78,12 @@ def test_help_names_the_parts():
 # ------------------------------------------------------------------------------------------------- frames and the work
 
 
-def test_frames_decode_to_the_trades_they_were_made_of():
+def test_frames_decode_to_the_trades_they_were_made_of() -> None:
     """mdstream's provider reads the same facts out of a frame's text as it was made of."""
     for number in (0, 1, 98, 99, 100, 12_345):
         _, text, _ = frames.frame(number)
         (tick,) = Binance().decode(text)
+        assert isinstance(tick, TradeTick)
         wanted = frames.trade(number)
         facts = (tick.symbol, tick.trade_id, tick.price, tick.size, tick.side, tick.ts_exchange)
         assert facts == (
@@ -94,13 +96,13 @@ def test_frames_decode_to_the_trades_they_were_made_of():
         )
 
 
-def test_every_hundredth_frame_repeats_the_one_before():
+def test_every_hundredth_frame_repeats_the_one_before() -> None:
     """The contenders have repeats to drop."""
     assert frames.frame(199) == frames.frame(198)
     assert frames.unique(1000) == 990
 
 
-def test_contenders_drop_repeats_and_number_trades_without_a_hole():
+def test_contenders_drop_repeats_and_number_trades_without_a_hole() -> None:
     """The work of the contenders gives what is expected of them, each trade once, `seq` rising by one per symbol."""
     normalise, found = Normaliser(), []
     for number in range(1000):
@@ -115,7 +117,7 @@ def test_contenders_drop_repeats_and_number_trades_without_a_hole():
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
-def test_pins_are_read_from_requirements():
+def test_pins_are_read_from_requirements() -> None:
     """Comments and blank lines are no packages; every package of a contender is pinned."""
     assert environment.pins("# a\n\nx==1.0  # why\ny==2\n") == {"x": "1.0", "y": "2"}
     pinned = environment.pins(environment.REQUIREMENTS.read_text())
@@ -123,7 +125,7 @@ def test_pins_are_read_from_requirements():
     assert wanted | set(environment.WORK_NEEDS) <= set(pinned)
 
 
-def test_last_words_are_the_last_line_that_says_something():
+def test_last_words_are_the_last_line_that_says_something() -> None:
     """Of a traceback, its exception; of silence, that there was none."""
     assert last_words("Traceback\n  File x\nValueError: no\n\n") == "ValueError: no"
     assert last_words("\n") == "it says nothing"
@@ -132,7 +134,7 @@ def test_last_words_are_the_last_line_that_says_something():
 # -------------------------------------------------------------------------------------------------------------- report
 
 
-def test_the_middle_round_counts():
+def test_the_middle_round_counts() -> None:
     """Of several rounds the median by CPU is shown; of two the lower one."""
     middle, lower = row("bytewax", 30.0, 10.0, 20.0).rate, row("bytewax", 30.0, 10.0).rate
     assert middle is not None
@@ -140,7 +142,7 @@ def test_the_middle_round_counts():
     assert (middle.per_cpu_second, lower.per_cpu_second) == (20.0, 10.0)
 
 
-def test_text_shows_rates_ratios_and_reasons():
+def test_text_shows_rates_ratios_and_reasons() -> None:
     """Rates, their share of confluent-kafka by hand, and why a contender is missing."""
     found = report.text(
         results(
@@ -162,12 +164,12 @@ def test_text_shows_rates_ratios_and_reasons():
     assert "backlog of 2,000,000 frames: 250 MB at most (resident), at 80,000 frames/s." in found
 
 
-def test_ratios_are_dashes_without_the_reference():
+def test_ratios_are_dashes_without_the_reference() -> None:
     """Where confluent-kafka was left out there is nothing to compare with."""
     assert report.ratios(Rate(1, 1.0, 1.0), None) == ("-", "-")
 
 
-def test_tables_are_aligned():
+def test_tables_are_aligned() -> None:
     """Every line is as wide as the head; texts lean left, numbers right."""
     assert report.table([("who", "n"), ("a", "1,000")], texts=1) == (
         "| who |     n |\n| --- | ----: |\n| a   | 1,000 |"
@@ -193,13 +195,13 @@ def test_tables_are_aligned():
         ({"memory": Memory(1, 301_000_000, Rate(1, 1.0, 1.0))}, "a core worker held 301 MB"),
     ],
 )
-def test_a_broken_promise_is_a_sentence(parts: dict[str, Any], sentence: str | None):
+def test_a_broken_promise_is_a_sentence(parts: dict[str, Any], sentence: str | None) -> None:
     """Ahead of every framework in both columns, 0.6 of confluent-kafka per CPU-second, 60,000 frames/s, 300 MB."""
     found = report.broken(results(**parts))
     assert found == [] if sentence is None else len(found) == 1 and found[0].startswith(sentence)
 
 
-def test_json_holds_every_round():
+def test_json_holds_every_round() -> None:
     """What a program needs to compare runs: all rounds, the one that counts, and what is not available."""
     found = report.as_json(results(pipeline=[row("mdstream", 10.0, 30.0, 20.0), row("faust", reason="why")]))
     json.dumps(found)

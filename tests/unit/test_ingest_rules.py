@@ -44,7 +44,11 @@ def test_delays_of_two_clients_differ() -> None:
 # --------------------------------------------------------------------------------------------------------------- watch
 
 
-def verdicts(watch: Watch, steps: list[tuple[float, int, bool]]) -> list[str]:
+Step = tuple[float, int, bool]
+"""Time in seconds, frames so far, whether the backlog is full."""
+
+
+def verdicts(watch: Watch, steps: list[Step]) -> list[str]:
     return [watch.step(now_s=now_s, frames=frames, blocked=blocked) for now_s, frames, blocked in steps]
 
 
@@ -69,21 +73,21 @@ def test_watch_pings_before_it_gives_up() -> None:
     seconds    0       10 ping        20 ping        25 dead
     """
     watch = Watch(now_s=0, silence_s=25, keepalive_s=10)
-    steps = [(9, 0, False), (10, 0, False), (11, 0, False), (20, 0, False), (25, 0, False)]
+    steps: list[Step] = [(9, 0, False), (10, 0, False), (11, 0, False), (20, 0, False), (25, 0, False)]
     assert verdicts(watch, steps) == ["wait", "ping", "wait", "ping", "dead"]
 
 
 def test_watch_starts_over_with_an_answer_to_its_ping() -> None:
     """Any frame is a sign of life, a pong too."""
     watch = Watch(now_s=0, silence_s=25, keepalive_s=10)
-    steps = [(10, 0, False), (11, 1, False), (20, 1, False), (21, 1, False), (35, 1, False), (36, 1, False)]
+    steps: list[Step] = [(10, 0, False), (11, 1, False), (20, 1, False), (21, 1, False), (35, 1, False), (36, 1, False)]
     assert verdicts(watch, steps) == ["ping", "wait", "wait", "ping", "ping", "dead"]
 
 
 def test_watch_does_not_blame_the_venue_for_our_own_pause() -> None:
     """While the backlog is full nothing is read: that silence is ours."""
     watch = Watch(now_s=0, silence_s=30, keepalive_s=20)
-    steps = [(100, 0, True), (200, 0, True), (219, 0, False), (220, 0, False), (230, 0, False)]
+    steps: list[Step] = [(100, 0, True), (200, 0, True), (219, 0, False), (220, 0, False), (230, 0, False)]
     assert verdicts(watch, steps) == ["wait", "wait", "wait", "ping", "dead"]
 
 

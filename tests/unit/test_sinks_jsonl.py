@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 import hypothesis
@@ -342,5 +343,5 @@ def test_the_end_of_the_last_line_is_found_across_blocks(tmp_path: Path, monkeyp
     path = tmp_path / "f"
     for content, end in ((b"", 0), (b"abcdefgh", 0), (b"ab\ncdefghij", 3), (b"abc\n", 4), (b"a\nb\n", 4)):
         path.write_bytes(content)
-        with jsonl.FileIO(path, "a+") as file:
+        with FileIO(path, "a+") as file:
             assert jsonl._end_of_last_line(file, len(content)) == end

@@ -46,8 +46,8 @@ async def test_every_type_has_its_table_and_its_fields_as_columns(sink: SqliteSi
     for kind, table in ((Trade, "trades"), (Quote, "quotes"), (BookL2, "books"), (Bar, "bars")):
         names = [name for _, name, *_ in rows(sink, f"PRAGMA table_info({table})")]
         assert names == list(kind.__struct_fields__)
-    names = {name for _, name, *_ in rows(sink, "PRAGMA table_info(status)")}
-    assert names == {"type"}.union(*(kind.__struct_fields__ for kind in (Heartbeat, FeedStatus, Gap)))
+    columns = {name for _, name, *_ in rows(sink, "PRAGMA table_info(status)")}
+    assert columns == {"type"}.union(*(kind.__struct_fields__ for kind in (Heartbeat, FeedStatus, Gap)))
 
 
 async def test_values_come_back_as_they_were(sink: SqliteSink) -> None:
