@@ -13,7 +13,7 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.roles import CanonicalRole
+from mdstream.core.canonical import CanonicalRole
 
 
 def attach(app: App, settings: Settings) -> None:

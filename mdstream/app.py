@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-import faust
 from faust.serializers.schemas import Schema
 from faust.types import TP
 from faust.web.drivers import aiohttp as aiohttp_web
@@ -20,6 +19,7 @@ from mdstream.config import Settings
 from mdstream.errors import MdstreamError, SettingsError
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
+from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets
 from mdstream.transport.recovery import CacheTables
 from topics import Topics
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 ROLES = {"core": ("agents.canonical", "agents.latest"), "files": ("agents.files",)}
 """The agents of each role. A sink is a role of its own, so that one that is stuck stops nothing else."""
+
+PAGES = ("mdstream.web.health",)
+"""The pages that every role's worker has."""
 
 SESSION_S = 6.0
 WEB_PORT = 6066
@@ -55,7 +58,7 @@ class Web(aiohttp_web.Web):
     production_blueprints = ()
 
 
-class App(faust.App):
+class App(Host):
     """A Faust app whose batched topics come as mdstream.transport.batch.Batch."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:
@@ -215,7 +218,6 @@ def build(settings: Settings | None = None) -> App:
         topic_disable_leader=True,
         worker_redirect_stdouts=False,
     )
-    for module in modules:
+    for module in (*modules, *PAGES):
         importlib.import_module(module).attach(app, settings)
-    importlib.import_module("mdstream.web.health").attach(app)
     return app

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import aiokafka
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
@@ -30,11 +30,9 @@ from mode import Service
 from mdstream.transport import fetch
 from mdstream.transport.batch import Batch, Partition
 from mdstream.transport.fetch import Chunk
+from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets
 from mdstream.transport.versions import require_tested_versions
-
-if TYPE_CHECKING:
-    from mdstream.app import App
 
 FETCH_MAX_WAIT_MS = 25
 """How long the broker may hold back an answer without data. All partitions share one request at a time, so a long wait
@@ -103,7 +101,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Consumer(driver.Consumer):
     """Faust's consumer with batched topics beside the ordinary ones."""
 
-    app: App
+    app: Host
     _thread: ConsumerThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

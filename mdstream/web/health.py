@@ -11,9 +11,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mdstream.app import App
+from mdstream.config import Settings
 
 
-def attach(app: App) -> None:
+def attach(app: App, _settings: Settings) -> None:
     """Declare the pages of any role's worker."""
     app.registry.register(Positions(app))
 

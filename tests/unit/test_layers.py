@@ -25,8 +25,8 @@ IO_LIBRARIES = frozenset(
 )  # fmt: skip
 SHELLS = frozenset(
     {
-        "mdstream.app", "mdstream.cli", "mdstream.config", "mdstream.embedded", "mdstream.ingest", "mdstream.kafka",
-        "mdstream.publisher", "mdstream.roles", "mdstream.simulator", "mdstream.sinks", "mdstream.state",
+        "mdstream.app", "mdstream.cli", "mdstream.config", "mdstream.core", "mdstream.demo", "mdstream.embedded",
+        "mdstream.ingest", "mdstream.kafka", "mdstream.publisher", "mdstream.simulator", "mdstream.sinks",
         "mdstream.testing", "mdstream.tools", "mdstream.web", "agents", "topics",
     }
 )  # fmt: skip

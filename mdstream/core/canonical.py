@@ -1,4 +1,4 @@
-"""The core role's machinery: what stands between agents/canonical.py and the pure stream.
+"""What stands between agents/canonical.py and the pure stream.
 
     batch ─> step ─> publish (several batches under way, order kept) ──┐
                                                                         v acknowledged by the broker
@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from mdstream.config import Settings
-from mdstream.metrics import CanonicalMetrics
+from mdstream.core.metrics import CanonicalMetrics
+from mdstream.core.state import StateStore
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner, Publisher
-from mdstream.state import StateStore
 from mdstream.stream.canonical import Canonical, Out, Output
 from mdstream.transport.batch import Batch, Partition
 from topics import Topics
