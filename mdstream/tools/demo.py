@@ -23,7 +23,8 @@ def command(rate: int, live: bool) -> None:
     Nothing else is needed, nothing is left running afterwards. Trades are kept in MDSTREAM_DATA_DIR (./data), the
     processes' logs in its folder logs.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: who starts us in the background may have it ignored
+        signal.signal(number, _interrupt)
     began = time.monotonic()
 
     def say(text: str) -> None:
