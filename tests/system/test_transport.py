@@ -10,6 +10,7 @@ the broker all along. Three rules are checked at the end of every story:
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import signal
 import threading
@@ -95,7 +96,7 @@ def prefix(batches: Iterable[Span], partition: int) -> int:
 # -- what runs beside a story
 
 
-class Background:
+class Background(abc.ABC):
     """A coroutine on a loop of its own thread, told to stop when the block ends; what it raised comes out there."""
 
     def __init__(self) -> None:
@@ -103,8 +104,9 @@ class Background:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._main, name=type(self).__name__)
 
+    @abc.abstractmethod
     async def run(self) -> None:
-        raise NotImplementedError
+        """What is done until `stopping` is set."""
 
     def _main(self) -> None:
         try:
