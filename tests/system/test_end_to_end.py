@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sqlite3
 import time
@@ -19,7 +20,8 @@ from mdstream.testing import Process, Processes, free_port, run_mdstream, wait_u
 pytestmark = pytest.mark.system
 
 RATE = 5000
-KILLS = 3
+KILLS = int(os.environ.get("MDSTREAM_TEST_KILLS", "3"))
+"""How often a worker dies. For a soak: MDSTREAM_TEST_KILLS=20 make test-kafka TESTS=tests/system/test_end_to_end.py"""
 SYMBOLS = {
     "binance": "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,ADAUSDT,DOGEUSDT",
     "okx": "BTCUSDT,ETHUSDT,SOLUSDT,LTCUSDT",
@@ -81,7 +83,7 @@ def audit(env: dict[str, str], journal: Path) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(360 + 30 * KILLS)
 def test_sqlite_holds_every_trade_once_when_workers_are_killed(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
