@@ -59,8 +59,12 @@ class LatestRole:
         for name, pending in self._pending.items():
             table = self._tables[name]
             for key, value in pending.items():
+                seq = _seq(value)
+                if key is None or seq is None:  # not written by us: it must not stop what is
+                    log.warning("%s: a record that is no event of ours is passed over, key %r", name, key)
+                    continue
                 known = table.get(key)
-                if known is None or _seq(known) < _seq(value):  # a repeat after a crash never turns the clock back
+                if known is None or (_seq(known) or 0) < seq:  # a repeat after a crash never turns the clock back
                     table[key] = value
             pending.clear()
         for batch in batches:
@@ -107,5 +111,9 @@ class _Numbered(msgspec.Struct):
 _decode_seq = msgspec.json.Decoder(_Numbered).decode
 
 
-def _seq(event: bytes) -> int:
-    return _decode_seq(event).seq
+def _seq(value: bytes | None) -> int | None:
+    """An event's number; None where the value is no event."""
+    try:
+        return None if value is None else _decode_seq(value).seq
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
