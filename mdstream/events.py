@@ -94,9 +94,11 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
 
 
 class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="status"):
-    """What happened to a feed. `state`: connected, disconnected, gave_up, error or seq_jump.
+    """What happened to a feed.
 
-    `symbol` is "__system__" when the whole provider is meant; `reason` is for people.
+    `state`: connected, disconnected or gave_up, of a provider's connection (`symbol` is "__system__"); switched, of an
+    instrument, to `provider` and away from `previous`; seq_reset, of an instrument whose venue numbers its trades anew.
+    `reason` is for people.
     """
 
     symbol: str
@@ -104,10 +106,15 @@ class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
     state: str
     reason: str | None
     ts_recv: int
+    previous: str | None = None
 
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="gap"):
-    """Trades first_id..last_id (both included) of one provider that did not arrive. `state`: open, closed, lost."""
+    """Trades first_id..last_id (both included) of one provider that did not arrive in time.
+
+    `state`: open; closed, when all of them came after all, by repair or by themselves; lost, when `missing` of them
+    cannot be had any more, for the `reason` given. `took_ns` is the time from open to closed or lost.
+    """
 
     symbol: str
     provider: str
@@ -115,6 +122,9 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
     last_id: str
     state: Literal["open", "closed", "lost"]
     ts_recv: int
+    missing: int
+    took_ns: int | None = None
+    reason: str | None = None
 
 
 Event = Trade | Quote | BookL2 | Bar | Heartbeat | FeedStatus | Gap

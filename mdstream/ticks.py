@@ -25,6 +25,7 @@ class TradeTick(msgspec.Struct, gc=False):
     `view` names the venue's id space where it has several for the same executions (Binance: trade, aggTrade);
     `count` is the number of fills in an aggregate. `resume` marks a venue's answer to a subscription: the last trade
     before it. It tells a reader who knows an earlier id what was missed; to one who knows none it is history, not news.
+    `recovered` marks a trade of a REST answer: it fills a hole, and is nothing else.
     """
 
     symbol: str
@@ -38,6 +39,7 @@ class TradeTick(msgspec.Struct, gc=False):
     count: int = 1
     view: str = ""
     resume: bool = False
+    recovered: bool = False
 
 
 class QuoteTick(msgspec.Struct, gc=False):

@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE_NAME = "market_data.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_LIMIT_S = 5.0
 """How long a write waits for another process's before it counts as failed (and is tried again later)."""
 WAL_PAGES = 4_000
@@ -62,11 +63,22 @@ SCHEMA = (
         quote_volume REAL NOT NULL, trades INTEGER NOT NULL, revision INTEGER NOT NULL,
         PRIMARY KEY (symbol, interval, ts_open)) WITHOUT ROWID""",
     """CREATE TABLE status (type TEXT NOT NULL, symbol TEXT NOT NULL, provider TEXT NOT NULL, ts_recv INTEGER NOT NULL,
-        state TEXT, reason TEXT, silent_since INTEGER, first_id TEXT, last_id TEXT)""",
+        state TEXT, reason TEXT, silent_since INTEGER, first_id TEXT, last_id TEXT, missing INTEGER, took_ns INTEGER,
+        previous TEXT)""",
     """CREATE UNIQUE INDEX status_identity ON status (symbol, ts_recv, provider, type, ifnull(state, ''),
         ifnull(reason, ''), ifnull(silent_since, 0), ifnull(first_id, ''), ifnull(last_id, ''))""",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+
+UPGRADES = {
+    1: (
+        "ALTER TABLE status ADD COLUMN missing INTEGER",
+        "ALTER TABLE status ADD COLUMN took_ns INTEGER",
+        "ALTER TABLE status ADD COLUMN previous TEXT",
+        "PRAGMA user_version = 2",
+    ),
+}
+"""From each older version to the next."""
 
 
 class Table(NamedTuple):
@@ -87,9 +99,9 @@ TRADE = ("symbol", "seq", "provider", "trade_id", "price", "size", "side", "ts_e
 QUOTE = ("symbol", "seq", "provider", "bid", "bid_size", "ask", "ask_size", "ts_exchange", "ts_recv", "venue")
 BOOK = ("symbol", "seq", "provider", "bids", "asks", "ts_exchange", "ts_recv", "venue")
 BAR = ("symbol", "interval", "ts_open", "open", "high", "low", "close", "volume", "quote_volume", "trades", "revision")
-STATUS = ("type", "symbol", "provider", "ts_recv", "state", "reason")
+STATUS = ("type", "symbol", "provider", "ts_recv", "state", "reason", "previous")
 HEARTBEAT = ("type", "symbol", "provider", "ts_recv", "silent_since")
-GAP = ("type", "symbol", "provider", "ts_recv", "state", "first_id", "last_id")
+GAP = ("type", "symbol", "provider", "ts_recv", "state", "reason", "first_id", "last_id", "missing", "took_ns")
 
 _trade = attrgetter(*TRADE)
 
@@ -253,9 +265,10 @@ class SqliteSink:
         connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
         connection.execute("BEGIN IMMEDIATE")  # another worker may be creating it at this moment
-        if _check_version(connection, self.path) == 0:
-            for statement in SCHEMA:
-                connection.execute(statement)
+        version = _check_version(connection, self.path)
+        steps = [SCHEMA] if version == 0 else [UPGRADES[older] for older in range(version, SCHEMA_VERSION)]
+        for statement in chain.from_iterable(steps):
+            connection.execute(statement)
         connection.execute("COMMIT")
 
     def _disconnect(self) -> None:

@@ -70,7 +70,7 @@ def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | N
 
 def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[int, int], **more: Any) -> Said:
     first, last = ids
-    said = {"count": last - first + 1, "view": "", "resume": False} | more
+    said = {"count": last - first + 1, "view": "", "resume": False, "recovered": False} | more
     return {
         "is": "TradeTick",
         "symbol": symbol,

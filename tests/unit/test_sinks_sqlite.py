@@ -24,7 +24,7 @@ BOOK = BookL2("BTCUSDT", 8, "binance", [(2.0, 1.0), (1.5, 3.0)], [], None, T0)
 BAR = Bar("BTCUSDT", "1m", T0, 1.0, 4.0, 0.5, 2.0, 10.0, 20.0, 3, 0)
 HEARTBEAT = Heartbeat("__system__", "okx", None, T0)
 STATUS = FeedStatus("__system__", "okx", "disconnected", "closed", T0)
-GAP = Gap("BTCUSDT", "binance", "5", "9", "open", T0)
+GAP = Gap("BTCUSDT", "binance", "5", "9", "open", T0, 5)
 ONE_OF_EACH = (trade(), QUOTE, BOOK, BAR, HEARTBEAT, STATUS, GAP)
 
 
@@ -62,9 +62,9 @@ async def test_values_come_back_as_they_were(sink: SqliteSink) -> None:
     assert rows(sink, "SELECT bids, asks FROM books") == [("[[2.0,1.0],[1.5,3.0]]", "[]")]
     assert rows(sink, "SELECT * FROM bars") == [msgspec.structs.astuple(BAR)]
     assert rows(sink, "SELECT * FROM status") == [
-        ("heartbeat", "__system__", "okx", T0, None, None, None, None, None),
-        ("status", "__system__", "okx", T0, "disconnected", "closed", None, None, None),
-        ("gap", "BTCUSDT", "binance", T0, "open", None, None, "5", "9"),
+        ("heartbeat", "__system__", "okx", T0, None, None, None, None, None, None, None, None),
+        ("status", "__system__", "okx", T0, "disconnected", "closed", None, None, None, None, None, None),
+        ("gap", "BTCUSDT", "binance", T0, "open", None, None, "5", "9", 5, None, None),
     ]
 
 
@@ -202,6 +202,21 @@ async def test_a_database_of_a_newer_version_is_refused(sink: SqliteSink) -> Non
         f"sqlite cannot write {sink.path}: a newer mdstream wrote it (schema {SCHEMA_VERSION + 1}, this one knows "
         f"{SCHEMA_VERSION}): upgrade mdstream or set MDSTREAM_DATA_DIR to another folder"
     )
+
+
+async def test_a_database_of_an_older_version_is_upgraded_in_place(sink: SqliteSink) -> None:
+    """Its rows stay, and the columns that came since are there."""
+    first = SqliteSink(sink.path.parent)
+    await first.write([chunk(*ONE_OF_EACH)])
+    await first.close()
+    with closing(sqlite3.connect(sink.path)) as older:
+        for column in ("missing", "took_ns", "previous"):
+            older.execute(f"ALTER TABLE status DROP COLUMN {column}")
+        older.execute("PRAGMA user_version = 1")
+        older.commit()
+    await sink.write([chunk(msgspec.structs.replace(GAP, ts_recv=T0 + 1))])
+    assert rows(sink, "SELECT missing FROM status WHERE type = 'gap' ORDER BY ts_recv") == [(None,), (5,)]
+    assert rows(sink, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
 
 
 async def test_a_database_of_another_program_is_refused(sink: SqliteSink) -> None:
