@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,10 +21,29 @@ from mdstream.errors import SettingsError
 
 Role = Literal["core", "timescale", "nats", "files"]
 FilesEvents = Literal["trades", "quotes", "books", "bars", "status"]
+SourcePolicy = Literal["failover", "merge"]
+BarInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[smhd]$")]
 
 
 def _named(environment: str, field: str, default: Any, what: str, **limits: Any) -> Any:
     return Field(default, validation_alias=AliasChoices(environment, field), description=what, **limits)
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Names in a list, or separated by commas in one text."""
+
+
+class InstrumentSettings(BaseModel):
+    """What one instrument has otherwise than the others: its sources, best first, and its policy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    policy: SourcePolicy | None = None
 
 
 class Settings(BaseSettings):
@@ -46,7 +65,7 @@ class Settings(BaseSettings):
     )
     partitions: int = _named("MDSTREAM_PARTITIONS", "partitions", 8, "partitions of every topic", ge=1, le=1024)
     replication: int = _named("MDSTREAM_REPLICATION", "replication", 1, "copies of every partition", ge=1, le=7)
-    markets: Annotated[tuple[str, ...], NoDecode] = _named(
+    markets: Names = _named(
         "MDSTREAM_MARKETS", "markets", ("crypto", "equities"), "markets, each a raw topic, comma-separated"
     )
     data_dir: Path = _named("MDSTREAM_DATA_DIR", "data_dir", Path("data"), "where SQLite, JSONL and spool files go")
@@ -57,24 +76,92 @@ class Settings(BaseSettings):
         "MDSTREAM_CHECKPOINT_INTERVAL_S", "checkpoint_interval_s", 1.0, "seconds between checkpoints", gt=0, le=60
     )
 
+    # Which source is followed: docs/failover.md.
+    sources: Names = _named(
+        "MDSTREAM_SOURCES", "sources", (), "providers in order of preference, comma-separated; empty: all there are"
+    )
+    policy: SourcePolicy = _named(
+        "MDSTREAM_POLICY", "policy", "failover", "failover: one source of an instrument at a time; merge: all of them"
+    )
+    instruments: dict[str, InstrumentSettings] = _named(
+        "MDSTREAM_INSTRUMENTS",
+        "instruments",
+        {},
+        'instruments with sources or a policy of their own, as JSON: {"ETHUSDT":{"sources":["okx","binance"]}}',
+    )
+    stale_after_s: float = _named(
+        "MDSTREAM_STALE_AFTER_S", "stale_after_s", 3.0, "silence, while others speak, that is a fault", ge=0.5, le=3600
+    )
+    recover_after_s: float = _named(
+        "MDSTREAM_RECOVER_AFTER_S", "recover_after_s", 30.0, "health before a source is taken again", ge=1, le=86_400
+    )
+    max_latency_s: float = _named(
+        "MDSTREAM_MAX_LATENCY_S", "max_latency_s", 2.0, "lateness, beyond the usual, that is a fault", gt=0, le=3600
+    )
+    max_faults_per_minute: float = _named(
+        "MDSTREAM_MAX_FAULTS_PER_MINUTE", "max_faults_per_minute", 30, "frames not understood that are a fault", gt=0
+    )
+    max_gaps_per_minute: float = _named(
+        "MDSTREAM_MAX_GAPS_PER_MINUTE", "max_gaps_per_minute", 10, "gaps of an instrument that are a fault", gt=0
+    )
+    gap_after_s: float = _named(
+        "MDSTREAM_GAP_AFTER_S", "gap_after_s", 1.0, "how late a trade may come before it is missing", gt=0, le=600
+    )
+    max_repair_trades: int = _named(
+        "MDSTREAM_MAX_REPAIR_TRADES", "max_repair_trades", 100_000, "a gap of more trades is not repaired", ge=1
+    )
+    heartbeat_s: float = _named(
+        "MDSTREAM_HEARTBEAT_S", "heartbeat_s", 10.0, "silence between two heartbeats on md.status", ge=1, le=86_400
+    )
+
+    # Watchdogs: docs/operations.md.
+    stuck_ready_s: float = _named(
+        "MDSTREAM_STUCK_READY_S", "stuck_ready_s", 10.0, "seconds without progress until /ready says 503", gt=0, le=3600
+    )
+    stuck_exit_s: float = _named(
+        "MDSTREAM_STUCK_EXIT_S", "stuck_exit_s", 60.0, "... until the process exits with 75; 0: it never does", ge=0
+    )
+    start_allowance_s: float = _named(
+        "MDSTREAM_START_ALLOWANCE_S", "start_allowance_s", 120.0, "seconds a worker may wait for its partitions", gt=0
+    )
+    data_silence_s: float = _named(
+        "MDSTREAM_DATA_SILENCE_S", "data_silence_s", 60.0, "least seconds until silence is stale; 0: it never is", ge=0
+    )
+
+    # Bars: docs/bars.md.
+    bars: Annotated[tuple[BarInterval, ...], NoDecode, BeforeValidator(_split)] = _named(
+        "MDSTREAM_BARS",
+        "bars",
+        ("1s", "1m", "5m", "1h"),
+        "lengths of bars, comma-separated; empty: none",
+        max_length=16,
+    )
+    bars_lateness_s: float = _named(
+        "MDSTREAM_BARS_LATENESS_S", "bars_lateness_s", 1.0, "how long trades are waited for after a bar", ge=0, le=60
+    )
+
+    repair_patience_s: float = _named(
+        "MDSTREAM_REPAIR_PATIENCE_S",
+        "repair_patience_s",
+        10.0,
+        "wait for trades not in a venue's history",
+        ge=0,
+        le=3600,
+    )
+
     sqlite: bool = _named("MDSTREAM_SQLITE", "sqlite", True, "the files role writes DATA_DIR/market_data.db")
     jsonl: bool = _named("MDSTREAM_JSONL", "jsonl", True, "the files role writes DATA_DIR/events.jsonl")
     jsonl_rotate_mb: int = _named(
         "MDSTREAM_JSONL_ROTATE_MB", "jsonl_rotate_mb", 256, "MiB after which events.jsonl is put aside", ge=1, le=65536
     )
     jsonl_gzip: bool = _named("MDSTREAM_JSONL_GZIP", "jsonl_gzip", False, "compress the files that were put aside")
-    files_events: Annotated[tuple[FilesEvents, ...], NoDecode] = _named(
+    files_events: Annotated[tuple[FilesEvents, ...], NoDecode, BeforeValidator(_split)] = _named(
         "MDSTREAM_FILES_EVENTS",
         "files_events",
         ("trades", "quotes", "bars", "status"),
         "topics that the files role stores, comma-separated: trades, quotes, books, bars, status",
         min_length=1,
     )
-
-    @field_validator("markets", "files_events", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(

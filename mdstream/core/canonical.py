@@ -16,14 +16,38 @@ from typing import NamedTuple
 
 from mdstream.config import Settings
 from mdstream.core.metrics import CanonicalMetrics
+from mdstream.core.rules import rules_of
 from mdstream.core.state import StateStore
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner, Publisher
-from mdstream.stream.canonical import Canonical, Out, Output
+from mdstream.stream.canonical import Canonical
+from mdstream.stream.checkpoint import Restored
+from mdstream.stream.output import Out, Output
 from mdstream.transport.batch import Batch, Partition
 from topics import Topics
 
 log = logging.getLogger(__name__)
+
+
+def factory(settings: Settings) -> Callable[[Partition, Restored], Canonical]:
+    """What makes the stream of a raw partition, by the settings, from its restored state (a new one to begin anew)."""
+    venues = [provider() for provider in PROVIDERS.values()]
+    partitioner = Partitioner(settings.partitions)
+    rules = rules_of(settings)
+
+    def new(partition: Partition, state: Restored) -> Canonical:
+        return Canonical(
+            partition.topic,
+            partition.number,
+            venues,
+            rules=rules,
+            announces=lambda provider: partitioner(provider.encode()) == partition.number,
+            instruments=state.instruments,
+            log=state.log,
+            position=state.position or 0,
+        )
+
+    return new
 
 
 class _Owned:
@@ -63,8 +87,7 @@ class CanonicalRole:
         self._interval_s = settings.checkpoint_interval_s
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-canonical")
         self._store = StateStore(settings.bootstrap_servers, self._topics.state.name)
-        self._partitioner = Partitioner(settings.partitions)
-        self._decoders = {name: provider().decode for name, provider in PROVIDERS.items()}
+        self._new = factory(settings)
         self._owned: dict[Partition, _Owned] = {}
         self._checkpointing = asyncio.Lock()
         self.metrics = CanonicalMetrics()
@@ -81,18 +104,11 @@ class CanonicalRole:
         """Take over partitions: the position to read each from, None where there is no checkpoint."""
         restored = await self._store.restore(partitions)
         for partition, state in restored.items():
-            canonical = Canonical(
-                partition.topic,
-                partition.number,
-                self._decoders,
-                announces=self._announcer(partition.number),
-                instruments=state.instruments,
-            )
-            self._owned[partition] = _Owned(canonical, state.epoch)
-        return {partition: state.position for partition, state in restored.items()}
-
-    def _announcer(self, number: int) -> Callable[[str], bool]:
-        return lambda provider: self._partitioner(provider.encode()) == number
+            self._owned[partition] = _Owned(self._new(partition, state), state.epoch)
+        return {
+            partition: None if state.position is None else self._owned[partition].canonical.read_from
+            for partition, state in restored.items()
+        }
 
     async def process(self, batch: Batch) -> None:
         """Publish what the batch comes to. Waits only where an earlier batch of the partition has not gone out."""
@@ -113,6 +129,7 @@ class CanonicalRole:
             (topics.quotes, output.quotes),
             (topics.books, output.books),
             (topics.status, output.status),
+            (topics.gaps, output.gaps),
             (topics.dead, output.dead),
         ):
             if records:
@@ -162,7 +179,8 @@ class CanonicalRole:
             output, owned.output = owned.output, []
             instruments = owned.canonical.instruments
             pairs = ((symbol, instruments[symbol]) for symbol in sorted(changed))
-            records = self._store.encode(partition, owned.epoch, pairs, batches[-1].next)
+            canonical = owned.canonical
+            records = self._store.encode(partition, owned.epoch, pairs, canonical.position, canonical.log)
         return _Snapshot(partition, owned, changed, batches, output, records)
 
     async def release(self, partitions: Iterable[Partition]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import TypeVar
 
 from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mdstream.stream.canonical import Canonical
+
+K = TypeVar("K")
 
 LATENCY_BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -21,6 +24,8 @@ class CanonicalMetrics(Collector):
     def __init__(self) -> None:
         self.events: Counter[tuple[str, str]] = Counter()
         self.others: Counter[str] = Counter()
+        self.gaps: Counter[tuple[str, str]] = Counter()
+        self.switches: Counter[tuple[str, str]] = Counter()
         self.latency = Histogram(
             "market_exchange_latency_ms",
             "from the venue's time to the ingestor's, of the last trade of each batch",
@@ -33,14 +38,15 @@ class CanonicalMetrics(Collector):
     def take(self, canonical: Canonical) -> None:
         """Add what a partition counted since the last time, and set it to zero there."""
         for source in canonical.sources.values():
-            if source.latency_ns is not None:
-                self.latency.labels(source.name).observe(source.latency_ns / 1e6)
+            if source.trades and source.state.latency_ns is not None:
+                self.latency.labels(source.name).observe(source.state.latency_ns / 1e6)
             self.events["trade", source.name] += source.trades
             self.events["quote", source.name] += source.quotes
             self.events["book", source.name] += source.books
             source.reset()
-        self.others.update(canonical.counts)
-        canonical.counts.clear()
+        _move(canonical.counts, self.others)
+        _move(canonical.rounds.gaps, self.gaps)
+        _move(canonical.switches, self.switches)
 
     def collect(self) -> Iterator[Metric]:
         events = CounterMetricFamily("market_events", "canonical events published", labels=["type", "provider"])
@@ -51,6 +57,16 @@ class CanonicalMetrics(Collector):
         for outcome, count in sorted(self.others.items()):
             others.add_metric([outcome], count)
         yield others
+        gaps = CounterMetricFamily("market_gaps", "gaps by what became of them", labels=["provider", "state"])
+        for (provider, state), count in sorted(self.gaps.items()):
+            gaps.add_metric([provider, state], count)
+        yield gaps
+        switches = CounterMetricFamily(
+            "market_failovers", "switches of an instrument's source", labels=["left", "taken"]
+        )
+        for (left, taken), count in sorted(self.switches.items()):
+            switches.add_metric([left, taken], count)
+        yield switches
         yield GaugeMetricFamily("market_events_per_second", "since it was last asked", value=self._rate())
         yield from self.latency.collect()
 
@@ -58,3 +74,8 @@ class CanonicalMetrics(Collector):
         now, total = time.monotonic(), self.events.total()
         (then, before), self._last = self._last, (now, total)
         return (total - before) / max(now - then, 1e-9)
+
+
+def _move(counted: Counter[K], total: Counter[K]) -> None:
+    total.update(counted)
+    counted.clear()

@@ -11,8 +11,9 @@ from aiokafka import TopicPartition
 from mdstream import kafka
 from mdstream.publisher import Publisher
 from mdstream.stream import checkpoint
-from mdstream.stream.canonical import Instrument, Out
 from mdstream.stream.checkpoint import Restored
+from mdstream.stream.output import Out
+from mdstream.stream.state import Instrument, LogState
 from mdstream.transport.batch import Partition
 from topics import MAX_BATCH_BYTES
 
@@ -55,12 +56,14 @@ class StateStore:
         """Open a new epoch before anything is processed, so that two owners never write the same one."""
         state.epoch += 1
         if state.position is not None:
-            await self.write(partition, self.encode(partition, state.epoch, (), state.position))
+            await self.write(partition, self.encode(partition, state.epoch, (), state.position, state.log))
 
     @staticmethod
-    def encode(partition: Partition, epoch: int, changed: Iterable[tuple[str, Instrument]], position: int) -> Out:
+    def encode(
+        partition: Partition, epoch: int, changed: Iterable[tuple[str, Instrument]], position: int, log: LogState
+    ) -> Out:
         """The records of a checkpoint, as the state stands now."""
-        return checkpoint.write(partition.topic, epoch, changed, position, time.time_ns() // 1_000_000)
+        return checkpoint.write(partition.topic, epoch, changed, position, log, time.time_ns() // 1_000_000)
 
     async def write(self, partition: Partition, records: Out) -> None:
         """Write a checkpoint and wait until the broker has it. Raises KafkaError."""

@@ -1,7 +1,8 @@
 """Binance spot, combined streams; also frames of the raw path (/ws/...), which lack the {"stream","data"} around them.
 
-Channels: trade or aggTrade, bookTicker, depth20@100ms; read past: depth, kline and the others.
-Source: binance/binance-spot-api-docs, web-socket-streams.md (read 2026-07).
+Channels: trade or aggTrade, bookTicker, depth20@100ms; read past: depth, kline and the others. Of the REST interface:
+the answers of historicalTrades and aggTrades, as repair publishes them.
+Source: binance/binance-spot-api-docs, web-socket-streams.md and rest-api.md (read 2026-07).
 Quirks: numbers are text; times are milliseconds; bookTicker has no time; depth20 has neither symbol nor time, only
 the stream's name says whose it is; `m` true means that the buyer was the maker, so the aggressor sold.
 Ids: `t` (trade) and `a` (aggTrade) are contiguous per symbol, `u` and `lastUpdateId` rise.
@@ -32,6 +33,7 @@ from mdstream.providers.base import (
     Remembered,
     Route,
 )
+from mdstream.repairs import REST_MARK
 from mdstream.ticks import BOOK_DEPTH, BookTick, Control, Number, QuoteTick, Tick, TradeTick
 
 STREAMS_PER_SYMBOL = 3
@@ -41,6 +43,7 @@ KINDS = {b"trade": TRADE, b"aggTrade": TRADE, b"bookTicker": QUOTE, b"depth20": 
 
 _STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"([^"@!]{1,60})@([A-Za-z0-9]{1,40})')
 _RAW = re.compile(rb'\{\s*(?:"e"\s*:\s*"(\w{1,40})"\s*,\s*"E"\s*:\s*\d+|"u"\s*:\s*\d+)\s*,\s*"s"\s*:\s*"([^"]{1,60})"')
+_REST = re.compile(rb'\{"request":"/api/v3/(historicalTrades|aggTrades)\?symbol=([^"&]{1,60})')
 _SYMBOL = re.compile(r"\w{1,20}-?\w{1,20}")  # a few of the venue's symbols are not ASCII
 
 
@@ -53,8 +56,15 @@ class _Trade(msgspec.Struct, gc=False):
     m: bool
 
 
-class _AggTrade(msgspec.Struct, gc=False):
-    s: Name
+class _RestTrade(msgspec.Struct, gc=False):
+    id: Id
+    price: Number
+    qty: Number
+    time: Millis
+    isBuyerMaker: bool  # noqa: N815  the venue's name
+
+
+class _RestAggTrade(msgspec.Struct, gc=False):
     a: Id
     p: Number
     q: Number
@@ -62,6 +72,10 @@ class _AggTrade(msgspec.Struct, gc=False):
     l: Id  # noqa: E741  the venue's name
     T: Millis
     m: bool
+
+
+class _AggTrade(_RestAggTrade, gc=False):
+    s: Name
 
 
 class _BookTicker(msgspec.Struct, gc=False):
@@ -85,6 +99,14 @@ class _TradeMessage(msgspec.Struct, gc=False):
 
 class _AggTradeMessage(msgspec.Struct, gc=False):
     data: _AggTrade
+
+
+class _RestTradesMessage(msgspec.Struct, gc=False):
+    response: list[_RestTrade]
+
+
+class _RestAggTradesMessage(msgspec.Struct, gc=False):
+    response: list[_RestAggTrade]
 
 
 class _BookTickerMessage(msgspec.Struct, gc=False):
@@ -117,6 +139,8 @@ _decode_depth = msgspec.json.Decoder(_DepthMessage, strict=False).decode
 _decode_raw_trade = msgspec.json.Decoder(_Trade, strict=False).decode
 _decode_raw_agg_trade = msgspec.json.Decoder(_AggTrade, strict=False).decode
 _decode_raw_book_ticker = msgspec.json.Decoder(_BookTicker, strict=False).decode
+_decode_rest_trades = msgspec.json.Decoder(_RestTradesMessage, strict=False).decode
+_decode_rest_agg_trades = msgspec.json.Decoder(_RestAggTradesMessage, strict=False).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
 
 _NOT_DATA = Route(b"binance", OTHER)
@@ -127,6 +151,7 @@ class Binance(Provider):
     market = "crypto"
     default_url = "wss://stream.binance.com:9443/stream"
     url_variable = "BINANCE_WS_URL"
+    contiguous_ids = True
     max_symbols = STREAMS_PER_CONNECTION // STREAMS_PER_SYMBOL
     subscribe_interval_s = 0.25  # the venue takes five messages a second
 
@@ -154,7 +179,10 @@ class Binance(Provider):
 
     def _route_raw(self, frame: bytes) -> Route:
         match = _RAW.match(frame)
-        return _NOT_DATA if match is None else self._routes[match[2], match[1] or b"bookTicker"]
+        if match is None:
+            rest = _REST.match(frame)
+            return _NOT_DATA if rest is None else self._routes[rest[2], b"trade"]
+        return self._routes[match[2], match[1] or b"bookTicker"]
 
     def _route(self, groups: tuple[bytes, ...]) -> Route:
         symbol, channel = groups
@@ -167,6 +195,8 @@ class Binance(Provider):
                 for mark, parse in _BY_MARK:
                     if mark in head:
                         return (parse(frame),)
+            elif frame.startswith(REST_MARK):
+                return _parse_rest(frame)
             return (_parse_other(frame),)
         except UNREADABLE as error:
             raise FrameError(f"not JSON that can be read: {error}") from None
@@ -176,11 +206,18 @@ def _trade(d: _Trade) -> TradeTick:
     return TradeTick(d.s, str(d.t), d.p, d.q, "sell" if d.m else "buy", d.T * MS, d.t, d.t, 1, "trade")
 
 
-def _agg_trade(d: _AggTrade) -> TradeTick:
+def _agg_trade(symbol: str, d: _RestAggTrade, recovered: bool = False) -> TradeTick:
     if d.l < d.f:
         raise FrameError(f"an aggregate of trades {d.f} to {d.l}")
     side: Side = "sell" if d.m else "buy"
-    return TradeTick(d.s, str(d.a), d.p, d.q, side, d.T * MS, d.a, d.a, d.l - d.f + 1, "aggTrade")
+    return TradeTick(
+        symbol, str(d.a), d.p, d.q, side, d.T * MS, d.a, d.a, d.l - d.f + 1, "aggTrade", False, recovered
+    )
+
+
+def _rest_trade(symbol: str, d: _RestTrade) -> TradeTick:
+    side: Side = "sell" if d.isBuyerMaker else "buy"
+    return TradeTick(symbol, str(d.id), d.price, d.qty, side, d.time * MS, d.id, d.id, 1, "trade", recovered=True)
 
 
 def _book_ticker(d: _BookTicker) -> QuoteTick:
@@ -197,7 +234,8 @@ def _parse_trade(frame: bytes) -> TradeTick:
 
 def _parse_agg_trade(frame: bytes) -> TradeTick:
     """{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT","a":3712345678,"f":5680123454,"l":5680123456,...}}"""
-    return _agg_trade(_decode_agg_trade(frame).data)
+    d = _decode_agg_trade(frame).data
+    return _agg_trade(d.s, d)
 
 
 def _parse_book_ticker(frame: bytes) -> QuoteTick:
@@ -243,10 +281,24 @@ def _parse_raw(m: _Other, frame: bytes) -> Tick:
     if m.e == "trade":
         return _trade(_decode_raw_trade(frame))
     if m.e == "aggTrade":
-        return _agg_trade(_decode_raw_agg_trade(frame))
+        d = _decode_raw_agg_trade(frame)
+        return _agg_trade(d.s, d)
     if not m.e and m.B is not None:
         return _book_ticker(_decode_raw_book_ticker(frame))
     return Control("ignored", m.e)
+
+
+def _parse_rest(frame: bytes) -> Sequence[TradeTick]:
+    """{"request":"/api/v3/historicalTrades?symbol=BTCUSDT&..","response":[{"id":5680123456,"price":"93741.2",..},..]}
+    or {"request":"/api/v3/aggTrades?symbol=BTCUSDT&..","response":[{"a":3712345678,"p":"93741.2","q":"0.0042",..}]}
+    """
+    match = _REST.match(frame)
+    if match is None:
+        raise FrameError("the answer to a request that is none of repair's")
+    symbol = match[2].decode()
+    if match[1] == b"aggTrades":
+        return [_agg_trade(symbol, d, recovered=True) for d in _decode_rest_agg_trades(frame).response]
+    return [_rest_trade(symbol, d) for d in _decode_rest_trades(frame).response]
 
 
 # Told by the stream's name, which every combined frame begins with: cheaper than parsing twice.

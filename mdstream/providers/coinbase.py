@@ -1,9 +1,11 @@
 """Coinbase Exchange feed (not Advanced Trade).
 
-Channels: matches, ticker, heartbeat, level2_batch. Of level2 the snapshot is used, the updates are read past.
-Source: docs.cdp.coinbase.com/exchange/websocket-feed (read 2026).
-Quirks: `side` of a match names the MAKER, so the aggressor's is the opposite; numbers are text, times RFC 3339; a
-ticker comes only with a trade, and in captures before 2022 it has no sizes; the product stands anywhere in a frame.
+Channels: matches, ticker, heartbeat, level2_batch. Of level2 the snapshot is used, the updates are read past. Of the
+REST interface: the answers of /products/{id}/trades, as repair publishes them.
+Source: docs.cdp.coinbase.com/exchange/websocket-feed and its REST reference (read 2026).
+Quirks: `side` of a match names the MAKER, so the aggressor's is the opposite, in REST too; numbers are text, times RFC
+3339; a ticker comes only with a trade, and in captures before 2022 it has no sizes; the product stands anywhere in a
+frame.
 Ids: `trade_id` is contiguous per product. `sequence` counts the product's whole order feed: it rises, but with holes.
 `last_match`, once after each subscription, is the last trade before it: a point to resume from.
 """
@@ -37,6 +39,7 @@ from mdstream.providers.base import (
     side_of_book,
 )
 from mdstream.providers.times import rfc3339_ns
+from mdstream.repairs import REST_MARK
 from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Tick, TradeTick
 
 QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH", "DAI", "SGD", "AUD", "CAD", "BRL", "INR")
@@ -47,6 +50,7 @@ AGGRESSOR: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 
 _TYPE = re.compile(rb'\{\s*"type"\s*:\s*"([a-z0-9_]{1,40})"')
 _PRODUCT = re.compile(rb'"product_id"\s*:\s*"([A-Za-z0-9_-]{1,60})"')
+_REST = re.compile(rb'\{"request":"/products/([A-Za-z0-9_-]{1,60})/trades\?')
 # The same without a pattern, for frames without white space, as the venue sends them: half the time.
 _TYPE_MARK = b'{"type":"'
 _PRODUCT_MARK = b'"product_id":"'
@@ -60,6 +64,18 @@ class _Match(msgspec.Struct, gc=False):
     price: Number
     product_id: Name
     time: str
+
+
+class _RestTrade(msgspec.Struct, gc=False):
+    trade_id: Id
+    side: Literal["buy", "sell"]
+    size: Number
+    price: Number
+    time: str
+
+
+class _RestTradesMessage(msgspec.Struct, gc=False):
+    response: list[_RestTrade]
 
 
 class _Ticker(msgspec.Struct, gc=False):
@@ -88,6 +104,7 @@ class _Other(msgspec.Struct):
 _decode_match = msgspec.json.Decoder(_Match, strict=False).decode
 _decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
 _decode_snapshot = msgspec.json.Decoder(_Snapshot, strict=False).decode
+_decode_rest_trades = msgspec.json.Decoder(_RestTradesMessage, strict=False).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
 
 _NOT_DATA = Route(b"coinbase", OTHER)
@@ -98,6 +115,7 @@ class Coinbase(Provider):
     market = "crypto"
     default_url = "wss://ws-feed.exchange.coinbase.com"
     url_variable = "COINBASE_WS_URL"
+    contiguous_ids = True
     max_symbols = 100
     subscribe_interval_s = 0.02  # the venue takes a hundred messages a second
     silence_s = 15.0  # the heartbeat channel alone sends a frame a second and product
@@ -136,13 +154,19 @@ class Coinbase(Provider):
     def _route_slowly(self, frame: bytes) -> Route:
         kind, product = _TYPE.match(frame), _PRODUCT.search(frame)
         if kind is None or product is None:
-            return _NOT_DATA
+            rest = _REST.match(frame)
+            return _NOT_DATA if rest is None else self._routes[TRADE][rest[1]]
         return self._routes[KINDS.get(kind[1], OTHER)][product[1]]
 
     def decode(self, frame: bytes) -> Sequence[Tick]:
         match = _TYPE.match(frame)
         try:
-            named = _decode_other(frame).type.encode() if match is None else match[1]
+            if match is not None:
+                named = match[1]
+            elif frame.startswith(REST_MARK):
+                return _parse_rest(self._symbols, frame)
+            else:
+                named = _decode_other(frame).type.encode()
             parse = PARSERS.get(named)
             if parse is None:
                 raise FrameError(f"unknown type of message: {named.decode('utf-8', 'replace')[:40]!r}")
@@ -187,6 +211,20 @@ def _parse_last_match(symbols: Symbols, frame: bytes) -> TradeTick:
     trade = _parse_match(symbols, frame)
     trade.resume = True
     return trade
+
+
+def _parse_rest(symbols: Symbols, frame: bytes) -> Sequence[TradeTick]:
+    """{"request":"/products/BTC-USD/trades?..","response":[{"trade_id":912345678,"side":"sell","size":"0.012","price":..},..]}"""
+    match = _REST.match(frame)
+    if match is None:
+        raise FrameError("the answer to a request that is none of repair's")
+    symbol = symbols[match[1].decode()]
+    return [_rest_trade(symbol, d) for d in _decode_rest_trades(frame).response]
+
+
+def _rest_trade(symbol: str, d: _RestTrade) -> TradeTick:
+    trade_id, side, ts_exchange = d.trade_id, AGGRESSOR[d.side], rfc3339_ns(d.time)
+    return TradeTick(symbol, str(trade_id), d.price, d.size, side, ts_exchange, trade_id, trade_id, recovered=True)
 
 
 def _parse_ticker(symbols: Symbols, frame: bytes) -> QuoteTick | Control:

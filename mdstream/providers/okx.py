@@ -1,13 +1,15 @@
 """OKX v5, public channels: spot, swaps, dated futures and options.
 
 Channels: trades, bbo-tbt, books5; understood as well: trades-all, tickers, the snapshots of books. The updates of books
-are read past. trades-all lives at another address (/ws/v5/business).
-Source: OKX API guide v5, websocket, public data (read 2026-08).
+are read past. trades-all lives at another address (/ws/v5/business). Of the REST interface: the answers of
+history-trades, as repair publishes them.
+Source: OKX API guide v5, public data (read 2026-08).
 Quirks: all numbers and times are text, times are milliseconds, an empty side of a ticker is ""; bbo-tbt and books have
 no symbol but in `arg`; `ping` and `pong` are not JSON. Sizes are passed on in the venue's unit: base units on spot, but
 CONTRACTS on swaps, futures and options (multiply by the instrument's `ctVal`).
 Ids: `tradeId` is contiguous per instrument. `trades` merges the fills of one taker order at one price: its id is the
-last of `count`, so it stands for tradeId-count+1 .. tradeId (older captures have no `count`: one each).
+last of `count`, so it stands for tradeId-count+1 .. tradeId (older captures have no `count`: one each). trades-all and
+history-trades give each fill for itself, under the same ids.
 `seqId` of the books rises.
 """
 
@@ -38,6 +40,7 @@ from mdstream.providers.base import (
     Route,
     side_of_book,
 )
+from mdstream.repairs import REST_MARK
 from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Tick, TradeTick
 
 QUOTES = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH", "OKB", "DAI", "TRY", "BRL", "AUD", "SGD", "AED")
@@ -48,6 +51,10 @@ KINDS = {b"trades": TRADE, b"trades-all": TRADE, b"bbo-tbt": QUOTE, b"tickers": 
 
 _HEAD = re.compile(
     rb'\{\s*"arg"\s*:\s*\{\s*"channel"\s*:\s*"([A-Za-z0-9-]{1,40})"\s*,\s*"instId"\s*:\s*"([A-Za-z0-9][A-Za-z0-9_-]{0,59})"'
+)
+
+_REST = re.compile(
+    rb'\{"request":"/api/v5/market/history-trades\?instId=([A-Za-z0-9][A-Za-z0-9_-]{0,59})&[^"#]*(?:#([a-z-]{1,40}))?"'
 )
 
 
@@ -86,6 +93,10 @@ class _TradesMessage(msgspec.Struct, gc=False):
     data: list[_Trade]
 
 
+class _RestTradesMessage(msgspec.Struct, gc=False):
+    response: _TradesMessage
+
+
 class _TickersMessage(msgspec.Struct, gc=False):
     data: list[_Ticker]
 
@@ -113,6 +124,7 @@ class _Other(msgspec.Struct):
 _decode_trades = msgspec.json.Decoder(_TradesMessage, strict=False).decode
 _decode_tickers = msgspec.json.Decoder(_TickersMessage, strict=False).decode
 _decode_books = msgspec.json.Decoder(_BooksMessage, strict=False).decode
+_decode_rest_trades = msgspec.json.Decoder(_RestTradesMessage, strict=False).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
 
 _NOT_DATA = Route(b"okx", OTHER)
@@ -125,6 +137,7 @@ class Okx(Provider):
     market = "crypto"
     default_url = "wss://ws.okx.com:8443/ws/v5/public"
     url_variable = "OKX_WS_URL"
+    contiguous_ids = True
     max_symbols = 200
     subscribe_interval_s = 0.5
     keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, "ping")  # the venue closes after 30 s without anything
@@ -150,7 +163,10 @@ class Okx(Provider):
 
     def route(self, frame: bytes) -> Route:
         match = _HEAD.match(frame)
-        return _NOT_DATA if match is None else self._routes[match.groups()]
+        if match is None:
+            rest = _REST.match(frame)
+            return _NOT_DATA if rest is None else self._routes[b"trades", rest[1]]
+        return self._routes[match.groups()]
 
     def _route(self, groups: tuple[bytes, ...]) -> Route:
         channel, venue_id = groups
@@ -171,6 +187,8 @@ class Okx(Provider):
     def _decode_other(self, frame: bytes) -> Sequence[Tick]:
         if frame == b"pong":
             return _PONG
+        if frame.startswith(REST_MARK):
+            return self._decode_rest(frame)
         m = _decode_other(frame)
         if m.event:
             return (_control(m),)
@@ -180,6 +198,22 @@ class Okx(Provider):
         if parse is None:
             return (Control("ignored", m.arg.channel),)
         return parse(self._symbols[m.arg.instId.encode()], frame)
+
+    def _decode_rest(self, frame: bytes) -> Sequence[TradeTick]:
+        """{"request":"/api/v5/market/history-trades?instId=BTC-USDT&..","response":{"code":"0","msg":"","data":[{..},..]}}
+
+        The request may end in #trades-all: it was asked for on behalf of that channel.
+        """
+        match = _REST.match(frame)
+        if match is None:
+            raise FrameError("the answer to a request that is none of repair's")
+        symbol, view = self._symbols[match[1]], (match[2] or b"trades").decode()
+        return [
+            TradeTick(
+                symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId, d.tradeId, 1, view, recovered=True
+            )
+            for d in _decode_rest_trades(frame).response.data
+        ]
 
 
 def _symbol(venue_id: bytes) -> str:

@@ -1,8 +1,10 @@
 """One partition's stream: raw records in, numbered public events out. A pure function of the log and its state.
 
-    record ─ decode ─> ticks ─ dedupe ─> new ones ─ number ─> Trade, Quote, BookL2 ─ encode ─> canonical records
-       └ not understood ─> dead letter          └ venue's control frames ─> counted; errors shown
-       └ our own status records ─> FeedStatus
+    record ─ log time ─ decode ─> ticks ─> is its source followed? ── no: buffered, in case it has to stand in
+       │                                       └ yes: dedupe ─> new ones ─ number ─ encode ─> Trade, Quote, BookL2
+       ├ not understood ─> dead letter              └ holes ─┐
+       ├ ingestors' heartbeats, status ─> FeedStatus         v
+       └ four times a second ─> rounds.py: gaps, silence, which source to follow ─> Gap, Heartbeat, switch
 
 The output depends on the records' order only, not on how they are cut into batches, on the clock or on the process:
 what is processed again from a restored state comes out byte for byte the same, with the same `seq`.
@@ -12,56 +14,31 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from mdstream import events
+from mdstream import events, repairs
 from mdstream.dead import dead_letter
 from mdstream.errors import FrameError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
-from mdstream.stream.ids import SeenIds
+from mdstream.stream import clock, gaps
+from mdstream.stream.lines import Line, Source, Venue
+from mdstream.stream.output import MS, NO_HEADERS, Output
+from mdstream.stream.rounds import Rounds, Switch
+from mdstream.stream.rules import Rules
+from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, LogState, SourceState
 from mdstream.ticks import NO_ID, BookTick, Control, QuoteTick, Tick, TradeTick
 from mdstream.transport.batch import Record
 
-Decode = Callable[[bytes], Sequence[Tick]]
-Headers = list[tuple[str, bytes]]
-NO_HEADERS: Headers = []
-Out = list[tuple[bytes | None, bytes | None, int, Headers]]
-"""Records to publish: key, value, time stamp in ms, no headers."""
-
-MS = 1_000_000
-OURS = frozenset({b"heartbeat", b"status"})
-"""Kinds of raw records that the ingestor writes of itself."""
+OURS = frozenset({b"heartbeat", b"status", repairs.REPAIR})
+"""Kinds of raw records that are not a venue's, but ours."""
 
 MOST_ERRORS = 20
 """Of the venues' error frames since the last look, so many are kept to be shown; all are counted."""
 
 LAST_NS = 9_000_000_000_000_000_000
 """Times are before the year 2255, so that a `seq`, which starts at one in us, stays below 2**53."""
-
-VIEW_SILENCE_NS = 10_000_000_000
-"""A venue's other view of the same trades (trade, aggTrade) takes over once the one in use was silent for so long."""
-
-
-class Feed(msgspec.Struct, array_like=True):
-    """What one provider said last of one instrument."""
-
-    view: str = ""
-    view_ns: int = 0
-    ids: SeenIds = msgspec.field(default_factory=SeenIds)
-    quote_id: int = NO_ID
-    quote: tuple[float | None, float | None, float | None, float | None, int | None] | None = None
-    book_id: int = NO_ID
-
-
-class Instrument(msgspec.Struct, array_like=True):
-    """One instrument's state: the next number of each type of event (0: none yet), and its feeds by provider."""
-
-    trade_seq: int = 0
-    quote_seq: int = 0
-    book_seq: int = 0
-    feeds: dict[str, Feed] = {}
 
 
 class _Status(msgspec.Struct):
@@ -76,114 +53,139 @@ _decode_status = msgspec.json.Decoder(_Status).decode
 _int64 = struct.Struct(">q")
 
 
-class Source:
-    """One provider as a partition knows it: its decoder, the feeds it has spoken of, and what came of its frames.
-
-    The counts are of canonical events since the last `reset`; `last` is the newest trade with its receive time in ns.
-    """
-
-    __slots__ = ("books", "decode", "feeds", "last", "name", "quotes", "trades")
-
-    def __init__(self, name: str, decode: Decode) -> None:
-        self.name, self.decode = name, decode
-        self.feeds: dict[str, tuple[Instrument, Feed, bytes]] = {}  # by symbol; the symbol as a record's key
-        self.reset()
-
-    def reset(self) -> None:
-        self.trades = self.quotes = self.books = 0
-        self.last: tuple[TradeTick, int] | None = None
-
-    @property
-    def latency_ns(self) -> int | None:
-        """From the venue's time of the newest trade to ours; None where there is none, or it gives no time."""
-        if self.last is None or self.last[0].ts_exchange is None:
-            return None
-        return self.last[1] - self.last[0].ts_exchange
-
-
-class Output:
-    """What a list of raw records comes to, by topic."""
-
-    __slots__ = ("books", "dead", "quotes", "status", "trades")
-
-    def __init__(self) -> None:
-        self.trades: Out = []
-        self.quotes: Out = []
-        self.books: Out = []
-        self.status: Out = []
-        self.dead: Out = []
-
-
 class Canonical:
     """The state of one raw partition and the step that moves it on.
 
-    `decoders` maps a provider's name to its decode function. `announces` tells which providers' status records this
-    partition passes on: an ingestor writes them to every partition, and one of them tells the public.
+    `announces` tells which providers' status records this partition passes on: an ingestor writes them to every
+    partition, and one of them tells the public. `position` is the offset of the next record to take in; with a
+    restored state records from `read_from` on have to be given, and those before `position` fill the buffers again.
     """
 
     def __init__(
         self,
         topic: str,
         partition: int,
-        decoders: Mapping[str, Decode],
+        venues: Iterable[Venue],
         *,
+        rules: Rules,
         announces: Callable[[str], bool],
         instruments: dict[str, Instrument] | None = None,
+        log: LogState | None = None,
+        position: int = 0,
     ) -> None:
         self.instruments = instruments if instruments is not None else {}
+        self.log = log if log is not None else LogState()
+        self.position = position
         self.changed: set[str] = set()
         self.counts: Counter[str] = Counter()
+        self.switches: Counter[tuple[str, str]] = Counter()
+        """By the source left and the one taken."""
         self.errors: list[str] = []
         self._topic, self._partition = topic, partition
-        self.sources = {name.encode(): Source(name, decode) for name, decode in decoders.items()}
-        self._announces = announces
+        self._rules, self._announces = rules, announces
+        self.sources = {
+            venue.name.encode(): Source(venue, self.log.sources.setdefault(venue.name, SourceState()))
+            for venue in venues
+        }
+        self.rounds = Rounds(self.log, self.sources.values(), rules, announces)
+        for symbol in sorted(self.instruments):
+            for name in self.instruments[symbol].feeds:
+                if source := self.sources.get(name.encode()):
+                    self._line(source, symbol, 0)
+
+    @property
+    def read_from(self) -> int:
+        """The offset to read from: where the oldest buffer begins, or `position`."""
+        feeds = (feed for instrument in self.instruments.values() for feed in instrument.feeds.values())
+        buffered = [feed.buffered_from for feed in feeds if feed.buffered_from != NOT_BUFFERED]
+        return min([*buffered, self.position])
 
     def step(self, records: Sequence[Record]) -> Output:
         """Take in records in their order; what is to be published."""
         out = Output()
-        sources, trade = self.sources, self._trade
+        if records and records[0].offset < self.position:
+            records = self._refill(records)
+        log, sources, trade, other = self.log, self.sources, self._trade, self._other
         for record in records:
+            source = None
+            self.position = record.offset
             try:
                 provider, recv_ns, kind = _read_headers(record)
-                if kind in OURS:
-                    self._ours(out, kind, record.value or b"", recv_ns)
-                    continue
                 source = sources.get(provider)
                 if source is None:
-                    raise FrameError(f"unknown provider {provider.decode('utf-8', 'replace')!r}")  # noqa: TRY301
+                    self._strange(out, provider, kind, record.value or b"", recv_ns)
+                    continue
+                ahead_ns = recv_ns + source.state.offset_ns - log.now_ns
+                if 0 < ahead_ns <= clock.LEAP_NS:
+                    log.now_ns += ahead_ns
+                elif ahead_ns > 0 or ahead_ns < -clock.BEHIND_NS:
+                    clock.advance(log, source.state, recv_ns)
+                if log.now_ns >= log.due_ns:
+                    self._look(out, recv_ns)
+                if kind in OURS:
+                    self._ours(out, source, kind, record.value or b"", recv_ns)
+                    continue
                 for tick in source.decode(record.value or b""):
                     if type(tick) is TradeTick:
                         trade(out, source, tick, recv_ns)
                     else:
-                        self._other(out, source, tick, recv_ns)
+                        other(out, source, tick, recv_ns)
             except Exception as error:  # whatever a venue sends, the stream goes on
-                told = isinstance(error, (FrameError, msgspec.MsgspecError))
-                self._dead(out, record, str(error) if told else f"{type(error).__name__}: {error}")
+                self._dead(out, record, source, error)
+        if records:
+            self.position = records[-1].offset + 1
         return out
 
-    def _feed(self, source: Source, symbol: str) -> tuple[Instrument, Feed, bytes]:
-        """The state of an instrument and of this source's feed of it, made where there is none."""
-        found = source.feeds.get(symbol)
-        if found is None:
-            instrument = self.instruments.setdefault(symbol, Instrument())
-            feed = instrument.feeds.setdefault(source.name, Feed())
-            found = source.feeds[symbol] = instrument, feed, symbol.encode()
-        return found
+    def _line(self, source: Source, symbol: str, recv_ns: int) -> Line:
+        """A source's line of an instrument, made where there is none. The first to speak is followed."""
+        line = source.lines.get(symbol)
+        if line is not None:
+            return line
+        instrument = self.instruments.setdefault(symbol, Instrument())
+        line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
+        source.lines[symbol] = line
+        policy = self._rules.of(symbol)
+        line.allowed = source.name in policy.sources
+        if line.allowed:
+            if not (policy.merge or instrument.active):
+                instrument.active, instrument.since_ns, instrument.reason = source.name, recv_ns, "the first to speak"
+                instrument.begun_ns = self.log.now_ns
+            line.live = policy.merge or instrument.active == source.name
+            self.rounds.add(line)
+        return line
+
+    # -- trades
 
     def _trade(self, out: Output, source: Source, tick: TradeTick, recv_ns: int) -> None:
-        symbol = tick.symbol
-        instrument, feed, key = source.feeds.get(symbol) or self._feed(source, symbol)
-        self.changed.add(symbol)
-        # The next id of the view in use: all there is to ask of nearly every trade.
-        if tick.first_id == feed.ids.last + 1 and tick.view == feed.view and not tick.resume:
-            feed.ids.last = tick.last_id
-        elif not self._is_new(feed, tick, recv_ns):
+        line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
+        self.changed.add(tick.symbol)
+        if tick.recovered:
+            self._late_trade(out, line, tick, recv_ns)
             return
-        feed.view_ns = recv_ns
+        trades, now_ns, ts_exchange = line.trades, self.log.now_ns, tick.ts_exchange
+        line.feed.trade.seen_ns = now_ns
+        if ts_exchange is not None:
+            source.state.latency_ns = recv_ns - ts_exchange
+        if not line.live:
+            self._stand_by(out, line, tick, recv_ns)
+            return
+        seen = trades.seen
+        # The next id of the view in use: all there is to ask of nearly every trade.
+        if tick.first_id == seen.last + 1 and tick.view == trades.view:
+            seen.last = tick.last_id
+            trades.view_ns = now_ns
+            if ts_exchange is not None and ts_exchange > trades.newest_ts:
+                trades.newest_ts = ts_exchange
+        elif not self._is_new(out, line, tick, recv_ns):
+            return
+        self._publish_trade(out, line, tick, recv_ns)
+
+    def _publish_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
+        instrument, source = line.instrument, line.source
         seq = instrument.trade_seq or recv_ns // 1000
         instrument.trade_seq = seq + 1
         event = Trade(
-            symbol,
+            line.symbol,
             seq,
             source.name,
             tick.trade_id,
@@ -193,64 +195,77 @@ class Canonical:
             tick.ts_exchange,
             recv_ns,
             tick.count,
+            tick.recovered,
         )
-        out.trades.append((key, encode(event), recv_ns // MS, NO_HEADERS))
+        out.trades.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
         source.trades += 1
-        source.last = tick, recv_ns
 
-    def _is_new(self, feed: Feed, tick: TradeTick, recv_ns: int) -> bool:
-        if tick.view != feed.view:
-            if feed.view and recv_ns - feed.view_ns < VIEW_SILENCE_NS:
-                self.counts["trade in another view"] += 1
-                return False
-            feed.view, feed.ids = tick.view, SeenIds()
-        feed.view_ns = recv_ns
-        begins = feed.ids.last == NO_ID
-        new = feed.ids.add(tick.first_id, tick.last_id) if tick.last_id != NO_ID else feed.ids.add_opaque(tick.trade_id)
-        if tick.resume and begins:  # from before we listened: where counting begins, not news
-            self.counts["resume point"] += 1
-            return False
-        if not new:
-            self.counts["duplicate trade"] += 1
-        return new
+    def _is_new(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> bool:
+        verdict = line.trades.admit(tick, self.log.now_ns, contiguous=line.source.contiguous)
+        if verdict == "new":
+            return True
+        self.counts[f"trade, {verdict}"] += 1
+        if verdict == "restart":
+            reason = f"the venue counts its trades from {tick.trade_id} on"
+            out.tell(line.symbol, FeedStatus(line.symbol, line.source.name, "seq_reset", reason, recv_ns))
+        return verdict == "restart"
+
+    def _stand_by(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
+        if not line.allowed:
+            self.counts["not a source of the instrument"] += 1
+        elif line.trades.is_later(tick):
+            line.stand_by(self.position, recv_ns, tick)
+        else:
+            self._late_trade(out, line, tick, recv_ns)
+
+    def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
+        """One of a stretch that is over: news only where it was missing then."""
+        if line.trades.fill(tick):
+            self._publish_trade(out, line, tick, recv_ns)
+        else:
+            self.counts["trade, no hole" if tick.recovered else "trade, repeat"] += 1
+
+    # -- the rest of what venues say
 
     def _other(self, out: Output, source: Source, tick: Tick, recv_ns: int) -> None:
         if isinstance(tick, Control):
             self._control(source.name, tick)
-        elif isinstance(tick, QuoteTick):
-            self._quote(out, source, tick, recv_ns)
-        elif isinstance(tick, BookTick):
-            self._book(out, source, tick, recv_ns)
-
-    def _quote(self, out: Output, source: Source, tick: QuoteTick, recv_ns: int) -> None:
-        instrument, feed, key = self._feed(source, tick.symbol)
-        said = (tick.bid, tick.bid_size, tick.ask, tick.ask_size, tick.ts_exchange)
-        if tick.update_id <= feed.quote_id if tick.update_id != NO_ID else said == feed.quote:
-            self.counts["duplicate quote"] += 1
             return
+        line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
         self.changed.add(tick.symbol)
-        if tick.update_id != NO_ID:
-            feed.quote_id = tick.update_id
-        else:
-            feed.quote = said
+        if isinstance(tick, QuoteTick):
+            line.feed.quote.seen_ns = self.log.now_ns
+            if line.live:
+                self._quote(out, line, tick, recv_ns)
+            elif line.allowed:
+                line.stand_by(self.position, recv_ns, tick)
+        elif isinstance(tick, BookTick):
+            line.feed.book.seen_ns = self.log.now_ns
+            if line.live:
+                self._book(out, line, tick, recv_ns)
+
+    def _quote(self, out: Output, line: Line, tick: QuoteTick, recv_ns: int) -> None:
+        if not line.feed.quotes.admit(tick, recv_ns):
+            self.counts["quote, repeat"] += 1
+            return
+        instrument, source = line.instrument, line.source
         seq = instrument.quote_seq or recv_ns // 1000
         instrument.quote_seq = seq + 1
-        event = Quote(tick.symbol, seq, source.name, *said, recv_ns)
-        out.quotes.append((key, encode(event), recv_ns // MS, NO_HEADERS))
+        event = Quote(
+            line.symbol, seq, source.name, tick.bid, tick.bid_size, tick.ask, tick.ask_size, tick.ts_exchange, recv_ns
+        )
+        out.quotes.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
         source.quotes += 1
 
-    def _book(self, out: Output, source: Source, tick: BookTick, recv_ns: int) -> None:
-        instrument, feed, key = self._feed(source, tick.symbol)
-        if tick.update_id != NO_ID:
-            if tick.update_id <= feed.book_id:
-                self.counts["duplicate book"] += 1
-                return
-            feed.book_id = tick.update_id
-        self.changed.add(tick.symbol)
+    def _book(self, out: Output, line: Line, tick: BookTick, recv_ns: int) -> None:
+        if tick.update_id != NO_ID and not line.feed.books.admit(tick.update_id, recv_ns):
+            self.counts["book, repeat"] += 1
+            return
+        instrument, source = line.instrument, line.source
         seq = instrument.book_seq or recv_ns // 1000
         instrument.book_seq = seq + 1
-        event = BookL2(tick.symbol, seq, source.name, tick.bids, tick.asks, tick.ts_exchange, recv_ns)
-        out.books.append((key, encode(event), recv_ns // MS, NO_HEADERS))
+        event = BookL2(line.symbol, seq, source.name, tick.bids, tick.asks, tick.ts_exchange, recv_ns)
+        out.books.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
         source.books += 1
 
     def _control(self, provider: str, tick: Control) -> None:
@@ -258,19 +273,98 @@ class Canonical:
         if tick.kind in ("error", "notice") and len(self.errors) < MOST_ERRORS:
             self.errors.append(f"{provider} {tick.kind}: {tick.detail}")
 
-    def _ours(self, out: Output, kind: bytes, frame: bytes, recv_ns: int) -> None:
-        """What the ingestor itself says."""
-        self.counts[kind.decode()] += 1
-        if kind == b"status":
-            said = _decode_status(frame)
-            if self._announces(said.provider):
-                event = FeedStatus(events.SYSTEM, said.provider, said.state, said.reason, recv_ns)
-                out.status.append((said.provider.encode(), encode(event), recv_ns // MS, NO_HEADERS))
+    # -- which source is followed
 
-    def _dead(self, out: Output, record: Record, error: str) -> None:
+    def _look(self, out: Output, recv_ns: int) -> None:
+        for switch in self.rounds.look(out, recv_ns):
+            self._switch(out, switch, recv_ns)
+        self.changed |= self.rounds.changed
+        self.rounds.changed.clear()
+
+    def _switch(self, out: Output, switch: Switch, recv_ns: int) -> None:
+        """Follow the new line from where the old one ended: what it said since then comes first."""
+        old, new, choice = switch
+        instrument, previous = new.instrument, new.instrument.active
+        instrument.active, instrument.since_ns, instrument.reason = choice.source, recv_ns, choice.reason
+        self.switches[previous, choice.source] += 1
+        status = FeedStatus(new.symbol, choice.source, "switched", choice.reason, recv_ns, previous)
+        out.tell(new.symbol, status)
+        trades_to_ns = quotes_to_ns = 0
+        if old is not None:
+            trades_to_ns, quotes_to_ns = _covered_to_ns(old), old.feed.quote.seen_ns
+            old.feed.failures += choice.failed
+            old.step_back()
+        for _, received_ns, tick in new.take_over():
+            if isinstance(tick, QuoteTick):
+                if received_ns + new.source.state.offset_ns > quotes_to_ns:
+                    self._quote(out, new, tick, received_ns)
+            elif _market_ns(new, tick, received_ns) > trades_to_ns and self._is_new(out, new, tick, received_ns):
+                self._publish_trade(out, new, tick, received_ns)
+
+    def _refill(self, records: Sequence[Record]) -> list[Record]:
+        """Put into the buffers again what stood in them at `position`; the records from there on."""
+        for record in records:
+            if record.offset < self.position:
+                self._refill_from(record)
+        return [record for record in records if record.offset >= self.position]
+
+    def _refill_from(self, record: Record) -> None:
+        try:
+            provider, recv_ns, kind = _read_headers(record)
+            source = self.sources.get(provider)
+            ticks = source.decode(record.value or b"") if source is not None and kind not in OURS else ()
+        except Exception:  # it was reported when it was read first
+            return
+        for tick in ticks:
+            if source is None or not isinstance(tick, (TradeTick, QuoteTick)):
+                continue
+            line = source.lines.get(tick.symbol)
+            if line is None or line.live or not 0 <= line.feed.buffered_from <= record.offset:
+                continue
+            if isinstance(tick, QuoteTick) or (not tick.recovered and line.trades.is_later(tick)):
+                line.stand_by(record.offset, recv_ns, tick)
+
+    # -- what is ours, and what nobody understands
+
+    def _strange(self, out: Output, provider: bytes, kind: bytes, frame: bytes, recv_ns: int) -> None:
+        """A record of no provider that we know. Raises FrameError for a venue's frame."""
+        if kind not in OURS:
+            raise FrameError(f"unknown provider {provider.decode('utf-8', 'replace')!r}")
+        self._ours(out, None, kind, frame, recv_ns)
+
+    def _ours(self, out: Output, source: Source | None, kind: bytes, frame: bytes, recv_ns: int) -> None:
+        """What the ingestor itself says, or the repair."""
+        self.counts[kind.decode()] += 1
+        if kind == b"heartbeat":
+            if source is not None:
+                source.state.beat_ns = self.log.now_ns
+        elif kind == b"status":
+            self._status(out, source, _decode_status(frame), recv_ns)
+        else:
+            self._unrecoverable(out, repairs.decode_unrecoverable(frame), recv_ns)
+
+    def _status(self, out: Output, source: Source | None, said: _Status, recv_ns: int) -> None:
+        if source is not None:
+            source.state.down_ns = 0 if said.state == "connected" else self.log.now_ns
+            source.state.down_reason = said.reason or said.state
+        if self._announces(said.provider):
+            out.tell(said.provider, FeedStatus(events.SYSTEM, said.provider, said.state, said.reason, recv_ns))
+
+    def _unrecoverable(self, out: Output, said: repairs.Unrecoverable, recv_ns: int) -> None:
+        source = self.sources.get(said.provider.encode())
+        line = source.lines.get(said.symbol) if source is not None else None
+        if line is not None and line.trades.view == said.view:
+            self.changed.add(said.symbol)
+            changes = gaps.lose(line.feed, said.first_id, said.last_id, said.reason, self.log.now_ns)
+            self.rounds.report(out, line, changes, recv_ns)
+
+    def _dead(self, out: Output, record: Record, source: Source | None, error: Exception) -> None:
         self.counts["dead"] += 1
+        told = isinstance(error, (FrameError, msgspec.MsgspecError))
+        if source is not None:
+            source.state.faults += 1
         letter = dead_letter(
-            error=error,
+            error=str(error) if told else f"{type(error).__name__}: {error}",
             topic=self._topic,
             partition=self._partition,
             offset=record.offset,
@@ -279,6 +373,20 @@ class Canonical:
             headers=record.headers,
         )
         out.dead.append((self._topic.encode(), letter, record.timestamp, NO_HEADERS))
+
+
+def _market_ns(line: Line, tick: TradeTick, recv_ns: int) -> int:
+    """When a trade was made, in log time: the venue's time, freed of what its clock differs from ours."""
+    state = line.source.state
+    own_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange + state.usual_latency_ns
+    return own_ns + state.offset_ns
+
+
+def _covered_to_ns(line: Line) -> int:
+    """Up to when a line that was followed has given the market's trades, in log time."""
+    state, seen_ns = line.source.state, line.feed.trade.seen_ns
+    newest_ts = line.trades.newest_ts
+    return min(newest_ts + state.usual_latency_ns + state.offset_ns, seen_ns) if newest_ts else seen_ns
 
 
 def _read_headers(record: Record) -> tuple[bytes, int, bytes]:

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -16,15 +16,20 @@ from hypothesis import strategies as st
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner
 from mdstream.stream import canonical, checkpoint
-from mdstream.stream.canonical import Canonical, Instrument, Out, Output
+from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
+from mdstream.stream.dedupe import VIEW_SILENCE_NS
+from mdstream.stream.output import Out, Output
+from mdstream.stream.rules import Policy, Rules
 from mdstream.transport.batch import Record
 
 RAW = "md.raw.crypto"
 PARTITION = 3
 T0_NS = 1_767_625_200_125_400_000
-TOPICS = ("trades", "quotes", "books", "status", "dead")
-DECODERS = {name: provider().decode for name, provider in PROVIDERS.items()}
+TOPICS = ("trades", "quotes", "books", "status", "gaps", "dead")
+VENUES = [provider() for provider in PROVIDERS.values()]
+MERGE = Rules(Policy(tuple(PROVIDERS), merge=True))
+FAILOVER = Rules(Policy(tuple(PROVIDERS)))
 
 
 # -- builders
@@ -52,8 +57,19 @@ def with_null(*headers: tuple[str, bytes | None]) -> Sequence[tuple[str, bytes]]
     return cast(Sequence[tuple[str, bytes]], headers)
 
 
-def stream(*, announces: bool = True, instruments: dict[str, Instrument] | None = None) -> Canonical:
-    return Canonical(RAW, PARTITION, DECODERS, announces=lambda _: announces, instruments=instruments)
+def stream(*, announces: bool = True, rules: Rules = MERGE, state: Restored | None = None) -> Canonical:
+    """A partition's stream from the beginning, or from a restored state."""
+    state = state or Restored()
+    return Canonical(
+        RAW,
+        PARTITION,
+        VENUES,
+        rules=rules,
+        announces=lambda _: announces,
+        instruments=state.instruments,
+        log=state.log,
+        position=state.position or 0,
+    )
 
 
 def events(out: Out) -> list[dict[str, Any]]:
@@ -167,7 +183,7 @@ FRAMES: st.SearchStrategy[tuple[str, bytes | None, str]] = st.one_of(
     st.just(("binance", b"", "heartbeat")),
 )
 WHOLE = [binance_trade(1), okx_trades(1, 1), coinbase_match(1)]
-PAUSES_NS = st.sampled_from([0, 1_000, 999_999, 1_000_000, 250_000_000, canonical.VIEW_SILENCE_NS])
+PAUSES_NS = st.sampled_from([0, 1_000, 999_999, 1_000_000, 250_000_000, VIEW_SILENCE_NS])
 
 
 @st.composite
@@ -195,40 +211,49 @@ def joined(outputs: Iterable[Output]) -> dict[str, Out]:
     return topics
 
 
+def saved(canonical_stream: Canonical) -> Out:
+    """The records of a checkpoint, as the worker writes them."""
+    pairs = ((symbol, canonical_stream.instruments[symbol]) for symbol in sorted(canonical_stream.changed))
+    out = checkpoint.write(RAW, 1, pairs, canonical_stream.position, canonical_stream.log, 0)
+    canonical_stream.changed.clear()
+    return out
+
+
 # -- the output is a function of the log
 
 
-@given(logs(), st.sets(st.integers(0, 60)))
-def test_output_is_the_same_however_the_log_is_cut(log: list[Raw], at: set[int]) -> None:
+RULES = st.sampled_from([MERGE, FAILOVER])
+
+
+@given(logs(), st.sets(st.integers(0, 60)), RULES)
+def test_output_is_the_same_however_the_log_is_cut(log: list[Raw], at: set[int], rules: Rules) -> None:
     """Chunks are as long as fetches happen to be: every byte, key, time and number is the same for any of them."""
-    whole, pieces = stream(), stream()
+    whole, pieces = stream(rules=rules), stream(rules=rules)
     expected = joined([whole.step(log)])
     assert joined(pieces.step(batch) for batch in cut(log, at)) == expected
     assert pieces.instruments == whole.instruments
 
 
-@given(logs(), st.sets(st.integers(0, 60), max_size=8), st.data())
-def test_output_is_repeated_byte_for_byte_after_a_restore(log: list[Raw], at: set[int], data: st.DataObject) -> None:
+@given(logs(), st.sets(st.integers(0, 60), max_size=8), st.data(), RULES)
+def test_output_is_repeated_byte_for_byte_after_a_restore(
+    log: list[Raw], at: set[int], data: st.DataObject, rules: Rules
+) -> None:
     """A worker dies anywhere after any checkpoint: what the next owner repeats is what was there, and nothing jumps."""
-    expected = joined([stream().step(log)])
+    expected = joined([stream(rules=rules).step(log)])
     state_log: list[Out] = []
-    dying, position, kept = stream(), 0, 0
+    dying, kept = stream(rules=rules), 0
     before: list[Output] = []
     for batch in cut(log, at):
         before.append(dying.step(batch))
-        position = batch[-1].offset + 1 if batch else position
         if data.draw(st.booleans()):
-            pairs = ((symbol, dying.instruments[symbol]) for symbol in sorted(dying.changed))
-            state_log.append(checkpoint.write(RAW, 1, pairs, position, 0))
-            dying.changed.clear()
+            state_log.append(saved(dying))
             kept = len(before)
             if data.draw(st.booleans()):
                 break
     found = {RAW: Restored()}
     checkpoint.read(found, ((key, value) for written in state_log for key, value, _, _ in written))
-    restored = found[RAW]
-    resume_at = restored.position or 0
-    repeated = stream(instruments=restored.instruments).step(log[resume_at:])
+    next_owner = stream(rules=rules, state=found[RAW])
+    repeated = next_owner.step(log[next_owner.read_from :])
     assert joined([*before[:kept], repeated]) == expected
 
 
@@ -238,7 +263,8 @@ def test_replaying_the_log_adds_no_event_of_integer_ids(log: list[Raw]) -> None:
     one_view = [record for record in log if b"@aggTrade" not in (record.value or b"")]
     canonical_stream = stream()
     canonical_stream.step(one_view)
-    assert canonical_stream.step(one_view).trades == []
+    again = [replace(record, offset=record.offset + len(log)) for record in one_view]
+    assert canonical_stream.step(again).trades == []
 
 
 # -- numbers
@@ -310,7 +336,7 @@ def test_receive_time_that_cannot_be_one_is_a_dead_letter(value: bytes | None) -
     assert [letter["offset"] for letter in events(out.dead)] == [5]
     assert "no receive time" in events(out.dead)[0]["error"]
     assert [event["seq"] for event in events(out.trades)] == [T0_NS // 1000]
-    checkpoint.write(RAW, 1, canonical_stream.instruments.items(), 6, 0)  # it can be stored
+    saved(canonical_stream)  # it can be stored
 
 
 def test_record_without_any_time_is_a_dead_letter() -> None:
@@ -337,7 +363,7 @@ def test_late_trade_that_fills_a_hole_is_news_and_a_repeat_is_not() -> None:
     frames = [raw(binance_trade(number), provider="binance") for number in (1, 2, 5, 4, 2, 5, 3)]
     canonical_stream = stream()
     assert [e["trade_id"] for e in events(canonical_stream.step(frames).trades)] == ["1", "2", "5", "4", "3"]
-    assert canonical_stream.counts["duplicate trade"] == 2
+    assert canonical_stream.counts["trade, repeat"] == 2
 
 
 def test_same_id_at_two_venues_is_two_trades() -> None:
@@ -351,11 +377,11 @@ def test_same_id_at_two_venues_is_two_trades() -> None:
 
 
 def test_quote_that_says_nothing_new_is_a_repeat() -> None:
-    """With an update id it must rise; without one (OKX tickers) the same content is a repeat."""
+    """With an update id it must rise; without one (OKX tickers) the same content at the same time is a repeat."""
     frames = [("binance", binance_quote(n)) for n in (5, 5, 4, 6)] + [("okx", okx_quote(n)) for n in (1, 1, 2, 1)]
     out = stream().step([raw(frame, provider=provider) for provider, frame in frames])
     said = [(e["provider"], e["ask_size"] or e["bid_size"]) for e in events(out.quotes)]
-    assert said == [("binance", 5.25), ("binance", 6.25), ("okx", 1.5), ("okx", 2.5), ("okx", 1.5)]
+    assert said == [("binance", 5.25), ("binance", 6.25), ("okx", 1.5), ("okx", 2.5)]
 
 
 def test_book_of_an_older_update_is_a_repeat() -> None:
@@ -370,15 +396,17 @@ def test_trade_and_agg_trade_never_mix() -> None:
     canonical_stream = stream()
     out = canonical_stream.step([raw(frame, provider="binance") for frame in frames])
     assert [e["trade_id"] for e in events(out.trades)] == ["1", "2"]
-    assert canonical_stream.counts["trade in another view"] == 2
+    assert canonical_stream.counts["trade, other view"] == 2
 
 
 def test_other_view_takes_over_once_the_first_is_silent() -> None:
     """view  trade@0  agg@9.9s (passed over)  agg@10s (taken)  trade@10.1s (passed over): the switch is by log time."""
-    silence = canonical.VIEW_SILENCE_NS
+    silence = VIEW_SILENCE_NS
     frames = [(0, binance_trade(1)), (silence - 1, binance_agg_trade(900, 1, 2))]
     frames += [(silence, binance_agg_trade(901, 3, 4)), (silence + 1, binance_trade(5))]
-    out = stream().step([raw(frame, provider="binance", recv_ns=T0_NS + after) for after, frame in frames])
+    log = [raw(frame, provider="binance", recv_ns=T0_NS + after) for after, frame in frames]
+    log[1:1] = [raw(b"", provider="okx", kind="heartbeat", recv_ns=T0_NS + second * 10**9) for second in range(10)]
+    out = stream().step(log)
     assert [(e["trade_id"], e.get("count", 1)) for e in events(out.trades)] == [("1", 1), ("901", 2)]
 
 
@@ -391,7 +419,7 @@ def test_views_of_one_feed_alternate_only_after_silence(log: list[Raw]) -> None:
             continue
         view = event.get("count", 1) == 2  # every generated aggregate stands for two
         if last is not None and last[0] != view:
-            assert event["ts_recv"] - last[1] >= canonical.VIEW_SILENCE_NS
+            assert event["ts_recv"] - last[1] >= VIEW_SILENCE_NS
         last = (view, event["ts_recv"])
 
 
@@ -441,7 +469,7 @@ def test_status_is_announced_by_one_partition_only(provider: str, partitions: in
     told = [
         out
         for number in range(partitions)
-        for out in Canonical(RAW, number, DECODERS, announces=announcer(number)).step([record]).status
+        for out in Canonical(RAW, number, VENUES, rules=MERGE, announces=announcer(number)).step([record]).status
     ]
     assert [(key, json.loads(value or b"")) for key, value, _, _ in told] == [
         (

@@ -10,33 +10,70 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.stream import checkpoint
-from mdstream.stream.canonical import Feed, Instrument, Out
 from mdstream.stream.checkpoint import POSITION_MARK, Restored
-from mdstream.stream.ids import SeenIds
+from mdstream.stream.dedupe import Hole, QuoteDedupe, SeenIds, TradeDedupe, UpdateIds
+from mdstream.stream.output import Out
+from mdstream.stream.state import Channel, Feed, Instrument, LogState, OpenGap, SourceState
 
 RAW, OTHER = "md.raw.crypto", "md.raw.equities"
 NOW_MS = 1_767_625_200_000
 
 NUMBERS = st.integers(0, 2**62)
+FRACTIONS = st.floats(0, 1e6)
 PRICES = st.none() | st.floats(allow_nan=False, allow_infinity=False)
-HOLES = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3)
-SEEN = st.builds(SeenIds, last=st.integers(-1, 2**62), missing=HOLES, recent=st.dictionaries(st.text(), st.none()))
+HOLES = st.lists(st.builds(Hole, NUMBERS, NUMBERS, NUMBERS, st.booleans()), max_size=3)
+SEEN = st.builds(
+    SeenIds, st.integers(-(2**62), 2**62), HOLES, st.dictionaries(st.text(), st.none()), st.integers(-1, 2**62), HOLES
+)
+CHANNELS = st.builds(Channel, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 FEEDS = st.builds(
     Feed,
-    view=st.sampled_from(["", "trade", "aggTrade"]),
-    view_ns=NUMBERS,
-    ids=SEEN,
-    quote_id=st.integers(-1, 2**62),
-    quote=st.none() | st.tuples(PRICES, PRICES, PRICES, PRICES, st.none() | NUMBERS),
-    book_id=st.integers(-1, 2**62),
+    st.builds(TradeDedupe, st.sampled_from(["", "trade"]), NUMBERS, SEEN, NUMBERS, st.none() | SEEN, NUMBERS),
+    st.builds(
+        QuoteDedupe,
+        st.builds(UpdateIds, st.integers(-1, 2**62), NUMBERS),
+        st.none() | NUMBERS,
+        st.lists(st.tuples(PRICES, PRICES, PRICES, PRICES), max_size=3),
+    ),
+    st.builds(UpdateIds, st.integers(-1, 2**62), NUMBERS),
+    CHANNELS,
+    CHANNELS,
+    CHANNELS,
+    st.lists(st.builds(OpenGap, NUMBERS, NUMBERS, NUMBERS), max_size=3),
+    FRACTIONS,
+    NUMBERS,
+    NUMBERS,
+    st.integers(-1, 2**62),
 )
+NAMES = st.sampled_from(["binance", "okx", "coinbase"])
 INSTRUMENTS = st.builds(
     Instrument,
-    trade_seq=NUMBERS,
-    quote_seq=NUMBERS,
-    book_seq=NUMBERS,
-    feeds=st.dictionaries(st.sampled_from(["binance", "okx", "coinbase"]), FEEDS, max_size=3),
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NAMES,
+    NUMBERS,
+    st.text(),
+    NUMBERS,
+    NUMBERS,
+    st.dictionaries(NAMES, FEEDS, max_size=3),
 )
+LATENCIES = st.none() | st.integers(-(2**62), 2**62)
+SOURCES = st.builds(
+    SourceState,
+    st.integers(-(2**62), 2**62),
+    NUMBERS,
+    NUMBERS,
+    st.text(),
+    LATENCIES,
+    LATENCIES,
+    LATENCIES,
+    NUMBERS,
+    NUMBERS,
+    FRACTIONS,
+    NUMBERS,
+)
+LOGS = st.builds(LogState, NUMBERS, NUMBERS, st.dictionaries(NAMES, SOURCES, max_size=3))
 SYMBOLS = st.text(min_size=1, max_size=12).filter(lambda symbol: not symbol.startswith("@"))
 STATES = st.dictionaries(SYMBOLS, INSTRUMENTS, max_size=4)
 
@@ -51,14 +88,16 @@ def read(*checkpoints: Out, topics: tuple[str, ...] = (RAW,)) -> dict[str, Resto
 def written(epoch: int, symbols: dict[str, int], position: int, *, topic: str = RAW) -> Out:
     """A checkpoint of instruments that differ in `trade_seq` only."""
     changed = ((symbol, Instrument(trade_seq=seq)) for symbol, seq in symbols.items())
-    return checkpoint.write(topic, epoch, changed, position, NOW_MS)
+    return checkpoint.write(topic, epoch, changed, position, LogState(), NOW_MS)
 
 
-@given(STATES, st.integers(1, 2**31), NUMBERS)
-def test_read_gives_back_what_was_written(state: dict[str, Instrument], epoch: int, position: int) -> None:
-    """Every field of every instrument, the position and the epoch survive, exactly."""
-    found = read(checkpoint.write(RAW, epoch, state.items(), position, NOW_MS))
-    assert found[RAW] == Restored(state, position, epoch)
+@given(STATES, st.integers(1, 2**31), NUMBERS, LOGS)
+def test_read_gives_back_what_was_written(
+    state: dict[str, Instrument], epoch: int, position: int, log: LogState
+) -> None:
+    """Every field of every instrument and of the log, the position and the epoch survive, exactly."""
+    found = read(checkpoint.write(RAW, epoch, state.items(), position, log, NOW_MS))
+    assert found[RAW] == Restored(state, position, epoch, log)
 
 
 def test_checkpoint_ends_in_its_position() -> None:
@@ -122,16 +161,25 @@ def test_records_without_key_or_value_are_ignored(key: bytes | None, value: byte
     assert found == {RAW: Restored()}
 
 
-def test_foreign_value_is_an_error() -> None:
-    """A record that is no checkpoint is not taken for an empty state, which would lose the numbers."""
-    with pytest.raises(msgspec.DecodeError):
-        checkpoint.read({RAW: Restored()}, [(b"A", b"\xc1 not msgpack")])
+@pytest.mark.parametrize(
+    "value",
+    [b"\xc1 not msgpack", msgspec.msgpack.encode([RAW, 1, None, 10]), msgspec.msgpack.encode([99, RAW, 1, None, 10])],
+    ids=["garbage", "layout 1", "a later layout"],
+)
+def test_foreign_value_is_passed_over_and_counted(value: bytes) -> None:
+    """A state that cannot be read is none: `seq` begins anew, and higher, where the group's committed offset is."""
+    found = {RAW: Restored()}
+    assert checkpoint.read(found, [(b"A", value), (b"@" + RAW.encode(), value)]) == 2
+    assert found == {RAW: Restored()}
 
 
 @given(STATES, STATES)
 def test_compaction_keeps_what_a_reader_needs(first: dict[str, Instrument], second: dict[str, Instrument]) -> None:
     """The last record of each key alone gives the same state as the whole log."""
-    log = [*checkpoint.write(RAW, 1, first.items(), 10, NOW_MS), *checkpoint.write(RAW, 1, second.items(), 20, NOW_MS)]
+    log = [
+        *checkpoint.write(RAW, 1, first.items(), 10, LogState(), NOW_MS),
+        *checkpoint.write(RAW, 1, second.items(), 20, LogState(), NOW_MS),
+    ]
     last = {key: index for index, (key, _, _, _) in enumerate(log)}
     compacted = [log[index] for index in sorted(last.values())]
     assert read(compacted) == read(log)

@@ -1,0 +1,38 @@
+"""The stream's rules, as the settings have them."""
+
+from __future__ import annotations
+
+from mdstream.config import Settings
+from mdstream.providers import PROVIDERS, provider
+from mdstream.stream.failover import Limits
+from mdstream.stream.gaps import GapLimits
+from mdstream.stream.rules import Policy, Rules
+
+SECOND_NS = 1_000_000_000
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Sources and policy of every instrument, and the limits. Raises SettingsError for a provider that there is not."""
+    default = Policy(_known(settings.sources) or tuple(PROVIDERS), merge=settings.policy == "merge")
+    return Rules(
+        policy=default,
+        by_symbol={
+            symbol.upper(): Policy(
+                _known(own.sources) or default.sources, merge=(own.policy or settings.policy) == "merge"
+            )
+            for symbol, own in settings.instruments.items()
+        },
+        limits=Limits(
+            stale_after_ns=int(settings.stale_after_s * SECOND_NS),
+            recover_after_ns=int(settings.recover_after_s * SECOND_NS),
+            max_latency_ns=int(settings.max_latency_s * SECOND_NS),
+            max_faults=settings.max_faults_per_minute,
+            max_gaps=settings.max_gaps_per_minute,
+        ),
+        gaps=GapLimits(after_ns=int(settings.gap_after_s * SECOND_NS), most=settings.max_repair_trades),
+        heartbeat_ns=int(settings.heartbeat_s * SECOND_NS),
+    )
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(provider(name).name for name in names)

@@ -1,0 +1,199 @@
+"""Which source an instrument follows: what is wrong with each, and when to change. Pure rules over the log's state.
+
+    good   nothing is wrong
+    poor   late, faulty or with gaps: left for a good one that has been good for a while
+    dead   lost, silent, or its ingestor gone: left at once for any that is not
+
+           fault, and another is better: at once                       B before A in order of preference
+      A ────────────────────────────────────> B
+      A <──────────────────────────────────── B
+           A good for recover_after, doubled with each failure of late; at the very beginning at once
+
+Silence is told from quiet by the others: a feed is silent when they speak and it does not, for longer than it ever
+does. A market in which nobody speaks is quiet, and nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from mdstream.stream.state import Channel, Feed, SourceState
+
+SECOND_NS = 1_000_000_000
+HABITS = 10
+"""Silence counts after so many times the feed's usual silence."""
+LOOKS_TO_KNOW = 8
+"""How often a feed has to have spoken before its habit is known."""
+UNKNOWN_HABIT_NS = 30 * SECOND_NS
+LONG_MEMORY = 64
+"""Looks over which a habit is averaged."""
+MOST_DOUBLINGS = 4
+FORGET_AFTER = 10
+"""A source that was good for so many times recover_after starts over."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a feed counts as silent, late or faulty, and when it is trusted again. Faults and gaps are per minute."""
+
+    stale_after_ns: int = 3 * SECOND_NS
+    recover_after_ns: int = 30 * SECOND_NS
+    max_latency_ns: int = 2 * SECOND_NS
+    max_faults: float = 30
+    max_gaps: float = 10
+
+    @property
+    def buffer_ns(self) -> int:
+        """How much of a standby is kept: what may pass until a source is left, and how late it may have been."""
+        return 2 * self.stale_after_ns + self.max_latency_ns + SECOND_NS
+
+
+class Health(IntEnum):
+    GOOD = 0
+    POOR = 1
+    DEAD = 2
+
+
+class Finding(NamedTuple):
+    """How a feed is, and why it is not good."""
+
+    health: Health
+    reason: str = ""
+
+
+GOOD = Finding(Health.GOOD)
+
+
+class Newest(NamedTuple):
+    """When any source of an instrument spoke last, by kind; log time in ns, 0 for never."""
+
+    trade: int
+    quote: int
+    book: int
+
+    @classmethod
+    def of(cls, feeds: Sequence[Feed]) -> Newest:
+        return cls(
+            max(feed.trade.seen_ns for feed in feeds),
+            max(feed.quote.seen_ns for feed in feeds),
+            max(feed.book.seen_ns for feed in feeds),
+        )
+
+
+def learn(channel: Channel, now_ns: int, limits: Limits) -> bool:
+    """Take in, at a look, whether the feed has spoken since the last one; whether it has."""
+    if channel.seen_ns <= channel.marked_ns:
+        return False
+    if channel.marked_ns:
+        interval_ns = min(now_ns - channel.marked_ns, _patience_ns(channel, limits))
+        channel.looks = min(channel.looks + 1, LONG_MEMORY)
+        channel.habit_ns += (interval_ns - channel.habit_ns) // channel.looks
+    channel.marked_ns = now_ns
+    return True
+
+
+def _patience_ns(channel: Channel, limits: Limits) -> int:
+    if channel.looks < LOOKS_TO_KNOW:
+        return max(UNKNOWN_HABIT_NS, limits.stale_after_ns)
+    return max(HABITS * channel.habit_ns, limits.stale_after_ns)
+
+
+def judge(feed: Feed, source: SourceState, newest: Newest, now_ns: int, limits: Limits) -> Finding:
+    """How a feed is at `now_ns`, by what it and the others said."""
+    seen_ns = feed.seen_ns
+    if source.down_ns and source.down_ns >= seen_ns:
+        return Finding(Health.DEAD, f"disconnected ({source.down_reason})")
+    if source.beat_ns and now_ns - max(source.beat_ns, seen_ns) >= limits.stale_after_ns:
+        return Finding(Health.DEAD, f"no sign of its ingestor for {_seconds(now_ns - source.beat_ns)}")
+    silent = _silent(feed, newest, limits)
+    if silent.health is Health.DEAD:
+        return silent
+    if source.late_since_ns and now_ns - source.late_since_ns >= limits.stale_after_ns:
+        return Finding(Health.POOR, f"late by more than {_seconds(limits.max_latency_ns)}")
+    if source.faults >= limits.max_faults:
+        return Finding(Health.POOR, f"{source.faults:.0f} frames a minute cannot be understood")
+    if feed.gap_rate >= limits.max_gaps:
+        return Finding(Health.POOR, f"{feed.gap_rate:.0f} gaps a minute")
+    return silent
+
+
+def _silent(feed: Feed, newest: Newest, limits: Limits) -> Finding:
+    found = GOOD
+    for kind, channel, newest_ns, verdict in (
+        ("trades", feed.trade, newest.trade, Health.DEAD),
+        ("quotes", feed.quote, newest.quote, Health.DEAD),
+        ("books", feed.book, newest.book, Health.POOR),
+    ):
+        if not channel.seen_ns:
+            if newest_ns and kind != "books":
+                found = Finding(Health.POOR, f"no {kind} from it yet")
+            continue
+        behind_ns = newest_ns - channel.seen_ns
+        if behind_ns >= _patience_ns(channel, limits):
+            found = Finding(verdict, f"no {kind} for {_seconds(behind_ns)} while another source has them")
+            if verdict is Health.DEAD:
+                return found
+    return found
+
+
+def note(feed: Feed, finding: Finding, now_ns: int, limits: Limits) -> bool:
+    """Keep since when a feed is good; whether that changed anything."""
+    before = feed.healthy_since_ns, feed.failures
+    if finding.health is not Health.GOOD:
+        feed.healthy_since_ns = 0
+    elif not feed.healthy_since_ns:
+        feed.healthy_since_ns = now_ns
+    elif now_ns - feed.healthy_since_ns >= FORGET_AFTER * limits.recover_after_ns:
+        feed.failures = 0
+    return before != (feed.healthy_since_ns, feed.failures)
+
+
+class Choice(NamedTuple):
+    """The source to take, and why; `failed` where the one in use is left for a fault."""
+
+    source: str
+    reason: str
+    failed: bool
+
+
+def choose(
+    order: Sequence[str],
+    active: str,
+    feeds: Mapping[str, Feed],
+    findings: Mapping[str, Finding],
+    now_ns: int,
+    limits: Limits,
+    *,
+    begins: bool,
+) -> Choice | None:
+    """The source to change to, None to stay. `order` are the allowed ones that have spoken, best first.
+
+    `begins`: nobody has been followed for long, so that the preferred source need not show that it is good.
+    """
+    mine = findings.get(active, Finding(Health.DEAD, "not among the sources"))
+    others = [name for name in order if name != active]
+    for name in sorted(others, key=lambda name: findings[name].health):
+        health = findings[name].health
+        steady = mine.health is Health.DEAD or _good_for(feeds[name], now_ns) >= limits.stale_after_ns
+        if health < mine.health and steady:
+            return Choice(name, f"{active}: {mine.reason}", failed=True)
+    for name in order:
+        if name == active:
+            return None
+        good_ns = _good_for(feeds[name], now_ns)
+        if begins and findings[name].health is not Health.DEAD:
+            return Choice(name, f"{name} is preferred", failed=False)
+        if good_ns >= limits.recover_after_ns << min(max(feeds[name].failures - 1, 0), MOST_DOUBLINGS):
+            return Choice(name, f"{name} is preferred, and was good for {_seconds(good_ns)}", failed=False)
+    return None
+
+
+def _good_for(feed: Feed, now_ns: int) -> int:
+    return now_ns - feed.healthy_since_ns if feed.healthy_since_ns else -1
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns / SECOND_NS:.1f} s"

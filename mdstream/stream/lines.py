@@ -1,0 +1,100 @@
+"""A source's feed of one instrument as the hot path needs it, and the buffer of a feed that stands by.
+
+The buffer is not in the checkpoint: it is the raw records from `Feed.buffered_from` on, and is filled again from them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
+from mdstream.ticks import QuoteTick, Tick, TradeTick
+
+MOST_BUFFERED = 20_000
+"""Ticks of one feed that stands by; some ten megabytes."""
+
+Buffered = tuple[int, int, TradeTick | QuoteTick]
+"""Offset of the raw record, its receive time in ns, and what it said."""
+
+
+class Venue(Protocol):
+    """What the stream asks of a provider."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def contiguous_ids(self) -> bool: ...
+
+    def decode(self, frame: bytes) -> Sequence[Tick]: ...
+
+
+class Source:
+    """One provider as a partition knows it: its decoder, its lines by symbol, and what came of its frames.
+
+    The counts are of canonical events since the last `reset`.
+    """
+
+    __slots__ = ("books", "contiguous", "decode", "lines", "name", "quotes", "state", "trades")
+
+    def __init__(self, venue: Venue, state: SourceState) -> None:
+        self.name: str = venue.name
+        self.decode: Callable[[bytes], Sequence[Tick]] = venue.decode
+        self.contiguous: bool = venue.contiguous_ids
+        self.state = state
+        self.lines: dict[str, Line] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        self.trades = self.quotes = self.books = 0
+
+
+class Line:
+    """One source's feed of one instrument. `live`: it is published; else it stands by, or is no source at all."""
+
+    __slots__ = ("allowed", "buffer", "feed", "instrument", "key", "live", "source", "symbol", "trades")
+
+    def __init__(self, source: Source, symbol: str, instrument: Instrument, feed: Feed) -> None:
+        self.source, self.symbol, self.key = source, symbol, symbol.encode()
+        self.instrument, self.feed = instrument, feed
+        self.trades = feed.trades
+        self.live = self.allowed = False
+        self.buffer: deque[Buffered] = deque()
+
+    def stand_by(self, offset: int, recv_ns: int, tick: TradeTick | QuoteTick) -> None:
+        """Keep what it said, for the case that it is needed."""
+        buffer = self.buffer
+        if not buffer:
+            self.feed.buffered_from = offset
+        elif len(buffer) >= MOST_BUFFERED:
+            self._drop(buffer[0][0] + 1)
+        buffer.append((offset, recv_ns, tick))
+
+    def forget_before(self, recv_ns: int) -> bool:
+        """Drop what was received before a time; whether there was any."""
+        buffer = self.buffer
+        before = len(buffer)
+        while buffer and buffer[0][1] < recv_ns:
+            self._drop(buffer[0][0] + 1)
+        return len(buffer) < before
+
+    def _drop(self, offset: int) -> None:
+        """Drop what came from records before `offset`: the ticks of one record stay or go together."""
+        buffer = self.buffer
+        while buffer and buffer[0][0] < offset:
+            buffer.popleft()
+        self.feed.buffered_from = buffer[0][0] if buffer else NOT_BUFFERED
+
+    def take_over(self) -> Sequence[Buffered]:
+        """Go live; what it had said while it stood by."""
+        said, self.buffer = self.buffer, deque()
+        self.live = True
+        self.feed.buffered_from = NOT_BUFFERED
+        return said
+
+    def step_back(self) -> None:
+        """Stand by from here on."""
+        self.live = False
+        self.trades.seen.park()

@@ -1,0 +1,170 @@
+"""What is looked at four times a second of log time: gaps, silence, and which source each instrument follows.
+
+    every record ─> log time ─ due? ─> sources: how late, how faulty, still there?
+                                       instruments: habits, gaps, health of each source ─> switch
+                                                    silent for long ─> heartbeat
+
+Nothing here costs anything per frame. Times that are published are receive times, made from log time.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from mdstream import events
+from mdstream.events import Gap, Heartbeat
+from mdstream.repairs import RepairRequest
+from mdstream.stream import failover, gaps
+from mdstream.stream.failover import Choice, Finding, Newest
+from mdstream.stream.gaps import Change
+from mdstream.stream.lines import Line, Source
+from mdstream.stream.output import MS, Output
+from mdstream.stream.rules import Rules
+from mdstream.stream.state import Instrument, LogState, SourceState
+
+LOOK_NS = 250_000_000
+WINDOW_NS = 600_000_000_000
+"""A source's least latency is that of this window and the one before."""
+KEPT = 1 - LOOK_NS / 60e9
+"""Of a count per minute, from one look to the next."""
+FORGOTTEN = 0.01
+
+
+class Switch(NamedTuple):
+    """An instrument has to follow another line; `old` None where the one in use is none of ours any more."""
+
+    old: Line | None
+    new: Line
+    choice: Choice
+
+
+class Rounds:
+    """Looks at one partition's `sources` and the lines that were added."""
+
+    def __init__(
+        self, log: LogState, sources: Iterable[Source], rules: Rules, announces: Callable[[str], bool]
+    ) -> None:
+        self._log, self._sources, self._rules = log, list(sources), rules
+        self._announces = announces
+        self._lines: dict[str, list[Line]] = {}
+        self._symbols: list[str] = []  # sorted: the order must not depend on how the state was restored
+        self.changed: set[str] = set()
+        self.gaps: Counter[tuple[str, str]] = Counter()
+        """By provider and state, since they were last taken."""
+
+    def add(self, line: Line) -> None:
+        """Look at a line from now on; lines stand in the order of preference."""
+        if line.symbol not in self._lines:
+            insort(self._symbols, line.symbol)
+        lines = self._lines.setdefault(line.symbol, [])
+        lines.append(line)
+        order = self._rules.of(line.symbol).sources
+        lines.sort(key=lambda line: order.index(line.source.name))
+
+    def lines(self) -> Mapping[str, list[Line]]:
+        """By symbol, in the order of preference."""
+        return self._lines
+
+    def look(self, out: Output, recv_ns: int) -> Iterator[Switch]:
+        """The switches that are due, each to be made before the next is asked for. `recv_ns`: of the record at hand."""
+        now_ns = self._log.now_ns
+        self._log.due_ns = now_ns + LOOK_NS
+        for source in self._sources:
+            _sample(source.state, now_ns, self._rules.limits.max_latency_ns)
+            self._look_for_ingestor(out, source, recv_ns)
+        for symbol in self._symbols:
+            lines = self._lines[symbol]
+            instrument = lines[0].instrument
+            self._learn(lines)
+            for line in lines:
+                self.report(out, line, gaps.look(line.feed, now_ns, self._rules.gaps), recv_ns)
+            if len(lines) > 1 and not self._rules.of(symbol).merge:
+                yield from self._choose(instrument, lines)
+            self._look_for_silence(out, symbol, instrument, lines, recv_ns)
+
+    def _learn(self, lines: list[Line]) -> None:
+        now_ns, limits = self._log.now_ns, self._rules.limits
+        for line in lines:
+            feed = line.feed
+            learnt = [failover.learn(channel, now_ns, limits) for channel in (feed.trade, feed.quote, feed.book)]
+            dropped = line.forget_before(now_ns - limits.buffer_ns - line.source.state.offset_ns)
+            if feed.gap_rate:
+                feed.gap_rate = feed.gap_rate * KEPT if feed.gap_rate > FORGOTTEN else 0.0
+            if feed.gap_rate or dropped or any(learnt):
+                self.changed.add(line.symbol)
+
+    def _choose(self, instrument: Instrument, lines: list[Line]) -> Iterator[Switch]:
+        now_ns, limits = self._log.now_ns, self._rules.limits
+        findings = self.findings(lines)
+        by_name = {line.source.name: line for line in lines}
+        for name, line in by_name.items():
+            if failover.note(line.feed, findings[name], now_ns, limits):
+                self.changed.add(line.symbol)
+        feeds = {name: line.feed for name, line in by_name.items()}
+        begins = now_ns - instrument.begun_ns < limits.stale_after_ns
+        choice = failover.choose(list(by_name), instrument.active, feeds, findings, now_ns, limits, begins=begins)
+        if choice is not None:
+            self.changed.add(lines[0].symbol)
+            yield Switch(by_name.get(instrument.active), by_name[choice.source], choice)
+
+    def findings(self, lines: list[Line]) -> dict[str, Finding]:
+        """How each source of an instrument is now."""
+        newest = Newest.of([line.feed for line in lines])
+        now_ns, limits = self._log.now_ns, self._rules.limits
+        return {
+            line.source.name: failover.judge(line.feed, line.source.state, newest, now_ns, limits) for line in lines
+        }
+
+    def report(self, out: Output, line: Line, changes: Iterable[Change], recv_ns: int) -> None:
+        """Publish what became of gaps, and ask for those that opened."""
+        for change in changes:
+            self.changed.add(line.symbol)
+            self.gaps[line.source.name, change.state] += 1
+            name, first, last = line.source.name, str(change.first), str(change.last)
+            gap = Gap(
+                line.symbol, name, first, last, change.state, recv_ns, change.missing, change.took_ns, change.reason
+            )
+            out.tell(line.symbol, gap)
+            if change.state == "open":
+                since_ns = recv_ns - (self._log.now_ns - change.since_ns)
+                request = RepairRequest(line.symbol, name, line.trades.view, change.first, change.last, since_ns)
+                out.ask(request, recv_ns // MS)
+
+    def _look_for_silence(
+        self, out: Output, symbol: str, instrument: Instrument, lines: list[Line], recv_ns: int
+    ) -> None:
+        now_ns, every_ns = self._log.now_ns, self._rules.heartbeat_ns
+        spoke_ns = max((line.feed.seen_ns for line in lines if line.live), default=now_ns)
+        if not spoke_ns or now_ns - max(spoke_ns, instrument.silence_told_ns) < every_ns:
+            return
+        instrument.silence_told_ns = now_ns
+        self.changed.add(symbol)
+        provider = instrument.active or lines[0].source.name
+        out.tell(symbol, Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns))
+
+    def _look_for_ingestor(self, out: Output, source: Source, recv_ns: int) -> None:
+        state, now_ns, every_ns = source.state, self._log.now_ns, self._rules.heartbeat_ns
+        if not state.beat_ns or now_ns - max(state.beat_ns, state.silence_told_ns) < every_ns:
+            return
+        state.silence_told_ns = now_ns
+        if self._announces(source.name):
+            silent_since_ns = recv_ns - (now_ns - state.beat_ns)
+            out.tell(source.name, Heartbeat(events.SYSTEM, source.name, silent_since_ns, recv_ns))
+
+
+def _sample(state: SourceState, now_ns: int, max_latency_ns: int) -> None:
+    """Take in how late a source's newest trade was, and let its faults fade."""
+    state.faults = state.faults * KEPT if state.faults > FORGOTTEN else 0.0
+    if now_ns - state.window_ns >= WINDOW_NS:
+        state.least_before_ns, state.least_ns, state.window_ns = state.least_ns, None, now_ns
+    latency_ns = state.latency_ns
+    if latency_ns is None:
+        return
+    state.least_ns = latency_ns if state.least_ns is None else min(state.least_ns, latency_ns)
+    if latency_ns - state.usual_latency_ns <= max_latency_ns:
+        state.late_since_ns = 0
+    elif not state.late_since_ns:
+        state.late_since_ns = now_ns

@@ -1,0 +1,342 @@
+"""Which ids were seen: exact for integer ids while holes are few, a window for opaque ones, bounded either way.
+
+add      1..3   7..9    4..5      2        6..8
+missing    -    4..6      6       6          -
+new       yes   yes     yes     no (seen)  yes (6 is)
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdstream.stream.dedupe import (
+    EARLIER_IDS,
+    FAR_IDS,
+    JUMP_IDS,
+    MOST_HOLES,
+    MOST_RECENT,
+    MOST_SAME_TIME,
+    NOT_AWAITED,
+    RESTART_NS,
+    VIEW_SILENCE_NS,
+    Hole,
+    QuoteDedupe,
+    SeenIds,
+    TradeDedupe,
+)
+from mdstream.ticks import NO_ID, QuoteTick, TradeTick
+
+NOW = 1_767_625_200_000_000_000
+
+RANGES = st.tuples(st.integers(0, 120), st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+def holes_of(ids: SeenIds) -> list[tuple[int, int]]:
+    """What is awaited."""
+    return [(hole.first, hole.last) for hole in ids.missing if hole.since != NOT_AWAITED]
+
+
+def missing_of(seen: set[int]) -> list[tuple[int, int]]:
+    """The holes between the first and the last id of `seen`, as the state holds them."""
+    holes: list[tuple[int, int]] = []
+    for identity in range(min(seen), max(seen)):
+        if identity in seen:
+            continue
+        if holes and holes[-1][1] == identity - 1:
+            holes[-1] = (holes[-1][0], identity)
+        else:
+            holes.append((identity, identity))
+    return holes
+
+
+@given(st.lists(RANGES, min_size=1, max_size=60))
+def test_add_is_new_exactly_where_an_id_was_not_seen(ranges: list[tuple[int, int]]) -> None:
+    """Against the set of all ids: new where any of first..last is not in it; awaited: what is missing from the first id
+    on. Ids a little before the first are new too: lines are reordered there as anywhere."""
+    ids, seen = SeenIds(), set[int]()
+    lowest = ranges[0][0]
+    for first, last in ranges:
+        fresh = set(range(first, last + 1)) - seen
+        assert ids.add(first, last, NOW) is bool(fresh)
+        seen |= fresh
+        assert ids.newest == max(seen)
+        assert holes_of(ids) == missing_of({identity for identity in seen if identity >= lowest})
+
+
+@given(st.lists(RANGES, min_size=1, max_size=40))
+def test_adding_again_is_never_new(ranges: list[tuple[int, int]]) -> None:
+    """A replay of the same ids, from the first, finds nothing new."""
+    ids = SeenIds()
+    for first, last in ranges:
+        ids.add(first, last, NOW)
+    before = msgspec.msgpack.encode(ids)
+    assert not any(ids.add(first, last, NOW) for first, last in ranges)
+    assert msgspec.msgpack.encode(ids) == before
+
+
+def test_ids_far_before_the_first_are_repeats() -> None:
+    """What may be new before the first id is bounded: beyond it lies the time before us."""
+    ids = SeenIds()
+    assert ids.add(10_000, 10_000, NOW)
+    assert ids.add(10_000 - EARLIER_IDS, 10_000 - EARLIER_IDS, NOW)
+    assert not ids.add(9_999 - EARLIER_IDS, 9_999 - EARLIER_IDS, NOW)
+
+
+@given(st.lists(RANGES, min_size=1, max_size=30), st.lists(RANGES, max_size=30))
+def test_parked_ids_go_on_without_a_hole(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> None:
+    """While another source is followed nothing is missed: the next higher id has no hole before it; older ones stay."""
+    ids = SeenIds()
+    for first, last in before:
+        ids.add(first, last, NOW)
+    awaited, newest = holes_of(ids), ids.newest
+    ids.park()
+    ids.park()
+    assert ids.newest == newest
+    for first, last in after:
+        if first > newest:
+            assert ids.add(first, last, NOW)
+            assert (ids.last, holes_of(ids)) == (last, awaited)
+            return
+        assert ids.add(first, min(last, newest), NOW) is any(
+            low <= last and high >= first for low, high in awaited
+        ) or (first < before[0][0])
+        awaited = holes_of(ids)
+
+
+@given(st.lists(RANGES, min_size=1, max_size=40), RANGES)
+def test_what_was_given_up_is_new_but_not_awaited(ranges: list[tuple[int, int]], lost: tuple[int, int]) -> None:
+    """Trades that nobody has any more: if one comes all the same, it is published."""
+    ids, seen = SeenIds(), set[int]()
+    for first, last in ranges:
+        ids.add(first, last, NOW)
+        seen |= set(range(first, last + 1))
+    ids.give_up(*lost)
+    assert ids.missing_within(*lost)[0] == 0
+    for identity in range(lost[0], min(lost[1], ids.newest) + 1):
+        assert ids.add(identity, identity, NOW) is (identity not in seen)
+
+
+@given(st.lists(RANGES, max_size=40), st.lists(st.text(max_size=8), max_size=20))
+def test_state_round_trips_through_a_checkpoint(ranges: list[tuple[int, int]], opaque: list[str]) -> None:
+    """The fields are the whole state: what is read back answers alike."""
+    ids = SeenIds()
+    for first, last in ranges:
+        ids.add(first, last, NOW)
+    for identity in opaque:
+        ids.add_opaque(identity)
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(ids), type=SeenIds)
+    assert again == ids
+    assert list(again.recent) == list(ids.recent)
+    for first, last in ranges:
+        assert again.add(first, last + 1, NOW) is ids.add(first, last + 1, NOW)
+
+
+def test_fresh_states_share_nothing() -> None:
+    """Holes of one instrument never show in another's."""
+    one, other = SeenIds(), SeenIds()
+    one.add(1, 1, NOW)
+    one.add(5, 5, NOW)
+    one.add_opaque("a")
+    assert (other.last, other.missing, other.recent) == (NO_ID, [], {})
+
+
+@pytest.mark.parametrize("first", [0, 1, 5_680_123_456, 2**63 - 10])
+def test_first_ids_are_new_whatever_they_are(first: int) -> None:
+    """A feed may begin anywhere; what is before its first id is not awaited."""
+    ids = SeenIds()
+    assert ids.add(first, first + 2, NOW)
+    assert holes_of(ids) == []
+
+
+def test_range_that_bridges_a_hole_and_the_end_is_one_new_event() -> None:
+    """seen 1..3 7..9, then 5..11: new, and only 4 is missing."""
+    ids = SeenIds()
+    ids.add(1, 3, NOW)
+    ids.add(7, 9, NOW)
+    assert ids.add(5, 11, NOW)
+    assert (ids.last, holes_of(ids)) == (11, [(4, 4)])
+
+
+def test_holes_are_bounded_and_the_oldest_given_up_first() -> None:
+    """Beyond MOST_HOLES the oldest is forgotten: a late id in it counts as a repeat, one in a younger hole as new."""
+    ids = SeenIds()
+    for identity in range(0, 4 * MOST_HOLES, 2):
+        ids.add(identity, identity, NOW)
+    assert len(ids.missing) == MOST_HOLES
+    assert ids.given_up[0] == Hole(1, 1, NOW)  # whoever awaits it is told
+    assert not ids.add(1, 1, NOW)
+    assert ids.add(4 * MOST_HOLES - 3, 4 * MOST_HOLES - 3, NOW)
+
+
+def test_holes_stay_bounded_when_one_is_split() -> None:
+    """An id in the middle of a hole makes two of it, at the limit too."""
+    ids = SeenIds()
+    for identity in range(0, 10 * (MOST_HOLES + 1), 10):
+        ids.add(identity, identity, NOW)
+    assert len(ids.missing) == MOST_HOLES
+    assert ids.add(10 * MOST_HOLES - 5, 10 * MOST_HOLES - 5, NOW)
+    assert len(ids.missing) == MOST_HOLES
+    assert ids.add(10 * MOST_HOLES - 9, 10 * MOST_HOLES - 9, NOW)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=40))
+def test_opaque_id_is_new_once(identities: list[str]) -> None:
+    """Inside the window each id is new the first time and a repeat ever after."""
+    ids, seen = SeenIds(), set[str]()
+    for identity in identities:
+        assert ids.add_opaque(identity) is (identity not in seen)
+        seen.add(identity)
+
+
+def test_opaque_ids_are_bounded_and_the_oldest_forgotten_first() -> None:
+    """The window holds MOST_RECENT ids."""
+    ids = SeenIds()
+    for number in range(MOST_RECENT + 1):
+        assert ids.add_opaque(str(number))
+    assert len(ids.recent) == MOST_RECENT
+    assert not ids.add_opaque("1")
+    assert ids.add_opaque("0")
+
+
+# -- rising ids
+
+
+@given(st.permutations(range(5, 400, 3)), st.integers(0, 3))
+def test_rising_id_is_new_once_within_the_window(numbers: list[int], line: int) -> None:
+    """However redundant lines shuffle them, while no more than MOST_RECENT lie between a trade and its copy."""
+    ids = SeenIds()
+    assert all(ids.add_rising(number) for number in numbers)
+    assert not any(ids.add_rising(number) for number in numbers[line:])
+
+
+def test_rising_id_below_all_that_is_remembered_is_a_repeat() -> None:
+    """What was forgotten was seen: so was anything below the highest of it, as far as anybody can tell."""
+    ids = SeenIds()
+    for number in range(0, 10 * (MOST_RECENT + 5), 10):
+        assert ids.add_rising(number)
+    assert len(ids.recent) == MOST_RECENT
+    assert not ids.add_rising(40)
+    assert not ids.add_rising(33)
+    assert ids.add_rising(10 * MOST_RECENT - 1)
+
+
+# -- trades: whose count an id belongs to
+
+
+def trade(number: int, at_ms: int, *, view: str = "", resume: bool = False) -> TradeTick:
+    ts = None if at_ms < 0 else NOW + at_ms * 1_000_000
+    return TradeTick("BTCUSDT", str(number), 1.0, 1.0, "buy", ts, number, number, 1, view, resume)
+
+
+def verdicts(*ticks: TradeTick, contiguous: bool = True) -> list[str]:
+    dedupe = TradeDedupe()
+    return [dedupe.admit(tick, NOW, contiguous=contiguous) for tick in ticks]
+
+
+def test_count_that_begins_anew_is_told_from_a_repeat_by_time() -> None:
+    """A copy is as old as its original; a lower id that is younger than all is the first of a new count."""
+    old = [trade(5_000 + n, n) for n in range(3)]
+    assert verdicts(*old, old[1], trade(1, 50), trade(2, 51), trade(3, 51)) == (
+        ["new"] * 3 + ["repeat", "restart", "new", "new"]
+    )
+
+
+def test_new_count_within_one_tick_of_the_venues_clock_is_told_by_distance() -> None:
+    """The newest trade's very time, and an id far below: no line lags so far behind."""
+    old = [trade(FAR_IDS + 100, 0)]
+    assert verdicts(*old, trade(1, 0), trade(2, 0)) == ["new", "restart", "new"]
+
+
+def test_lagging_line_of_the_count_before_is_still_told_new_from_repeat() -> None:
+    """A sends 5010 5011 5013, then counts from 1; B, behind, sends 5012 and 5013 of the old count."""
+    told = verdicts(
+        *(trade(5_000 + n, n) for n in (10, 11, 13)),
+        trade(1, 20),
+        *(trade(5_000 + n, n) for n in (12, 13)),
+        *(trade(2, 21), trade(1, 20)),
+    )
+    assert told == ["new", "new", "new", "restart", "new", "repeat", "new", "repeat"]
+
+
+def test_reordering_where_a_count_begins_loses_nothing() -> None:
+    """The third trade of a new count comes first: the two before it are news as well."""
+    told = verdicts(trade(9_000, 0), trade(3, 12), trade(1, 10), trade(2, 11), trade(4, 13), trade(2, 11))
+    assert told == ["new", "restart", "new", "new", "new", "repeat"]
+
+
+@pytest.mark.parametrize("at_ms", [5, 0, -1], ids=["younger", "same time", "no time"])
+def test_jump_that_nobody_can_have_missed_is_a_new_count(at_ms: int) -> None:
+    """Ten million trades are not a gap to be filled one by one."""
+    assert verdicts(trade(1, 0), trade(2 + JUMP_IDS, at_ms)) == ["new", "restart"]
+    assert verdicts(trade(1, 0), trade(1 + JUMP_IDS, at_ms)) == ["new", "new"]
+
+
+def test_holes_of_the_count_before_are_given_up() -> None:
+    """They can never be told from trades of the new count again: who awaits them is told."""
+    dedupe = TradeDedupe()
+    for tick in (trade(5_100, 0), trade(5_105, 1), trade(1, 9)):
+        dedupe.admit(tick, NOW, contiguous=True)
+    assert dedupe.seen.given_up == [Hole(5_101, 5_104, NOW)]
+
+
+def test_resume_point_is_where_counting_begins_and_news_to_who_knows_an_earlier_id() -> None:
+    """A venue's last trade before a subscription is history at first, and what was missed later."""
+    assert verdicts(trade(10, 0, resume=True), trade(11, 1), trade(11, 1, resume=True), trade(15, 5, resume=True)) == (
+        ["resume point", "new", "repeat", "new"]
+    )
+
+
+def test_other_view_is_passed_over_until_the_first_was_silent() -> None:
+    dedupe = TradeDedupe()
+    assert dedupe.admit(trade(1, 0, view="trade"), NOW, contiguous=True) == "new"
+    assert dedupe.admit(trade(900, 1, view="agg"), NOW + VIEW_SILENCE_NS - 1, contiguous=True) == "other view"
+    assert dedupe.admit(trade(901, 2, view="agg"), NOW + VIEW_SILENCE_NS, contiguous=True) == "new"
+
+
+# -- quotes
+
+
+def quote(bid: float, *, at_ms: int | None = None, update_id: int = NO_ID) -> QuoteTick:
+    ts = None if at_ms is None else NOW + at_ms * 1_000_000
+    return QuoteTick("BTCUSDT", bid, 1.0, bid + 1, 1.0, ts, update_id)
+
+
+def admitted(*quotes: tuple[int, QuoteTick]) -> list[bool]:
+    """Whether each is new; the number is the time of receipt in ms."""
+    dedupe = QuoteDedupe()
+    return [dedupe.admit(tick, NOW + recv_ms * 1_000_000) for recv_ms, tick in quotes]
+
+
+def test_quote_is_new_when_its_update_id_rises() -> None:
+    told = admitted(*((n, quote(1.0, update_id=u)) for n, u in enumerate((5, 5, 6, 4, 7))))
+    assert told == [True, False, True, False, True]
+
+
+def test_update_ids_that_begin_anew_are_taken_after_a_silence() -> None:
+    """A venue restarts and counts from 1: taken for repeats until nothing else has come for RESTART_NS."""
+    silence_ms = RESTART_NS // 1_000_000
+    told = admitted((0, quote(1.0, update_id=9_000)), (silence_ms - 1, quote(2.0, update_id=1)),
+                    (silence_ms, quote(3.0, update_id=2)), (silence_ms + 1, quote(4.0, update_id=3)))  # fmt: skip
+    assert told == [True, False, True, True]
+
+
+def test_redundant_lines_without_update_ids_are_told_by_value_and_time() -> None:
+    """A1 A2 (same time) B1 B2 A3 B3 and a late A2: each once, and nothing goes back in time."""
+    one, two, three = quote(1.0, at_ms=0), quote(2.0, at_ms=0), quote(1.0, at_ms=5)
+    assert admitted(*((n, tick) for n, tick in enumerate((one, two, one, two, three, three, two)))) == (
+        [True, True, False, False, True, False, False]
+    )
+
+
+def test_quote_without_any_time_or_id_is_new_when_it_differs_from_the_last() -> None:
+    assert admitted((0, quote(1.0)), (1, quote(1.0)), (2, quote(2.0)), (3, quote(1.0))) == [True, False, True, True]
+
+
+def test_quotes_of_one_time_are_remembered_within_a_bound() -> None:
+    dedupe = QuoteDedupe()
+    for n in range(3 * MOST_SAME_TIME):
+        dedupe.admit(quote(float(n), at_ms=0), NOW)
+    assert len(dedupe.said) == MOST_SAME_TIME
