@@ -87,7 +87,7 @@ def _simulate(children: Children, rate: int) -> dict[str, str]:
     def urls() -> dict[str, str]:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("export ")]
         found = dict(line.removeprefix("export ").split("=", 1) for line in lines)
-        return found if len(found) == len(SYMBOLS) else {}
+        return found if sum(name.endswith("_WS_URL") for name in found) == len(SYMBOLS) else {}
 
     return _wait(urls, children, "the simulated venues")
 

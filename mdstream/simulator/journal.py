@@ -1,4 +1,4 @@
-"""The ground truth of a simulation: every trade that went to a subscriber, a JSON line each."""
+"""The ground truth of a simulation: every trade of what was subscribed to, a JSON line each, sent or not."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ class Journal:
 
     def add(self, topic: Topic, order: Order, trades: Iterable[Trade]) -> None:
         """One line a trade, as the venue reported it: prices and sizes with the venue's digits, times cut off alike."""
-        listing, channel = topic.listing, topic.channel
+        listing, channel, tape = topic.listing, topic.channel, topic.listing.instrument.tape
         head = f'{{"provider":"{listing.exchange}","symbol":"{listing.canonical}","trade_id":"'
         ts_ns = order.ts_ns - order.ts_ns % channel.resolution_ns
         tail = f',"side":"{"buy" if order.buy else "sell"}","ts_exchange":{ts_ns}'
         view = f',"view":"{channel.view}"' if channel.view else ""
         for t in trades:
             count = f',"count":{t.count}' if t.count > 1 else ""
+            lost = ',"unrecoverable":true' if tape.has_lost(t.first_id, t.last_id) else ""
             price, size = listing.price(t.ticks), listing.size(t.lots)
-            self._lines.append(f'{head}{t.trade_id}","price":{price},"size":{size}{tail}{view}{count}}}\n')
+            self._lines.append(f'{head}{t.trade_id}","price":{price},"size":{size}{tail}{view}{count}{lost}}}\n')
         if len(self._lines) >= BUFFERED_LINES:
             self.flush()
 

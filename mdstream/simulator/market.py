@@ -8,7 +8,7 @@ ticks and all sizes whole lots (10 ** -decimals each); only the venues turn them
 
 Invariants, each of them tested: trade ids and aggregate ids go up by one, update ids rise, bid < ask, the levels of a
 side are strictly ordered from the top away and above zero, a book's changes make it of the one before, fills of one
-order only get worse for the taker, time never runs back.
+order only get worse for the taker, time never runs back (the times that a venue tells may, where its clock is set).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from math import exp, floor, log10, sqrt
 from random import Random
 
 import msgspec
+
+from mdstream.simulator.history import History
 
 BOOK_LEVELS = 20
 MOST_FILLS = 12
@@ -140,9 +142,18 @@ class Instrument:
     """One pair at one venue. `last_order` is the one before `first_id` until it trades."""
 
     def __init__(
-        self, base: Asset, quote: Asset, *, rng: Random, first_id: int, fewest_decimals: int, now_ns: int
+        self,
+        base: Asset,
+        quote: Asset,
+        *,
+        rng: Random,
+        history: History,
+        first_id: int,
+        fewest_decimals: int,
+        now_ns: int,
     ) -> None:
         self._base, self._quote, self._rng = base, quote, rng
+        self.tape = history.tape(first_id)
         price = base.at(now_ns) / quote.at(now_ns)
         median_size = 400 / base.usd
         # Six significant digits of the price, three of a usual size: about what venues choose.
@@ -152,6 +163,8 @@ class Instrument:
         self._median_lots = max(1.0, median_size * 10**self.size_decimals)
         self._gap = max(1, round(price / self._tick * 1e-5))
         self._now_ns = now_ns
+        self.clock_off_ns = 0
+        """What the venue's clock is ahead of the time: every time that it tells."""
         self._next_id = self._next_aggregate_id = first_id
         self._update_id = first_id
         self._skew = 0.0
@@ -159,8 +172,7 @@ class Instrument:
         self.top = self._move()
         self.open_ticks = self.high_ticks = self.low_ticks = self.top.bid
         self.volume_lots = 0
-        before = Trade(first_id - 1, first_id - 1, first_id - 1, self.top.bid, self._lots(1.0))
-        self.last_order = Order(now_ns, False, (before,), (before,), first_id - 1, self._update_id)
+        self.last_order = self._order_before(first_id, self.top.bid, self._lots(1.0))
         self._book: Book | None = None
 
     @property
@@ -168,13 +180,24 @@ class Instrument:
         """The last fill."""
         return self.last_order.fills[-1]
 
+    @property
+    def venue_ns(self) -> int:
+        """The time as the venue tells it."""
+        return self._now_ns + self.clock_off_ns
+
+    def restart(self, first_id: int) -> None:
+        """Begin again: trades, aggregates and updates are numbered from `first_id`, and the old ones are forgotten."""
+        self._next_id = self._next_aggregate_id = self._update_id = first_id
+        self.last_order = self._order_before(first_id, self.last.ticks, self.last.lots)
+        self.tape.restart(first_id)
+
     def order(self, now_ns: int, most_fills: int = MOST_FILLS) -> Order:
         """A taker's order and the one to `most_fills` trades it made."""
         top, buy = self.quote(now_ns), self._rng.random() < 0.5
         fills = self._fill(top.ask if buy else top.bid, self._gap if buy else -self._gap, min(most_fills, MOST_FILLS))
         merged = fills if len(fills) == 1 else _merge(fills)
         self._update_id += 3  # received, matched, done: what venues number and do not all send
-        order = Order(self._now_ns, buy, fills, merged, self._next_aggregate_id, self._update_id)
+        order = Order(self.venue_ns, buy, fills, merged, self._next_aggregate_id, self._update_id)
         self._next_aggregate_id += len(merged)
         self._remember(order)
         return order
@@ -192,7 +215,7 @@ class Instrument:
         asks = self._side(top.ask, top.ask_lots, self._gap, before.asks if before else [])
         self._update_id += 1
         self._book = Book(
-            self._now_ns,
+            self.venue_ns,
             self._update_id,
             before.update_id if before else self._update_id,
             self._books,
@@ -217,7 +240,12 @@ class Instrument:
         # Whatever the asset is worth, there is room for every level of the bids above zero.
         bid = max(int(ticks - spread / 2), BOOK_LEVELS * self._gap + 1)
         self._update_id += 1
-        return Top(self._now_ns, self._update_id, bid, self._lots(4.0), bid + spread, self._lots(4.0))
+        return Top(self.venue_ns, self._update_id, bid, self._lots(4.0), bid + spread, self._lots(4.0))
+
+    def _order_before(self, first_id: int, ticks: int, lots: int) -> Order:
+        """What `last_order` is until the first one: ids go on from it."""
+        before = Trade(first_id - 1, first_id - 1, first_id - 1, ticks, lots)
+        return Order(self.venue_ns, False, (before,), (before,), first_id - 1, self._update_id)
 
     def _lots(self, scale: float) -> int:
         """A log-normal size; `scale` times the median of trades."""
@@ -250,6 +278,7 @@ class Instrument:
 
     def _remember(self, order: Order) -> None:
         self.last_order = order
+        self.tape.add(order.ts_ns, order.buy, order.fills, order.merged)
         for trade in order.merged:
             self.high_ticks = max(self.high_ticks, trade.ticks)
             self.low_ticks = min(self.low_ticks, trade.ticks)
@@ -259,8 +288,9 @@ class Instrument:
 class Market:
     """All instruments; those of one asset share what it is worth. Ids begin at `first_id`."""
 
-    def __init__(self, seed: int, first_id: int) -> None:
+    def __init__(self, seed: int, first_id: int, history: History | None = None) -> None:
         self._seed, self._first_id = seed, first_id
+        self._history = History() if history is None else history
         self._assets: dict[str, Asset] = {}
 
     def instrument(self, venue: str, base: str, quote: str, *, fewest_decimals: int, now_ns: int) -> Instrument:
@@ -269,6 +299,7 @@ class Market:
             self._asset(base, now_ns),
             self._asset(quote, now_ns),
             rng=Random(f"{self._seed}:{venue}:{base}:{quote}"),
+            history=self._history,
             first_id=self._first_id,
             fewest_decimals=fewest_decimals,
             now_ns=now_ns,

@@ -2,7 +2,7 @@
 
 Trades and quotes are drawn at random among the listings that somebody listens to; books come by the clock, each every
 100 ms, and less often where they would take more than a fifth of the rate; heartbeats come every second. A market that
-nobody listens to stands still: its ids go on where they were.
+nobody listens to stands still, at once or after `linger_s`: its ids go on where they were.
 """
 
 from __future__ import annotations
@@ -89,14 +89,22 @@ class Timetable:
 
 
 class Production:
-    """All that the venues send. `most_trades`: stop after so many trades were reported."""
+    """All that the venues send. `most_trades`: stop after so many trades were reported.
 
-    def __init__(self, rate: float, *, seed: int, now_ns: int, most_trades: int | None = None) -> None:
+    `linger_s`: what was subscribed to is made for so long after its last subscriber left, for nobody.
+    """
+
+    def __init__(
+        self, rate: float, *, seed: int, now_ns: int, most_trades: int | None = None, linger_s: float = 0.0
+    ) -> None:
         self._rate = rate
         self._rng = Random(f"{seed}:production")
         self._pacer = Pacer(rate, now_ns)
         self._made_ns = now_ns
         self._most_trades = most_trades
+        self._linger_ns = int(linger_s * SECOND_NS)
+        self._lingering: dict[Topic, int] = {}
+        """Topics without subscribers, and when they end: in the order of these times."""
         self._listings: dict[Listing, None] = {}
         self._changed = False
         self._sources: list[tuple[Listing, Kind, list[Topic]]] = []
@@ -106,7 +114,7 @@ class Production:
         self.paused = False
         self.frames = 0
         self.trades: dict[str, int] = {}
-        """Trades reported to at least one subscriber, by venue."""
+        """Trades made of what is subscribed to, by venue."""
 
     @property
     def finished(self) -> bool:
@@ -121,13 +129,23 @@ class Production:
     def subscribe(self, topic: Topic, subscriber: Any) -> None:
         """Add a subscriber; again changes nothing."""
         topic.subscribers[subscriber] = None
+        topic.lingers = False
+        self._lingering.pop(topic, None)
         self._listings[topic.listing] = None
         self._changed = True
 
     def unsubscribe(self, topic: Topic, subscriber: Any) -> None:
         """Take a subscriber off, if it is one."""
         topic.subscribers.pop(subscriber, None)
+        if self._linger_ns and not topic.subscribers and not topic.lingers:
+            topic.lingers = True
+            self._lingering[topic] = self._made_ns + self._linger_ns
         self._changed = True
+
+    def restart(self, listing: Listing, first_id: int) -> None:
+        """Let an instrument's ids begin again."""
+        listing.instrument.restart(first_id)
+        listing.reported.clear()
 
     def tell(self, topic: Topic) -> Sequence[Trade]:
         """The topic's last trade, if it is news: a new subscriber was told of it, and knew an earlier one.
@@ -144,10 +162,13 @@ class Production:
 
     def produce(self, now_ns: int) -> Iterator[Delivery]:
         """What is to be sent now. Subscriptions must not change until the iterator is exhausted."""
+        if self._lingering:
+            self._leave(now_ns)
         if self._changed:
             self._look_again(now_ns)
         for listing in self._heartbeats.due(now_ns):
-            yield from self._deliver(listing.live(Kind.HEARTBEAT), Beat(now_ns))
+            beat = Beat(now_ns + listing.instrument.clock_off_ns)
+            yield from self._deliver(listing.live(Kind.HEARTBEAT), beat)
         if self.paused or self.finished:
             self._pacer.skip(now_ns)
             self._made_ns = now_ns
@@ -163,11 +184,18 @@ class Production:
         else:
             self._pacer.skip(now_ns)
 
+    def _leave(self, now_ns: int) -> None:
+        """Topics that lingered long enough stand still from now on."""
+        for topic in [topic for topic, until_ns in self._lingering.items() if until_ns <= now_ns]:
+            del self._lingering[topic]
+            topic.lingers = False
+            self._changed = True
+
     def _look_again(self, now_ns: int) -> None:
         """Subscriptions changed: see what there is demand for."""
         self._changed = False
         self._listings = {
-            listing: None for listing in self._listings if any(t.subscribers for t in listing.topics.values())
+            listing: None for listing in self._listings if any(t.is_live for t in listing.topics.values())
         }
         listings = list(self._listings)
         self._sources = [(s, kind, topics) for s in listings for kind in WEIGHTS if (topics := s.live(kind))]

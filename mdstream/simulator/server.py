@@ -1,33 +1,36 @@
 """The simulator's shell: one port, a path per venue, a turn every few milliseconds, and an HTTP door for control.
 
-ws://HOST:PORT/VENUE/...   the venues
-GET /status                counts, as JSON
-POST /pause, /resume       stop and go on making market data; connections, pings and heartbeats stay
+ws://HOST:PORT/VENUE/...    the venues' websockets
+http://HOST:PORT/VENUE/...  their REST endpoints
+http://HOST:PORT/...        control (control.py)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
 
 from mdstream.errors import SettingsError
+from mdstream.simulator.control import Control
+from mdstream.simulator.faults.kinds import Spec
+from mdstream.simulator.faults.schedule import Fault
+from mdstream.simulator.history import MOST_FILLS, History
+from mdstream.simulator.http import Door, Request, json_answer
+from mdstream.simulator.injection import Injection
 from mdstream.simulator.journal import Journal
 from mdstream.simulator.market import Market, Order, Trade
 from mdstream.simulator.production import Production
+from mdstream.simulator.rest import RESTS
+from mdstream.simulator.rest.base import Answer, Budget, Rest
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.simulator.venues.base import Exchange, Session, Topic
-from mdstream.simulator.websocket import CLOSE_TIMEOUT_S, Client, text_frame
+from mdstream.simulator.websocket import CLOSE_TIMEOUT_S, Client, Gate, text_frame
 
 TURN_S = 0.005
 SESSION_TICK_S = 0.25
@@ -52,23 +55,47 @@ class Options:
     journal: Path | None = None
     first_id: int | None = None
     send_queue_bytes: int = 8 * MIB
+    history: int = MOST_FILLS
+    """Fills that REST endpoints remember, of all instruments together."""
+    rest_budgets: Mapping[str, Budget] = field(default_factory=dict)
+    """By venue, instead of the venue's own."""
+    linger_s: float = 0.0
+    """How long a market goes on after its last subscriber left."""
+    faults: tuple[Spec, ...] = ()
 
 
 class Simulator:
-    """Serves until `stop`. `on_finished` is called once, when the trades asked for were made."""
+    """Serves until `stop`. `say` is told of what happens: the trades asked for were made, a fault began or ended.
 
-    def __init__(self, options: Options, on_finished: Callable[[], None] = lambda: None) -> None:
-        self._options, self._on_finished = options, on_finished
+    Raises SettingsError where an option cannot be used.
+    """
+
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+        self._options, self._say = options, say
         # Wall time at the start, monotonic from there: the market's time never runs back.
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         now_ns = self.now_ns()
         # In microseconds: no rate that is allowed uses ids up faster than time makes new ones.
-        market = Market(options.seed, now_ns // 1000 if options.first_id is None else options.first_id)
+        first_id = now_ns // 1000 if options.first_id is None else options.first_id
+        self._history = History(options.history)
+        market = Market(options.seed, first_id, self._history)
         self._exchanges: dict[str, Exchange] = {n: EXCHANGES[n](market, options.symbols) for n in options.venues}
-        self._production = Production(options.rate, seed=options.seed, now_ns=now_ns, most_trades=options.most_trades)
+        self._rests: dict[str, Rest] = {
+            name: RESTS[name](exchange, options.rest_budgets.get(name)) for name, exchange in self._exchanges.items()
+        }
+        self._production = Production(
+            options.rate, seed=options.seed, now_ns=now_ns, most_trades=options.most_trades, linger_s=options.linger_s
+        )
         self._journal = Journal(options.journal) if options.journal else None
+        self._doors: dict[Door, None] = {}
         self._connections: dict[Client, None] = {}
         self._clients: dict[Client, None] = {}
+        self._injection = Injection(
+            options.seed, self._exchanges, self._production, self._clients, on_change=self._say_change
+        )
+        for spec in options.faults:
+            self._injection.add(spec, now_ns)
+        self._control = Control(self._injection, self._production, self.status, self.now_ns)
         self._all_lost = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,7 +108,7 @@ class Simulator:
         host, port = self._options.host, self._options.port
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._connect, host, port)
+            self._server = await loop.create_server(self._open, host, port)
         except OSError as error:
             reason = f"cannot listen on {host}:{port} ({error.strerror or error})"
             raise SettingsError(f"{reason}: choose another --port, or 0 for a free one") from None
@@ -109,6 +136,8 @@ class Simulator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
+        for door in list(self._doors):
+            door.close()
         for client in list(self._connections):
             client.close(GOING_AWAY, "The simulator stops")
         if self._connections:
@@ -129,7 +158,17 @@ class Simulator:
             "trades": {name: production.trades.get(name, 0) for name in self._exchanges},
             "clients": {name: sum(c.venue == name for c in self._clients) for name in self._exchanges},
             "clients_cut_off": self._cut_off,
+            "rest": {
+                name: {"requests": rest.requests, "refused": rest.refused, "budget": rest.budget}
+                for name, rest in self._rests.items()
+            },
+            "history": len(self._history),
             "listings": {name: len(exchange.listings) for name, exchange in self._exchanges.items()},
+            "faults": [
+                {"id": fault.fault_id, "venue": fault.spec.venue, "kind": fault.spec.kind}
+                for fault in self._injection.faults.all()
+                if fault.state == "active"
+            ],
             "paused": production.paused,
             "finished": production.finished,
         }
@@ -140,25 +179,14 @@ class Simulator:
         """Nanoseconds since 1970."""
         return time.monotonic_ns() + self._offset_ns
 
-    def http(self, request: Request) -> Response | None:
-        match request.method, urlsplit(request.path).path:
-            case "GET", "/status":
-                return self._status_response()
-            case "POST", "/pause":
-                self._production.paused = True
-                return self._status_response()
-            case "POST", "/resume":
-                self._production.paused = False
-                return self._status_response()
-            case _, "/status" | "/pause" | "/resume":
-                return _response(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "GET /status, POST /pause, POST /resume"})
-        return None
+    def gate(self, target: str) -> Gate:
+        return self._injection.gate(target.partition("?")[0].split("/")[1])
 
     def session(self, target: str) -> tuple[str, Session] | None:
-        url = urlsplit(target)
-        _, name, *rest = url.path.split("/", 2)
+        path, _, query = target.partition("?")
+        _, name, *rest = path.split("/", 2)
         exchange = self._exchanges.get(name)
-        session = exchange.session("/" + rest[0] if rest else "", url.query, self.now_ns()) if exchange else None
+        session = exchange.session("/" + rest[0] if rest else "", query, self.now_ns()) if exchange else None
         return (name, session) if session else None
 
     def joined(self, client: Client) -> None:
@@ -181,10 +209,29 @@ class Simulator:
     def unsubscribe(self, topic: Topic, client: Client) -> None:
         self._production.unsubscribe(topic, client)
 
-    def told(self, topic: Topic) -> None:
+    def tell(self, topic: Topic, text: str, client: Client) -> bool:
         self._report(topic, topic.listing.instrument.last_order, self._production.tell(topic))
+        return self._injection.tell(topic, text, client, self.now_ns())
+
+    # what other requests ask for
+
+    def _answer(self, request: Request) -> Answer | None:
+        _, name, *rest = request.path.split("/", 2)
+        if name not in self._rests:
+            return self._control.answer(request)
+        if request.method != "GET":
+            return json_answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"GET alone is served below /{name}"})
+        refusal = self._injection.gate(name, rest=True).refusal
+        if refusal is not None:
+            return json_answer(HTTPStatus(refusal), {"error": "refused"}) if refusal else None
+        return self._rests[name].get("/" + rest[0] if rest else "", request.query, self.now_ns())
 
     # what happens by the clock
+
+    def _open(self) -> Door:
+        door = Door(self._answer, self._connect, self._doors.pop)
+        self._doors[door] = None
+        return door
 
     def _connect(self) -> Client:
         client = Client(self)
@@ -201,17 +248,26 @@ class Simulator:
         """Make what is due and write it: one write a client."""
         now_ns = self.now_ns()
         self._cut_off_the_slow()
+        self._injection.turn(now_ns)
+        faulty = self._injection.pipes
         for topic, texts, order, trades in self._production.produce(now_ns):
-            frames = [text_frame(text) for text in texts]
-            for client in topic.subscribers:
-                client.out += frames
+            if faulty and topic.listing.exchange in faulty:
+                self._injection.deliver(topic, texts, order, now_ns)
+            else:
+                frames = [text_frame(text) for text in texts]
+                for client in topic.subscribers:
+                    client.out += frames
             if order is not None:
                 self._report(topic, order, trades)
         for client in self._clients:
             client.flush(now_ns)
         if self._production.finished and not self._was_finished:
             self._was_finished = True
-            self._on_finished()
+            self._say(f"finished: {self._options.most_trades} trades were sent; Ctrl-C ends")
+
+    def _say_change(self, fault: Fault, began: bool) -> None:
+        spec = fault.spec
+        self._say(f"{spec.venue}: {spec.kind} ({fault.fault_id}) {'began' if began else 'ended'}")
 
     def _report(self, topic: Topic, order: Order, trades: Sequence[Trade]) -> None:
         if self._journal is not None and trades:
@@ -228,14 +284,3 @@ class Simulator:
         now_ns = self.now_ns()
         for client in list(self._clients):
             client.tick(now_ns)
-
-    def _status_response(self) -> Response:
-        return _response(HTTPStatus.OK, self.status())
-
-
-def _response(status: HTTPStatus, content: dict[str, object]) -> Response:
-    body = (json.dumps(content) + "\n").encode()
-    headers = Headers(
-        [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
-    )
-    return Response(status.value, status.phrase, headers, body)

@@ -10,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import NamedTuple, cast
 from typing import Protocol as TypingProtocol
-from typing import cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
@@ -40,12 +40,24 @@ def text_frame(text: str) -> bytes:
     return b"\x81\x7f%b%b" % (size.to_bytes(8), data)
 
 
+def frame_of(payload: str | bytes) -> bytes:
+    """A whole frame: text as text, bytes as binary."""
+    return text_frame(payload) if isinstance(payload, str) else Frame(Opcode.BINARY, payload).serialize(mask=False)
+
+
+class Gate(NamedTuple):
+    """How a handshake is met: answered after `wait_s`, refused with HTTP status `refusal`, cut off where that is 0."""
+
+    wait_s: float = 0.0
+    refusal: int | None = None
+
+
 class Host(TypingProtocol):
     """What a client's socket needs of the server."""
 
     def now_ns(self) -> int: ...
-    def http(self, request: Request) -> Response | None:
-        """The answer to a request that is not for a websocket; None where it is for one."""
+    def gate(self, target: str) -> Gate:
+        """How a handshake with this path and query is met."""
 
     def session(self, target: str) -> tuple[str, Session] | None:
         """The venue's name and a new session for a websocket's path and query; None where there is none."""
@@ -61,8 +73,8 @@ class Host(TypingProtocol):
 
     def subscribe(self, topic: Topic, client: Client) -> None: ...
     def unsubscribe(self, topic: Topic, client: Client) -> None: ...
-    def told(self, topic: Topic) -> None:
-        """A client was told the topic's last trade."""
+    def tell(self, topic: Topic, text: str, client: Client) -> bool:
+        """A client is to be told the topic's present state; False where that is left to the client's socket."""
 
 
 class Client(asyncio.Protocol):
@@ -126,6 +138,13 @@ class Client(asyncio.Protocol):
         if self.is_open and self._session is not None:
             self._do(self._session.tick(now_ns, self._sent_ns))
 
+    def abort(self) -> None:
+        """Cut the connection, now and without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._session = None
+        self._host.left(self)
+
     def cut_off(self) -> None:
         """Close as the venue closes on a client that does not read."""
         if self._session is not None:
@@ -144,15 +163,27 @@ class Client(asyncio.Protocol):
     def _handle_events(self) -> None:
         for event in self._protocol.events_received():
             if isinstance(event, Request):
-                self._open(event)
+                self._knock(event)
             elif isinstance(event, Frame):
                 self._receive(event)
         self._write()
 
-    def _open(self, request: Request) -> None:
-        response = self._host.http(request)
-        found = None if response else self._host.session(request.path)
-        if response is None:
+    def _knock(self, request: Request) -> None:
+        gate = self._host.gate(request.path)
+        if not gate.wait_s:
+            self._open(request, gate.refusal)
+            return
+        self._cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(gate.wait_s, self._open, request, gate.refusal)
+
+    def _open(self, request: Request, refusal: int | None) -> None:
+        if refusal == 0 and self._transport is not None:
+            self._transport.abort()
+            return
+        found = None if refusal else self._host.session(request.path)
+        if refusal:
+            response = self._protocol.reject(HTTPStatus(refusal), "The venue takes no connections now.\n")
+        else:
             response = self._protocol.accept(request) if found else self._no_such_path(request.path)
         self._protocol.send_response(response)
         self._write()
@@ -182,11 +213,10 @@ class Client(asyncio.Protocol):
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
             match action:
-                case Send(text, tells):
-                    self._protocol.send_text(text.encode())
-                    self._sent_ns = self._host.now_ns()
-                    if tells is not None:
-                        self._host.told(tells)
+                case Send(text, of):
+                    if of is None or not self._host.tell(of, text, self):
+                        self._protocol.send_text(text.encode())
+                        self._sent_ns = self._host.now_ns()
                 case Ping(payload):
                     self._protocol.send_ping(payload)
                 case Subscribe(topic):

@@ -61,6 +61,20 @@ def test_journal_tells_aggregates_apart(tmp_path: Path) -> None:
     assert [row.get("count", 1) for row in rows] == [t.count for order in orders for t in order.aggregates]
 
 
+def test_journal_marks_what_the_venue_lost(tmp_path: Path) -> None:
+    """A trade that no endpoint serves is still one that was made."""
+    of = topic("okx", "BTC-USDT", okx.CHANNELS["trades"])
+    journal = Journal(tmp_path / "journal.jsonl")
+    for lost in (False, True):
+        order = of.listing.instrument.order(START_NS, 1)
+        if lost:
+            of.listing.instrument.tape.remove(order.fills[0].first_id, order.fills[0].last_id)
+        journal.add(of, order, order.merged)
+    journal.close()
+    rows = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert [row.get("unrecoverable", False) for row in rows] == [False, True]
+
+
 def test_journal_appends(tmp_path: Path) -> None:
     """A restarted simulator goes on in the same file."""
     of, path = topic("okx", "BTC-USDT", okx.CHANNELS["trades"]), tmp_path / "journal.jsonl"

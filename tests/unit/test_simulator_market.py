@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mdstream.simulator.market import BOOK_LEVELS, SECOND_NS, Book, Instrument, Levels, Market, Order, Top
 
@@ -149,3 +150,34 @@ def test_price_moves_and_bursts() -> None:
     moves = sorted(abs(b - a) for a, b in pairwise(bids))
     assert moves[len(moves) // 2] > 0
     assert moves[-len(moves) // 50] > 4 * moves[len(moves) // 2]
+
+
+@given(seeds, pairs, steps, steps)
+def test_restart_begins_all_ids_again(
+    seed: int, pair: tuple[str, str], before: list[tuple[str, int]], after: list[tuple[str, int]]
+) -> None:
+    """From the id asked for, without a hole; the last trade is the one before it, and the old ones are forgotten."""
+    of, now_ns = instrument(seed, pair), START_NS
+    for what, _ in before:
+        getattr(of, what)(now_ns)
+    of.restart(7)
+    assert (of.last.trade_id, of.last_order.first_aggregate_id) == (6, 6)
+    orders = [event for what, _ in after if isinstance(event := getattr(of, what)(now_ns), Order)]
+    ids = [fill.trade_id for order in orders for fill in order.fills]
+    aggregates = [trade.trade_id for order in orders for trade in order.aggregates]
+    assert ids == list(range(7, 7 + len(ids))) == [fill.trade_id for fill in of.tape.fills(0, 10**18)]
+    assert aggregates == list(range(7, 7 + len(aggregates)))
+
+
+@given(seeds, pairs, steps)
+def test_clock_that_is_off_changes_the_times_alone(
+    seed: int, pair: tuple[str, str], steps: list[tuple[str, int]]
+) -> None:
+    """Prices, sizes and ids are those of a clock that is right, and so is everything after it was set right again."""
+    right, wrong, now_ns = instrument(seed, pair), instrument(seed, pair), START_NS
+    for i, (what, wait_ns) in enumerate(steps):
+        now_ns += wait_ns
+        wrong.clock_off_ns = -5 * SECOND_NS if i % 3 else 0
+        true, told = getattr(right, what)(now_ns), getattr(wrong, what)(now_ns)
+        assert told.ts_ns == true.ts_ns + wrong.clock_off_ns
+        assert structs.replace(told, ts_ns=true.ts_ns) == true

@@ -74,6 +74,48 @@ def test_production_stops_when_the_last_subscriber_left() -> None:
     assert run(of, 1.0) == []
 
 
+def test_production_lingers_after_the_last_subscriber() -> None:
+    """
+    s       0         1         2         3
+            [ somebody ]                          linger 2 s
+            [ trades ......................]      nobody gets those after 1 s, and they are reported all the same
+    """
+    (topic, _) = trade_and_quote()
+    of = Production(100, seed=1, now_ns=START_NS, linger_s=2.0)
+    of.subscribe(topic, "somebody")
+    seconds = []
+    for turn in range(1, 1000):
+        now_ns = START_NS + turn * TURN_NS
+        if turn == 200:
+            of.unsubscribe(topic, "somebody")
+        seconds += [turn * TURN_NS / SECOND_NS for delivery in of.produce(now_ns) if delivery.trades]
+    assert 2.8 < max(seconds) <= 3.0
+    assert of.trades["binance"] == pytest.approx(300, abs=15)
+
+
+def test_production_goes_on_where_a_subscriber_comes_back_in_time() -> None:
+    """Who comes back while a market lingers missed what was traded, and nothing stops when the time is over."""
+    (topic, _) = trade_and_quote()
+    of = Production(100, seed=1, now_ns=START_NS, linger_s=1.0)
+    of.subscribe(topic, "somebody")
+    for turn in range(1, 601):
+        if turn in (100, 200):
+            (of.unsubscribe if turn == 100 else of.subscribe)(topic, "somebody")
+        list(of.produce(START_NS + turn * TURN_NS))
+    assert of.trades["binance"] == pytest.approx(300, abs=15)
+
+
+def test_restart_makes_small_ids_news_again() -> None:
+    """After a reset the trades are reported under their new ids."""
+    topic = listing().topic(binance.COMBINED["trade"])
+    of = production(100, topic)
+    run(of, 1.0)
+    of.restart(topic.listing, 1)
+    ids = [t.trade_id for i in range(201, 401) for d in of.produce(START_NS + i * TURN_NS) for t in d.trades]
+    assert ids == list(range(1, 1 + len(ids)))
+    assert ids
+
+
 def test_production_gives_books_a_fifth_of_the_rate_at_most() -> None:
     """Each book comes every 100 ms, unless there are too many of them for the rate."""
     exchange = opened("binance")

@@ -59,13 +59,19 @@ class Channel:
 
 
 class Topic:
-    """A channel of a listing; `subscribers` in the order they came."""
+    """A channel of a listing; `subscribers` in the order they came. `lingers`: it goes on without any."""
 
-    __slots__ = ("channel", "listing", "subscribers")
+    __slots__ = ("channel", "lingers", "listing", "subscribers")
 
     def __init__(self, listing: Listing, channel: Channel) -> None:
         self.listing, self.channel = listing, channel
         self.subscribers: dict[Any, None] = {}
+        self.lingers = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its events are made."""
+        return bool(self.subscribers) or self.lingers
 
 
 class Listing:
@@ -86,15 +92,15 @@ class Listing:
         return self.topics[channel]
 
     def live(self, kind: Kind) -> list[Topic]:
-        """Topics of a kind that somebody listens to."""
-        return [topic for topic in self.topics.values() if topic.channel.kind is kind and topic.subscribers]
+        """Topics of a kind that somebody listens to, or did just now."""
+        return [topic for topic in self.topics.values() if topic.channel.kind is kind and topic.is_live]
 
 
 class Send(NamedTuple):
-    """A text frame. `tells`: the topic whose last trade it tells again, which is news where nobody listened before."""
+    """A text frame. `of`: the topic whose present state it tells a new subscriber; None where it is an answer."""
 
     text: str
-    tells: Topic | None = None
+    of: Topic | None = None
 
 
 class Ping(NamedTuple):
@@ -180,6 +186,8 @@ class Exchange(ABC):
         self._market = market
         self._symbols = None if symbols is None else frozenset(symbols)
         self.listings: dict[str, Listing] = {}
+        self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
+        """Told of each new listing."""
 
     @abstractmethod
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
@@ -205,6 +213,7 @@ class Exchange(ABC):
             return None
         instrument = self._market.instrument(self.name, *pair, fewest_decimals=self.fewest_decimals, now_ns=now_ns)
         found = self.listings[symbol] = Listing(self.name, symbol, instrument, *self.writers(instrument))
+        self.on_opened(found)
         return found
 
 

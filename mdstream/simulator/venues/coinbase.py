@@ -180,8 +180,7 @@ class CoinbaseSession(Session):
         actions: list[Action] = [self._subscriptions()]
         for topic in filter(None, topics.values()):
             first = topic.channel.first
-            tells = topic if topic.channel.trades else None
-            actions += [Send(text, tells) for text in (first(topic.listing, now_ns) if first else ())]
+            actions += [Send(text, topic) for text in (first(topic.listing, now_ns) if first else ())]
             actions.append(Subscribe(topic))
         return actions
 

@@ -108,7 +108,7 @@ CHANNELS = {
     "tickers": Channel(
         Kind.BOOK,  # by the clock, every 100 ms
         lambda listing, book: [_tickers(listing, book.ts_ns)],
-        first=lambda listing, now_ns: [_tickers(listing, now_ns)],
+        first=lambda listing, now_ns: [_tickers(listing, now_ns + listing.instrument.clock_off_ns)],
     ),
     "bbo-tbt": Channel(
         Kind.QUOTE,
@@ -162,7 +162,7 @@ class OkxSession(Session):
         if topic not in self._topics:
             self._topics[topic] = None
             first = topic.channel.first
-            actions += [Send(text) for text in (first(topic.listing, now_ns) if first else ())]
+            actions += [Send(text, topic) for text in (first(topic.listing, now_ns) if first else ())]
             actions.append(Subscribe(topic))
         return actions
 
