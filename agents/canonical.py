@@ -1,7 +1,8 @@
 """Raw frames to canonical events.
 
-    md.raw.MARKET ─> decode, dedupe, number ─> md.trades  md.quotes  md.books  md.status
-                          └ md.state (checkpoint)       └ md.dead (not understood, and why)
+    md.raw.MARKET ─> decode ─> follow one source, dedupe, number ─> md.trades  md.quotes  md.books
+                          │          └ md.state (checkpoint)   └ md.status  md.gaps (what is missing)  /feeds
+                          └ md.dead (not understood, and why)
 
 Keys and partitions stay the same, and so does the order of each instrument. A worker that crashes repeats what came
 after its last checkpoint, byte for byte with the same `seq`; it loses nothing.
@@ -14,6 +15,7 @@ from typing import Any
 from mdstream.app import App
 from mdstream.config import Settings
 from mdstream.core.canonical import CanonicalRole
+from mdstream.web import feeds as pages
 
 
 def attach(app: App, settings: Settings) -> None:
@@ -30,3 +32,4 @@ def attach(app: App, settings: Settings) -> None:
             await role.process(batch)
 
     app.run_beside(role.run)
+    pages.attach(app, role.feeds)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mdstream.config import Settings
+from mdstream.core.feeds import feeds
 from mdstream.core.metrics import CanonicalMetrics
 from mdstream.core.rules import rules_of
 from mdstream.core.state import StateStore
@@ -134,6 +135,10 @@ class CanonicalRole:
         ):
             if records:
                 owned.output += await self._publisher.send(topic.name, number, records)
+
+    def feeds(self) -> dict[str, Any]:
+        """The sources of each instrument that is ours, as /feeds shows them."""
+        return feeds(owned.canonical for owned in self._owned.values())
 
     def _report(self, canonical: Canonical) -> None:
         self.metrics.take(canonical)

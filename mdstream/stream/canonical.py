@@ -82,7 +82,7 @@ class Canonical:
         """By the source left and the one taken."""
         self.errors: list[str] = []
         self._topic, self._partition = topic, partition
-        self._rules, self._announces = rules, announces
+        self.rules, self._announces = rules, announces
         self.sources = {
             venue.name.encode(): Source(venue, self.log.sources.setdefault(venue.name, SourceState()))
             for venue in venues
@@ -144,7 +144,7 @@ class Canonical:
         instrument = self.instruments.setdefault(symbol, Instrument())
         line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
         source.lines[symbol] = line
-        policy = self._rules.of(symbol)
+        policy = self.rules.of(symbol)
         line.allowed = source.name in policy.sources
         if line.allowed:
             if not (policy.merge or instrument.active):

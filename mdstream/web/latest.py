@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib import resources
 from typing import Any
 
@@ -13,8 +12,7 @@ from faust.web import Request, Response, View
 from faust.web.exceptions import ServiceUnavailable
 
 from mdstream.app import App
-
-PEER_LIMIT_S = 3.0
+from mdstream.web.peers import ask_peers
 
 Table = Any
 
@@ -52,30 +50,8 @@ def attach(app: App, trades: Table, quotes: Table) -> None:
 
     @app.page("/latest/", name="latest_all")
     async def latest_all(self: View, request: Request) -> Response:
-        symbols = {key.decode(): of(key) for key in {*trades, *quotes}}
-        missing: list[str] = []
+        symbols, missing = {key.decode(): of(key) for key in {*trades, *quotes}}, list[str]()
         if "local" not in request.query:
-            peers = [url for url in app.router.tables_metadata() if _address(url) != _address(app.conf.canonical_url)]
-            for url, answer in zip(peers, await asyncio.gather(*(_ask(app, url) for url in peers)), strict=True):
-                if answer is None:
-                    missing.append(str(url))
-                else:
-                    symbols |= answer
+            others, missing = await ask_peers(app, "/latest/?local=1", "symbols")
+            symbols |= others
         return self.json({"symbols": dict(sorted(symbols.items())), "unreachable": missing})
-
-
-async def _ask(app: App, url: Any) -> dict[str, Any] | None:
-    """The latest prices that another worker owns; None where it does not answer."""
-    try:
-        async with (
-            asyncio.timeout(PEER_LIMIT_S),
-            app.http_client.get(f"{str(url).rstrip('/')}/latest/?local=1") as response,
-        ):
-            said: dict[str, Any] = (await response.json())["symbols"]
-            return said
-    except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
-        return None
-
-
-def _address(url: Any) -> str:
-    return str(url).rstrip("/").rpartition("//")[2]

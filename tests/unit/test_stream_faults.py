@@ -1,4 +1,4 @@
-"""What the canonical stream is worth when things go wrong: over generated histories of two venues with faults at random."""
+"""What the canonical stream is worth when things go wrong: generated histories of two venues, with faults at random."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stream_histories import FAILOVER, MERGE, STEP_MS, T0_MS, Fault, History, faults, history, new_stream
 
-from mdstream.repairs import RepairRequest, decode_request
+from mdstream import repairs
+from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
 from mdstream.stream import checkpoint
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.output import Out, Output
@@ -141,7 +142,7 @@ def test_switches_are_no_more_than_the_faults_ask_for(wrong: list[Fault], seed: 
 
 
 def test_preferred_source_is_taken_at_once_in_the_beginning() -> None:
-    """The first to speak is followed; the preferred one, if it comes soon after, need not show for how long it is good."""
+    """The first to speak is followed; the preferred one, if it comes soon after, need not show that it is good."""
     out = run(history([Fault("binance", "stall", 0, 1_000)], seconds=10, seed=3), FAILOVER)
     (switch,) = switches(out)
     assert (switch["previous"], switch["provider"], switch["reason"]) == ("okx", "binance", "binance is preferred")
@@ -205,7 +206,7 @@ def test_reason_of_a_switch_is_told(kind: str, by_ms: int, reason: str) -> None:
 @few
 @given(faults(("drop", "reorder", "duplicate"), seconds=40, venues=("binance",), most=6), SEEDS, st.booleans())
 def test_every_gap_is_reported_repaired_and_closed(wrong: list[Fault], seed: int, merge: bool) -> None:
-    """What was dropped is asked for exactly; the venue's answers make the stream whole; every gap that opened closes."""
+    """What was dropped is asked for, exactly; the venue's answers make the stream whole; every gap closes."""
     past = history([fault._replace(for_ms=fault.for_ms // 10) for fault in wrong], seconds=60, seed=seed)
     rules = replace(MERGE if merge else FAILOVER, limits=replace(FAILOVER.limits, max_gaps=1e9))
     stream = new_stream(rules)
@@ -249,17 +250,17 @@ def replace_range(request: RepairRequest, *, last: int) -> RepairRequest:
 
 
 def test_what_cannot_be_had_any_more_is_closed_as_lost() -> None:
-    """Five of ten come, the venue has no more: the gap ends as lost, with what is missing, why, and how long it took."""
+    """Five of ten come, the venue has no more: the gap ends as lost, with what is missing, and why."""
     past = history([Fault("binance", "drop", 5_000, 1_000)], seconds=10, seed=10)
     stream = new_stream(MERGE)
     (request,) = requests_of(stream.step(past.log))
     half = replace_range(request, last=request.first_id + 4)
-    lost = {"type": "unrecoverable", "symbol": made.SYMBOL, "provider": "binance", "view": request.view,
-            "first_id": request.first_id + 5, "last_id": request.last_id, "reason": "the venue has no more"}  # fmt: skip
+    first, last = request.first_id + 5, request.last_id
+    lost = Unrecoverable(made.SYMBOL, "binance", request.view, first, last, "the venue has no more")
     out = stream.step(
         [
             made.raw("binance", "trade", made.rest_answer(half, past.made), T0_MS + 10_500, len(past.log)),
-            made.raw("binance", "repair", json.dumps(lost).encode(), T0_MS + 10_600, len(past.log) + 1),
+            made.raw("binance", "repair", repairs.encode(lost), T0_MS + 10_600, len(past.log) + 1),
         ]
     )
     (gap,) = [event for event in events(out.status) if event["type"] == "gap"]
@@ -311,7 +312,7 @@ def test_crash_at_any_checkpoint_repeats_the_same_bytes(
     expected = joined([new_stream(rules).step(log)])
     cuts = sorted(data.draw(st.sets(st.integers(1, len(log) - 1), min_size=1, max_size=12)))
     crashes = data.draw(st.sets(st.sampled_from(cuts), max_size=4))
-    stream, outputs, kept, written = new_stream(rules), [], Restored(), []
+    stream, outputs, written = new_stream(rules), [], []
     for start, end in pairwise([0, *cuts, len(log)]):
         outputs.append(stream.step(log[start:end]))
         written += saved(stream)
