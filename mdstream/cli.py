@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "mdstream.tools.demo",
     "ingest": "mdstream.ingest.command",
     "record": "mdstream.tools.record",
+    "repair": "mdstream.tools.repair",
     "replay": "mdstream.tools.replay",
     "schema": "mdstream.tools.schema",
     "simulate": "mdstream.simulator.command",

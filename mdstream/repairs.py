@@ -1,16 +1,13 @@
 """What the canonical stream and `mdstream repair` tell each other: a request on md.gaps, an answer on md.raw.MARKET.
 
 The trades themselves come as raw frames (`via=rest`, see `rest_frame`). What cannot be had any more comes as a raw
-record of kind `repair`, behind those frames in the same partition: the order in the log is the order of the facts.
+record of kind REPAIR (kinds.py), behind those frames in the same partition: the log's order is that of the facts.
 A leaf like mdstream.events: values only.
 """
 
 from __future__ import annotations
 
 import msgspec
-
-REPAIR = b"repair"
-"""Kind of the raw records that hold an Unrecoverable."""
 
 REST_MARK = b'{"request":"'
 """What every raw frame begins with that holds a REST answer."""

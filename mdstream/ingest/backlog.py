@@ -64,6 +64,10 @@ class Backlog:
         """The lanes that hold records."""
         return [lane for lane, records in enumerate(self._lanes) if records]
 
+    def queued(self, lane: int) -> int:
+        """Records of a lane that were not taken yet."""
+        return len(self._lanes[lane])
+
     def take(self, lane: int, most_bytes: int) -> tuple[list[Record], int, bool]:
         """The lane's first records, at least one and at most `most_bytes` with overhead; their values' bytes; any left?
 

@@ -40,6 +40,10 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
       /metrics    for Prometheus                    /live    200 unless a restart is due
       /bus-stats  the way to Kafka
 
+    A feed whose data stops while its heartbeats go on is connected anew. While Kafka is away the ingestor waits, live
+    and not ready; when Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
+    started again (docs/operations.md).
+
     Ctrl-C or SIGTERM: what has arrived is written, then the process ends. A second one ends it at once.
     """
     set_up_logging()

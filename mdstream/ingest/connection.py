@@ -24,6 +24,7 @@ from websockets.frames import CloseCode
 from mdstream.backoff import delays_s
 from mdstream.errors import FeedError
 from mdstream.ingest.controls import Controls
+from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.watch import Watch
 from mdstream.providers.base import OTHER, Provider
@@ -45,7 +46,7 @@ Changed = Callable[[bool, str | None], None]
 
 
 class Connection:
-    """Reads `symbols` from `url` into `intake`."""
+    """Reads `symbols` from `url` into `intake`. `data_silence_s`: the least silence that is stale (freshness.py)."""
 
     def __init__(
         self,
@@ -56,14 +57,16 @@ class Connection:
         changed: Changed,
         *,
         max_attempts: int | None = None,
+        data_silence_s: float = 0.0,
     ) -> None:
+        self.freshness = Freshness(symbols, data_silence_s)
         self._provider, self._url, self._symbols = provider, url, symbols
         self._intake, self._changed, self._max_attempts = intake, changed, max_attempts
         self._counters = intake.counters
         self._closing = asyncio.Event()
         self._socket: ClientConnection | None = None
-        self._frames = 0
         self._data_frames = 0
+        self._other_frames = 0
         self._blocked = False
         self._verdict: str | None = None
 
@@ -158,11 +161,12 @@ class Connection:
             received_ns = now_ns()
             found = route(frame)
             full = add_frame(frame, found, received_ns)
-            self._frames += 1
             if found.kind is not OTHER:
                 self._data_frames += 1
-            elif found.key == own_key:
-                controls.read(frame)
+            else:
+                self._other_frames += 1
+                if found.key == own_key:
+                    controls.read(frame)
             if full:
                 self._blocked = True
                 await self._intake.room()
@@ -170,19 +174,33 @@ class Connection:
 
     async def _guard(self, socket: ClientConnection) -> None:
         keepalive, silence_s = self._provider.keepalive, self._provider.silence_s
-        watch = Watch(
-            now_s=time.monotonic(), silence_s=silence_s, keepalive_s=keepalive.interval_s if keepalive else None
-        )
+        now_s = time.monotonic()
+        watch = Watch(now_s=now_s, silence_s=silence_s, keepalive_s=keepalive.interval_s if keepalive else None)
+        self.freshness.connected()
         with suppress(ConnectionClosed):
             while self._verdict is None:
                 await asyncio.sleep(watch.interval_s)
-                verdict = watch.step(now_s=time.monotonic(), frames=self._frames, blocked=self._blocked)
+                passed_s, now_s = time.monotonic() - now_s, time.monotonic()
+                frames = self._data_frames + self._other_frames
+                verdict = watch.step(now_s=now_s, frames=frames, blocked=self._blocked)
                 if verdict == "ping" and keepalive is not None:
                     await socket.send(keepalive.frame)
                 elif verdict == "dead":
+                    self._counters.silences += 1
                     self._verdict = f"no frame for {silence_s:g} s"
-            self._counters.silences += 1
+                elif not self._blocked:
+                    self._check_freshness(passed_s)
             await socket.close()
+
+    def _check_freshness(self, passed_s: float) -> None:
+        freshness, before = self.freshness, self.freshness.stale
+        if freshness.step(passed_s, self._counters.routes, self._data_frames):
+            self._counters.data_silences += 1
+            self._verdict = freshness.describe()
+        if began := freshness.stale - before:
+            log.warning("%s, stale: %s", self._provider.name, freshness.describe_channels(began))
+        if ended := before - freshness.stale:
+            log.warning("%s, no longer stale: %s", self._provider.name, freshness.describe_channels(ended))
 
     async def _unless_closing(self, coroutine: Coroutine[Any, Any, T]) -> T | None:
         """What the coroutine returns; None where `close` was called first, which cancels it."""

@@ -2,25 +2,62 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+
+from mdstream.providers.base import BOOK, OTHER, QUOTE, TRADE, Route
+
+Kind = bytes
+MOST_ROUTES = 100_000
+
+
+class RouteCounts(dict[Route, int]):
+    """Frames by key and kind. Keys come from the wire, so there is a bound: beyond it they are kept by kind only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folded: Counter[bytes] = Counter()
+
+    def __missing__(self, route: Route) -> int:
+        if len(self) >= MOST_ROUTES:
+            self._folded = self._sums()
+            self.clear()
+        return 0
+
+    def _sums(self) -> Counter[bytes]:
+        sums = Counter(self._folded)
+        for route, count in self.items():
+            sums[route.kind] += count
+        return sums
+
+    def by_kind(self) -> dict[Kind, int]:
+        """All there were, as in the header `k`."""
+        sums = self._sums()
+        return {kind: sums[kind] for kind in (TRADE, QUOTE, BOOK, OTHER)}
 
 
 @dataclass(slots=True)
 class FeedCounters:
-    """One provider's. `frames` by kind, as in the header `k`; heartbeats and status records are not in it."""
+    """One provider's. Heartbeats and status records are not among its frames."""
 
-    frames: dict[bytes, int] = field(default_factory=lambda: dict.fromkeys((b"trade", b"quote", b"book", b"other"), 0))
+    routes: RouteCounts = field(default_factory=RouteCounts)
     bytes: int = 0
     connections: int = 0
     disconnections: int = 0
     failed_attempts: int = 0
     silences: int = 0
+    data_silences: int = 0
     oversized: int = 0
     venue_errors: int = 0
     venue_notices: int = 0
     not_understood: int = 0
     heartbeats_skipped: int = 0
     frames_per_second: float = 0.0
+
+    @property
+    def frames(self) -> dict[Kind, int]:
+        """By kind, as in the header `k`."""
+        return self.routes.by_kind()
 
     @property
     def total(self) -> int:

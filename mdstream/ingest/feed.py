@@ -18,7 +18,7 @@ from functools import partial
 from mdstream.errors import FeedError, SettingsError
 from mdstream.ingest.connection import Connection
 from mdstream.ingest.intake import Intake
-from mdstream.providers.base import Provider
+from mdstream.providers.base import Provider, Route
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Feed:
         environment: Mapping[str, str],
         *,
         max_attempts: int | None = None,
+        data_silence_s: float = 0.0,
     ) -> None:
         self.provider, self.symbols, self.intake = provider, symbols, intake
         self.state: str | None = None
@@ -46,13 +47,45 @@ class Feed:
         self._up = [False] * len(shares)
         self._closing = False
         self._connections = [
-            Connection(provider, url, share, intake, partial(self._changed, i), max_attempts=max_attempts)
+            Connection(
+                provider,
+                url,
+                share,
+                intake,
+                partial(self._changed, i),
+                max_attempts=max_attempts,
+                data_silence_s=data_silence_s,
+            )
             for i, share in enumerate(shares)
         ]
 
     @property
     def connected(self) -> bool:
         return all(self._up)
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the feed from being ready; None where nothing does."""
+        if not self.connected:
+            return self.state or "connecting"
+        stale = next((c.freshness for c in self._connections if c.freshness.data_stale), None)
+        return None if stale is None else f"stale: {stale.describe()}"
+
+    def stale_channels(self) -> dict[Route, float]:
+        """The channels that are silent beyond their habit, and for how many seconds."""
+        return {r: c.freshness.habits[r].silent_s for c in self._connections for r in sorted(c.freshness.stale)}
+
+    def data(self) -> list[tuple[float, float | None]]:
+        """Of each connection: how long its data has been silent, and how long it may be."""
+        return [(c.freshness.data.silent_s, c.freshness.data_limit_s) for c in self._connections]
+
+    def silent_s(self) -> dict[Route, float | None]:
+        """How long each subscribed channel has been silent while connected; None where it has never spoken."""
+        return {
+            route: habit.silent_s if habit.spoken else None
+            for connection in self._connections
+            for route, habit in connection.freshness.habits.items()
+        }
 
     async def run(self) -> None:
         """Read until `close` is called. Raises FeedError when a connection is given up."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-READY_STALL_S = 10.0
-LIVE_STALL_S = 60.0
+from mdstream.watchdog.rule import Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -15,15 +14,20 @@ class Health:
 
     live: bool
     ready: bool
+    status: Status | str
     problems: tuple[str, ...]
 
 
-def assess(*, feeds: Mapping[str, str | None], stalled_s: float) -> Health:
-    """The health that follows from each feed's problem (None: it is connected) and from how long Kafka took nothing.
+def assess(*, feeds: Mapping[str, str | None], stalled_s: float, ready_s: float, verdict: Verdict) -> Health:
+    """The health that follows from each feed's problem (None: it has none), from how long Kafka took nothing, and from
+    what the watchdog says of the way there.
 
-    A feed that is down makes the ingestor not ready, never dead: it reconnects by itself, a restart is no faster.
+    A feed that is down or stale makes the ingestor not ready, never dead: it reconnects by itself, a restart is no
+    faster. `status`: ok; degraded, when only feeds have problems; else the watchdog's.
     """
     problems = [f"{name}: {problem}" for name, problem in feeds.items() if problem is not None]
-    if stalled_s >= READY_STALL_S:
+    if stalled_s >= ready_s:
         problems.append(f"Kafka has taken nothing for {stalled_s:.0f} s")
-    return Health(live=stalled_s < LIVE_STALL_S, ready=not problems, problems=tuple(problems))
+    problems += verdict.problems
+    status = verdict.status if verdict.status != "ok" or not problems else "degraded"
+    return Health(verdict.live, verdict.live and not problems, status, tuple(problems))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,13 +16,15 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.health import Health, assess
 from mdstream.ingest.metrics import IngestMetrics
+from mdstream.providers.base import Route
+from mdstream.watchdog.guard import Watchdog
 
 
 class Endpoint:
     """Answers from what the feeds and the bus know at the moment."""
 
-    def __init__(self, feeds: Sequence[Feed], bus: Bus) -> None:
-        self._feeds, self._bus = feeds, bus
+    def __init__(self, feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
+        self._feeds, self._bus, self._watchdog = feeds, bus, watchdog
         self._metrics = IngestMetrics(feeds, bus)
 
     def application(self) -> web.Application:
@@ -36,8 +38,12 @@ class Endpoint:
         return app
 
     def _assess(self) -> Health:
-        feeds = {f.provider.name: None if f.connected else f"{f.state or 'connecting'}" for f in self._feeds}
-        return assess(feeds=feeds, stalled_s=self._bus.sender.stalled_s)
+        return assess(
+            feeds={feed.provider.name: feed.problem for feed in self._feeds},
+            stalled_s=self._bus.sender.stalled_s,
+            ready_s=self._watchdog.rule.limits.ready_s,
+            verdict=self._watchdog.verdict,
+        )
 
     async def _live(self, _request: web.Request) -> web.Response:
         health = self._assess()
@@ -45,13 +51,13 @@ class Endpoint:
 
     async def _ready(self, _request: web.Request) -> web.Response:
         health = self._assess()
-        return _json({"ready": health.ready, "problems": health.problems}, ok=health.ready)
+        stale = {feed.provider.name: _by_symbol(feed.stale_channels()) for feed in self._feeds}
+        return _json({"ready": health.ready, "problems": health.problems, "stale": stale}, ok=health.ready)
 
     async def _health(self, _request: web.Request) -> web.Response:
         health = self._assess()
-        status = "ok" if health.ready else "degraded" if health.live else "stalled"
         feeds = {feed.provider.name: _describe(feed) for feed in self._feeds}
-        return _json({"status": status, "problems": health.problems, "feeds": feeds}, ok=health.ready)
+        return _json({"status": health.status, "problems": health.problems, "feeds": feeds}, ok=health.ready)
 
     async def _render(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -72,6 +78,7 @@ class Endpoint:
 
 def _describe(feed: Feed) -> dict[str, Any]:
     counters = _fields(feed.intake.counters)
+    del counters["routes"]
     counters["frames"] = {kind.decode(): count for kind, count in feed.intake.counters.frames.items()}
     return {
         "connected": feed.connected,
@@ -79,7 +86,21 @@ def _describe(feed: Feed) -> dict[str, Any]:
         "reason": feed.reason,
         "symbols": len(feed.symbols),
         **counters,
+        "data": [
+            {"silent_s": round(silent_s, 1), "stale_after_s": limit_s and round(limit_s, 1)}
+            for silent_s, limit_s in feed.data()
+        ],
+        "stale": _by_symbol(feed.stale_channels()),
+        "silent_s": _by_symbol(feed.silent_s()),
     }
+
+
+def _by_symbol(channels: Mapping[Route, float | None]) -> dict[str, dict[str, float | None]]:
+    """{"BTCUSDT": {"trade": 0.4, "quote": 0.1}}: seconds of silence; null where a channel has never spoken."""
+    found: dict[str, dict[str, float | None]] = {}
+    for (key, kind), silent_s in channels.items():
+        found.setdefault(key.decode(), {})[kind.decode()] = silent_s and round(silent_s, 1)
+    return found
 
 
 def _fields(counters: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import msgspec
 
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import FeedCounters
-from mdstream.providers.base import Route
+from mdstream.kinds import HEARTBEAT, STATUS
+from mdstream.providers.base import BOOK, OTHER, QUOTE, TRADE, Route
 from mdstream.publisher import Partitioner
 
-HEARTBEAT, STATUS = b"heartbeat", b"status"
 MS = 1_000_000
 
 _int64 = struct.Struct(">q").pack
@@ -33,7 +33,7 @@ class Intake:
         self._partition = Partitioner(partitions)
         self._first_lane, self._partitions = first_lane, partitions
         self._p = ("p", self.key)
-        self._k = {kind: ("k", kind) for kind in (*counters.frames, HEARTBEAT, STATUS)}
+        self._k = {kind: ("k", kind) for kind in (TRADE, QUOTE, BOOK, OTHER, HEARTBEAT, STATUS)}
 
     def add_frame(self, frame: bytes, route: Route, received_ns: int) -> bool:
         """Queue a frame as it came; whether the backlog is full now, and the caller has to wait for `room`."""
@@ -41,7 +41,7 @@ class Intake:
         backlog, counters, size_bytes = self._backlog, self.counters, len(frame)
         headers = [self._p, ("t", _int64(received_ns)), self._k[kind], _VIA]
         backlog.add(self._first_lane + self._partition(key), (key, frame, received_ns // MS, headers), size_bytes)
-        counters.frames[kind] += 1
+        counters.routes[route] += 1
         counters.bytes += size_bytes
         return backlog.full
 

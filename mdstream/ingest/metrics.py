@@ -17,6 +17,7 @@ FEED_COUNTERS = {
     "disconnections": "websocket connections that ended",
     "failed_attempts": "connection attempts that failed",
     "silences": "connections closed because nothing came for too long",
+    "data_silences": "connections closed because no data came for too long, though other frames may have",
     "oversized": "connections closed because of a frame above the limit",
     "venue_errors": "errors the venue answered with, to a subscription for instance",
     "venue_notices": "announcements of the venue, of a restart for instance",
@@ -50,6 +51,10 @@ class IngestMetrics(Collector):
         rate = GaugeMetricFamily("market_events_per_second", "frames a second, over the last one", labels=["provider"])
         up = GaugeMetricFamily("mdstream_ingest_connected", "1 while all connections are up", labels=["provider"])
         symbols = GaugeMetricFamily("mdstream_ingest_symbols", "symbols asked for", labels=["provider"])
+        stale = GaugeMetricFamily("mdstream_ingest_stale_channels", "silent beyond their habit", labels=["provider"])
+        silent = GaugeMetricFamily(
+            "mdstream_ingest_stale_seconds", "silence of each stale channel", labels=["provider", "symbol", "kind"]
+        )
         for feed in self._feeds:
             name, counters = feed.provider.name, feed.intake.counters
             for kind, count in counters.frames.items():
@@ -58,7 +63,11 @@ class IngestMetrics(Collector):
             rate.add_metric([name], counters.frames_per_second)
             up.add_metric([name], feed.connected)
             symbols.add_metric([name], len(feed.symbols))
-        yield from (events, received, rate, up, symbols)
+            channels = feed.stale_channels()
+            stale.add_metric([name], len(channels))
+            for (key, kind), silent_s in channels.items():
+                silent.add_metric([name, key.decode(), kind.decode()], silent_s)
+        yield from (events, received, rate, up, symbols, stale, silent)
         for field, text in FEED_COUNTERS.items():
             family = CounterMetricFamily(f"mdstream_ingest_{field}", text, labels=["provider"])
             for feed in self._feeds:

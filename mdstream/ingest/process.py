@@ -1,6 +1,6 @@
 """The ingestor process: start in order, run until told to stop, stop in the opposite order with nothing left behind.
 
-topics there? ──> HTTP port free? ──> producer up? ──> feeds, heartbeats
+topics there? ──> HTTP port free? ──> producer up? ──> feeds, heartbeats, watchdog
 SIGTERM, SIGINT ──> feeds close, what had arrived is queued ──> backlog flushed ──> producer down
 """
 
@@ -23,6 +23,8 @@ from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import beat
 from mdstream.ingest.http import Endpoint, serve
 from mdstream.ingest.plan import Wanted, raw_topics
+from mdstream.watchdog.guard import Watchdog
+from mdstream.watchdog.rule import Limits
 
 log = logging.getLogger(__name__)
 
@@ -56,26 +58,41 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
             bus.intake(w.provider.name, w.provider.market),
             os.environ,
             max_attempts=options.max_attempts,
+            data_silence_s=settings.data_silence_s,
         )
         for w in wanted
     ]
+    watchdog = _watchdog(bus, settings)
     await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
-    async with serve(Endpoint(feeds, bus), host=settings.http_host, port=options.port):
+    async with serve(Endpoint(feeds, bus, watchdog), host=settings.http_host, port=options.port):
         await bus.sender.start()
         log.info("http://%s:%d/health tells how it goes", settings.http_host, options.port)
         try:
-            await _work(feeds, bus)
+            await _work(feeds, bus, watchdog)
         finally:
             await bus.sender.stop(DISCONNECT_LIMIT_S)
 
 
-async def _work(feeds: Sequence[Feed], bus: Bus) -> None:
+def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
+    return Watchdog(
+        settings.bootstrap_servers,
+        Limits(ready_s=settings.stuck_ready_s, exit_s=settings.stuck_exit_s),
+        bus.sender.state,
+        reads=False,
+        fate=lambda: f"{bus.backlog.records} records that waited for Kafka are lost",
+    )
+
+
+async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
     """Until a signal, the end of all feeds, or a fault; then wind down."""
     running = asyncio.ensure_future(_run_feeds(feeds))
-    helpers = [asyncio.ensure_future(task) for task in (bus.sender.run(), beat(feeds), _report(feeds, bus))]
+    tasks = (bus.sender.run(), beat(feeds), _report(feeds, bus), watchdog.pulse())
+    helpers = [asyncio.ensure_future(task) for task in tasks]
+    watchdog.start()
     signalled = asyncio.ensure_future(_signal())
     try:
         await asyncio.wait((running, signalled, *helpers), return_when=asyncio.FIRST_COMPLETED)
+        await watchdog.stop()
         for task in helpers:  # none of them ends by itself
             if task.done():
                 task.result()

@@ -17,38 +17,47 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError
 
 from mdstream.backoff import delays_s
 from mdstream.errors import BrokerError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import BusCounters
-from mdstream.publisher import BATCH_BYTES, Publisher, Record
+from mdstream.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher, Record
+from mdstream.transport.batch import Partition
+from mdstream.watchdog.rule import Lane, State
 
 log = logging.getLogger(__name__)
 
 LINGER_S = 0.005
 RETRY_MOST_S = 5.0
+REFUSAL_S = 2 * REQUEST_TIMEOUT_MS / 1000
+"""A refusal holds for so long: the next attempt ends within half of it, with an acknowledgement or another one."""
 DELIVERY_BYTES = BATCH_BYTES - 16_384
 """A delivery fits one batch: two could be stored in the wrong order when the first fails and the second does not."""
 
-Lane = tuple[str, int]
-"""Topic and partition."""
-
 
 class Sender:
-    """Empties the backlog into `lanes`; `new_publisher` makes a producer that is not started.
+    """Empties the backlog into `lanes` (topic, partition); `new_publisher` makes a producer that is not started.
 
     After a failure it waits `retry_s`, doubling up to RETRY_MOST_S.
     """
 
     def __init__(
-        self, backlog: Backlog, lanes: Sequence[Lane], new_publisher: Callable[[], Publisher], *, retry_s: float = 0.1
+        self,
+        backlog: Backlog,
+        lanes: Sequence[tuple[str, int]],
+        new_publisher: Callable[[], Publisher],
+        *,
+        retry_s: float = 0.1,
     ) -> None:
         self.counters = BusCounters()
         self._backlog, self._lanes, self._new_publisher = backlog, lanes, new_publisher
         self._publisher = new_publisher()
         self._replacing = asyncio.Lock()
+        self._under_way = [0] * len(lanes)
+        self._delivered = [0] * len(lanes)
+        self._refusals: dict[int, tuple[float, str]] = {}  # when, and what the broker said
         self._due = [asyncio.Event() for _ in lanes]
         self._progress_s = time.monotonic()
         self._retry_s = retry_s
@@ -78,6 +87,19 @@ class Sender:
         """Seconds since Kafka last took something, 0 while there is nothing to take."""
         return time.monotonic() - self._progress_s if self._backlog.records else 0.0
 
+    def state(self) -> State:
+        """What the watchdog sees: what Kafka has acknowledged in each lane, and what waits there.
+
+        A broker that answers a delivery with a refusal (too few replicas, no permission) makes us hold the records: to
+        start again would lose them, and change nothing.
+        """
+        lanes = {
+            Partition(*lane): Lane(0, done, done + self._under_way[i] + self._backlog.queued(i))
+            for i, (lane, done) in enumerate(zip(self._lanes, self._delivered, strict=True))
+        }
+        since_s = time.monotonic() - REFUSAL_S
+        return State(lanes, holding=next((text for at_s, text in self._refusals.values() if at_s > since_s), None))
+
     async def _tick(self) -> None:
         filled = self._backlog.filled
         while True:
@@ -99,7 +121,10 @@ class Sender:
             while more:
                 records, size_bytes, more = backlog.take(lane, DELIVERY_BYTES)
                 if records:
+                    self._under_way[lane] = len(records)
                     await self._deliver(lane, records)
+                    self._under_way[lane] = 0
+                    self._delivered[lane] += len(records)
                     backlog.release(len(records), size_bytes)
                     self._count(len(records), size_bytes)
 
@@ -121,8 +146,13 @@ class Sender:
                 for future in await publisher.send(topic, partition, records):
                     await future
             except KafkaError as error:
-                await self._after_failure(publisher, error, f"{topic}[{partition}]", delays)
+                where = f"{topic}[{partition}]"
+                self._refusals.pop(lane, None)
+                if _is_refusal(error):
+                    self._refusals[lane] = time.monotonic(), f"Kafka refuses what it is sent for {where}: {error!r}"
+                await self._after_failure(publisher, error, where, delays)
             else:
+                self._refusals.pop(lane, None)
                 return
 
     async def _after_failure(
@@ -156,3 +186,8 @@ class Sender:
                 else:
                     self._publisher = fresh
                     return
+
+
+def _is_refusal(error: KafkaError) -> bool:
+    """Whether the broker has answered no. A time limit or a lost connection is no answer."""
+    return isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError)

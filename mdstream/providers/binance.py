@@ -210,9 +210,7 @@ def _agg_trade(symbol: str, d: _RestAggTrade, recovered: bool = False) -> TradeT
     if d.l < d.f:
         raise FrameError(f"an aggregate of trades {d.f} to {d.l}")
     side: Side = "sell" if d.m else "buy"
-    return TradeTick(
-        symbol, str(d.a), d.p, d.q, side, d.T * MS, d.a, d.a, d.l - d.f + 1, "aggTrade", False, recovered
-    )
+    return TradeTick(symbol, str(d.a), d.p, d.q, side, d.T * MS, d.a, d.a, d.l - d.f + 1, "aggTrade", False, recovered)
 
 
 def _rest_trade(symbol: str, d: _RestTrade) -> TradeTick:

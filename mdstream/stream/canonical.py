@@ -22,6 +22,7 @@ from mdstream import events, repairs
 from mdstream.dead import dead_letter
 from mdstream.errors import FrameError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
+from mdstream.kinds import HEARTBEAT, OURS, STATUS
 from mdstream.stream import clock, gaps
 from mdstream.stream.lines import Line, Source, Venue
 from mdstream.stream.output import MS, NO_HEADERS, Output
@@ -30,9 +31,6 @@ from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, LogState, SourceState
 from mdstream.ticks import NO_ID, BookTick, Control, QuoteTick, Tick, TradeTick
 from mdstream.transport.batch import Record
-
-OURS = frozenset({b"heartbeat", b"status", repairs.REPAIR})
-"""Kinds of raw records that are not a venue's, but ours."""
 
 MOST_ERRORS = 20
 """Of the venues' error frames since the last look, so many are kept to be shown; all are counted."""
@@ -335,10 +333,10 @@ class Canonical:
     def _ours(self, out: Output, source: Source | None, kind: bytes, frame: bytes, recv_ns: int) -> None:
         """What the ingestor itself says, or the repair."""
         self.counts[kind.decode()] += 1
-        if kind == b"heartbeat":
+        if kind == HEARTBEAT:
             if source is not None:
                 source.state.beat_ns = self.log.now_ns
-        elif kind == b"status":
+        elif kind == STATUS:
             self._status(out, source, _decode_status(frame), recv_ns)
         else:
             self._unrecoverable(out, repairs.decode_unrecoverable(frame), recv_ns)

@@ -319,7 +319,7 @@ async def test_http_tells_how_it_goes(ingestor: Ingestor, venue: Venue) -> None:
     await ingestor.start()
     await venue.send(trade(1))
     await until(lambda: ingestor.metric('market_events_total{kind="trade",provider="binance"}') == 1, "a frame")
-    assert ingestor.get("/ready") == (200, '{"ready":true,"problems":[]}')
+    assert ingestor.get("/ready") == (200, '{"ready":true,"problems":[],"stale":{"binance":{}}}')
     assert ingestor.get("/live") == (200, '{"live":true,"problems":[]}')
     status, body = ingestor.get("/health")
     assert (status, json.loads(body)["status"]) == (200, "ok")
@@ -371,8 +371,8 @@ async def test_frames_wait_for_kafka_and_the_venue_waits_for_us(
         await until(lambda: ingestor.stats()["queued"]["full"], "a full queue")
         stats = ingestor.stats()
         assert stats["limits"]["records"] <= stats["queued"]["records"] < stats["limits"]["records"] + 100
-        await until(lambda: ingestor.get("/ready")[0] == 503, "the stall to be seen")
-        assert "Kafka has taken nothing for" in ingestor.get("/ready")[1]
+        await until(lambda: "Kafka has taken nothing for" in ingestor.get("/ready")[1], "the stall to be seen")
+        assert (ingestor.get("/ready")[0], ingestor.get("/live")[0]) == (503, 200)
         assert ingestor.stats()["queued"]["records"] == stats["queued"]["records"]
         assert not sending.done()
     await sending

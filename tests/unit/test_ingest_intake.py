@@ -6,10 +6,11 @@ import json
 
 import pytest
 
+from mdstream.ingest import counters
 from mdstream.ingest.backlog import Backlog, Limits
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.controls import Controls
-from mdstream.ingest.counters import FeedCounters
+from mdstream.ingest.counters import FeedCounters, RouteCounts
 from mdstream.ingest.intake import Intake
 from mdstream.providers import provider
 from mdstream.providers.base import Route
@@ -149,3 +150,14 @@ def test_controls_log_in_moderation(caplog: pytest.LogCaptureFixture) -> None:
     assert counters.venue_errors == 1_000
     assert len(caplog.records) == 51
     assert "further lines of this connection are left out" in caplog.records[-1].message
+
+
+def test_route_counts_are_kept_by_kind_when_keys_run_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys come from the wire: a venue that sends ever new ones fills no memory, and no frame goes uncounted."""
+    monkeypatch.setattr(counters, "MOST_ROUTES", 10)
+    routes = RouteCounts()
+    for n in range(1000):
+        routes[Route(b"S%d" % n, b"trade")] += 1
+        routes[Route(b"BTCUSDT", b"quote")] += 1
+        assert len(routes) <= 10
+    assert routes.by_kind() == {b"trade": 1000, b"quote": 1000, b"book": 0, b"other": 0}

@@ -10,7 +10,13 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka.errors import KafkaError, KafkaTimeoutError, NotLeaderForPartitionError, OutOfOrderSequenceNumber
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    NotEnoughReplicasError,
+    NotLeaderForPartitionError,
+    OutOfOrderSequenceNumber,
+)
 
 from mdstream.errors import BrokerError
 from mdstream.ingest.backlog import Backlog
@@ -127,3 +133,51 @@ async def test_sender_replaces_a_lost_producer_once_for_all_lanes() -> None:
     log.on_acknowledge = [OutOfOrderSequenceNumber()] * 2
     sender = await sent_through(log)
     assert (sender.counters.errors, sender.counters.restarts, log.producers) == (2, 1, 2)
+
+
+def lanes_of(sender: Sender) -> list[tuple[int, int]]:
+    """(acknowledged, acknowledged and waiting) of each lane, as the watchdog sees it."""
+    return [(lane.done, lane.given) for lane in sender.state().lanes.values()]
+
+
+async def test_state_tells_what_each_lane_has_done_and_what_waits() -> None:
+    """Queued and under way both wait; acknowledged is done."""
+    log, backlog = Log(), Backlog(len(LANES))
+    async with sending(log, backlog) as sender:
+        add(backlog, 0, range(10))
+        assert lanes_of(sender) == [(0, 10), (0, 0)]
+        await asyncio.wait_for(sender.flush(), 30)
+        await asyncio.sleep(0)
+        assert lanes_of(sender) == [(10, 10), (0, 0)]
+        assert sender.state().holding is None
+
+
+async def test_state_holds_while_the_broker_refuses() -> None:
+    """It has answered, with no: that is not ours to mend by a restart, which would lose what waits."""
+    log, backlog = Log(), Backlog(len(LANES))
+    log.on_acknowledge = [NotEnoughReplicasError()] * 1_000_000
+    async with sending(log, backlog) as sender:
+        add(backlog, 1, range(10))
+        async with asyncio.timeout(30):
+            while sender.counters.errors < 3:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.001)
+        assert lanes_of(sender) == [(0, 0), (0, 10)]
+        holding = sender.state().holding or ""
+        assert holding.startswith("Kafka refuses what it is sent for md.raw.crypto[1]: NotEnoughReplicasError")
+        log.on_acknowledge.clear()
+        await asyncio.wait_for(sender.flush(), 30)
+        assert sender.state().holding is None
+
+
+async def test_state_does_not_hold_for_a_time_limit() -> None:
+    """A delivery that nobody answered may well be our own producer's fault."""
+    log, backlog = Log(), Backlog(len(LANES))
+    log.on_acknowledge = [KafkaTimeoutError()] * 1_000_000
+    async with sending(log, backlog) as sender:
+        add(backlog, 0, range(10))
+        async with asyncio.timeout(30):
+            while sender.counters.errors < 3:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.001)
+        assert sender.state().holding is None
+        log.on_acknowledge.clear()
+        await asyncio.wait_for(sender.flush(), 30)

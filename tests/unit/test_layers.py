@@ -43,10 +43,20 @@ PURE = sorted(
         "mdstream/errors.py",
         "mdstream/audit.py",
         "mdstream/transport/batch.py",
+        "mdstream/kinds.py",
+        "mdstream/repairs.py",
+        "mdstream/watchdog/rule.py",
+        "mdstream/ingest/freshness.py",
+        "mdstream/ingest/watch.py",
+        "mdstream/history/s*.py",
+        "mdstream/history/b*.py",
+        "mdstream/history/okx.py",
+        "mdstream/history/coinbase.py",
+        "mdstream/history/repair.py",
     )
     for path in PROJECT.glob(pattern)
 )
-LEAVES = [PROJECT / "mdstream" / name for name in ("errors.py", "events.py", "ticks.py", "instruments.py")]
+LEAVES = [PROJECT / f"mdstream/{name}.py" for name in ("errors", "events", "ticks", "instruments", "kinds", "repairs")]
 AGENTS = sorted(PROJECT.glob("agents/*.py"))
 
 

@@ -124,7 +124,9 @@ def history(faults: list[Fault], *, seconds: int, seed: int) -> History:
             made.append(trade)
             arrivals += [(ms, venue, "trade", frame(venue, trade.number, T0_MS + at_ms)) for ms in trade.arrived_ms]
             if any(fault.kind == "malformed" and fault.has(at_ms) for fault in mine):
-                arrivals.append((at_ms + LATENCY_MS[venue], venue, "trade", b'{"stream":"btcusdt@trade","data":{"e":"tr'))
+                arrivals.append(
+                    (at_ms + LATENCY_MS[venue], venue, "trade", b'{"stream":"btcusdt@trade","data":{"e":"tr')
+                )
         arrivals += _signs_of_life(venue, mine, seconds)
     arrivals.sort(key=lambda arrival: arrival[0])
     log = [raw(venue, kind, value, T0_MS + ms, n) for n, (ms, venue, kind, value) in enumerate(arrivals)]

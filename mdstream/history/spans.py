@@ -1,0 +1,58 @@
+"""Sets of trade ids as lists of spans: sorted, apart from one another, each with both ends included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+LEAST_ID, MOST_ID = 0, 2**63 - 1
+
+
+class Span(NamedTuple):
+    """The ids first..last, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}..{self.last}"
+
+
+def count(spans: Iterable[Span]) -> int:
+    """How many ids there are in all."""
+    return sum(span.last - span.first + 1 for span in spans)
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The ids of all spans, whatever their order and overlap, in as few spans as possible."""
+    joined: list[Span] = []
+    for span in sorted(spans):
+        if joined and span.first <= joined[-1].last + 1:
+            joined[-1] = Span(joined[-1].first, max(joined[-1].last, span.last))
+        else:
+            joined.append(span)
+    return joined
+
+
+def within(spans: Iterable[Span], bounds: Span) -> list[Span]:
+    """The ids that are inside `bounds` as well."""
+    cut = (Span(max(span.first, bounds.first), min(span.last, bounds.last)) for span in spans)
+    return [span for span in cut if span.first <= span.last]
+
+
+def without(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
+    """The ids that are not among `taken`."""
+    left: list[Span] = []
+    at = 0
+    for first, last in spans:
+        while at < len(taken) and taken[at].last < first:
+            at += 1
+        begin, look = first, at
+        while look < len(taken) and taken[look].first <= last:
+            if taken[look].first > begin:
+                left.append(Span(begin, taken[look].first - 1))
+            begin = taken[look].last + 1
+            look += 1
+        if begin <= last:
+            left.append(Span(begin, last))
+    return left

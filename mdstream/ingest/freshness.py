@@ -1,0 +1,153 @@
+"""Is there data where data is due? A rule over counts, stepped about once a second.
+
+A channel (one symbol's trades, quotes or books) and a connection as a whole are each held against their own habit:
+
+    stale   silent for least_s, and for FACTOR times its longest silence of the last one to two hours
+
+so a busy pair is missed after a minute, and one that trades every ten minutes after half an hour. Who has not spoken
+in FAMILIAR steps has no habit yet and is never stale.
+
+    a channel is stale       it is said: the market may have gone quiet, or the subscription was lost
+    the connection is stale  its data has stopped, though heartbeats may flow: it is made anew. If that brings nothing,
+                             the wait for the next time doubles, up to an hour: a market that closes causes no storm
+
+What comes in the first seconds of a connection answers the subscription (snapshots, last trades) and proves nothing.
+Time counts only while the connection is up and read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from mdstream.providers.base import BOOK, QUOTE, TRADE, Route
+
+FACTOR = 3.0
+FAMILIAR = 10
+WINDOW_S = 3600.0
+SETTLE_S = 10.0
+MOST_WAIT_S = 3600.0
+NAMED = 5
+"""Channels that one line of the log names."""
+
+
+class Habit:
+    """How long one source of data is silent as a rule, and how long it is silent now; in seconds."""
+
+    __slots__ = ("_age_s", "_before_s", "_broken", "_longest_s", "silent_s", "spoken")
+
+    def __init__(self) -> None:
+        self.silent_s = 0.0
+        self.spoken = 0
+        """Steps in which it spoke."""
+        self._longest_s = self._before_s = self._age_s = 0.0
+        self._broken = True
+
+    def interrupt(self) -> None:
+        """The silence now under way is cut by a new connection: it teaches nothing."""
+        self._broken = True
+
+    def step(self, passed_s: float, *, spoke: bool) -> None:
+        """`passed_s` seconds on."""
+        self.silent_s += passed_s
+        self._age_s += passed_s
+        if self._age_s >= WINDOW_S:
+            self._before_s, self._longest_s, self._age_s = self._longest_s, 0.0, 0.0
+        if not spoke:
+            return
+        if not self._broken:
+            self._longest_s = max(self._longest_s, self.silent_s)
+        self.silent_s, self._broken = 0.0, False
+        self.spoken += 1
+
+    @property
+    def usual_s(self) -> float:
+        """Its longest silence of the last one to two hours."""
+        return max(self._longest_s, self._before_s)
+
+    def limit_s(self, least_s: float) -> float | None:
+        """The silence that makes it stale; None while it has no habit."""
+        return max(least_s, FACTOR * self.usual_s) if self.spoken >= FAMILIAR else None
+
+    def stale(self, least_s: float) -> bool:
+        """Whether it is silent for longer than it ever is."""
+        limit_s = self.limit_s(least_s)
+        return limit_s is not None and self.silent_s >= limit_s
+
+
+class Freshness:
+    """Of one connection with canonical `symbols`; `least_s` 0: nothing is ever stale."""
+
+    def __init__(self, symbols: Iterable[str], least_s: float) -> None:
+        self._least_s = least_s
+        self._habits = {Route(s.encode(), kind): Habit() for s in symbols for kind in (TRADE, QUOTE, BOOK)}
+        self._counts = dict.fromkeys(self._habits, 0)
+        self._data_frames = 0
+        self._settling_s = 0.0
+        self._reconnects = 0
+        self._due_s: float | None = None
+        self.data = Habit()
+        self.stale: frozenset[Route] = frozenset()
+
+    def connected(self) -> None:
+        """A new connection: what comes first does not count."""
+        self._settling_s = min(SETTLE_S, self._least_s)
+        for habit in (self.data, *self._habits.values()):
+            habit.interrupt()
+
+    def step(self, passed_s: float, counts: Mapping[Route, int], data_frames: int) -> bool:
+        """Whether to make the connection anew, `passed_s` seconds on.
+
+        `counts`: frames so far by route; `data_frames`: those of this connection, whatever their symbol.
+        """
+        if self._settling_s > 0:
+            self._settling_s -= passed_s
+            self._counts = {route: counts.get(route, 0) for route in self._habits}
+            self._data_frames = data_frames
+            return False
+        least_s = self._least_s
+        for route, habit in self._habits.items():
+            count = counts.get(route, 0)
+            habit.step(passed_s, spoke=count != self._counts[route])
+            self._counts[route] = count
+        spoke, self._data_frames = data_frames != self._data_frames, data_frames
+        self.data.step(passed_s, spoke=spoke)
+        self.stale = frozenset(r for r, h in self._habits.items() if h.silent_s >= least_s > 0 and h.stale(least_s))
+        if spoke:
+            self._due_s, self._reconnects = None, 0
+        return self._reconnect_due()
+
+    def _reconnect_due(self) -> bool:
+        limit_s = self.data.limit_s(self._least_s)
+        if not self._least_s or limit_s is None or self.data.silent_s < (self._due_s or limit_s):
+            return False
+        self._reconnects += 1
+        self._due_s = self.data.silent_s + max(limit_s, min(limit_s * 2**self._reconnects, MOST_WAIT_S))
+        return True
+
+    @property
+    def data_limit_s(self) -> float | None:
+        """The silence that would make the connection stale; None while it has no habit."""
+        return self.data.limit_s(self._least_s) if self._least_s else None
+
+    @property
+    def data_stale(self) -> bool:
+        """Whether the connection's data as a whole has stopped."""
+        return bool(self._least_s) and self.data.stale(self._least_s)
+
+    def describe(self) -> str:
+        """In words, the silence of the connection's data."""
+        return f"no data for {self.data.silent_s:.0f} s, where {self.data.usual_s:.0f} s was the longest silence"
+
+    def describe_channels(self, routes: Collection[Route]) -> str:
+        """In words, each with its silence if it is silent now; the first NAMED of them."""
+        named = ", ".join(self._describe_channel(route) for route in sorted(routes)[:NAMED])
+        return named + (f" and {len(routes) - NAMED} more" if len(routes) > NAMED else "")
+
+    def _describe_channel(self, route: Route) -> str:
+        habit, name = self._habits[route], f"{route.key.decode()} {route.kind.decode()}"
+        return f"{name} (silent {habit.silent_s:.0f} s, longest {habit.usual_s:.0f} s)" if habit.silent_s else name
+
+    @property
+    def habits(self) -> Mapping[Route, Habit]:
+        """Each subscribed channel's, spoken or not."""
+        return self._habits

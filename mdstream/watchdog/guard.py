@@ -1,0 +1,172 @@
+"""The watchdog of one process: a thread with a loop and a Kafka client of its own.
+
+It shares neither with what it watches: an agent that blocks the main loop and a client whose fetcher died are exactly
+what it is there to see. From the main loop it takes one immutable State, replaced twice a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from mdstream import kafka
+from mdstream.errors import BrokerError
+from mdstream.transport.batch import Partition
+from mdstream.watchdog.rule import Limits, Rule, State, Verdict
+
+log = logging.getLogger(__name__)
+
+EXIT_STUCK = 75
+"""EX_TEMPFAIL of sysexits.h: start it again."""
+PULSE_S = 0.5
+ASK_MOST_S = 5.0
+LAST_LOOK_S = 2.0
+"""From /live saying 503 to the exit: what moves again meanwhile is left alone, and who asks /live can see it."""
+JOIN_LIMIT_S = 5.0
+
+
+class Watchdog:
+    """Watches what `look` shows. `reads`: see Rule. `fate`: what becomes of what waits, for the last line of the log.
+
+    `look` is called on the main loop, `fate` on the watchdog's thread.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        limits: Limits,
+        look: Callable[[], State],
+        *,
+        reads: bool,
+        fate: Callable[[], str],
+    ) -> None:
+        self.rule = Rule(limits, reads=reads)
+        self._bootstrap_servers, self._look, self._fate = bootstrap_servers, look, fate
+        self._ask_s = min(ASK_MOST_S, limits.ready_s / 2, limits.exit_s / 4 or ASK_MOST_S)
+        self._state = State(settled=False)
+        self._pulses = 0
+        self._answered_s = time.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="watchdog", daemon=True)
+
+    # -- on the main loop
+
+    def start(self) -> None:
+        """Watch from now on."""
+        self._answered_s = time.monotonic()
+        self._thread.start()
+
+    async def pulse(self) -> None:
+        """Show the state and that the loop turns, until cancelled."""
+        while True:
+            self._state = self._look()
+            self._pulses += 1
+            await asyncio.sleep(PULSE_S)
+
+    async def stop(self) -> None:
+        """Watch no more: what is being stopped has limits of its own."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, JOIN_LIMIT_S)
+
+    # -- from any thread
+
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds since Kafka last answered."""
+        return time.monotonic() - self._answered_s
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the process is doing."""
+        return self.rule.verdict(self._state, self.unanswered_s)
+
+    # -- on the watchdog's thread
+
+    def _main(self) -> None:
+        asyncio.run(self._watch())
+
+    async def _watch(self) -> None:
+        asking = asyncio.create_task(self._ask())
+        last_s, dead_s, was = time.monotonic(), None, "ok"
+        while not self._stopping.is_set() and not asking.done():
+            await asyncio.sleep(PULSE_S)
+            now_s = time.monotonic()
+            # At most twice the interval: the rest of it this process was suspended.
+            self.rule.looked(self._pulses, min(now_s - last_s, 2 * PULSE_S))
+            last_s = now_s
+            verdict = self.verdict
+            was = _report(verdict, was)
+            dead_s = None if verdict.live else dead_s or now_s
+            if dead_s is not None and now_s - dead_s >= LAST_LOOK_S:
+                self._end(verdict)
+        asking.cancel()
+        await asyncio.wait([asking])
+        if not asking.cancelled():
+            asking.result()  # raises what ended it, into the log
+
+    async def _ask(self) -> None:
+        """Ask Kafka for ever; a connection that failed is replaced."""
+        while True:
+            try:
+                async with kafka.reader(self._bootstrap_servers) as consumer:
+                    await self._ask_by(consumer)
+            except (BrokerError, KafkaError, OSError, TimeoutError) as error:
+                log.debug("no answer for the watchdog: %s", error)
+            await asyncio.sleep(self._ask_s)
+
+    async def _ask_by(self, consumer: AIOKafkaConsumer) -> None:
+        last_s: float | None = None
+        while True:
+            state = self._state
+            ends = await _ends(consumer, state.lanes)
+            now_s = time.monotonic()
+            counted_s = 0.0 if last_s is None else min(now_s - last_s, 2 * self._ask_s)
+            self.rule.answered(state, ends, counted_s)
+            self._answered_s = last_s = now_s
+            await asyncio.sleep(self._ask_s)
+
+    def _end(self, verdict: Verdict) -> NoReturn:
+        # A log that nobody reads, or a lock that the frozen loop holds, must not keep us here.
+        last_resort = threading.Timer(LAST_LOOK_S, os._exit, [EXIT_STUCK])
+        last_resort.daemon = True
+        last_resort.start()
+        where = f"; the event loop stands at {_main_line()}" if self.rule.frozen_s >= self.rule.limits.ready_s else ""
+        log.critical("%s%s; %s; exit %d", "; ".join(verdict.problems), where, self._fate(), EXIT_STUCK)
+        # No clean-up: it would go through what is stuck. A crash loses nothing, by design.
+        os._exit(EXIT_STUCK)
+
+
+def _report(verdict: Verdict, was: str) -> str:
+    """One line when the status becomes stuck or unreachable, and one when it is no longer."""
+    if verdict.status != was and verdict.status in ("stuck", "unreachable"):
+        log.warning("%s", "; ".join(verdict.problems))
+    elif verdict.status != was and was in ("stuck", "unreachable"):
+        log.warning("no longer %s: %s", was, verdict.status)
+    return verdict.status
+
+
+async def _ends(consumer: AIOKafkaConsumer, partitions: Mapping[Partition, object]) -> dict[Partition, int]:
+    """The end of each partition's log as its leader tells it: one request a broker. Without any: just an answer."""
+    if not partitions:
+        await consumer.topics()
+        return {}
+    found = await consumer.end_offsets([TopicPartition(*partition) for partition in partitions])
+    return {Partition(tp.topic, tp.partition): end for tp, end in found.items()}
+
+
+def _main_line() -> str:
+    """Where the main thread is: file, line, function."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001  the documented way
+    if frame is None:
+        return "an unknown place"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}, {frame.f_code.co_name}"

@@ -1,0 +1,187 @@
+"""Is this process stuck? Pure: stepped with what was seen and with how much time that stands for.
+
+    ahead   there is input that is not done: the log's end, or what was handed out, lies beyond the position
+    stuck   ahead, and the position stays where it is
+
+                       ready_s                    exit_s
+    position moves ──────┬──────────────────────────┬──────────>
+                         │ /ready 503               │ /live 503, then exit
+
+Time counts against a process only while Kafka answers: between two answers in a row. A broker that is away says nothing
+about us, and a restart would find it away too. Time during which the process itself was suspended does not count
+either. A process that holds its input on purpose (its database is away) is not ready, and never stuck.
+
+Invariants: what moves, or has nothing ahead, is never stuck; what does neither is, once the counted time is exit_s.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from mdstream.transport.batch import Partition
+
+K = TypeVar("K", bound=Hashable)
+Status = Literal["ok", "starting", "holding", "unreachable", "stuck"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds: until /ready says no; until the process ends (0: it never does); and to be assigned partitions."""
+
+    ready_s: float = 10.0
+    exit_s: float = 60.0
+    start_s: float = 120.0
+
+
+class Lane(NamedTuple):
+    """A partition as the process has it: all before `done` is safe, all before `given` was handed to us.
+
+    `epoch` changes when the partition is assigned anew: then its count starts over.
+    """
+
+    epoch: int
+    done: int
+    given: int
+
+
+@dataclass(frozen=True)
+class State:
+    """What a process says of itself. `settled`: no assignment is under way. `holding`: why it waits on purpose."""
+
+    lanes: Mapping[Partition, Lane] = field(default_factory=dict)
+    settled: bool = True
+    holding: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`live`: a restart would not help. `ready`: everything flows. `problems`: why not, for people."""
+
+    status: Status
+    live: bool
+    ready: bool
+    problems: tuple[str, ...] = ()
+
+
+class Sight(NamedTuple):
+    """Where something stands, and how much lies ahead of it."""
+
+    position: Hashable
+    ahead: int
+
+
+class Progress(Generic[K]):
+    """How long each of several things has stood still with something ahead of it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[K, Sight] = {}
+        self.stalled_s: dict[K, float] = {}
+
+    def step(self, seen: Mapping[K, Sight], counted_s: float) -> None:
+        """`counted_s` seconds after the last step this was seen; what is not among it any more is forgotten."""
+        self.stalled_s = {
+            key: self.stalled_s[key] + counted_s if self._stood_still(key, sight) else 0.0
+            for key, sight in seen.items()
+        }
+        self._seen = dict(seen)
+
+    def _stood_still(self, key: K, sight: Sight) -> bool:
+        before = self._seen.get(key)
+        return before is not None and before.position == sight.position and bool(before.ahead and sight.ahead)
+
+    @property
+    def worst(self) -> tuple[float, K | None]:
+        """The longest stall and whose it is; (0, None) without any."""
+        key = max(self.stalled_s, key=self.stalled_s.__getitem__, default=None)
+        return (0.0, None) if key is None else (self.stalled_s[key], key)
+
+
+class Rule:
+    """Judges one process. `reads`: the ends of its partitions' logs are input of its own, as a worker's are."""
+
+    def __init__(self, limits: Limits, *, reads: bool) -> None:
+        self.limits = limits
+        self._reads = reads
+        self._lanes: Progress[Partition] = Progress()
+        self._loop: Progress[str] = Progress()
+        self._start: Progress[str] = Progress()
+        self._quiet: Progress[str] = Progress()
+        self._positions: Mapping[Partition, Lane] = {}
+        self.ahead: dict[Partition, int] = {}
+        """Records that are not done, by partition, at the last answer; never negative."""
+
+    def looked(self, pulses: int, counted_s: float) -> None:
+        """The main loop has turned `pulses` times so far."""
+        self._loop.step({"loop": Sight(pulses, 1)}, counted_s)
+
+    def answered(self, state: State, ends: Mapping[Partition, int], counted_s: float) -> None:
+        """Kafka has told where the logs of `state`'s partitions end, `counted_s` seconds after its last answer.
+
+        An end may be lower than the true one, as the embedded broker's is: beyond what we know it counts for nothing.
+        """
+        self._positions = state.lanes
+        known = {tp: max(lane.given, ends.get(tp, 0) if self._reads else 0) for tp, lane in state.lanes.items()}
+        self.ahead = {tp: max(0, known[tp] - lane.done) for tp, lane in state.lanes.items()}
+        self._lanes.step(
+            {
+                tp: Sight((lane.epoch, lane.done), 0 if state.holding else self.ahead[tp])
+                for tp, lane in state.lanes.items()
+            },
+            counted_s,
+        )
+        self._start.step({"start": Sight(0, not state.settled)}, counted_s)
+        totals: dict[str, int] = defaultdict(int)
+        for tp, end in known.items():
+            totals[tp.topic] += end
+        self._quiet.step({topic: Sight(total, 1) for topic, total in totals.items()}, counted_s)
+
+    @property
+    def stalled_s(self) -> Mapping[Partition, float]:
+        """How long each partition has been stuck, at the last answer."""
+        return self._lanes.stalled_s
+
+    @property
+    def quiet_s(self) -> Mapping[str, float]:
+        """How long no record has been added to our partitions of each topic, at the last answer."""
+        return self._quiet.stalled_s
+
+    @property
+    def frozen_s(self) -> float:
+        """How long the main loop has not turned."""
+        return self._loop.worst[0]
+
+    def verdict(self, state: State, unanswered_s: float) -> Verdict:
+        """What follows for a process in `state`, `unanswered_s` seconds after Kafka's last answer."""
+        limits, starting_s, (stalled_s, where) = self.limits, self._start.worst[0], self._lanes.worst
+        due = self.frozen_s >= limits.exit_s or stalled_s >= limits.exit_s or starting_s >= limits.start_s
+        live = not (limits.exit_s and due)
+        found: list[tuple[Status, str]] = []
+        if self.frozen_s >= limits.ready_s:
+            found.append(("stuck", f"stuck: the event loop has not turned for {self.frozen_s:.0f} s"))
+        if where is not None and stalled_s >= limits.ready_s:
+            found.append(("stuck", self._stall(where, stalled_s)))
+        if starting_s >= limits.start_s:
+            found.append(
+                ("stuck", f"stuck: no partitions were assigned for {starting_s:.0f} s, although Kafka answers")
+            )
+        elif not state.settled:
+            found.append(
+                ("starting", "starting" + (f": waiting for partitions for {starting_s:.0f} s" if self._reads else ""))
+            )
+        if unanswered_s >= limits.ready_s:
+            text = f"holding: Kafka has not answered for {unanswered_s:.0f} s"
+            found.append(("unreachable", text))
+        if state.holding is not None:
+            found.append(("holding", f"holding: {state.holding}"))
+        return Verdict(found[0][0] if found else "ok", live, live and not found, tuple(text for _, text in found))
+
+    def _stall(self, where: Partition, stalled_s: float) -> str:
+        others = sum(s >= self.limits.ready_s for s in self.stalled_s.values()) - 1
+        kind = f"stands at offset {self._positions[where].done}" if self._reads else "does not move"
+        return (
+            f"stuck: {where.topic}[{where.number}] {kind} with {self.ahead[where]} records waiting, "
+            f"for {stalled_s:.0f} s" + (f"; {others} more stand still too" if others else "")
+        )

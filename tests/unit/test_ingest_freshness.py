@@ -1,0 +1,218 @@
+"""Is there data where data is due? The rule over counts, a second a step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdstream.ingest.freshness import FACTOR, FAMILIAR, MOST_WAIT_S, SETTLE_S, WINDOW_S, Freshness, Habit
+from mdstream.providers.base import OTHER, QUOTE, TRADE, Route
+
+LEAST_S = 60.0
+TRADES, QUOTES = Route(b"BTCUSDT", TRADE), Route(b"BTCUSDT", QUOTE)
+
+
+def habit_of(gaps_s: Iterable[float]) -> Habit:
+    """Of a source that speaks after each of these silences."""
+    habit = Habit()
+    for gap_s in (1, *gaps_s):
+        habit.step(gap_s, spoke=True)
+    return habit
+
+
+class Story:
+    """A connection's seconds, one after the other."""
+
+    def __init__(self, least_s: float = LEAST_S, *, snapshot: Sequence[Route] = ()) -> None:
+        self._snapshot, self._snapshots_due = snapshot, 0
+        self.freshness = Freshness(["BTCUSDT"], least_s)
+        self._counts: Counter[Route] = Counter()
+        self.reconnects: list[int] = []
+        self.second = 0
+        self.connect()
+
+    def connect(self) -> None:
+        self.freshness.connected()
+        self._snapshots_due = 2  # the venue answers the subscription in the first two seconds
+
+    def seconds(self, count: int, *spoken: Route) -> None:
+        """So many seconds, with a frame of each of these in every one."""
+        for _ in range(count):
+            self.second += 1
+            self._counts.update(spoken)
+            if self._snapshots_due:
+                self._snapshots_due -= 1
+                self._counts.update(self._snapshot)
+            data_frames = sum(n for route, n in self._counts.items() if route.kind != OTHER)
+            if self.freshness.step(1.0, self._counts, data_frames):
+                self.reconnects.append(self.second)
+                self.connect()
+
+    def reconnected_after(self) -> list[int]:
+        """Seconds between reconnects."""
+        return [b - a for a, b in zip(self.reconnects, self.reconnects[1:], strict=False)]
+
+
+# ------------------------------------------------------------------------------------------------------------- habits
+
+
+def test_busy_source_is_stale_after_the_least_silence() -> None:
+    """It speaks every second; a minute without it is no chance."""
+    habit = habit_of([1] * 100)
+    habit.step(59, spoke=False)
+    assert not habit.stale(LEAST_S)
+    habit.step(1, spoke=False)
+    assert habit.stale(LEAST_S)
+
+
+def test_quiet_source_is_stale_after_three_of_its_longest_silences() -> None:
+    """It trades every few minutes, and is given half an hour."""
+    habit = habit_of([10, 600, 20] * 5)
+    habit.step(FACTOR * 600 - 1, spoke=False)
+    assert not habit.stale(LEAST_S)
+    habit.step(1, spoke=False)
+    assert habit.stale(LEAST_S)
+
+
+def test_source_that_hardly_spoke_has_no_habit() -> None:
+    """A snapshot and two updates say nothing about what is due."""
+    habit = habit_of([1] * (FAMILIAR - 2))
+    habit.step(1e6, spoke=False)
+    assert not habit.stale(LEAST_S)
+
+
+def test_long_silence_is_forgotten_after_two_hours() -> None:
+    """What was usual last night is not this morning."""
+    habit = habit_of([1] * 20 + [900])
+    for _ in range(int(2 * WINDOW_S)):
+        habit.step(1, spoke=True)
+    assert habit.usual_s == 1
+
+
+def test_silence_that_a_reconnect_ended_teaches_nothing() -> None:
+    """It was a fault, not a habit."""
+    habit = habit_of([1] * 20)
+    habit.step(500, spoke=False)
+    habit.interrupt()
+    habit.step(1, spoke=True)
+    assert habit.usual_s == 1
+
+
+@given(st.lists(st.floats(0.1, 1000), min_size=FAMILIAR, max_size=40))
+def test_source_that_keeps_to_its_habit_is_never_stale(gaps_s: list[float]) -> None:
+    """No silence up to the longest so far, and none below the least."""
+    habit = habit_of(gaps_s)
+    for gap_s in gaps_s:
+        habit.step(min(gap_s, max(habit.usual_s, LEAST_S / 2)), spoke=False)
+        assert not habit.stale(LEAST_S)
+        habit.step(0, spoke=True)
+
+
+# --------------------------------------------------------------------------------------------------------- connection
+
+
+def test_channel_that_falls_silent_is_stale_while_others_speak() -> None:
+    """
+    trades  ||||||||||||............................|||
+    quotes  |||||||||||||||||||||||||||||||||||||||||||
+                                      ^ stale       ^ no longer
+    """
+    story = Story()
+    story.seconds(100, TRADES, QUOTES)
+    story.seconds(59, QUOTES)
+    assert story.freshness.stale == frozenset()
+    story.seconds(1, QUOTES)
+    assert story.freshness.stale == {TRADES}
+    assert story.freshness.describe_channels([TRADES]) == "BTCUSDT trade (silent 60 s, longest 1 s)"
+    story.seconds(1, TRADES)
+    assert story.freshness.stale == frozenset()
+    assert story.reconnects == []
+
+
+def test_heartbeats_do_not_stand_for_data() -> None:
+    """The venue's own frames go on, the data has stopped: the connection is made anew."""
+    story = Story()
+    story.seconds(100, TRADES, Route(b"BTCUSDT", OTHER))
+    story.seconds(60, Route(b"BTCUSDT", OTHER), Route(b"okx", OTHER))
+    assert story.reconnects == [160]
+    assert story.freshness.data_stale
+    assert story.freshness.describe() == "no data for 60 s, where 1 s was the longest silence"
+
+
+def test_one_channel_that_speaks_keeps_the_connection() -> None:
+    """Only when all its data stopped is the connection to blame."""
+    story = Story()
+    story.seconds(100, TRADES, QUOTES)
+    story.seconds(10_000, QUOTES)
+    assert story.reconnects == []
+
+
+def test_closed_market_causes_no_storm() -> None:
+    """A reconnect that brings nothing doubles the wait for the next, up to an hour; so a weekend has some fifty."""
+    story = Story()
+    story.seconds(100, TRADES)
+    story.seconds(60 * 3600)
+    waits = story.reconnected_after()
+    settle = int(SETTLE_S)
+    assert waits[:6] == [n + settle for n in (120, 240, 480, 960, 1920, 3600)]
+    assert set(waits[6:]) == {int(MOST_WAIT_S) + settle}
+    assert len(story.reconnects) < 70
+
+
+def test_snapshot_after_a_reconnect_proves_nothing() -> None:
+    """Venues answer a subscription with the last known state, also of a market that stands still."""
+    story = Story(snapshot=[TRADES, QUOTES])
+    story.seconds(100, TRADES)
+    story.seconds(3600)
+    settle = int(SETTLE_S)
+    assert story.reconnected_after() == [n + settle for n in (120, 240, 480, 960)]
+    assert story.freshness.data_stale
+
+
+def test_data_that_returns_starts_the_waits_over() -> None:
+    """The next stall is met as quickly as the first."""
+    story = Story()
+    story.seconds(100, TRADES)
+    story.seconds(1000)
+    story.seconds(int(SETTLE_S) + 100, TRADES)
+    before, began = len(story.reconnects), story.second
+    assert not story.freshness.data_stale
+    story.seconds(60)
+    assert story.reconnects[before:] == [began + 60]
+
+
+def test_connection_that_never_spoke_is_left_alone() -> None:
+    """Nothing says that data is due: its subscription may have been refused, which is reported by itself."""
+    story = Story()
+    story.seconds(100_000, Route(b"okx", OTHER))
+    assert story.reconnects == []
+    assert story.freshness.stale == frozenset()
+
+
+def test_watch_that_is_switched_off_finds_nothing() -> None:
+    """With 0 for the least silence."""
+    story = Story(least_s=0)
+    story.seconds(100, TRADES)
+    story.seconds(100_000)
+    assert (story.reconnects, story.freshness.stale, story.freshness.data_stale) == ([], frozenset(), False)
+
+
+def test_line_names_some_channels_and_counts_the_rest() -> None:
+    """A venue that stops sends a thousand channels into silence at once."""
+    symbols = [f"S{n}" for n in range(9)]
+    freshness = Freshness(symbols, LEAST_S)
+    line = freshness.describe_channels([Route(symbol.encode(), TRADE) for symbol in symbols])
+    assert line == "S0 trade, S1 trade, S2 trade, S3 trade, S4 trade and 4 more"
+
+
+@given(st.lists(st.integers(1, 20), min_size=20, max_size=60))
+def test_quiet_market_within_its_habit_never_reconnects(gaps_s: list[int]) -> None:
+    """Silences below the least are no reason, in whatever order they come."""
+    story = Story()
+    for gap_s in gaps_s:
+        story.seconds(gap_s - 1)
+        story.seconds(1, TRADES)
+    assert story.reconnects == []
