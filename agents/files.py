@@ -26,6 +26,7 @@ def attach(app: App, settings: Settings) -> None:
     app.around(before=role.start, after=role.stop)
     app.registry.register(role.metrics)
     app.keep(names, restore=role.restore, release=role.release)
+    app.holds(role.holding)
 
     @app.agent(app.batched(*names), name="files")
     async def files(batches: Any) -> None:

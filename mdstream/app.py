@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 from faust.serializers.schemas import Schema
 from faust.types import TP
@@ -20,34 +22,43 @@ from mdstream.errors import MdstreamError, SettingsError
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
-from mdstream.transport.offsets import Offsets
-from mdstream.transport.recovery import CacheTables
+from mdstream.transport.offsets import Offsets, start_of
+from mdstream.transport.recovery import CacheTable, CacheTables
+from mdstream.watchdog.guard import Watchdog
+from mdstream.watchdog.rule import Lane, Limits, State
 from topics import Topics
 
 log = logging.getLogger(__name__)
 
-ROLES = {"core": ("agents.canonical", "agents.latest"), "files": ("agents.files",)}
+ROLES = {"core": ("agents.canonical", "agents.latest", "agents.bars"), "files": ("agents.files",)}
 """The agents of each role. A sink is a role of its own, so that one that is stuck stops nothing else."""
 
 PAGES = ("mdstream.web.health",)
 """The pages that every role's worker has."""
 
+NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 SESSION_S = 6.0
 WEB_PORT = 6066
 
 Restore = Callable[[set[Partition]], Awaitable[Mapping[Partition, int | None]]]
 Release = Callable[[set[Partition]], Awaitable[None]]
 Hook = Callable[[], Awaitable[None]]
+Reason = Callable[[], str | None]
 
 
 class BatchSchema(Schema[Any, Any]):
-    """Passes a Batch on as it is: the records in it are decoded by the agent, all at once."""
+    """Gives an agent its Batch of a chunk as it is: the records in it are decoded by the agent, all at once."""
+
+    def update(self, **_: Any) -> None:
+        """Nothing is serialized here. Faust decodes once for all channels with the same key type: each has its own."""
+        self.key_type, self.value_type = cast(Any, self), None
+        self.key_serializer = self.value_serializer = None
 
     def compile(self, app: Any, **_: Any) -> Any:
         create_event = app.create_event
 
         async def decode(message: Any, **_: Any) -> Any:
-            return create_event(None, message.value, message.headers, message)
+            return create_event(None, message.value.pop(), message.headers, message)
 
         return decode
 
@@ -64,11 +75,15 @@ class App(Host):
     def __init__(self, settings: Settings, **options: Any) -> None:
         self.settings = settings
         self.topic_map = Topics(settings)
-        self.batched_topics: set[str] = set()
+        self.batched_topics: Counter[str] = Counter()
         self.registry = CollectorRegistry()
-        self._restorers: list[tuple[frozenset[str], Restore, Release]] = []
+        self._keepers: list[tuple[frozenset[str], Restore, Release]] = []
         self._before: list[Hook] = []
         self._after: list[Hook] = []
+        self._reasons: list[Reason] = []
+        self.watchdog = Watchdog(
+            settings.bootstrap_servers, _limits(settings), self._look, reads=True, fate=lambda: NOTHING_LOST
+        )
         super().__init__(
             f"{settings.topic_prefix}.{settings.role}",
             broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
@@ -110,8 +125,9 @@ class App(Host):
 
     def keep(self, names: Collection[str], *, restore: Restore, release: Release) -> None:
         """Call `restore` whenever partitions of these topics are assigned, before the first Batch, and `release`
-        before they are taken away. `restore` returns the position to read each from, None where it knows none."""
-        self._restorers.append((frozenset(names), restore, release))
+        before they are taken away. `restore` returns the position to read each from, None for the committed offset; of
+        several agents of one topic the earliest counts."""
+        self._keepers.append((frozenset(names), restore, release))
 
     def around(self, *, before: Hook, after: Hook) -> None:
         """Await `before` ahead of the first assignment and `after` when the worker stops."""
@@ -122,21 +138,24 @@ class App(Host):
         """Run a coroutine function for as long as the worker lives; what it raises ends the worker."""
         self.task(run)
 
+    def holds(self, reason: Reason) -> None:
+        """Ask `reason` why an agent keeps its input on purpose, a database that is away for instance; None: it does
+        not. While it does, the worker is not ready, and never stuck."""
+        self._reasons.append(reason)
+
     # -- what the transport calls
 
-    async def restore(self, tps: Collection[TP]) -> dict[TP, int]:
-        """The recorded positions of batched partitions, after their state was restored."""
-        positions: dict[TP, int] = {}
-        for names, restore, _ in self._restorers:
-            mine = {Partition(*tp) for tp in tps if tp.topic in names}
-            if mine:
-                found = await restore(mine)
-                positions |= {TP(*partition): at for partition, at in found.items() if at is not None}
-        return positions
+    async def restore(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
+        """Where to read batched partitions from, after their state was restored."""
+        wanted = [({Partition(*tp) for tp in committed if tp.topic in names}, each) for names, each, _ in self._keepers]
+        restored = await asyncio.gather(*(restore(mine) for mine, restore in wanted if mine))
+        found = [{TP(*partition): at for partition, at in positions.items()} for positions in restored]
+        starts = {tp: start_of((at[tp] for at in found if tp in at), offset) for tp, offset in committed.items()}
+        return {tp: start for tp, start in starts.items() if start is not None}
 
     async def release(self, tps: Collection[TP]) -> None:
         """Let every agent make safe what it took of these partitions."""
-        for names, _, release in self._restorers:
+        for names, _, release in self._keepers:
             mine = {Partition(*tp) for tp in tps if tp.topic in names}
             if mine:
                 await release(mine)
@@ -155,7 +174,16 @@ class App(Host):
             await self._set_up()
         except MdstreamError as error:  # for whoever starts us to mend: one line, no traceback
             raise SystemExit(f"mdstream: {error}") from None
+        self.watchdog.start()
+        self.add_future(self.watchdog.pulse())
         await super().on_start()
+
+    def _look(self) -> State:
+        """What the watchdog sees of us."""
+        epoch = self.rebalancing_count
+        lanes = {Partition(*tp): Lane(epoch, at.committable, at.delivered) for tp, at in self.positions().items()}
+        holding = next(filter(None, (reason() for reason in self._reasons)), None)
+        return State(lanes, settled=epoch > 0 and not self.rebalancing, holding=holding)
 
     async def _set_up(self) -> None:
         self._check_port()
@@ -181,11 +209,19 @@ class App(Host):
                 ) from None
 
     async def on_stop(self) -> None:
+        await self.watchdog.stop()
         if isinstance(self._consumer, Consumer):
             await self._consumer.release()
         await super().on_stop()
         for hook in self._after:
             await hook()
+
+
+def _limits(settings: Settings) -> Limits:
+    """The watchdog's. A core worker's position moves once a checkpoint: the time between two is no stall."""
+    more_s = settings.checkpoint_interval_s
+    exit_s = settings.stuck_exit_s and settings.stuck_exit_s + more_s
+    return Limits(ready_s=settings.stuck_ready_s + more_s, exit_s=exit_s, start_s=settings.start_allowance_s)
 
 
 def build(settings: Settings | None = None) -> App:
@@ -202,6 +238,7 @@ def build(settings: Settings | None = None) -> App:
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,
         TableManager=CacheTables,
+        Table=CacheTable,
         agent_supervisor=CrashingSupervisor,
         store="memory://",
         datadir=settings.data_dir / "faust",

@@ -14,6 +14,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from aiokafka import TopicPartition
+
+from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.core.feeds import feeds
 from mdstream.core.metrics import CanonicalMetrics
@@ -77,13 +80,14 @@ class _Snapshot(NamedTuple):
         """Leave it to the next checkpoint."""
         self.owned.canonical.changed |= self.changed
         self.owned.batches[:0] = self.batches
+        self.owned.output[:0] = self.output
 
 
 class CanonicalRole:
     """Restores, processes, checkpoints and releases raw partitions."""
 
     def __init__(self, settings: Settings, *, is_member: Callable[[], Awaitable[bool]]) -> None:
-        self._topics = Topics(settings)
+        self._topics, self._bootstrap_servers = Topics(settings), settings.bootstrap_servers
         self._is_member = is_member
         self._interval_s = settings.checkpoint_interval_s
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-canonical")
@@ -104,12 +108,24 @@ class CanonicalRole:
     async def restore(self, partitions: Iterable[Partition]) -> Mapping[Partition, int | None]:
         """Take over partitions: the position to read each from, None where there is no checkpoint."""
         restored = await self._store.restore(partitions)
+        lost = await self._have_output(partition for partition, state in restored.items() if state.position is None)
         for partition, state in restored.items():
-            self._owned[partition] = _Owned(self._new(partition, state), state.epoch)
+            canonical = self._new(partition, state)
+            canonical.state_is_lost = partition in lost
+            self._owned[partition] = _Owned(canonical, state.epoch)
         return {
             partition: None if state.position is None else self._owned[partition].canonical.read_from
             for partition, state in restored.items()
         }
+
+    async def _have_output(self, partitions: Iterable[Partition]) -> set[Partition]:
+        """Those whose canonical partition holds trades already."""
+        trades = {partition: TopicPartition(self._topics.trades.name, partition.number) for partition in partitions}
+        if not trades:
+            return set()
+        async with kafka.reader(self._bootstrap_servers) as consumer:
+            ends = await consumer.end_offsets(list(trades.values()))
+        return {partition for partition, tp in trades.items() if ends[tp] > 0}
 
     async def process(self, batch: Batch) -> None:
         """Publish what the batch comes to. Waits only where an earlier batch of the partition has not gone out."""
@@ -164,17 +180,22 @@ class CanonicalRole:
     async def _checkpoint(self, due: dict[Partition, _Owned]) -> bool:
         # The snapshots first: the stream goes on while the output that they rest on is being acknowledged.
         snapshots = [await self._snapshot(partition, owned) for partition, owned in due.items()]
-        for snapshot in snapshots:
-            await asyncio.gather(*snapshot.output)
-        if not await self._is_member():
+        done = False
+        try:
             for snapshot in snapshots:
-                snapshot.put_back()
-            return False
-        await asyncio.gather(*(self._store.write(snapshot.partition, snapshot.records) for snapshot in snapshots))
-        for snapshot in snapshots:
-            for batch in snapshot.batches:
-                batch.acknowledge()
-        return True
+                await asyncio.gather(*snapshot.output)
+            if await self._is_member():
+                await asyncio.gather(
+                    *(self._store.write(snapshot.partition, snapshot.records) for snapshot in snapshots)
+                )
+                done = True
+        finally:
+            if not done:  # whatever the reason: no later checkpoint may pass over what this one was to hold
+                for snapshot in snapshots:
+                    snapshot.put_back()
+        for batch in (batch for snapshot in snapshots for batch in snapshot.batches if done):
+            batch.acknowledge()
+        return done
 
     async def _snapshot(self, partition: Partition, owned: _Owned) -> _Snapshot:
         """Everything that changed since the last one, as it stands between two batches."""

@@ -79,6 +79,10 @@ class FilesRole:
         """Take a batch; it is acknowledged once every sink has it. Waits while the sinks are behind."""
         await self._loop.put(batch)
 
+    def holding(self) -> str | None:
+        """Why nothing is acknowledged for now; None while every sink works."""
+        return self._loop.holding()
+
     async def restore(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
         """Where to begin: at the committed offsets, as nothing else is kept of a partition."""
         return dict.fromkeys(partitions)

@@ -86,6 +86,10 @@ class SinkLoop:
         """Records that were taken and are not acknowledged."""
         return self._queued + self._writing
 
+    def holding(self) -> str | None:
+        """Why the records that were taken are kept for now; None while everything works."""
+        return next((health.reason for health in self.health.values() if health.reason is not None), None)
+
     async def put(self, batch: Batch) -> None:
         """Take a batch; it is acknowledged once it is stored. Waits while a whole group is waiting already."""
         while self._queued >= self._group_records:

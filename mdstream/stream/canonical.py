@@ -35,6 +35,9 @@ from mdstream.transport.batch import Record
 MOST_ERRORS = 20
 """Of the venues' error frames since the last look, so many are kept to be shown; all are counted."""
 
+PLATFORM = "mdstream"
+"""The provider of what the platform says of itself."""
+
 LAST_NS = 9_000_000_000_000_000_000
 """Times are before the year 2255, so that a `seq`, which starts at one in us, stays below 2**53."""
 
@@ -79,6 +82,8 @@ class Canonical:
         self.switches: Counter[tuple[str, str]] = Counter()
         """By the source left and the one taken."""
         self.errors: list[str] = []
+        self.state_is_lost = False
+        """Whether there is output of an earlier owner, and no state that goes on from it: the public is told."""
         self._topic, self._partition = topic, partition
         self.rules, self._announces = rules, announces
         self.sources = {
@@ -274,6 +279,12 @@ class Canonical:
     # -- which source is followed
 
     def _look(self, out: Output, recv_ns: int) -> None:
+        if self.state_is_lost:
+            self.state_is_lost = False
+            reason = (
+                f"the state of {self._topic}[{self._partition}] is lost: its instruments are numbered anew from now on"
+            )
+            out.tell(events.SYSTEM, FeedStatus(events.SYSTEM, PLATFORM, "seq_jump", reason, recv_ns))
         for switch in self.rounds.look(out, recv_ns):
             self._switch(out, switch, recv_ns)
         self.changed |= self.rounds.changed

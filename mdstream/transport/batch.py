@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 
@@ -63,3 +64,16 @@ class Batch:
     def acknowledge(self) -> None:
         """Say that the effects of every record in the batch are safe. Saying it again changes nothing."""
         self._acknowledge(self.next)
+
+
+def of_all(agents: int, acknowledge: Callable[[int], None]) -> list[Callable[[int], None]]:
+    """An `acknowledge` for each agent that has the same records: it takes all of theirs to make one."""
+    waiting = set(range(agents))
+
+    def one(agent: int, next_offset: int) -> None:
+        if agent in waiting:
+            waiting.discard(agent)
+            if not waiting:
+                acknowledge(next_offset)
+
+    return [partial(one, agent) for agent in range(agents)]

@@ -1,9 +1,10 @@
 """Faust's aiokafka driver with two kinds of topics.
 
 Batched topics: an agent gets one Batch for each chunk of a partition, and everything about their offsets is kept here:
-where reading starts, what may be committed, and what the broker has confirmed. Faust's channels of these topics have
-acks off, so its own bookkeeping never sees them. All other topics (changelogs, the assignor's) go the way Faust takes
-them.
+where reading starts, what may be committed, and what the broker has confirmed. Agents that read the same topic get a
+Batch each, of the same records: a chunk is done when all of them have acknowledged it. Faust's channels of these topics
+have acks off, so its own bookkeeping never sees them. All other topics (changelogs, the assignor's) go the way Faust
+takes them.
 
     assigned ─> restore state (hook) ─> explicit seek ─> commit the start ─> chunks ─> Batch ─> agent
                                                                                          │ acknowledge
@@ -28,7 +29,7 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from mdstream.transport import fetch
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch, Partition, of_all
 from mdstream.transport.fetch import Chunk
 from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets
@@ -121,7 +122,7 @@ class Consumer(driver.Consumer):
         """Position every assigned partition explicitly, restore what belongs to it, and commit where reading starts."""
         assigned = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
         committed = await self._thread.call_thread(self._thread.committed, assigned)
-        recorded = await self.app.restore({tp for tp in assigned if tp.topic in self.batched_topics})
+        recorded = await self.app.restore({tp: at for tp, at in committed.items() if tp.topic in self.batched_topics})
         earliest = await self.earliest_offsets(*assigned) if assigned else {}
         starts = {tp: _start(tp, recorded.get(tp), committed[tp], earliest[tp], self.log) for tp in assigned}
         await self.seek_wait(starts)
@@ -190,19 +191,27 @@ class Consumer(driver.Consumer):
         await self.callback(self._batch_message(tp, assigned, chunk))
 
     def _batch_message(self, tp: TP, assigned: Assigned, chunk: Chunk) -> ConsumerMessage:
+        untaken = agents = self.app.batched_topics[tp.topic]
+
         def on_take() -> bool:
-            assigned.waiting = False
-            self._room.set()
+            nonlocal untaken
+            untaken -= 1
+            if not untaken:
+                assigned.waiting = False
+                self._room.set()
             return assigned.open
 
-        batch = Batch(
-            Partition(tp.topic, tp.partition),
-            chunk.records,
-            first=chunk.first,
-            next_offset=chunk.next,
-            on_take=on_take,
-            acknowledge=assigned.offsets.acknowledge,
-        )
+        batches = [
+            Batch(
+                Partition(tp.topic, tp.partition),
+                chunk.records,
+                first=chunk.first,
+                next_offset=chunk.next,
+                on_take=on_take,
+                acknowledge=acknowledge,
+            )
+            for acknowledge in of_all(agents, assigned.offsets.acknowledge)
+        ]
         return ConsumerMessage(
             topic=tp.topic,
             partition=tp.partition,
@@ -211,7 +220,7 @@ class Consumer(driver.Consumer):
             timestamp_type=0,
             headers=None,
             key=None,
-            value=cast(bytes, batch),  # BatchSchema hands it on as it is
+            value=cast(bytes, batches),  # BatchSchema hands out one to each agent
             checksum=None,
             serialized_key_size=0,
             serialized_value_size=0,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 import faust
 from faust.types import TP
@@ -12,11 +13,13 @@ from faust.types import TP
 class Host(faust.App):
     """An app with batched topics: it restores what belongs to partitions, and makes it safe before they are taken."""
 
-    batched_topics: set[str]
+    batched_topics: Counter[str]
+    """How many agents read each."""
 
     @abc.abstractmethod
-    async def restore(self, tps: Collection[TP]) -> dict[TP, int]:
-        """Make the agents ready for these partitions; the position to read from, for each that has one recorded."""
+    async def restore(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
+        """Make the agents ready for these partitions, given with the committed offset of each; the position to read
+        from, for each that has one."""
 
     @abc.abstractmethod
     async def release(self, tps: Collection[TP]) -> None:

@@ -9,10 +9,14 @@ assignment: seek, resume.
 
 from __future__ import annotations
 
+from typing import Any
+
 import faust
 from faust.tables import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
+
+from mdstream.publisher import Partitioner
 
 
 class SeekOnly(Recovery):
@@ -56,3 +60,18 @@ class CacheTables(TableManager):
         if self._recovery is None:
             self._recovery = SeekOnly(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
+
+
+class CacheTable(faust.Table[bytes, bytes]):
+    """A table of bytes to bytes that knows the partition of a key by itself.
+
+    Faust asks its producer, which raises TypeError as long as the broker has not told it of the changelog topic: right
+    after the topic was made.
+    """
+
+    def __init__(self, app: faust.App, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._partition_of = Partitioner(self.partitions or app.conf.topic_partitions)
+
+    def partition_for_key(self, key: bytes) -> int:
+        return self._partition_of(key)

@@ -1,4 +1,4 @@
-"""Every worker's /health and /metrics."""
+"""Every worker's /live, /ready, /health and /metrics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,20 @@ from mdstream.config import Settings
 def attach(app: App, _settings: Settings) -> None:
     """Declare the pages of any role's worker."""
     app.registry.register(Positions(app))
+    app.registry.register(Progress(app))
+
+    @app.page("/live", name="live")
+    async def live_page(self: View, request: Request) -> Response:  # noqa: ARG001  the signature is Faust's
+        found = app.watchdog.verdict
+        return self.json({"live": found.live, "problems": found.problems}, status=200 if found.live else 503)
+
+    @app.page("/ready", name="ready")
+    async def ready_page(self: View, request: Request) -> Response:  # noqa: ARG001
+        found = app.watchdog.verdict
+        return self.json({"ready": found.ready, "problems": found.problems}, status=200 if found.ready else 503)
 
     @app.page("/health", name="health")
-    async def health_page(self: View, request: Request) -> Response:  # noqa: ARG001  the signature is Faust's
+    async def health_page(self: View, request: Request) -> Response:  # noqa: ARG001
         said = health(app)
         return self.json(said, status=200 if said["status"] == "ok" else 503)
 
@@ -30,12 +41,20 @@ def attach(app: App, _settings: Settings) -> None:
 
 
 def health(app: App) -> dict[str, Any]:
-    """What the worker owns and how far it is. `status`: ok, or starting while no partitions were assigned yet."""
+    """What the worker owns, how far it is, and how it is doing.
+
+    `status`: ok, starting, holding (on purpose), unreachable (Kafka), stuck. `waiting`: records ahead of each position.
+    `quiet_s`: seconds without a new record on our partitions of each topic; only who writes there knows what is due.
+    """
+    verdict, rule = app.watchdog.verdict, app.watchdog.rule
     partitions = {f"{tp.topic}/{tp.partition}": offsets.committable for tp, offsets in app.positions().items()}
     return {
-        "status": "starting" if app.rebalancing or not partitions else "ok",
+        "status": verdict.status,
+        "problems": verdict.problems,
         "role": app.settings.role,
         "partitions": dict(sorted(partitions.items())),
+        "waiting": {f"{tp.topic}/{tp.number}": ahead for tp, ahead in sorted(rule.ahead.items()) if ahead},
+        "quiet_s": {topic: round(quiet_s, 1) for topic, quiet_s in sorted(rule.quiet_s.items())},
     }
 
 
@@ -57,3 +76,28 @@ class Positions(Collector):
             if offsets.confirmed is not None:
                 committed.add_metric(at, offsets.confirmed)
         yield from (delivered, done, committed)
+
+
+class Progress(Collector):
+    """What the watchdog found at Kafka's last answer."""
+
+    def __init__(self, app: App) -> None:
+        self._watchdog = app.watchdog
+
+    def collect(self) -> Iterator[Metric]:
+        rule = self._watchdog.rule
+        labels = ["topic", "partition"]
+        waiting = GaugeMetricFamily("mdstream_waiting_records", "records that are not done", labels=labels)
+        stuck = GaugeMetricFamily(
+            "mdstream_stuck_seconds", "records wait, and none is done, for so long", labels=labels
+        )
+        quiet = GaugeMetricFamily("mdstream_quiet_seconds", "no new record on our partitions", labels=["topic"])
+        for tp, ahead in rule.ahead.items():
+            waiting.add_metric([tp.topic, str(tp.number)], ahead)
+        for tp, stalled_s in rule.stalled_s.items():
+            stuck.add_metric([tp.topic, str(tp.number)], stalled_s)
+        for topic, quiet_s in rule.quiet_s.items():
+            quiet.add_metric([topic], quiet_s)
+        unanswered_s = self._watchdog.unanswered_s
+        yield from (waiting, stuck, quiet)
+        yield GaugeMetricFamily("mdstream_kafka_unanswered_seconds", "since Kafka last answered", unanswered_s)

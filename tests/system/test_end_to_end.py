@@ -32,8 +32,8 @@ Key = tuple[str, str, str]
 
 @pytest.fixture
 def env(env: dict[str, str]) -> dict[str, str]:
-    """Eight partitions, as in production: two workers share them."""
-    return env | {"MDSTREAM_PARTITIONS": "8"}
+    """Eight partitions, as in production: two workers share them. All sources are merged: every trade has to arrive."""
+    return env | {"MDSTREAM_PARTITIONS": "8", "MDSTREAM_POLICY": "merge"}
 
 
 def start_venues(processes: Processes, journal: Path, rate: int) -> tuple[Process, dict[str, str], str]:

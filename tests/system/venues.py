@@ -20,6 +20,8 @@ class Made(NamedTuple):
     price: float
     size: float
     ts_exchange: int
+    fills: int
+    """An aggregate stands for so many ids, that end in `trade_id`."""
 
 
 @dataclass
@@ -58,18 +60,29 @@ class Venues:
     def span(self, fault: str) -> tuple[int, int]:
         """When a fault began and ended, ns; waits until it has."""
 
-        def ended() -> tuple[int, int] | None:
-            ((begin, end),) = self.ask("GET", f"/faults/{fault}")["spans"]
-            return (begin, end) if end is not None else None
+        spans: list[tuple[int, int | None]] = []
 
-        return wait_until(ended, what=f"the end of fault {fault}", limit_s=60)
+        def ended() -> bool:
+            spans[:] = self.ask("GET", f"/faults/{fault}")["spans"]
+            return all(end is not None for _, end in spans)
+
+        wait_until(ended, what=f"the end of fault {fault}", limit_s=60)
+        ((begin, end),) = spans
+        return begin, end or 0
 
     def pause(self) -> None:
         """Make no more trades."""
         self.ask("POST", "/pause")
 
+    def made(self) -> list[Made]:
+        """All that the venues made so far, but for the last half second."""
+        lines = self.journal.read_text().splitlines(keepends=True)
+        rows = (json.loads(line) for line in lines if line.endswith("\n"))
+        return [
+            Made(**{"fills": row.get("count", 1)} | {name: row[name] for name in Made._fields[:-1]}) for row in rows
+        ]
+
     def stop(self) -> list[Made]:
         """End the simulator; all that the venues made."""
         assert self.process.stop() == 0, self.process.output()[-2000:]
-        rows = [json.loads(line) for line in self.journal.read_text().splitlines()]
-        return [Made(*(row[field] for field in Made._fields)) for row in rows]
+        return self.made()

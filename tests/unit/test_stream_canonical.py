@@ -219,6 +219,17 @@ def saved(canonical_stream: Canonical) -> Out:
     return out
 
 
+def test_lost_state_is_told_once_with_the_first_record() -> None:
+    """Who reads `seq` is told why it jumps."""
+    fresh = stream()
+    fresh.state_is_lost = True
+    out = joined(
+        [fresh.step([raw(binance_trade(1), provider="binance"), raw(binance_trade(2), provider="binance", offset=1)])]
+    )
+    (told,) = events(out["status"])
+    assert (told["symbol"], told["provider"], told["state"]) == ("__system__", "mdstream", "seq_jump")
+
+
 # -- the output is a function of the log
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mdstream.transport.batch import Batch, Partition, Record
+from mdstream.transport.batch import Batch, Partition, Record, of_all
 
 RAW = Partition("md.raw.crypto", 3)
 
@@ -93,3 +93,15 @@ def test_acknowledgement_says_where_the_batch_ends(times: int) -> None:
     for _ in range(times):
         batch.acknowledge()
     assert transport.acknowledged == [6] * times
+
+
+def test_a_chunk_that_several_agents_read_is_done_when_all_have_acknowledged_it() -> None:
+    """Whatever order they come in; one that says it twice does not speak for another."""
+    transport = Transport()
+    first, second, third = of_all(3, transport.acknowledged.append)
+    for acknowledge in (second, second, first, second):
+        acknowledge(6)
+    assert transport.acknowledged == []
+    third(6)
+    first(6)
+    assert transport.acknowledged == [6]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.transport.driver import _start
-from mdstream.transport.offsets import Offsets
+from mdstream.transport.offsets import Offsets, start_of
 
 STARTS = st.integers(0, 2**62)
 SIZES = st.lists(st.integers(1, 2000), min_size=1, max_size=30)
@@ -218,3 +218,23 @@ def test_duplicates_after_redelivery_do_not_make_commits_crawl() -> None:
     assert offsets.pending() == 1202
     offsets.confirm(1202)
     assert offsets.pending() is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "committed", "start"),
+    [
+        ([70], 50, 70),  # one agent with a position of its own: that counts, not the offset
+        ([None], 50, 50),
+        ([None], None, None),
+        ([70, None], 50, 50),  # two agents: the one without a position is at the offset
+        ([40, None], 50, 40),
+        ([70, 60], 50, 60),
+        ([70, None], None, None),
+        ([], 50, None),
+    ],
+)
+def test_a_partition_is_read_from_where_the_furthest_behind_of_its_agents_is(
+    asked: list[int | None], committed: int | None, start: int | None
+) -> None:
+    """No agent misses a record because another one is further."""
+    assert start_of(asked, committed) == start

@@ -1,0 +1,35 @@
+"""Canonical trades to bars.
+
+    md.trades ─> sums per symbol and interval ─> md.state (checkpoint, with the bars to publish) ─> md.bars
+                                                                                     MDSTREAM_BARS: 1s,1m,5m,1h
+
+Keys and partitions stay the same. What is in a bar depends on its trades alone: a trade that comes late, or by repair,
+gives the bar again, with the next revision and the contents that it would have had anyway. A worker that crashes loses
+no trade and counts none twice; the last bars may come again, byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mdstream.app import App
+from mdstream.config import Settings
+from mdstream.core.bars import BarsRole
+
+
+def attach(app: App, settings: Settings) -> None:
+    """Declare the agent, unless MDSTREAM_BARS is empty."""
+    if not settings.bars:
+        return
+    role = BarsRole(settings, is_member=lambda: app.batched_consumer.is_member())
+    trades = app.topic_map.trades.name
+    app.registry.register(role.metrics)
+    app.around(before=role.start, after=role.stop)
+    app.keep([trades], restore=role.restore, release=role.release)
+
+    @app.agent(app.batched(trades), name="bars")
+    async def bars(batches: Any) -> None:
+        async for batch in batches:
+            await role.process(batch)
+
+    app.run_beside(role.run)

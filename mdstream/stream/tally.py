@@ -1,0 +1,117 @@
+"""What is known of one bar: a sum over its trades that does not depend on their order, nor on how it was put together.
+
+    trades a b c d e    tally(a b) + tally(c d e) == tally(e c) + tally(a d b), to the last bit
+
+Open and close are the prices at the least and greatest Mark, high and low the extremes, the trades an integer sum. A
+float sum depends on its order, so volumes are kept unrounded, as a few floats that add up to them (`exact`).
+"""
+
+from __future__ import annotations
+
+from math import fsum
+
+import msgspec
+
+from mdstream.events import Bar, encode
+
+Mark = tuple[int, str, int, str, float]
+"""Where a trade stands among the others: event time in ns, provider, length of its id, id, price.
+
+Shorter ids come first, then by the alphabet: the numeric order where a venue counts, and some fixed order where it does
+not. The price is what a bar takes from it; trades of one time, feed and id (none, where the venue gives none) need it
+to have an order at all.
+"""
+
+UNPUBLISHED = -1
+MOST_TERMS = 64
+
+
+def exact(values: list[float]) -> list[float]:
+    """The sum of `values` without any rounding: the first float is the sum rounded once, each next what is left.
+
+    It depends on the sum alone. One to three floats for what markets trade, never more than forty. `values` is consumed
+    and must not be empty.
+    """
+    if len(values) == 1:
+        return [values[0] + 0.0]  # no negative zero: fsum gives none either
+    terms = [fsum(values)]
+    while terms[-1]:
+        values.append(-terms[-1])
+        terms.append(fsum(values))
+    return terms[:-1] or terms
+
+
+class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
+    """One bar as it stands. `volume` and `quote_volume` add up to the sums; `revision` is the last one given out."""
+
+    symbol: str
+    interval: str
+    ts_open: int
+    revision: int
+    trades: int
+    high: float
+    low: float
+    first: Mark
+    last: Mark
+    volume: list[float]
+    quote_volume: list[float]
+
+    def within(self, interval: str, ts_open: int) -> Tally:
+        """A longer bar of which no more is known than this one."""
+        return Tally(
+            self.symbol,
+            interval,
+            ts_open,
+            UNPUBLISHED,
+            self.trades,
+            self.high,
+            self.low,
+            self.first,
+            self.last,
+            self.volume.copy(),
+            self.quote_volume.copy(),
+        )
+
+    def add(self, other: Tally) -> None:
+        """Take in the trades of another part of this bar."""
+        self.trades += other.trades
+        if other.high > self.high:
+            self.high = other.high
+        if other.low < self.low:
+            self.low = other.low
+        if other.first < self.first:
+            self.first = other.first
+        if other.last > self.last:
+            self.last = other.last
+        self.volume += other.volume
+        self.quote_volume += other.quote_volume
+        if len(self.volume) > MOST_TERMS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Bring both sums into their shortest form, the rounded sum first."""
+        self.volume = exact(self.volume)
+        self.quote_volume = exact(self.quote_volume)
+
+    def public(self) -> bytes:
+        """The settled bar as it stands on md.bars."""
+        return encode(
+            Bar(
+                self.symbol,
+                self.interval,
+                self.ts_open,
+                self.first[-1],
+                self.high,
+                self.low,
+                self.last[-1],
+                self.volume[0],
+                self.quote_volume[0],
+                self.trades,
+                self.revision,
+            )
+        )
+
+
+pack = msgspec.msgpack.Encoder().encode
+"""bytes of a Tally: what a bar that is closed is kept as, a tenth of the memory of the objects."""
+unpack = msgspec.msgpack.Decoder(Tally).decode
