@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 TESTS ?= tests
+# More than there are cores: system tests mostly wait, for consumer groups that form and for sessions that end.
+WORKERS ?= 6
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-kafka lint fmt bench lock up down clean
@@ -26,10 +29,10 @@ demo: setup ## Everything on this machine: broker, venues, ingestors, worker, fi
 	@$(BIN)/mdstream demo $(if $(LIVE),--live)
 
 test: setup ## All tests, on the embedded broker
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-kafka: setup ## The whole-system tests again on Apache Kafka (needs Java 17 and Maven)
-	MDSTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest -m system $(TESTS)
+	MDSTREAM_TEST_BROKER=kafka $(PYTEST) -m system $(TESTS)
 
 lint: setup ## Lint, format check and types
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ COMMANDS = {
     "record": "mdstream.tools.record",
     "repair": "mdstream.tools.repair",
     "replay": "mdstream.tools.replay",
+    "reprocess": "mdstream.tools.reprocess",
     "schema": "mdstream.tools.schema",
     "simulate": "mdstream.simulator.command",
     "status": "mdstream.tools.status",

@@ -103,6 +103,29 @@ async def _wait_until_shown(client: AIOKafkaAdminClient, wanted: dict[str, Topic
             )
 
 
+async def delete_topics(bootstrap_servers: str, names: Iterable[str], limit_s: float = 30.0) -> None:
+    """Delete those of the topics that are there, and wait until the broker shows them no more.
+
+    Raises BrokerError where the broker refuses one.
+    """
+    async with admin(bootstrap_servers) as client:
+        wanted = set(names)
+        doomed = sorted(wanted.intersection(await client.list_topics()))
+        if not doomed:
+            return
+        response = await client.delete_topics(doomed)
+        for name, code, *_ in response.topic_error_codes:
+            if (error := for_code(code)) is not NoError:
+                raise BrokerError(f"topic {name} was not deleted: {error.__name__}")
+        deadline = time.monotonic() + limit_s
+        while left := wanted.intersection(await client.list_topics()):
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"topics still there {limit_s:.0f} s after they were deleted: {', '.join(sorted(left))}"
+                )
+            await asyncio.sleep(0.1)
+
+
 async def has_idempotent_producer(bootstrap_servers: str) -> bool:
     """Whether the broker hands out producer ids. Raises BrokerError where none answers."""
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_TIMEOUT_MS)

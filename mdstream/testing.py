@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,21 +36,39 @@ KAFKA_CACHE = PROJECT / ".kafka" / KAFKA_VERSION
 BROKER_VARIABLE = "MDSTREAM_TEST_BROKER"
 """`kafka` runs the system tests on Apache Kafka, `embedded` (the default) on the embedded broker."""
 
+LIMIT_S = 120.0
+"""How long to wait for what takes a second on an idle machine: it bounds a failure, it measures nothing."""
+STOP_LIMIT_S = 60.0
+
 T = TypeVar("T")
 
 
+PORTS = range(12_000, 32_000)
+"""Below those that systems give to outgoing connections: one of these cannot take a port before its server starts."""
+PORTS_EACH = 1_000
+
+_handed_out: set[int] = set()
+
+
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on 127.0.0.1 that nobody listens on, and that no other call of this test run gets.
 
-
-def wait_until(condition: Callable[[], T], *, what: str, limit_s: float = 30.0, every_s: float = 0.1) -> T:
-    """The first true value of `condition`. Raises AssertionError that names `what` after `limit_s`.
-
-    The limit is generous on purpose: it bounds a failure, it measures nothing.
+    Raises RuntimeError where there is none.
     """
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # workers do not see one another's
+    first = PORTS.start + share * PORTS_EACH % len(PORTS)
+    left = [port for port in range(first, first + PORTS_EACH) if port not in _handed_out]
+    random.shuffle(left)  # of two runs at once, the shares are the same
+    for port in left:
+        _handed_out.add(port)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no free port on 127.0.0.1 from {first} to {first + PORTS_EACH - 1}")
+
+
+def wait_until(condition: Callable[[], T], *, what: str, limit_s: float = LIMIT_S, every_s: float = 0.1) -> T:
+    """The first true value of `condition`. Raises AssertionError that names `what` after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -88,7 +107,7 @@ class Process:
         _signal_group(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
 
-    def stop(self, limit_s: float = 15.0) -> int:
+    def stop(self, limit_s: float = STOP_LIMIT_S) -> int:
         """SIGTERM, then SIGKILL after `limit_s`; its exit status."""
         if self.running:
             self.popen.terminate()
@@ -97,14 +116,14 @@ class Process:
         _signal_group(self.popen.pid, signal.SIGKILL)
         return self.popen.wait()
 
-    def wait(self, limit_s: float = 30.0) -> int:
+    def wait(self, limit_s: float = LIMIT_S) -> int:
         """Its exit status. Raises AssertionError with the end of its output where it does not end in time."""
         try:
             return self.popen.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} still runs after {limit_s:.0f} s:\n{self.output()[-2000:]}") from None
 
-    def wait_for(self, text: str, limit_s: float = 30.0) -> None:
+    def wait_for(self, text: str, limit_s: float = LIMIT_S) -> None:
         """Return once `text` is in its output. Raises AssertionError where it is not in time, or the process ended."""
 
         def found() -> bool:
@@ -170,7 +189,7 @@ class Processes:
 
 
 def run_mdstream(
-    *args: object, env: Mapping[str, str] | None = None, timeout: float = 60.0, cwd: Path | None = None
+    *args: object, env: Mapping[str, str] | None = None, timeout: float = LIMIT_S, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run an `mdstream` subcommand to its end: exit status, stdout and stderr."""
     return subprocess.run(  # noqa: S603  the tests' own commands
@@ -232,11 +251,11 @@ class ApacheKafka:
             assert process.running, f"Apache Kafka ended at once:\n{process.output()[-2000:]}"
             return answers(self.port)
 
-        wait_until(up, what="an answer of Apache Kafka", limit_s=60)
+        wait_until(up, what="an answer of Apache Kafka")
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.stop(limit_s=20)
+            self._process.stop()
 
     def kill(self) -> None:
         if self._process is not None:

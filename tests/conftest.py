@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mdstream.testing import Broker, Processes, chosen_broker
+from mdstream.testing import Processes, chosen_broker, on_apache_kafka
+
+SHARED = "broker"
+"""Name of what the controlling process of `pytest -n` tells its workers: the address of the broker that they share."""
+_shared = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give every worker of `pytest -n` the one Apache Kafka: a JVM each would cost more than the workers save.
+
+    The controlling process starts it, as it outlives all workers. An embedded broker costs little: each worker has one.
+    """
+    if on_apache_kafka():
+        node.workerinput[SHARED] = _shared_broker(node.config)
+
+
+def _shared_broker(config: pytest.Config) -> str:
+    if _shared not in config.stash:
+        running = ExitStack()
+        config.add_cleanup(running.close)
+        config.stash[_shared] = running.enter_context(chosen_broker()).bootstrap
+    return config.stash[_shared]
 
 
 @pytest.fixture(scope="session")
-def broker_server() -> Iterator[Broker]:
-    """The broker that all system tests share; a test that stops brokers starts one of its own."""
+def broker(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of the broker that system tests share; a test that stops brokers starts one of its own."""
+    shared: str | None = getattr(request.config, "workerinput", {}).get(SHARED)
+    if shared is not None:
+        yield shared
+        return
     with chosen_broker() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(broker_server: Broker) -> str:
-    """Address of the shared broker, for KAFKA_BOOTSTRAP_SERVERS."""
-    return broker_server.bootstrap
+        yield server.bootstrap
 
 
 @pytest.fixture

@@ -108,24 +108,27 @@ class CanonicalRole:
     async def restore(self, partitions: Iterable[Partition]) -> Mapping[Partition, int | None]:
         """Take over partitions: the position to read each from, None where there is no checkpoint."""
         restored = await self._store.restore(partitions)
-        lost = await self._have_output(partition for partition, state in restored.items() if state.position is None)
+        numbered = await self._numbered(partition for partition, state in restored.items() if state.position is None)
         for partition, state in restored.items():
             canonical = self._new(partition, state)
-            canonical.state_is_lost = partition in lost
+            canonical.numbers_from = numbered.get(partition)
             self._owned[partition] = _Owned(canonical, state.epoch)
         return {
             partition: None if state.position is None else self._owned[partition].canonical.read_from
             for partition, state in restored.items()
         }
 
-    async def _have_output(self, partitions: Iterable[Partition]) -> set[Partition]:
-        """Those whose canonical partition holds trades already."""
-        trades = {partition: TopicPartition(self._topics.trades.name, partition.number) for partition in partitions}
-        if not trades:
-            return set()
+    async def _numbered(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The beginnings of those whose canonical partition holds trades already: an owner that was killed before its
+        first checkpoint began there, and so will we."""
+        raw = {partition: TopicPartition(*partition) for partition in partitions}
+        if not raw:
+            return {}
+        trades = {partition: TopicPartition(self._topics.trades.name, partition.number) for partition in raw}
         async with kafka.reader(self._bootstrap_servers) as consumer:
             ends = await consumer.end_offsets(list(trades.values()))
-        return {partition for partition, tp in trades.items() if ends[tp] > 0}
+            begins = await consumer.beginning_offsets(list(raw.values()))
+        return {partition: begins[tp] for partition, tp in raw.items() if ends[trades[partition]] > 0}
 
     async def process(self, batch: Batch) -> None:
         """Publish what the batch comes to. Waits only where an earlier batch of the partition has not gone out."""

@@ -25,6 +25,8 @@ SYMBOLS = {
     "okx": "BTCUSDT,ETHUSDT,DOGEUSDT",
     "coinbase": "BTCUSD,ETHUSD,SOLUSD",
 }
+FAULTS = ("binance:stall:every=60s,for=10s", "okx:drop:share=0.0005,run=3")
+"""What goes wrong at the simulated venues: another source has to stand in, and lost trades have to be fetched."""
 UP_LIMIT_S = 60.0
 
 Say = Callable[[str], None]
@@ -60,14 +62,15 @@ def scene(*, rate: int, live: bool, say: Say) -> Iterator[Scene]:
             asyncio.run(_create_topics(broker.bootstrap))
             if not live:
                 children.set(_simulate(children, rate))
-                say(f"simulated venues: {', '.join(SYMBOLS)}, {rate} frames/s together")
+                say(f"simulated venues: {', '.join(SYMBOLS)}, {rate} frames/s together; binance stalls now and then")
             page = f"http://127.0.0.1:{_port(WEB_PORT)}/"
             children.start("files", "worker", "files", "--port", str(_port(0)))
             children.start("core", "worker", "core", "--port", page.rstrip("/").rpartition(":")[2])
             for provider, symbols in SYMBOLS.items():
                 ingest = ("--provider", provider, "--symbols", symbols, "--port", str(_port(0)))
                 children.start(f"ingest-{provider}", "ingest", *ingest)
-            say("ingestors, core worker and files role are starting")
+            children.start("repair", "repair", "--port", str(_port(0)))
+            say("ingestors, core worker, files role and gap repair are starting")
             running = Scene(children, page, data)
             _wait(running.latest, children, "the first price")
             yield running
@@ -82,7 +85,8 @@ async def _create_topics(bootstrap_servers: str) -> None:
 
 def _simulate(children: Children, rate: int) -> dict[str, str]:
     """Start the venues; the variables that point the ingestors at them."""
-    log = children.start("simulate", "simulate", "--port", "0", "--rate", str(rate))
+    faults = [part for fault in FAULTS for part in ("--fault", fault)]
+    log = children.start("simulate", "simulate", "--port", "0", "--rate", str(rate), *faults)
 
     def urls() -> dict[str, str]:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("export ")]

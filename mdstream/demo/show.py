@@ -46,7 +46,7 @@ def table(latest: dict[str, Any], page: str, rows: int | None) -> Group:
             _number(quote.get("ask")),
         )
     below = f"{rows:,} trades in SQLite" if rows is not None else "SQLite: not yet"
-    return Group(made, Text(f"\n{below}   {page}   Ctrl-C stops everything", style="dim"))
+    return Group(made, Text(f"\n{below}   {page}   {page}feeds   Ctrl-C stops everything", style="dim"))
 
 
 def watch(look: Any, page: str, data: Path) -> None:

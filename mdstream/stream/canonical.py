@@ -82,8 +82,9 @@ class Canonical:
         self.switches: Counter[tuple[str, str]] = Counter()
         """By the source left and the one taken."""
         self.errors: list[str] = []
-        self.state_is_lost = False
-        """Whether there is output of an earlier owner, and no state that goes on from it: the public is told."""
+        self.numbers_from: int | None = None
+        """Where output that is there was numbered from, and no state goes on from it: who begins behind that offset has
+        lost the state, and the public is told."""
         self._topic, self._partition = topic, partition
         self.rules, self._announces = rules, announces
         self.sources = {
@@ -279,8 +280,8 @@ class Canonical:
     # -- which source is followed
 
     def _look(self, out: Output, recv_ns: int) -> None:
-        if self.state_is_lost:
-            self.state_is_lost = False
+        begin, self.numbers_from = self.numbers_from, None
+        if begin is not None and self.position > begin:
             reason = (
                 f"the state of {self._topic}[{self._partition}] is lost: its instruments are numbered anew from now on"
             )

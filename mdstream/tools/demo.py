@@ -18,7 +18,10 @@ from mdstream.demo.scene import scene
 )
 @click.option("--live", is_flag=True, help="Connect to the real venues instead of simulated ones.")
 def command(rate: int, live: bool) -> None:
-    """Start a broker, simulated venues, ingestors, a core worker and the files role; show the latest prices.
+    """Start a broker, simulated venues, ingestors, a core worker, files role and gap repair; show the latest prices.
+
+    The simulated Binance stalls about once a minute, and OKX loses trades: /feeds on the printed page shows who stands
+    in for whom, and the lost trades come back.
 
     Nothing else is needed, nothing is left running afterwards. Trades are kept in MDSTREAM_DATA_DIR (./data), the
     processes' logs in its folder logs.

@@ -8,20 +8,20 @@ from __future__ import annotations
 import gzip
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
 from aiokafka import ConsumerRecord
 
-from mdstream import kafka
-from mdstream.audit import MINUTE_NS, Print, Scope
+from mdstream import kafka, logs
+from mdstream.audit.prints import MINUTE_NS, Print, Scope, hash_of
 from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
+from mdstream.kinds import OURS
 from mdstream.providers import PROVIDERS
 from mdstream.sinks.sqlite import FILE_NAME
 from mdstream.ticks import TradeTick
@@ -31,13 +31,13 @@ from topics import Topics
 SLACK_MS = 10 * 60_000
 """A record is written after its trade happened, but for clocks that differ: reading begins so much earlier."""
 MS = 1_000_000
-OURS = (b"heartbeat", b"status")
+CANONICAL = "canonical"
 
 
 class Add(Protocol):
     """Takes in a trade, with its number and its record's hash where the hop has them."""
 
-    def __call__(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> None: ...
+    def __call__(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> object: ...
 
 
 class Hop(Protocol):
@@ -76,6 +76,10 @@ class JournalHop:
         self._path = path
         self.unread: Counter[str] = Counter()
 
+    def check(self) -> None:
+        """Raise CaptureError where it cannot be read at all: before the other hops are."""
+        next(self._lines(), None)
+
     async def read(self, add: Add) -> None:
         decode = msgspec.json.Decoder(_JournalLine).decode
         with Progress("audit journal", "lines") as progress:
@@ -95,7 +99,7 @@ class JournalHop:
             raise CaptureError(str(self._path), 1, getattr(error, "strerror", None) or str(error)) from None
 
 
-async def _records(
+async def records(
     settings: Settings, topic: str, scope: Scope, progress: Progress
 ) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
     """A topic's records from about the scope's beginning to the end that the topic has now."""
@@ -103,16 +107,8 @@ async def _records(
     count = 0
     async with kafka.reader(settings.bootstrap_servers) as consumer:
         consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        from_ms = scope.first_minute * MINUTE_NS // MS - SLACK_MS
-        if from_ms > 0:
-            found = await consumer.offsets_for_times(dict.fromkeys(partitions, from_ms))
-            for tp, at in found.items():
-                if at is not None:
-                    consumer.seek(tp, at.offset)
-                else:
-                    await consumer.seek_to_end(tp)
-        async for chunk in kafka.read_to_end(consumer, partitions):
+        await logs.seek_to_time(consumer, partitions, scope.first_minute * MINUTE_NS // MS - SLACK_MS)
+        async for chunk in logs.read_whole(consumer, partitions):
             for record in chunk:
                 yield record
             count += len(chunk)
@@ -120,13 +116,16 @@ async def _records(
 
 
 class RawHop:
-    """The raw topics, decoded by the providers alone. Reconnects and replays repeat trades there: no fault."""
+    """The raw topics, decoded by the providers alone. Reconnects and replays repeat trades there: no fault.
+
+    `heard` is told of every venue's frame: provider and receive time.
+    """
 
     name: ClassVar = "raw"
     may_repeat: ClassVar = True
 
-    def __init__(self, settings: Settings, scope: Scope) -> None:
-        self._settings, self._scope = settings, scope
+    def __init__(self, settings: Settings, scope: Scope, heard: Callable[[str, int], None]) -> None:
+        self._settings, self._scope, self._heard = settings, scope, heard
         self._decoders = {name.encode(): (name, provider().decode) for name, provider in PROVIDERS.items()}
         self.unread: Counter[str] = Counter()
         self.first: dict[tuple[str, str, str], Print | None] = {}
@@ -140,7 +139,7 @@ class RawHop:
         self.unread.clear()
         with Progress("audit raw", "records") as progress:
             for topic in Topics(self._settings).raw.values():
-                async for record in _records(self._settings, topic.name, self._scope, progress):
+                async for record in records(self._settings, topic.name, self._scope, progress):
                     self._take(record, add)
 
     def _take(self, record: ConsumerRecord[bytes, bytes], add: Add) -> None:
@@ -152,8 +151,8 @@ class RawHop:
             self.unread["frames of an unknown provider"] += 1
             return
         name, decode = known
-        at = headers.get("t")
-        recv_ns = record.timestamp * MS if at is None else int.from_bytes(at, "big", signed=True)
+        recv_ns = logs.receive_ns(record)
+        self._heard(name, recv_ns)
         try:
             ticks = decode(record.value or b"")
         except (FrameError, msgspec.MsgspecError, ValueError, LookupError, TypeError):
@@ -163,42 +162,43 @@ class RawHop:
         for tick in ticks:
             if type(tick) is TradeTick:
                 time_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange
-                trade = Print(name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side, time_ns, tick.view)
-                self.first.setdefault((name, tick.symbol, tick.view), trade if tick.resume else None)
+                said = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
+                trade = Print(*said, time_ns, tick.view, recv_ns, tick.recovered)
+                if not tick.recovered:  # what repair brings may be from before
+                    self.first.setdefault((name, tick.symbol, tick.view), trade if tick.resume else None)
                 add(trade)
 
 
 class CanonicalHop:
-    """The trades topic. A number that comes again with the same bytes is the same event; two numbers are two."""
+    """The trades topic. A number that comes again with the same bytes is the same event; two numbers are two.
 
-    name: ClassVar = "canonical"
+    `name` is that of the hop, or the topic's where two prefixes are compared.
+    """
+
     may_repeat: ClassVar = False
 
-    def __init__(self, settings: Settings, scope: Scope) -> None:
-        self._settings, self._scope = settings, scope
+    def __init__(self, settings: Settings, scope: Scope, *, name: str = CANONICAL) -> None:
+        self._settings, self._scope, self.name = settings, scope, name
         self.unread: Counter[str] = Counter()
 
     async def read(self, add: Add) -> None:
         self.unread.clear()
         topic = Topics(self._settings).trades.name
         decode = msgspec.json.Decoder(Trade).decode
-        with Progress("audit canonical", "records") as progress:
-            async for record in _records(self._settings, topic, self._scope, progress):
+        with Progress(f"audit {self.name}", "records") as progress:
+            async for record in records(self._settings, topic, self._scope, progress):
                 try:
                     trade = decode(record.value or b"")
                 except (msgspec.MsgspecError, UnicodeError):
                     self.unread["records that are no trade"] += 1
                     continue
-                add(_print(trade), trade.seq, _hash(record.value or b""))
+                add(_print(trade), trade.seq, hash_of(record.value or b""))
 
 
 def _print(trade: Trade) -> Print:
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
-    return Print(trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side, time_ns)
-
-
-def _hash(value: bytes) -> int:
-    return int.from_bytes(blake2b(value, digest_size=8).digest(), "big")
+    said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
+    return Print(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered)
 
 
 class DatabaseHop:

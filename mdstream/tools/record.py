@@ -18,6 +18,8 @@ from mdstream.capture import Frame, Merge, Writer
 from mdstream.cli import set_up_logging
 from mdstream.config import load
 from mdstream.errors import SettingsError
+from mdstream.kinds import OURS
+from mdstream.logs import receive_ns
 from mdstream.providers import provider as provider_named
 from mdstream.tools.progress import Progress
 from mdstream.tools.running import run
@@ -26,9 +28,6 @@ from topics import Topics
 FETCH_MS = 200
 PATIENCE_S = 1.0
 """A partition that gives nothing for so long has nothing: the others are written without waiting for it."""
-MS = 1_000_000
-OURS = (b"heartbeat", b"status")
-"""Kinds of records that ingestors write about themselves: no venue sent them."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,6 @@ class Wanted:
         if self.keys and record.key not in self.keys:
             return None
         return Frame(receive_ns(record), provider.decode(), record.value or b"")
-
-
-def receive_ns(record: ConsumerRecord[bytes, bytes]) -> int:
-    """When the ingestor received it: its header `t`, else the record's own time."""
-    for name, value in record.headers:
-        if name == "t":
-            return int.from_bytes(value, "big", signed=True)
-    return int(record.timestamp) * MS
 
 
 @click.command()

@@ -210,13 +210,13 @@ def test_worker_that_is_told_to_stop_leaves_nothing_to_redo(core: Deployment) ->
     with core.producing() as count:
         worker = core.worker()
         core.publishes(4_000)
-        assert worker.stop(limit_s=10) == 0, worker.output()[-3000:]
+        assert worker.stop() == 0, worker.output()[-3000:]
         again = core.worker()
         core.publishes(4_000)
     records = core.published(count[0] * len(SYMBOLS))
     check_trades(records, count[0])
     assert len(records) == count[0] * len(SYMBOLS)
-    assert again.stop(limit_s=10) == 0, again.output()[-3000:]
+    assert again.stop() == 0, again.output()[-3000:]
 
 
 def test_frames_that_cannot_be_understood_go_to_dead_and_the_stream_goes_on(core: Deployment) -> None:

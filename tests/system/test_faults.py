@@ -131,6 +131,33 @@ async def _check_bars(env: dict[str, str], made: list[Made]) -> None:
         assert isclose(bar["volume"], sum(trade.size for trade in within), rel_tol=1e-9)
 
 
+@pytest.mark.timeout(180)
+async def test_venue_that_counts_anew_is_reported_and_none_of_its_trades_swallowed(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Coinbase begins its trade ids again at 1, twice: `seq_reset` on md.status, every trade there once, no gap."""
+    venues = Venues.start(processes, tmp_path / "made.jsonl", "--rate", 300)
+    worker = processes.worker("core", port=free_port())
+    ingestors = ingest(processes, venues, {"coinbase": "BTCUSD"})
+    wait_until(lambda: len(venues.made()) > 100, what="trades", limit_s=60)
+    for _ in range(2):
+        venues.begin("coinbase", "sequence_reset")
+        await asyncio.sleep(3)
+    made = settle(venues)
+    key = Counter((trade.trade_id, trade.ts_exchange) for trade in made)
+    got: Counter[tuple[str, int]] = Counter()
+    for _ in range(SETTLE_S):
+        got = Counter((trade["trade_id"], trade["ts_exchange"]) for trade in await read(env, "trades"))
+        if got.total() >= key.total():
+            break
+        await asyncio.sleep(1.0)
+    assert got == key
+    status = await read(env, "status")
+    assert [event["symbol"] for event in status if event.get("state") == "seq_reset"] == ["BTCUSD", "BTCUSD"]
+    assert not [event for event in status if event["type"] == "gap"]
+    assert all(process.running for process in (worker, *ingestors))
+
+
 # -- everything at once
 
 

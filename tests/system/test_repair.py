@@ -239,7 +239,7 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
     Lost are those that the venue has no more, and no other; what is no request goes to md.dead; a request that came
     twice is answered once.
     """
-    drops = [f"{name}:drop:share=0.02,run=4" for name in SYMBOLS]
+    drops = [f"{name}:drop:share=0.08,run=4" for name in SYMBOLS]
     gone = [f"{name}:drop:run=6,unrecoverable=true,at=0.2s" for name in SYMBOLS]
     simulator = Simulator(
         clean, tmp_path / "journal.jsonl", *(part for fault in drops + gone for part in ("--fault", fault))

@@ -14,8 +14,9 @@ import pytest
 
 from mdstream import events
 from mdstream.capture import Frame, Writer
-from mdstream.events import Trade
+from mdstream.events import Quote, Trade
 from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.repairs import rest_frame
 from mdstream.sinks.sqlite import FILE_NAME, SCHEMA
 from mdstream.testing import run_mdstream
 
@@ -51,6 +52,12 @@ def trade(number: int, **changed: Any) -> Trade:
     return Trade(**(fields | changed))
 
 
+def quote(minute: int, bid: float = 1.0) -> Quote:
+    """A quote of BTCUSDT at the beginning of a minute."""
+    at_ns = (START_MS + minute * 60_000) * MS
+    return Quote("BTCUSDT", minute + 1, "binance", bid, 1.0, bid + 1, 1.0, None, at_ns)
+
+
 @pytest.fixture
 def feed(env: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """The environment, with COUNT trades on the raw topic."""
@@ -71,17 +78,19 @@ def replay(env: dict[str, str], path: Path) -> None:
 
 async def publish(env: dict[str, str], trades: Sequence[Trade]) -> None:
     """Write canonical trades, as a core worker does."""
+    await send(env, "trades", [(one.symbol.encode(), events.encode(one), one.ts_recv // MS, []) for one in trades])
+
+
+async def send(env: dict[str, str], kind: str, records: Sequence[Record]) -> None:
+    """Write records to a topic, each to the partition of its key."""
     partition_of = Partitioner(int(env["MDSTREAM_PARTITIONS"]))
     publisher = Publisher(env["KAFKA_BOOTSTRAP_SERVERS"], client_id="test")
     await publisher.start()
-    topic = f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"
+    topic = f"{env['MDSTREAM_TOPIC_PREFIX']}.{kind}"
     futures: list[asyncio.Future[object]] = []
     try:
-        for symbol in sorted({one.symbol for one in trades}):
-            key = symbol.encode()
-            of = (one for one in trades if one.symbol == symbol)
-            records: list[Record] = [(key, events.encode(one), one.ts_recv // MS, []) for one in of]
-            futures += await publisher.send(topic, partition_of(key), records)
+        for key in sorted({key for key, *_ in records if key is not None}):
+            futures += await publisher.send(topic, partition_of(key), [one for one in records if one[0] == key])
         await asyncio.gather(*futures)
     finally:
         await publisher.stop()
@@ -218,11 +227,118 @@ async def test_scope_narrows_the_audit(feed: dict[str, str]) -> None:
     minutes = ("--from", "2026-01-05T15:01", "--to", "2026-01-05T15:03")
     report = audit(feed, *minutes, "--symbol", "BTCUSDT", status=0)
     assert [hop["trades"] for hop in report["hops"]] == [40, 40]
-    assert [hop["trades"] for hop in audit(feed, "--provider", "okx", "--symbol", "BTCUSDT", status=0)["hops"]] == [
-        0,
-        0,
-    ]
     assert named(audit(feed, "--to", "2026-01-05T15:01", status=1)) == [("missing", "canonical", "7")]
+
+
+def test_range_without_trades_proves_nothing(feed: dict[str, str]) -> None:
+    """It is not said that all agree: neither of a provider that sent nothing, nor of a minute without trades."""
+    report = audit(feed, "--provider", "okx", "--symbol", "BTCUSDT", status=2)
+    assert report["verdict"] == "nothing to compare"
+    assert [hop["trades"] for hop in report["hops"]] == [0, 0]
+    done = run_mdstream("audit", "--from", "2026-01-05T16:00", env=feed)
+    assert done.returncode == 2
+    assert done.stdout.endswith("there is nothing to compare: no hop holds a trade of this range\n")
+
+
+def okx(trade_id: int, second: int) -> Frame:
+    """A BTCUSDT trade of another source."""
+    at_ms = START_MS + second * 1000
+    fill = {"instId": "BTC-USDT", "tradeId": str(trade_id), "px": "9.5", "sz": "2", "side": "buy", "ts": str(at_ms)}
+    message = {"arg": {"channel": "trades", "instId": "BTC-USDT"}, "data": [fill]}
+    return Frame((at_ms + 5) * MS, "okx", json.dumps(message, separators=(",", ":")).encode())
+
+
+def okx_trade(trade_id: int, second: int, seq: int, **changed: Any) -> Trade:
+    """What the canonical stream makes of it."""
+    at_ns = (START_MS + second * 1000) * MS
+    times = {"ts_exchange": at_ns, "ts_recv": at_ns + 5 * MS}
+    same = {"provider": "okx", "symbol": "BTCUSDT", "trade_id": str(trade_id), "price": 9.5, "side": "buy"}
+    return trade(0, seq=seq, **same, **times, **changed)
+
+
+async def test_trades_that_stood_by_are_no_loss(feed: dict[str, str], tmp_path: Path) -> None:
+    """
+    raw        binance 0 3 6 ... 297         a trade each three seconds
+               okx     1000 ... 1099         at the same seconds
+    canonical  binance to 147, okx from 150 to 198 without 1060, binance again
+    """
+    path = tmp_path / "okx.jsonl"
+    with Writer(path) as writer:
+        for n in range(100):
+            writer.write(okx(1000 + n, 3 * n))
+    replay(feed, path)
+    others = [trade(n) for n in range(COUNT) if n % 3]
+    first = [trade(n) for n in range(0, 150, 3)]
+    second = [okx_trade(1000 + n, 3 * n, n + 1) for n in range(50, 67)]
+    third = [trade(n) for n in range(201, COUNT, 3)]
+    await publish(feed, [*others, *first, *second[:10], *second[11:], *third])
+    report = audit(feed, status=1)
+    assert named(report) == [("missing", "canonical", "1060")]
+    raw, canonical = report["hops"]
+    assert (raw["trades"], raw["stood_by"]) == (COUNT + 100, 50 + 17 + 33)
+    assert canonical["trades"] == COUNT - 1
+    assert "stood by" in run_mdstream("audit", env=feed).stdout.splitlines()[0]
+    await publish(feed, [second[10]])
+    assert audit(feed, "--minutes", status=0)["differences"] == []
+
+
+async def test_answers_to_repair_count_where_a_trade_was_missing(feed: dict[str, str], tmp_path: Path) -> None:
+    """
+    md.status  a gap of BTCUSDT: 300 to 302
+    raw        via REST: 297 to 303     297 came live too, 303 nobody asked for
+    canonical  300 301 302              marked as recovered
+    """
+    answer = [
+        {"id": n, "price": f"{n}.5", "qty": "2", "time": START_MS + COUNT * 1000, "isBuyerMaker": True}
+        for n in (297, 300, 301, 302, 303)
+    ]
+    body = json.dumps(answer, separators=(",", ":")).encode()
+    path = tmp_path / "rest.jsonl"
+    with Writer(path) as writer:
+        frame_ = rest_frame("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=297&limit=7", body)
+        writer.write(Frame((START_MS + COUNT * 1000) * MS, "binance", frame_))
+    replay(feed, path)
+    gap = events.Gap("BTCUSDT", "binance", "300", "302", "open", (START_MS + COUNT * 1000) * MS, 3)
+    await send(feed, "status", [(b"BTCUSDT", events.encode(gap), START_MS, [])])
+    live = [trade(n) for n in range(COUNT)]
+    common = {"symbol": "BTCUSDT", "side": "sell", "recovered": True, "ts_exchange": (START_MS + COUNT * 1000) * MS}
+    recovered = [trade(n, seq=n - 199, **common) for n in (300, 301, 302)]
+    await publish(feed, [*live, *recovered[:2]])
+    assert named(audit(feed, status=1)) == [("missing", "canonical", "302")]
+    await publish(feed, recovered[2:])
+    assert [hop["trades"] for hop in audit(feed, status=0)["hops"]] == [COUNT + 3] * 2
+
+
+async def test_two_prefixes_are_compared(feed: dict[str, str]) -> None:
+    """
+    live       trades 0 ... 299    quotes of three minutes
+    other      no 7, 8 at another price, 300 beside; another quote in the second minute, none in the third
+    """
+    other = {**feed, "MDSTREAM_TOPIC_PREFIX": f"{feed['MDSTREAM_TOPIC_PREFIX']}x"}
+    assert run_mdstream("topics", "--create", env=other).returncode == 0
+    compare = ("--compare", other["MDSTREAM_TOPIC_PREFIX"])
+    assert audit(feed, *compare, status=2)["verdict"] == "nothing to compare"
+
+    trades = [trade(n) for n in range(COUNT)]
+    for env, prices in ((feed, (1.0, 1.0, 1.0)), (other, (1.0, 2.0))):
+        await send(env, "quotes", [(b"BTCUSDT", events.encode(quote(n, p)), 0, []) for n, p in enumerate(prices)])
+    await publish(feed, trades)
+    await publish(other, [*trades[:7], trade(8, price=8.25), *trades[9:], trade(COUNT)])
+    report = audit(feed, *compare, "--list", 5, status=1)
+    assert report["trades"] == {
+        "identical": COUNT - 2, "different": 1, "only here": 1, "only there": 1, "doubled": 0, "rewritten": 0,
+    }  # fmt: skip
+    there = f"{other['MDSTREAM_TOPIC_PREFIX']}.trades"
+    assert sorted(named(report)) == [("different", there, "8"), ("extra", there, "300"), ("missing", there, "7")]
+    assert report["minutes"]["quotes"] == {"identical": 1, "different": 1, "only here": 1, "only there": 0}
+    verdicts = [(one["kind"], one["minute"], one["verdict"]) for one in report["differing_minutes"]]
+    assert verdicts == [("quotes", "2026-01-05T15:01Z", "different"), ("quotes", "2026-01-05T15:02Z", "only here")]
+    table = run_mdstream("audit", *compare, env=feed)
+    assert table.returncode == 1
+    assert table.stdout.endswith("the prefixes do not hold the same events\n")
+
+    minute = ("--from", "2026-01-05T15:00", "--to", "2026-01-05T15:01", "--symbol", "BTCUSDT")
+    assert audit(feed, *compare, *minute, status=0)["trades"]["identical"] == 20
 
 
 async def test_list_bounds_what_is_named_not_what_is_counted(feed: dict[str, str]) -> None:
@@ -238,6 +354,8 @@ async def test_list_bounds_what_is_named_not_what_is_counted(feed: dict[str, str
     [
         (("--from", "soon"), 2, "'soon' is no time"),
         (("--from", "1m", "--to", "1h"), 2, "--from 1m --to 1h: nothing lies between"),
+        (("--compare", "x", "--minutes"), 2, "--compare looks at two prefixes, not at hops"),
+        (("--compare", "a.b"), 2, "topic_prefix='a.b'"),
         (("--provider", "mtgox"), 2, "no provider 'mtgox': there are"),
         (("--journal", "none.jsonl"), 1, "none.jsonl, line 1: No such file or directory"),
     ],

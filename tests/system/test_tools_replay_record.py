@@ -108,8 +108,7 @@ def test_record_finishes_its_file_on_ctrl_c(topics: dict[str, str], processes: P
     live = tmp_path / "live.jsonl"
     recording = processes.mdstream("record", live, "--from-beginning", env=topics)
     assert run_mdstream("replay", tmp_path / "a.jsonl", "--as-fast-as-possible", env=topics).returncode == 0
-    recording.wait_for("record ")  # its progress line
-    time.sleep(2)
+    recording.wait_for(": 100 frames")  # its progress line
     recording.signal(signal.SIGINT)
     assert recording.wait() == 0, recording.output()
     assert list(Reader(live)) == frames

@@ -1,4 +1,4 @@
-"""mdstream/audit.py: hops that hold the same trades agree in any order, and each kind of fault is found and named."""
+"""mdstream/audit: hops that hold the same trades agree in any order, and each kind of fault is found and named."""
 
 from __future__ import annotations
 
@@ -9,26 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.audit import (
-    DAY_NS,
-    MINUTE_NS,
-    Bucket,
-    Details,
-    Difference,
-    Ids,
-    Ledger,
-    Numbers,
-    Print,
-    Scope,
-    affordable,
-    bucket_of,
-    differences,
-    differing,
-    fingerprint,
-    identity_of,
-)
-from mdstream.errors import SettingsError
-from mdstream.tools.audit import minute_of
+from mdstream.audit.details import Details, Difference, differences
+from mdstream.audit.ledger import Ledger, affordable, differing
+from mdstream.audit.prints import DAY_NS, MINUTE_NS, Bucket, Print, Scope, bucket_of, fingerprint, identity_of
+from mdstream.audit.seen import Ids, Numbers
 
 START = 20_000 * DAY_NS
 ALL = Scope()
@@ -332,28 +316,3 @@ def test_every_pair_of_neighbours_is_compared() -> None:
             detail.add(one)
     found = [list(differences(left, right, wanted)) for left, right in pairwise(details)]
     assert [len(one) for one in found] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("text", "minute"),
-    [
-        ("1970-01-01T00:10", 10),
-        ("1970-01-01T01:10:59+01:00", 10),
-        ("1970-01-02", 1440),
-        ("90s", 998),
-        ("10m", 990),
-        ("1.5h", 910),
-        ("0s", 1000),
-    ],
-)
-def test_times_and_ages_are_taken(text: str, minute: int) -> None:
-    """UTC where no zone is given; an age is counted from now (here minute 1000)."""
-    assert minute_of(text, now_s=60_000) == minute
-
-
-def test_what_is_no_time_is_refused() -> None:
-    """With both forms shown."""
-    with pytest.raises(
-        SettingsError, match=r"'soon' is no time: expected one like 2026-01-05T15:00 \(UTC\), or an age"
-    ):
-        minute_of("soon", now_s=0)

@@ -41,7 +41,7 @@ PURE = sorted(
         "mdstream/events.py",
         "mdstream/instruments.py",
         "mdstream/errors.py",
-        "mdstream/audit.py",
+        "mdstream/audit/*.py",
         "mdstream/transport/batch.py",
         "mdstream/kinds.py",
         "mdstream/repairs.py",

@@ -220,14 +220,13 @@ def saved(canonical_stream: Canonical) -> Out:
 
 
 def test_lost_state_is_told_once_with_the_first_record() -> None:
-    """Who reads `seq` is told why it jumps."""
-    fresh = stream()
-    fresh.state_is_lost = True
-    out = joined(
-        [fresh.step([raw(binance_trade(1), provider="binance"), raw(binance_trade(2), provider="binance", offset=1)])]
-    )
-    (told,) = events(out["status"])
+    """Who reads `seq` is told why it jumps; an owner that begins where the one before began jumps nowhere."""
+    fresh, repeating = stream(), stream()
+    fresh.numbers_from, repeating.numbers_from = 0, 3
+    log = [raw(binance_trade(n), provider="binance", recv_ns=T0_NS + n * 10**9, offset=n) for n in (3, 4)]
+    (told,) = events(fresh.step(log).status)
     assert (told["symbol"], told["provider"], told["state"]) == ("__system__", "mdstream", "seq_jump")
+    assert repeating.step(log).status == []
 
 
 # -- the output is a function of the log

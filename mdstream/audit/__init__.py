@@ -1,0 +1,14 @@
+"""The loss audit: what each hop holds, per instrument and minute, and what got lost, doubled or changed in between.
+
+    journal ──> raw topic ──> canonical topic ──> database          a Ledger each: count and hash per bucket
+                     └── buckets that differ ──┘                    read again: a Details each, trade by trade
+
+    prints.py   a trade as every hop can tell it, and the buckets
+    seen.py     which ids and numbers were seen, as intervals
+    ledger.py   first pass: counts and sums of hashes, whatever the order
+    details.py  second pass, of the buckets that differ
+    standby.py  which source the canonical stream followed: the trades of the others are no loss
+    events.py   quotes and books of two prefixes, by count and hash
+
+The first pass keeps no trade; only buckets that differ are looked at trade by trade. No I/O here.
+"""

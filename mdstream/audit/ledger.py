@@ -1,0 +1,193 @@
+"""The first pass: what a hop holds, by count and hash per bucket. No trade is kept."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mdstream.audit.prints import DAY_NS, NO_VIEW, Bucket, Print, Scope, bucket_of, fingerprint
+from mdstream.audit.seen import Ids, Numbers
+
+MASK = (1 << 64) - 1
+MOST_CHECKED_REPEATS = 100_000
+
+
+@dataclass(slots=True)
+class Tally:
+    """One bucket: trades by identity, and the sum of their hashes; beside it what came more than once."""
+
+    count: int = 0
+    digest: int = 0
+    repeats: int = 0
+    doubled: int = 0
+
+    def take(self, fingerprint: int) -> None:
+        """Count one trade."""
+        self.count += 1
+        self.digest = (self.digest + fingerprint) & MASK
+
+    def same(self, other: Tally) -> bool:
+        """Whether both hold the same trades."""
+        return self.count == other.count and self.digest == other.digest
+
+    def without(self, other: Tally) -> Tally:
+        """What is left when the trades of another one are taken out."""
+        return Tally(self.count - other.count, (self.digest - other.digest) & MASK)
+
+
+NOTHING = Tally()
+
+
+class Ledger:
+    """What one hop holds. `may_repeat`: a trade that comes again counts once (raw), else it is doubled (canonical)."""
+
+    def __init__(self, name: str, scope: Scope, *, may_repeat: bool) -> None:
+        self.name, self._scope, self._may_repeat = name, scope, may_repeat
+        self._tallies: dict[Bucket, dict[str, Tally]] = {}
+        self._stood_by: dict[Bucket, dict[str, Tally]] = {}
+        # By day: the ids of some venues begin anew, and what is the same trade has the same time.
+        self._ids: defaultdict[tuple[str, str, str, int], Ids] = defaultdict(Ids)
+        self._seqs: defaultdict[str, Numbers] = defaultdict(Numbers)
+        self._views: dict[Bucket, str] = {}
+        self.set_aside: dict[tuple[str, str, str], int] = {}
+        """Trades of a view that is not compared, by (provider, symbol, view)."""
+        self.repeated: dict[tuple[str, int], int] = {}
+        """Hash of the record that came again with (symbol, seq): it must be the first one's (Details.check)."""
+
+    def add(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> bool:
+        """Take in a trade, `seq` where the hop numbers its trades, with the hash of its record; whether it counts."""
+        again = False
+        if seq is not None and (not self._scope.symbols or trade.symbol in self._scope.symbols):
+            # Before the scope is asked: numbers run through all minutes and providers of a symbol.
+            again = not self._seqs[trade.symbol].add(seq)
+            if again and len(self.repeated) < MOST_CHECKED_REPEATS:
+                self.repeated[trade.symbol, seq] = record_hash
+        bucket = bucket_of(trade)
+        if not self._scope.has(bucket):
+            return False
+        tally = self._tallies.setdefault(bucket, {}).setdefault(trade.view, Tally())
+        if self._is_new(trade, again):
+            tally.take(fingerprint(trade))
+            return True
+        if again or self._may_repeat:
+            tally.repeats += 1
+        else:
+            tally.doubled += 1
+        return False
+
+    def _is_new(self, trade: Print, again: bool) -> bool:
+        if not trade.trade_id:  # nothing tells two of them apart but a number
+            return not again
+        return self._ids[_id_space(trade)].add(trade.trade_id)
+
+    def holds(self, trade: Print) -> bool:
+        """Whether a trade of this identity is here; one of a hop that knows no views counts for any."""
+        spaces = {_id_space(trade), _id_space(trade._replace(view=NO_VIEW))}
+        return any(trade.trade_id in self._ids[space] for space in spaces if space in self._ids)
+
+    def stand_by(self, bucket: Bucket, view: str, stood_by: Tally) -> None:
+        """Of a bucket's trades, those that the next hop does not have by design: another source was followed."""
+        held = self._stood_by.setdefault(bucket, {}).setdefault(view, Tally())
+        held.count += stood_by.count
+        held.digest = (held.digest + stood_by.digest) & MASK
+
+    def discount(self, trade: Print) -> None:
+        """Take a trade back out of its bucket, if it is here: it is not to be compared."""
+        tally = self._tallies.get(bucket_of(trade), {}).get(trade.view)
+        if tally is not None and _id_space(trade) in self._ids and trade.trade_id in self._ids[_id_space(trade)]:
+            tally.count -= 1
+            tally.digest = (tally.digest - fingerprint(trade)) & MASK
+
+    def choose_views(self, like: Ledger | None) -> None:
+        """Where a venue gave an instrument's trades in several views, take the one that the next hop took.
+
+        That is, in each minute the view whose trades are those of `like`; else the view that agrees in most minutes;
+        else the one with the most trades. What is not taken is in `set_aside`.
+        """
+        agreed: Counter[tuple[str, str, str]] = Counter()
+        traded: Counter[tuple[str, str, str]] = Counter()
+        for bucket, views in self._tallies.items():
+            for view, tally in views.items():
+                key = (bucket.provider, bucket.symbol, view)
+                traded[key] += tally.count
+                if like is not None and self._due(bucket, view).same(like.tally(bucket)):
+                    agreed[key] += 1
+                    self._views[bucket] = view
+        best: dict[tuple[str, str], str] = {}
+        for provider, symbol, view in sorted(traded, key=lambda key: (agreed[key], traded[key])):
+            best[provider, symbol] = view
+        for bucket, views in self._tallies.items():
+            taken = self._views.setdefault(bucket, best[bucket.provider, bucket.symbol])
+            for view, tally in views.items():
+                if view != taken:
+                    key = (bucket.provider, bucket.symbol, view)
+                    self.set_aside[key] = self.set_aside.get(key, 0) + tally.count
+
+    def view(self, bucket: Bucket) -> str:
+        """The view that is compared in a bucket."""
+        return self._views.get(bucket, NO_VIEW)
+
+    def tally(self, bucket: Bucket) -> Tally:
+        """What is compared of a bucket, in the chosen view."""
+        return self._tallies.get(bucket, {}).get(self.view(bucket), NOTHING)
+
+    def due(self, bucket: Bucket) -> Tally:
+        """What the next hop has to have of a bucket."""
+        return self._due(bucket, self.view(bucket))
+
+    def _due(self, bucket: Bucket, view: str) -> Tally:
+        tally = self._tallies.get(bucket, {}).get(view, NOTHING)
+        stood_by = self._stood_by.get(bucket, {}).get(view)
+        return tally if stood_by is None else tally.without(stood_by)
+
+    def buckets(self) -> Iterable[Bucket]:
+        return self._tallies.keys()
+
+    def total(self) -> Tally:
+        """All buckets together."""
+        total = Tally()
+        for tally in map(self.tally, self._tallies):
+            total.count += tally.count
+            total.digest = (total.digest + tally.digest) & MASK
+            total.repeats += tally.repeats
+            total.doubled += tally.doubled
+        return total
+
+    def stood_by(self) -> int:
+        """Trades that the next hop does not have by design, of the views that are compared."""
+        return sum(
+            views[self.view(bucket)].count for bucket, views in self._stood_by.items() if self.view(bucket) in views
+        )
+
+    def holes(self) -> Iterator[tuple[str, int, int]]:
+        """(symbol, first, last) of the sequence numbers that are missing between those seen."""
+        for symbol in sorted(self._seqs):
+            for first, last in self._seqs[symbol].holes():
+                yield symbol, first, last
+
+
+def _id_space(trade: Print) -> tuple[str, str, str, int]:
+    return trade.provider, trade.symbol, trade.view, trade.time_ns // DAY_NS
+
+
+def differing(hops: list[Ledger]) -> set[Bucket]:
+    """The buckets in which neighbouring hops do not hold the same trades, or a hop holds one twice."""
+    found = {bucket for hop in hops for bucket in hop.buckets() if hop.tally(bucket).doubled}
+    for left, right in pairwise(hops):
+        for bucket in {*left.buckets(), *right.buckets()}:
+            if not left.due(bucket).same(right.tally(bucket)):
+                found.add(bucket)
+    return found
+
+
+def affordable(hops: list[Ledger], buckets: set[Bucket], most_trades: int) -> set[Bucket]:
+    """As many of the buckets, the earliest first, as hold no more than `most_trades` at the hop that has most."""
+    taken: set[Bucket] = set()
+    for bucket in sorted(buckets, key=lambda bucket: (bucket.minute, bucket)):
+        most_trades -= max(hop.tally(bucket).count + hop.tally(bucket).doubled for hop in hops)
+        if most_trades < 0 and taken:
+            break
+        taken.add(bucket)
+    return taken

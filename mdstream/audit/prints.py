@@ -1,0 +1,82 @@
+"""A trade as every hop of the audit can tell it, and the buckets that trades are counted in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import NamedTuple
+
+MINUTE_NS = 60_000_000_000
+DAY_NS = 1440 * MINUTE_NS
+NO_VIEW = ""
+
+
+class Print(NamedTuple):
+    """One trade as a hop holds it. `time_ns` is the venue's time, ours where it gives none; `view` as in TradeTick.
+
+    `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair.
+    """
+
+    provider: str
+    symbol: str
+    trade_id: str
+    price: float
+    size: float
+    side: str | None
+    time_ns: int
+    view: str = NO_VIEW
+    received_ns: int = 0
+    recovered: bool = False
+
+
+class Bucket(NamedTuple):
+    """One instrument's trades in one minute: [minute, minute + 1) in minutes since 1970."""
+
+    provider: str
+    symbol: str
+    minute: int
+
+    @property
+    def start(self) -> str:
+        return datetime.fromtimestamp(self.minute * 60, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+Identity = tuple[str, str, str, int]
+"""Provider, symbol, trade id and the venue's time: what makes two prints the same trade."""
+
+
+def bucket_of(trade: Print) -> Bucket:
+    return Bucket(trade.provider, trade.symbol, trade.time_ns // MINUTE_NS)
+
+
+def identity_of(trade: Print) -> Identity:
+    return trade.provider, trade.symbol, trade.trade_id, trade.time_ns
+
+
+def fingerprint(trade: Print) -> int:
+    """64 bits of what must be the same at every hop."""
+    price, size = float(trade.price), float(trade.size)
+    return hash_of(f"{trade.provider}|{trade.symbol}|{trade.trade_id}|{price!r}|{size!r}|{trade.side}".encode())
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is audited: minutes [first, end), and instruments and providers, all where empty."""
+
+    first_minute: int = 0
+    end_minute: int = 1 << 62
+    symbols: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset()
+
+    def has(self, bucket: Bucket) -> bool:
+        return (
+            self.first_minute <= bucket.minute < self.end_minute
+            and (not self.symbols or bucket.symbol in self.symbols)
+            and (not self.providers or bucket.provider in self.providers)
+        )
+
+
+def hash_of(value: bytes) -> int:
+    """64 bits of any bytes."""
+    return int.from_bytes(blake2b(value, digest_size=8).digest(), "big")

@@ -1,0 +1,26 @@
+"""What repair was asked for. A venue's REST answer may hold more: trades that nobody missed are not to be compared."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from mdstream.audit.prints import Print
+from mdstream.audit.seen import is_number
+
+
+class AskedFor:
+    """The ids of all gaps that the canonical stream reported, by source and instrument."""
+
+    def __init__(self) -> None:
+        self._ranges: defaultdict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
+
+    def add(self, provider: str, symbol: str, first_id: str, last_id: str) -> None:
+        """Take in a gap, both ends included."""
+        if is_number(first_id) and is_number(last_id):
+            self._ranges[provider, symbol].add((int(first_id), int(last_id)))
+
+    def __contains__(self, trade: Print) -> bool:
+        if not is_number(trade.trade_id):
+            return False
+        number = int(trade.trade_id)
+        return any(first <= number <= last for first, last in self._ranges.get((trade.provider, trade.symbol), ()))

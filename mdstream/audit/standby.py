@@ -1,0 +1,125 @@
+"""Which source the canonical stream followed, and when: what tells a trade that stood by from one that was lost.
+
+    canonical, in order   A A A A A | B B B B B | A A         three stretches, each up to its last trade
+    raw, of A             a a a a a   . . . x x   a a         x: came back, while B was followed: stood by
+    raw, of B             . b . b . b b . b b b   b b         . b of the first stretch: stood by; what comes after A's
+                                                              last trade is B's to tell: where it is missing, it is lost
+
+A stretch is told by the canonical trades alone, not by what the worker says of its switches: the audit does not trust
+what it checks. Nothing stands by for a source that gave no frame at all at that time: then nobody was followed, and
+what others told and the canonical stream does not have is lost.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mdstream.audit.ledger import Ledger, Tally
+from mdstream.audit.prints import Bucket, Print, bucket_of, fingerprint
+from mdstream.audit.seen import Numbers
+
+HANDOVER_NS = 100_000_000
+"""So near to a handover a trade of either source is not called lost: the delays of venues differ."""
+SLOT_NS = 10_000_000_000
+"""A source is taken for alive at a time where it gave a frame in the same ten seconds, or in those before or after."""
+
+
+@dataclass(slots=True)
+class Stretch:
+    """One source followed without a break, up to its trade of `last_ns`; `received_ns`: when its last one came."""
+
+    provider: str
+    first_ns: int
+    last_ns: int
+    received_ns: int
+
+
+class Followed:
+    """The stretches of every instrument. `merged` tells the instruments whose sources are all followed at once."""
+
+    def __init__(self, merged: Callable[[str], bool] = lambda _: False) -> None:
+        self._merged = merged
+        self._stretches: defaultdict[str, list[Stretch]] = defaultdict(list)
+
+    def learn(self, trade: Print) -> None:
+        """Take in a canonical trade; those of an instrument come in their order."""
+        if trade.recovered:
+            return
+        known = self._stretches[trade.symbol]
+        if known and known[-1].provider == trade.provider:
+            last = known[-1]
+            last.last_ns, last.received_ns = max(last.last_ns, trade.time_ns), max(last.received_ns, trade.received_ns)
+        elif not known or trade.time_ns >= known[-1].first_ns:  # else late, of a stretch that is over
+            last_ns = max(trade.time_ns, known[-1].last_ns) if known else trade.time_ns  # they end in order
+            known.append(Stretch(trade.provider, trade.time_ns, last_ns, trade.received_ns))
+
+    def instead_of(self, trade: Print) -> str | None:
+        """The source that was followed when this trade was made, where that is another one than the trade's."""
+        stretches = self._stretches.get(trade.symbol)
+        if not stretches or self._merged(trade.symbol):
+            return None
+        at = min(bisect_left(stretches, trade.time_ns, key=lambda s: s.last_ns), len(stretches) - 1)
+        here = stretches[at]
+        if here.provider != trade.provider:
+            return here.provider
+        before = stretches[at - 1] if at else None
+        if before is not None and (
+            trade.time_ns <= before.last_ns + HANDOVER_NS or trade.received_ns <= before.received_ns + HANDOVER_NS
+        ):
+            return before.provider
+        if at + 1 < len(stretches) and trade.time_ns >= here.last_ns - HANDOVER_NS:
+            return stretches[at + 1].provider
+        return None
+
+
+class Alive:
+    """When each source gave frames, in slots of receive time."""
+
+    def __init__(self) -> None:
+        self._slots: defaultdict[str, Numbers] = defaultdict(Numbers)
+
+    def heard(self, source: str, received_ns: int) -> None:
+        """Take in that a venue's frame came."""
+        self._slots[source].add(received_ns // SLOT_NS)
+
+    def in_or_around(self, source: str, slot: int) -> bool:
+        slots = self._slots[source]
+        return slot in slots or slot - 1 in slots or slot + 1 in slots
+
+
+class StandBy:
+    """The raw trades that the canonical hop, which was read, does not have because another source was followed.
+
+    While the raw hop is read they are only candidates, kept as count and hash by bucket, source followed and slot: only
+    when all is read, it is known which sources were alive then.
+    """
+
+    def __init__(self, followed: Followed, alive: Alive, canonical: Ledger) -> None:
+        self._followed, self._alive, self._canonical = followed, alive, canonical
+        self._candidates: defaultdict[tuple[Bucket, str, str, int], Tally] = defaultdict(Tally)
+
+    def consider(self, trade: Print) -> None:
+        """Take in a raw trade, once."""
+        source = self._source(trade)
+        if source is not None:
+            key = (bucket_of(trade), trade.view, source, trade.received_ns // SLOT_NS)
+            self._candidates[key].take(fingerprint(trade))
+
+    def settle(self, raw: Ledger) -> None:
+        """Tell the raw ledger what stood by; every frame was heard."""
+        for (bucket, view, source, slot), tally in self._candidates.items():
+            if self._alive.in_or_around(source, slot):
+                raw.stand_by(bucket, view, tally)
+        self._candidates.clear()
+
+    def __contains__(self, trade: Print) -> bool:
+        """Whether a raw trade stood by; every frame was heard."""
+        source = self._source(trade)
+        return source is not None and self._alive.in_or_around(source, trade.received_ns // SLOT_NS)
+
+    def _source(self, trade: Print) -> str | None:
+        source = self._followed.instead_of(trade)
+        return None if source is None or self._canonical.holds(trade) else source

@@ -1,0 +1,92 @@
+"""Whole logs for a command to read: from a time on, without holes, and whether they hold anything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from mdstream import kafka
+
+MS = 1_000_000
+
+
+async def read_whole(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], *, quiet_s: float = 0.5
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Like read_to_end, of logs in which every offset holds a record (neither compacted nor transactional).
+
+    The embedded broker may leave offsets out of an answer: they are asked for again, once. Then they are gone.
+    """
+    partitions = list(partitions)
+    due = {tp: await consumer.position(tp) for tp in partitions}
+    asked_again: dict[TopicPartition, int] = {}
+    async for records in kafka.read_to_end(consumer, partitions, quiet_s=quiet_s):
+        tp = TopicPartition(records[0].topic, records[0].partition)
+        whole = before_hole(records, due[tp], forgiven=asked_again.get(tp))
+        if whole:
+            yield whole
+            due[tp] = whole[-1].offset + 1
+        if len(whole) < len(records):
+            asked_again[tp] = due[tp]
+            consumer.seek(tp, due[tp])
+
+
+def before_hole(records: list[ConsumerRecord], due: int, *, forgiven: int | None) -> list[ConsumerRecord]:
+    """The records from offset `due` up to the first that is missing; a hole at `forgiven` is none."""
+    first = records[0].offset if due == forgiven else due
+    if records[-1].offset - first + 1 == len(records):
+        return records
+    count = 0
+    while records[count].offset == first + count:
+        count += 1
+    return records[:count]
+
+
+async def seek_to_time(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], from_ms: int) -> None:
+    """Go to the first records that were written at `from_ms` or later; to the beginning on a broker that cannot say."""
+    partitions = list(partitions)
+    await consumer.seek_to_beginning(*partitions)
+    if from_ms <= 0:
+        return
+    found = await consumer.offsets_for_times(dict.fromkeys(partitions, from_ms))
+    for tp, at in found.items():
+        if at is not None:
+            consumer.seek(tp, at.offset)
+        else:
+            await consumer.seek_to_end(tp)
+
+
+async def topics_with_records(bootstrap_servers: str, names: Iterable[str]) -> list[str]:
+    """Of the topics named, those that are there and hold a record. Raises BrokerError where no broker answers."""
+    counts = await kafka.partition_counts(bootstrap_servers)
+    unknown = {
+        name: [TopicPartition(name, number) for number in range(counts[name])] for name in names if name in counts
+    }
+    found: list[str] = []
+    while unknown:
+        async with kafka.reader(bootstrap_servers) as consumer:
+            name = await _one_with_records(consumer, [tp for tps in unknown.values() for tp in tps])
+        if name is None:
+            break
+        found.append(name)
+        del unknown[name]
+    return sorted(found)
+
+
+async def _one_with_records(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> str | None:
+    """Found by reading, not by asking for the end: the embedded broker's may be too low."""
+    consumer.assign(partitions)
+    await consumer.seek_to_beginning(*partitions)
+    async for records in kafka.read_to_end(consumer, partitions):
+        topic: str = records[0].topic
+        return topic
+    return None
+
+
+def receive_ns(record: ConsumerRecord[bytes, bytes]) -> int:
+    """When the ingestor received it: its header `t`, else the record's own time."""
+    for name, value in record.headers:
+        if name == "t":
+            return int.from_bytes(value or b"", "big", signed=True)
+    return int(record.timestamp) * MS

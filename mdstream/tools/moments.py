@@ -1,0 +1,36 @@
+"""Times as the commands take them: one like 2026-01-05T15:00, UTC where no zone is given, or an age like 15m."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from mdstream.errors import SettingsError
+
+NS = 1_000_000_000
+MINUTE_NS = 60 * NS
+
+_AGE = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|h|d)$")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def moment_ns(text: str, *, now_s: float) -> int:
+    """The time that is meant, ns since 1970; an age counts back from `now_s`, whole microseconds.
+
+    Raises SettingsError where the text is neither a time nor an age.
+    """
+    if age := _AGE.match(text):
+        return int((now_s - float(age[1]) * _UNIT_S[age[2]]) * 1e6) * 1000
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(
+            f"{text!r} is no time: expected one like 2026-01-05T15:00 (UTC), or an age like 30s, 15m, 2h, 1d"
+        ) from None
+    since_1970 = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
+    return (since_1970.days * 86_400 + since_1970.seconds) * NS + since_1970.microseconds * 1000
+
+
+def minute_of(text: str, *, now_s: float) -> int:
+    """The minute since 1970 that such a time lies in."""
+    return moment_ns(text, now_s=now_s) // MINUTE_NS
