@@ -18,12 +18,12 @@ from aiokafka.errors import KafkaError
 
 from mdstream import kafka, logs
 from mdstream.config import Settings
-from mdstream.core.canonical import factory
+from mdstream.core.canonical import factory, routed
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.publisher import Publisher
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
-from mdstream.stream.output import Out, Output
+from mdstream.stream.output import Output
 from mdstream.transport.batch import Partition
 from topics import Topic, Topics
 
@@ -161,18 +161,6 @@ class Reprocess:
                 self.totals.written[topic.name] += len(events)
                 futures += await self._publisher.send(topic.name, records[0].partition, events)
         return futures
-
-
-def routed(topics: Topics, output: Output) -> tuple[tuple[Topic, Out], ...]:
-    """Where the records of an output go."""
-    return (
-        (topics.trades, output.trades),
-        (topics.quotes, output.quotes),
-        (topics.books, output.books),
-        (topics.status, output.status),
-        (topics.gaps, output.gaps),
-        (topics.dead, output.dead),
-    )
 
 
 class UnderWay:

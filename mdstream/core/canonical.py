@@ -28,7 +28,7 @@ from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.output import Out, Output
 from mdstream.transport.batch import Batch, Partition
-from topics import Topics
+from topics import Topic, Topics
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,18 @@ def factory(settings: Settings) -> Callable[[Partition, Restored], Canonical]:
         )
 
     return new
+
+
+def routed(topics: Topics, output: Output) -> tuple[tuple[Topic, Out], ...]:
+    """Where the records of an output go."""
+    return (
+        (topics.trades, output.trades),
+        (topics.quotes, output.quotes),
+        (topics.books, output.books),
+        (topics.status, output.status),
+        (topics.gaps, output.gaps),
+        (topics.dead, output.dead),
+    )
 
 
 class _Owned:
@@ -143,15 +155,7 @@ class CanonicalRole:
         self._report(owned.canonical)
 
     async def _publish(self, number: int, owned: _Owned, output: Output) -> None:
-        topics = self._topics
-        for topic, records in (
-            (topics.trades, output.trades),
-            (topics.quotes, output.quotes),
-            (topics.books, output.books),
-            (topics.status, output.status),
-            (topics.gaps, output.gaps),
-            (topics.dead, output.dead),
-        ):
+        for topic, records in routed(self._topics, output):
             if records:
                 owned.output += await self._publisher.send(topic.name, number, records)
 

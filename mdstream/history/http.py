@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
-from mdstream.errors import SettingsError
+from mdstream.endpoint import reply
 from mdstream.history.desk import Desk
 from mdstream.history.metrics import RepairMetrics
 from mdstream.history.requests import Requests
@@ -32,7 +28,7 @@ class Endpoint:
         app.router.add_get("/health", self._health)
         app.router.add_get("/live", self._live)
         app.router.add_get("/ready", self._ready)
-        app.router.add_get("/metrics", self._render)
+        app.router.add_get("/metrics", self._metrics.page)
         return app
 
     def _problems(self) -> list[str]:
@@ -42,21 +38,18 @@ class Endpoint:
 
     async def _live(self, _request: web.Request) -> web.Response:
         verdict = self._watchdog.verdict
-        return _json({"live": verdict.live, "problems": verdict.problems}, ok=verdict.live)
+        return reply({"live": verdict.live, "problems": verdict.problems}, ok=verdict.live)
 
     async def _ready(self, _request: web.Request) -> web.Response:
         problems = self._problems()
-        return _json({"ready": not problems, "problems": problems}, ok=not problems)
+        return reply({"ready": not problems, "problems": problems}, ok=not problems)
 
     async def _health(self, _request: web.Request) -> web.Response:
         verdict, problems, now_s = self._watchdog.verdict, self._problems(), time.time()
         status = verdict.status if verdict.status != "ok" or not problems else "degraded"
         venues = {desk.history.name: _describe(desk, now_s) for desk in self._desks}
         content = {"status": status, "problems": problems, "partitions": self._requests.partitions, "venues": venues}
-        return _json(content, ok=not problems)
-
-    async def _render(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return reply(content, ok=not problems)
 
 
 def _describe(desk: Desk, now_s: float) -> dict[str, Any]:
@@ -69,24 +62,3 @@ def _describe(desk: Desk, now_s: float) -> dict[str, Any]:
         "recovered": counters.recovered,
         "lost": counters.lost,
     }
-
-
-def _json(value: dict[str, Any], *, ok: bool = True) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=200 if ok else 503)
-
-
-@asynccontextmanager
-async def serve(endpoint: Endpoint, *, host: str, port: int) -> AsyncIterator[None]:
-    """Listen while the block runs. Raises SettingsError where the port is taken or the address is not ours."""
-    runner = web.AppRunner(endpoint.application(), access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        await runner.cleanup()
-        what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error}"
-        raise SettingsError(f"port {port} of {host} {what}: choose another with --port or HTTP_PORT") from None
-    try:
-        yield
-    finally:
-        await runner.cleanup()

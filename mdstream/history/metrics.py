@@ -5,27 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
+from mdstream.endpoint import Metrics
 from mdstream.history.desk import Desk
 from mdstream.history.requests import Requests
 
 
-class RepairMetrics(Collector):
-    """The metrics of one process, as text by `render`."""
+class RepairMetrics(Metrics):
+    """The metrics of one process."""
 
     def __init__(self, desks: Sequence[Desk], requests: Requests) -> None:
         self._desks, self._requests = desks, requests
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-
-    def render(self) -> bytes:
-        """Prometheus text."""
-        return generate_latest(self._registry)
+        super().__init__()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counted()

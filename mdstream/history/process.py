@@ -15,11 +15,12 @@ from aiohttp import ClientSession
 
 from mdstream import kafka
 from mdstream.config import Settings
+from mdstream.endpoint import serve
 from mdstream.errors import SettingsError
 from mdstream.history import HISTORIES
 from mdstream.history.client import Client, new_session
 from mdstream.history.desk import Desk
-from mdstream.history.http import Endpoint, serve
+from mdstream.history.http import Endpoint
 from mdstream.history.rawlog import RawLog
 from mdstream.history.requests import Requests
 from mdstream.watchdog.guard import Watchdog
@@ -60,7 +61,7 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
         )
         needed = (topics.gaps, topics.dead, *topics.raw.values())
         await kafka.create_topics(settings.bootstrap_servers, needed, replication=settings.replication)
-        async with serve(Endpoint(desks, requests, watchdog), host=settings.http_host, port=port):
+        async with serve(Endpoint(desks, requests, watchdog).application(), host=settings.http_host, port=port):
             await raw_log.start()
             log.info("http://%s:%d/health tells how it goes", settings.http_host, port)
             try:

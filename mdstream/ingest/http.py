@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
-from mdstream.errors import SettingsError
+from mdstream.endpoint import reply
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.health import Health, assess
@@ -33,7 +30,7 @@ class Endpoint:
         app.router.add_get("/health", self._health)
         app.router.add_get("/live", self._live)
         app.router.add_get("/ready", self._ready)
-        app.router.add_get("/metrics", self._render)
+        app.router.add_get("/metrics", self._metrics.page)
         app.router.add_get("/bus-stats", self._bus_stats)
         return app
 
@@ -47,24 +44,21 @@ class Endpoint:
 
     async def _live(self, _request: web.Request) -> web.Response:
         health = self._assess()
-        return _json({"live": health.live, "problems": health.problems}, ok=health.live)
+        return reply({"live": health.live, "problems": health.problems}, ok=health.live)
 
     async def _ready(self, _request: web.Request) -> web.Response:
         health = self._assess()
         stale = {feed.provider.name: _by_symbol(feed.stale_channels()) for feed in self._feeds}
-        return _json({"ready": health.ready, "problems": health.problems, "stale": stale}, ok=health.ready)
+        return reply({"ready": health.ready, "problems": health.problems, "stale": stale}, ok=health.ready)
 
     async def _health(self, _request: web.Request) -> web.Response:
         health = self._assess()
         feeds = {feed.provider.name: _describe(feed) for feed in self._feeds}
-        return _json({"status": health.status, "problems": health.problems, "feeds": feeds}, ok=health.ready)
-
-    async def _render(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return reply({"status": health.status, "problems": health.problems, "feeds": feeds}, ok=health.ready)
 
     async def _bus_stats(self, _request: web.Request) -> web.Response:
         backlog, sender = self._bus.backlog, self._bus.sender
-        return _json(
+        return reply(
             {
                 "topics": {topic.name: topic.partitions for topic in self._bus.raw.values()},
                 "queued": {"records": backlog.records, "bytes": backlog.bytes, "full": backlog.full},
@@ -105,28 +99,3 @@ def _by_symbol(channels: Mapping[Route, float | None]) -> dict[str, dict[str, fl
 
 def _fields(counters: Any) -> dict[str, Any]:
     return {name: getattr(counters, name) for name in counters.__slots__}
-
-
-def _json(value: dict[str, Any], *, ok: bool = True) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=200 if ok else 503)
-
-
-@asynccontextmanager
-async def serve(endpoint: Endpoint, *, host: str, port: int) -> AsyncIterator[None]:
-    """Listen while the block runs. Raises SettingsError where the port is taken or the address is not ours."""
-    runner = web.AppRunner(endpoint.application(), access_log=None)
-    await runner.setup()
-    try:
-        await _listen(runner, host, port)
-        yield
-    finally:
-        await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SettingsError(f"port {port} of {host} is in use: choose another with --port or HTTP_PORT") from None
-        raise SettingsError(f"cannot listen on port {port} of {host}: {error}") from None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
+from mdstream.endpoint import Metrics
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 
@@ -26,18 +25,12 @@ FEED_COUNTERS = {
 }
 
 
-class IngestMetrics(Collector):
-    """The metrics of one ingestor, as text by `render`."""
+class IngestMetrics(Metrics):
+    """The metrics of one ingestor."""
 
     def __init__(self, feeds: Sequence[Feed], bus: Bus) -> None:
         self._feeds, self._bus = feeds, bus
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-
-    def render(self) -> bytes:
-        """Prometheus text."""
-        return generate_latest(self._registry)
+        super().__init__()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_feeds()

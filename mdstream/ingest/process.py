@@ -17,11 +17,12 @@ import uvloop
 
 from mdstream import kafka
 from mdstream.config import Settings
+from mdstream.endpoint import serve
 from mdstream.errors import BrokerError, FeedError
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import beat
-from mdstream.ingest.http import Endpoint, serve
+from mdstream.ingest.http import Endpoint
 from mdstream.ingest.plan import Wanted, raw_topics
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
@@ -64,7 +65,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
     ]
     watchdog = _watchdog(bus, settings)
     await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
-    async with serve(Endpoint(feeds, bus, watchdog), host=settings.http_host, port=options.port):
+    async with serve(Endpoint(feeds, bus, watchdog).application(), host=settings.http_host, port=options.port):
         await bus.sender.start()
         log.info("http://%s:%d/health tells how it goes", settings.http_host, options.port)
         try:

@@ -308,7 +308,10 @@ class Canonical:
             if isinstance(tick, QuoteTick):
                 if received_ns + new.source.state.offset_ns > quotes_to_ns:
                     self._quote(out, new, tick, received_ns)
-            elif _market_ns(new, tick, received_ns) > trades_to_ns and self._is_new(out, new, tick, received_ns):
+            elif _market_ns(new, tick, received_ns) <= trades_to_ns:
+                if new.source.contiguous:
+                    new.trades.go_on_behind(tick)
+            elif self._is_new(out, new, tick, received_ns):
                 self._publish_trade(out, new, tick, received_ns)
 
     def _refill(self, records: Sequence[Record]) -> list[Record]:

@@ -204,6 +204,13 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         """Take in a trade only where it was missing; whether it was."""
         return tick.view == self.view and tick.last_id != NO_ID and self._of(tick).fill(tick.first_id, tick.last_id)
 
+    def go_on_behind(self, tick: TradeTick) -> None:
+        """Count from behind a trade that another source has covered: what is missing after it is missed."""
+        if self.seen.newest == NO_ID:
+            self.view = tick.view
+        if tick.view == self.view and tick.last_id > self.seen.newest and not self._jumps(tick):
+            self.seen.last = tick.last_id
+
     def is_later(self, tick: TradeTick) -> bool:
         """Whether a trade comes after all those that were published, as far as its id tells."""
         known = tick.view == self.view and tick.last_id != NO_ID

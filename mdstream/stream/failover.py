@@ -184,7 +184,7 @@ def choose(
         if name == active:
             return None
         good_ns = _good_for(feeds[name], now_ns)
-        if begins and findings[name].health is not Health.DEAD:
+        if begins and not feeds[name].failures and findings[name].health is not Health.DEAD:
             return Choice(name, f"{name} is preferred", failed=False)
         if good_ns >= limits.recover_after_ns << min(max(feeds[name].failures - 1, 0), MOST_DOUBLINGS):
             return Choice(name, f"{name} is preferred, and was good for {_seconds(good_ns)}", failed=False)

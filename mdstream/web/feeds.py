@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 from typing import Any
 
 from faust.web import Request, Response, View
 
 from mdstream.app import App
+from mdstream.web.pages import page
 from mdstream.web.peers import ask_peers
 
 
@@ -16,9 +16,9 @@ def attach(app: App, feeds: Callable[[], dict[str, Any]]) -> None:
     """Declare the page; `feeds` gives the instruments that this worker owns."""
 
     @app.page("/feeds", name="feeds")
-    async def page(self: View, request: Request) -> Response:
+    async def feeds_page(self: View, request: Request) -> Response:
         if "text/html" in request.headers.get("Accept", "") and not request.query:
-            return self.html(resources.files("mdstream.web").joinpath("feeds.html").read_text())
+            return self.html(page("feeds"))
         found, missing = feeds(), list[str]()
         if "local" not in request.query:
             others, missing = await ask_peers(app, "/feeds?local=1", "feeds")

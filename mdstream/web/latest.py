@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 import aiohttp
@@ -12,6 +11,7 @@ from faust.web import Request, Response, View
 from faust.web.exceptions import ServiceUnavailable
 
 from mdstream.app import App
+from mdstream.web.pages import page
 from mdstream.web.peers import ask_peers
 
 Table = Any
@@ -30,7 +30,7 @@ def attach(app: App, trades: Table, quotes: Table) -> None:
 
     @app.page("/", name="index")
     async def index(self: View, request: Request) -> Response:  # noqa: ARG001  the signature is Faust's
-        return self.html(resources.files("mdstream.web").joinpath("latest.html").read_text())
+        return self.html(page("latest"))
 
     @app.page("/latest", name="latest")
     async def latest(self: View, request: Request) -> Response:

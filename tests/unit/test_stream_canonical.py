@@ -7,11 +7,12 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stream_outputs import RAW, TOPICS, events, joined, saved
 
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner
@@ -23,10 +24,8 @@ from mdstream.stream.output import Out, Output
 from mdstream.stream.rules import Policy, Rules
 from mdstream.transport.batch import Record
 
-RAW = "md.raw.crypto"
 PARTITION = 3
 T0_NS = 1_767_625_200_125_400_000
-TOPICS = ("trades", "quotes", "books", "status", "gaps", "dead")
 VENUES = [provider() for provider in PROVIDERS.values()]
 MERGE = Rules(Policy(tuple(PROVIDERS), merge=True))
 FAILOVER = Rules(Policy(tuple(PROVIDERS)))
@@ -70,10 +69,6 @@ def stream(*, announces: bool = True, rules: Rules = MERGE, state: Restored | No
         log=state.log,
         position=state.position or 0,
     )
-
-
-def events(out: Out) -> list[dict[str, Any]]:
-    return [json.loads(value or b"") for _, value, _, _ in out]
 
 
 def binance_trade(number: int, *, symbol: str = "BTCUSDT", price: str = "93741.20000000") -> bytes:
@@ -200,23 +195,6 @@ def cut(log: Sequence[Raw], at: Iterable[int]) -> Iterator[Sequence[Raw]]:
     """The log in batches that begin at the given offsets."""
     bounds = [0, *sorted({offset for offset in at if 0 < offset < len(log)}), len(log)]
     return (log[start:end] for start, end in itertools.pairwise(bounds))
-
-
-def joined(outputs: Iterable[Output]) -> dict[str, Out]:
-    """What several outputs put on each topic, one after the other."""
-    topics: dict[str, Out] = {name: [] for name in TOPICS}
-    for output in outputs:
-        for name in TOPICS:
-            topics[name] += getattr(output, name)
-    return topics
-
-
-def saved(canonical_stream: Canonical) -> Out:
-    """The records of a checkpoint, as the worker writes them."""
-    pairs = ((symbol, canonical_stream.instruments[symbol]) for symbol in sorted(canonical_stream.changed))
-    out = checkpoint.write(RAW, 1, pairs, canonical_stream.position, canonical_stream.log, 0)
-    canonical_stream.changed.clear()
-    return out
 
 
 def test_lost_state_is_told_once_with_the_first_record() -> None:

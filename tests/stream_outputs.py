@@ -1,0 +1,36 @@
+"""What a partition's stream gives out, as tests look at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from mdstream.stream import checkpoint
+from mdstream.stream.canonical import Canonical
+from mdstream.stream.output import Out, Output
+
+RAW = "md.raw.crypto"
+TOPICS = ("trades", "quotes", "books", "status", "gaps", "dead")
+
+
+def events(out: Out) -> list[dict[str, Any]]:
+    """The events of one topic."""
+    return [json.loads(value or b"") for _, value, _, _ in out]
+
+
+def joined(outputs: Iterable[Output]) -> dict[str, Out]:
+    """What several outputs put on each topic, one after the other."""
+    topics: dict[str, Out] = {name: [] for name in TOPICS}
+    for output in outputs:
+        for name in TOPICS:
+            topics[name] += getattr(output, name)
+    return topics
+
+
+def saved(stream: Canonical) -> Out:
+    """The records of a checkpoint, as the worker writes them."""
+    pairs = ((symbol, stream.instruments[symbol]) for symbol in sorted(stream.changed))
+    out = checkpoint.write(RAW, 1, pairs, stream.position, stream.log, 0)
+    stream.changed.clear()
+    return out
