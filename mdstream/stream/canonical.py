@@ -179,7 +179,7 @@ class Canonical:
             seen.last = tick.last_id
             trades.view_ns = now_ns
             if ts_exchange is not None and ts_exchange > trades.newest_ts:
-                trades.newest_ts = ts_exchange
+                trades.newest_ts, trades.newest_first = ts_exchange, tick.first_id
         elif not self._is_new(out, line, tick, recv_ns):
             return
         self._publish_trade(out, line, tick, recv_ns)

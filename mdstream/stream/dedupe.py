@@ -8,7 +8,8 @@ Redundant lines of one feed may come interleaved, late and reordered: a late id 
 kept up to MOST_HOLES; for the other two kinds the window of recent ids bounds how late a trade may come.
 
 A venue that numbers its trades anew is told from a repeat by time: a copy is never younger than the newest trade, the
-first trade of a new count is. Ids from before are known on for lines that lag behind.
+first trade of a new count is; within one tick of the venue's clock, a copy's id is none below those of that time. Ids
+from before are known on for lines that lag behind.
 """
 
 from __future__ import annotations
@@ -26,10 +27,6 @@ EARLIER_IDS = 1000
 """Where counting begins, so many ids before the first one are new too if they come: lines may be reordered there."""
 
 NOT_AWAITED = 0
-
-FAR_IDS = 10_000
-"""With the newest trade's very time, an id so far below it is no copy: a new count that began within the same tick of
-the venue's clock."""
 
 JUMP_IDS = 10_000_000
 """Nobody misses so many trades of one instrument: the venue counts from elsewhere now."""
@@ -178,7 +175,8 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
 
 
 class TradeDedupe(msgspec.Struct, array_like=True):
-    """Which trades of one feed were published. `newest_ts`: the venue's time of the youngest of them, 0 for none."""
+    """Which trades of one feed were published. `newest_ts`: the venue's time of the youngest of them, 0 for none, and
+    `newest_first` the lowest id of that time."""
 
     view: str = ""
     view_ns: int = 0
@@ -187,6 +185,8 @@ class TradeDedupe(msgspec.Struct, array_like=True):
     before: SeenIds | None = None
     """The count before this one, for trades that are not younger than `before_ts`."""
     before_ts: int = 0
+    newest_first: int = 0
+    before_first: int = 0
 
     def admit(self, tick: TradeTick, now_ns: int, *, contiguous: bool) -> Verdict:
         """What a trade is, taken in where it is to be published. `now_ns`: log time."""
@@ -196,13 +196,25 @@ class TradeDedupe(msgspec.Struct, array_like=True):
             self.view, self.seen, self.before = tick.view, self.seen.anew(), None
         self.view_ns = now_ns
         verdict = self._admit(tick, now_ns, contiguous)
-        if verdict in ("new", "restart") and tick.ts_exchange is not None:
-            self.newest_ts = max(self.newest_ts, tick.ts_exchange)
+        if verdict in ("new", "restart"):
+            self._date(tick)
         return verdict
+
+    def _date(self, tick: TradeTick) -> None:
+        """Take in the time of a trade that is to be published."""
+        ts = tick.ts_exchange
+        if ts is not None and ts > self.newest_ts:
+            self.newest_ts, self.newest_first = ts, tick.first_id
+        elif ts == self.newest_ts and tick.first_id < self.newest_first:
+            self.newest_first = tick.first_id
 
     def fill(self, tick: TradeTick) -> bool:
         """Take in a trade only where it was missing; whether it was."""
-        return tick.view == self.view and tick.last_id != NO_ID and self._of(tick).fill(tick.first_id, tick.last_id)
+        known = tick.view == self.view and tick.last_id != NO_ID
+        filled = known and self._of(tick).fill(tick.first_id, tick.last_id)
+        if filled:
+            self._date(tick)
+        return filled
 
     def go_on_behind(self, tick: TradeTick) -> None:
         """Count from behind a trade that another source has covered: what is missing after it is missed."""
@@ -221,7 +233,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         before, ts = self.before, tick.ts_exchange
         if before is None or ts is None or ts > self.before_ts:
             return self.seen
-        return self.seen if ts == self.before_ts and before.newest - tick.last_id > FAR_IDS else before
+        return self.seen if ts == self.before_ts and tick.last_id < self.before_first else before
 
     def _admit(self, tick: TradeTick, now_ns: int, contiguous: bool) -> Verdict:
         if tick.last_id == NO_ID:
@@ -236,7 +248,8 @@ class TradeDedupe(msgspec.Struct, array_like=True):
                 return "resume point" if tick.resume and begins else "new"
             if not self.restarts(tick):
                 return "repeat"
-        self.before, self.before_ts, self.seen = seen, self.newest_ts, seen.anew()
+        self.before, self.before_ts, self.before_first = seen, self.newest_ts, self.newest_first
+        self.seen, self.newest_first = seen.anew(), tick.first_id
         _add(self.seen, tick, now_ns, contiguous)
         return "restart"
 
@@ -245,7 +258,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         ts = tick.ts_exchange
         if ts is None or tick.last_id == NO_ID or tick.resume:
             return False
-        return ts > self.newest_ts or (ts == self.newest_ts and self.seen.newest - tick.last_id > FAR_IDS)
+        return ts > self.newest_ts or (ts == self.newest_ts and tick.last_id < self.newest_first)
 
     def _jumps(self, tick: TradeTick) -> bool:
         return self.seen.newest != NO_ID and tick.first_id - self.seen.newest > JUMP_IDS

@@ -235,13 +235,16 @@ async def test_refuse_keeps_clients_out(start: Start) -> None:
 
 async def test_slow_handshake_answers_late(start: Start) -> None:
     """A client that does not wait so long gives up; one that does is served."""
-    simulator = start("--fault", "okx:slow_handshake:ms=1500")
+    simulator = start("--fault", "okx:slow_handshake:ms=60000")
     url = simulator.urls["OKX_WS_URL"]
     with pytest.raises(TimeoutError):
-        await connect(url, open_timeout=0.3)
+        await connect(url, open_timeout=0.5)
+    assert simulator.request("GET", "/faults/f1")[1]["counts"] == {"handshakes": 1}
+    simulator.request("DELETE", "/faults/f1")
+    simulator.begin("okx", "slow_handshake", ms=200)
     async with subscribed(simulator, "okx") as client:
         await client.more()
-    assert simulator.request("GET", "/faults/f1")[1]["counts"] == {"handshakes": 2}
+    assert simulator.request("GET", "/faults/f2")[1]["counts"] == {"handshakes": 1}
 
 
 async def test_dropped_trades_are_in_rest_and_in_the_journal(start: Start) -> None:

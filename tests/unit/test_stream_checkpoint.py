@@ -28,7 +28,9 @@ SEEN = st.builds(
 CHANNELS = st.builds(Channel, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 FEEDS = st.builds(
     Feed,
-    st.builds(TradeDedupe, st.sampled_from(["", "trade"]), NUMBERS, SEEN, NUMBERS, st.none() | SEEN, NUMBERS),
+    st.builds(
+        TradeDedupe, st.sampled_from(["", "trade"]), NUMBERS, SEEN, NUMBERS, st.none() | SEEN, NUMBERS, NUMBERS, NUMBERS
+    ),
     st.builds(
         QuoteDedupe,
         st.builds(UpdateIds, st.integers(-1, 2**62), NUMBERS),

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mdstream.stream.dedupe import (
     EARLIER_IDS,
-    FAR_IDS,
     JUMP_IDS,
     MOST_HOLES,
     MOST_RECENT,
@@ -244,10 +243,12 @@ def test_count_that_begins_anew_is_told_from_a_repeat_by_time() -> None:
     )
 
 
-def test_new_count_within_one_tick_of_the_venues_clock_is_told_by_distance() -> None:
-    """The newest trade's very time, and an id far below: no line lags so far behind."""
-    old = [trade(FAR_IDS + 100, 0)]
-    assert verdicts(*old, trade(1, 0), trade(2, 0)) == ["new", "restart", "new"]
+def test_new_count_within_one_tick_of_the_venues_clock_is_told_by_the_ids_of_that_time() -> None:
+    """The newest trade's very time, and an id below all that had it: no copy. Late and repeated ones are known."""
+    old = [trade(5_000, 0), trade(5_003, 1), trade(5_002, 1), trade(5_002, 1)]
+    assert verdicts(*old, trade(1, 1), trade(2, 1), trade(5_003, 1), trade(1, 1)) == (
+        ["new", "new", "new", "repeat", "restart", "new", "repeat", "repeat"]
+    )
 
 
 def test_lagging_line_of_the_count_before_is_still_told_new_from_repeat() -> None:
