@@ -15,7 +15,7 @@ from benchmarks.measure import Rate
 from benchmarks.memory import Memory
 from benchmarks.pipeline import REFERENCE, Row
 
-LEAST_OF_REFERENCE = 0.6
+LEAST_OF_REFERENCE = 0.55
 LEAST_INGEST_PER_S = 60_000
 MOST_BACKLOG_BYTES = 300_000_000
 MB = 1_000_000

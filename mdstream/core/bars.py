@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 5.0
 """After so long without a trade in a partition its event time goes on with the clock, so that its last bars close."""
-PAUSE_S = 0.1
-"""Least time between two looks at what is due."""
+PAUSE_S = 0.25
+"""Least time between two looks at what is due: a worker that catches up closes bars all the time."""
 MOST_BARS = 12_000
 """About so many changed bars are collected at once: with what one batch adds, half of what a checkpoint may hold."""
 

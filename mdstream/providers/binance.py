@@ -191,10 +191,10 @@ class Binance(Provider):
     def decode(self, frame: bytes) -> Sequence[Tick]:
         try:
             if frame.startswith(b'{"stream":"'):
-                head = frame[:100]
-                for mark, parse in _BY_MARK:
-                    if mark in head:
-                        return (parse(frame),)
+                at = frame.find(b"@", 11, 100)
+                parse = _BY_CHANNEL.get(frame[at : at + 7])
+                if parse is not None:
+                    return (parse(frame),)
             elif frame.startswith(REST_MARK):
                 return _parse_rest(frame)
             return (_parse_other(frame),)
@@ -268,10 +268,9 @@ def _parse_other(frame: bytes) -> Tick:
 def _parse_stream(stream: str, frame: bytes) -> Tick:
     """A combined frame that is not laid out as the venue does it today."""
     named = f'{stream}"'.encode()
-    for mark, parse in _BY_MARK:
-        if mark in named:
-            return parse(frame)
-    return Control("ignored", stream)
+    at = named.find(b"@")
+    parse = _BY_CHANNEL.get(named[at : at + 7])
+    return Control("ignored", stream) if parse is None else parse(frame)
 
 
 def _parse_raw(m: _Other, frame: bytes) -> Tick:
@@ -299,13 +298,13 @@ def _parse_rest(frame: bytes) -> Sequence[TradeTick]:
     return [_rest_trade(symbol, d) for d in _decode_rest_trades(frame).response]
 
 
-# Told by the stream's name, which every combined frame begins with: cheaper than parsing twice.
-_BY_MARK: tuple[tuple[bytes, Callable[[bytes], Tick]], ...] = (
-    (b'@trade"', _parse_trade),
-    (b'@bookTicker"', _parse_book_ticker),
-    (b'@aggTrade"', _parse_agg_trade),
-    (b"@depth20", _parse_depth),
-    (b"@depth10", _parse_depth),
-    (b'@depth5"', _parse_depth),
-    (b"@depth5@", _parse_depth),
-)
+# Told by the stream's name, which every combined frame begins with: cheaper than parsing twice. Seven bytes tell all of
+# them apart, depth updates (`@depth"`, `@depth@`) too.
+_BY_CHANNEL: dict[bytes, Callable[[bytes], Tick]] = {
+    b'@trade"': _parse_trade,
+    b"@bookTi": _parse_book_ticker,
+    b"@aggTra": _parse_agg_trade,
+    b"@depth2": _parse_depth,
+    b"@depth1": _parse_depth,
+    b"@depth5": _parse_depth,
+}

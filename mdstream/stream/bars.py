@@ -70,18 +70,25 @@ class _Part:
         self.quotes: list[float] = []
 
     def add(self, trade: _Trade, ns: int) -> None:
-        price, size = trade.price, trade.size
-        if ns > self.last_ns or (ns == self.last_ns and _is_before(self.last, trade)):
+        price = trade.price
+        if ns > self.last_ns:
             self.last, self.last_ns = trade, ns
-        if ns < self.first_ns or (ns == self.first_ns and _is_before(trade, self.first)):
-            self.first, self.first_ns = trade, ns
+        else:
+            self._order(trade, ns)
         if price > self.high:
             self.high = price
         elif price < self.low:
             self.low = price
         self.trades += trade.count
-        self.sizes.append(size)
-        self.quotes.append(price * size)
+        self.sizes.append(trade.size)
+        self.quotes.append(price * trade.size)
+
+    def _order(self, trade: _Trade, ns: int) -> None:
+        """Whether a trade that is not younger than all the others is the first or the last of them."""
+        if ns == self.last_ns and _is_before(self.last, trade):
+            self.last = trade
+        if ns < self.first_ns or (ns == self.first_ns and _is_before(trade, self.first)):
+            self.first, self.first_ns = trade, ns
 
     def tally(self, symbol: str) -> Tally:
         first, last = _mark(self.first, self.first_ns), _mark(self.last, self.last_ns)
