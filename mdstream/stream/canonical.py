@@ -12,7 +12,6 @@ what is processed again from a restored state comes out byte for byte the same, 
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,6 +23,7 @@ from mdstream.errors import FrameError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
 from mdstream.kinds import HEARTBEAT, OURS, STATUS
 from mdstream.stream import clock, gaps
+from mdstream.stream.headers import read_headers
 from mdstream.stream.lines import Line, Source, Venue
 from mdstream.stream.output import MS, NO_HEADERS, Output
 from mdstream.stream.rounds import Rounds, Switch
@@ -38,9 +38,6 @@ MOST_ERRORS = 20
 PLATFORM = "mdstream"
 """The provider of what the platform says of itself."""
 
-LAST_NS = 9_000_000_000_000_000_000
-"""Times are before the year 2255, so that a `seq`, which starts at one in us, stays below 2**53."""
-
 
 class _Status(msgspec.Struct):
     """What an ingestor says of its connection: the value of a raw record of kind `status`."""
@@ -51,7 +48,6 @@ class _Status(msgspec.Struct):
 
 
 _decode_status = msgspec.json.Decoder(_Status).decode
-_int64 = struct.Struct(">q")
 
 
 class Canonical:
@@ -114,7 +110,7 @@ class Canonical:
             source = None
             self.position = record.offset
             try:
-                provider, recv_ns, kind = _read_headers(record)
+                provider, recv_ns, kind = read_headers(record)
                 source = sources.get(provider)
                 if source is None:
                     self._strange(out, provider, kind, record.value or b"", recv_ns)
@@ -323,7 +319,7 @@ class Canonical:
 
     def _refill_from(self, record: Record) -> None:
         try:
-            provider, recv_ns, kind = _read_headers(record)
+            provider, recv_ns, kind = read_headers(record)
             source = self.sources.get(provider)
             ticks = source.decode(record.value or b"") if source is not None and kind not in OURS else ()
         except Exception:  # it was reported when it was read first
@@ -400,30 +396,3 @@ def _covered_to_ns(line: Line) -> int:
     state, seen_ns = line.source.state, line.feed.trade.seen_ns
     newest_ts = line.trades.newest_ts
     return min(newest_ts + state.usual_latency_ns + state.offset_ns, seen_ns) if newest_ts else seen_ns
-
-
-def _read_headers(record: Record) -> tuple[bytes, int, bytes]:
-    """Provider, receive time in ns and kind of a raw record. Raises FrameError for a time that is none.
-
-    Events are numbered from the receive time on: a wrong one would spoil `seq` and the checkpoint for good.
-    """
-    headers = record.headers
-    if len(headers) == 4:
-        (n0, provider), (n1, received), (n2, kind), _ = headers
-        if not (n0 == "p" and n1 == "t" and n2 == "k"):  # the order in which every ingestor writes them
-            provider, received, kind = _find_headers(record)
-    else:
-        provider, received, kind = _find_headers(record)
-    try:
-        (recv_ns,) = _int64.unpack(received)
-    except (struct.error, TypeError):
-        raise FrameError(f"no receive time in ns: header t is {received!r:.60}") from None
-    if not 0 <= recv_ns < LAST_NS:
-        raise FrameError(f"no receive time in ns: {recv_ns}")
-    return provider or b"", recv_ns, kind or b""  # a header's value may be null
-
-
-def _find_headers(record: Record) -> tuple[bytes, bytes, bytes]:
-    """Provider, time and kind wherever they stand; without a time, that of the record."""
-    found = dict(record.headers)
-    return found.get("p", b""), found.get("t", _int64.pack(record.timestamp * MS)), found.get("k", b"")

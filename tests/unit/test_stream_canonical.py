@@ -99,11 +99,16 @@ def binance_book(number: int) -> bytes:
     ).encode()
 
 
+OKX_MS = 1_767_625_199_000
+"""A trade has one time, whichever frame reports it."""
+
+
 def okx_trades(number: int, count: int) -> bytes:
     return (
         f'{{"arg":{{"channel":"trades","instId":"BTC-USDT"}},"data":[{{"instId":"BTC-USDT","tradeId":"{number}",'
-        f'"px":"93741.2","sz":"0.0015","side":"sell","ts":"1767625200123","count":"{count}"}},'
-        f'{{"instId":"BTC-USDT","tradeId":"{number + 1}","px":"93741.3","sz":"1","side":"buy","ts":"1767625200124"}}]}}'
+        f'"px":"93741.2","sz":"0.0015","side":"sell","ts":"{OKX_MS + number}","count":"{count}"}},'
+        f'{{"instId":"BTC-USDT","tradeId":"{number + 1}","px":"93741.3","sz":"1","side":"buy",'
+        f'"ts":"{OKX_MS + number + 1}"}}]}}'
     ).encode()
 
 
