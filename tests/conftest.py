@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mdstream.testing import Processes, chosen_broker, on_apache_kafka
+
+# How long an example takes says more about what else the machine does than about the code: no test is timed.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 SHARED = "broker"
 """Name of what the controlling process of `pytest -n` tells its workers: the address of the broker that they share."""

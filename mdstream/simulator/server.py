@@ -107,6 +107,7 @@ class Simulator:
         """Listen, and give the port. Raises SettingsError where that address cannot be had."""
         host, port = self._options.host, self._options.port
         loop = asyncio.get_running_loop()
+        self._injection.turn(self.now_ns())  # a fault that is there from the start meets the first client
         try:
             self._server = await loop.create_server(self._open, host, port)
         except OSError as error:
