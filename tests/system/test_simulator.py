@@ -262,13 +262,13 @@ async def test_pause_stops_data_and_keeps_connections(start: Start) -> None:
 
 async def test_slow_client_is_cut_off(start: Start) -> None:
     """A client that does not read loses its connection; the one beside it loses nothing."""
-    simulator = start("--rate", 30_000, "--send-queue", 1)
+    simulator = start("--rate", 10_000, "--send-queue", 4)
     reading = await open_at(simulator.url("binance"))
     await reading.send(TRADES)
     received = asyncio.create_task(receive_all(reading))
     with closing(silent_subscriber(simulator.port)):
         await asyncio.to_thread(
-            wait_until, lambda: simulator.status()["clients_cut_off"] == 1, what="the cut", limit_s=60
+            wait_until, lambda: simulator.status()["clients_cut_off"] == 1, what="the cut", limit_s=120
         )
         assert simulator.status()["clients"]["binance"] == 1
     simulator.process.popen.terminate()
