@@ -197,7 +197,7 @@ def test_a_database_that_cannot_be_used_ends_the_start_with_one_clear_line(
     settings: Settings, env: Mapping[str, str]
 ) -> None:
     (settings.data_dir / "market_data.db").mkdir(parents=True)
-    done = run_mdstream("worker", "files", env=env)
+    done = run_mdstream("worker", "files", "--port", free_port(), env=env)  # the default may be a demo's
     path = settings.data_dir / "market_data.db"
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

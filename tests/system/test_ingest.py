@@ -406,7 +406,7 @@ async def test_frames_wait_for_kafka_and_the_venue_waits_for_us(
 )
 def test_bad_arguments_end_in_one_clear_line(args: tuple[str, ...], code: int, message: str) -> None:
     """What was wrong and what to do; status 2 for arguments, 1 for the world."""
-    done = run_mdstream("ingest", *args)
+    done = run_mdstream("ingest", *args, env={"HTTP_PORT": str(free_port())})
     assert done.returncode == code, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mdstream: ")]
     assert message in line
