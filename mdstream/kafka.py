@@ -23,6 +23,8 @@ from topics import Topic
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
+NAMED_LIMIT_S, NAMED_EVERY_S = 15.0, 0.2
+"""How long a broker that answers may name no broker, itself included, and how often it is asked."""
 FETCH_BYTES = 1 << 19
 STALL_S = 30.0
 """A read that has not reached the end of a log and gets nothing for so long is taken for stuck."""
@@ -46,18 +48,33 @@ def lost(bootstrap_servers: str, error: BaseException) -> BrokerError:
 @asynccontextmanager
 async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client. Raises BrokerError where no broker answers."""
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_TIMEOUT_MS)
-    try:
-        await client.start()
-    except (KafkaError, OSError) as error:
-        await client.close()
-        raise unreachable(bootstrap_servers, error) from error
+    client = await _admin_client(bootstrap_servers)
     try:
         yield client
     except KafkaError as error:
         raise lost(bootstrap_servers, error) from error
     finally:
         await client.close()
+
+
+async def _admin_client(bootstrap_servers: str) -> AIOKafkaAdminClient:
+    """A client that knows a broker. A broker that has just come back answers before its cluster counts it in again, and
+    names none until then: it is asked anew, as no request of such a client would go anywhere.
+    """
+    deadline = time.monotonic() + NAMED_LIMIT_S
+    while True:
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_TIMEOUT_MS)
+        try:
+            await client.start()
+        except (KafkaError, OSError) as error:
+            await client.close()
+            raise unreachable(bootstrap_servers, error) from error
+        if client._client.cluster.brokers():  # noqa: SLF001  the client has no other way to tell
+            return client
+        await client.close()
+        if time.monotonic() > deadline:
+            raise BrokerError(f"{bootstrap_servers} answers, but its cluster has no broker: look at the brokers' logs")
+        await asyncio.sleep(NAMED_EVERY_S)
 
 
 async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], *, replication: int = 1) -> list[str]:

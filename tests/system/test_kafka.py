@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -11,7 +14,7 @@ import pytest
 from mdstream import config, kafka
 from mdstream.errors import BrokerError
 from mdstream.publisher import BATCH_BYTES, Publisher, Record
-from mdstream.testing import free_port, on_apache_kafka, read_topic
+from mdstream.testing import chosen_broker, free_port, on_apache_kafka, read_topic
 from topics import MAX_FRAME_BYTES, Topic, Topics
 
 pytestmark = pytest.mark.system
@@ -104,6 +107,19 @@ async def test_unreachable_broker_is_named_with_what_to_do(ask: Callable[[str], 
 
 
 # -- what it can do
+
+
+async def test_broker_that_comes_back_is_asked_until_it_is_in_its_cluster_again(topics: Topics) -> None:
+    """Apache Kafka shuts out a broker that was silent for 9 s: going on, it answers, and for a moment names nobody."""
+    with chosen_broker() as own:
+        await kafka.create_topics(own.bootstrap, topics)
+        assert own.pid is not None
+        os.kill(own.pid, signal.SIGSTOP)
+        await asyncio.sleep(12)
+        os.kill(own.pid, signal.SIGCONT)
+        ends = time.monotonic() + 4
+        while time.monotonic() < ends:
+            assert await kafka.create_topics(own.bootstrap, topics) == []
 
 
 async def test_idempotent_producer_is_used_where_the_broker_has_one(broker: str) -> None:
