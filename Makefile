@@ -8,9 +8,11 @@ TESTS ?= tests
 # More than there are cores: system tests mostly wait, for consumer groups that form and for sessions that end.
 WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# The plug-in, or else the docker-compose of Debian.
+COMPOSE = $(shell docker compose version > /dev/null 2>&1 && echo docker compose || echo docker-compose) -f docker-compose.kafka.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka lint fmt bench lock up down clean
+.PHONY: help setup demo test test-kafka lint fmt bench lock up down logs compose-check clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -50,11 +52,19 @@ lock: setup ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
 
-up: ## Start Apache Kafka with docker compose
-	docker compose -f docker-compose.kafka.yml up -d
+up: ## Everything with docker compose: Kafka, TimescaleDB, NATS, ingestors, workers (docs/deployment.md)
+	$(COMPOSE) build
+	$(COMPOSE) up -d
+	$(COMPOSE) ps
 
-down: ## Stop it again
-	docker compose -f docker-compose.kafka.yml down
+down: ## Stop it again; the volumes keep the data
+	$(COMPOSE) down
+
+logs: ## Follow what the containers say (SERVICES="core sink-nats": of these only)
+	$(COMPOSE) logs -f --tail=100 $(SERVICES)
+
+compose-check: ## Let docker compose itself check docker-compose.kafka.yml (needs no engine)
+	$(COMPOSE) config --quiet
 
 clean: ## Remove what the targets made
 	rm -rf .venv .bench .kafka build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,21 +16,16 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.sinks.files import FilesRole
+from mdstream.sinks.files import sinks_of
+from mdstream.sinks.role import SinkRole
 
 
 def attach(app: App, settings: Settings) -> None:
     """Declare the agent of the topics that are to be stored."""
-    role = FilesRole(settings)
-    names = [getattr(app.topic_map, events).name for events in settings.files_events]
-    app.around(before=role.start, after=role.stop)
-    app.registry.register(role.metrics)
-    app.keep(names, restore=role.restore, release=role.release)
-    app.holds(role.holding)
+    role = SinkRole("files", settings, sinks_of(settings))
+    names = role.attach(app, settings.files_events)
 
     @app.agent(app.batched(*names), name="files")
     async def files(batches: Any) -> None:
         async for batch in batches:
             await role.process(batch)
-
-    app.run_beside(role.run)

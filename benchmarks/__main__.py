@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import ingest, memory, pipeline, report
+from benchmarks import database, ingest, memory, pipeline, report
 from benchmarks.deployment import Broker, default_broker, running
 from benchmarks.warmup import warm_up
 from mdstream.cli import set_up_logging
 from mdstream.errors import MdstreamError
 from mdstream.tools.running import run
 
-PARTS = ("pipeline", "ingest", "memory")
+PARTS = ("pipeline", "ingest", "database", "memory")
 FRAMES = 400_000
 QUICK_FRAMES = 100_000
 INTERRUPTED = 130
@@ -86,9 +86,10 @@ def command(
     \b
     pipeline  raw topic to canonical topic, beside other frameworks and plain clients
     ingest    websocket to raw topic, beside a bare receive loop
+    database  canonical topic to PostgreSQL, beside a bare COPY and multi-row INSERTs
     memory    of a core worker that works off a backlog
 
-    All three unless some are named. The contenders' packages are installed into .bench/ the first time.
+    All of them unless some are named. The contenders' packages are installed into .bench/ the first time.
 
     \b
     Examples:
@@ -132,6 +133,8 @@ async def _measure(plan: Plan, cold: Broker, rows: Sequence[pipeline.Row], folde
         await pipeline.measure(broker, rows, count=plan.count, rounds=plan.rounds, folder=folder)
     if "ingest" in plan.parts:
         results.ingest = await ingest.measure(broker, count=plan.count, folder=folder)
+    if "database" in plan.parts:
+        results.database = await database.measure(broker, count=plan.count, folder=folder)
     if "memory" in plan.parts:
         results.memory = await memory.measure(broker, backlog=plan.backlog, folder=folder)
     return results

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.database import Database
 from benchmarks.ingest import Ingest
 from benchmarks.measure import Rate
 from benchmarks.memory import Memory
@@ -17,6 +18,7 @@ from benchmarks.pipeline import REFERENCE, Row
 
 LEAST_OF_REFERENCE = 0.55
 LEAST_INGEST_PER_S = 60_000
+LEAST_OF_COPY = 0.5
 MOST_BACKLOG_BYTES = 300_000_000
 MB = 1_000_000
 
@@ -30,6 +32,7 @@ class Results:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     pipeline: list[Row] = field(default_factory=list)
     ingest: Ingest | None = None
+    database: Database | None = None
     memory: Memory | None = None
 
 
@@ -57,6 +60,8 @@ def text(results: Results) -> str:
         parts += ["Raw topic to canonical topic, one process each:", _pipeline_table(results.pipeline)]
     if results.ingest is not None:
         parts += ["Websocket to raw topic, one process:", _ingest_table(results.ingest)]
+    if results.database is not None:
+        parts += ["Canonical topic to PostgreSQL, one connection each:", _database_table(results.database)]
     if results.memory is not None:
         parts.append(_memory_line(results.memory))
     return "\n\n".join(parts)
@@ -94,6 +99,18 @@ def _ingest_table(ingest: Ingest) -> str:
     return table(lines, texts=1)
 
 
+def _database_table(database: Database) -> str:
+    lines = [("who", "rows/s (wall)", "rows per CPU-second", "of the limit: wall", "of the limit: CPU")]
+    for title, rate in (
+        ("mdstream worker timescale, from the topic", database.role),
+        ("multi-row INSERT, from memory", database.insert),
+        ("a bare binary COPY, from memory (the limit)", database.copy),
+    ):
+        wall, cpu = ratios(rate, database.copy)
+        lines.append((title, f"{rate.per_second:,.0f}", f"{rate.per_cpu_second:,.0f}", wall, cpu))
+    return table(lines, texts=1)
+
+
 def _memory_line(memory: Memory) -> str:
     return (
         f"Memory of a core worker that works off a backlog of {memory.backlog:,} frames: "
@@ -123,6 +140,10 @@ def broken(results: Results) -> list[str]:
     if results.ingest is not None and results.ingest.ingestor.per_second < LEAST_INGEST_PER_S:
         rate = results.ingest.ingestor.per_second
         found.append(f"mdstream ingest takes {rate:,.0f} frames/s, promised are {LEAST_INGEST_PER_S:,}")
+    if results.database is not None:
+        share = results.database.role.per_second / results.database.copy.per_second
+        if share < LEAST_OF_COPY:
+            found.append(f"the timescale role reaches {share:.2f} of a bare COPY, promised are {LEAST_OF_COPY}")
     if results.memory is not None and results.memory.peak_bytes > MOST_BACKLOG_BYTES:
         peak = results.memory.peak_bytes / MB
         found.append(f"a core worker held {peak:,.0f} MB, promised are at most {MOST_BACKLOG_BYTES / MB:,.0f}")
@@ -154,7 +175,7 @@ def _broken_by_pipeline(rows: Sequence[Row]) -> list[str]:
 
 def as_json(results: Results) -> dict[str, Any]:
     """The results for programs: rates in frames a second, times in seconds, memory in bytes."""
-    ingest, memory = results.ingest, results.memory
+    ingest, database, memory = results.ingest, results.database, results.memory
     return {
         "at": results.at.isoformat(),
         "machine": results.machine,
@@ -171,6 +192,8 @@ def as_json(results: Results) -> dict[str, Any]:
             for row in results.pipeline
         ],
         "ingest": ingest and {"mdstream": _rate(ingest.ingestor), "bare": _rate(ingest.bare)},
+        "database": database
+        and {"mdstream": _rate(database.role), "insert": _rate(database.insert), "copy": _rate(database.copy)},
         "memory": memory and {"backlog": memory.backlog, "peak_bytes": memory.peak_bytes, "rate": _rate(memory.rate)},
         "broken": broken(results),
     }

@@ -20,7 +20,11 @@ app: faust.App
 def __getattr__(name: str) -> Any:
     if name == "app":
         from mdstream.app import build
+        from mdstream.errors import SettingsError
 
-        globals()["app"] = built = build()
+        try:
+            built = globals()["app"] = build()
+        except SettingsError as error:  # for whoever starts us to mend: one line, no traceback
+            raise SystemExit(f"mdstream: {error}") from None
         return built
     raise AttributeError(f"module 'mdstream' has no attribute {name!r}")

@@ -30,7 +30,12 @@ from topics import Topics
 
 log = logging.getLogger(__name__)
 
-ROLES = {"core": ("agents.canonical", "agents.latest", "agents.bars"), "files": ("agents.files",)}
+ROLES = {
+    "core": ("agents.canonical", "agents.latest", "agents.bars"),
+    "files": ("agents.files",),
+    "nats": ("agents.nats",),
+    "timescale": ("agents.timescale",),
+}
 """The agents of each role. A sink is a role of its own, so that one that is stuck stops nothing else."""
 
 PAGES = ("mdstream.web.health",)

@@ -15,6 +15,7 @@ from mdstream.errors import MdstreamError, SettingsError
 COMMANDS = {
     "audit": "mdstream.tools.audit",
     "broker": "mdstream.tools.broker",
+    "db": "mdstream.tools.db",
     "demo": "mdstream.tools.demo",
     "ingest": "mdstream.ingest.command",
     "record": "mdstream.tools.record",
@@ -66,6 +67,8 @@ def set_up_logging(level: int = logging.INFO) -> None:
     )
     # aiokafka logs each failed connection attempt; our own errors say it once, with what to do.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # Alembic tells of each of its plugins, and logs the failures that it prints: what it does is told by ours.
+    logging.getLogger("alembic").setLevel(logging.CRITICAL)
 
 
 def main(args: list[str] | None = None) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,6 +21,8 @@ from mdstream.errors import SettingsError
 
 Role = Literal["core", "timescale", "nats", "files"]
 FilesEvents = Literal["trades", "quotes", "books", "bars", "status"]
+NatsEvents = Literal["trades", "quotes", "books", "bars", "status"]
+TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SourcePolicy = Literal["failover", "merge"]
 BarInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[smhd]$")]
 
@@ -161,6 +163,79 @@ class Settings(BaseSettings):
         ("trades", "quotes", "bars", "status"),
         "topics that the files role stores, comma-separated: trades, quotes, books, bars, status",
         min_length=1,
+    )
+
+    # NATS: docs/sinks.md.
+    nats_url: SecretStr = _named(
+        "NATS_URL",
+        "nats_url",
+        SecretStr("nats://127.0.0.1:4222"),
+        "NATS servers, nats://USER:PASSWORD@HOST:4222, comma-separated",
+    )
+    nats_enabled: bool = _named("NATS_ENABLED", "nats_enabled", True, "false: the nats role publishes nothing")
+    nats_subject_prefix: str = _named(
+        "NATS_SUBJECT_PREFIX",
+        "nats_subject_prefix",
+        "md.events",
+        "first tokens of every subject on NATS",
+        pattern=r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}$",
+    )
+    use_jetstream: bool = _named(
+        "USE_JETSTREAM", "use_jetstream", False, "true: into a stream that keeps the events; false: to who listens"
+    )
+    nats_events: Annotated[tuple[NatsEvents, ...], NoDecode, BeforeValidator(_split)] = _named(
+        "NATS_EVENTS",
+        "nats_events",
+        ("trades", "quotes", "books", "bars", "status"),
+        "topics that the nats role publishes, comma-separated: trades, quotes, books, bars, status",
+        min_length=1,
+    )
+    nats_stream: str = _named(
+        "NATS_STREAM", "nats_stream", "MDSTREAM", "the stream's name", pattern=r"^[A-Za-z0-9_-]{1,64}$"
+    )
+    nats_stream_hours: float = _named(
+        "NATS_STREAM_HOURS", "nats_stream_hours", 24.0, "age at which the stream forgets; 0: never", ge=0
+    )
+    nats_stream_mb: int = _named(
+        "NATS_STREAM_MB", "nats_stream_mb", 4096, "MiB at which the stream forgets the oldest; 0: no limit", ge=0
+    )
+    nats_stream_replicas: int = _named(
+        "NATS_STREAM_REPLICAS", "nats_stream_replicas", 1, "copies of the stream, in a cluster", ge=1, le=5
+    )
+    nats_duplicate_window_s: float = _named(
+        "NATS_DUPLICATE_WINDOW_S", "nats_duplicate_window_s", 120.0, "how long message ids are known", ge=1, le=86_400
+    )
+
+    # TimescaleDB: docs/sinks.md.
+    database_url: SecretStr | None = _named(
+        "MARKET_DATA_DATABASE_URL", "database_url", None, "the database: postgresql://USER:PASSWORD@HOST:5432/NAME"
+    )
+    timescale_events: Annotated[tuple[TimescaleEvents, ...], NoDecode, BeforeValidator(_split)] = _named(
+        "MDSTREAM_TIMESCALE_EVENTS",
+        "timescale_events",
+        ("trades", "quotes", "bars", "status"),
+        "topics that the timescale role stores, comma-separated: trades, quotes, bars, status",
+        min_length=1,
+    )
+    timescale_write_s: float = _named(
+        "MDSTREAM_TIMESCALE_WRITE_S", "timescale_write_s", 30.0, "seconds that one write may take", ge=1, le=600
+    )
+
+    # What `mdstream db upgrade` sets in TimescaleDB: docs/database.md.
+    db_compress_after_days: int = _named(
+        "MDSTREAM_DB_COMPRESS_AFTER_DAYS", "db_compress_after_days", 7, "age of compression; 0: never", ge=0, le=36_500
+    )
+    db_keep_ticks_days: int = _named(
+        "MDSTREAM_DB_KEEP_TICKS_DAYS", "db_keep_ticks_days", 0, "age of deletion; 0: kept for ever", ge=0, le=36_500
+    )
+    db_keep_quotes_days: int = _named(
+        "MDSTREAM_DB_KEEP_QUOTES_DAYS", "db_keep_quotes_days", 0, "as for ticks", ge=0, le=36_500
+    )
+    db_keep_ohlcv_days: int = _named(
+        "MDSTREAM_DB_KEEP_OHLCV_DAYS", "db_keep_ohlcv_days", 0, "as for ticks", ge=0, le=36_500
+    )
+    db_keep_feed_events_days: int = _named(
+        "MDSTREAM_DB_KEEP_FEED_EVENTS_DAYS", "db_keep_feed_events_days", 0, "as for ticks", ge=0, le=36_500
     )
 
     @classmethod

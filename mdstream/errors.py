@@ -8,6 +8,8 @@ MdstreamError
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
 ├── SinkError                a sink that cannot store anything now
+├── DatabaseError            the database refuses what is asked, or is away
+│   └── SchemaError          its tables are not those that this mdstream knows
 └── UnsupportedVersionError  a dependency whose internals the transport was not tested with
 """
 
@@ -92,3 +94,21 @@ class SinkError(MdstreamError):
 
     def __str__(self) -> str:
         return f"{self.sink} cannot write {self.place}: {self.reason}"
+
+
+class DatabaseError(MdstreamError):
+    """`place` (USER@HOST:PORT/DATABASE, never with the password) cannot do what is asked, for the `reason` given.
+
+    `reason` ends with what to do about it. Not `retriable`: it needs somebody to mend it.
+    """
+
+    def __init__(self, place: str, reason: str, *, retriable: bool = False) -> None:
+        super().__init__(place, reason)
+        self.place, self.reason, self.retriable = place, reason, retriable
+
+    def __str__(self) -> str:
+        return f"database {self.place}: {self.reason}"
+
+
+class SchemaError(DatabaseError):
+    """The database is there, and its tables are not those that this mdstream knows."""

@@ -27,6 +27,9 @@ from mdstream.embedded import EmbeddedBroker, answers, die_with_parent
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
+    from mdstream.db.embedded import EmbeddedPostgres
+    from mdstream.sinks.nats_server import EmbeddedNats
+
 PROJECT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 """Where the commands of this virtual environment are."""
@@ -350,6 +353,25 @@ def apache_kafka(settings: Mapping[str, str] | None = None) -> Iterator[ApacheKa
         yield broker
     finally:
         broker.remove()
+
+
+@contextmanager
+def nats_server(*, jetstream: bool = True, settings: str = "") -> Iterator[EmbeddedNats]:
+    """A NATS server at a free port; `settings` are lines for its configuration. `stop`, `kill` and `start` it at will:
+    its streams stay until the end."""
+    from mdstream.sinks.nats_server import EmbeddedNats
+
+    with EmbeddedNats(free_port(), jetstream=jetstream, settings=settings) as server:
+        yield server
+
+
+@contextmanager
+def embedded_postgres(settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedPostgres]:
+    """The embedded PostgreSQL at a free port; `settings` come on top of postgresql.conf."""
+    from mdstream.db.embedded import EmbeddedPostgres
+
+    with EmbeddedPostgres(free_port(), settings=settings) as server:
+        yield server
 
 
 def on_apache_kafka() -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from mdstream.audit.prints import DAY_NS, NO_VIEW, Bucket, Print, Scope, bucket_of, fingerprint
 from mdstream.audit.seen import Ids, Numbers
@@ -41,10 +40,13 @@ NOTHING = Tally()
 
 
 class Ledger:
-    """What one hop holds. `may_repeat`: a trade that comes again counts once (raw), else it is doubled (canonical)."""
+    """What one hop holds. `may_repeat`: a trade that comes again counts once (raw), else it is doubled (canonical).
 
-    def __init__(self, name: str, scope: Scope, *, may_repeat: bool) -> None:
-        self.name, self._scope, self._may_repeat = name, scope, may_repeat
+    `is_end`: no hop follows it; the ones after it come, like it, after the one before it.
+    """
+
+    def __init__(self, name: str, scope: Scope, *, may_repeat: bool, is_end: bool = False) -> None:
+        self.name, self._scope, self._may_repeat, self.is_end = name, scope, may_repeat, is_end
         self._tallies: dict[Bucket, dict[str, Tally]] = {}
         self._stood_by: dict[Bucket, dict[str, Tally]] = {}
         # By day: the ids of some venues begin anew, and what is the same trade has the same time.
@@ -172,10 +174,21 @@ def _id_space(trade: Print) -> tuple[str, str, str, int]:
     return trade.provider, trade.symbol, trade.view, trade.time_ns // DAY_NS
 
 
-def differing(hops: list[Ledger]) -> set[Bucket]:
+def neighbours(hops: Sequence[Ledger]) -> Iterator[tuple[int, int]]:
+    """Which hop comes before which: their places in the chain, the last one that is no end before each."""
+    before: int | None = None
+    for at, hop in enumerate(hops):
+        if before is not None:
+            yield before, at
+        if not hop.is_end:
+            before = at
+
+
+def differing(hops: Sequence[Ledger]) -> set[Bucket]:
     """The buckets in which neighbouring hops do not hold the same trades, or a hop holds one twice."""
     found = {bucket for hop in hops for bucket in hop.buckets() if hop.tally(bucket).doubled}
-    for left, right in pairwise(hops):
+    for before, after in neighbours(hops):
+        left, right = hops[before], hops[after]
         for bucket in {*left.buckets(), *right.buckets()}:
             if not left.due(bucket).same(right.tally(bucket)):
                 found.add(bucket)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from pydantic import SecretStr
 
 from mdstream.audit.prints import Scope
 from mdstream.cli import set_up_logging
@@ -34,6 +35,9 @@ EXIT_STATUS: dict[Verdict, int] = {"agree": 0, "differ": 1, "nothing to compare"
     "--journal", type=click.Path(path_type=Path), help="The simulator's journal: what the venues really sent."
 )
 @click.option(
+    "--database", metavar="URL", help="The timescale role's database.  [default: MARKET_DATA_DATABASE_URL, if set]"
+)
+@click.option(
     "--compare", "other", metavar="PREFIX", help="Compare the canonical topics with those of this prefix instead."
 )
 @click.option("--minutes", is_flag=True, help="Print count and hash of every instrument and minute at each hop.")
@@ -47,6 +51,7 @@ def command(
     symbols: tuple[str, ...],
     providers: tuple[str, ...],
     journal: Path | None,
+    database: str | None,
     other: str | None,
     minutes: bool,
     listed: int,
@@ -54,20 +59,22 @@ def command(
 ) -> None:
     """Count and hash trades per instrument and minute at each hop, and name what is missing, doubled or different.
 
-    The hops, as far as they exist: the simulator's journal, the raw topics, the canonical topic, the SQLite database of
-    the files role. Trades of a source that stood by while another one was followed are counted, and are no loss. On a
-    running system give --to, so that trades on their way are not taken for lost. Exit status 0: all agree; 1: they do
-    not; 2: there was nothing to compare. docs/audit.md explains every column.
+    The hops, as far as they exist: the simulator's journal, the raw topics, the canonical topic, and behind it
+    the SQLite database of the files role and the database of the timescale role. Trades of a source that stood by while
+    another one was followed are counted, and are no loss. On a running system give --to, so that trades on their way
+    are not taken for lost. Exit status 0: all agree; 1: they do not; 2: there was nothing to compare. docs/audit.md
+    explains every column.
 
     \b
     mdstream audit
     mdstream audit --from 1h --to 1m                        the last hour of a running system
     mdstream audit --symbol BTCUSDT --minutes
     mdstream audit --journal sent.jsonl --json
+    mdstream audit --database postgresql://reader@db/market --to 1m     the password from PGPASSWORD or ~/.pgpass
     mdstream audit --compare fix1 --to 1m                   live against reprocessed (docs/reprocess.md)
     """
     set_up_logging()
-    settings = load()
+    settings = load(database_url=None if database is None else SecretStr(database))
     scope = _scope(begin, end, symbols, providers)
     if other is None:
         chain = asyncio.run(_audit_hops(settings, scope, journal))

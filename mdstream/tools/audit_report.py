@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 from rich.table import Table
 
 from mdstream.audit.events import Minute
-from mdstream.audit.ledger import Ledger
+from mdstream.audit.ledger import Ledger, neighbours
 from mdstream.audit.prints import Bucket
 from mdstream.tools.chain import Chain
 from mdstream.tools.prefix_audit import PrefixAudit
@@ -134,7 +133,8 @@ def print_prefixes(audit: PrefixAudit, listed: int) -> None:
 
 
 def _agree(chain: Chain, bucket: Bucket) -> bool:
-    return all(left.due(bucket).same(right.tally(bucket)) for left, right in pairwise(chain.ledgers))
+    hops = chain.ledgers
+    return all(hops[before].due(bucket).same(hops[after].tally(bucket)) for before, after in neighbours(hops))
 
 
 def _hops(chain: Chain) -> Table:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import Literal
 
 from mdstream.audit.details import Details, Difference, differences
-from mdstream.audit.ledger import Ledger, affordable, differing
+from mdstream.audit.ledger import Ledger, affordable, differing, neighbours
 from mdstream.audit.prints import Bucket, Identity, Print, Scope, bucket_of, identity_of
 from mdstream.tools.hops import Hop
 
@@ -26,7 +26,7 @@ class Reading:
 
     def __init__(self, hop: Hop, scope: Scope) -> None:
         self.hop = hop
-        self.ledger = Ledger(hop.name, scope, may_repeat=hop.may_repeat)
+        self.ledger = Ledger(hop.name, scope, may_repeat=hop.may_repeat, is_end=hop.is_end)
 
     def take(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> None:
         """Take in a trade of the first pass."""
@@ -96,7 +96,7 @@ class Chain:
         wanted = affordable(self.ledgers, differ, MOST_DETAILED)
         self.unnamed = differ - wanted
         details = [await reading.look_closer(wanted, self.ignored) for reading in self.readings]
-        between = (differences(left, right, wanted) for left, right in pairwise(details))
+        between = (differences(details[a], details[b], wanted) for a, b in neighbours(self.ledgers))
         for difference in chain(*between, *(detail.own_differences() for detail in details)):
             self.totals[difference.hop, difference.kind] += 1
             if len(self.found) < MOST_KEPT:

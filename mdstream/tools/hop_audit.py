@@ -1,4 +1,4 @@
-"""The chain of hops that a trade passes: journal, raw topics, canonical topic, database."""
+"""The chain of hops that a trade passes: journal, raw topics, canonical topic, and where the sinks keep it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mdstream.config import Settings
 from mdstream.core.rules import rules_of
 from mdstream.events import Gap
 from mdstream.tools.chain import Chain, Reading
+from mdstream.tools.database_hop import TimescaleHop
 from mdstream.tools.hops import CanonicalHop, DatabaseHop, JournalHop, RawHop, records
 from mdstream.tools.progress import Progress
 from topics import Topics
@@ -74,7 +75,9 @@ class RawReading(Reading):
 
 
 async def chain_of_hops(settings: Settings, scope: Scope, journal: Path | None) -> Chain:
-    """The hops that exist. Raises CaptureError where the journal, BrokerError where md.status cannot be read."""
+    """The hops that exist. Raises CaptureError where the journal, BrokerError where md.status, and DatabaseError where
+    the database cannot be read.
+    """
     hops = [] if journal is None else [JournalHop(journal)]
     for hop in hops:
         hop.check()
@@ -85,12 +88,20 @@ async def chain_of_hops(settings: Settings, scope: Scope, journal: Path | None) 
     asked = await _asked_for(settings, scope)
     raw = RawReading(RawHop(settings, scope, alive.heard), scope, standby, asked, canonical.ledger)
     chain = Chain(scope, [*(Reading(hop, scope) for hop in hops), raw, canonical])
-    database = DatabaseHop(settings, scope)
+    await _add_databases(chain, settings)
+    return chain
+
+
+async def _add_databases(chain: Chain, settings: Settings) -> None:
+    database = DatabaseHop(settings, chain.scope)
     if database.path.exists():
-        chain.readings.append(Reading(database, scope))
+        chain.readings.append(Reading(database, chain.scope))
     else:
         chain.notes.append(f"no database at {database.path}: the files role writes one (mdstream worker files)")
-    return chain
+    if settings.database_url:  # not set, or set to nothing
+        timescale = TimescaleHop(settings, chain.scope)
+        await timescale.check()
+        chain.readings.append(Reading(timescale, chain.scope))
 
 
 async def _asked_for(settings: Settings, scope: Scope) -> AskedFor:

@@ -41,12 +41,17 @@ class Add(Protocol):
 
 
 class Hop(Protocol):
-    """A place that holds trades. `may_repeat`: the same trade several times is no fault there."""
+    """A place that holds trades. `may_repeat`: the same trade several times is no fault there.
+
+    `is_end`: no hop follows it; like those after it, it is filled from the hop before it.
+    """
 
     @property
     def name(self) -> str: ...
     @property
     def may_repeat(self) -> bool: ...
+    @property
+    def is_end(self) -> bool: ...
     @property
     def unread(self) -> Counter[str]:
         """What the last reading could not make a trade of, by kind."""
@@ -71,6 +76,7 @@ class JournalHop:
 
     name: ClassVar = "journal"
     may_repeat: ClassVar = True
+    is_end: ClassVar = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -123,6 +129,7 @@ class RawHop:
 
     name: ClassVar = "raw"
     may_repeat: ClassVar = True
+    is_end: ClassVar = False
 
     def __init__(self, settings: Settings, scope: Scope, heard: Callable[[str, int], None]) -> None:
         self._settings, self._scope, self._heard = settings, scope, heard
@@ -176,6 +183,7 @@ class CanonicalHop:
     """
 
     may_repeat: ClassVar = False
+    is_end: ClassVar = False
 
     def __init__(self, settings: Settings, scope: Scope, *, name: str = CANONICAL) -> None:
         self._settings, self._scope, self.name = settings, scope, name
@@ -206,6 +214,7 @@ class DatabaseHop:
 
     name: ClassVar = "database"
     may_repeat: ClassVar = False
+    is_end: ClassVar = True
 
     def __init__(self, settings: Settings, scope: Scope) -> None:
         self.path = settings.data_dir / FILE_NAME

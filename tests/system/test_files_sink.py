@@ -7,65 +7,28 @@ import json
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
+import canonical
 import pytest
-from aiokafka import TopicPartition
+from canonical import SYMBOLS, expected, made_settings, publish, trades
 
-from mdstream import events, kafka
-from mdstream.config import Settings, load
+from mdstream import events
+from mdstream.config import Settings
 from mdstream.events import Trade
-from mdstream.publisher import Partitioner, Publisher
 from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
 from topics import Topics
 
 pytestmark = pytest.mark.system
 
-SYMBOLS = [f"S{n}USDT" for n in range(20)]
 LIMIT_S = 60.0
 
 
 @pytest.fixture
 def settings(env: Mapping[str, str]) -> Settings:
-    """The worker's settings, its topics declared."""
-    made = load(
-        bootstrap_servers=env["KAFKA_BOOTSTRAP_SERVERS"],
-        topic_prefix=env["MDSTREAM_TOPIC_PREFIX"],
-        partitions=int(env["MDSTREAM_PARTITIONS"]),
-        data_dir=Path(env["MDSTREAM_DATA_DIR"]),
-    )
-    asyncio.run(_create(made))
-    return made
-
-
-async def _create(settings: Settings) -> None:
-    await kafka.create_topics(settings.bootstrap_servers, Topics(settings))
-
-
-def trades(first: int, following: int) -> Iterator[tuple[bytes, bytes]]:
-    """Key and value of the trades numbered [first, following) of every symbol."""
-    for n in range(first, following):
-        for symbol in SYMBOLS:
-            yield symbol.encode(), events.encode(Trade(symbol, n, "binance", str(n), 1.5, 2.0, "buy", n, n + 1))
-
-
-def publish(settings: Settings, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-    asyncio.run(_publish(settings, pairs))
-
-
-async def _publish(settings: Settings, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-    publisher = Publisher(settings.bootstrap_servers, client_id="test-files")
-    await publisher.start()
-    partitioner = Partitioner(settings.partitions)
-    by_partition: dict[int, list[tuple[bytes, bytes, int, list[tuple[str, bytes]]]]] = {}
-    for key, value in pairs:
-        by_partition.setdefault(partitioner(key), []).append((key, value, 1767625200_000, []))
-    for number, records in by_partition.items():
-        await asyncio.gather(*await publisher.send(Topics(settings).trades.name, number, records))
-    await publisher.stop()
+    return made_settings(env)
 
 
 def more_than(settings: Settings, trades: int) -> bool:
@@ -91,22 +54,9 @@ def lines(settings: Settings) -> list[dict[str, object]]:
     return found
 
 
-def expected(following: int) -> Counter[tuple[str, str]]:
-    return Counter((symbol, str(n)) for n in range(following) for symbol in SYMBOLS)
-
-
 def committed(settings: Settings) -> int:
     """The sum of the group's committed offsets on md.trades."""
-    return asyncio.run(_committed(settings))
-
-
-async def _committed(settings: Settings) -> int:
-    topic = Topics(settings).trades
-    # Partitions are named: the embedded broker cannot answer for all that a group has.
-    asked = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-    async with kafka.admin(settings.bootstrap_servers) as admin:
-        offsets = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}.files", partitions=asked)
-    return sum(max(0, at.offset) for at in offsets.values())
+    return canonical.committed(settings, "files", "trades")
 
 
 def test_every_trade_is_stored_once_though_the_worker_is_killed_again_and_again(
@@ -153,15 +103,15 @@ def test_what_is_no_event_is_on_the_dead_letters_topic_and_its_neighbours_are_st
     """Neither the reader nor SQLite stops at it."""
     key = SYMBOLS[0].encode()
     beyond = Trade(SYMBOLS[0], 7, "binance", "7", 1.5, 2.0, "buy", 1 << 70, 8)
-    bad = [(key, b"no json"), (key, b'{"type":"trade"}'), (key, events.encode(beyond))]
-    publish(settings, [*trades(0, 3), *bad, *trades(3, 6)])
+    bad = [b"no json", b'{"type":"trade"}', events.encode(beyond)]
+    publish(settings, [*trades(0, 3), *(("trades", key, value) for value in bad), *trades(3, 6)])
     worker = processes.worker("files", port=free_port())
     wait_until(lambda: committed(settings) == 6 * len(SYMBOLS) + 3, what="all offsets committed", limit_s=LIMIT_S)
     assert worker.stop() == 0
     assert stored(settings) == expected(6)
     topics = Topics(settings)
     letters = [json.loads(r.value) for r in asyncio.run(read_topic(settings.bootstrap_servers, topics.dead.name))]
-    assert {letter["value"] for letter in letters} == {value.decode() for _, value in bad}
+    assert {letter["value"] for letter in letters} == {value.decode() for value in bad}
     assert {letter["source_topic"] for letter in letters} == {topics.trades.name}
     assert any("SQLite refuses it" in letter["error"] for letter in letters)
 

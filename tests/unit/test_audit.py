@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.audit.details import Details, Difference, differences
-from mdstream.audit.ledger import Ledger, affordable, differing
+from mdstream.audit.ledger import Ledger, affordable, differing, neighbours
 from mdstream.audit.prints import DAY_NS, MINUTE_NS, Bucket, Print, Scope, bucket_of, fingerprint, identity_of
 from mdstream.audit.seen import Ids, Numbers
 
@@ -58,6 +58,13 @@ def audit(before: list[Print], after: list[Print], seqs: list[int] | None = None
     for one, seq in zip(after, seqs or range(1, len(after) + 1), strict=True):
         details[1].add(one, seq, fingerprint(one))
     return [*differences(*details, wanted), *details[1].own_differences()]
+
+
+def test_hops_behind_an_end_come_after_the_one_before_it() -> None:
+    """Each database is filled from the canonical topic, and knows nothing of the other."""
+    hops = [Ledger(str(n), ALL, may_repeat=False, is_end=n in (2, 3)) for n in range(4)]
+    assert list(neighbours(hops)) == [(0, 1), (1, 2), (1, 3)]
+    assert list(neighbours(hops[:1])) == []
 
 
 numbers = st.lists(st.integers(0, 300), min_size=1, max_size=60, unique=True)

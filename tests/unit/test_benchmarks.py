@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks import __main__ as entry
 from benchmarks import environment, frames, report
+from benchmarks.database import Database
 from benchmarks.ingest import Ingest
 from benchmarks.measure import Rate, last_words
 from benchmarks.memory import Memory
@@ -152,6 +153,7 @@ def test_text_shows_rates_ratios_and_reasons() -> None:
                 row("confluent", 200_000.0),
             ],
             ingest=Ingest(Rate(70_000, 1.0, 0.5), Rate(280_000, 1.0, 1.0)),
+            database=Database(Rate(60_000, 1.0, 1.0), Rate(80_000, 1.0, 0.5), Rate(20_000, 1.0, 1.0)),
             memory=Memory(2_000_000, 250_000_000, Rate(80_000, 1.0, 1.0)),
         )
     )
@@ -160,6 +162,7 @@ def test_text_shows_rates_ratios_and_reasons() -> None:
     assert cells[3][2] == "not available: no wheel"
     assert cells[4][4:] == ["1.00", "1.00"]
     assert cells[7] == ["mdstream ingest", "70,000", "140,000", "0.25", "0.50"]
+    assert cells[11] == ["mdstream worker timescale, from the topic", "60,000", "60,000", "0.75", "0.38"]
     assert found.startswith("2026-01-02 03:04 UTC; a machine; a broker on the same machine.")
     assert "backlog of 2,000,000 frames: 250 MB at most (resident), at 80,000 frames/s." in found
 
@@ -192,6 +195,11 @@ def test_tables_are_aligned() -> None:
         ({"pipeline": [row("mdstream", 120.0), row("aiokafka", 150.0), row("confluent", 200.0)]}, None),
         ({"pipeline": [row("mdstream", 120.0)]}, "mdstream and confluent have to be measured"),
         ({"ingest": Ingest(Rate(59_000, 1.0, 1.0), Rate(1, 1.0, 1.0))}, "mdstream ingest takes 59,000 frames/s"),
+        ({"database": Database(Rate(50, 1.0, 1.0), Rate(100, 1.0, 1.0), Rate(10, 1.0, 1.0))}, None),
+        (
+            {"database": Database(Rate(49, 1.0, 1.0), Rate(100, 1.0, 1.0), Rate(10, 1.0, 1.0))},
+            "the timescale role reaches 0.49 of a bare COPY",
+        ),
         ({"memory": Memory(1, 301_000_000, Rate(1, 1.0, 1.0))}, "a core worker held 301 MB"),
     ],
 )

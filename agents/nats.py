@@ -1,0 +1,31 @@
+"""Canonical events to NATS.
+
+    md.trades  md.quotes  md.books ─┐
+                                    ├─> groups of what is waiting ─┬─> md.events.{type}.{symbol}     (NATS_URL)
+    md.bars    md.status            ┘   (NATS_EVENTS)              └─> md.dead     what NATS can never take, and why
+
+Payload: the canonical record's bytes. Order: that of the topic, within a subject. With USE_JETSTREAM=true a group is
+acknowledged when the stream has it; the stream holds every event once (mdstream/sinks/nats.py says how), and while it
+cannot be reached the offsets stay where they are. Without, NATS is a live view: a group is acknowledged when it has
+gone out, or had nowhere to go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mdstream.app import App
+from mdstream.config import Settings
+from mdstream.sinks.nats import sink_of
+from mdstream.sinks.role import SinkRole
+
+
+def attach(app: App, settings: Settings) -> None:
+    """Declare the agent of the topics that are to be published."""
+    role = SinkRole("nats", settings, [sink_of(settings)])
+    names = role.attach(app, settings.nats_events)
+
+    @app.agent(app.batched(*names), name="nats")
+    async def nats(batches: Any) -> None:
+        async for batch in batches:
+            await role.process(batch)

@@ -1,0 +1,76 @@
+"""What PostgreSQL says when it fails, as a DatabaseError: retriable or not, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import psycopg
+
+from mdstream.errors import DatabaseError, SchemaError
+
+
+class Advice(NamedTuple):
+    """What to do, and whether it may pass by itself."""
+
+    text: str
+    retriable: bool = False
+    error: type[DatabaseError] = DatabaseError
+
+
+_URL = "check MARKET_DATA_DATABASE_URL"
+_AWAY = Advice("is it running, and is MARKET_DATA_DATABASE_URL right?", retriable=True)
+_PASSES = Advice("it is tried again", retriable=True)
+_UPGRADE = Advice("run `mdstream db upgrade`", error=SchemaError)
+
+# By SQLSTATE, or the class that it begins with: postgresql.org/docs/current/errcodes-appendix.html.
+BY_STATE = {
+    "08": _AWAY,
+    "25006": Advice("it is read-only, a standby perhaps: it is tried again", retriable=True),
+    "28": Advice(f"{_URL}, or the server's pg_hba.conf"),
+    "3D000": Advice(f"create it (`createdb`), or {_URL}"),
+    "3F": Advice(f"create the schema, or {_URL} (search_path)"),
+    "40": _PASSES,
+    "42501": Advice("let the owner of the tables GRANT it, or run this as that user"),
+    "42P01": _UPGRADE,
+    "42703": _UPGRADE,
+    "53": Advice("free space, memory or connections on the server; it is tried again", retriable=True),
+    "55P03": Advice("another session holds a lock: stop what uses the tables, then try again", retriable=True),
+    "57": Advice("the server stopped it, or is restarting: it is tried again", retriable=True),
+    "58": Advice("look at the server's log; it is tried again", retriable=True),
+}
+
+# To a failed connection libpq gives no SQLSTATE, only its words.
+BY_WORDS = (
+    (r'database ".*" does not exist', BY_STATE["3D000"]),
+    (r"password|role \".*\" does not exist|pg_hba\.conf|authentication", BY_STATE["28"]),
+    (r"starting up|shutting down|recovery|too many|connection slots", _PASSES),
+)
+_OTHER = Advice("look at the server's log")
+
+
+def explain(error: psycopg.Error, where: str) -> DatabaseError:
+    """The failure as one line: what the server said, and what to do. `where` stands for the database in it."""
+    advice = _advice(error)
+    return advice.error(where, f"{_words(error)} ({advice.text})", retriable=advice.retriable)
+
+
+def _advice(error: psycopg.Error) -> Advice:
+    state = error.sqlstate
+    if state is not None:
+        return BY_STATE.get(state) or BY_STATE.get(state[:2]) or _OTHER
+    if not isinstance(error, psycopg.OperationalError):
+        return _OTHER  # psycopg's own: what it was given is wrong
+    said = str(error)
+    return next((advice for pattern, advice in BY_WORDS if re.search(pattern, said)), _AWAY)
+
+
+def _words(error: psycopg.Error) -> str:
+    """The server's sentence with its hint, or the last that libpq says, without the addresses it tried before."""
+    if error.diag.message_primary:
+        hint = (error.diag.message_hint or "").split("\n")[0]
+        return f"{error.diag.message_primary}. {hint}" if hint else error.diag.message_primary
+    said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")] or [
+        "no reason given"
+    ]
+    return re.sub(r"^(.* failed: )?(FATAL: +)?", "", said[-1]).strip()

@@ -1,0 +1,345 @@
+"""NATS: events on md.events.{type}.{symbol}, each the canonical record's bytes; to whoever listens, or into a stream.
+
+    records ─> work_of ─┬─> trades, quotes, books: batches, whole or not at all ─┐
+                        └─> bars, status, ...: one by one within a subject       ├─> the stream
+                                     both: without what it holds already ────────┘
+
+`JetStreamSink` stores every event once, and those of a subject in their order, whatever happens to the server, the
+connection or this process:
+
+- Numbered events go in batches that the stream takes whole or not at all (ADR-50), one at a time. So nothing overtakes
+  what was refused or lost: no window is ever stored in part.
+- A batch names the last message of each of its subjects. If the stream has another one, stored by a worker that was
+  thought dead or over a connection that was given up, it refuses the batch; what it has is looked up, and events whose
+  `seq` is there are left out. That holds however long ago they were stored.
+- Events without a number go singly, those of a subject one after the other. The server drops ids that it knows; beyond
+  its duplicate window the place in the topic that the subject's last message names tells what is there. (Where its own
+  writer repeats a bar or status under a later offset, after it was down for longer than that window, only this
+  process's memory tells.)
+
+`CoreSink` publishes to whoever listens at that moment: a live view. What comes while there is no connection passes and
+is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from nats.aio.client import DEFAULT_MAX_PAYLOAD_SIZE
+
+from mdstream.backoff import delays_s
+from mdstream.config import Settings
+from mdstream.errors import SinkError
+from mdstream.sinks import nats_protocol
+from mdstream.sinks.base import Chunk, Refusal, Sink
+from mdstream.sinks.nats_protocol import Numbered
+from mdstream.sinks.nats_stream import (
+    BATCH_MESSAGES,
+    CHANGED,
+    Last,
+    RefusedError,
+    Stream,
+    UnusableError,
+)
+from mdstream.sinks.nats_wire import (
+    ANSWER_LIMIT_S,
+    Failure,
+    Wire,
+    connect,
+    is_unauthorized,
+    reason_of,
+    redacted,
+    servers_of,
+)
+from mdstream.sinks.nats_work import MOST_SUBJECTS, Other, Tails, Work, work_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CLIENT = "mdstream-nats"
+BATCH_BYTES = 4 << 20
+ASKED_AT_ONCE = 64
+"""Subjects that are asked or told about at a time."""
+CHANGES_TAKEN = 5
+"""A batch is made anew so often because the stream has changed; then it counts as failed."""
+SLICE = 2_000
+"""Messages handed over at a time where nobody acknowledges them."""
+RECENT_IDS = 50_000
+"""Ids of unnumbered events that are remembered, so that their repeats cost the server nothing."""
+LEAST_RETRY_S, MOST_RETRY_S = 0.5, 15.0
+LOOK_S = 1.0
+"""How often a connection that nobody writes to is looked at."""
+
+
+def sink_of(settings: Settings) -> Sink:
+    """The nats role's sink. Raises SettingsError where NATS_URL cannot be used."""
+    return JetStreamSink(settings) if settings.use_jetstream else CoreSink(settings)
+
+
+class JetStreamSink:
+    """Stores events in the stream NATS_STREAM."""
+
+    name = "nats"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._servers = servers_of(settings)
+        self._place = ", ".join(map(redacted, self._servers))
+        self._tails = Tails()
+        self._wire: Wire | None = None
+        self._stream: Stream | None = None
+        self._last: dict[str, Last] = {}
+        self._recent: dict[str, None] = {}  # ids that the stream has, the oldest first
+        self.published = self.repeats = self.batches = self.changes = 0
+
+    async def open(self) -> None:
+        await self._opened()
+
+    async def close(self) -> None:
+        await self._drop()
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "published_total": self.published,
+            "repeats_total": self.repeats,
+            "batches_total": self.batches,
+            "changes_total": self.changes,
+            "connected": float(self._wire is not None and self._wire.is_connected),
+        }
+
+    async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
+        stream = await self._opened()
+        work = await asyncio.to_thread(work_of, chunks, self._tails, most_bytes=stream.most_bytes)
+        try:
+            await self._store(stream, work)
+        except (*Failure, RefusedError) as error:
+            await self._drop()
+            raise self._error(reason_of(error)) from error
+        return work.refused
+
+    # -- the connection
+
+    async def _opened(self) -> Stream:
+        if self._stream is not None and self._wire is not None and self._wire.is_connected:
+            return self._stream
+        await self._drop()
+        if not self._settings.nats_enabled:
+            raise self._error("NATS_ENABLED=false: events wait in Kafka until it is true")
+        try:
+            self._wire = await connect(self._servers, name=CLIENT)
+            stream = Stream(self._wire, self._settings)
+            await stream.open()
+        except UnusableError as error:
+            await self._drop()
+            raise self._error(str(error), retriable=False) from error
+        except (*Failure, RefusedError) as error:
+            await self._drop()
+            raise self._error(reason_of(error), retriable=not is_unauthorized(error)) from error
+        self._stream = stream
+        return stream
+
+    async def _drop(self) -> None:
+        """Let go of the connection and of what was known over it: the next one asks again."""
+        wire, self._wire, self._stream = self._wire, None, None
+        self._last.clear()
+        if wire is not None:
+            await wire.drop()
+
+    def _error(self, reason: str, *, retriable: bool = True) -> SinkError:
+        return SinkError(self.name, f"{self._place} (stream {self._settings.nats_stream})", reason, retriable=retriable)
+
+    # -- what is stored
+
+    async def _store(self, stream: Stream, work: Work) -> None:
+        for window in nats_protocol.windows(work.numbered, most=BATCH_MESSAGES, most_bytes=BATCH_BYTES):
+            await self._store_window(stream, window)
+        await self._look_up(stream, work.others)
+        await _for_each(work.others.items(), lambda item: self._store_others(stream, *item))
+
+    async def _store_window(self, stream: Stream, window: Sequence[Numbered]) -> None:
+        tails = {message.tail for message in window}
+        for left in reversed(range(CHANGES_TAKEN)):
+            await self._look_up(stream, tails)
+            new, expected = self._new(window)
+            try:
+                last = await stream.store(new, expected) if new else 0
+            except RefusedError as error:
+                if error.code not in CHANGED or not left:
+                    raise
+                self.changes += 1
+                for tail in tails:
+                    self._last.pop(tail, None)
+                continue
+            for at, message in enumerate(new, last - len(new) + 1):
+                self._last[message.tail] = Last(at, message.seq)
+            self.published += len(new)
+            self.repeats += len(window) - len(new)
+            self.batches += 1
+            return
+
+    def _new(self, window: Sequence[Numbered]) -> tuple[list[Numbered], dict[str, int]]:
+        """The events that the stream does not have, and the last message that it has of their subjects."""
+        new: list[Numbered] = []
+        expected: dict[str, int] = {}
+        highest: dict[str, int] = {}
+        for message in window:
+            tail, seq, _ = message
+            known = highest.get(tail)
+            if known is None:
+                known = self._last[tail].seq
+            if seq > known:
+                highest[tail] = seq
+                expected.setdefault(tail, self._last[tail].at)
+                new.append(message)
+        return new, expected
+
+    async def _store_others(self, stream: Stream, tail: str, others: Sequence[Other]) -> None:
+        before = self._last[tail].place
+        for message_id, place, value in others:
+            new = False
+            if message_id not in self._recent and not place.is_within(before):
+                new = await stream.store_one(tail, message_id, place, value)
+            self._recent[message_id] = None
+            self.published += new
+            self.repeats += not new
+        while len(self._recent) > RECENT_IDS:
+            del self._recent[next(iter(self._recent))]
+
+    async def _look_up(self, stream: Stream, tails: Iterable[str]) -> None:
+        """Know the last message of each of the subjects."""
+        if len(self._last) > MOST_SUBJECTS:
+            self._last.clear()
+
+        async def ask(tail: str) -> None:
+            self._last[tail] = await stream.last(tail)
+
+        await _for_each([tail for tail in tails if tail not in self._last], ask)
+
+
+async def _for_each(items: Collection[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Do the work of every item, ASKED_AT_ONCE of them at a time. The first failure ends all of it, and is raised."""
+    left = iter(items)
+
+    async def take() -> None:
+        for item in left:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(ASKED_AT_ONCE, len(items))):
+                group.create_task(take())
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+class CoreSink:
+    """Publishes events to whoever listens. Never fails: what cannot be published now is counted and passes."""
+
+    name = "nats"
+
+    def __init__(self, settings: Settings) -> None:
+        self._enabled = settings.nats_enabled
+        self._prefix = settings.nats_subject_prefix
+        self._servers = servers_of(settings)
+        self._place = ", ".join(map(redacted, self._servers))
+        self._tails = Tails()
+        self._wire: Wire | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._told = False
+        self.published = self.missed = 0
+
+    async def open(self) -> None:
+        """Never fails: a server that is away now may come."""
+        if not self._enabled:
+            log.warning("NATS_ENABLED=false: events pass, and nothing is published")
+            return
+        await self._connect()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._wire is not None:
+            await self._wire.drop()
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "published_total": self.published,
+            "missed_total": self.missed,
+            "connected": float(self._wire is not None),
+        }
+
+    async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
+        wire = self._wire
+        most_bytes = wire.max_payload if wire is not None else DEFAULT_MAX_PAYLOAD_SIZE
+        work = await asyncio.to_thread(work_of, chunks, self._tails, most_bytes=most_bytes)
+        count = len(work.numbered) + sum(map(len, work.others.values()))
+        if wire is None:
+            self.missed += count
+            return work.refused
+        try:
+            await self._send(wire, work)
+        except Failure as error:
+            self.missed += count
+            await self._lost(error)
+        else:
+            self.published += count
+        return work.refused
+
+    async def _send(self, wire: Wire, work: Work) -> None:
+        messages = _messages(work)
+        while some := list(islice(messages, SLICE)):
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                await wire.send(nats_protocol.plain(some, prefix=self._prefix))
+        await wire.flush(timeout=ANSWER_LIMIT_S)  # its answer says that the server has all that went before
+
+    # -- the connection
+
+    async def _keep(self) -> None:
+        """See to it that there is a connection, for ever."""
+        while True:
+            if self._wire is not None and not self._wire.is_connected:
+                await self._lost(self._wire.why or ConnectionResetError("it closed the connection"))
+            waits = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+            while self._wire is None:
+                await asyncio.sleep(next(waits))
+                await self._connect()
+            await asyncio.sleep(LOOK_S)
+
+    async def _connect(self) -> None:
+        try:
+            self._wire = await connect(self._servers, name=CLIENT)
+        except Failure as error:
+            self._tell(error)
+        else:
+            log.info("connected to NATS at %s", self._place)
+            self._told = False
+
+    async def _lost(self, error: BaseException) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            self._tell(error)
+            await wire.drop()
+
+    def _tell(self, error: BaseException) -> None:
+        """Say it once, until a connection came about."""
+        if not self._told:
+            log.warning(
+                "nats cannot write %s: %s; it is tried again, and events pass meanwhile", self._place, reason_of(error)
+            )
+        self._told = True
+
+
+def _messages(work: Work) -> Iterator[tuple[str, str, int | None, bytes]]:
+    for tail, seq, value in work.numbered:
+        yield tail, f"{tail}.{seq}", seq, value
+    for tail, others in work.others.items():
+        for message_id, _, value in others:
+            yield tail, message_id, None, value

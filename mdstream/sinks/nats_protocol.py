@@ -1,0 +1,120 @@
+"""The bytes that go to a NATS server, and what its stored messages say of themselves. Pure.
+
+    HPUB <subject> [reply] <header bytes> <total bytes>\\r\\n NATS/1.0\\r\\n <headers> \\r\\n <payload>\\r\\n
+
+Sources: https://docs.nats.io/reference/reference-protocols/nats-protocol; batches: ADR-50 of
+https://github.com/nats-io/nats-architecture-and-design (both read 2026-11).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+MESSAGE_ID, SEQ, PLACE = "Nats-Msg-Id", "Mdstream-Seq", "Mdstream-Place"
+
+
+class Numbered(NamedTuple):
+    """An event that has a `seq`. `tail` is its subject without the prefix, `value` its record's."""
+
+    tail: str
+    seq: int
+    value: bytes
+
+
+class Place(NamedTuple):
+    """Where a record stands in its topic; `timestamp` in ms tells one topic from another that was made anew."""
+
+    partition: int
+    offset: int
+    timestamp: int
+
+    def is_within(self, last: Place | None) -> bool:
+        """Whether whoever has come as far as `last` has this record too. Of another partition nobody can tell."""
+        if last is None or self.partition != last.partition:
+            return False
+        return self.offset <= last.offset and self.timestamp <= last.timestamp
+
+    def __str__(self) -> str:
+        return f"{self.partition} {self.offset} {self.timestamp}"
+
+
+_PLACE = re.compile(rf"^{PLACE}: (-?\d+) (-?\d+) (-?\d+)\r$".encode(), re.MULTILINE)
+
+
+def place_in(headers: bytes) -> Place | None:
+    """The place that a stored message's headers name; None where they name none."""
+    found = _PLACE.search(headers)
+    return None if found is None else Place(*map(int, found.groups()))
+
+
+def plain(messages: Iterable[tuple[str, str, int | None, bytes]], *, prefix: str) -> bytes:
+    """Commands that publish messages (tail, message id, seq, value) to whoever listens."""
+    parts: list[bytes] = []
+    for tail, message_id, seq, value in messages:
+        number = "" if seq is None else f"{SEQ}: {seq}\r\n"
+        head = f"NATS/1.0\r\n{MESSAGE_ID}: {message_id}\r\n{number}\r\n"
+        parts += (f"HPUB {prefix}.{tail} {len(head)} {len(head) + len(value)}\r\n{head}".encode(), value, b"\r\n")
+    return b"".join(parts)
+
+
+def batch(
+    messages: Sequence[Numbered], *, prefix: str, batch_id: str, reply: str, expected: Mapping[str, int]
+) -> bytes:
+    """Commands that store all of the messages in a stream, or none.
+
+    `expected` is the number that the stream gave to the last message of each subject, 0 where there is none: if it is
+    another one when the batch arrives, nothing is stored. Errors come to `reply`, as does the acknowledgement.
+    """
+    parts: list[bytes] = []
+    unchecked, last = dict(expected), len(messages)
+    for number, (tail, seq, value) in enumerate(messages, 1):
+        head = (
+            f"NATS/1.0\r\nNats-Batch-Id: {batch_id}\r\nNats-Batch-Sequence: {number}\r\n"
+            f"{MESSAGE_ID}: {tail}.{seq}\r\n{SEQ}: {seq}\r\n"
+        )
+        if tail in unchecked:  # only a subject's first message of a batch may carry it
+            head += f"Nats-Expected-Last-Subject-Sequence: {unchecked.pop(tail)}\r\n"
+        if number == last:
+            head += "Nats-Batch-Commit: 1\r\n"
+        head += "\r\n"
+        answer = f" {reply}" if number in (1, last) else ""
+        parts += (
+            f"HPUB {prefix}.{tail}{answer} {len(head)} {len(head) + len(value)}\r\n{head}".encode(),
+            value,
+            b"\r\n",
+        )
+    return b"".join(parts)
+
+
+def windows(messages: Iterable[Numbered], *, most: int, most_bytes: int) -> Iterator[list[Numbered]]:
+    """The messages in order, in lists of at most `most` and `most_bytes` of payload (one message may be larger)."""
+    window: list[Numbered] = []
+    size = 0
+    for message in messages:
+        length = len(message.value)
+        if window and (len(window) == most or size + length > most_bytes):
+            yield window
+            window, size = [], 0
+        window.append(message)
+        size += length
+    if window:
+        yield window
+
+
+def covers(patterns: Iterable[str], prefix: str) -> bool:
+    """Whether one of a stream's subjects takes in all of ours: the prefix and two tokens more."""
+    ours = [*prefix.split("."), "*", "*"]
+
+    def one(pattern: str) -> bool:
+        tokens = pattern.split(".")
+        if tokens[-1] == ">":
+            tokens = tokens[:-1] + ["*"] * max(len(ours) - len(tokens) + 1, 1)
+        return len(tokens) == len(ours) and all(map(_takes, tokens, ours))
+
+    return any(map(one, patterns))
+
+
+def _takes(token: str, ours: str) -> bool:
+    return token in ("*", ours)

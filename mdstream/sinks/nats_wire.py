@@ -1,0 +1,137 @@
+"""One connection to a NATS server that takes whole protocol commands, and says in one way what went wrong.
+
+It is never renewed: nats-py would send after a reconnect what it had not sent before, but not what was on its way, so
+that later messages overtake lost ones. Whoever uses it opens another one and begins where the server's answers ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+from nats.errors import AuthorizationError, ConnectionClosedError, Error, NoRespondersError, NoServersError
+
+from mdstream.config import Settings
+from mdstream.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+CONNECT_LIMIT_S = 5
+ANSWER_LIMIT_S = 10
+"""A server that takes longer to answer counts as gone."""
+PING_S, PINGS_UNANSWERED = 10, 2
+"""A connection without traffic is found dead in 20 to 30 s; one with traffic by ANSWER_LIMIT_S."""
+PENDING_BYTES = 4 << 20
+"""What is written beyond it waits until the socket has taken the rest."""
+CLOSE_LIMIT_S = 1.0
+
+SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
+
+Failure = (Error, OSError, TimeoutError)
+"""What a connection that fails raises. All of it may pass."""
+
+
+class Wire(Client):
+    """A connection with two more verbs: `send` commands, `drop` it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.why: Exception | None = None
+        """The last thing that went wrong."""
+
+    async def send(self, commands: bytes) -> None:
+        """Hand over whole commands. `publish` costs 5 to 10 us a message, joined ones a tenth of that.
+
+        Raises ConnectionClosedError.
+        """
+        if not self.is_connected:
+            raise ConnectionClosedError
+        await self._send_command(commands)
+        await self._flush_pending()
+
+    async def drop(self) -> None:
+        """End it at once: what has not been sent never is."""
+        self._pending, self._pending_data_size = [], 0
+        if isinstance(self._transport, TcpTransport) and (writer := self._transport._bare_io_writer) is not None:  # noqa: SLF001  close() would wait until a peer that hangs has taken what is in the socket's buffer
+            writer.transport.abort()
+        with suppress(*Failure):
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                await self.close()
+
+    async def failed(self, error: Exception) -> None:
+        """Keep what nats-py would log with a traceback."""
+        self.why = error
+
+
+async def connect(servers: list[str], *, name: str) -> Wire:
+    """A connection to one of the servers. Raises one of Failure."""
+    wire = Wire()
+    try:
+        async with asyncio.timeout(CONNECT_LIMIT_S * len(servers)):
+            await wire.connect(
+                servers,
+                name=name,
+                error_cb=wire.failed,
+                allow_reconnect=False,
+                connect_timeout=CONNECT_LIMIT_S,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                ping_interval=PING_S,
+                max_outstanding_pings=PINGS_UNANSWERED,
+                pending_size=PENDING_BYTES,
+                no_echo=True,
+            )
+    except NoServersError:
+        await wire.drop()
+        raise wire.why or NoServersError from None
+    except BaseException:
+        await wire.drop()
+        raise
+    return wire
+
+
+def servers_of(settings: Settings) -> list[str]:
+    """The servers that NATS_URL names. Raises SettingsError, without a password in it."""
+    servers = [url.strip() for url in settings.nats_url.get_secret_value().split(",") if url.strip()]
+    if not servers:
+        raise SettingsError("NATS_URL is empty: expected nats://HOST:4222, or NATS_ENABLED=false")
+    for url in servers:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise SettingsError(
+                f"NATS_URL={redacted(url)!r}: expected nats://USER:PASSWORD@HOST:4222 (or tls, ws, wss), several "
+                "separated by commas"
+            )
+    return servers
+
+
+def redacted(url: str) -> str:
+    """The URL without user, password or token."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def is_unauthorized(error: BaseException) -> bool:
+    """Whether the server does not know us; while connecting, nats-py gives no more than the server's words."""
+    return isinstance(error, AuthorizationError) or "authorization" in str(error).lower()
+
+
+def reason_of(error: BaseException) -> str:
+    """The failure in a few words."""
+    if is_unauthorized(error):
+        return "it refuses the user, password or token of NATS_URL"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there"
+    if isinstance(error, NoRespondersError):
+        return "JetStream or the stream is gone"
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    return str(error).removeprefix("nats: ") or type(error).__name__

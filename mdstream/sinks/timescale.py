@@ -1,0 +1,147 @@
+"""The database: ticks, quotes, bars and feed events into the tables of mdstream/db, in TimescaleDB or plain PostgreSQL.
+
+    group ─ rows ─> Session.write, one transaction ─> acknowledge
+              └ what the database refuses: the group is halved until the row is alone ─> md.dead
+
+Whatever is written again changes nothing, so a crash between COMMIT and the acknowledgement leaves no trace. A write
+that fails for any other reason than a row ends the connection, and the next attempt makes a new one: after a failover,
+a restart or a cut nothing is left of the old session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+
+from mdstream.config import Settings
+from mdstream.db import connection as db
+from mdstream.errors import DatabaseError
+from mdstream.events import Event
+from mdstream.sinks.base import Chunk, Refusal
+from mdstream.sinks.rows import FORMS, Row
+from mdstream.sinks.session import RowRefusedError, Session
+from mdstream.transport.batch import Partition, Record
+
+LOCK_LIMIT_S = 5.0
+"""How long a write waits for a lock before it counts as failed (and is tried again later)."""
+GRACE_S = 5.0
+"""What the server has beyond a write's limit to say that it is over, before the connection counts as dead."""
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """A record and the event that it holds."""
+
+    partition: Partition
+    record: Record
+    event: Event
+
+
+class TimescaleSink:
+    """Writes through one connection, which lives as long as it works."""
+
+    name = "timescale"
+
+    def __init__(self, url: str, *, write_limit_s: float, lock_limit_s: float = LOCK_LIMIT_S) -> None:
+        self._url = url
+        self._place = db.place(url)
+        self._write_limit_s, self._lock_limit_s = write_limit_s, lock_limit_s
+        self._session: Session | None = None
+        self.rows = self.repeats = self.connections = 0
+
+    async def open(self) -> None:
+        """Raises DatabaseError, not retriable where somebody has to mend the settings or the database."""
+        await self._guarded(self._opened())
+
+    async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
+        entries = [
+            Entry(chunk.partition, record, event)
+            for chunk in chunks
+            for record, event in zip(chunk.records, chunk.events, strict=True)
+        ]
+        refused: list[Refusal] = []
+        await self._store(entries, refused)
+        return refused
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "rows_total": self.rows,
+            "repeats_total": self.repeats,
+            "connections_total": self.connections,
+            "connected": float(self._session is not None),
+        }
+
+    async def _store(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:
+        """Store all but those that never can be; each part is a transaction of its own."""
+        try:
+            new = await self._guarded(self._write(entries))
+        except RowRefusedError as error:
+            if len(entries) == 1:
+                partition, record, _ = entries[0]
+                refused.append(Refusal(partition, record, f"the database refuses it: {error}"))
+                return
+            half = len(entries) // 2
+            await self._store(entries[:half], refused)
+            await self._store(entries[half:], refused)
+        else:
+            self.rows += new
+            self.repeats += len(entries) - new
+
+    async def _write(self, entries: Sequence[Entry]) -> int:
+        rows = _by_table(entries)
+        return await (await self._opened()).write(rows)
+
+    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result, within the limit. The session outlives a refused row, and nothing else."""
+        limit_s = self._write_limit_s + GRACE_S
+        try:
+            async with asyncio.timeout(limit_s):
+                return await work
+        except RowRefusedError:
+            raise
+        except psycopg.Error as error:
+            await self.close()
+            raise db.explain(error, self._place) from error
+        except TimeoutError as error:
+            await self.close()
+            raise DatabaseError(self._place, f"no answer for {limit_s:.0f} s", retriable=True) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _opened(self) -> Session:
+        if self._session is None or self._session.closed:
+            self._session = await Session.begin(
+                self._url, write_limit_s=self._write_limit_s, lock_limit_s=self._lock_limit_s
+            )
+            self.connections += 1
+        return self._session
+
+
+def _by_table(entries: Iterable[Entry]) -> dict[str, list[Row]]:
+    """Rows by the name of their table. Raises RowRefusedError where an event has none."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for _, record, event in entries:
+        form = FORMS.get(type(event))
+        if form is None:
+            raise RowRefusedError(f"there is no table for a {type(event).__name__}")
+        try:
+            rows[form.table.name].append(form.row(event, record.value or b""))
+        except ValueError as error:
+            raise RowRefusedError(str(error)) from error
+    return rows
+
+
+def sink_of(settings: Settings) -> TimescaleSink:
+    """The timescale role's sink. Raises SettingsError where MARKET_DATA_DATABASE_URL is not set or cannot be read."""
+    return TimescaleSink(db.url_of(settings), write_limit_s=settings.timescale_write_s)

@@ -1,0 +1,97 @@
+"""`mdstream db`: the tables of the database and their revisions."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from mdstream.cli import set_up_logging
+from mdstream.config import load
+from mdstream.db import migrate
+from mdstream.db.connection import check, connect, place, place_of, url_of
+from mdstream.db.schema import HEAD
+
+
+@click.group()
+def command() -> None:
+    """Make and upgrade the tables of the database: ticks, quotes, bars and feed events.
+
+    The database is PostgreSQL, with TimescaleDB (2.19 or newer) where the server has it: then the tables are
+    hypertables, compressed and deleted by age. Without it they are plain tables, and everything works.
+
+    \b
+    First time:    createdb market_data
+                   export MARKET_DATA_DATABASE_URL=postgresql://USER:PASSWORD@localhost:5432/market_data
+                   mdstream db upgrade
+                   mdstream worker timescale
+    Later:         mdstream db upgrade        with each new mdstream, the timescale role stopped; repeated, harmless
+    Is it right?   mdstream db current        exits with 1 and says what to run where it is not
+
+    \b
+    What `upgrade` sets in TimescaleDB; change a setting, then run it again:
+      MDSTREAM_DB_COMPRESS_AFTER_DAYS    age of compression (7; 0: never)
+      MDSTREAM_DB_KEEP_TICKS_DAYS        age of deletion (0: kept for ever), of quotes, bars and feed events as well:
+      MDSTREAM_DB_KEEP_QUOTES_DAYS, MDSTREAM_DB_KEEP_OHLCV_DAYS, MDSTREAM_DB_KEEP_FEED_EVENTS_DAYS
+
+    Tables of the older service (market_data_ticks without trade_id) are recognised: their rows are taken over, and the
+    old tables kept in the schema mdstream_legacy. docs/database.md tells more.
+    """
+    set_up_logging()
+
+
+@command.command()
+def upgrade() -> None:
+    """Bring the tables to the newest revision.
+
+    All in one transaction: after a failure, or Ctrl-C, everything is as before. Needs the right to create tables, and
+    to create the extension where the server offers TimescaleDB and this database has it not yet.
+    """
+    settings = load()
+    migrate.upgrade(settings)
+    click.echo(f"database {place(url_of(settings))}: schema {HEAD}, the newest")
+
+
+@command.command()
+@click.argument("revision")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def downgrade(revision: str, yes: bool) -> None:
+    """Go back to an older REVISION; `base` drops all of mdstream's tables.
+
+    What only the newer tables hold is lost. Tables of the older service come back as they were at the upgrade.
+
+    \b
+    mdstream db history
+    mdstream db downgrade base
+    """
+    settings = load()
+    where = place(url_of(settings))
+    if not yes:
+        click.confirm(f"Drop what is newer than {revision} in database {where}, rows included?", abort=True, err=True)
+    migrate.downgrade(settings, revision)
+    click.echo(f"database {where}: went back to {revision}")
+
+
+@command.command()
+def current() -> None:
+    """Say whether the tables are the ones that this mdstream needs, and whether it may write to them."""
+    where, server = asyncio.run(_look(url_of(load())))
+    click.echo(f"database {where}: schema {HEAD}, the newest; {server}")
+
+
+async def _look(url: str) -> tuple[str, str]:
+    """The database, and what it runs on. Raises DatabaseError where it is not as it should be."""
+    async with await connect(url) as connection:
+        await check(connection)
+        version = connection.info.server_version // 10_000
+        cursor = await connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+        row = await cursor.fetchone()
+        extension = f"TimescaleDB {row[0]}" if row else "without TimescaleDB"
+        return place_of(connection), f"PostgreSQL {version}, {extension}"
+
+
+@command.command()
+def history() -> None:
+    """List every revision there has been, oldest first; no database is asked."""
+    for name, text in migrate.history():
+        click.echo(f"{name}  {text}{'  (newest)' if name == HEAD else ''}")

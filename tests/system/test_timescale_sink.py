@@ -1,0 +1,320 @@
+"""The timescale sink by itself, on a real server: what it stores, what it refuses, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import databases
+import psycopg
+import pytest
+from canonical import T0
+from databases import ask
+
+from mdstream import events
+from mdstream.db.embedded import EmbeddedPostgres
+from mdstream.errors import DatabaseError, MdstreamError
+from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
+from mdstream.sinks import timescale
+from mdstream.sinks.base import Chunk, decode
+from mdstream.sinks.session import CLEAN_GROUPS, Session
+from mdstream.sinks.timescale import TimescaleSink
+from mdstream.transport.batch import Partition
+
+pytestmark = pytest.mark.system
+
+TRADES = Partition("md.trades", 0)
+LOCK_S, WRITE_S = 0.3, 5.0
+
+
+class Rec(NamedTuple):
+    """A Kafka record as the transport hands it over."""
+
+    offset: int
+    value: bytes | None
+    key: bytes | None = b"BTCUSDT"
+    timestamp: int = T0 // 1_000_000
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    with databases.server() as running:
+        yield running
+
+
+@pytest.fixture
+def url(server: EmbeddedPostgres) -> str:
+    """A database of the test's own."""
+    return databases.fresh(server)
+
+
+@pytest.fixture
+async def sink(url: str) -> AsyncIterator[TimescaleSink]:
+    made = TimescaleSink(url, write_limit_s=WRITE_S, lock_limit_s=LOCK_S)
+    await made.open()
+    yield made
+    await made.close()
+
+
+def trade(n: int = 0, **fields: Any) -> Trade:
+    """The n-th trade of BTCUSDT, with `fields` instead of its own."""
+    own: dict[str, Any] = {
+        "symbol": "BTCUSDT",
+        "seq": 1_000 + n,
+        "provider": "binance",
+        "trade_id": str(n),
+        "price": 93741.2,
+        "size": 0.0015,
+        "side": "sell",
+        "ts_exchange": T0 + n * 1000,
+        "ts_recv": T0 + n * 1000 + 5,
+    }
+    return Trade(**own | fields)
+
+
+def bar(revision: int, close: float) -> Bar:
+    return Bar("BTCUSDT", "1m", T0, 1.0, 2.0, 0.5, close, 10.0, 15.0, 3, revision)
+
+
+def chunk(*made: Event, first: int = 0) -> Chunk:
+    """What the loop gives a sink for these events."""
+    found, refused = decode(TRADES, [Rec(first + n, events.encode(event)) for n, event in enumerate(made)])
+    assert not refused
+    return found
+
+
+async def refused_of(sink: TimescaleSink, *made: Event) -> dict[int, str]:
+    """Reasons by offset."""
+    return {refusal.record.offset: refusal.reason for refusal in await sink.write([chunk(*made)])}
+
+
+# -------------------------------------------------------------------------------------------------------------- stored
+
+
+async def test_every_kind_of_event_is_stored_with_all_that_it_says(sink: TimescaleSink, url: str) -> None:
+    """To the last digit, and a null stays a null."""
+    gap = Gap("BTCUSDT", "okx", "5", "9", "lost", T0 + 2, 5, took_ns=17, reason="gone")
+    status = FeedStatus("BTCUSDT", "okx", "switched", "silent", T0 + 1, previous="binance")
+    odd = trade(1, price=0.1 + 0.2, side=None, count=3, conditions=("@", "ü"), ts_exchange=None, venue="NYSE")
+    quote = Quote("BTCUSDT", 7, "okx", 1.0, 2.0, None, None, None, T0 + 5)
+    await sink.write([chunk(trade(), odd, quote, bar(0, 1.5), status, Heartbeat("__system__", "okx", T0, T0), gap)])
+    query = (
+        "SELECT exchange, source, trade_id, price, side, seq, ts_exchange_ns, extra FROM market_data_ticks ORDER BY seq"
+    )
+    assert ask(url, query) == [
+        ("binance", "binance", "0", 93741.2, "sell", 1000, T0, None),
+        ("NYSE", "binance", "1", 0.30000000000000004, None, 1001, None, {"count": 3, "conditions": ["@", "ü"]}),
+    ]
+    assert ask(url, "SELECT symbol, seq, source, bid, ask, ts_recv_ns FROM market_data_quotes") == [
+        ("BTCUSDT", 7, "okx", 1.0, None, T0 + 5)
+    ]
+    assert ask(url, "SELECT exchange, interval, close, trades, revision FROM market_data_ohlcv") == [
+        ("mdstream", "1m", 1.5, 3, 0)
+    ]
+    columns = "type, source, state, previous, last_id, took_ns, silent_since_ns"
+    assert ask(url, f"SELECT {columns} FROM market_data_feed_events ORDER BY type") == [
+        ("gap", "okx", "lost", None, "9", 17, None),
+        ("heartbeat", "okx", None, None, None, None, T0),
+        ("status", "okx", "switched", "binance", None, None, None),
+    ]
+    query = "SELECT extract(epoch FROM timestamp) * 1000000 = %s FROM market_data_ticks WHERE seq = 1000"
+    assert ask(url, query, T0 // 1000) == [(True,)]
+
+
+async def test_writing_again_changes_nothing(sink: TimescaleSink, url: str) -> None:
+    """As a crash before the acknowledgement makes it come: whole, in part, and doubled within one group."""
+    group = chunk(*(trade(n) for n in range(100)), Heartbeat("__system__", "okx", None, T0))
+    await sink.write([group])
+    await sink.write([group, chunk(*(trade(n) for n in range(50, 150)))])
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(150,)]
+    assert ask(url, "SELECT count(*) FROM market_data_feed_events") == [(1,)]
+    assert (sink.rows, sink.repeats) == (151, 151)
+
+
+async def test_repeats_are_dropped_also_where_groups_are_copied_straight(sink: TimescaleSink, url: str) -> None:
+    """Groups without repeats go straight into the tables: then one repeat fails the copy, and the group is staged."""
+    for n in range(CLEAN_GROUPS + 2):
+        await sink.write([chunk(trade(n), bar(n, 1.0))])
+    await sink.write([chunk(*(trade(n) for n in range(100)))])
+    assert ask(url, "SELECT count(*), count(DISTINCT seq) FROM market_data_ticks") == [(100, 100)]
+    assert (sink.rows, sink.repeats, sink.connections) == (100 + CLEAN_GROUPS + 2, CLEAN_GROUPS + 2, 1)
+
+
+async def test_poison_is_found_also_where_groups_are_copied_straight(sink: TimescaleSink, url: str) -> None:
+    for n in range(CLEAN_GROUPS + 1):
+        await sink.write([chunk(trade(n))])
+    assert list(await refused_of(sink, trade(50), trade(51, ts_recv=1 << 70), trade(52))) == [1]
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(CLEAN_GROUPS + 3,)]
+
+
+async def test_of_a_bar_the_highest_revision_stays_in_whatever_order_they_come(sink: TimescaleSink, url: str) -> None:
+    await sink.write([chunk(bar(1, 1.1), bar(3, 1.3), bar(2, 1.2))])
+    await sink.write([chunk(bar(0, 1.0))])
+    assert ask(url, "SELECT revision, close FROM market_data_ohlcv") == [(3, 1.3)]
+    await sink.write([chunk(bar(4, 1.4), bar(4, 1.4))])
+    assert ask(url, "SELECT revision, close FROM market_data_ohlcv") == [(4, 1.4)]
+
+
+async def test_what_is_acknowledged_outlives_a_crash_whatever_the_databases_default(url: str) -> None:
+    """With synchronous_commit off a commit would be told before it is on the disk."""
+    name = url.rpartition("/")[2]
+    ask(url, f"ALTER DATABASE {name} SET synchronous_commit = off")
+    session = await Session.begin(url, write_limit_s=WRITE_S, lock_limit_s=LOCK_S)
+    found = await (await session._connection.execute("SHOW synchronous_commit")).fetchone()
+    await session.close()
+    assert found == ("on",)
+
+
+# ------------------------------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        (trade(7, symbol="BTC\x00USDT"), "0x00"),
+        (trade(7, ts_recv=1 << 70), "int"),
+        (trade(7, conditions=("\x00",)), "unsupported Unicode escape sequence"),
+        (trade(7, symbol="".join(chr(500 + n * 7919 % 5000) for n in range(10_000))), "index row"),
+        (Bar("BTCUSDT", "1m", 1 << 64, 1.0, 2.0, 0.5, 1.0, 1.0, 1.0, 1, 0), "1677 to 2262"),
+        (BookL2("BTCUSDT", 1, "okx", [], [], None, T0), "there is no table for a BookL2"),
+    ],
+    ids=["nul", "bigint", "json", "index", "time", "book"],
+)
+async def test_a_row_that_can_never_be_stored_comes_back_and_its_neighbours_are_stored(
+    sink: TimescaleSink, url: str, poison: Event, reason: str
+) -> None:
+    """Wherever it is found: before psycopg, by it, by COPY or by the index. The connection goes on."""
+    good = [trade(n) for n in range(20) if n != 7]
+    refused = await refused_of(sink, *good[:7], poison, *good[7:])
+    assert list(refused) == [7]
+    assert refused[7].startswith("the database refuses it: ")
+    assert reason in refused[7]
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(19,)]
+    assert sink.connections == 1
+
+
+async def test_what_a_constraint_of_the_operators_own_refuses_comes_back_alone(sink: TimescaleSink, url: str) -> None:
+    ask(url, "ALTER TABLE market_data_ticks ADD CONSTRAINT sane CHECK (price < 1e6)")
+    refused = await refused_of(sink, *(trade(n, price=1e7 if n in (3, 4, 90) else 1.0) for n in range(100)))
+    assert sorted(refused) == [3, 4, 90]
+    assert 'violates check constraint "sane"' in refused[3]
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(97,)]
+
+
+async def test_a_column_that_somebody_made_numeric_takes_the_same_rows(url: str) -> None:
+    """Binary rows are of our types, and converted by the server: another type must not refuse them all."""
+    ask(url, "ALTER TABLE market_data_ticks ALTER price TYPE numeric(20, 8)")
+    sink = TimescaleSink(url, write_limit_s=WRITE_S)
+    for n in range(CLEAN_GROUPS + 2):
+        assert await refused_of(sink, trade(n)) == {}
+    assert ask(url, "SELECT DISTINCT price FROM market_data_ticks") == [(Decimal("93741.20000000"),)]
+    await sink.close()
+
+
+# ----------------------------------------------------------------------------------------------------------- not now
+
+
+async def failure(sink: TimescaleSink, *made: Event) -> DatabaseError:
+    with pytest.raises(DatabaseError) as caught:
+        await sink.write([chunk(*made)])
+    return caught.value
+
+
+async def test_a_lock_is_waited_for_so_long_and_then_it_is_said_so(sink: TimescaleSink, url: str) -> None:
+    """Shorter than the watchdog's patience: the role says that it holds before anybody takes it for stuck."""
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE market_data_ticks")
+        error = await failure(sink, trade())
+    assert error.retriable
+    assert "lock" in error.reason
+    assert await refused_of(sink, trade()) == {}
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(1,)]
+
+
+async def test_a_full_disk_is_no_fault_of_a_row(sink: TimescaleSink, url: str) -> None:
+    """Nothing is refused and nothing is stored in part; when there is room again the same group goes in."""
+    ask(
+        url,
+        """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'cannot extend: No space left on device' USING ERRCODE = 'disk_full'; END $$""",
+    )
+    ask(
+        url,
+        "CREATE TRIGGER full_disk AFTER INSERT ON market_data_quotes FOR EACH STATEMENT EXECUTE FUNCTION full_disk()",
+    )
+    group = (trade(), Quote("BTCUSDT", 7, "okx", 1.0, 2.0, None, None, None, T0))
+    error = await failure(sink, *group)
+    assert error.retriable
+    assert "No space left on device" in error.reason
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(0,)]
+    ask(url, "DROP TRIGGER full_disk ON market_data_quotes")
+    assert await refused_of(sink, *group) == {}
+
+
+async def test_a_connection_that_was_cut_is_made_anew_with_the_next_attempt(sink: TimescaleSink, url: str) -> None:
+    databases.cut_all(url)
+    assert (await failure(sink, trade())).retriable
+    assert await refused_of(sink, trade()) == {}
+    assert sink.connections == 2
+
+
+async def test_a_server_that_gives_no_answer_is_given_up_within_the_limit(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that swallows everything looks like this: no error ever comes."""
+    monkeypatch.setattr(timescale, "GRACE_S", 0.2)
+    sink = TimescaleSink(url, write_limit_s=1.0)
+    await sink.open()
+    assert sink._session is not None
+    backend = sink._session._connection.info.backend_pid
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        error = await failure(sink, trade())
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert (error.retriable, error.reason) == (True, "no answer for 1 s")
+    assert await refused_of(sink, trade()) == {}
+    await sink.close()
+
+
+async def test_a_write_that_is_cancelled_leaves_nothing_behind(sink: TimescaleSink, url: str) -> None:
+    """A worker that is stopped in the middle of it: no row, no lock."""
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE market_data_ticks")
+        write = asyncio.create_task(sink.write([chunk(trade())]))
+        await asyncio.sleep(LOCK_S / 3)
+        write.cancel()
+        await asyncio.wait([write])
+    assert write.cancelled()
+    held = "SELECT count(*) FROM pg_locks JOIN pg_class ON relation = pg_class.oid WHERE relname = 'market_data_ticks'"
+    assert ask(url, held) == [(0,)]
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE market_data_ticks CASCADE", "REVOKE INSERT ON market_data_ticks FROM writer"]
+)
+async def test_what_somebody_has_to_mend_is_not_retriable_at_the_start(
+    server: EmbeddedPostgres, url: str, statement: str
+) -> None:
+    """And no text of ours shows the password."""
+    name = url.rpartition("/")[2]
+    ask(
+        url,
+        f"""DO $$ BEGIN CREATE ROLE writer LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
+        GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO writer; {statement}""",
+    )
+    sink = TimescaleSink(server.url_of(name, user="writer").replace("writer@", "writer:sesame@"), write_limit_s=WRITE_S)
+    with pytest.raises(MdstreamError) as caught:
+        await sink.open()
+    await sink.close()
+    assert not caught.value.retriable
+    assert "\n" not in str(caught.value)
+    assert f"writer@127.0.0.1:{server.port}/{name}" in str(caught.value)
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))
