@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count as count_from
 from pathlib import Path
 
 import nats
@@ -113,19 +114,19 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
 def fail(worker: Process, server: EmbeddedNats, way: Way, processes: Processes) -> Process:
     """Break something each second for SOAK_S; the worker that runs in the end."""
     rng, until = random.Random(11), time.monotonic() + SOAK_S
-    turn = 0
-    while time.monotonic() < until:
+    for turn in count_from(1):
+        if time.monotonic() > until:
+            break
         time.sleep(rng.uniform(0.5, 1.5) * FAULT_S)
-        turn += 1
-        if turn % 5 == 1:
+        if turn % 10 == 8:  # a worker that has just started needs some seconds until it reads
             worker.kill()
             worker = processes.worker("nats", port=free_port())
-        elif turn % 5 == 3:
-            server.kill()
-            server.start()
-        elif turn % 10 == 0:
+        elif turn % 10 == 5:
             server.stop()
             time.sleep(rng.uniform(2, 4) * FAULT_S)
+            server.start()
+        elif turn % 10 == 2:
+            server.kill()
             server.start()
         else:
             way.cut()
