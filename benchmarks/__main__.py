@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import database, ingest, memory, pipeline, report
+from benchmarks import database, ingest, memory, nats_role, pipeline, report
 from benchmarks.deployment import Broker, default_broker, running
 from benchmarks.warmup import warm_up
 from mdstream.cli import set_up_logging
 from mdstream.errors import MdstreamError
 from mdstream.tools.running import run
 
-PARTS = ("pipeline", "ingest", "database", "memory")
+PARTS = ("pipeline", "ingest", "database", "nats", "memory")
 FRAMES = 400_000
 QUICK_FRAMES = 100_000
 INTERRUPTED = 130
@@ -87,6 +87,7 @@ def command(
     pipeline  raw topic to canonical topic, beside other frameworks and plain clients
     ingest    websocket to raw topic, beside a bare receive loop
     database  canonical topic to PostgreSQL, beside a bare COPY and multi-row INSERTs
+    nats      canonical topic to NATS and JetStream, beside bare publish loops
     memory    of a core worker that works off a backlog
 
     All of them unless some are named. The contenders' packages are installed into .bench/ the first time.
@@ -135,6 +136,8 @@ async def _measure(plan: Plan, cold: Broker, rows: Sequence[pipeline.Row], folde
         results.ingest = await ingest.measure(broker, count=plan.count, folder=folder)
     if "database" in plan.parts:
         results.database = await database.measure(broker, count=plan.count, folder=folder)
+    if "nats" in plan.parts:
+        results.nats = await nats_role.measure(broker, count=plan.count, folder=folder)
     if "memory" in plan.parts:
         results.memory = await memory.measure(broker, backlog=plan.backlog, folder=folder)
     return results

@@ -1,7 +1,7 @@
 """Canonical topic to NATS by one nats role, beside a bare publish loop with messages of the same size: the limit.
 
-`python -m benchmarks.nats_role` measures both ways to publish: to whoever listens, and into a JetStream stream. Every
-message has to have arrived: the server confirms it.
+Both ways to publish: to whoever listens, and into a JetStream stream. Every message has to have arrived: the server
+confirms it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,17 +18,12 @@ import click
 import nats
 
 from benchmarks import canonical_trades
-from benchmarks.deployment import PARTITIONS, Broker, Deployment, default_broker, deployment, running
+from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
 from benchmarks.measure import BenchmarkError, Count, Rate, last_words, rate
-from benchmarks.report import ratios, table
-from benchmarks.warmup import warm_up
 from mdstream.sinks.nats_server import EmbeddedNats
 from mdstream.testing import PROJECT, Processes, free_port, nats_server
-from mdstream.tools.running import run
 
-MESSAGES = 400_000
 BARE_LIMIT_S = 300.0
-LEAST_OF_LIMIT = 0.6
 _PUBLISHED = re.compile(r"^mdstream_nats_published_total (\S+)$", re.MULTILINE)
 
 Kind = Literal["core", "jetstream"]
@@ -111,52 +105,3 @@ async def _verify(server: EmbeddedNats, stream: str, count: int) -> None:
         found = (await client.jetstream().stream_info(stream)).state.messages
     if found != count:
         raise BenchmarkError(f"the stream {stream} holds {found:,} messages, expected {count:,}")
-
-
-def text(found: NatsRates) -> str:
-    """A table, in Markdown."""
-    lines = [("who", "messages/s (wall)", "messages per CPU-second", "of the limit: wall", "of the limit: CPU")]
-    titles: dict[Kind, tuple[str, str]] = {
-        "core": ("nats role, core NATS", "a bare `publish` loop (the limit)"),
-        "jetstream": ("nats role, JetStream", "a bare `publish_async` loop (the limit)"),
-    }
-    for kind, (role, bare) in titles.items():
-        for title, each in ((role, found.role[kind]), (bare, found.bare[kind])):
-            rates = (f"{each.per_second:,.0f}", f"{each.per_cpu_second:,.0f}")
-            lines.append((title, *rates, *ratios(each, found.bare[kind])))
-    return table(lines, texts=1)
-
-
-def broken(found: NatsRates) -> list[str]:
-    """The promises that these results break, each as a sentence."""
-    shares = {kind: rate.per_second / found.bare[kind].per_second for kind, rate in found.role.items()}
-    return [
-        f"the nats role ({kind}) reaches {share:.2f} of a bare publish loop, promised are {LEAST_OF_LIMIT}"
-        for kind, share in shares.items()
-        if share < LEAST_OF_LIMIT
-    ]
-
-
-@click.command()
-@click.option(
-    "--broker", default=default_broker, help="kafka, embedded or HOST:PORT.  [default: kafka where it can run]"
-)
-@click.option("--messages", type=click.IntRange(min=10_000), default=MESSAGES, show_default=True)
-@click.option("--check", is_flag=True, help="Exit 1 where a promise is broken.")
-def main(broker: str, messages: int, check: bool) -> None:
-    """Measure the nats role beside a bare publish loop."""
-    with running(broker) as cold, tempfile.TemporaryDirectory(prefix="mdstream-bench-") as folder:
-        results = run(_main(cold, messages, Path(folder)))
-    if results is None:
-        sys.exit(130)
-    click.echo(text(results))
-    if check and (sentences := broken(results)):
-        raise click.ClickException("; ".join(sentences))
-
-
-async def _main(cold: Broker, count: int, folder: Path) -> NatsRates:
-    return await measure(await warm_up(cold), count=count, folder=folder)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,11 +14,13 @@ from benchmarks.database import Database
 from benchmarks.ingest import Ingest
 from benchmarks.measure import Rate
 from benchmarks.memory import Memory
+from benchmarks.nats_role import Kind, NatsRates
 from benchmarks.pipeline import REFERENCE, Row
 
 LEAST_OF_REFERENCE = 0.55
 LEAST_INGEST_PER_S = 60_000
 LEAST_OF_COPY = 0.5
+LEAST_OF_PUBLISH = 0.6
 MOST_BACKLOG_BYTES = 300_000_000
 MB = 1_000_000
 
@@ -33,6 +35,7 @@ class Results:
     pipeline: list[Row] = field(default_factory=list)
     ingest: Ingest | None = None
     database: Database | None = None
+    nats: NatsRates | None = None
     memory: Memory | None = None
 
 
@@ -62,6 +65,8 @@ def text(results: Results) -> str:
         parts += ["Websocket to raw topic, one process:", _ingest_table(results.ingest)]
     if results.database is not None:
         parts += ["Canonical topic to PostgreSQL, one connection each:", _database_table(results.database)]
+    if results.nats is not None:
+        parts += ["Canonical topic to NATS, one connection each:", _nats_table(results.nats)]
     if results.memory is not None:
         parts.append(_memory_line(results.memory))
     return "\n\n".join(parts)
@@ -111,6 +116,19 @@ def _database_table(database: Database) -> str:
     return table(lines, texts=1)
 
 
+def _nats_table(found: NatsRates) -> str:
+    lines = [("who", "messages/s (wall)", "messages per CPU-second", "of the limit: wall", "of the limit: CPU")]
+    titles: dict[Kind, tuple[str, str]] = {
+        "core": ("mdstream worker nats, from the topic", "a bare `publish` loop, from memory (the limit)"),
+        "jetstream": ("the same, into a stream", "a bare `publish_async` loop, from memory (the limit)"),
+    }
+    for kind, (role, bare) in titles.items():
+        for title, rate in ((role, found.role[kind]), (bare, found.bare[kind])):
+            wall, cpu = ratios(rate, found.bare[kind])
+            lines.append((title, f"{rate.per_second:,.0f}", f"{rate.per_cpu_second:,.0f}", wall, cpu))
+    return table(lines, texts=1)
+
+
 def _memory_line(memory: Memory) -> str:
     return (
         f"Memory of a core worker that works off a backlog of {memory.backlog:,} frames: "
@@ -144,6 +162,8 @@ def broken(results: Results) -> list[str]:
         share = results.database.role.per_second / results.database.copy.per_second
         if share < LEAST_OF_COPY:
             found.append(f"the timescale role reaches {share:.2f} of a bare COPY, promised are {LEAST_OF_COPY}")
+    if results.nats is not None:
+        found += _broken_by_nats(results.nats)
     if results.memory is not None and results.memory.peak_bytes > MOST_BACKLOG_BYTES:
         peak = results.memory.peak_bytes / MB
         found.append(f"a core worker held {peak:,.0f} MB, promised are at most {MOST_BACKLOG_BYTES / MB:,.0f}")
@@ -173,9 +193,18 @@ def _broken_by_pipeline(rows: Sequence[Row]) -> list[str]:
     return found
 
 
+def _broken_by_nats(rates: NatsRates) -> list[str]:
+    shares = {kind: rate.per_second / rates.bare[kind].per_second for kind, rate in rates.role.items()}
+    return [
+        f"the nats role ({kind}) reaches {share:.2f} of a bare publish loop, promised are {LEAST_OF_PUBLISH}"
+        for kind, share in shares.items()
+        if share < LEAST_OF_PUBLISH
+    ]
+
+
 def as_json(results: Results) -> dict[str, Any]:
     """The results for programs: rates in frames a second, times in seconds, memory in bytes."""
-    ingest, database, memory = results.ingest, results.database, results.memory
+    ingest, database, nats, memory = results.ingest, results.database, results.nats, results.memory
     return {
         "at": results.at.isoformat(),
         "machine": results.machine,
@@ -194,6 +223,8 @@ def as_json(results: Results) -> dict[str, Any]:
         "ingest": ingest and {"mdstream": _rate(ingest.ingestor), "bare": _rate(ingest.bare)},
         "database": database
         and {"mdstream": _rate(database.role), "insert": _rate(database.insert), "copy": _rate(database.copy)},
+        "nats": nats
+        and {kind: {"mdstream": _rate(rate), "bare": _rate(nats.bare[kind])} for kind, rate in nats.role.items()},
         "memory": memory and {"backlog": memory.backlog, "peak_bytes": memory.peak_bytes, "rate": _rate(memory.rate)},
         "broken": broken(results),
     }

@@ -8,16 +8,20 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mdstream import config, kafka
 from mdstream.app import WEB_PORT
+from mdstream.db import migrate
+from mdstream.db.embedded import EmbeddedPostgres
 from mdstream.demo.children import Children
+from mdstream.demo.stored import Stored, stored
 from mdstream.embedded import DEFAULT_PORT, EmbeddedBroker
 from mdstream.errors import MdstreamError
+from mdstream.sinks.nats_server import EmbeddedNats
 from topics import Topics
 
 SYMBOLS = {
@@ -27,6 +31,8 @@ SYMBOLS = {
 }
 FAULTS = ("binance:stall:every=60s,for=10s", "okx:drop:share=0.0005,run=3")
 """What goes wrong at the simulated venues: another source has to stand in, and lost trades have to be fetched."""
+SINKS = ("files", "timescale", "nats")
+POSTGRES_PORT, NATS_PORT = 5432, 4222
 UP_LIMIT_S = 60.0
 
 Say = Callable[[str], None]
@@ -35,8 +41,9 @@ Say = Callable[[str], None]
 class Scene:
     """The running demo: where its page is, and what it knows."""
 
-    def __init__(self, children: Children, page: str, data: Path) -> None:
-        self.children, self.page, self.data = children, page, data
+    def __init__(self, children: Children, page: str, data: Path, sinks: Mapping[str, int]) -> None:
+        self.children, self.page = children, page
+        self._data, self._sinks = data, sinks
 
     def latest(self) -> dict[str, Any]:
         """The latest prices by symbol; empty while the worker does not answer yet. Raises ChildError."""
@@ -48,30 +55,50 @@ class Scene:
         except (urllib.error.URLError, OSError, ValueError, KeyError):
             return {}
 
+    def stored(self) -> Stored:
+        """What the sinks have stored."""
+        return stored(self._data, self._sinks)
+
 
 @contextmanager
 def scene(*, rate: int, live: bool, say: Say) -> Iterator[Scene]:
     """Start everything, wait until prices flow, and stop everything on leaving. Raises MdstreamError."""
     data = config.load().data_dir
-    with EmbeddedBroker(_port(DEFAULT_PORT)) as broker:
+    with (
+        EmbeddedBroker(_port(DEFAULT_PORT)) as broker,
+        EmbeddedPostgres(_port(POSTGRES_PORT)) as database,
+        EmbeddedNats(_port(NATS_PORT)) as nats,
+    ):
         say(f"broker at {broker.bootstrap} (in memory)")
+        say(f"PostgreSQL at {database.url}, NATS with JetStream at {nats.url}")
         children = Children(
-            data / "logs", {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, "MDSTREAM_DATA_DIR": str(data)}
+            data / "logs",
+            {
+                "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
+                "MDSTREAM_DATA_DIR": str(data),
+                "MARKET_DATA_DATABASE_URL": database.url,
+                "NATS_URL": nats.url,
+                "NATS_ENABLED": "true",
+                "USE_JETSTREAM": "true",
+            },
         )
         try:
             asyncio.run(_create_topics(broker.bootstrap))
+            migrate.upgrade(config.load(database_url=database.url))
             if not live:
                 children.set(_simulate(children, rate))
                 say(f"simulated venues: {', '.join(SYMBOLS)}, {rate} frames/s together; binance stalls now and then")
             page = f"http://127.0.0.1:{_port(WEB_PORT)}/"
-            children.start("files", "worker", "files", "--port", str(_port(0)))
+            sinks = {role: _port(0) for role in SINKS}
+            for role, port in sinks.items():
+                children.start(role, "worker", role, "--port", str(port))
             children.start("core", "worker", "core", "--port", page.rstrip("/").rpartition(":")[2])
             for provider, symbols in SYMBOLS.items():
                 ingest = ("--provider", provider, "--symbols", symbols, "--port", str(_port(0)))
                 children.start(f"ingest-{provider}", "ingest", *ingest)
             children.start("repair", "repair", "--port", str(_port(0)))
-            say("ingestors, core worker, files role and gap repair are starting")
-            running = Scene(children, page, data)
+            say("ingestors, core worker, gap repair and the roles files, timescale and nats are starting")
+            running = Scene(children, page, data, sinks)
             _wait(running.latest, children, "the first price")
             yield running
         finally:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,23 +10,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mdstream.demo.scene import Scene
+from mdstream.demo.stored import Stored
+
 EVERY_S = 0.5
 PLAIN_EVERY_S = 2.0
 SIDE_STYLES = {"buy": "green", "sell": "red"}
 
 
-def stored(data: Path) -> int | None:
-    """Trades in the SQLite database; None while it is not there."""
-    database = data / "market_data.db"
-    try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0.2) as connection:
-            (count,) = connection.execute("SELECT max(rowid) FROM trades").fetchone()
-            return int(count or 0)
-    except sqlite3.Error:
-        return None
-
-
-def table(latest: dict[str, Any], page: str, rows: int | None) -> Group:
+def table(latest: dict[str, Any], page: str, stored: Stored) -> Group:
     """The latest prices as a table, with what is stored below."""
     made = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("instrument", "venue", "last", "size", "side", "bid", "ask"):
@@ -45,24 +35,35 @@ def table(latest: dict[str, Any], page: str, rows: int | None) -> Group:
             _number(quote.get("bid")),
             _number(quote.get("ask")),
         )
-    below = f"{rows:,} trades in SQLite" if rows is not None else "SQLite: not yet"
-    return Group(made, Text(f"\n{below}   {page}   {page}feeds   Ctrl-C stops everything", style="dim"))
+    kept = (
+        f"{_count(stored.trades)} trades in SQLite   {_count(stored.rows)} rows in PostgreSQL   "
+        f"{_count(stored.messages)} messages in NATS"
+    )
+    return Group(made, Text(f"\n{kept}\n{page}   {page}feeds   Ctrl-C stops everything", style="dim"))
 
 
-def watch(look: Any, page: str, data: Path) -> None:
-    """Show the latest prices until interrupted. Raises what `look` raises."""
+def watch(scene: Scene) -> None:
+    """Show the latest prices, and what is stored, until interrupted. Raises ChildError."""
     console = Console()
     if not console.is_terminal:
         while True:
-            latest = look()
-            trades = ", ".join(f"{s} {_number((v['trade'] or {}).get('price'))}" for s, v in latest.items())
-            print(f"{trades}; stored trades: {stored(data)}", flush=True)
+            prices = ", ".join(f"{s} {_number((v['trade'] or {}).get('price'))}" for s, v in scene.latest().items())
+            stored = scene.stored()
+            print(
+                f"{prices}; stored trades: {_count(stored.trades)}, database rows: {_count(stored.rows)}, "
+                f"NATS messages: {_count(stored.messages)}",
+                flush=True,
+            )
             time.sleep(PLAIN_EVERY_S)
     with Live(console=console, refresh_per_second=4) as live:
         while True:
-            live.update(table(look(), page, stored(data)))
+            live.update(table(scene.latest(), scene.page, scene.stored()))
             time.sleep(EVERY_S)
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:,.8g}"  # noqa: RUF001  a dash for "nothing"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"  # noqa: RUF001

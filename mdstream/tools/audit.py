@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import msgspec
-from pydantic import SecretStr
 
 from mdstream.audit.prints import Scope
 from mdstream.cli import set_up_logging
@@ -38,6 +37,9 @@ EXIT_STATUS: dict[Verdict, int] = {"agree": 0, "differ": 1, "nothing to compare"
     "--database", metavar="URL", help="The timescale role's database.  [default: MARKET_DATA_DATABASE_URL, if set]"
 )
 @click.option(
+    "--nats", metavar="URL", help="The NATS server with the nats role's stream.  [default: NATS_URL with USE_JETSTREAM]"
+)
+@click.option(
     "--compare", "other", metavar="PREFIX", help="Compare the canonical topics with those of this prefix instead."
 )
 @click.option("--minutes", is_flag=True, help="Print count and hash of every instrument and minute at each hop.")
@@ -52,6 +54,7 @@ def command(
     providers: tuple[str, ...],
     journal: Path | None,
     database: str | None,
+    nats: str | None,
     other: str | None,
     minutes: bool,
     listed: int,
@@ -60,10 +63,10 @@ def command(
     """Count and hash trades per instrument and minute at each hop, and name what is missing, doubled or different.
 
     The hops, as far as they exist: the simulator's journal, the raw topics, the canonical topic, and behind it
-    the SQLite database of the files role and the database of the timescale role. Trades of a source that stood by while
-    another one was followed are counted, and are no loss. On a running system give --to, so that trades on their way
-    are not taken for lost. Exit status 0: all agree; 1: they do not; 2: there was nothing to compare. docs/audit.md
-    explains every column.
+    the SQLite database of the files role, the database of the timescale role and the JetStream stream of the nats role.
+    Trades of a source that stood by while another one was followed are counted, and are no loss. On a running system
+    give --to, so that trades on their way are not taken for lost. Exit status 0: all agree; 1: they do not; 2: there
+    was nothing to compare. docs/audit.md explains every column.
 
     \b
     mdstream audit
@@ -71,10 +74,11 @@ def command(
     mdstream audit --symbol BTCUSDT --minutes
     mdstream audit --journal sent.jsonl --json
     mdstream audit --database postgresql://reader@db/market --to 1m     the password from PGPASSWORD or ~/.pgpass
+    mdstream audit --nats nats://127.0.0.1:4222 --to 1m
     mdstream audit --compare fix1 --to 1m                   live against reprocessed (docs/reprocess.md)
     """
     set_up_logging()
-    settings = load(database_url=None if database is None else SecretStr(database))
+    settings = load(database_url=database, nats_url=nats, use_jetstream=None if nats is None else True)
     scope = _scope(begin, end, symbols, providers)
     if other is None:
         chain = asyncio.run(_audit_hops(settings, scope, journal))

@@ -18,13 +18,16 @@ from mdstream.demo.scene import scene
 )
 @click.option("--live", is_flag=True, help="Connect to the real venues instead of simulated ones.")
 def command(rate: int, live: bool) -> None:
-    """Start a broker, simulated venues, ingestors, a core worker, files role and gap repair; show the latest prices.
+    """Everything that a deployment has, on this machine; shows the latest prices and what is stored.
+
+    That is a broker, PostgreSQL and a NATS server with JetStream; simulated venues and an ingestor for each; a core
+    worker, gap repair, and the roles that write SQLite and JSONL, PostgreSQL, and NATS.
 
     The simulated Binance stalls about once a minute, and OKX loses trades: /feeds on the printed page shows who stands
     in for whom, and the lost trades come back.
 
     Nothing else is needed, nothing is left running afterwards. Trades are kept in MDSTREAM_DATA_DIR (./data), the
-    processes' logs in its folder logs.
+    processes' logs in its folder logs; what the broker, PostgreSQL and NATS hold goes with them.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: who starts us in the background may have it ignored
         signal.signal(number, _interrupt)
@@ -36,7 +39,7 @@ def command(rate: int, live: bool) -> None:
     try:
         with scene(rate=rate, live=live, say=say) as running:
             say(f"prices flow: {running.page}")
-            show.watch(running.latest, running.page, running.data)
+            show.watch(running)
     except KeyboardInterrupt:
         say("stopped")
 

@@ -18,6 +18,7 @@ from mdstream.events import Gap
 from mdstream.tools.chain import Chain, Reading
 from mdstream.tools.database_hop import TimescaleHop
 from mdstream.tools.hops import CanonicalHop, DatabaseHop, JournalHop, RawHop, records
+from mdstream.tools.nats_hop import NatsHop
 from mdstream.tools.progress import Progress
 from topics import Topics
 
@@ -75,8 +76,8 @@ class RawReading(Reading):
 
 
 async def chain_of_hops(settings: Settings, scope: Scope, journal: Path | None) -> Chain:
-    """The hops that exist. Raises CaptureError where the journal, BrokerError where md.status, and DatabaseError where
-    the database cannot be read.
+    """The hops that exist. Raises CaptureError where the journal, BrokerError where md.status, DatabaseError where the
+    database, and MdstreamError where the stream on NATS cannot be read.
     """
     hops = [] if journal is None else [JournalHop(journal)]
     for hop in hops:
@@ -88,11 +89,11 @@ async def chain_of_hops(settings: Settings, scope: Scope, journal: Path | None) 
     asked = await _asked_for(settings, scope)
     raw = RawReading(RawHop(settings, scope, alive.heard), scope, standby, asked, canonical.ledger)
     chain = Chain(scope, [*(Reading(hop, scope) for hop in hops), raw, canonical])
-    await _add_databases(chain, settings)
+    await _add_sinks(chain, settings)
     return chain
 
 
-async def _add_databases(chain: Chain, settings: Settings) -> None:
+async def _add_sinks(chain: Chain, settings: Settings) -> None:
     database = DatabaseHop(settings, chain.scope)
     if database.path.exists():
         chain.readings.append(Reading(database, chain.scope))
@@ -102,6 +103,10 @@ async def _add_databases(chain: Chain, settings: Settings) -> None:
         timescale = TimescaleHop(settings, chain.scope)
         await timescale.check()
         chain.readings.append(Reading(timescale, chain.scope))
+    if settings.use_jetstream:
+        stream = NatsHop(settings, chain.scope)
+        await stream.check()
+        chain.readings.append(Reading(stream, chain.scope))
 
 
 async def _asked_for(settings: Settings, scope: Scope) -> AskedFor:

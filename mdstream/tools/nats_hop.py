@@ -41,6 +41,11 @@ class NatsHop:
         self._subject = f"{settings.nats_subject_prefix}.{TYPES[Trade]}.>"
         self.unread: Counter[str] = Counter()
 
+    async def check(self) -> None:
+        """Raise MdstreamError where the stream cannot be read: before the other hops are."""
+        async with self._telling_why(), self._reader():
+            pass
+
     async def read(self, add: Add) -> None:
         """Call `add` for every trade. Raises MdstreamError where the stream cannot be read."""
         self.unread.clear()
@@ -62,20 +67,25 @@ class NatsHop:
                 add(_print(trade))
 
     async def _payloads(self) -> AsyncIterator[bytes]:
-        place = ", ".join(map(redacted, self._servers))
+        async with self._telling_why(), self._reader() as (wire, subscription, request, pending):
+            while pending:
+                await wire.publish(*request, reply=subscription.subject)
+                for _ in range(min(pending, FETCHED_AT_ONCE)):
+                    message = await subscription.next_msg(ANSWER_LIMIT_S)
+                    if message.headers and message.headers.get("Status"):  # the rest has expired meanwhile
+                        return
+                    pending -= 1
+                    yield message.data
+
+    @asynccontextmanager
+    async def _telling_why(self) -> AsyncIterator[None]:
         try:
-            async with self._reader() as (wire, subscription, request, pending):
-                while pending:
-                    await wire.publish(*request, reply=subscription.subject)
-                    for _ in range(min(pending, FETCHED_AT_ONCE)):
-                        message = await subscription.next_msg(ANSWER_LIMIT_S)
-                        if message.headers and message.headers.get("Status"):  # the rest has expired meanwhile
-                            return
-                        pending -= 1
-                        yield message.data
+            yield
         except (*Failure, _StreamError) as error:
+            place = ", ".join(map(redacted, self._servers))
             raise MdstreamError(
-                f"the stream {self._settings.nats_stream} at {place} cannot be read: {reason_of(error)}"
+                f"the stream {self._settings.nats_stream} at {place} cannot be read: {reason_of(error)} (NATS_URL, "
+                "NATS_STREAM)"
             ) from error
 
     @asynccontextmanager

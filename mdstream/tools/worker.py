@@ -29,6 +29,7 @@ def command(role: str, port: int | None, log_level: str, loop: str | None) -> No
     core       raw frames to canonical trades, quotes and books; latest prices on http://127.0.0.1:6066/
     files      canonical events into SQLite and JSONL files under MDSTREAM_DATA_DIR
     timescale  canonical events into the database MARKET_DATA_DATABASE_URL (first: mdstream db upgrade)
+    nats       canonical events to NATS at NATS_URL; into a stream with USE_JETSTREAM=true
 
     \b
     /ready    200 while everything flows     /live     200 unless a restart is due

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from aiokafka import TopicPartition
 
@@ -16,6 +18,7 @@ from mdstream import events, kafka
 from mdstream.config import Settings, load
 from mdstream.events import Bar, Heartbeat, Quote, Trade
 from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.testing import run_mdstream
 from topics import Topics
 
 SYMBOLS = [f"S{n}USDT" for n in range(20)]
@@ -154,3 +157,16 @@ async def _committed(settings: Settings, role: str, kinds: tuple[str, ...]) -> i
     async with kafka.admin(settings.bootstrap_servers) as admin:
         offsets = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}.{role}", partitions=asked)
     return sum(max(0, at.offset) for at in offsets.values())
+
+
+def audit(env: Mapping[str, str], *args: object) -> dict[str, Any]:
+    """What `mdstream audit` reports. Of these tests' raw topics, which are empty, it makes differences too."""
+    done = run_mdstream("audit", "--json", "--list", 10_000, *args, env=env)
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def of_hop(report: dict[str, Any], hop: str, what: str = "differences") -> list[dict[str, Any]]:
+    """What the audit found between the canonical topic and the hop."""
+    return [found for found in report[what] if found["hop"] == hop]

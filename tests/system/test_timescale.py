@@ -17,7 +17,7 @@ import canonical
 import databases
 import psycopg
 import pytest
-from canonical import ROUNDS_A_BAR, SYMBOLS, load_of, made_settings, publish, rounds, trades
+from canonical import ROUNDS_A_BAR, SYMBOLS, load_of, made_settings, of_hop, publish, rounds, trades
 from databases import ask
 
 from mdstream import events
@@ -103,18 +103,6 @@ def ready(port: int) -> tuple[int, dict[str, Any]]:
         return 0, {}
 
 
-def audit(env: Mapping[str, str], url: str) -> dict[str, Any]:
-    done = run_mdstream("audit", "--database", url, "--json", "--list", 10_000, env=env)
-    assert done.stdout, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def of_database(report: dict[str, Any], what: str = "differences") -> list[dict[str, Any]]:
-    """What the audit found between the canonical topic and the database. (The raw topic is empty in these tests.)"""
-    return [found for found in report[what] if found["hop"] == "timescale"]
-
-
 def test_every_event_is_stored_once_and_what_is_none_is_on_the_dead_letters_topic(
     settings: Settings, env: Mapping[str, str], url: str, processes: Processes
 ) -> None:
@@ -134,7 +122,7 @@ def test_every_event_is_stored_once_and_what_is_none_is_on_the_dead_letters_topi
     assert sum("the database refuses it" in letter["error"] for letter in letters) == 2
 
     ask(url, "DELETE FROM market_data_ticks WHERE symbol = 'S3USDT' AND trade_id = '17'")
-    found = of_database(audit(env, url))
+    found = of_hop(canonical.audit(env, "--database", url), "timescale")
     assert {(one["kind"], one["before"], one["trade_id"]) for one in found} == {
         ("missing", "canonical", trade_id) for trade_id in ("17", "beyond", "nul")
     }
@@ -180,11 +168,11 @@ def test_nothing_is_lost_or_doubled_while_the_server_goes_connections_are_cut_an
         wait_until(lambda: committed(settings) == total, what="all offsets committed", limit_s=LIMIT_S)
         assert running.stop() == 0
         assert_complete(url, following)
-        report = audit(env, url)
+        report = canonical.audit(env, "--database", url)
         hashes = {hop["name"]: (hop["trades"], hop["hash"], hop["doubled"]) for hop in report["hops"]}
         assert hashes["timescale"] == hashes["canonical"]
         assert hashes["timescale"][0] == len(SYMBOLS) * following
-        assert of_database(report, "totals") == []
+        assert of_hop(report, "timescale", "totals") == []
 
 
 def test_a_table_that_is_locked_holds_the_offsets_until_it_is_free(
@@ -225,7 +213,9 @@ def test_what_somebody_has_to_mend_ends_the_start_with_one_clear_line(
 ) -> None:
     """It says what to do, and never the password."""
     value = given if given is None or "/" in given else server.url_of(given)
-    done = run_mdstream("worker", "timescale", env={**env, "MARKET_DATA_DATABASE_URL": value or ""})
+    port = free_port()
+    given_env = {**env, "MARKET_DATA_DATABASE_URL": value or ""}
+    done = run_mdstream("worker", "timescale", "--port", port, env=given_env)
     assert done.returncode == 1
     assert says in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -17,6 +17,7 @@ from benchmarks.database import Database
 from benchmarks.ingest import Ingest
 from benchmarks.measure import Rate, last_words
 from benchmarks.memory import Memory
+from benchmarks.nats_role import Kind, NatsRates
 from benchmarks.peers.work import Normaliser
 from benchmarks.pipeline import CONTENDERS, Row
 from mdstream.providers.binance import Binance
@@ -27,6 +28,12 @@ def row(name: str, *per_cpu_second: float, wall_s: float = 1.0, reason: str | No
     """A contender that took `wall_s` for as many frames as it does in a CPU second."""
     contender = next(contender for contender in CONTENDERS if contender.name == name)
     return Row(contender, "1.0", [Rate(rate, wall_s, 1.0) for rate in per_cpu_second], reason)
+
+
+def nats_rates(core: float, jetstream: float) -> NatsRates:
+    """The role's rates beside a bare loop of a hundred a second."""
+    role: dict[Kind, Rate] = {"core": Rate(core, 1.0, 1.0), "jetstream": Rate(jetstream, 1.0, 1.0)}
+    return NatsRates(role, {"core": Rate(100, 1.0, 1.0), "jetstream": Rate(100, 1.0, 1.0)})
 
 
 def results(**parts: Any) -> report.Results:
@@ -154,6 +161,7 @@ def test_text_shows_rates_ratios_and_reasons() -> None:
             ],
             ingest=Ingest(Rate(70_000, 1.0, 0.5), Rate(280_000, 1.0, 1.0)),
             database=Database(Rate(60_000, 1.0, 1.0), Rate(80_000, 1.0, 0.5), Rate(20_000, 1.0, 1.0)),
+            nats=nats_rates(80, 120),
             memory=Memory(2_000_000, 250_000_000, Rate(80_000, 1.0, 1.0)),
         )
     )
@@ -163,6 +171,8 @@ def test_text_shows_rates_ratios_and_reasons() -> None:
     assert cells[4][4:] == ["1.00", "1.00"]
     assert cells[7] == ["mdstream ingest", "70,000", "140,000", "0.25", "0.50"]
     assert cells[11] == ["mdstream worker timescale, from the topic", "60,000", "60,000", "0.75", "0.38"]
+    assert cells[15] == ["mdstream worker nats, from the topic", "80", "80", "0.80", "0.80"]
+    assert cells[17] == ["the same, into a stream", "120", "120", "1.20", "1.20"]
     assert found.startswith("2026-01-02 03:04 UTC; a machine; a broker on the same machine.")
     assert "backlog of 2,000,000 frames: 250 MB at most (resident), at 80,000 frames/s." in found
 
@@ -200,6 +210,8 @@ def test_tables_are_aligned() -> None:
             {"database": Database(Rate(49, 1.0, 1.0), Rate(100, 1.0, 1.0), Rate(10, 1.0, 1.0))},
             "the timescale role reaches 0.49 of a bare COPY",
         ),
+        ({"nats": nats_rates(60, 60)}, None),
+        ({"nats": nats_rates(60, 59)}, "the nats role (jetstream) reaches 0.59 of a bare publish loop"),
         ({"memory": Memory(1, 301_000_000, Rate(1, 1.0, 1.0))}, "a core worker held 301 MB"),
     ],
 )

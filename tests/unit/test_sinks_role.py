@@ -27,7 +27,7 @@ class Down:
     async def open(self) -> None:
         raise SinkError(self.name, "nowhere", "away", retriable=self._retriable)
 
-    async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:  # noqa: ARG002  none is stored
+    async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
         self.did.append("write")
         if self._hangs:
             await asyncio.Event().wait()
