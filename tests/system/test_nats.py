@@ -173,7 +173,8 @@ async def tamper(url: str, *, delete: Message, again: Message) -> None:
 
 
 def test_stream_that_cannot_be_read_ends_the_audit_with_one_clear_line(env: dict[str, str]) -> None:
-    """Before the topics are read."""
+    """Before the trades are read."""
+    made_settings(env)
     done = run_mdstream("audit", "--nats", f"nats://md:secret@127.0.0.1:{free_port()}", env=env)
     assert done.returncode == 1
     assert "the stream MDSTREAM at nats://127.0.0.1:" in done.stderr

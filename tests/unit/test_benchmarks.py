@@ -171,8 +171,8 @@ def test_text_shows_rates_ratios_and_reasons() -> None:
     assert cells[4][4:] == ["1.00", "1.00"]
     assert cells[7] == ["mdstream ingest", "70,000", "140,000", "0.25", "0.50"]
     assert cells[11] == ["mdstream worker timescale, from the topic", "60,000", "60,000", "0.75", "0.38"]
-    assert cells[15] == ["mdstream worker nats, from the topic", "80", "80", "0.80", "0.80"]
-    assert cells[17] == ["the same, into a stream", "120", "120", "1.20", "1.20"]
+    assert cells[16] == ["mdstream worker nats, from the topic", "80", "80", "0.80", "0.80"]
+    assert cells[18] == ["the same, into a stream", "120", "120", "1.20", "1.20"]
     assert found.startswith("2026-01-02 03:04 UTC; a machine; a broker on the same machine.")
     assert "backlog of 2,000,000 frames: 250 MB at most (resident), at 80,000 frames/s." in found
 
