@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from mdstream import events, kafka
 from mdstream.config import Settings, load
@@ -155,7 +156,10 @@ async def _committed(settings: Settings, role: str, kinds: tuple[str, ...]) -> i
     # Partitions are named: the embedded broker cannot answer for all that a group has.
     asked = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
     async with kafka.admin(settings.bootstrap_servers) as admin:
-        offsets = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}.{role}", partitions=asked)
+        try:
+            offsets = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}.{role}", partitions=asked)
+        except GroupCoordinatorNotAvailableError:  # of a new broker, which makes its topic for groups only now
+            return 0
     return sum(max(0, at.offset) for at in offsets.values())
 
 
