@@ -1,21 +1,25 @@
-"""Everything together, as processes: venues, ingestors, two core workers, the files role; and workers that die."""
+"""Everything together, as processes: venues, ingestors, two core workers, every sink; and workers that die."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import databases
+import nats_streams
 import pytest
 
-from mdstream.testing import Process, Processes, free_port, run_mdstream, wait_until
+from mdstream.testing import Process, Processes, free_port, nats_server, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -34,6 +38,19 @@ Key = tuple[str, str, str]
 def env(env: dict[str, str]) -> dict[str, str]:
     """Eight partitions, as in production: two workers share them. All sources are merged: every trade has to arrive."""
     return env | {"MDSTREAM_PARTITIONS": "8", "MDSTREAM_POLICY": "merge"}
+
+
+@pytest.fixture
+def servers(env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A database and a NATS server, and the variables that say where: in `env`, too."""
+    with databases.server() as postgres, nats_server() as nats:
+        found = {
+            "MARKET_DATA_DATABASE_URL": databases.fresh(postgres),
+            "NATS_URL": nats.url,
+            "USE_JETSTREAM": "true",
+        }
+        env |= found
+        yield found
 
 
 def start_venues(processes: Processes, journal: Path, rate: int) -> tuple[Process, dict[str, str], str]:
@@ -70,9 +87,23 @@ def journalled(journal: Path) -> set[Key]:
 
 
 def stored(database: Path) -> list[Key]:
-    """The trades in SQLite, as many times as they are there."""
+    """The trades in SQLite, as many times as they are there; none while it is not."""
+    if not database.exists():
+        return []
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5) as connection:
         return list(connection.execute("SELECT provider, symbol, trade_id FROM trades"))
+
+
+def in_postgres(servers: dict[str, str]) -> int:
+    """Ticks in the database."""
+    return int(databases.ask(servers["MARKET_DATA_DATABASE_URL"], "SELECT count(*) FROM market_data_ticks")[0][0])
+
+
+def in_stream(servers: dict[str, str]) -> int:
+    """Trades in the stream on NATS."""
+    asked = {"subjects_filter": "md.events.trade.>"}
+    found = asyncio.run(nats_streams.api(servers["NATS_URL"], "STREAM.INFO.MDSTREAM", asked))
+    return sum(found["state"]["subjects"].values())
 
 
 def audit(env: dict[str, str], journal: Path) -> dict[str, Any]:
@@ -84,22 +115,22 @@ def audit(env: dict[str, str], journal: Path) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(360 + 30 * KILLS)
-def test_sqlite_holds_every_trade_once_when_workers_are_killed(
-    processes: Processes, env: dict[str, str], tmp_path: Path
+def test_every_sink_holds_every_trade_once_when_workers_are_killed(
+    servers: dict[str, str], processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """At 5,000 frames/s a core worker dies again and again: no trade is lost, none stored twice."""
+    """At 5,000 frames/s a core worker dies again and again: no trade is lost, none stored twice, in no sink."""
     journal, database = tmp_path / "sent.jsonl", tmp_path / "data" / "market_data.db"
     simulator, urls, control = start_venues(processes, journal, RATE)
     ports = [free_port(), free_port()]
     workers = [processes.worker("core", port=port) for port in ports]
-    files = processes.worker("files", port=free_port())
+    sinks = [processes.worker(role, port=free_port()) for role in ("files", "timescale", "nats")]
     ingestors = [
         processes.mdstream("ingest", "--provider", name, "--symbols", symbols, "--port", free_port(), env=urls)
         for name, symbols in SYMBOLS.items()
     ]
     for port in ports:
         wait_until(healthy(port), what=f"the worker at {port} to own partitions", limit_s=60)
-    wait_until(database.exists, what="the database", limit_s=60)
+    wait_until(lambda: stored(database) and in_postgres(servers) and in_stream(servers), what="trades", limit_s=60)
 
     for kill in range(KILLS):
         time.sleep((0.3, 2.0, 5.0)[kill % 3])  # from before the first commit of the new owner to well after it
@@ -118,12 +149,14 @@ def test_sqlite_holds_every_trade_once_when_workers_are_killed(
     assert len(sent) > 10_000
     with contextlib.suppress(AssertionError):  # then the audit below says which hop lost them
         wait_until(lambda: len(stored(database)) >= len(sent), what="all in SQLite", limit_s=60, every_s=1.0)
-    assert all(process.running for process in (*workers, files))
-    assert files.stop() == 0
-    for worker in workers:
-        assert worker.stop() == 0
+        wait_until(lambda: in_postgres(servers) >= len(sent), what="all in PostgreSQL", limit_s=60, every_s=1.0)
+        wait_until(lambda: in_stream(servers) >= len(sent), what="all in the stream", limit_s=60, every_s=1.0)
+    assert all(process.running for process in (*workers, *sinks))
+    for process in (*sinks, *workers):
+        assert process.stop() == 0
 
-    audit(env, journal)
+    hops = [(hop["name"], hop["trades"]) for hop in audit(env, journal)["hops"]]
+    assert hops == [(name, len(sent)) for name in ("journal", "raw", "canonical", "database", "timescale", "nats")]
     rows = stored(database)
     assert set(rows) == sent
     assert len(rows) == len(sent)
@@ -131,13 +164,14 @@ def test_sqlite_holds_every_trade_once_when_workers_are_killed(
 
 @pytest.mark.timeout(120)
 def test_demo_shows_prices_and_leaves_nothing_behind(processes: Processes, tmp_path: Path) -> None:
-    """`mdstream demo` shows prices, and Ctrl-C ends it and everything it started; also in a folder with a space."""
+    """`mdstream demo` shows prices and what is stored; Ctrl-C ends all that it started; also in a folder with a space."""
     data = tmp_path / "a folder" / "data"
     demo = processes.mdstream("demo", "--rate", 500, env={"MDSTREAM_DATA_DIR": str(data)})
     demo.wait_for("prices flow", limit_s=60)
-    demo.wait_for("stored trades: ", limit_s=30)
+    shown = re.compile(r"stored trades: ([\d,]+), database rows: ([\d,]+), NATS messages: ([\d,]+)")
+    wait_until(lambda: shown.search(demo.output()), what="all that is stored", limit_s=30)
     children = _children(demo.pid)
-    assert len(children) >= 7  # broker, venues, three ingestors, two workers
+    assert len(children) >= 12  # broker, PostgreSQL, NATS, venues, three ingestors, four workers, repair
     demo.signal(signal.SIGINT)
     assert demo.wait(limit_s=60) == 0, demo.output()
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
