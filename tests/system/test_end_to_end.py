@@ -164,7 +164,7 @@ def test_every_sink_holds_every_trade_once_when_workers_are_killed(
 
 @pytest.mark.timeout(120)
 def test_demo_shows_prices_and_leaves_nothing_behind(processes: Processes, tmp_path: Path) -> None:
-    """`mdstream demo` shows prices and what is stored; Ctrl-C ends all that it started; also in a folder with a space."""
+    """`mdstream demo` shows prices and what is stored; Ctrl-C ends all of it; also in a folder with a space."""
     data = tmp_path / "a folder" / "data"
     demo = processes.mdstream("demo", "--rate", 500, env={"MDSTREAM_DATA_DIR": str(data)})
     demo.wait_for("prices flow", limit_s=60)
