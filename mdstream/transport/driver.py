@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any, cast
 
@@ -58,6 +59,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """aiokafka's consumer in a thread of its own; everything here but the constructor runs on that thread's loop."""
 
     consumer: Consumer
+    _waiter: fetch.Waiter | None = None
+    """What the last wait for records waited for."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -79,7 +82,33 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         batched = {tp for tp in active_partitions if tp.topic in self.consumer.batched_topics}
         others = set(active_partitions) - batched
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
-            return await fetch.chunks(fetcher, batched, others, timeout_s=timeout or 0, most_others=max_records or 500)
+            return await fetch.chunks(
+                fetcher,
+                batched,
+                others,
+                timeout_s=timeout or 0,
+                most_others=max_records or 500,
+                may_wait=self._may_wait,
+            )
+
+    def _may_wait(self, waiter: fetch.Waiter) -> bool:
+        """Whether nothing has been buffered that was left out only as its agent had not taken a batch yet, and now has.
+
+        Whoever takes one later finds the waiter: so between the two of us nobody waits for what is there already.
+        """
+        self._waiter = waiter
+        return not (self.consumer.has_room and self._ensure_consumer()._fetcher._records)  # noqa: SLF001
+
+    def wake(self, tp: TP) -> None:
+        """End a wait for records that was begun while a batch of the partition was waiting, if more of it is buffered.
+
+        Called on the app's loop. Without it the records would lie there until some other partition has news.
+        """
+        waiter, consumer = self._waiter, self._consumer
+        if waiter is None or waiter.done() or consumer is None or tp not in consumer._fetcher._records:  # noqa: SLF001
+            return
+        with suppress(RuntimeError):  # its loop is closed: we are stopping
+            self.thread_loop.call_soon_threadsafe(fetch.end, waiter)
 
     async def committed(self, partitions: Collection[TP]) -> dict[TP, int | None]:
         """The committed offset of each partition, None where there is none. Raises KafkaError."""
@@ -112,6 +141,11 @@ class Consumer(driver.Consumer):
         self._room = asyncio.Event()
         self._committing = asyncio.Lock()
         self._member_until = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an agent took its batch since it was last decided what to fetch. May be read by any thread."""
+        return self._room.is_set()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -199,6 +233,7 @@ class Consumer(driver.Consumer):
             if not untaken:
                 assigned.waiting = False
                 self._room.set()
+                self._thread.wake(tp)
             return assigned.open
 
         batches = [

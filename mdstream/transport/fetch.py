@@ -8,7 +8,7 @@ record made by the C extension has offset, timestamp, key, value and headers lik
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
@@ -28,23 +28,40 @@ class Chunk(NamedTuple):
     next: int
 
 
+Waiter = asyncio.Future[None]
+
+
 async def chunks(
-    fetcher: Fetcher, batched: Collection[Any], others: Collection[Any], *, timeout_s: float, most_others: int
+    fetcher: Fetcher,
+    batched: Collection[Any],
+    others: Collection[Any],
+    *,
+    timeout_s: float,
+    most_others: int,
+    may_wait: Callable[[Waiter], bool],
 ) -> dict[Any, Any]:
     """What is buffered, by partition: a Chunk for each in `batched`, a list of ConsumerRecord for each in `others`.
 
-    Waits up to `timeout_s` for the first data. Raises the KafkaError that a fetch ended in.
+    Waits up to `timeout_s` for the first data, or until `end` is called with what `may_wait` was given, if that allows
+    it. Raises the KafkaError that a fetch ended in.
     """
     found = await _buffered(fetcher, batched, others, most_others)
     if found or not timeout_s:
         return found
     waiter = fetcher._create_fetch_waiter()  # noqa: SLF001  the pinned version's own way to wait
-    await asyncio.wait([waiter], timeout=timeout_s)
+    if may_wait(waiter):
+        await asyncio.wait([waiter], timeout=timeout_s)
     if not waiter.done():
         waiter.cancel()
         return {}
     waiter.result()
     return await _buffered(fetcher, batched, others, most_others)
+
+
+def end(waiter: Waiter) -> None:
+    """End a wait for data. To be called on the loop that waits."""
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def _buffered(fetcher: Fetcher, batched: Collection[Any], others: Collection[Any], most: int) -> dict[Any, Any]:

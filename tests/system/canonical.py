@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
 
 from mdstream import events, kafka
 from mdstream.config import Settings, load
@@ -158,8 +158,8 @@ async def _committed(settings: Settings, role: str, kinds: tuple[str, ...]) -> i
     async with kafka.admin(settings.bootstrap_servers) as admin:
         try:
             offsets = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}.{role}", partitions=asked)
-        except GroupCoordinatorNotAvailableError:  # of a new broker, which makes its topic for groups only now
-            return 0
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            return 0  # Apache Kafka makes its offsets topic when it is first asked for
     return sum(max(0, at.offset) for at in offsets.values())
 
 

@@ -447,6 +447,14 @@ def test_batch_that_is_never_acknowledged_holds_the_committed_offset(group: Grou
     assert {number: min(offsets) for number, offsets in again.taken.offsets.items()} == {0: 0, 1: 0}
 
 
+def test_what_is_buffered_does_not_wait_for_news_of_other_partitions(group: Group) -> None:
+    """While a batch waits for the agent only other partitions are asked; they are silent, for longer than the test."""
+    group.create_topics()
+    group.produce({0: 60_000})
+    group.worker(fetch_s=120, work_s=0.005)
+    group.all_is_done()
+
+
 def test_worker_far_behind_delivers_all_in_bounded_memory(group: Group) -> None:
     """300,000 records wait and the agent is slow: they come batch by batch, and the memory is that of a few."""
     group.create_topics()

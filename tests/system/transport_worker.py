@@ -14,6 +14,7 @@ Batches are acknowledged in the background after a random time, so out of order.
     TRANSPORT_ACK_S         longest time from taking a batch to acknowledging it
     TRANSPORT_COMMIT_S      commit interval
     TRANSPORT_NEVER_FIRST   the first batch of each partition is never acknowledged
+    TRANSPORT_FETCH_S       longest wait for records
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from typing import Any
 
 from mdstream.app import ROLES, App, build
 from mdstream.config import Settings
+from mdstream.transport import driver
 from mdstream.transport.batch import Batch, Partition
 
 LOG = os.open(os.environ["TRANSPORT_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 WORK_S = float(os.environ.get("TRANSPORT_WORK_S", "0"))
 ACK_S = float(os.environ.get("TRANSPORT_ACK_S", "0.5"))
 COMMIT_S = float(os.environ.get("TRANSPORT_COMMIT_S", "0.3"))
+FETCH_S = float(os.environ.get("TRANSPORT_FETCH_S", str(driver.FETCH_TIMEOUT_S)))
 NEVER_FIRST = "TRANSPORT_NEVER_FIRST" in os.environ
 
 
@@ -89,5 +92,6 @@ def attach(app: App, settings: Settings) -> None:
             await work.process(batch)
 
 
+driver.FETCH_TIMEOUT_S = FETCH_S
 ROLES["core"] = (__name__,)
 app = build()
