@@ -26,8 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from nats.aio.client import DEFAULT_MAX_PAYLOAD_SIZE
@@ -56,7 +55,7 @@ from mdstream.sinks.nats_wire import (
     redacted,
     servers_of,
 )
-from mdstream.sinks.nats_work import MOST_SUBJECTS, Other, Tails, Work, work_of
+from mdstream.sinks.nats_work import MOST_SUBJECTS, Other, Tails, Work, commands_of, work_of
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +67,6 @@ ASKED_AT_ONCE = 64
 """Subjects that are asked or told about at a time."""
 CHANGES_TAKEN = 5
 """A batch is made anew so often because the stream has changed; then it counts as failed."""
-SLICE = 2_000
-"""Messages handed over at a time where nobody acknowledges them."""
 RECENT_IDS = 50_000
 """Ids of unnumbered events that are remembered, so that their repeats cost the server nothing."""
 LEAST_RETRY_S, MOST_RETRY_S = 0.5, 15.0
@@ -279,25 +276,23 @@ class CoreSink:
     async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
         wire = self._wire
         most_bytes = wire.max_payload if wire is not None else DEFAULT_MAX_PAYLOAD_SIZE
-        work = await asyncio.to_thread(work_of, chunks, self._tails, most_bytes=most_bytes)
-        count = len(work.numbered) + sum(map(len, work.others.values()))
+        commands = await asyncio.to_thread(commands_of, chunks, self._tails, prefix=self._prefix, most_bytes=most_bytes)
         if wire is None:
-            self.missed += count
-            return work.refused
+            self.missed += commands.count
+            return commands.refused
         try:
-            await self._send(wire, work)
+            await self._send(wire, commands.slices)
         except Failure as error:
-            self.missed += count
+            self.missed += commands.count
             await self._lost(error)
         else:
-            self.published += count
-        return work.refused
+            self.published += commands.count
+        return commands.refused
 
-    async def _send(self, wire: Wire, work: Work) -> None:
-        messages = _messages(work)
-        while some := list(islice(messages, SLICE)):
+    async def _send(self, wire: Wire, slices: Sequence[bytes]) -> None:
+        for some in slices:
             async with asyncio.timeout(ANSWER_LIMIT_S):
-                await wire.send(nats_protocol.plain(some, prefix=self._prefix))
+                await wire.send(some)
         await wire.flush(timeout=ANSWER_LIMIT_S)  # its answer says that the server has all that went before
 
     # -- the connection
@@ -335,11 +330,3 @@ class CoreSink:
                 "nats cannot write %s: %s; it is tried again, and events pass meanwhile", self._place, reason_of(error)
             )
         self._told = True
-
-
-def _messages(work: Work) -> Iterator[tuple[str, str, int | None, bytes]]:
-    for tail, seq, value in work.numbered:
-        yield tail, f"{tail}.{seq}", seq, value
-    for tail, others in work.others.items():
-        for message_id, _, value in others:
-            yield tail, message_id, None, value

@@ -49,16 +49,6 @@ def place_in(headers: bytes) -> Place | None:
     return None if found is None else Place(*map(int, found.groups()))
 
 
-def plain(messages: Iterable[tuple[str, str, int | None, bytes]], *, prefix: str) -> bytes:
-    """Commands that publish messages (tail, message id, seq, value) to whoever listens."""
-    parts: list[bytes] = []
-    for tail, message_id, seq, value in messages:
-        number = "" if seq is None else f"{SEQ}: {seq}\r\n"
-        head = f"NATS/1.0\r\n{MESSAGE_ID}: {message_id}\r\n{number}\r\n"
-        parts += (f"HPUB {prefix}.{tail} {len(head)} {len(head) + len(value)}\r\n{head}".encode(), value, b"\r\n")
-    return b"".join(parts)
-
-
 def batch(
     messages: Sequence[Numbered], *, prefix: str, batch_id: str, reply: str, expected: Mapping[str, int]
 ) -> bytes:

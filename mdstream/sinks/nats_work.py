@@ -39,6 +39,15 @@ class Work:
     refused: list[Refusal] = field(default_factory=list)
 
 
+@dataclass
+class Commands:
+    """`slices`: protocol commands, those of a chunk each; `count` messages in all."""
+
+    slices: list[bytes] = field(default_factory=list)
+    count: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+
+
 class Tails:
     """`tail_of`, remembered: it costs ten times as much as a look-up."""
 
@@ -56,21 +65,40 @@ class Tails:
 
 
 def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
-    """The chunks' events sorted by how they are sent; a message takes `most_bytes` of headers and payload."""
+    """The chunks' events sorted by how they are stored; a message takes `most_bytes` of headers and payload."""
     work, room = Work(), most_bytes - MOST_HEADERS_BYTES
     for partition, records, events in chunks:
         for record, event in zip(records, events, strict=True):
             tail, value = tails(event), record.value or b""
-            if len(tail) > MOST_TAIL:
-                work.refused.append(Refusal(partition, record, "its symbol is too long for a NATS subject"))
-            elif len(value) > room:
-                reason = f"{len(value):,} bytes and their headers are more than NATS takes ({most_bytes:,})"
-                work.refused.append(Refusal(partition, record, reason))
+            if len(tail) > MOST_TAIL or len(value) > room:
+                work.refused.append(_too_long(partition, record, tail, room))
             elif isinstance(event, NUMBERED):
                 work.numbered.append(Numbered(tail, event.seq, value))
             else:
                 _add_other(work, tail, event, partition, record)
     return work
+
+
+def commands_of(chunks: Iterable[Chunk], tails: Tails, *, prefix: str, most_bytes: int) -> Commands:
+    """The chunks' events as commands that publish them to whoever listens, in their order; `most_bytes` of payload."""
+    commands = Commands()
+    for partition, records, events in chunks:
+        parts: list[bytes] = []
+        for record, event in zip(records, events, strict=True):
+            tail, value = tails(event), record.value or b""
+            if len(tail) > MOST_TAIL or len(value) > most_bytes:
+                commands.refused.append(_too_long(partition, record, tail, most_bytes))
+            else:
+                parts += (f"PUB {prefix}.{tail} {len(value)}\r\n".encode(), value, b"\r\n")
+        commands.slices.append(b"".join(parts))
+        commands.count += len(parts) // 3
+    return commands
+
+
+def _too_long(partition: Partition, record: Record, tail: str, room: int) -> Refusal:
+    if len(tail) > MOST_TAIL:
+        return Refusal(partition, record, "its symbol is too long for a NATS subject")
+    return Refusal(partition, record, f"{len(record.value or b''):,} bytes are more than NATS takes ({room:,})")
 
 
 def _add_other(work: Work, tail: str, event: Unnumbered, partition: Partition, record: Record) -> None:

@@ -13,7 +13,7 @@ from mdstream import events
 from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.events import Bar, FeedStatus, Heartbeat
-from mdstream.sinks.nats_protocol import Numbered, Place, batch, covers, place_in, plain, windows
+from mdstream.sinks.nats_protocol import Numbered, Place, batch, covers, place_in, windows
 from mdstream.sinks.nats_wire import reason_of, redacted, servers_of
 from mdstream.sinks.nats_work import Tails, work_of
 
@@ -75,15 +75,6 @@ def test_batch_of_one_begins_and_commits_at_once() -> None:
     )
     assert reply == "r"
     assert (headers["Nats-Batch-Sequence"], headers["Nats-Batch-Commit"]) == ("1", "1")
-
-
-def test_plain_messages_carry_id_and_number() -> None:
-    """Also where nobody stores them: whoever keeps them in a stream of his own can drop repeats."""
-    commands = plain([("trade.A", "trade.A.5", 5, b"5"), ("status.A", "status.A.x", None, b"s")], prefix="md.events")
-    assert read(commands) == [
-        ("md.events.trade.A", None, {"Nats-Msg-Id": "trade.A.5", "Mdstream-Seq": "5"}, b"5"),
-        ("md.events.status.A", None, {"Nats-Msg-Id": "status.A.x"}, b"s"),
-    ]
 
 
 @given(st.lists(st.integers(0, 60)), st.integers(1, 5), st.integers(1, 100))
@@ -168,7 +159,7 @@ def replace_revision(bar: Bar, revision: int) -> Bar:
     ("event", "reason"),
     [
         (trade(symbol="X" * 1100), "its symbol is too long for a NATS subject"),
-        (trade(conditions=("x" * MIB,)), f"bytes and their headers are more than NATS takes ({MIB:,})"),
+        (trade(conditions=("x" * MIB,)), "bytes are more than NATS takes (1,042,944)"),
         (FeedStatus("A", "é" * 2_000, "connected", None, T0), "its provider or interval is too long"),
     ],
 )
