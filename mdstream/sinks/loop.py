@@ -1,11 +1,11 @@
 """The loop of every sink role: batches in, groups to the sinks, acknowledgements out.
 
-    put ─> queue ─ all that waits ─> decode ─┬─> sink A ─┬─> refusals to md.dead ─> acknowledge
-                                             └─> sink B ─┘
+    put ─ decode ─> queue ─ all that waits ─┬─> sink A ─┬─> refusals to md.dead ─> acknowledge
+                                            └─> sink B ─┘
 
-While a group is written the next one gathers, so groups grow with the load: a transaction each, however small the
-batches. A sink that fails is tried again with the same group, for as long as it takes; its neighbours wait, and nothing
-is acknowledged. Memory: the group under way and the one that gathers.
+While a group is written the next one gathers, decoded, so groups grow with the load: a transaction each, however small
+the batches. A sink that fails is tried again with the same group, for as long as it takes; its neighbours wait, and
+nothing is acknowledged. Memory: the group under way and the one that gathers.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from aiokafka.errors import KafkaError
 
 from mdstream.backoff import delays_s
 from mdstream.errors import MdstreamError
 from mdstream.sinks.base import Chunk, Refusal, Sink, decode
-from mdstream.transport.batch import Batch, Partition, Record
+from mdstream.transport.batch import Batch
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,17 @@ LINGER_S = 0.05
 LEAST_RETRY_S, MOST_RETRY_S = 0.2, 10.0
 
 T = TypeVar("T")
-Taken = tuple[Batch, Sequence[Record]]
 Bury = Callable[[Sequence[Refusal]], Awaitable[None]]
 """Makes refused records safe on md.dead. May raise KafkaError."""
+
+
+class Taken(NamedTuple):
+    """A batch, how many records it brought, the events in them, and what is none."""
+
+    batch: Batch
+    records: int
+    chunk: Chunk
+    refused: Sequence[Refusal]
 
 
 class Health:
@@ -98,7 +106,7 @@ class SinkLoop:
         records = batch.take()
         if records:
             self._queued += len(records)
-            self._queue.put_nowait((batch, records))
+            self._queue.put_nowait(Taken(batch, len(records), *decode(batch.partition, records)))
 
     async def settled(self) -> None:
         """Return once all that was put is acknowledged."""
@@ -108,9 +116,9 @@ class SinkLoop:
         """Store groups for ever. Raises only what is a mistake of ours."""
         while True:
             group = await self._gather()
-            await self._store([(batch.partition, records) for batch, records in group])
-            for batch, _ in group:
-                batch.acknowledge()
+            await self._store(group)
+            for taken in group:
+                taken.batch.acknowledge()
                 self._queue.task_done()
 
     async def _gather(self) -> list[Taken]:
@@ -123,11 +131,10 @@ class SinkLoop:
         self._room.set()
         return group
 
-    async def _store(self, taken: Sequence[tuple[Partition, Sequence[Record]]]) -> None:
-        self._writing = sum(len(records) for _, records in taken)
-        decoded = await asyncio.to_thread(lambda: [decode(*each) for each in taken])
-        chunks = [chunk for chunk, _ in decoded if chunk.records]
-        refused = [refusal for _, refusals in decoded for refusal in refusals]
+    async def _store(self, group: Sequence[Taken]) -> None:
+        self._writing = sum(taken.records for taken in group)
+        chunks = [taken.chunk for taken in group if taken.chunk.records]
+        refused = [refusal for taken in group for refusal in taken.refused]
         if chunks:
             for refusals in await asyncio.gather(*(self._write(sink, chunks) for sink in self._sinks)):
                 refused += refusals

@@ -26,8 +26,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from nats.aio.client import DEFAULT_MAX_PAYLOAD_SIZE
 
@@ -242,10 +242,9 @@ class CoreSink:
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.nats_enabled
-        self._prefix = settings.nats_subject_prefix
         self._servers = servers_of(settings)
         self._place = ", ".join(map(redacted, self._servers))
-        self._tails = Tails()
+        self._heads = Tails(f"PUB {settings.nats_subject_prefix}.", " ")
         self._wire: Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._told = False
@@ -274,26 +273,31 @@ class CoreSink:
         }
 
     async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
-        wire = self._wire
+        wire, count = self._wire, 0
         most_bytes = wire.max_payload if wire is not None else DEFAULT_MAX_PAYLOAD_SIZE
-        commands = await asyncio.to_thread(commands_of, chunks, self._tails, prefix=self._prefix, most_bytes=most_bytes)
-        if wire is None:
-            self.missed += commands.count
-            return commands.refused
-        try:
-            await self._send(wire, commands.slices)
-        except Failure as error:
-            self.missed += commands.count
-            await self._lost(error)
+        refused: list[Refusal] = []
+        for chunk in chunks:
+            commands = commands_of(chunk, self._heads, most_bytes=most_bytes)
+            count += commands.messages
+            refused += commands.refused
+            if wire is not None and not await self._did(wire.send(commands.text)):
+                wire = None
+        # The answer to a flush says that the server has all that went before.
+        if wire is not None and await self._did(wire.flush(timeout=ANSWER_LIMIT_S)):
+            self.published += count
         else:
-            self.published += commands.count
-        return commands.refused
+            self.missed += count
+        return refused
 
-    async def _send(self, wire: Wire, slices: Sequence[bytes]) -> None:
-        for some in slices:
+    async def _did(self, sending: Coroutine[Any, Any, None]) -> bool:
+        """Whether it went out. A connection on which it did not is dropped."""
+        try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
-                await wire.send(some)
-        await wire.flush(timeout=ANSWER_LIMIT_S)  # its answer says that the server has all that went before
+                await sending
+        except Failure as error:
+            await self._lost(error)
+            return False
+        return True
 
     # -- the connection
 

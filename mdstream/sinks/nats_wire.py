@@ -52,6 +52,7 @@ class Wire(Client):
             raise ConnectionClosedError
         await self._send_command(commands)
         await self._flush_pending()
+        await asyncio.sleep(0)  # another task writes: it begins while the caller makes the next ones
 
     async def drop(self) -> None:
         """End it at once: what has not been sent never is."""

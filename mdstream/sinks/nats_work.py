@@ -39,29 +39,27 @@ class Work:
     refused: list[Refusal] = field(default_factory=list)
 
 
-@dataclass
-class Commands:
-    """`slices`: protocol commands, those of a chunk each; `count` messages in all."""
+class Commands(NamedTuple):
+    """Protocol commands that publish so many messages, and what cannot go."""
 
-    slices: list[bytes] = field(default_factory=list)
-    count: int = 0
-    refused: list[Refusal] = field(default_factory=list)
+    text: bytes
+    messages: int
+    refused: list[Refusal]
 
 
-class Tails:
-    """`tail_of`, remembered: it costs ten times as much as a look-up."""
+class Tails(dict[tuple[type[Event], str], str]):
+    """`before`, tail, `after` by type and symbol: worked out once, as that costs ten times as much as a look-up."""
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[type[Event], str], str] = {}
+    def __init__(self, before: str = "", after: str = "") -> None:
+        super().__init__()
+        self._before, self._after = before, after
+        self.most = MOST_TAIL + len(before) + len(after)
 
-    def __call__(self, event: Event) -> str:
-        key = (type(event), event.symbol)
-        tail = self._known.get(key)
-        if tail is None:
-            if len(self._known) >= MOST_SUBJECTS:  # symbols come from the wire: bounded all the same
-                self._known.clear()
-            tail = self._known[key] = tail_of(event)
-        return tail
+    def __missing__(self, key: tuple[type[Event], str]) -> str:
+        if len(self) >= MOST_SUBJECTS:  # symbols come from the wire: bounded all the same
+            self.clear()
+        text = self[key] = f"{self._before}{tail_of(*key)}{self._after}"
+        return text
 
 
 def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
@@ -69,9 +67,9 @@ def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
     work, room = Work(), most_bytes - MOST_HEADERS_BYTES
     for partition, records, events in chunks:
         for record, event in zip(records, events, strict=True):
-            tail, value = tails(event), record.value or b""
-            if len(tail) > MOST_TAIL or len(value) > room:
-                work.refused.append(_too_long(partition, record, tail, room))
+            tail, value = tails[type(event), event.symbol], record.value or b""
+            if len(tail) > tails.most or len(value) > room:
+                work.refused.append(_too_long(partition, record, room))
             elif isinstance(event, NUMBERED):
                 work.numbered.append(Numbered(tail, event.seq, value))
             else:
@@ -79,26 +77,28 @@ def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
     return work
 
 
-def commands_of(chunks: Iterable[Chunk], tails: Tails, *, prefix: str, most_bytes: int) -> Commands:
-    """The chunks' events as commands that publish them to whoever listens, in their order; `most_bytes` of payload."""
-    commands = Commands()
-    for partition, records, events in chunks:
-        parts: list[bytes] = []
-        for record, event in zip(records, events, strict=True):
-            tail, value = tails(event), record.value or b""
-            if len(tail) > MOST_TAIL or len(value) > most_bytes:
-                commands.refused.append(_too_long(partition, record, tail, most_bytes))
-            else:
-                parts += (f"PUB {prefix}.{tail} {len(value)}\r\n".encode(), value, b"\r\n")
-        commands.slices.append(b"".join(parts))
-        commands.count += len(parts) // 3
-    return commands
+def commands_of(chunk: Chunk, heads: Tails, *, most_bytes: int) -> Commands:
+    """The chunk's events as commands that publish them to whoever listens, in their order; `most_bytes` of payload.
+
+    `heads` are what the commands begin with: `PUB <prefix>.<tail> `.
+    """
+    partition, records, events = chunk
+    parts: list[bytes] = []
+    refused: list[Refusal] = []
+    for record, event in zip(records, events, strict=True):
+        head, value = heads[type(event), event.symbol], record.value or b""
+        if len(head) > heads.most or len(value) > most_bytes:
+            refused.append(_too_long(partition, record, most_bytes))
+        else:
+            parts += (f"{head}{len(value)}\r\n".encode(), value, b"\r\n")
+    return Commands(b"".join(parts), len(parts) // 3, refused)
 
 
-def _too_long(partition: Partition, record: Record, tail: str, room: int) -> Refusal:
-    if len(tail) > MOST_TAIL:
-        return Refusal(partition, record, "its symbol is too long for a NATS subject")
-    return Refusal(partition, record, f"{len(record.value or b''):,} bytes are more than NATS takes ({room:,})")
+def _too_long(partition: Partition, record: Record, room: int) -> Refusal:
+    size = len(record.value or b"")
+    if size > room:
+        return Refusal(partition, record, f"{size:,} bytes are more than NATS takes ({room:,})")
+    return Refusal(partition, record, "its symbol is too long for a NATS subject")
 
 
 def _add_other(work: Work, tail: str, event: Unnumbered, partition: Partition, record: Record) -> None:

@@ -56,9 +56,9 @@ def decode_token(token: str) -> str:
     return plain.decode("utf-8", "surrogatepass")
 
 
-def tail_of(event: Event) -> str:
-    """What follows the prefix in the event's subject: `trade.BTCUSDT`."""
-    return f"{TYPES[type(event)]}.{encode_token(event.symbol)}"
+def tail_of(kind: type[Event], symbol: str) -> str:
+    """What follows the prefix in the subject of such events: `trade.BTCUSDT`."""
+    return f"{TYPES[kind]}.{encode_token(symbol)}"
 
 
 def identity_of(event: Unnumbered, value: bytes) -> str:

@@ -61,7 +61,8 @@ def by_subject(made: Iterable[Event]) -> dict[str, list[bytes]]:
     """The values of each subject, in their order."""
     found = defaultdict(list)
     for _, _, value in made:
-        found[f"md.events.{tail_of(events.decode(value))}"].append(value)
+        event = events.decode(value)
+        found[f"md.events.{tail_of(type(event), event.symbol)}"].append(value)
     return dict(found)
 
 

@@ -12,10 +12,10 @@ from sink_builders import T0, TRADES, chunk, trade
 from mdstream import events
 from mdstream.config import load
 from mdstream.errors import SettingsError
-from mdstream.events import Bar, FeedStatus, Heartbeat
+from mdstream.events import Bar, FeedStatus, Heartbeat, Trade
 from mdstream.sinks.nats_protocol import Numbered, Place, batch, covers, place_in, windows
 from mdstream.sinks.nats_wire import reason_of, redacted, servers_of
-from mdstream.sinks.nats_work import Tails, work_of
+from mdstream.sinks.nats_work import Tails, commands_of, work_of
 
 COMMAND = re.compile(rb"HPUB (\S+)(?: (\S+))? (\d+) (\d+)\r\n")
 MIB = 1 << 20
@@ -173,12 +173,24 @@ def test_what_no_server_takes_is_refused_and_its_neighbours_go(event: events.Eve
     assert reason in found
 
 
+def test_live_view_gets_the_records_and_nothing_else() -> None:
+    """In their order, without headers; what no server takes is left out."""
+    made = chunk(trade(0), trade(symbol="X" * 1100), BAR, trade(1, conditions=("x" * MIB,)))
+    commands = commands_of(made, Tails("PUB md.events.", " "), most_bytes=MIB)
+    first, bar = (made.records[n].value or b"" for n in (0, 2))
+    assert commands.text == b"PUB md.events.trade.BTCUSDT %d\r\n%b\r\nPUB md.events.bar.A %d\r\n%b\r\n" % (
+        len(first), first, len(bar), bar,
+    )  # fmt: skip
+    assert commands.messages == 2
+    assert [refusal.record.offset for refusal in commands.refused] == [1, 3]
+
+
 def test_symbols_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mdstream.sinks.nats_work.MOST_SUBJECTS", 3)
     tails = Tails()
     for n in range(10):
-        assert tails(trade(symbol=f"S{n}")) == f"trade.S{n}"
-    assert len(tails._known) <= 3
+        assert tails[Trade, f"S{n}"] == f"trade.S{n}"
+    assert len(tails) <= 3
 
 
 # -- the settings

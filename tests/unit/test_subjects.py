@@ -70,7 +70,7 @@ EVENTS: list[tuple[Event, str]] = [
 
 @pytest.mark.parametrize(("event", "tail"), EVENTS, ids=[tail for _, tail in EVENTS])
 def test_every_type_of_event_has_its_subject(event: Event, tail: str) -> None:
-    assert tail_of(event) == tail
+    assert tail_of(type(event), event.symbol) == tail
 
 
 def test_types_in_subjects_are_those_in_the_records() -> None:
