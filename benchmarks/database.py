@@ -88,7 +88,7 @@ async def _role(place: Deployment, url: str, count: int, folder: Path) -> Rate:
         return await asyncio.to_thread(_stored, port)
 
     with Processes(folder, {**place.env, "MARKET_DATA_DATABASE_URL": url}) as processes:
-        process = processes.worker("timescale", port=port)
+        process = processes.mdstream("worker", "timescale", "--port", port)
         return await rate(process, stored, frames=count, outputs=count, title="mdstream worker timescale")
 
 

@@ -77,7 +77,7 @@ async def _role(place: Deployment, kind: Kind, count: int, folder: Path) -> Rate
             "NATS_STREAM_MB": "0",
         }
         with Processes(folder, env) as processes:
-            process = processes.worker("nats", port=free_port())
+            process = processes.mdstream("worker", "nats", "--port", free_port())
             async with aiohttp.ClientSession(f"http://127.0.0.1:{monitor}") as session:
                 arrived = _arrived(session, kind)
                 found = await rate(process, arrived, frames=count, outputs=count, title=f"nats {kind}")
