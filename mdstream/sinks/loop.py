@@ -15,6 +15,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -30,7 +31,7 @@ GROUP_RECORDS = 20_000
 """Records that may wait before `put` does. A group is what waits when the one before it is stored."""
 COMPANY_RECORDS = 1_000
 LINGER_S = 0.05
-"""A group smaller than COMPANY_RECORDS waits so long for company: on a quiet feed this bounds the disk's syncs."""
+"""A group smaller than COMPANY_RECORDS waits so long to become one: on a quiet feed this bounds the disk's syncs."""
 LEAST_RETRY_S, MOST_RETRY_S = 0.2, 10.0
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class SinkLoop:
         self._linger_s = linger_s
         self._queue: asyncio.Queue[Taken] = asyncio.Queue()
         self._queued = 0  # records in it: `put` keeps it bounded
-        self._room = asyncio.Event()
+        self._room, self._company = asyncio.Event(), asyncio.Event()
         self._rng = random.Random()
         self.health = {name: Health(name) for name in (*(sink.name for sink in sinks), "dead letters")}
         self.records = self.groups = self.refused = 0
@@ -107,6 +108,8 @@ class SinkLoop:
         if records:
             self._queued += len(records)
             self._queue.put_nowait(Taken(batch, len(records), *decode(batch.partition, records)))
+            if self._queued >= COMPANY_RECORDS:
+                self._company.set()
 
     async def settled(self) -> None:
         """Return once all that was put is acknowledged."""
@@ -124,7 +127,9 @@ class SinkLoop:
     async def _gather(self) -> list[Taken]:
         group = [await self._queue.get()]
         if self._queued < COMPANY_RECORDS:
-            await asyncio.sleep(self._linger_s)
+            self._company.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._company.wait(), self._linger_s)
         while not self._queue.empty():
             group.append(self._queue.get_nowait())
         self._queued = 0
