@@ -196,7 +196,7 @@ def _broken_by_pipeline(rows: Sequence[Row]) -> list[str]:
 def _broken_by_nats(rates: NatsRates) -> list[str]:
     shares = {kind: rate.per_cpu_second / rates.bare[kind].per_cpu_second for kind, rate in rates.role.items()}
     return [
-        f"the nats role ({kind}) reaches {share:.2f} of a bare publish loop per CPU-second, promised are {LEAST_OF_PUBLISH}"
+        f"the nats role ({kind}) reaches {share:.2f} of a bare loop per CPU-second, promised are {LEAST_OF_PUBLISH}"
         for kind, share in shares.items()
         if share < LEAST_OF_PUBLISH
     ]

@@ -211,7 +211,7 @@ def test_tables_are_aligned() -> None:
             "the timescale role reaches 0.49 of a bare COPY",
         ),
         ({"nats": nats_rates(60, 60)}, None),
-        ({"nats": nats_rates(60, 59)}, "the nats role (jetstream) reaches 0.59 of a bare publish loop"),
+        ({"nats": nats_rates(60, 59)}, "the nats role (jetstream) reaches 0.59 of a bare loop"),
         ({"memory": Memory(1, 301_000_000, Rate(1, 1.0, 1.0))}, "a core worker held 301 MB"),
     ],
 )
