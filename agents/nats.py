@@ -18,11 +18,12 @@ from mdstream.app import App
 from mdstream.config import Settings
 from mdstream.sinks.nats import sink_of
 from mdstream.sinks.role import SinkRole
+from mdstream.sinks.subjects import named
 
 
 def attach(app: App, settings: Settings) -> None:
     """Declare the agent of the topics that are to be published."""
-    role = SinkRole("nats", settings, [sink_of(settings)])
+    role = SinkRole("nats", settings, [sink_of(settings)], event_of=named)
     names = role.attach(app, settings.nats_events)
 
     @app.agent(app.batched(*names), name="nats")

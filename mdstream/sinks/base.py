@@ -10,15 +10,17 @@ a crash or a rebalance), and that must change nothing.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from mdstream import events
 from mdstream.errors import SinkError
-from mdstream.events import Event
 from mdstream.transport.batch import Partition, Record
+
+Decoder = Callable[[bytes], Any]
+"""Makes an event of a record's value. Raises one of _NO_EVENT."""
 
 
 def from_os(sink: str, place: object, error: OSError) -> SinkError:
@@ -31,11 +33,11 @@ def from_os(sink: str, place: object, error: OSError) -> SinkError:
 
 
 class Chunk(NamedTuple):
-    """Consecutive records of one partition, in order, with the event that each holds."""
+    """Consecutive records of one partition, in order, with what the role's decoder makes of each: events, or heads."""
 
     partition: Partition
     records: Sequence[Record]
-    events: Sequence[Event]
+    events: Sequence[Any]
 
 
 class Refusal(NamedTuple):
@@ -71,28 +73,30 @@ class Sink(Protocol):
         """Numbers by name, without the sink's; a counter's name ends in _total."""
 
 
-def decode(partition: Partition, records: Sequence[Record]) -> tuple[Chunk, list[Refusal]]:
+def decode(
+    partition: Partition, records: Sequence[Record], event_of: Decoder = events.decode
+) -> tuple[Chunk, list[Refusal]]:
     """The records with their events, and those that hold none."""
     try:
-        return Chunk(partition, records, [events.decode(record.value or b"") for record in records]), []
+        return Chunk(partition, records, [event_of(record.value or b"") for record in records]), []
     except _NO_EVENT:
-        return _decode_each(partition, records)
+        return _decode_each(partition, records, event_of)
 
 
 # A text that is not UTF-8 and a value nested too deeply have errors of their own in msgspec.
 _NO_EVENT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def _decode_each(partition: Partition, records: Sequence[Record]) -> tuple[Chunk, list[Refusal]]:
+def _decode_each(partition: Partition, records: Sequence[Record], event_of: Decoder) -> tuple[Chunk, list[Refusal]]:
     good: list[Record] = []
-    decoded: list[Event] = []
+    decoded: list[Any] = []
     refused: list[Refusal] = []
     for record in records:
         if not record.value:
             refused.append(Refusal(partition, record, "no value"))
             continue
         try:
-            event = events.decode(record.value)
+            event = event_of(record.value)
         except _NO_EVENT as error:
             refused.append(Refusal(partition, record, f"not an event: {error}"))
         else:

@@ -20,9 +20,10 @@ from typing import NamedTuple, TypeVar
 
 from aiokafka.errors import KafkaError
 
+from mdstream import events
 from mdstream.backoff import delays_s
 from mdstream.errors import MdstreamError
-from mdstream.sinks.base import Chunk, Refusal, Sink, decode
+from mdstream.sinks.base import Chunk, Decoder, Refusal, Sink, decode
 from mdstream.transport.batch import Batch
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,17 @@ class SinkLoop:
     """Stores what is `put` in every sink, while `run` runs."""
 
     def __init__(
-        self, sinks: Sequence[Sink], bury: Bury, *, group_records: int = GROUP_RECORDS, linger_s: float = LINGER_S
+        self,
+        sinks: Sequence[Sink],
+        bury: Bury,
+        *,
+        event_of: Decoder = events.decode,
+        group_records: int = GROUP_RECORDS,
+        linger_s: float = LINGER_S,
     ) -> None:
         self._sinks = sinks
         self._bury = bury
+        self._event_of = event_of
         self._group_records = group_records
         self._linger_s = linger_s
         self._queue: asyncio.Queue[Taken] = asyncio.Queue()
@@ -107,7 +115,7 @@ class SinkLoop:
         records = batch.take()
         if records:
             self._queued += len(records)
-            self._queue.put_nowait(Taken(batch, len(records), *decode(batch.partition, records)))
+            self._queue.put_nowait(Taken(batch, len(records), *decode(batch.partition, records, self._event_of)))
             if self._queued >= COMPANY_RECORDS:
                 self._company.set()
 

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mdstream.events import Event
 from mdstream.sinks.base import Chunk, Refusal
 from mdstream.sinks.nats_protocol import Numbered, Place
-from mdstream.sinks.subjects import NUMBERED, Unnumbered, identity_of, tail_of
+from mdstream.sinks.subjects import UNNUMBERED, Unnumbered, identity_of, tail_of
 from mdstream.transport.batch import Partition, Record
 
 MOST_TAIL = 1_024
@@ -47,7 +46,7 @@ class Commands(NamedTuple):
     refused: list[Refusal]
 
 
-class Tails(dict[tuple[type[Event], str], str]):
+class Tails(dict[tuple[type[Any], str], str]):
     """`before`, tail, `after` by type and symbol: worked out once, as that costs ten times as much as a look-up."""
 
     def __init__(self, before: str = "", after: str = "") -> None:
@@ -55,7 +54,7 @@ class Tails(dict[tuple[type[Event], str], str]):
         self._before, self._after = before, after
         self.most = MOST_TAIL + len(before) + len(after)
 
-    def __missing__(self, key: tuple[type[Event], str]) -> str:
+    def __missing__(self, key: tuple[type[Any], str]) -> str:
         if len(self) >= MOST_SUBJECTS:  # symbols come from the wire: bounded all the same
             self.clear()
         text = self[key] = f"{self._before}{tail_of(*key)}{self._after}"
@@ -70,10 +69,10 @@ def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
             tail, value = tails[type(event), event.symbol], record.value or b""
             if len(tail) > tails.most or len(value) > room:
                 work.refused.append(_too_long(partition, record, room))
-            elif isinstance(event, NUMBERED):
-                work.numbered.append(Numbered(tail, event.seq, value))
-            else:
+            elif type(event) in UNNUMBERED:
                 _add_other(work, tail, event, partition, record)
+            else:
+                work.numbered.append(Numbered(tail, event.seq, value))
     return work
 
 

@@ -11,12 +11,13 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
+from mdstream import events
 from mdstream.app import App
 from mdstream.config import Settings
 from mdstream.dead import dead_letter
 from mdstream.errors import MdstreamError
 from mdstream.publisher import Publisher, Record
-from mdstream.sinks.base import Refusal, Sink
+from mdstream.sinks.base import Decoder, Refusal, Sink
 from mdstream.sinks.loop import SinkLoop
 from mdstream.sinks.metrics import SinkMetrics
 from mdstream.transport.batch import Batch, Partition
@@ -26,13 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class SinkRole:
-    """Stores the batches that are put in, until stopped. `name` is the role's."""
+    """Stores the batches that are put in, until stopped. `name` is the role's, `event_of` decodes for its sinks."""
 
-    def __init__(self, name: str, settings: Settings, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self, name: str, settings: Settings, sinks: Sequence[Sink], *, event_of: Decoder = events.decode
+    ) -> None:
         self._topics = Topics(settings)
         self._sinks = sinks
         self._publisher = Publisher(settings.bootstrap_servers, client_id=f"mdstream-{name}")
-        self._loop = SinkLoop(sinks, self._bury)
+        self._loop = SinkLoop(sinks, self._bury, event_of=event_of)
         self._running: asyncio.Task[None] | None = None
         self.metrics = SinkMetrics(self._loop, sinks)
 

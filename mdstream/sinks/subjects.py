@@ -15,22 +15,42 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from typing import get_args
 
-from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
+import msgspec
 
-NUMBERED = (Trade, Quote, BookL2)
-"""Events whose `seq` tells a repeat from a loss. The others are told by their identity."""
+from mdstream.events import Bar, FeedStatus, Gap, Heartbeat
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """What has to be known of an event that has a `seq`: to read all of it takes three times as long."""
+
+    symbol: str
+    seq: int
+
+
+class TradeHead(Head, frozen=True, gc=False, tag_field="type", tag="trade"): ...
+
+
+class QuoteHead(Head, frozen=True, gc=False, tag_field="type", tag="quote"): ...
+
+
+class BookHead(Head, frozen=True, gc=False, tag_field="type", tag="book"): ...
+
+
 Unnumbered = Bar | FeedStatus | Gap | Heartbeat
+"""Events without a `seq`, which tells a repeat from a loss; these are told by their identity."""
+UNNUMBERED: frozenset[type] = frozenset(get_args(Unnumbered))
+Named = TradeHead | QuoteHead | BookHead | Unnumbered
 
-TYPES: dict[type[Event], str] = {
-    Trade: "trade",
-    Quote: "quote",
-    BookL2: "book",
-    Bar: "bar",
-    FeedStatus: "status",
-    Gap: "gap",
-    Heartbeat: "heartbeat",
-}
+_decoder: msgspec.json.Decoder[Named] = msgspec.json.Decoder(Named)
+
+
+def named(value: bytes) -> Named:
+    """What a record's value is to be called by. Raises msgspec.MsgspecError where it is no event; what has a `seq` is
+    looked at no further than that."""
+    return _decoder.decode(value)
+
 
 EMPTY = "%"
 """The token of the empty text: no other text gives it, as a `%` is always followed by two digits."""
@@ -56,9 +76,9 @@ def decode_token(token: str) -> str:
     return plain.decode("utf-8", "surrogatepass")
 
 
-def tail_of(kind: type[Event], symbol: str) -> str:
-    """What follows the prefix in the subject of such events: `trade.BTCUSDT`."""
-    return f"{TYPES[kind]}.{encode_token(symbol)}"
+def tail_of(kind: type[msgspec.Struct], symbol: str) -> str:
+    """What follows the prefix in the subject of events of a kind, heads or whole: `trade.BTCUSDT`."""
+    return f"{kind.__struct_config__.tag}.{encode_token(symbol)}"
 
 
 def identity_of(event: Unnumbered, value: bytes) -> str:

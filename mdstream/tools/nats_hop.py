@@ -16,7 +16,6 @@ from mdstream.config import Settings
 from mdstream.errors import MdstreamError
 from mdstream.events import Trade
 from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, connect, reason_of, redacted, servers_of
-from mdstream.sinks.subjects import TYPES
 from mdstream.tools.hops import SLACK_MS, Add
 from mdstream.tools.progress import Progress
 
@@ -38,7 +37,7 @@ class NatsHop:
     def __init__(self, settings: Settings, scope: Scope) -> None:
         self._settings, self._scope = settings, scope
         self._servers = servers_of(settings)
-        self._subject = f"{settings.nats_subject_prefix}.{TYPES[Trade]}.>"
+        self._subject = f"{settings.nats_subject_prefix}.trade.>"
         self.unread: Counter[str] = Counter()
 
     async def check(self) -> None:
