@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import nats
 import pytest
 from canonical import T0
 from nats_streams import Message, api, held
+from sink_builders import TRADES, Rec
 
 from mdstream import events
 from mdstream.config import Settings, load
@@ -25,17 +26,7 @@ from mdstream.transport.batch import Partition
 
 pytestmark = pytest.mark.system
 
-TRADES, BARS, STATUS = Partition("md.trades", 0), Partition("md.bars", 0), Partition("md.status", 0)
-
-
-class Rec(NamedTuple):
-    """A Kafka record as the transport hands it over."""
-
-    offset: int
-    value: bytes | None
-    key: bytes | None = b"BTCUSDT"
-    timestamp: int = T0 // 1_000_000
-    headers: tuple[tuple[str, bytes], ...] = ()
+BARS, STATUS = Partition("md.bars", 0), Partition("md.status", 0)
 
 
 def trade(seq: int, symbol: str = "BTCUSDT", **fields: Any) -> Trade:

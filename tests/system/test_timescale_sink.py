@@ -8,38 +8,24 @@ import signal
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple
 
 import databases
 import psycopg
 import pytest
 from canonical import T0
 from databases import ask
+from sink_builders import chunk, trade
 
-from mdstream import events
 from mdstream.db.embedded import EmbeddedPostgres
 from mdstream.errors import DatabaseError, MdstreamError
-from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
+from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote
 from mdstream.sinks import timescale
-from mdstream.sinks.base import Chunk, decode
 from mdstream.sinks.session import CLEAN_GROUPS, Session
 from mdstream.sinks.timescale import TimescaleSink
-from mdstream.transport.batch import Partition
 
 pytestmark = pytest.mark.system
 
-TRADES = Partition("md.trades", 0)
 LOCK_S, WRITE_S = 0.3, 5.0
-
-
-class Rec(NamedTuple):
-    """A Kafka record as the transport hands it over."""
-
-    offset: int
-    value: bytes | None
-    key: bytes | None = b"BTCUSDT"
-    timestamp: int = T0 // 1_000_000
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -62,31 +48,8 @@ async def sink(url: str) -> AsyncIterator[TimescaleSink]:
     await made.close()
 
 
-def trade(n: int = 0, **fields: Any) -> Trade:
-    """The n-th trade of BTCUSDT, with `fields` instead of its own."""
-    own: dict[str, Any] = {
-        "symbol": "BTCUSDT",
-        "seq": 1_000 + n,
-        "provider": "binance",
-        "trade_id": str(n),
-        "price": 93741.2,
-        "size": 0.0015,
-        "side": "sell",
-        "ts_exchange": T0 + n * 1000,
-        "ts_recv": T0 + n * 1000 + 5,
-    }
-    return Trade(**own | fields)
-
-
 def bar(revision: int, close: float) -> Bar:
     return Bar("BTCUSDT", "1m", T0, 1.0, 2.0, 0.5, close, 10.0, 15.0, 3, revision)
-
-
-def chunk(*made: Event, first: int = 0) -> Chunk:
-    """What the loop gives a sink for these events."""
-    found, refused = decode(TRADES, [Rec(first + n, events.encode(event)) for n, event in enumerate(made)])
-    assert not refused
-    return found
 
 
 async def refused_of(sink: TimescaleSink, *made: Event) -> dict[int, str]:
