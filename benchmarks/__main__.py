@@ -94,7 +94,7 @@ def command(
 
     \b
     Examples:
-      python -m benchmarks                                   all, about five minutes
+      python -m benchmarks                                   all, about ten minutes
       python -m benchmarks pipeline --only mdstream,confluent --repeat 5
       python -m benchmarks ingest --broker embedded
       python -m benchmarks --check --json numbers.json

@@ -18,7 +18,7 @@ import nats
 
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
-from benchmarks.measure import BenchmarkError, Count, Rate, last_words, rate
+from benchmarks.measure import BenchmarkError, Count, Rate, last_words, middle, rate
 from mdstream.sinks.nats_server import EmbeddedNats
 from mdstream.testing import PROJECT, Processes, free_port, nats_server
 
@@ -55,16 +55,12 @@ async def measure(broker: Broker, *, count: int, folder: Path) -> NatsRates:
                 await canonical_trades.fill(broker.bootstrap, place.trades, count=messages, partitions=PARTITIONS)
                 role.append(await _role(place, kind, messages, folder))
             _tell(f"nats role, {kind}", messages, role[-1])
-        found.bare[kind], found.role[kind] = _middle(bare), _middle(role)
+        found.bare[kind], found.role[kind] = middle(bare), middle(role)
     return found
 
 
 def _tell(title: str, messages: int, found: Rate) -> None:
     click.echo(f"{title} ({messages:,} messages): {found.per_second:,.0f}/s", err=True)
-
-
-def _middle(rates: list[Rate]) -> Rate:
-    return sorted(rates, key=lambda each: each.per_cpu_second)[len(rates) // 2]
 
 
 async def _bare(server: EmbeddedNats, kind: Kind, count: int, folder: Path) -> Rate:
