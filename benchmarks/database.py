@@ -7,13 +7,13 @@ from the topic, decodes them and drops repeats; it is counted by its own page, a
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -21,12 +21,11 @@ import psycopg
 
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, deployment
-from benchmarks.measure import BenchmarkError, Rate, last_words, rate
+from benchmarks.measure import BenchmarkError, Rate, middle, rate, told_by
 from benchmarks.writers import TABLE
 from mdstream import config
 from mdstream.db import migrate
-from mdstream.db.embedded import EmbeddedPostgres
-from mdstream.testing import PROJECT, Processes, free_port
+from mdstream.testing import PROJECT, Processes, embedded_postgres, free_port
 
 ROUNDS = 3
 WRITER_LIMIT_S = 300.0
@@ -52,12 +51,8 @@ async def measure(broker: Broker, *, count: int, folder: Path) -> Database:
     for _ in range(ROUNDS):
         copy.append(_writer("copy", "bare binary COPY", count, folder))
         role.append(await _role(broker, "mdstream worker timescale", count, folder))
-    return Database(_middle(role), _middle(copy), insert)
-
-
-def _middle(rates: Sequence[Rate]) -> Rate:
-    """By the wall: most of the work is the server's."""
-    return sorted(rates, key=lambda each: each.per_second)[len(rates) // 2]
+    wall = attrgetter("per_second")  # most of the work is the server's
+    return Database(middle(role, wall), middle(copy, wall), insert)
 
 
 def _tell(title: str, found: Rate) -> None:
@@ -67,7 +62,7 @@ def _tell(title: str, found: Rate) -> None:
 @contextmanager
 def _server() -> Iterator[str]:
     """A server with our tables, empty; its address."""
-    with EmbeddedPostgres(free_port()) as server:
+    with embedded_postgres() as server:
         migrate.upgrade(config.load(database_url=server.url))
         yield server.url
 
@@ -76,9 +71,7 @@ def _writer(writer: str, title: str, count: int, folder: Path) -> Rate:
     with _server() as url:
         with Processes(folder, {"PYTHONPATH": str(PROJECT)}) as processes:
             process = processes.spawn([sys.executable, "-m", "benchmarks.writers", writer, url, count], name=writer)
-            if process.wait(WRITER_LIMIT_S):
-                raise BenchmarkError(f"the writer failed: {last_words(process.output())}")
-            found = Rate(**json.loads(process.output()))
+            found = told_by(process, f"the writer {writer}", limit_s=WRITER_LIMIT_S)
         _verify(url, count, title)
     _tell(title, found)
     return found

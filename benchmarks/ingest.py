@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from benchmarks import frames
 from benchmarks.counter import counting
 from benchmarks.deployment import Broker, Deployment, deployment
-from benchmarks.measure import BenchmarkError, Rate, last_words, rate
+from benchmarks.measure import BenchmarkError, Rate, last_words, rate, told_by
 from mdstream.testing import PROJECT, Processes, free_port
 
 BARE_LIMIT_S = 120.0
@@ -52,9 +51,7 @@ def _bare(count: int, folder: Path) -> Rate:
     with Processes(folder, {"PYTHONPATH": str(PROJECT)}) as processes:
         url = _venue(processes, count)
         loop = processes.spawn([sys.executable, "-m", "benchmarks.bare", url, count], name="bare")
-        if loop.wait(BARE_LIMIT_S):
-            raise BenchmarkError(f"the bare receive loop failed: {last_words(loop.output())}")
-        return Rate(**json.loads(loop.output()))
+        return told_by(loop, "the bare receive loop", limit_s=BARE_LIMIT_S)
 
 
 async def _ingestor(place: Deployment, count: int, *, exact: bool, folder: Path) -> Rate:

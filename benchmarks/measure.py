@@ -7,10 +7,12 @@ stops when all of it is there.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from mdstream.errors import MdstreamError
@@ -46,9 +48,19 @@ class Rate:
         return self.frames / self.cpu_s
 
 
-def middle(rates: Sequence[Rate]) -> Rate:
-    """The middle one by CPU: what else a machine does makes single runs differ by half."""
-    return sorted(rates, key=lambda each: each.per_cpu_second)[len(rates) // 2]
+def middle(rates: Sequence[Rate], by: Callable[[Rate], float] = attrgetter("per_cpu_second")) -> Rate:
+    """The middle one: what else a machine does makes single runs differ by half."""
+    return sorted(rates, key=by)[(len(rates) - 1) // 2]
+
+
+def told_by(process: Process, title: str, *, limit_s: float) -> Rate:
+    """The rate that a process measures of itself and prints as its only line.
+
+    Raises BenchmarkError where it fails, AssertionError where it takes longer.
+    """
+    if process.wait(limit_s):
+        raise BenchmarkError(f"{title} failed: {last_words(process.output())}")
+    return Rate(**json.loads(process.output()))
 
 
 def cpu_s(session: int) -> float:

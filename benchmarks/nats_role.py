@@ -6,7 +6,6 @@ confirms it.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import nats
 
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
-from benchmarks.measure import BenchmarkError, Count, Rate, last_words, middle, rate
+from benchmarks.measure import BenchmarkError, Count, Rate, middle, rate, told_by
 from mdstream.sinks.nats_server import EmbeddedNats
 from mdstream.testing import PROJECT, Processes, free_port, nats_server
 
@@ -67,11 +66,10 @@ async def _bare(server: EmbeddedNats, kind: Kind, count: int, folder: Path) -> R
     with Processes(folder, {"PYTHONPATH": str(PROJECT)}) as processes:
         command = [sys.executable, "-m", "benchmarks.bare_nats", kind, server.url, "BARE", count]
         loop = processes.spawn(command, name=f"bare-{kind}")
-        if loop.wait(BARE_LIMIT_S):
-            raise BenchmarkError(f"the bare {kind} loop failed: {last_words(loop.output())}")
+        found = told_by(loop, f"the bare {kind} loop", limit_s=BARE_LIMIT_S)
         if kind == "jetstream":
             await _verify(server, "BARE", count)
-        return Rate(**json.loads(loop.output()))
+        return found
 
 
 async def _role(place: Deployment, kind: Kind, count: int, folder: Path) -> Rate:

@@ -17,7 +17,7 @@ import click
 from benchmarks import environment, frames
 from benchmarks.counter import counting
 from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
-from benchmarks.measure import BenchmarkError, Rate, rate
+from benchmarks.measure import BenchmarkError, Rate, middle, rate
 from mdstream.testing import PROJECT, Process, Processes, free_port
 
 Kind = Literal["mdstream", "framework", "by hand"]
@@ -81,7 +81,7 @@ class Row:
         """The middle one by CPU; None where it could not be measured."""
         if self.reason is not None or not self.rates:
             return None
-        return sorted(self.rates, key=lambda rate: rate.per_cpu_second)[(len(self.rates) - 1) // 2]
+        return middle(self.rates)
 
 
 def prepare(names: Sequence[str]) -> list[Row]:

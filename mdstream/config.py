@@ -20,8 +20,7 @@ from pydantic_settings import (
 from mdstream.errors import SettingsError
 
 Role = Literal["core", "timescale", "nats", "files"]
-FilesEvents = Literal["trades", "quotes", "books", "bars", "status"]
-NatsEvents = Literal["trades", "quotes", "books", "bars", "status"]
+CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
 TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SourcePolicy = Literal["failover", "merge"]
 BarInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[smhd]$")]
@@ -157,7 +156,7 @@ class Settings(BaseSettings):
         "MDSTREAM_JSONL_ROTATE_MB", "jsonl_rotate_mb", 256, "MiB after which events.jsonl is put aside", ge=1, le=65536
     )
     jsonl_gzip: bool = _named("MDSTREAM_JSONL_GZIP", "jsonl_gzip", False, "compress the files that were put aside")
-    files_events: Annotated[tuple[FilesEvents, ...], NoDecode, BeforeValidator(_split)] = _named(
+    files_events: Annotated[tuple[CanonicalEvents, ...], NoDecode, BeforeValidator(_split)] = _named(
         "MDSTREAM_FILES_EVENTS",
         "files_events",
         ("trades", "quotes", "bars", "status"),
@@ -183,7 +182,7 @@ class Settings(BaseSettings):
     use_jetstream: bool = _named(
         "USE_JETSTREAM", "use_jetstream", False, "true: into a stream that keeps the events; false: to who listens"
     )
-    nats_events: Annotated[tuple[NatsEvents, ...], NoDecode, BeforeValidator(_split)] = _named(
+    nats_events: Annotated[tuple[CanonicalEvents, ...], NoDecode, BeforeValidator(_split)] = _named(
         "NATS_EVENTS",
         "nats_events",
         ("trades", "quotes", "books", "bars", "status"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -16,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from mdstream.errors import BrokerError
 
@@ -80,7 +82,44 @@ def die_with_parent() -> Callable[[], None] | None:
     return ask
 
 
-class EmbeddedBroker:
+class EmbeddedServer(ABC):
+    """A server that comes as a wheel, a child process. What is in its folder outlives `stop`, until `remove`."""
+
+    _process: subprocess.Popen[bytes] | None = None
+    _folder: Path | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Run it and wait until it answers. Raises MdstreamError where it cannot."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it in order; what is stopped already stays so."""
+
+    def remove(self) -> None:
+        """Stop it and delete what it keeps."""
+        self.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+class EmbeddedBroker(EmbeddedServer):
     """One broker process on 127.0.0.1. `start` and `stop` may be called again; what it held is gone with a stop."""
 
     def __init__(self, port: int = DEFAULT_PORT) -> None:
@@ -91,10 +130,6 @@ class EmbeddedBroker:
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
 
     def start(self) -> None:
         """Run it and wait until it answers. Raises BrokerError: not installed, port in use, or it ended at once."""
@@ -128,10 +163,6 @@ class EmbeddedBroker:
                 )
             time.sleep(0.05)
 
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def resident_bytes(self) -> int | None:
         """Memory that it holds now; None where the system does not tell (or it has ended)."""
         if self._process is None:
@@ -163,13 +194,6 @@ class EmbeddedBroker:
         self._output.seek(max(0, size - 2000))
         lines = self._output.read().decode("utf-8", "replace").split("\n")
         return " ".join(line.strip() for line in lines if line.strip())[-500:]
-
-    def __enter__(self) -> EmbeddedBroker:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 def _check_free(port: int) -> None:

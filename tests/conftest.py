@@ -6,12 +6,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from mdstream.testing import Processes, chosen_broker, on_apache_kafka
+from mdstream.testing import Processes, chosen_broker, embedded_postgres, on_apache_kafka
+
+if TYPE_CHECKING:
+    from mdstream.db.embedded import EmbeddedPostgres
 
 # How long an example takes says more about what else the machine does than about the code: no test is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +52,13 @@ def broker(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with chosen_broker() as server:
         yield server.bootstrap
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A database server for the tests of a module."""
+    with embedded_postgres() as running:
+        yield running
 
 
 @pytest.fixture

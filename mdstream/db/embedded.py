@@ -21,7 +21,7 @@ from typing import Any
 
 import psycopg
 
-from mdstream.embedded import die_with_parent
+from mdstream.embedded import EmbeddedServer, die_with_parent
 from mdstream.errors import DatabaseError
 
 USER = "mdstream"
@@ -31,7 +31,7 @@ STOP_LIMIT_S = 30.0
 LOOK_S = 0.05
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """One server on 127.0.0.1, open to local users without a password, with the empty database market_data.
 
     `settings` come on top of postgresql.conf.
@@ -41,8 +41,6 @@ class EmbeddedPostgres:
         self.port = port
         here = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         self._settings = {**here, **(settings or {})}
-        self._folder: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -52,14 +50,6 @@ class EmbeddedPostgres:
     def url_of(self, database: str, *, user: str = USER) -> str:
         """The address of another database here, or for another user."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Run it and wait until it answers. Raises DatabaseError: not installed, port in use, or it ended at once."""
@@ -104,20 +94,6 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + STOP_LIMIT_S
         while any(map(_alive, sessions)) and time.monotonic() < deadline:
             time.sleep(LOOK_S)  # it would not start while one holds the shared memory
-
-    def remove(self) -> None:
-        """Stop it and delete its data."""
-        self.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
-    def __enter__(self) -> EmbeddedPostgres:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
     def _new_folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="mdstream-postgres-"))

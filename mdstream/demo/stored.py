@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mdstream.sinks.sqlite import FILE_NAME
+
 ANSWER_LIMIT_S = 1.0
 COUNTERS = {"timescale": "mdstream_timescale_rows_total", "nats": "mdstream_nats_published_total"}
 """What each role says on /metrics of what its server has acknowledged."""
@@ -28,7 +30,7 @@ def stored(data: Path, ports: Mapping[str, int]) -> Stored:
 
 
 def _trades(data: Path) -> int | None:
-    database = data / "market_data.db"
+    database = data / FILE_NAME
     try:
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0.2) as connection:
             (count,) = connection.execute("SELECT max(rowid) FROM trades").fetchone()

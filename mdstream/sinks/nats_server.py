@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mdstream.embedded import die_with_parent
+from mdstream.embedded import EmbeddedServer, die_with_parent
 from mdstream.errors import SinkError
 
 START_LIMIT_S = 30.0
@@ -33,26 +33,16 @@ def server_binary() -> str:
     return found
 
 
-class EmbeddedNats:
+class EmbeddedNats(EmbeddedServer):
     """One server on 127.0.0.1, with JetStream unless told otherwise. `settings` are lines for its configuration."""
 
     def __init__(self, port: int, *, jetstream: bool = True, settings: str = "") -> None:
         self.port, self.jetstream, self.settings = port, jetstream, settings
-        self._folder: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """What NATS_URL is to be."""
         return f"nats://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Run it and wait until it answers. Raises SinkError: not installed, port in use, or it ended at once."""
@@ -99,20 +89,6 @@ class EmbeddedNats:
         if process is not None:
             process.kill()
             process.wait()
-
-    def remove(self) -> None:
-        """Stop it and delete its streams."""
-        self.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
-    def __enter__(self) -> EmbeddedNats:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
 
 def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bool:

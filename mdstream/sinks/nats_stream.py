@@ -157,9 +157,7 @@ class Stream:
         return lacking
 
     async def _ask(self, what: str, body: object = None) -> dict[str, Any]:
-        request = b"" if body is None else msgspec.json.encode(body)
-        answer = await self._wire.request(f"$JS.API.{what}.{self._name}", request, timeout=ANSWER_LIMIT_S)
-        return _checked(answer)
+        return await ask(self._wire, f"{what}.{self._name}", body)
 
     # -- its messages
 
@@ -212,6 +210,12 @@ class Stream:
 
 
 _SWITCH_ON = "start it with `nats-server -js` (or `jetstream {}` in its configuration), or set USE_JETSTREAM=false"
+
+
+async def ask(wire: Wire, what: str, body: object = None) -> dict[str, Any]:
+    """The server's answer to a request of its JetStream API. Raises RefusedError, one of nats_wire.Failure."""
+    request = b"" if body is None else msgspec.json.encode(body)
+    return _checked(await wire.request(f"$JS.API.{what}", request, timeout=ANSWER_LIMIT_S))
 
 
 def _checked(answer: Msg) -> dict[str, Any]:

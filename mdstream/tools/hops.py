@@ -200,10 +200,11 @@ class CanonicalHop:
                 except (msgspec.MsgspecError, UnicodeError):
                     self.unread["records that are no trade"] += 1
                     continue
-                add(_print(trade), trade.seq, hash_of(record.value or b""))
+                add(print_of(trade), trade.seq, hash_of(record.value or b""))
 
 
-def _print(trade: Trade) -> Print:
+def print_of(trade: Trade) -> Print:
+    """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
     said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
     return Print(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered)

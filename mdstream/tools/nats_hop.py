@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import msgspec
 from nats.aio.subscription import Subscription
 
-from mdstream.audit.prints import Print, Scope
+from mdstream.audit.prints import Scope
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError
 from mdstream.events import Trade
+from mdstream.sinks.nats_stream import RefusedError, ask
 from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, connect, reason_of, redacted, servers_of
-from mdstream.tools.hops import SLACK_MS, Add
+from mdstream.tools.hops import SLACK_MS, Add, print_of
 from mdstream.tools.progress import Progress
 
 FETCHED_AT_ONCE = 1_000
@@ -63,7 +64,7 @@ class NatsHop:
                 if trade.seq <= latest.get(trade.symbol, -1):
                     self.unread["trades behind a later one of their instrument"] += 1
                 latest[trade.symbol] = trade.seq
-                add(_print(trade))
+                add(print_of(trade))
 
     async def _payloads(self) -> AsyncIterator[bytes]:
         async with self._telling_why(), self._reader() as (wire, subscription, request, pending):
@@ -80,7 +81,7 @@ class NatsHop:
     async def _telling_why(self) -> AsyncIterator[None]:
         try:
             yield
-        except (*Failure, _StreamError) as error:
+        except (*Failure, RefusedError) as error:
             place = ", ".join(map(redacted, self._servers))
             raise MdstreamError(
                 f"the stream {self._settings.nats_stream} at {place} cannot be read: {reason_of(error)} (NATS_URL, "
@@ -101,7 +102,7 @@ class NatsHop:
             asked = {"batch": FETCHED_AT_ONCE, "no_wait": True}
             request = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(asked)
             yield wire, subscription, request, int(made["num_pending"])
-            await _ask(wire, f"CONSUMER.DELETE.{stream}.{name}", {})
+            await ask(wire, f"CONSUMER.DELETE.{stream}.{name}", {})
         finally:
             await wire.drop()
 
@@ -120,22 +121,4 @@ class NatsHop:
             start = datetime.fromtimestamp(begin_s, UTC).isoformat()
             config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
         stream = self._settings.nats_stream
-        return await _ask(wire, f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
-
-
-class _StreamError(Exception):
-    """The server's own words for what it does not do."""
-
-
-async def _ask(wire: Wire, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = await wire.request(f"$JS.API.{what}", msgspec.json.encode(body), timeout=ANSWER_LIMIT_S)
-    said: dict[str, Any] = msgspec.json.decode(answer.data)
-    if "error" in said:
-        raise _StreamError(said["error"].get("description", "no reason given"))
-    return said
-
-
-def _print(trade: Trade) -> Print:
-    time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
-    said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
-    return Print(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered)
+        return await ask(wire, f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})

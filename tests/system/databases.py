@@ -1,10 +1,8 @@
-"""PostgreSQL servers for the tests of what writes there: one for all, or one of the test's own to be stopped."""
+"""Databases for the tests of what writes there, and what they hold."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -13,30 +11,29 @@ from psycopg import sql
 from mdstream.config import load
 from mdstream.db import migrate
 from mdstream.db.embedded import EmbeddedPostgres
-from mdstream.testing import free_port
 
 
-@contextmanager
-def server() -> Iterator[EmbeddedPostgres]:
-    """A server without tables."""
-    with EmbeddedPostgres(free_port()) as running:
-        yield running
+def empty(running: EmbeddedPostgres) -> str:
+    """The address of a new and empty database."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(running.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return running.url_of(name)
 
 
 def fresh(running: EmbeddedPostgres) -> str:
     """The address of a new database with our tables."""
-    name = f"t{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(running.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    url = running.url_of(name)
+    url = empty(running)
     migrate.upgrade(load(database_url=url))
     return url
 
 
 def ask(url: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """The answer to a query."""
+    """The answer to a query, or to the last of several."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(query, values or None)
+        while cursor.nextset():
+            pass
         return [] if cursor.description is None else cursor.fetchall()
 
 

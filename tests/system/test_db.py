@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import databases
 import psycopg
 import pytest
+from databases import ask
 
 from mdstream import config
 from mdstream.db import embedded, engine, migrate, schema
@@ -45,30 +47,10 @@ INSERT INTO market_data_ohlcv VALUES
 """Tables as the older service has them: ticks keyed without a trade id, decimals, columns that ours have not."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedPostgres]:
-    with embedded_postgres() as running:
-        yield running
-
-
-_numbers = itertools.count()
-
-
 @pytest.fixture
-def url(server: EmbeddedPostgres) -> str:
+def url(postgres: EmbeddedPostgres) -> str:
     """The address of a new and empty database."""
-    name = f"test_{next(_numbers)}"
-    run_sql(server.url, f"CREATE DATABASE {name}")
-    return server.url_of(name)
-
-
-def run_sql(url: str, statements: str) -> list[Row]:
-    """The rows of the last of these statements."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statements)
-        while cursor.nextset():
-            pass
-        return cursor.fetchall() if cursor.description else []
+    return databases.empty(postgres)
 
 
 def mdstream(url: str, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -97,12 +79,12 @@ def alembic(url: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 def tables(url: str) -> dict[str, tuple[tuple[schema.Column, ...], tuple[str, ...]]]:
     """Columns and key of every table of ours that is there."""
-    columns = run_sql(
+    columns = ask(
         url,
         "SELECT table_name, column_name, data_type, is_nullable = 'YES' FROM information_schema.columns "
         "WHERE table_schema = 'public' AND table_name LIKE 'market_data_%' ORDER BY table_name, ordinal_position",
     )
-    keys = run_sql(
+    keys = ask(
         url,
         "SELECT conrelid::regclass::text, array_agg(attname::text ORDER BY array_position(conkey, attnum)) "
         "FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey) "
@@ -127,9 +109,9 @@ def test_upgrade_makes_the_tables_of_the_contract_and_keeps_their_rows(url: str)
     assert tables(url) == CONTRACT
 
     tick = "('binance', 'BTCUSDT', '2026-01-05 15:00:00.122Z', 'binance', '5', 93741.2, 0.0015, 'sell', 1, 2, 3, '{}')"
-    run_sql(url, f"INSERT INTO market_data_ticks VALUES {tick}")
+    ask(url, f"INSERT INTO market_data_ticks VALUES {tick}")
     succeed(url, "upgrade")
-    assert run_sql(url, "SELECT trade_id, price, size FROM market_data_ticks") == [("5", 93741.2, 0.0015)]
+    assert ask(url, "SELECT trade_id, price, size FROM market_data_ticks") == [("5", 93741.2, 0.0015)]
     assert "PostgreSQL 18, without TimescaleDB" in succeed(url, "current").stdout
 
 
@@ -168,14 +150,14 @@ def test_two_upgrades_at_once_take_turns(url: str, tmp_path: Path) -> None:
 
 def test_upgrade_gives_up_on_a_lock_and_changes_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting on, it would make every reader wait behind it."""
-    run_sql(url, OLDER_SERVICE)
+    ask(url, OLDER_SERVICE)
     monkeypatch.setattr(engine, "LOCK_LIMIT", "100ms")
     with psycopg.connect(url) as reader:
         reader.execute("SELECT * FROM market_data_ticks")
         with pytest.raises(DatabaseError, match="another session holds a lock: stop what uses the tables") as caught:
             migrate.upgrade(config.load(database_url=url))
     assert caught.value.retriable
-    assert run_sql(url, "SELECT to_regclass('market_data_quotes'), count(*) FROM market_data_ticks") == [(None, 3)]
+    assert ask(url, "SELECT to_regclass('market_data_quotes'), count(*) FROM market_data_ticks") == [(None, 3)]
 
 
 # ------------------------------------------------------------------------------------------------- the older service
@@ -183,11 +165,11 @@ def test_upgrade_gives_up_on_a_lock_and_changes_nothing(url: str, monkeypatch: p
 
 def test_upgrade_takes_over_every_row_of_the_older_service(url: str) -> None:
     """With an empty trade id; what ours have no column for goes into `extra`; the old tables are kept beside."""
-    run_sql(url, OLDER_SERVICE)
+    ask(url, OLDER_SERVICE)
     done = succeed(url, "upgrade")
     assert "market_data_ticks: took over 3 rows of the older service" in done.stderr
     assert tables(url) == CONTRACT
-    assert run_sql(
+    assert ask(
         url,
         "SELECT exchange, symbol, extract(epoch FROM timestamp)::text, source, trade_id, price, size, side, seq, "
         "ts_recv_ns, extra FROM market_data_ticks ORDER BY timestamp",
@@ -196,7 +178,7 @@ def test_upgrade_takes_over_every_row_of_the_older_service(url: str) -> None:
         ("binance", "BTCUSDT", "1740830400.123456", "binance", "", 93741.25, 0.0015, "buy", None, None, extra(a=1)),
         ("binance", "BTCUSDT", "1740830400.123457", "binance", "", 93741.5, None, None, None, None, extra()),
     ]
-    assert run_sql(
+    assert ask(
         url,
         "SELECT extract(epoch FROM timestamp)::int, open, high, low, close, volume, quote_volume, trades, revision, "
         "extra FROM market_data_ohlcv",
@@ -209,13 +191,13 @@ def extra(**given: int) -> dict[str, Any]:
 
 def test_two_trades_of_a_microsecond_fit_beside_a_row_of_the_older_service(url: str) -> None:
     """The key holds the trade id now; repeats of each are told all the same."""
-    run_sql(url, OLDER_SERVICE)
+    ask(url, OLDER_SERVICE)
     succeed(url, "upgrade")
     at = "'2025-03-01 12:00:00.123456Z'"
     for trade_id in ("7", "8", "8"):
         row = f"'binance', 'BTCUSDT', {at}, 'binance', '{trade_id}'"
-        run_sql(url, f"INSERT INTO market_data_ticks VALUES ({row}) ON CONFLICT DO NOTHING")
-    found = run_sql(url, f"SELECT trade_id FROM market_data_ticks WHERE timestamp = {at} ORDER BY trade_id")
+        ask(url, f"INSERT INTO market_data_ticks VALUES ({row}) ON CONFLICT DO NOTHING")
+    found = ask(url, f"SELECT trade_id FROM market_data_ticks WHERE timestamp = {at} ORDER BY trade_id")
     assert found == [("",), ("7",), ("8",)]
 
 
@@ -226,14 +208,14 @@ def test_downgrade_gives_the_older_service_its_tables_back(url: str) -> None:
         "(SELECT json_agg(o) FROM market_data_ohlcv o)::text, "
         "(SELECT json_agg(indexdef ORDER BY indexname) FROM pg_indexes WHERE tablename LIKE 'market_data%')::text"
     )
-    run_sql(url, OLDER_SERVICE)
-    before = run_sql(url, everything)
+    ask(url, OLDER_SERVICE)
+    before = ask(url, everything)
     succeed(url, "upgrade")
     succeed(url, "downgrade", "base", "--yes")
-    assert run_sql(url, everything) == before
-    assert run_sql(url, "SELECT to_regnamespace('mdstream_legacy')") == [(None,)]
+    assert ask(url, everything) == before
+    assert ask(url, "SELECT to_regnamespace('mdstream_legacy')") == [(None,)]
     succeed(url, "upgrade")
-    assert run_sql(url, "SELECT count(*) FROM market_data_ticks") == [(3,)]
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(3,)]
 
 
 @pytest.mark.parametrize(
@@ -249,11 +231,11 @@ def test_downgrade_gives_the_older_service_its_tables_back(url: str) -> None:
 )
 def test_upgrade_leaves_somebody_elses_table_alone(url: str, statement: str, reason: str) -> None:
     """It says which table, why it is not known, and what to run; nothing is made or moved."""
-    run_sql(url, f"{statement}; CREATE TABLE market_data_ohlcv AS SELECT 1 AS open")
+    ask(url, f"{statement}; CREATE TABLE market_data_ohlcv AS SELECT 1 AS open")
     done = mdstream(url, "upgrade")
     assert done.returncode == 1
     assert f"is neither mdstream's nor the older service's ({reason}): rename it (ALTER TABLE " in done.stderr
-    left = run_sql(url, "SELECT schemaname::text FROM pg_tables WHERE tablename LIKE 'market_data_%'")
+    left = ask(url, "SELECT schemaname::text FROM pg_tables WHERE tablename LIKE 'market_data_%'")
     assert left == [("public",), ("public",)]
 
 
@@ -293,11 +275,11 @@ def offer() -> Iterator[dict[str, str]]:
 def test_upgrade_takes_the_path_of_timescaledb_where_the_server_offers_it(offer: dict[str, str]) -> None:
     """Extension created, every table a hypertable before it gets rows, policies as the settings say at each upgrade."""
     with embedded_postgres(offer) as server:
-        run_sql(server.url, OLDER_SERVICE)
+        ask(server.url, OLDER_SERVICE)
         settings = {"MDSTREAM_DB_COMPRESS_AFTER_DAYS": "0", "MDSTREAM_DB_KEEP_QUOTES_DAYS": "30"}
         done = succeed(server.url, "upgrade", **settings)
         assert "WARNING" not in done.stderr
-        calls = {call for (call,) in run_sql(server.url, "SELECT call FROM calls")}
+        calls = {call for (call,) in ask(server.url, "SELECT call FROM calls")}
         assert calls == {
             "market_data_ticks by timestamp 1 day",
             "market_data_quotes by timestamp 1 day",
@@ -305,10 +287,10 @@ def test_upgrade_takes_the_path_of_timescaledb_where_the_server_offers_it(offer:
             "market_data_feed_events by timestamp 7 days",
             "market_data_quotes kept 30 days",
         }
-        assert run_sql(server.url, "SELECT count(*) FROM market_data_ticks") == [(3,)]
+        assert ask(server.url, "SELECT count(*) FROM market_data_ticks") == [(3,)]
         assert "TimescaleDB 2.19.3" in succeed(server.url, "current").stdout
         succeed(server.url, "upgrade", **{**settings, "MDSTREAM_DB_KEEP_TICKS_DAYS": "365"})
-        assert ("market_data_ticks kept 365 days",) in run_sql(server.url, "SELECT call FROM calls")
+        assert ("market_data_ticks kept 365 days",) in ask(server.url, "SELECT call FROM calls")
 
 
 # ------------------------------------------------------------------------------------------------------------ failures
@@ -328,9 +310,9 @@ def fails(url: str, *args: str, status: int = 1) -> str:
 
 
 @pytest.mark.parametrize("command", ["current", "upgrade"])
-def test_a_database_that_cannot_be_reached_is_said_in_one_line(server: EmbeddedPostgres, command: str) -> None:
+def test_a_database_that_cannot_be_reached_is_said_in_one_line(postgres: EmbeddedPostgres, command: str) -> None:
     """Wrong address, wrong user, no such database, no server: what it is, and what to do."""
-    at = f"127.0.0.1:{server.port}"
+    at = f"127.0.0.1:{postgres.port}"
     assert fails(f"postgresql://mdstream:s3cr3t@{at}/nothing", command) == (
         f'database mdstream@{at}/nothing: database "nothing" does not exist '
         "(create it (`createdb`), or check MARKET_DATA_DATABASE_URL)"
@@ -348,12 +330,12 @@ def test_a_database_that_cannot_be_reached_is_said_in_one_line(server: EmbeddedP
     )
 
 
-def test_missing_privileges_are_said_with_the_statements_that_give_them(server: EmbeddedPostgres, url: str) -> None:
+def test_missing_privileges_are_said_with_the_statements_that_give_them(postgres: EmbeddedPostgres, url: str) -> None:
     """Run by the owner, they are enough."""
     database = url.rpartition("/")[2]
-    run_sql(url, f'CREATE ROLE "sink-{database}" LOGIN; REVOKE ALL ON DATABASE {database} FROM PUBLIC')
-    run_sql(url, f'GRANT CONNECT ON DATABASE {database} TO "sink-{database}"')
-    as_sink = server.url_of(database, user=f"sink-{database}")
+    ask(url, f'CREATE ROLE "sink-{database}" LOGIN; REVOKE ALL ON DATABASE {database} FROM PUBLIC')
+    ask(url, f'GRANT CONNECT ON DATABASE {database} TO "sink-{database}"')
+    as_sink = postgres.url_of(database, user=f"sink-{database}")
     assert fails(as_sink, "upgrade") == (
         f"database {shown(as_sink)}: permission denied for schema public "
         "(let the owner of the tables GRANT it, or run this as that user)"
@@ -362,8 +344,8 @@ def test_missing_privileges_are_said_with_the_statements_that_give_them(server: 
     while (done := mdstream(as_sink, "current")).returncode:
         before, _, grants = done.stderr.partition("missing privileges: let the owner of the tables run: ")
         assert grants, before
-        run_sql(url, grants)
-    privileges = run_sql(
+        ask(url, grants)
+    privileges = ask(
         as_sink,
         "SELECT privilege_type::text FROM information_schema.table_privileges "
         "WHERE grantee = current_user AND table_name = 'market_data_ticks' ORDER BY 1",
@@ -375,7 +357,7 @@ def test_a_schema_of_another_version_is_said_with_the_side_that_is_behind(url: s
     """No tables: upgrade them; tables of a newer mdstream: upgrade mdstream, and leave them alone."""
     assert fails(url, "current") == f"database {shown(url)}: it has no tables of mdstream: run `mdstream db upgrade`"
     succeed(url, "upgrade")
-    run_sql(url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+    ask(url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
     newer = f"its schema 9999 is newer than mdstream (this mdstream needs {schema.HEAD}): upgrade mdstream"
     for command in (["current"], ["upgrade"], ["downgrade", "base", "--yes"]):
         assert fails(url, *command) == f"database {shown(url)}: {newer}"
@@ -395,15 +377,15 @@ def test_embedded_postgres_keeps_what_was_committed_through_stop_and_kill(monkey
     monkeypatch.setattr(embedded, "_open_to_all", lambda _: False)
     with embedded_postgres() as server:
         url = server.url
-        run_sql(url, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
+        ask(url, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
         session = psycopg.connect(url, autocommit=True)
         server.kill()
         with pytest.raises(psycopg.OperationalError), session:
             session.execute("SELECT 1")
         server.start()
-        run_sql(url, "INSERT INTO kept VALUES (2)")
+        ask(url, "INSERT INTO kept VALUES (2)")
         server.stop()
         assert not server.running
         server.start()
         assert server.url == url
-        assert run_sql(url, "SELECT n FROM kept ORDER BY n") == [(1,), (2,)]
+        assert ask(url, "SELECT n FROM kept ORDER BY n") == [(1,), (2,)]

@@ -19,7 +19,7 @@ import databases
 import nats_streams
 import pytest
 
-from mdstream.testing import Process, Processes, free_port, nats_server, run_mdstream, wait_until
+from mdstream.testing import Process, Processes, embedded_postgres, free_port, nats_server, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -43,7 +43,7 @@ def env(env: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def servers(env: dict[str, str]) -> Iterator[dict[str, str]]:
     """A database and a NATS server, and the variables that say where: in `env`, too."""
-    with databases.server() as postgres, nats_server() as nats:
+    with embedded_postgres() as postgres, nats_server() as nats:
         found = {
             "MARKET_DATA_DATABASE_URL": databases.fresh(postgres),
             "NATS_URL": nats.url,

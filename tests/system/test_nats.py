@@ -7,8 +7,6 @@ import json
 import os
 import random
 import time
-import urllib.error
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ import nats
 import pytest
 from canonical import SYMBOLS, Event, audit, committed, load_of, made_settings, of_hop, publish, rounds
 from nats_streams import Message, api, count, held, way_to
+from pages import page
 
 from mdstream import events
 from mdstream.config import Settings
@@ -73,17 +72,6 @@ async def stored(url: str) -> dict[str, list[bytes]]:
     return dict(found)
 
 
-def ready(port: int) -> tuple[int, str]:
-    """Status and text of the worker's /ready; 0 while it does not answer."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
 def use_stream(url: str) -> dict[str, str]:
     """A second is all that the server knows message ids for: what is exact is so by the stream alone."""
     return {"NATS_URL": url, "USE_JETSTREAM": "true", "NATS_DUPLICATE_WINDOW_S": "1"}
@@ -99,18 +87,20 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
         processes.env = env | use_stream(way.url)
         publish(settings, rounds(0, FIRST))
         worker = processes.worker("nats", port=port)
-        wait_until(lambda: "nats cannot write" in ready(port)[1], what="the reason on /ready", limit_s=LIMIT_S)
-        assert ready(port)[0] == 503
+        wait_until(
+            lambda: "nats cannot write" in str(page(port, "/ready")), what="the reason on /ready", limit_s=LIMIT_S
+        )
+        assert page(port, "/ready")[0] == 503
         assert committed(settings, "nats", *KINDS) == 0
         server.start()
-        wait_until(lambda: ready(port)[0] == 200, what="readiness", limit_s=LIMIT_S)
+        wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness", limit_s=LIMIT_S)
         with load_of(settings, EVENTS_PER_S) as load_:
             wait_for_more(server)
             server.stop()
-            wait_until(lambda: ready(port)[0] == 503, what="/ready to say that it holds", limit_s=LIMIT_S)
+            wait_until(lambda: page(port, "/ready")[0] == 503, what="/ready to say that it holds", limit_s=LIMIT_S)
             time.sleep(OUTAGE_S)
             server.start()
-            wait_until(lambda: ready(port)[0] == 200, what="readiness", limit_s=LIMIT_S)
+            wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness", limit_s=LIMIT_S)
             assert worker.running, worker.output()
 
             for _ in range(round(SOAK_S / 3)):
@@ -190,7 +180,7 @@ def test_live_view_starts_without_a_server_and_lets_events_pass(env: dict[str, s
     worker = processes.worker("nats", port=port, env={"NATS_URL": f"nats://md:secret@127.0.0.1:{nats_port}"})
     passed = len(list(rounds(0, 10)))
     wait_until(lambda: committed(settings, "nats", *KINDS) == passed, what="all offsets committed", limit_s=LIMIT_S)
-    assert ready(port)[0] == 200
+    assert page(port, "/ready")[0] == 200
     with EmbeddedNats(nats_port) as server:
         heard = asyncio.run(listen(server.url, worker, settings))
         wanted = {"md.events.heartbeat.__system__", *(f"md.events.{kind}.S0USDT" for kind in ("trade", "quote", "bar"))}

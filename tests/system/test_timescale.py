@@ -7,11 +7,8 @@ import json
 import os
 import random
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import canonical
 import databases
@@ -19,12 +16,22 @@ import psycopg
 import pytest
 from canonical import ROUNDS_A_BAR, SYMBOLS, load_of, made_settings, of_hop, publish, rounds, trades
 from databases import ask
+from pages import page
 
 from mdstream import events
 from mdstream.config import Settings
 from mdstream.db.embedded import EmbeddedPostgres
 from mdstream.events import Trade
-from mdstream.testing import Process, Processes, free_port, on_apache_kafka, read_topic, run_mdstream, wait_until
+from mdstream.testing import (
+    Process,
+    Processes,
+    embedded_postgres,
+    free_port,
+    on_apache_kafka,
+    read_topic,
+    run_mdstream,
+    wait_until,
+)
 from topics import Topics
 
 pytestmark = pytest.mark.system
@@ -38,16 +45,10 @@ SOAK_S = float(os.environ.get("MDSTREAM_TEST_SOAK_S", "60" if on_apache_kafka() 
 """For how long the sink is killed again and again; its connections are cut for a third of that."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedPostgres]:
-    with databases.server() as running:
-        yield running
-
-
 @pytest.fixture
-def url(server: EmbeddedPostgres) -> str:
+def url(postgres: EmbeddedPostgres) -> str:
     """A database of the test's own."""
-    return databases.fresh(server)
+    return databases.fresh(postgres)
 
 
 @pytest.fixture
@@ -92,17 +93,6 @@ def committed(settings: Settings) -> int:
     return canonical.committed(settings, "timescale", *KINDS)
 
 
-def ready(port: int) -> tuple[int, dict[str, Any]]:
-    """Status and answer of /ready; 0 where nothing answers yet."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-    except OSError:
-        return 0, {}
-
-
 def test_every_event_is_stored_once_and_what_is_none_is_on_the_dead_letters_topic(
     settings: Settings, env: Mapping[str, str], url: str, processes: Processes
 ) -> None:
@@ -134,20 +124,20 @@ def test_nothing_is_lost_or_doubled_while_the_server_goes_connections_are_cut_an
 ) -> None:
     """Under load all the time: an outage, a cut every second, SIGKILL at random."""
     rng = random.Random(5)
-    with databases.server() as server, load_of(settings, EVENTS_PER_S) as load:
+    with embedded_postgres() as server, load_of(settings, EVENTS_PER_S) as load:
         url = databases.fresh(server)
         port = free_port()
         running = worker(processes, url, port)
         wait_until(lambda: stored(url)["trades"], what="the first trades", limit_s=LIMIT_S)
 
         server.stop()
-        wait_until(lambda: "holding" in str(ready(port)), what="/ready to say that it holds", limit_s=LIMIT_S)
+        wait_until(lambda: "holding" in str(page(port, "/ready")), what="/ready to say that it holds", limit_s=LIMIT_S)
         time.sleep(OUTAGE_S)
         server.start()
         behind = load.following
         wait_until(lambda: stored(url)["status"] >= behind, what="what came during the outage", limit_s=LIMIT_S)
         assert running.running, running.output()
-        assert ready(port)[0] == 200
+        assert page(port, "/ready")[0] == 200
 
         for _ in range(round(SOAK_S / 3)):
             databases.cut_all(url)
@@ -187,11 +177,11 @@ def test_a_table_that_is_locked_holds_the_offsets_until_it_is_free(
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE market_data_ticks")
         publish(settings, trades(10, 20))
-        wait_until(lambda: "lock timeout" in str(ready(port)), what="/ready to name the lock", limit_s=LIMIT_S)
-        assert ready(port)[0] == 503
+        wait_until(lambda: "lock timeout" in str(page(port, "/ready")), what="/ready to name the lock", limit_s=LIMIT_S)
+        assert page(port, "/ready")[0] == 503
         assert committed(settings) == first
     wait_until(lambda: committed(settings) == second, what="the other offsets", limit_s=LIMIT_S)
-    wait_until(lambda: ready(port)[0] == 200, what="/ready", limit_s=LIMIT_S)
+    wait_until(lambda: page(port, "/ready")[0] == 200, what="/ready", limit_s=LIMIT_S)
     assert running.stop() == 0
     assert stored(url)["trades"] == second
     assert running.output().count("lock timeout") == 1
@@ -209,10 +199,10 @@ def test_a_table_that_is_locked_holds_the_offsets_until_it_is_free(
     ids=["unset", "unreadable", "no-database", "no-tables"],
 )
 def test_what_somebody_has_to_mend_ends_the_start_with_one_clear_line(
-    settings: Settings, env: Mapping[str, str], server: EmbeddedPostgres, given: str | None, says: str
+    settings: Settings, env: Mapping[str, str], postgres: EmbeddedPostgres, given: str | None, says: str
 ) -> None:
     """It says what to do, and never the password."""
-    value = given if given is None or "/" in given else server.url_of(given)
+    value = given if given is None or "/" in given else postgres.url_of(given)
     port = free_port()
     given_env = {**env, "MARKET_DATA_DATABASE_URL": value or ""}
     done = run_mdstream("worker", "timescale", "--port", port, env=given_env)

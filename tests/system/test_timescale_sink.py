@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from decimal import Decimal
 
 import databases
@@ -28,16 +28,10 @@ pytestmark = pytest.mark.system
 LOCK_S, WRITE_S = 0.3, 5.0
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedPostgres]:
-    with databases.server() as running:
-        yield running
-
-
 @pytest.fixture
-def url(server: EmbeddedPostgres) -> str:
+def url(postgres: EmbeddedPostgres) -> str:
     """A database of the test's own."""
-    return databases.fresh(server)
+    return databases.fresh(postgres)
 
 
 @pytest.fixture
@@ -264,7 +258,7 @@ async def test_a_write_that_is_cancelled_leaves_nothing_behind(sink: TimescaleSi
     "statement", ["DROP TABLE market_data_ticks CASCADE", "REVOKE INSERT ON market_data_ticks FROM writer"]
 )
 async def test_what_somebody_has_to_mend_is_not_retriable_at_the_start(
-    server: EmbeddedPostgres, url: str, statement: str
+    postgres: EmbeddedPostgres, url: str, statement: str
 ) -> None:
     """And no text of ours shows the password."""
     name = url.rpartition("/")[2]
@@ -273,11 +267,13 @@ async def test_what_somebody_has_to_mend_is_not_retriable_at_the_start(
         f"""DO $$ BEGIN CREATE ROLE writer LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO writer; {statement}""",
     )
-    sink = TimescaleSink(server.url_of(name, user="writer").replace("writer@", "writer:sesame@"), write_limit_s=WRITE_S)
+    sink = TimescaleSink(
+        postgres.url_of(name, user="writer").replace("writer@", "writer:sesame@"), write_limit_s=WRITE_S
+    )
     with pytest.raises(MdstreamError) as caught:
         await sink.open()
     await sink.close()
     assert not caught.value.retriable
     assert "\n" not in str(caught.value)
-    assert f"writer@127.0.0.1:{server.port}/{name}" in str(caught.value)
+    assert f"writer@127.0.0.1:{postgres.port}/{name}" in str(caught.value)
     assert "sesame" not in "".join(traceback.format_exception(caught.value))

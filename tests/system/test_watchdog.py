@@ -6,7 +6,6 @@ The limits are short here. A worker's are longer by the time between two checkpo
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import page
 
 from mdstream import config, kafka
 from mdstream.embedded import answers, broker_binary
@@ -42,17 +42,6 @@ from topics import Topics
 pytestmark = pytest.mark.system
 
 SHORT = {"MDSTREAM_STUCK_READY_S": "2", "MDSTREAM_STUCK_EXIT_S": "5"}
-
-
-def ask(port: int, path: str) -> tuple[int, Any]:
-    """Status and JSON of a page; (0, None) while nobody answers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-    except OSError:
-        return 0, None
 
 
 def post(port: int, path: str) -> None:
@@ -110,14 +99,14 @@ def test_worker_that_acknowledges_nothing_ends_and_says_what_waits(processes: Pr
     """Ready without input; then not ready, not live, and gone with 75; its last line has the partition and number."""
     publish(env, "raw.crypto", [])
     process, port = worker(processes, "keep")
-    wait_until(lambda: ask(port, "/ready") == (200, {"ready": True, "problems": []}), what="readiness")
-    assert ask(port, "/live") == (200, {"live": True, "problems": []})
+    wait_until(lambda: page(port, "/ready") == (200, {"ready": True, "problems": []}), what="readiness")
+    assert page(port, "/live") == (200, {"live": True, "problems": []})
     publish(env, "raw.crypto", [b"frame"] * 7)
-    wait_until(lambda: ask(port, "/ready")[0] == 503, what="the stall to be seen", every_s=0.05)
+    wait_until(lambda: page(port, "/ready")[0] == 503, what="the stall to be seen", every_s=0.05)
     name = f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto"
-    status, health = ask(port, "/health")
+    status, health = page(port, "/health")
     assert (status, health["status"], health["waiting"]) == (503, "stuck", {f"{name}/0": 7})
-    wait_until(lambda: ask(port, "/live")[0] in (503, 0), what="the end to be announced", every_s=0.05)
+    wait_until(lambda: page(port, "/live")[0] in (503, 0), what="the end to be announced", every_s=0.05)
     assert process.wait() == EXIT_STUCK
     line = last_words(process)
     assert f"stuck: {name}[0] stands at offset 0 with 7 records waiting, for " in line
@@ -152,18 +141,18 @@ def test_worker_holds_while_kafka_is_away_and_goes_on_afterwards(processes: Proc
         env["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap
         publish(env, "raw.crypto", [b"frame"] * 3)
         process, port = worker(processes, "none")
-        wait_until(lambda: ask(port, "/ready")[0] == 200, what="readiness")
+        wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness")
         with outage(own):
             wait_until(lambda: metric(port, "mdstream_kafka_unanswered_seconds") > 15, what="three times the grace")
             assert process.running
-            assert ask(port, "/live")[0] == 200
-            status, said = ask(port, "/ready")
+            assert page(port, "/live")[0] == 200
+            status, said = page(port, "/ready")
             assert status == 503
             assert any(text.startswith("holding: Kafka has not answered for ") for text in said["problems"])
-        wait_until(lambda: ask(port, "/ready")[0] == 200, what="readiness again")
+        wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness again")
         publish(env, "raw.crypto", [b"frame"] * 2)
         place = f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto/0"
-        wait_until(lambda: ask(port, "/health")[1]["partitions"].get(place) == 5, what="the later records")
+        wait_until(lambda: page(port, "/health")[1]["partitions"].get(place) == 5, what="the later records")
         assert process.stop() == 0
 
 
@@ -173,20 +162,20 @@ def test_sink_that_holds_its_offsets_is_not_ready_and_not_ended(processes: Proce
     process = processes.worker("files", port=port, env=SHORT)
     trades = [encode(Trade("BTCUSDT", n, "binance", str(n), 1.5, 2.0, "buy", n, n + 1)) for n in range(20)]
     publish(env, "trades", trades[:10])
-    wait_until(lambda: ask(port, "/ready")[0] == 200, what="readiness")
+    wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness")
     place = f"{env['MDSTREAM_TOPIC_PREFIX']}.trades/0"
-    wait_until(lambda: ask(port, "/health")[1]["partitions"].get(place) == 10, what="the first trades")
+    wait_until(lambda: page(port, "/health")[1]["partitions"].get(place) == 10, what="the first trades")
     with closing(sqlite3.connect(Path(env["MDSTREAM_DATA_DIR"]) / "market_data.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         publish(env, "trades", trades[10:])
-        wait_until(lambda: ask(port, "/health")[1]["status"] == "holding", what="the sink to say that it holds")
+        wait_until(lambda: page(port, "/health")[1]["status"] == "holding", what="the sink to say that it holds")
         asyncio.run(asyncio.sleep(12))  # twice the grace: nothing may happen in it, so there is nothing to wait for
         assert process.running
-        assert ask(port, "/live")[0] == 200
-        status, said = ask(port, "/ready")
+        assert page(port, "/live")[0] == 200
+        status, said = page(port, "/ready")
         assert (status, "database is locked" in said["problems"][0]) == (503, True)
-    wait_until(lambda: ask(port, "/ready")[0] == 200, what="readiness again")
-    wait_until(lambda: ask(port, "/health")[1]["partitions"].get(place) == 20, what="the other trades")
+    wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness again")
+    wait_until(lambda: page(port, "/health")[1]["partitions"].get(place) == 20, what="the other trades")
     assert process.stop() == 0
 
 
@@ -214,7 +203,7 @@ def simulator(processes: Processes) -> tuple[Process, int]:
 
 def okx(port: int) -> Any:
     """What /health says of the feed."""
-    return ask(port, "/health")[1]["feeds"]["okx"]
+    return page(port, "/health")[1]["feeds"]["okx"]
 
 
 def test_connection_without_data_is_made_anew_although_heartbeats_flow(processes: Processes) -> None:
@@ -226,17 +215,17 @@ def test_connection_without_data_is_made_anew_although_heartbeats_flow(processes
     assert {symbol: sorted(kinds) for symbol, kinds in okx(port)["silent_s"].items()} == {
         symbol: ["book", "quote", "trade"] for symbol in ("BTCUSDT", "ETHUSDT")
     }
-    assert ask(port, "/ready") == (200, {"ready": True, "problems": [], "stale": {"okx": {}}})
+    assert page(port, "/ready") == (200, {"ready": True, "problems": [], "stale": {"okx": {}}})
     post(control, "/pause")
     wait_until(lambda: metric(port, "mdstream_ingest_data_silences_total") >= 1, what="the reconnect")
     assert metric(port, "mdstream_ingest_silences_total") == 0
-    wait_until(lambda: ask(port, "/ready")[1]["stale"]["okx"].get("BTCUSDT"), what="the stale channels")
-    status, said = ask(port, "/ready")
-    assert (status, ask(port, "/live")[0]) == (503, 200)
+    wait_until(lambda: page(port, "/ready")[1]["stale"]["okx"].get("BTCUSDT"), what="the stale channels")
+    status, said = page(port, "/ready")
+    assert (status, page(port, "/live")[0]) == (503, 200)
     assert any(problem.startswith("okx: ") for problem in said["problems"])
     assert metric(port, "mdstream_ingest_stale_channels") >= 2
     post(control, "/resume")
-    wait_until(lambda: ask(port, "/ready")[0] == 200, what="readiness again")
+    wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness again")
     assert process.stop() == 0
     output = process.output()
     assert re.search(r"okx lost: no data for \d+ s, where \d+ s was the longest silence", output)
@@ -311,9 +300,9 @@ async def test_ingestor_that_cannot_write_to_a_reachable_kafka_ends_and_says_wha
         env["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{way}"
         async with proxy.running():
             process, port = await asyncio.to_thread(ingestor, processes, "binance", venues, SHORT)
-            await asyncio.to_thread(wait_until, lambda: ask(port, "/ready")[0] == 200, what="readiness")
+            await asyncio.to_thread(wait_until, lambda: page(port, "/ready")[0] == 200, what="readiness")
             proxy.swallows = True
-            await asyncio.to_thread(wait_until, lambda: ask(port, "/ready")[0] == 503, what="the stall")
+            await asyncio.to_thread(wait_until, lambda: page(port, "/ready")[0] == 503, what="the stall")
             assert await asyncio.to_thread(process.wait) == EXIT_STUCK
     line = last_words(process)
     assert re.search(r"stuck: \S+\.raw\.crypto\[\d\] does not move with \d+ records waiting, for \d+ s", line)

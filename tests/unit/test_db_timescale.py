@@ -13,7 +13,6 @@ from mdstream.config import Settings
 from mdstream.db import timescale
 
 TICKS = "market_data_ticks"
-OTHERS = tuple(name for name in timescale.HYPERTABLES if name != TICKS)
 
 
 class Server:
