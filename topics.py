@@ -53,6 +53,8 @@ class Topic:
             "segment.bytes": str(16 * MIB),
             "segment.ms": str(10 * 60 * 1000),
             "min.cleanable.dirty.ratio": "0.1",
+            # Longer than a takeover takes: what an owner that was overtaken wrote replaces nothing until then.
+            "min.compaction.lag.ms": str(2 * 60 * 1000),
         }
 
 
@@ -75,7 +77,7 @@ class Topics:
         self.bars = topic("bars", "instrument", "Bar", 30 * DAY_MS)
         self.status = topic("status", "instrument or provider", "FeedStatus, Heartbeat or Gap", 7 * DAY_MS)
         self.gaps = topic("gaps", "instrument", "a request to repair", 7 * DAY_MS)
-        self.state = topic("state", "instrument", "canonical state and input position", None, MAX_BATCH_BYTES)
+        self.state = topic("state", "input topic, instrument", "state as of an input position", None, MAX_BATCH_BYTES)
         self.dead = topic("dead", "source topic", "what could not be understood, and why", 14 * DAY_MS, MAX_BATCH_BYTES)
 
     def __iter__(self) -> Iterator[Topic]:

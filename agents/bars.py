@@ -21,7 +21,7 @@ def attach(app: App, settings: Settings) -> None:
     """Declare the agent, unless MDSTREAM_BARS is empty."""
     if not settings.bars:
         return
-    role = BarsRole(settings, is_member=lambda: app.batched_consumer.is_member())
+    role = BarsRole(settings, app.state_log, overtaken=app.overtaken)
     trades = app.topic_map.trades.name
     app.registry.register(role.metrics)
     app.around(before=role.start, after=role.stop)

@@ -20,7 +20,7 @@ from mdstream.web import feeds as pages
 
 def attach(app: App, settings: Settings) -> None:
     """Declare the agent of every market's raw topic."""
-    role = CanonicalRole(settings, is_member=lambda: app.batched_consumer.is_member())
+    role = CanonicalRole(settings, app.state_log, overtaken=app.overtaken)
     raw = [topic.name for topic in app.topic_map.raw.values()]
     app.registry.register(role.metrics)
     app.around(before=role.start, after=role.stop)

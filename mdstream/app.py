@@ -8,6 +8,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import cached_property
 from typing import Any, cast
 
 from faust.serializers.schemas import Schema
@@ -18,11 +19,12 @@ from prometheus_client import CollectorRegistry
 
 from mdstream import collector, config, kafka
 from mdstream.config import Settings
+from mdstream.core.state_log import StateLog
 from mdstream.errors import MdstreamError, SettingsError
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
-from mdstream.transport.offsets import Offsets, start_of
+from mdstream.transport.offsets import Offsets
 from mdstream.transport.recovery import CacheTable, CacheTables
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Lane, Limits, State
@@ -43,9 +45,11 @@ PAGES = ("mdstream.web.health",)
 
 NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 SESSION_S = 6.0
+HEARTBEAT_S = 0.5
+"""A worker hears with its next heartbeat that the group is being shared out anew, and all wait for the last to hear."""
 WEB_PORT = 6066
 
-Restore = Callable[[set[Partition]], Awaitable[Mapping[Partition, int | None]]]
+Restore = Callable[[Mapping[Partition, int]], Awaitable[Mapping[Partition, int]]]
 Release = Callable[[set[Partition]], Awaitable[None]]
 Hook = Callable[[], Awaitable[None]]
 Reason = Callable[[], str | None]
@@ -130,7 +134,7 @@ class App(Host):
 
     def keep(self, names: Collection[str], *, restore: Restore, release: Release) -> None:
         """Call `restore` whenever partitions of these topics are assigned, before the first Batch, and `release`
-        before they are taken away. `restore` returns the position to read each from, None for the committed offset; of
+        before they are taken away. `restore` is given where the group was in each, and returns where to read from; of
         several agents of one topic the earliest counts."""
         self._keepers.append((frozenset(names), restore, release))
 
@@ -143,6 +147,17 @@ class App(Host):
         """Run a coroutine function for as long as the worker lives; what it raises ends the worker."""
         self.task(run)
 
+    @cached_property
+    def state_log(self) -> StateLog:
+        """The checkpoints of this worker's agents: one for all of them."""
+        log = StateLog(self.settings.bootstrap_servers, self.topic_map.state.name)
+        self.around(before=log.start, after=log.stop)
+        return log
+
+    def overtaken(self, partition: Partition) -> None:
+        """Say that another worker wrote the state of a partition that is ours: it is to be taken over anew."""
+        self.batched_consumer.overtaken(TP(*partition))
+
     def holds(self, reason: Reason) -> None:
         """Ask `reason` why an agent keeps its input on purpose, a database that is away for instance; None: it does
         not. While it does, the worker is not ready, and never stuck."""
@@ -150,13 +165,12 @@ class App(Host):
 
     # -- what the transport calls
 
-    async def restore(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
+    async def restore(self, starts: Mapping[TP, int]) -> dict[TP, int]:
         """Where to read batched partitions from, after their state was restored."""
-        wanted = [({Partition(*tp) for tp in committed if tp.topic in names}, each) for names, each, _ in self._keepers]
+        given = {Partition(*tp): start for tp, start in starts.items()}
+        wanted = [({p: at for p, at in given.items() if p.topic in names}, each) for names, each, _ in self._keepers]
         restored = await asyncio.gather(*(restore(mine) for mine, restore in wanted if mine))
-        found = [{TP(*partition): at for partition, at in positions.items()} for positions in restored]
-        starts = {tp: start_of((at[tp] for at in found if tp in at), offset) for tp, offset in committed.items()}
-        return {tp: start for tp, start in starts.items() if start is not None}
+        return {TP(*p): min(found[p] for found in restored if p in found) for p in given}
 
     async def release(self, tps: Collection[TP]) -> None:
         """Let every agent make safe what it took of these partitions."""
@@ -187,8 +201,10 @@ class App(Host):
         """What the watchdog sees of us."""
         epoch = self.rebalancing_count
         lanes = {Partition(*tp): Lane(epoch, at.committable, at.delivered) for tp, at in self.positions().items()}
+        if isinstance(self._consumer, Consumer):  # what is ours and not read yet stands still, too
+            lanes |= {Partition(*tp): Lane(epoch, -1, 0) for tp in self._consumer.taking}
         holding = next(filter(None, (reason() for reason in self._reasons)), None)
-        return State(lanes, settled=epoch > 0 and not self.rebalancing, holding=holding)
+        return State(lanes, settled=epoch > 0 and not self.rebalancing, assignments=epoch, holding=holding)
 
     async def _set_up(self) -> None:
         self._check_port()
@@ -225,7 +241,9 @@ class App(Host):
 def _limits(settings: Settings) -> Limits:
     """The watchdog's. A core worker's position moves once a checkpoint: the time between two is no stall."""
     more_s = settings.checkpoint_interval_s
-    exit_s = settings.stuck_exit_s and settings.stuck_exit_s + more_s
+    most_s = settings.core_stuck_exit_s if settings.role == "core" else settings.stuck_exit_s
+    exit_s = min(settings.stuck_exit_s, most_s)
+    exit_s += more_s if exit_s else 0
     return Limits(ready_s=settings.stuck_ready_s + more_s, exit_s=exit_s, start_s=settings.start_allowance_s)
 
 
@@ -253,7 +271,7 @@ def build(settings: Settings | None = None) -> App:
         # With Faust's defaults a join waits for 60 s; the group then takes over within 10.
         broker_session_timeout=SESSION_S,
         broker_rebalance_timeout=SESSION_S,
-        broker_heartbeat_interval=2.0,
+        broker_heartbeat_interval=HEARTBEAT_S,
         broker_max_poll_interval=300.0,
         table_standby_replicas=0,
         stream_wait_empty=False,

@@ -122,6 +122,13 @@ class Settings(BaseSettings):
     stuck_exit_s: float = _named(
         "MDSTREAM_STUCK_EXIT_S", "stuck_exit_s", 60.0, "... until the process exits with 75; 0: it never does", ge=0
     )
+    core_stuck_exit_s: float = _named(
+        "MDSTREAM_CORE_STUCK_EXIT_S",
+        "core_stuck_exit_s",
+        20.0,
+        "... of a core worker, if that is less: others could go on with its partitions",
+        ge=1,
+    )
     start_allowance_s: float = _named(
         "MDSTREAM_START_ALLOWANCE_S", "start_allowance_s", 120.0, "seconds a worker may wait for its partitions", gt=0
     )

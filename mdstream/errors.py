@@ -7,6 +7,7 @@ MdstreamError
 ├── FeedError                a venue's feed that was given up
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
+├── OvertakenError           a partition that another worker has claimed, or may have
 ├── SinkError                a sink that cannot store anything now
 ├── DatabaseError            the database refuses what is asked, or is away
 │   └── SchemaError          its tables are not those that this mdstream knows
@@ -83,6 +84,19 @@ class UnsupportedVersionError(MdstreamError):
             f"{self.package} {self.found} is installed, but mdstream's transport was tested with {self.expected} only: "
             f"run `pip install '{self.package}=={self.expected}'`"
         )
+
+
+class OvertakenError(MdstreamError):
+    """Another worker wrote the state of partition `number` of `topic` since our claim: what we write may not count."""
+
+    retriable = True
+
+    def __init__(self, topic: str, number: int) -> None:
+        super().__init__(topic, number)
+        self.topic, self.number = topic, number
+
+    def __str__(self) -> str:
+        return f"the state of {self.topic}[{self.number}] was written by another worker since this one claimed it"
 
 
 class SinkError(MdstreamError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -240,6 +240,17 @@ async def read_to_end(
             yield records
         if await end.reached(empty=not chunk):
             return
+
+
+async def read_until(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Chunks of records from each partition's current position until it has come to its end here. To be given a time
+    limit: an end that the log does not have is waited for."""
+    behind = set(ends)
+    while behind := {tp for tp in behind if await consumer.position(tp) < ends[tp]}:
+        for records in (await consumer.getmany(*behind, timeout_ms=200)).values():
+            yield records
 
 
 async def partition_counts(bootstrap_servers: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mdstream.stream import checkpoint
 from mdstream.stream.canonical import Canonical
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 
 RAW = "md.raw.crypto"
@@ -34,3 +35,10 @@ def saved(stream: Canonical) -> Out:
     out = checkpoint.write(RAW, 1, pairs, stream.position, stream.log, 0)
     stream.changed.clear()
     return out
+
+
+def read_into(found: Ledger, *written: Out) -> Ledger:
+    """A ledger that has read these records, one after the other from offset 0 on."""
+    for offset, (key, value, _, _) in enumerate(record for out in written for record in out):
+        found.take(offset, key, value)
+    return found

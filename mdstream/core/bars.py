@@ -1,12 +1,13 @@
 """What stands between agents/bars.py and the pure bars.
 
     batch ─> step                                                     once a second, and as soon as bars close:
-    collect ─> still a member? ─> checkpoint, the bars in it ─> publish them ─> acknowledge the input
+    collect ─> checkpoint, the bars in it ─> does it count? ─> publish them ─> acknowledge the input
 
 Remember first, emit second, other than canonical.py: when a bar of a quiet market closes, and so how often it is
 revised, is for the clock to say, which is not in the log. A worker that worked it out again could number the revisions
 otherwise, and a reader that keeps the highest would keep the wrong one. So a number is written down before anyone sees
-it. A crash between any two arrows repeats work, or publishes the same bytes again, and loses nothing.
+it, and known to be what every later owner goes on from. A crash between any two arrows repeats work, or publishes the
+same bytes again, and loses nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from mdstream.config import Settings
 from mdstream.core.bars_metrics import BarsMetrics
-from mdstream.core.state_log import StateLog
+from mdstream.core.state_log import StateLog, now_ms
+from mdstream.core.tasks import all_of
+from mdstream.errors import OvertakenError
 from mdstream.publisher import Publisher, Record
 from mdstream.stream import bars_state
 from mdstream.stream.bars import Bars
 from mdstream.stream.bars_rules import SECOND_NS, Rules
-from mdstream.stream.bars_state import Progress, Restored
+from mdstream.stream.bars_state import Progress
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out
 from mdstream.transport.batch import Batch, Partition
 from topics import Topics
@@ -43,8 +47,8 @@ MOST_BARS = 12_000
 class _Owned:
     """One partition of md.trades while it is ours."""
 
-    def __init__(self, bars: Bars, epoch: int, position: int) -> None:
-        self.bars, self.epoch, self.position = bars, epoch, position
+    def __init__(self, bars: Bars, claim: int, position: int) -> None:
+        self.bars, self.claim, self.position = bars, claim, position
         self.batches: list[Batch] = []  # taken in, not yet covered by a checkpoint
         self.changes: dict[bytes, Record] = {}  # collected, not yet in a checkpoint, by key
         self.outbox: list[bytes] = []  # numbered, not yet published
@@ -66,7 +70,7 @@ class _Turn(NamedTuple):
     progress: Progress
 
     def records(self, now_ms: int) -> Out:
-        end = bars_state.progress(self.partition.topic, self.owned.epoch, self.progress, now_ms)
+        end = bars_state.progress(self.partition.topic, self.owned.claim, self.progress, now_ms)
         return [*self.changes.values(), *end]
 
     def put_back(self) -> None:
@@ -79,15 +83,13 @@ class _Turn(NamedTuple):
 class BarsRole:
     """Restores, processes, checkpoints and releases partitions of md.trades."""
 
-    def __init__(self, settings: Settings, *, is_member: Callable[[], Awaitable[bool]]) -> None:
-        topics = Topics(settings)
-        self._topic = topics.bars.name
-        self._is_member = is_member
+    def __init__(self, settings: Settings, state: StateLog, *, overtaken: Callable[[Partition], None]) -> None:
+        self._topic = Topics(settings).bars.name
+        self._state, self._overtaken = state, overtaken
         self._interval_s = settings.checkpoint_interval_s
         self._rules = Rules(settings.bars, lateness_ns=int(settings.bars_lateness_s * SECOND_NS))
         self._most_parts = MOST_BARS // len(self._rules.intervals)
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-bars")
-        self._state = StateLog(settings.bootstrap_servers, topics.state.name)
         self._owned: dict[Partition, _Owned] = {}
         self._turning = asyncio.Lock()
         self._due = asyncio.Event()
@@ -95,51 +97,50 @@ class BarsRole:
 
     async def start(self) -> None:
         await self._publisher.start()
-        await self._state.start()
 
     async def stop(self) -> None:
         await self._publisher.stop()
-        await self._state.stop()
 
     # -- partitions
 
-    async def restore(self, partitions: Iterable[Partition]) -> Mapping[Partition, int | None]:
-        """Take over partitions: the position to read each from, None where there is no checkpoint."""
-        found: dict[int, dict[str, Restored]] = {}
-        for partition in partitions:
-            found.setdefault(partition.number, {})[partition.topic] = Restored()
-        await self._state.read(found, lambda number, pairs: bars_state.read(found[number], pairs))
-        restored = {Partition(topic, n): state for n, states in found.items() for topic, state in states.items()}
-        await asyncio.gather(*(self._claim(partition, state) for partition, state in restored.items()))
-        for partition, state in restored.items():
-            position = state.progress.position if state.progress else 0
-            self._owned[partition] = _Owned(state.bars(self._rules), state.epoch, position)
-        return {p: state.progress.position if state.progress else None for p, state in restored.items()}
+    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Take over partitions, given with the offset to begin at where there is no state; where to read each from."""
+        ledgers = {partition: bars_state.opened(partition.topic) for partition in starts}
+        claims = await self._state.take_over(ledgers)
+        owned: dict[Partition, _Owned] = {}
+        for partition, found in ledgers.items():
+            state = bars_state.read(found)
+            made = state.progress = state.progress or Progress(starts[partition], 0, 0)
+            owned[partition] = _Owned(state.bars(self._rules), claims[partition], made.position)
+            owned[partition].outbox = made.outbox
+        await asyncio.gather(*(self._open(partition, owned[partition], found) for partition, found in ledgers.items()))
+        self._owned |= owned
+        return {partition: each.position for partition, each in owned.items()}
 
-    async def _claim(self, partition: Partition, state: Restored) -> None:
-        """Open a new epoch before anything is processed, and publish what the last owner may not have."""
-        state.epoch += 1
-        if state.progress is not None:
-            records = bars_state.progress(partition.topic, state.epoch, state.progress, _now_ms())
-            await self._state.write(partition.number, records)
-            await self._publish(partition.number, state.progress.outbox)
+    async def _open(self, partition: Partition, owned: _Owned, found: Ledger) -> None:
+        """The first checkpoint under a claim, then what the last owner may not have published."""
+        turn = self._turn(partition, owned)
+        records = [*found.repairs(owned.claim, now_ms()), *turn.records(now_ms())]
+        await self._state.write(partition, owned.claim, records)
+        await self._publish(partition.number, turn.progress.outbox)
 
     async def release(self, partitions: Iterable[Partition]) -> None:
         """Make safe and publish what was processed, and let go of the partitions."""
         partitions = list(partitions)
         try:
-            if await self.checkpoint():
-                await self._leave_nothing(partitions)
+            await self.checkpoint()
+            await self._leave_nothing(partitions)
         finally:
+            self._state.let_go(partitions)
             for partition in partitions:
                 self._owned.pop(partition, None)
 
     async def _leave_nothing(self, partitions: Iterable[Partition]) -> None:
         """Write down that all is published: the next owner need not publish it again."""
-        ours = [(p, self._owned[p]) for p in partitions if p in self._owned and self._owned[p].position]
-        turns = [self._turn(partition, owned) for partition, owned in ours]
-        now_ms = _now_ms()
-        await asyncio.gather(*(self._state.write(turn.partition.number, turn.records(now_ms)) for turn in turns))
+        async with self._turning:
+            ours = [(p, self._owned[p]) for p in partitions if p in self._owned]
+            turns = [self._turn(partition, owned) for partition, owned in ours]
+            await all_of(self._complete(turn) for turn in turns)
 
     # -- trades
 
@@ -181,12 +182,12 @@ class BarsRole:
         waited = bool(owned.batches) and now_s - owned.written_s >= self._interval_s
         return waited or owned.bars.is_due(owned.until_ns(now_s))
 
-    async def checkpoint(self, wanted: Callable[[_Owned], bool] = lambda owned: bool(owned.batches)) -> bool:
-        """Make safe what was processed so far, publish what it closed and acknowledge it; False where we were no member
-        of the group and nothing was written."""
+    async def checkpoint(self, wanted: Callable[[_Owned], bool] = lambda owned: bool(owned.batches)) -> None:
+        """Make safe what was processed so far, publish what it closed and acknowledge it. A partition that another
+        worker has claimed is dropped, and told."""
         async with self._turning:
             turns = [self._turn(partition, owned) for partition, owned in self._owned.items() if wanted(owned)]
-            return not turns or await self._complete(turns)
+            await all_of(self._complete(turn) for turn in turns)
 
     def _turn(self, partition: Partition, owned: _Owned) -> _Turn:
         """Everything that changed since the last one, as it stands between two batches."""
@@ -195,33 +196,31 @@ class BarsRole:
         collected = bars.collect(owned.until_ns(now_s))
         self.metrics.count(collected)
         changes, owned.changes = owned.changes, {}
-        for record in bars_state.changes(partition.topic, owned.epoch, self._rules, collected, _now_ms()):
+        for record in bars_state.changes(partition.topic, owned.claim, self._rules, collected, now_ms()):
             changes[record[0] or b""] = record
         outbox, owned.outbox = [*owned.outbox, *(tally.public() for tally in collected.bars)], []
         batches, owned.batches = owned.batches, []
         progress = Progress(owned.position, bars.latest_ns, bars.closed_ns, outbox)
         return _Turn(partition, owned, batches, changes, progress)
 
-    async def _complete(self, turns: list[_Turn]) -> bool:
+    async def _complete(self, turn: _Turn) -> None:
+        partition, owned = turn.partition, turn.owned
         done = False
         try:
-            if await self._is_member():
-                now_ms = _now_ms()
-                await asyncio.gather(*(self._state.write(t.partition.number, t.records(now_ms)) for t in turns))
-                await asyncio.gather(*(self._publish(t.partition.number, t.progress.outbox) for t in turns))
-                done = True
+            await self._state.write(partition, owned.claim, turn.records(now_ms()))
+            await self._publish(partition.number, turn.progress.outbox)
+            done = True
+        except OvertakenError as error:
+            log.warning("%s: it is taken over anew, if it is still ours", error)
+            if self._owned.get(partition) is owned:
+                del self._owned[partition]
+                self._overtaken(partition)
         finally:
             if not done:  # whatever the reason: the next checkpoint must not pass over what this one was to hold
-                for turn in turns:
-                    turn.put_back()
-        for batch in (batch for turn in turns for batch in turn.batches if done):
+                turn.put_back()
+        for batch in turn.batches if done else ():
             batch.acknowledge()
-        return done
 
     async def _publish(self, number: int, outbox: list[bytes]) -> None:
         records = bars_state.published(outbox, self._rules)
         await asyncio.gather(*await self._publisher.send(self._topic, number, records))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -2,16 +2,17 @@
 
     batch ─> step ─> publish (several batches under way, order kept) ──┐
                                                                         v acknowledged by the broker
-    once a second: snapshot ─> wait for the output ─> still a member? ─> checkpoint ─> acknowledge the input
+    once a second: snapshot ─> wait for the output ─> checkpoint ─> does it count? ─> acknowledge the input
 
-Emit first, remember second: a crash between any two arrows repeats work and loses none.
+Emit first, remember second: a crash between any two arrows repeats work and loses none. A worker that has been
+overtaken publishes what the new owner publishes too, byte for byte, until its next checkpoint tells it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -21,11 +22,15 @@ from mdstream.config import Settings
 from mdstream.core.feeds import feeds
 from mdstream.core.metrics import CanonicalMetrics
 from mdstream.core.rules import rules_of
-from mdstream.core.state import StateStore
+from mdstream.core.state_log import StateLog, now_ms
+from mdstream.core.tasks import all_of
+from mdstream.errors import OvertakenError
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner, Publisher
+from mdstream.stream import checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 from mdstream.transport.batch import Batch, Partition
 from topics import Topic, Topics
@@ -69,8 +74,8 @@ def routed(topics: Topics, output: Output) -> tuple[tuple[Topic, Out], ...]:
 class _Owned:
     """One raw partition while it is ours."""
 
-    def __init__(self, canonical: Canonical, epoch: int) -> None:
-        self.canonical, self.epoch = canonical, epoch
+    def __init__(self, canonical: Canonical, claim: int) -> None:
+        self.canonical, self.claim = canonical, claim
         self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
         self.output: list[asyncio.Future[object]] = []
         # Held from a batch's step until its output is queued: a snapshot in between would know of output that nobody
@@ -98,12 +103,11 @@ class _Snapshot(NamedTuple):
 class CanonicalRole:
     """Restores, processes, checkpoints and releases raw partitions."""
 
-    def __init__(self, settings: Settings, *, is_member: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, settings: Settings, state: StateLog, *, overtaken: Callable[[Partition], None]) -> None:
         self._topics, self._bootstrap_servers = Topics(settings), settings.bootstrap_servers
-        self._is_member = is_member
+        self._state, self._overtaken = state, overtaken
         self._interval_s = settings.checkpoint_interval_s
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-canonical")
-        self._store = StateStore(settings.bootstrap_servers, self._topics.state.name)
         self._new = factory(settings)
         self._owned: dict[Partition, _Owned] = {}
         self._checkpointing = asyncio.Lock()
@@ -111,24 +115,38 @@ class CanonicalRole:
 
     async def start(self) -> None:
         await self._publisher.start()
-        await self._store.start()
 
     async def stop(self) -> None:
         await self._publisher.stop()
-        await self._store.stop()
 
-    async def restore(self, partitions: Iterable[Partition]) -> Mapping[Partition, int | None]:
-        """Take over partitions: the position to read each from, None where there is no checkpoint."""
-        restored = await self._store.restore(partitions)
+    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Take over partitions, given with the offset to begin at where there is no state; where to read each from."""
+        ledgers = {partition: checkpoint.opened(partition.topic) for partition in starts}
+        claims = await self._state.take_over(ledgers)
+        restored = {partition: checkpoint.read(found) for partition, found in ledgers.items()}
         numbered = await self._numbered(partition for partition, state in restored.items() if state.position is None)
+        owned: dict[Partition, _Owned] = {}
         for partition, state in restored.items():
+            state.position = starts[partition] if state.position is None else state.position
             canonical = self._new(partition, state)
             canonical.numbers_from = numbered.get(partition)
-            self._owned[partition] = _Owned(canonical, state.epoch)
-        return {
-            partition: None if state.position is None else self._owned[partition].canonical.read_from
-            for partition, state in restored.items()
-        }
+            owned[partition] = _Owned(canonical, claims[partition])
+        # Before anything comes of it: what the next owner begins with must not depend on where the log begins then.
+        await asyncio.gather(*(self._open(partition, owned[partition], found) for partition, found in ledgers.items()))
+        self._owned |= owned
+        return {partition: each.canonical.read_from for partition, each in owned.items()}
+
+    async def _open(self, partition: Partition, owned: _Owned, found: Ledger) -> None:
+        """The first checkpoint under a claim: the position, and what the last owner's late records stand before."""
+        repairs = found.repairs(owned.claim, now_ms())
+        await self._state.write(partition, owned.claim, [*repairs, *self._records(partition, owned, ())])
+
+    @staticmethod
+    def _records(partition: Partition, owned: _Owned, changed: Iterable[str]) -> Out:
+        """A checkpoint of these instruments, as the state stands now."""
+        canonical = owned.canonical
+        pairs = ((symbol, canonical.instruments[symbol]) for symbol in changed)
+        return checkpoint.write(partition.topic, owned.claim, pairs, canonical.position, canonical.log, now_ms())
 
     async def _numbered(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The beginnings of those whose canonical partition holds trades already: an owner that was killed before its
@@ -175,34 +193,13 @@ class CanonicalRole:
             await asyncio.sleep(self._interval_s)
             await self.checkpoint()
 
-    async def checkpoint(self) -> bool:
-        """Make safe all that was processed so far; False where we were no member of the group and nothing was
-        written."""
+    async def checkpoint(self) -> None:
+        """Make safe all that was processed so far. A partition that another worker has claimed is dropped, and told."""
         async with self._checkpointing:
             due = {partition: owned for partition, owned in self._owned.items() if owned.batches}
-            if not due:
-                return True
-            return await self._checkpoint(due)
-
-    async def _checkpoint(self, due: dict[Partition, _Owned]) -> bool:
-        # The snapshots first: the stream goes on while the output that they rest on is being acknowledged.
-        snapshots = [await self._snapshot(partition, owned) for partition, owned in due.items()]
-        done = False
-        try:
-            for snapshot in snapshots:
-                await asyncio.gather(*snapshot.output)
-            if await self._is_member():
-                await asyncio.gather(
-                    *(self._store.write(snapshot.partition, snapshot.records) for snapshot in snapshots)
-                )
-                done = True
-        finally:
-            if not done:  # whatever the reason: no later checkpoint may pass over what this one was to hold
-                for snapshot in snapshots:
-                    snapshot.put_back()
-        for batch in (batch for snapshot in snapshots for batch in snapshot.batches if done):
-            batch.acknowledge()
-        return done
+            # The snapshots first: the stream goes on while the output that they rest on is being acknowledged.
+            snapshots = [await self._snapshot(partition, owned) for partition, owned in due.items()]
+            await all_of(self._complete(snapshot) for snapshot in snapshots)
 
     async def _snapshot(self, partition: Partition, owned: _Owned) -> _Snapshot:
         """Everything that changed since the last one, as it stands between two batches."""
@@ -210,16 +207,33 @@ class CanonicalRole:
             changed, owned.canonical.changed = owned.canonical.changed, set()
             batches, owned.batches = owned.batches, []
             output, owned.output = owned.output, []
-            instruments = owned.canonical.instruments
-            pairs = ((symbol, instruments[symbol]) for symbol in sorted(changed))
-            canonical = owned.canonical
-            records = self._store.encode(partition, owned.epoch, pairs, canonical.position, canonical.log)
+            records = self._records(partition, owned, sorted(changed))
         return _Snapshot(partition, owned, changed, batches, output, records)
+
+    async def _complete(self, snapshot: _Snapshot) -> None:
+        partition, owned = snapshot.partition, snapshot.owned
+        done = False
+        try:
+            await asyncio.gather(*snapshot.output)
+            await self._state.write(partition, owned.claim, snapshot.records)
+            done = True
+        except OvertakenError as error:
+            log.warning("%s: it is taken over anew, if it is still ours", error)
+            if self._owned.get(partition) is owned:
+                del self._owned[partition]
+                self._overtaken(partition)
+        finally:
+            if not done:  # whatever the reason: no later checkpoint may pass over what this one was to hold
+                snapshot.put_back()
+        for batch in snapshot.batches if done else ():
+            batch.acknowledge()
 
     async def release(self, partitions: Iterable[Partition]) -> None:
         """Make safe what was processed and let go of the partitions."""
+        partitions = list(partitions)
         try:
             await self.checkpoint()
         finally:
+            self._state.let_go(partitions)
             for partition in partitions:
                 self._owned.pop(partition, None)

@@ -70,16 +70,16 @@ class LatestRole:
         for batch in batches:
             batch.acknowledge()
 
-    async def restore(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
-        """Fill the tables for partitions taken over; reading goes on from the committed offset."""
-        partitions = list(partitions)
+    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Fill the tables for partitions taken over; reading goes on where the group was."""
+        partitions = list(starts)
         self._forget(partitions)
         try:
             async with asyncio.timeout(RESTORE_LIMIT_S):
                 await self._read_changelogs(partitions)
         except (TimeoutError, KafkaError, BrokerError) as error:
             log.warning("latest prices start empty, what comes next fills them: %r", error)
-        return dict.fromkeys(partitions)
+        return starts
 
     def _forget(self, partitions: Iterable[Partition]) -> None:
         """Drop what belongs to partitions that are no longer ours."""
@@ -95,7 +95,7 @@ class LatestRole:
         }
         async with kafka.reader(self._bootstrap_servers) as consumer:
             consumer.assign(list(source))
-            async for records in kafka.read_to_end(consumer, source):
+            async for records in kafka.read_until(consumer, await consumer.end_offsets(list(source))):
                 table = source[TopicPartition(records[0].topic, records[0].partition)]
                 table.data.update({r.key: r.value for r in records})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from mdstream import events
@@ -74,9 +74,9 @@ class SinkRole:
         """Why nothing is acknowledged for now; None while every sink works."""
         return self._loop.holding()
 
-    async def restore(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
-        """Where to begin: at the committed offsets, as nothing else is kept of a partition."""
-        return dict.fromkeys(partitions)
+    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Where to begin: where the group was, as nothing else is kept of a partition."""
+        return starts
 
     async def release(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002  all come at once
         """Return when everything that was taken is stored and acknowledged. With a sink that is down it never does."""

@@ -5,13 +5,13 @@ read to its end always ends in a whole checkpoint. The progress holds the input 
 the bars that are published after it: whoever takes over publishes them (again), and no revision is given out twice with
 different contents.
 
-Keys begin with the input topic, so they are none of an instrument's canonical state, which is on md.state as well:
+Names, each behind the input topic's own:
 
-    TOPIC|SYMBOL             last seq
-    TOPIC|SYMBOL|1m|SLOT     one bar; a slot is used again for later bars, so compaction bounds what is kept
-    @TOPIC                   progress
+    |SYMBOL             last seq
+    |SYMBOL|1m|SLOT     one bar; a slot is used again for later bars, so compaction bounds what is kept
+    (empty)             progress
 
-`epoch` is as in checkpoint.py: it rises with every owner, and late records of an older one are passed over.
+Whose checkpoints count, ledger.py says.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from typing import Final
 import msgspec
 
 from mdstream import events
+from mdstream.stream import ledger
 from mdstream.stream.bars import Bars, Collected
 from mdstream.stream.bars_rules import Rules
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import NO_HEADERS, Out
 from mdstream.stream.tally import Tally
 
 MS = 1_000_000
-LAYOUT: Final = "bars/1"
+LAYOUT: Final = "bars/2"
 """Of the structs in a record: to be changed with the place or meaning of a field. Records of another one are passed
 over: the state begins anew."""
 
@@ -49,27 +51,9 @@ class Progress(msgspec.Struct, array_like=True, tag="progress"):
     outbox: list[bytes] = []
 
 
-class _Head(msgspec.Struct, array_like=True):
-    """Whose state a record on md.state is: that of bars where `layout` is ours. The canonical one's is a number."""
-
-    layout: int | str
-    topic: str
-    epoch: int
-
-
-class _Entry(msgspec.Struct, array_like=True):
-    """A record's value; `state` is a Tally, a Seen or a Progress."""
-
-    layout: str
-    topic: str
-    epoch: int
-    state: msgspec.Raw
-
-
 class Restored(msgspec.Struct):
     """The state of one partition; `progress` is None where there is no checkpoint."""
 
-    epoch: int = 0
     progress: Progress | None = None
     seen: dict[str, int] = msgspec.field(default_factory=dict)
     tallies: dict[tuple[str, str, int], Tally] = msgspec.field(default_factory=dict)
@@ -86,27 +70,21 @@ class Restored(msgspec.Struct):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_head = msgspec.msgpack.Decoder(_Head).decode
-_decode = msgspec.msgpack.Decoder(_Entry).decode
 _decode_state = msgspec.msgpack.Decoder(Tally | Seen | Progress).decode
 
 
-def changes(topic: str, epoch: int, rules: Rules, collected: Collected, now_ms: int) -> Out:
+def changes(topic: str, claim: int, rules: Rules, collected: Collected, now_ms: int) -> Out:
     """The records of what changed, without the progress that completes a checkpoint."""
-    out: Out = [
-        (f"{topic}|{symbol}".encode(), _value(topic, epoch, _encode(Seen(symbol, seq))), now_ms, NO_HEADERS)
-        for symbol, seq in collected.seen.items()
-    ]
+    states = [(f"|{symbol}".encode(), _encode(Seen(symbol, seq))) for symbol, seq in collected.seen.items()]
     for tally, packed in collected.states:
         slot = rules.intervals[rules.levels[tally.interval]].slot(tally.ts_open)
-        key = f"{topic}|{tally.symbol}|{tally.interval}|{slot}".encode()
-        out.append((key, _value(topic, epoch, packed), now_ms, NO_HEADERS))
-    return out
+        states.append((f"|{tally.symbol}|{tally.interval}|{slot}".encode(), packed))
+    return ledger.records(LAYOUT, topic, claim, states, now_ms)
 
 
-def progress(topic: str, epoch: int, made: Progress, now_ms: int) -> Out:
+def progress(topic: str, claim: int, made: Progress, now_ms: int) -> Out:
     """The record that ends a checkpoint."""
-    return [(b"@" + topic.encode(), _value(topic, epoch, _encode(made)), now_ms, NO_HEADERS)]
+    return ledger.records(LAYOUT, topic, claim, [(ledger.END, _encode(made))], now_ms)
 
 
 def published(outbox: Iterable[bytes], rules: Rules) -> Out:
@@ -121,30 +99,20 @@ def published(outbox: Iterable[bytes], rules: Rules) -> Out:
     return out
 
 
-def read(found: dict[str, Restored], records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
-    """Take (key, value) pairs of one md.state partition, in log order, into the state of each topic in `found`."""
-    for key, value in records:
-        entry = None if key is None or value is None else _entry(value)
-        restored = None if entry is None else found.get(entry.topic)
-        if entry is None or restored is None or entry.epoch < restored.epoch:
-            continue
-        restored.epoch = entry.epoch
-        state = _decode_state(entry.state)
+def opened(topic: str) -> Ledger:
+    """A reader of this state that has read nothing yet."""
+    return Ledger(topic, LAYOUT)
+
+
+def read(found: Ledger) -> Restored:
+    """The state in a ledger that was read to its end."""
+    restored = Restored()
+    for _, packed in found:
+        state = _decode_state(packed)
         if isinstance(state, Tally):
             restored.tallies[state.symbol, state.interval, state.ts_open] = state
         elif isinstance(state, Seen):
             restored.seen[state.symbol] = state.seq
         else:
             restored.progress = state
-
-
-def _entry(value: bytes) -> _Entry | None:
-    """What a record holds; None where it is no state of bars, or not of this LAYOUT."""
-    try:
-        return _decode(value) if _decode_head(value).layout == LAYOUT else None
-    except msgspec.DecodeError:
-        return None
-
-
-def _value(topic: str, epoch: int, state: bytes) -> bytes:
-    return _encode(_Entry(LAYOUT, topic, epoch, msgspec.Raw(state)))
+    return restored

@@ -1,35 +1,34 @@
 """The canonical state on md.state, as records: what is written at a checkpoint and what is read back.
 
 A checkpoint is one record batch: the instruments that changed, then the input position that all of it is as of, so a
-log that was read to its end always ends in a whole checkpoint. Keys are the instruments, and "@" + raw topic for the
-position and what belongs to no instrument, so compaction keeps the last of each. `epoch` rises with every owner of the
-partition: a record of an older owner that comes after a newer one's was written by a worker that no longer was a
-member, and is passed over. So is a record of another LAYOUT: the state begins anew where the group's offset is.
+log that was read to its end always ends in a whole checkpoint. Names are the instruments, and the empty one for the
+position and what belongs to no instrument, so compaction keeps the last of each. Whose checkpoints count, ledger.py
+says. A state of another LAYOUT is passed over: it begins anew where the group's offset is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from mdstream.stream.output import NO_HEADERS, Out
+from mdstream.stream import ledger
+from mdstream.stream.ledger import Ledger
+from mdstream.stream.output import Out
 from mdstream.stream.state import Instrument, LogState
 
-POSITION_MARK = b"@"
-LAYOUT: Final = 2
-"""Of the structs in state.py: to be raised when a field's place or meaning changes. New fields at their ends need
+LAYOUT: Final = "canonical/3"
+"""Of the structs in state.py: to be changed when a field's place or meaning changes. New fields at their ends need
 none."""
+_MARK = b"|"
 
 
-class _Entry(msgspec.Struct, array_like=True):
-    layout: Literal[2]
-    topic: str
-    epoch: int
-    instrument: Instrument | None = None
-    position: int | None = None
-    log: LogState | None = None
+class _End(msgspec.Struct, array_like=True):
+    """What ends a checkpoint."""
+
+    position: int
+    log: LogState
 
 
 class Restored(msgspec.Struct):
@@ -37,52 +36,40 @@ class Restored(msgspec.Struct):
 
     instruments: dict[str, Instrument] = msgspec.field(default_factory=dict)
     position: int | None = None
-    epoch: int = 0
     log: LogState = msgspec.field(default_factory=LogState)
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Entry).decode
+_decode_instrument = msgspec.msgpack.Decoder(Instrument).decode
+_decode_end = msgspec.msgpack.Decoder(_End).decode
 
 
 def write(
     topic: str,
-    epoch: int,
+    claim: int,
     changed: Iterable[tuple[str, Instrument]],
     position: int,
     log: LogState,
     now_ms: int,
 ) -> Out:
     """The records of one checkpoint of a partition of `topic`; `position` is the first offset not in it."""
-    records: Out = [
-        (symbol.encode(), _encode(_Entry(LAYOUT, topic, epoch, instrument)), now_ms, NO_HEADERS)
-        for symbol, instrument in changed
-    ]
-    end = _Entry(LAYOUT, topic, epoch, None, position, log)
-    records.append((POSITION_MARK + topic.encode(), _encode(end), now_ms, NO_HEADERS))
-    return records
+    states = [(_MARK + symbol.encode(), _encode(instrument)) for symbol, instrument in changed]
+    states.append((ledger.END, _encode(_End(position, log))))
+    return ledger.records(LAYOUT, topic, claim, states, now_ms)
 
 
-def read(found: dict[str, Restored], records: Iterable[tuple[bytes | None, bytes | None]]) -> int:
-    """Take (key, value) pairs of one md.state partition, in log order, into the state of each raw topic in `found`.
+def opened(topic: str) -> Ledger:
+    """A reader of this state that has read nothing yet."""
+    return Ledger(topic, LAYOUT)
 
-    How many of them are not of this LAYOUT, or not of the canonical stream.
-    """
-    others = 0
-    for key, value in records:
-        if key is None or value is None:
-            continue
-        try:
-            entry = _decode(value)
-        except msgspec.DecodeError:
-            others += 1
-            continue
-        restored = found.get(entry.topic)
-        if restored is None or entry.epoch < restored.epoch:
-            continue
-        restored.epoch = entry.epoch
-        if entry.instrument is not None:
-            restored.instruments[key.decode()] = entry.instrument
+
+def read(found: Ledger) -> Restored:
+    """The state in a ledger that was read to its end."""
+    restored = Restored()
+    for name, state in found:
+        if name == ledger.END:
+            end = _decode_end(state)
+            restored.position, restored.log = end.position, end.log
         else:
-            restored.position, restored.log = entry.position, entry.log or LogState()
-    return others
+            restored.instruments[name[len(_MARK) :].decode()] = _decode_instrument(state)
+    return restored

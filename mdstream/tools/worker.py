@@ -35,8 +35,8 @@ def command(role: str, port: int | None, log_level: str, loop: str | None) -> No
     /ready    200 while everything flows     /live     200 unless a restart is due
     /health   positions and what waits       /metrics  for Prometheus
 
-    A worker that has input and makes no progress for MDSTREAM_STUCK_EXIT_S (60) exits with 75, to be started again; one
-    that cannot reach Kafka, or its database, waits (docs/operations.md).
+    A worker that has input and makes no progress for MDSTREAM_STUCK_EXIT_S (60; core: MDSTREAM_CORE_STUCK_EXIT_S, 20)
+    exits with 75, to be started again; one that cannot reach Kafka, or its database, waits (docs/operations.md).
 
     Start as many of a role as you like: they share the partitions. One that crashes exits non-zero; restart it, and it
     goes on where its last checkpoint was.

@@ -7,8 +7,8 @@ have acks off, so its own bookkeeping never sees them. All other topics (changel
 takes them.
 
     assigned ─> restore state (hook) ─> explicit seek ─> commit the start ─> chunks ─> Batch ─> agent
-                                                                                         │ acknowledge
-    revoked  ─> release (hook: checkpoint) ─> commit ─> forget                 Offsets <─┘ ─> commit, confirmed
+                     │ again, while it fails                                             │ acknowledge
+    revoked  ─> stop that ─> release (hook: checkpoint) ─> commit ─> forget    Offsets <─┘ ─> commit, confirmed
 
 A chunk is delivered only if it begins where the last one ended, whatever happened in between (a rebalance, a flow that
 was suspended, a fetch under way while the position moved): so nothing is skipped and nothing is delivered out of order.
@@ -17,9 +17,9 @@ was suspended, a fetch under way while the position moved): so nothing is skippe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+import random
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
-from time import monotonic
 from typing import Any, cast
 
 import aiokafka
@@ -29,6 +29,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
+from mdstream.backoff import delays_s
+from mdstream.errors import MdstreamError
 from mdstream.transport import fetch
 from mdstream.transport.batch import Batch, Partition, of_all
 from mdstream.transport.fetch import Chunk
@@ -41,6 +43,8 @@ FETCH_MAX_WAIT_MS = 25
 for
 quiet ones is a stall of the busy ones (Faust's own 1,500 ms cost 60% of the wall time)."""
 FETCH_TIMEOUT_S = 1.0
+LEAST_RETRY_S, MOST_RETRY_S = 0.2, 5.0
+TELL_S = 0.1
 
 
 class Assigned:
@@ -66,6 +70,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001  Faust has no setting for it
         return consumer
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self._tell(super().on_partitions_revoked(revoked))
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await self._tell(super().on_partitions_assigned(assigned, generation_id))
+
+    async def _tell(self, app: Coroutine[Any, Any, None]) -> None:
+        """Have the app's loop do what a rebalance asks of it, unless it is stopping: then nobody answers there any
+        more, and the consumer, which waits for this, could not leave its group."""
+        telling = asyncio.ensure_future(app)
+        while not (telling.done() or self.app.should_stop):
+            await asyncio.wait([telling], timeout=TELL_S)
+        if telling.done():
+            telling.result()
+        else:
+            telling.cancel()
 
     async def _fetch_records(
         self,
@@ -140,7 +161,11 @@ class Consumer(driver.Consumer):
         self._assigned: dict[TP, Assigned] = {}
         self._room = asyncio.Event()
         self._committing = asyncio.Lock()
-        self._member_until = 0.0
+        self.taking: frozenset[TP] = frozenset()
+        """What is assigned and not positioned yet."""
+        self._term = 0  # how often partitions were given up
+        self._positioning: asyncio.Task[None] | None = None
+        self._contesting: asyncio.Future[Any] | None = None
 
     @property
     def has_room(self) -> bool:
@@ -152,21 +177,63 @@ class Consumer(driver.Consumer):
 
     # -- assigned: where to start
 
-    async def perform_seek(self) -> None:
-        """Position every assigned partition explicitly, restore what belongs to it, and commit where reading starts."""
+    async def take_over(self) -> bool:
+        """Position every partition that is assigned; False where they are taken away meanwhile.
+
+        What fails is tried again for as long as they are ours: the watchdog ends a worker that gets nowhere.
+        """
+        self._positioning = asyncio.create_task(self._position_all())
+        await asyncio.wait([self._positioning])
+        if self._positioning.cancelled():
+            return False
+        self._positioning.result()
+        return True
+
+    async def _position_all(self) -> None:
+        delays = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        while True:
+            try:
+                return await self._position()
+            except (KafkaError, MdstreamError, OSError, TimeoutError, IllegalStateError) as error:
+                self.log.warning("partitions are not taken over yet, tried again: %r", error)
+            await asyncio.sleep(next(delays))
+
+    async def _position(self) -> None:
+        """Restore what belongs to each assigned partition, seek explicitly, and commit where reading starts."""
         assigned = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
+        if not assigned:
+            return
+        batched = {tp for tp in assigned if tp.topic in self.batched_topics}
+        self.taking = frozenset(batched)
         committed = await self._thread.call_thread(self._thread.committed, assigned)
-        recorded = await self.app.restore({tp: at for tp, at in committed.items() if tp.topic in self.batched_topics})
-        earliest = await self.earliest_offsets(*assigned) if assigned else {}
-        starts = {tp: _start(tp, recorded.get(tp), committed[tp], earliest[tp], self.log) for tp in assigned}
+        earliest = await self.earliest_offsets(*assigned)
+        starts = {tp: _start(tp, committed[tp], earliest[tp], self.log) for tp in assigned}
+        restored = await self.app.restore({tp: starts[tp] for tp in batched})
+        starts |= {tp: _start(tp, at, earliest[tp], self.log) for tp, at in restored.items()}
         await self.seek_wait(starts)
         for tp, start in starts.items():
-            if tp.topic in self.batched_topics:
+            if tp in batched:
                 self._assigned[tp] = Assigned(start, committed[tp])
             else:
                 self._committed_offset[tp] = committed[tp]
+        self.taking = frozenset()
         self._room.set()
         await self.commit_batched()
+
+    def overtaken(self, tp: TP) -> None:
+        """Another worker has claimed a partition of ours: take all over anew, unless it is the group's doing."""
+        if tp in self._assigned and (self._contesting is None or self._contesting.done()):
+            self._contesting = self.add_future(self._contest())
+
+    async def _contest(self) -> None:
+        term, delays = self._term, delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        while not await self.commit_batched(anyway=True):  # are we counted in?
+            await asyncio.sleep(next(delays))
+            if self._term != term:  # no: they were taken away
+                return
+        if self._term == term and not self.should_stop:
+            await self.release()
+            cast(Any, self.app.tables).recovery.signal_recovery_start.set()
 
     # -- records
 
@@ -284,19 +351,12 @@ class Consumer(driver.Consumer):
                     offsets[tp] = pending
             if not offsets:
                 return not anyway
-            asked = monotonic()
             if not await self._thread.call_thread(self._thread.commit_confirmed, offsets):
                 return False
-            # The broker keeps a member for a session timeout after it heard of it: half of that is safe to count on.
-            self._member_until = asked + self.app.conf.broker_session_timeout / 2
             for tp, offset in offsets.items():
                 if tp in self._assigned:
                     self._assigned[tp].offsets.confirm(offset)
             return True
-
-    async def is_member(self) -> bool:
-        """Whether the broker counted us in the group just now: only then may a checkpoint be written."""
-        return monotonic() < self._member_until or await self.commit_batched(anyway=True)
 
     def positions(self) -> dict[TP, Offsets]:
         """The bookkeeping of each batched partition that is ours, to look at."""
@@ -310,7 +370,12 @@ class Consumer(driver.Consumer):
 
     async def release(self) -> None:
         """Deliver nothing more, let the agents make safe what they took, commit that, and forget the partitions."""
-        if not self._assigned:
+        self._term += 1
+        if self._positioning is not None and not self._positioning.done():
+            self._positioning.cancel()
+            await asyncio.wait([self._positioning])
+        ours = self.taking | set(self._assigned)
+        if not ours:
             return
         self.stop_flow()
         for assigned in self._assigned.values():
@@ -318,16 +383,16 @@ class Consumer(driver.Consumer):
         # Within the time that the group waits for us: who is late loses nothing but does work twice.
         limit_s = self.app.conf.broker_rebalance_timeout / 2
         try:
-            await asyncio.wait_for(self._release(), limit_s)
+            await asyncio.wait_for(self._release(ours), limit_s)
         except TimeoutError:
             self.log.warning(
                 "partitions were taken before their state was safe (%.0f s): it will be worked out again", limit_s
             )
         self._assigned.clear()
-        self._member_until = 0.0
+        self.taking = frozenset()
 
-    async def _release(self) -> None:
-        await self.app.release(set(self._assigned))
+    async def _release(self, ours: Collection[TP]) -> None:
+        await self.app.release(ours)
         await self.commit_batched()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
@@ -345,11 +410,10 @@ class Transport(driver.Transport):
         super().__init__(*args, **kwargs)
 
 
-def _start(tp: TP, recorded: int | None, committed: int | None, earliest: int, log: Any) -> int:
-    """Where to read from: the position recorded with the state, else the committed offset, else the beginning."""
-    start = recorded if recorded is not None else committed
-    if start is None:
+def _start(tp: TP, wanted: int | None, earliest: int, log: Any) -> int:
+    """Where to read from: from what is wanted on; from the beginning, where nothing is or the log does not go back."""
+    if wanted is None:
         return earliest
-    if start < earliest:
-        log.error("%s: records %s to %s were deleted before they were processed", tp, start, earliest - 1)
-    return max(start, earliest)
+    if wanted < earliest:
+        log.error("%s: records %s to %s were deleted before they were processed", tp, wanted, earliest - 1)
+    return max(wanted, earliest)

@@ -17,9 +17,9 @@ class Host(faust.App):
     """How many agents read each."""
 
     @abc.abstractmethod
-    async def restore(self, committed: Mapping[TP, int | None]) -> dict[TP, int]:
-        """Make the agents ready for these partitions, given with the committed offset of each; the position to read
-        from, for each that has one."""
+    async def restore(self, starts: Mapping[TP, int]) -> dict[TP, int]:
+        """Make the agents ready for these partitions, given with the offset to read each from if they know no better
+        one; the offset to read each from. May be called again, or cancelled at any await."""
 
     @abc.abstractmethod
     async def release(self, tps: Collection[TP]) -> None:

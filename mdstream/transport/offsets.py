@@ -12,7 +12,6 @@ commit that failed leaves it alone, so the same offset is offered again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 
 class Offsets:
@@ -56,11 +55,3 @@ class Offsets:
     def unacknowledged(self) -> int:
         """Batches that were delivered and are not yet part of the committable prefix."""
         return len(self._delivered)
-
-
-def start_of(asked: Iterable[int | None], committed: int | None) -> int | None:
-    """Where to read a partition from, by what each of its agents asks for: the earliest. An agent that asks for nothing
-    goes on at the committed offset. None: where the log begins, because one of them knows nothing else."""
-    starts = [committed if at is None else at for at in asked]
-    known = [at for at in starts if at is not None]
-    return min(known) if known and len(known) == len(starts) else None

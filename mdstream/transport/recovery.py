@@ -9,11 +9,11 @@ assignment: seek, resume.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import faust
 from faust.tables import TableManager
-from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
+from faust.tables.recovery import Recovery
 from mode import Service
 
 from mdstream.publisher import Partitioner
@@ -22,24 +22,34 @@ from mdstream.publisher import Partitioner
 class SeekOnly(Recovery):
     """After each assignment: position every partition, then let records flow."""
 
+    async def on_rebalance(self, *_: Any, **__: Any) -> None:
+        """Partitions are assigned. Which those are, and whether they still are ours, the consumer knows."""
+        self.signal_recovery_start.set()
+
     @Service.task
     async def _restart_recovery(self) -> None:
         while not self.should_stop:
             await self.wait_first(self.signal_recovery_start.wait())
-            if self.should_stop:
-                return
             self.signal_recovery_start.clear()
-            try:
-                # Raises RebalanceAgain where the next assignment is here already: its signal is set, so start over.
-                await self._resume_streams(generation_id=self._generation_id)
-            except RebalanceAgain:
-                continue
-            except ServiceStopped:
-                if (
-                    not self.should_stop
-                ):  # Faust says so of a time limit too: without this the worker would own and do nothing
-                    raise TimeoutError("partitions were not positioned in time") from None
-                return
+            if not self.should_stop:
+                await self._resume_streams()
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:  # noqa: ARG002  Faust's signature
+        """Faust's, less its own ways to position and to find out that the next rebalance is here."""
+        app = cast(Any, self.app)
+        consumer = app.consumer
+        await app.on_rebalance_complete.send()
+        if not await consumer.take_over():
+            return  # the next assignment comes by here, too
+        consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
+        self.completed.set()
+        app.flow_control.resume()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()  # noqa: SLF001
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        app.on_rebalance_end()
+        self.log.info("Worker ready")
 
     @Service.task
     async def _slurp_changelogs(self) -> None:

@@ -29,7 +29,7 @@ Status = Literal["ok", "starting", "holding", "unreachable", "stuck"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds: until /ready says no; until the process ends (0: it never does); and to be assigned partitions."""
+    """Seconds: until /ready says no; until the process ends (0: it never does); and to be assigned partitions first."""
 
     ready_s: float = 10.0
     exit_s: float = 60.0
@@ -49,10 +49,12 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """What a process says of itself. `settled`: no assignment is under way. `holding`: why it waits on purpose."""
+    """What a process says of itself. `settled`: no assignment is under way; `assignments`: how many there have been so
+    far. `holding`: why it waits on purpose."""
 
     lanes: Mapping[Partition, Lane] = field(default_factory=dict)
     settled: bool = True
+    assignments: int = 0
     holding: str | None = None
 
 
@@ -109,6 +111,7 @@ class Rule:
         self._loop: Progress[str] = Progress()
         self._start: Progress[str] = Progress()
         self._quiet: Progress[str] = Progress()
+        self._settled_once = False
         self._positions: Mapping[Partition, Lane] = {}
         self.ahead: dict[Partition, int] = {}
         """Records that are not done, by partition, at the last answer; never negative."""
@@ -132,7 +135,8 @@ class Rule:
             },
             counted_s,
         )
-        self._start.step({"start": Sight(0, not state.settled)}, counted_s)
+        self._start.step({"start": Sight(state.assignments, not state.settled)}, counted_s)
+        self._settled_once |= state.settled
         totals: dict[str, int] = defaultdict(int)
         for tp, end in known.items():
             totals[tp.topic] += end
@@ -156,14 +160,15 @@ class Rule:
     def verdict(self, state: State, unanswered_s: float) -> Verdict:
         """What follows for a process in `state`, `unanswered_s` seconds after Kafka's last answer."""
         limits, starting_s, (stalled_s, where) = self.limits, self._start.worst[0], self._lanes.worst
-        due = self.frozen_s >= limits.exit_s or stalled_s >= limits.exit_s or starting_s >= limits.start_s
+        start_s = min(limits.exit_s, limits.start_s) if self._settled_once else limits.start_s
+        due = self.frozen_s >= limits.exit_s or stalled_s >= limits.exit_s or starting_s >= start_s
         live = not (limits.exit_s and due)
         found: list[tuple[Status, str]] = []
         if self.frozen_s >= limits.ready_s:
             found.append(("stuck", f"stuck: the event loop has not turned for {self.frozen_s:.0f} s"))
         if where is not None and stalled_s >= limits.ready_s:
             found.append(("stuck", self._stall(where, stalled_s)))
-        if starting_s >= limits.start_s:
+        if starting_s >= start_s:
             found.append(
                 ("stuck", f"stuck: no partitions were assigned for {starting_s:.0f} s, although Kafka answers")
             )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
@@ -217,6 +220,43 @@ def test_worker_that_is_told_to_stop_leaves_nothing_to_redo(core: Deployment) ->
     check_trades(records, count[0])
     assert len(records) == count[0] * len(SYMBOLS)
     assert again.stop() == 0, again.output()[-3000:]
+
+
+def test_workers_that_come_and_go_quickly_number_each_trade_once(core: Deployment) -> None:
+    """A rolling deployment: each is stopped, or killed, and started again while the group still shares out anew."""
+    rng = random.Random(7)
+    with core.producing() as count:
+        workers = [core.worker() for _ in range(3)]
+        core.publishes(4_000)
+        for turn in range(6):
+            at = rng.randrange(3)
+            if turn % 3 == 2:
+                workers[at].kill()
+            else:
+                # Told so early, it may not have come to its own handling of the signal.
+                assert workers[at].stop() in (0, -signal.SIGTERM), workers[at].output()[-3000:]
+            time.sleep(rng.uniform(0, 1.5))
+            workers[at] = core.worker()
+            time.sleep(rng.uniform(0.5, 3))
+        core.publishes(4_000)
+    check_trades(core.published(count[0] * len(SYMBOLS)), count[0])
+    assert all(worker.running for worker in workers)
+
+
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 1.7])
+def test_worker_that_was_suspended_while_it_took_over_goes_on(core: Deployment, after_s: float) -> None:
+    """Longer than its session: the group gave its partitions away and gives them back; none is owned and not read."""
+    with core.producing() as count:
+        leaving, suspended = core.worker(), core.worker()
+        core.publishes(4_000)
+        assert leaving.stop() == 0, leaving.output()[-3000:]
+        time.sleep(after_s)
+        suspended.signal(signal.SIGSTOP)
+        time.sleep(9)
+        suspended.signal(signal.SIGCONT)
+        core.publishes(4_000)
+    check_trades(core.published(count[0] * len(SYMBOLS)), count[0])
+    assert suspended.running
 
 
 def test_frames_that_cannot_be_understood_go_to_dead_and_the_stream_goes_on(core: Deployment) -> None:

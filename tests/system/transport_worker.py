@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdstream.app import ROLES, App, build
@@ -68,10 +68,9 @@ class Work:
         write("ack", *batch.partition, batch.first, batch.next)
         batch.acknowledge()
 
-    async def restore(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
-        partitions = sorted(partitions)
-        write("assigned", ",".join(str(partition.number) for partition in partitions))
-        return dict.fromkeys(partitions)
+    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        write("assigned", ",".join(str(partition.number) for partition in sorted(starts)))
+        return starts
 
     async def release(self, partitions: Iterable[Partition]) -> None:
         """Wait until everything that was taken is acknowledged, as the core role does with its checkpoint."""

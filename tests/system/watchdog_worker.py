@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdstream.app import ROLES, App, build
@@ -29,8 +29,8 @@ def work_on(batch: Batch) -> None:
         batch.acknowledge()
 
 
-async def restore(partitions: Iterable[Partition]) -> dict[Partition, int | None]:
-    return dict.fromkeys(partitions)
+async def restore(starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+    return starts
 
 
 async def release(partitions: Iterable[Partition]) -> None:

@@ -19,7 +19,7 @@ from mdstream.events import Bar, Trade, encode
 from mdstream.stream import bars_state
 from mdstream.stream.bars import Bars, Collected
 from mdstream.stream.bars_rules import AHEAD_NS, SECOND_NS, Rules, interval
-from mdstream.stream.bars_state import Progress, Restored
+from mdstream.stream.bars_state import Progress
 
 NAMES = ("1s", "1m", "5m", "1h")
 LATER = T0 * 2
@@ -310,10 +310,10 @@ class Worker:
 
     def __init__(self, log: list[tuple[bytes | None, bytes | None]], out: list[bytes]) -> None:
         self.log, self.out = log, out
-        restored = {"md.trades": Restored()}
-        bars_state.read(restored, log)
-        state = restored["md.trades"]
-        self.epoch = state.epoch + 1
+        found = bars_state.opened("md.trades")
+        for offset, (key, value) in enumerate(log):
+            found.take(offset, key, value)
+        state = bars_state.read(found)
         self.bars = state.bars(RULES)
         self.position = state.progress.position if state.progress else 0
         self.out += state.progress.outbox if state.progress else []
@@ -331,8 +331,8 @@ class Worker:
                 self.out += outbox
 
     def _write(self, collected: Collected, made: Progress) -> None:
-        changed = bars_state.changes("md.trades", self.epoch, RULES, collected, 0)
-        end = bars_state.progress("md.trades", self.epoch, made, 0)
+        changed = bars_state.changes("md.trades", 0, RULES, collected, 0)
+        end = bars_state.progress("md.trades", 0, made, 0)
         self.log += [(key, value) for key, value, _, _ in [*changed, *end]]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import pytest
 from bar_builders import RULES, T0, records, trade
+from stream_outputs import read_into
 
 from mdstream.stream import bars_state, checkpoint
 from mdstream.stream.bars import Bars, Collected
@@ -24,16 +23,14 @@ def collected(*at_ms: int, symbol: str = "BTCUSDT") -> tuple[Bars, Collected]:
     return bars, bars.collect(bars.watermark_ns)
 
 
-def written(epoch: int, bars: Bars, found: Collected, position: int) -> Out:
+def written(claim: int, bars: Bars, found: Collected, position: int) -> Out:
     made = Progress(position, bars.latest_ns, bars.closed_ns, [tally.public() for tally in found.bars])
-    changed = bars_state.changes(TRADES, epoch, RULES, found, NOW_MS)
-    return [*changed, *bars_state.progress(TRADES, epoch, made, NOW_MS)]
+    changed = bars_state.changes(TRADES, claim, RULES, found, NOW_MS)
+    return [*changed, *bars_state.progress(TRADES, claim, made, NOW_MS)]
 
 
 def read(*checkpoints: Out) -> Restored:
-    found = {TRADES: Restored()}
-    bars_state.read(found, [(key, value) for key, value, _, _ in chain(*checkpoints)])
-    return found[TRADES]
+    return bars_state.read(read_into(bars_state.opened(TRADES), *checkpoints))
 
 
 def test_checkpoint_ends_in_its_progress_under_keys_of_its_own() -> None:
@@ -41,7 +38,7 @@ def test_checkpoint_ends_in_its_progress_under_keys_of_its_own() -> None:
     keys = [key for key, *_ in written(1, *collected(0, 1_500, 2_500), 3)]
     minute, hour = ((T0 // interval(name).ns) % (interval(name).kept + more) for name, more in (("1m", 9), ("1h", 8)))
     assert keys[0] == b"md.trades|BTCUSDT"
-    assert keys[-1] == b"@md.trades"
+    assert keys[-1] == b"md.trades"
     assert {f"md.trades|BTCUSDT|1m|{minute}".encode(), f"md.trades|BTCUSDT|1h|{hour}".encode()} < set(keys)
     assert len(keys) == len(set(keys)) == 1 + 6 + 1
 
@@ -57,22 +54,11 @@ def test_restored_bars_go_on_where_the_others_stopped() -> None:
     one, other = bars.collect(bars.watermark_ns), again.collect(again.watermark_ns)
     assert [tally.public() for tally in one.bars] == [tally.public() for tally in other.bars]
     assert [packed for _, packed in one.states] == [packed for _, packed in other.states]
-    assert (restored.progress, restored.epoch) == (
-        Progress(3, T0 + 2_500_000_000, T0 + 1_500_000_000, restored_outbox(found)),
-        1,
-    )
+    assert restored.progress == Progress(3, T0 + 2_500_000_000, T0 + 1_500_000_000, restored_outbox(found))
 
 
 def restored_outbox(found: Collected) -> list[bytes]:
     return [tally.public() for tally in found.bars]
-
-
-def test_late_records_of_an_older_owner_are_passed_over() -> None:
-    """A worker that was no longer a member: neither its bars nor its position count."""
-    newer, older = written(2, *collected(0), 10), written(1, *collected(0, 5_000), 90)
-    restored = read(newer, older)
-    assert restored.progress is not None
-    assert (restored.epoch, restored.progress.position, restored.seen) == (2, 10, {"BTCUSDT": 1})
 
 
 def test_the_canonical_state_beside_it_is_passed_over() -> None:
@@ -86,16 +72,14 @@ def test_the_canonical_reader_passes_over_this_state() -> None:
     """A takeover of raw partitions is not disturbed by it."""
     ours = written(7, *collected(0, 5_000), 2)
     canonical = checkpoint.write(RAW, 1, [("BTCUSDT", Instrument(trade_seq=5))], 70, LogState(), NOW_MS)
-    pairs = [(key, value) for key, value, _, _ in [*ours, *canonical, *ours]]
-    found = {RAW: checkpoint.Restored(), TRADES: checkpoint.Restored()}
-    checkpoint.read(found, pairs)
-    assert found[RAW] == checkpoint.Restored({"BTCUSDT": Instrument(trade_seq=5)}, 70, 1)
-    assert found[TRADES] == checkpoint.Restored()
+    found = read_into(checkpoint.opened(RAW), ours, canonical, ours)
+    assert checkpoint.read(found) == checkpoint.Restored({"BTCUSDT": Instrument(trade_seq=5)}, 70)
+    assert checkpoint.read(read_into(checkpoint.opened(TRADES), ours)) == checkpoint.Restored()
 
 
 def test_another_layout_begins_anew() -> None:
     """State that a later version wrote is not guessed at."""
-    theirs: Out = [(k, (v or b"").replace(b"bars/1", b"bars/9"), ms, h) for k, v, ms, h in written(3, *collected(0), 9)]
+    theirs: Out = [(k, (v or b"").replace(b"bars/2", b"bars/9"), ms, h) for k, v, ms, h in written(3, *collected(0), 9)]
     assert read(theirs) == Restored()
 
 

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream_outputs import RAW, TOPICS, events, joined, saved
+from stream_outputs import RAW, TOPICS, events, joined, read_into, saved
 
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner
@@ -243,9 +243,8 @@ def test_output_is_repeated_byte_for_byte_after_a_restore(
             kept = len(before)
             if data.draw(st.booleans()):
                 break
-    found = {RAW: Restored()}
-    checkpoint.read(found, ((key, value) for written in state_log for key, value, _, _ in written))
-    next_owner = stream(rules=rules, state=found[RAW])
+    found = checkpoint.read(read_into(checkpoint.opened(RAW), *state_log))
+    next_owner = stream(rules=rules, state=found)
     repeated = next_owner.step(log[next_owner.read_from :])
     assert joined([*before[:kept], repeated]) == expected
 

@@ -1,16 +1,15 @@
-"""The canonical state as records of md.state: read(write(x)) is x, and a dead owner's late records change nothing."""
+"""The canonical state as records of md.state: read(write(x)) is x."""
 
 from __future__ import annotations
-
-import itertools
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stream_outputs import read_into
 
 from mdstream.stream import checkpoint
-from mdstream.stream.checkpoint import POSITION_MARK, Restored
+from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import Hole, QuoteDedupe, SeenIds, TradeDedupe, UpdateIds
 from mdstream.stream.output import Out
 from mdstream.stream.state import Channel, Feed, Instrument, LogState, OpenGap, SourceState
@@ -76,103 +75,59 @@ SOURCES = st.builds(
     NUMBERS,
 )
 LOGS = st.builds(LogState, NUMBERS, NUMBERS, st.dictionaries(NAMES, SOURCES, max_size=3))
-SYMBOLS = st.text(min_size=1, max_size=12).filter(lambda symbol: not symbol.startswith("@"))
+SYMBOLS = st.text(min_size=1, max_size=12)
 STATES = st.dictionaries(SYMBOLS, INSTRUMENTS, max_size=4)
 
 
-def read(*checkpoints: Out, topics: tuple[str, ...] = (RAW,)) -> dict[str, Restored]:
+def read(*checkpoints: Out) -> Restored:
     """What a reader of the log makes of these checkpoints, one after the other."""
-    found = {topic: Restored() for topic in topics}
-    checkpoint.read(found, ((key, value) for key, value, _, _ in itertools.chain(*checkpoints)))
-    return found
+    return checkpoint.read(read_into(checkpoint.opened(RAW), *checkpoints))
 
 
-def written(epoch: int, symbols: dict[str, int], position: int, *, topic: str = RAW) -> Out:
+def written(claim: int, symbols: dict[str, int], position: int, *, topic: str = RAW) -> Out:
     """A checkpoint of instruments that differ in `trade_seq` only."""
     changed = ((symbol, Instrument(trade_seq=seq)) for symbol, seq in symbols.items())
-    return checkpoint.write(topic, epoch, changed, position, LogState(), NOW_MS)
+    return checkpoint.write(topic, claim, changed, position, LogState(), NOW_MS)
 
 
-@given(STATES, st.integers(1, 2**31), NUMBERS, LOGS)
+@given(STATES, st.integers(0, 2**62), NUMBERS, LOGS)
 def test_read_gives_back_what_was_written(
-    state: dict[str, Instrument], epoch: int, position: int, log: LogState
+    state: dict[str, Instrument], claim: int, position: int, log: LogState
 ) -> None:
-    """Every field of every instrument and of the log, the position and the epoch survive, exactly."""
-    found = read(checkpoint.write(RAW, epoch, state.items(), position, log, NOW_MS))
-    assert found[RAW] == Restored(state, position, epoch, log)
+    """Every field of every instrument and of the log, and the position survive, exactly."""
+    assert read(checkpoint.write(RAW, claim, state.items(), position, log, NOW_MS)) == Restored(state, position, log)
 
 
 def test_checkpoint_ends_in_its_position() -> None:
-    """The position comes last: a log that was read to its end ends in a whole checkpoint."""
+    """The position comes last: it makes the checkpoint whole."""
     records = written(3, {"BTCUSDT": 1, "ETHUSDT": 2}, 99)
-    assert [key for key, _, _, _ in records] == [b"BTCUSDT", b"ETHUSDT", POSITION_MARK + RAW.encode()]
+    assert [key for key, _, _, _ in records] == [b"md.raw.crypto|BTCUSDT", b"md.raw.crypto|ETHUSDT", b"md.raw.crypto"]
     assert {(now, tuple(headers)) for _, _, now, headers in records} == {(NOW_MS, ())}
 
 
-def test_checkpoint_without_changes_is_the_position_alone() -> None:
-    """A claim of a new owner: nothing but a position under a new epoch."""
-    assert len(written(2, {}, 10)) == 1
-    assert read(written(2, {}, 10))[RAW] == Restored({}, 10, 2)
-
-
-def test_later_checkpoint_of_same_epoch_adds_to_the_earlier() -> None:
+def test_later_checkpoint_of_same_claim_adds_to_the_earlier() -> None:
     """A checkpoint holds what changed since the last one: the instruments it does not name stay as they were."""
-    found = read(written(1, {"A": 1, "B": 1}, 10), written(1, {"B": 2}, 20))[RAW]
+    found = read(written(1, {"A": 1, "B": 1}, 10), written(1, {"B": 2}, 20))
     assert {symbol: each.trade_seq for symbol, each in found.instruments.items()} == {"A": 1, "B": 2}
     assert found.position == 20
 
 
-def test_older_epoch_after_a_newer_one_is_passed_over() -> None:
-    """A worker that was no longer a member wrote late: neither its instruments nor its position count."""
-    found = read(written(1, {"A": 1}, 10), written(2, {"A": 2}, 30), written(1, {"A": 9, "B": 9}, 90))[RAW]
-    assert {symbol: each.trade_seq for symbol, each in found.instruments.items()} == {"A": 2}
-    assert (found.position, found.epoch) == (30, 2)
-
-
-def test_claim_alone_shuts_out_the_last_owner() -> None:
-    """A claim is enough: what the last owner writes after it is passed over."""
-    assert read(written(1, {"A": 1}, 10), written(2, {}, 10), written(1, {"A": 5}, 50))[RAW].position == 10
-
-
-def test_newer_epoch_takes_over_at_its_first_record() -> None:
-    """Epochs only rise: the state of earlier owners stays, and what the new one writes comes on top."""
-    found = read(written(1, {"A": 1, "B": 1}, 10), written(5, {"A": 7}, 20))[RAW]
-    assert {symbol: each.trade_seq for symbol, each in found.instruments.items()} == {"A": 7, "B": 1}
-    assert found.epoch == 5
-
-
-def test_other_topics_records_are_ignored() -> None:
-    """Markets share md.state: a partition's reader takes the records of its own raw topic only."""
-    found = read(written(7, {"AAPL": 1}, 70, topic=OTHER), written(1, {"A": 1}, 10))
-    assert set(found) == {RAW}
-    assert (found[RAW].position, found[RAW].epoch, set(found[RAW].instruments)) == (10, 1, {"A"})
-
-
 def test_markets_are_read_side_by_side() -> None:
-    """One pass over the log serves every raw topic of the partition, each with its own epoch and position."""
-    found = read(written(7, {"AAPL": 1}, 70, topic=OTHER), written(1, {"A": 1}, 10), topics=(RAW, OTHER))
-    assert (found[RAW].position, found[OTHER].position) == (10, 70)
-    assert (set(found[RAW].instruments), set(found[OTHER].instruments)) == ({"A"}, {"AAPL"})
-
-
-@pytest.mark.parametrize(("key", "value"), [(None, b"x"), (b"A", None), (None, None)])
-def test_records_without_key_or_value_are_ignored(key: bytes | None, value: bytes | None) -> None:
-    """Tombstones and records of others' tools are no state."""
-    found = {RAW: Restored()}
-    checkpoint.read(found, [(key, value)])
-    assert found == {RAW: Restored()}
+    """Markets share md.state: each one's reader takes the records of its own raw topic only."""
+    both = written(7, {"AAPL": 1}, 70, topic=OTHER), written(1, {"A": 1}, 10)
+    assert read(*both) == Restored({"A": Instrument(trade_seq=1)}, 10)
+    other = checkpoint.read(read_into(checkpoint.opened(OTHER), *both))
+    assert other == Restored({"AAPL": Instrument(trade_seq=1)}, 70)
 
 
 @pytest.mark.parametrize(
     "value",
-    [b"\xc1 not msgpack", msgspec.msgpack.encode([RAW, 1, None, 10]), msgspec.msgpack.encode([99, RAW, 1, None, 10])],
-    ids=["garbage", "layout 1", "a later layout"],
+    [b"\xc1 not msgpack", msgspec.msgpack.encode([2, RAW, 1, None, 10]), msgspec.msgpack.encode(["c/9", RAW, 1, []])],
+    ids=["garbage", "layout 2", "a later layout"],
 )
-def test_foreign_value_is_passed_over_and_counted(value: bytes) -> None:
-    """A state that cannot be read is none: `seq` begins anew, and higher, where the group's committed offset is."""
-    found = {RAW: Restored()}
-    assert checkpoint.read(found, [(b"A", value), (b"@" + RAW.encode(), value)]) == 2
-    assert found == {RAW: Restored()}
+def test_a_state_that_cannot_be_read_is_none(value: bytes) -> None:
+    """`seq` begins anew, and higher, where the group's committed offset is."""
+    assert read([(b"md.raw.crypto|A", value, 0, []), (RAW.encode(), value, 0, [])]) == Restored()
 
 
 @given(STATES, STATES)

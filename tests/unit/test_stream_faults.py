@@ -15,12 +15,11 @@ import stream_histories as made
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stream_histories import FAILOVER, MERGE, STEP_MS, T0_MS, Fault, History, faults, history, new_stream
-from stream_outputs import RAW, events, joined, saved
+from stream_outputs import RAW, events, joined, read_into, saved
 
 from mdstream import repairs
 from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
 from mdstream.stream import checkpoint
-from mdstream.stream.checkpoint import Restored
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.transport.batch import Record
@@ -297,9 +296,7 @@ def test_crash_at_any_checkpoint_repeats_the_same_bytes(
         outputs.append(stream.step(log[start:end]))
         written += saved(stream)
         if end in crashes:
-            found = {RAW: Restored()}
-            checkpoint.read(found, ((key, value) for key, value, _, _ in written))
-            stream = new_stream(rules, found[RAW])
+            stream = new_stream(rules, checkpoint.read(read_into(checkpoint.opened(RAW), written)))
             again = stream.step(log[stream.read_from : end])
             assert not any(joined([again]).values())
     assert joined(outputs) == expected

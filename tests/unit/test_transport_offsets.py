@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.transport.driver import _start
-from mdstream.transport.offsets import Offsets, start_of
+from mdstream.transport.offsets import Offsets
 
 STARTS = st.integers(0, 2**62)
 SIZES = st.lists(st.integers(1, 2000), min_size=1, max_size=30)
@@ -119,30 +119,23 @@ def test_delivery_out_of_order_is_refused(end: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recorded", "committed", "earliest", "start"),
+    ("wanted", "earliest", "start"),
     [
-        (None, None, 0, 0),  # nothing is known: the beginning, not the end
-        (None, None, 70, 70),
-        (None, 40, 0, 40),
-        (None, 0, 0, 0),
-        (55, 40, 0, 55),  # the position recorded with the state counts, whichever is newer
-        (40, 55, 0, 40),
-        (0, 55, 0, 0),
-        (40, None, 0, 40),
-        (40, 55, 60, 60),  # retention was faster
-        (None, 40, 60, 60),
+        (None, 0, 0),  # nothing is known: the beginning, not the end
+        (None, 70, 70),
+        (40, 0, 40),
+        (0, 0, 0),
+        (40, 60, 60),  # retention was faster
     ],
 )
-def test_reading_starts_at_recorded_position_else_commit_else_beginning(
-    recorded: int | None, committed: int | None, earliest: int, start: int
-) -> None:
+def test_reading_starts_where_it_is_wanted_else_at_the_beginning(wanted: int | None, earliest: int, start: int) -> None:
     """Always a position of ours, never the broker's idea of one."""
-    assert _start(TP("md.raw.crypto", 3), recorded, committed, earliest, logging.getLogger()) == start
+    assert _start(TP("md.raw.crypto", 3), wanted, earliest, logging.getLogger()) == start
 
 
 def test_records_deleted_before_they_were_processed_are_told(caplog: pytest.LogCaptureFixture) -> None:
     """What retention took away is lost, and the log says what."""
-    _start(TP("md.raw.crypto", 3), 40, None, 60, logging.getLogger())
+    _start(TP("md.raw.crypto", 3), 40, 60, logging.getLogger())
     assert "records 40 to 59 were deleted before they were processed" in caplog.text
 
 
@@ -218,23 +211,3 @@ def test_duplicates_after_redelivery_do_not_make_commits_crawl() -> None:
     assert offsets.pending() == 1202
     offsets.confirm(1202)
     assert offsets.pending() is None
-
-
-@pytest.mark.parametrize(
-    ("asked", "committed", "start"),
-    [
-        ([70], 50, 70),  # one agent with a position of its own: that counts, not the offset
-        ([None], 50, 50),
-        ([None], None, None),
-        ([70, None], 50, 50),  # two agents: the one without a position is at the offset
-        ([40, None], 50, 40),
-        ([70, 60], 50, 60),
-        ([70, None], None, None),
-        ([], 50, None),
-    ],
-)
-def test_a_partition_is_read_from_where_the_furthest_behind_of_its_agents_is(
-    asked: list[int | None], committed: int | None, start: int | None
-) -> None:
-    """No agent misses a record because another one is further."""
-    assert start_of(asked, committed) == start

@@ -195,12 +195,36 @@ def test_worker_that_waits_for_partitions_has_an_allowance() -> None:
     assert verdict.problems == ("stuck: no partitions were assigned for 120 s, although Kafka answers",)
 
 
-def test_allowance_is_given_to_each_rebalance() -> None:
-    """Being settled once is enough to start it over."""
+def waiting(rule: Rule, answers: int, *, assignments: int) -> bool:
+    """Whether a worker is live after it has waited for its partitions for so many answers."""
+    state = State({}, settled=False, assignments=assignments)
+    for _ in range(answers):
+        rule.answered(state, {}, STEP_S)
+    return rule.verdict(state, 0.0).live
+
+
+def test_worker_that_had_partitions_has_no_allowance() -> None:
+    """Joining again is quick, and its partitions may stand still meanwhile."""
     rule = reader()
-    for settled in (*[False] * 24, True, *[False] * 24):
-        rule.answered(State({}, settled=settled), {}, STEP_S)
-    assert rule.verdict(State({}, settled=False), 0.0).live
+    rule.answered(State({}, assignments=1), {}, STEP_S)
+    assert waiting(rule, 12, assignments=2)
+    assert not waiting(rule, 1, assignments=2)
+
+
+def test_each_rebalance_starts_the_wait_over() -> None:
+    """Workers that come and go one after the other keep all of them waiting: nobody is stuck."""
+    rule = reader()
+    rule.answered(State({}, assignments=1), {}, STEP_S)
+    for assignments in range(2, 12):
+        assert waiting(rule, 11, assignments=assignments)
+
+
+def test_partition_that_is_assigned_and_not_restored_stands_still() -> None:
+    """Whatever its log holds: to own it is to process it."""
+    rule, state = reader(), State({A: Lane(3, -1, 0)})
+    for _ in range(13):
+        rule.answered(state, {A: 0}, STEP_S)
+    assert not rule.verdict(state, 0.0).live
 
 
 # ---------------------------------------------------------------------------------------------------- the event loop
