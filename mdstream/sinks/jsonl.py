@@ -23,15 +23,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 from mdstream.errors import SinkError
-from mdstream.events import Bar, BookL2, Quote, Trade
+from mdstream.events import BookL2, Quote, Trade
 from mdstream.sinks import durable, position
 from mdstream.sinks.base import Chunk, Refusal, from_os
 from mdstream.sinks.numbers import Conflicts
 from mdstream.sinks.position import Position, PositionFileError, Written
-from mdstream.sinks.remembered import Numbered, Remembered
+from mdstream.sinks.remembered import Remembered
 from mdstream.sinks.rotation import Compressor, aside, left_plain
 from mdstream.transport.batch import Partition, Record
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 STEM = "events"
 MOST_WRITERS = 64
 BLOCK_BYTES = 1 << 20
-_HAVE_SEQ = frozenset((Trade, Quote, BookL2))
+_NUMBERED = {kind: f"{kind.__struct_config__.tag}." for kind in (Trade, Quote, BookL2)}
 
 T = TypeVar("T")
 ValueAt = Callable[[Partition, int], Awaitable[bytes | None]]
@@ -244,14 +244,12 @@ def _claim(folder: Path) -> tuple[Path, IO[bytes]]:
     raise OSError(errno.EAGAIN, f"{MOST_WRITERS} processes write here already", str(folder))
 
 
-def _numbered(chunks: Sequence[Chunk]) -> Iterator[Numbered]:
+def _numbered(chunks: Sequence[Chunk]) -> Iterator[tuple[str, int, bytes]]:
     for _, records, events in chunks:
         for record, event in zip(records, events, strict=True):
-            kind: Any = type(event)
-            if kind in _HAVE_SEQ:
-                yield kind, event.symbol, event.seq, record.value or b""
-            elif kind is Bar:
-                yield (event.interval, event.ts_open), event.symbol, event.revision, record.value or b""
+            kind = _NUMBERED.get(type(event))
+            if kind is not None:
+                yield f"{kind}{event.symbol}", event.seq, record.value or b""
 
 
 def _lines(records: Sequence[Record]) -> bytes:

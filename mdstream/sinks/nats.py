@@ -184,7 +184,7 @@ class JetStreamSink:
             self.published += len(new)
             self.repeats += len(window) - len(new)
             self.batches += 1
-            self._remembered.note(("", *message) for message in window)
+            self._remembered.note(window)
             return
 
     def _new(self, window: Sequence[Numbered]) -> tuple[list[Numbered], dict[str, int]]:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import msgspec
@@ -111,20 +110,9 @@ async def test_a_number_with_two_contents_is_written_twice_and_told_of(
     assert (tmp_path / "events.jsonl").read_bytes() == log.text(0, 4)
     assert sink.metrics()["seq_conflicts_total"] == 1
     [said] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert said.message.startswith("jsonl: BTCUSDT: 1 events have a number (seq) that is stored with another content")
-
-
-async def test_a_revision_with_two_contents_is_told_of(make: Sinks, log: Log) -> None:
-    """Of a bar the revision is the number; another revision, interval or beginning is another bar."""
-    bar = events.Bar("BTCUSDT", "1s", 0, 1.0, 2.0, 0.5, 1.5, 10.0, 15.0, 3, 0)
-    others: list[dict[str, Any]] = [{"revision": 1}, {"interval": "1m"}, {"ts_open": 1}, {"symbol": "ETHUSDT"}]
-    log.values = [events.encode(msgspec.structs.replace(bar, volume=9.0, **other)) for other in [{}, *others]]
-    sink = make()
-    await sink.write([log.chunk(0, 5)])
-    assert sink.metrics()["seq_conflicts_total"] == 0
-    log.values.append(events.encode(bar))
-    await sink.write([log.chunk(5, 6)])
-    assert sink.metrics()["seq_conflicts_total"] == 1
+    assert said.message.startswith(
+        "jsonl: trade.BTCUSDT: 1 events have a number (seq) that is stored with another content"
+    )
 
 
 async def test_an_event_over_several_lines_becomes_one(make: Sinks, tmp_path: Path) -> None:
