@@ -26,6 +26,7 @@ def attach(app: App, settings: Settings) -> None:
     names = (topics.trades.name, topics.quotes.name)
     app.keep(names, restore=role.restore, release=role.release)
     pages.attach(app, trades, quotes)
+    app.registry.register(role)
 
     @app.agent(app.batched(*names), name="latest")
     async def latest(batches: Any) -> None:

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from mdstream.audit.ledger import Ledger
-from mdstream.audit.prints import Bucket, Identity, Print, bucket_of, identity_of
+from mdstream.audit.numbering import Contents
+from mdstream.audit.prints import Bucket, Identity, Place, Print, bucket_of, identity_of
 
 
 @dataclass(slots=True)
 class Held:
-    """One trade as a hop holds it, and under how many numbers; `stood_by`: the next hop does not have it by design."""
+    """One trade as a hop holds it, and under which numbers; `stood_by`: the next hop does not have it by design."""
 
     price: float
     size: float
     side: str | None
     seqs: list[int | None] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     stood_by: bool = False
 
     @property
@@ -44,6 +46,9 @@ class Difference(NamedTuple):
     trade_id: str
     expected: str
     found: str
+    seqs: tuple[int, ...] = ()
+    places: tuple[Place, ...] = ()
+    """Where its records stand on the topic, where its number is what is wrong."""
 
 
 class Details:
@@ -65,15 +70,20 @@ class Details:
         self._ignored, self._stands_by = ignored, stood_by
         self._ledger, self._wanted, self._may_repeat = ledger, wanted, may_repeat
         self._trades: dict[Bucket, dict[str, Held]] = {bucket: {} for bucket in wanted}
-        self._first_hash: dict[tuple[str, int], int] = {}
+        self._contents = Contents(ledger.numbering.repeated)
         self._rewritten: list[Difference] = []
 
-    def add(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> None:
-        """Take in a trade, in the same order as the ledger did."""
+    def add(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
+        """Take in a trade, in the same order as the ledger did, with its record's value where the hop numbers it."""
         if seq is not None:
-            self._check(trade, seq, record_hash)
+            self._check(trade, seq, place, value)
         bucket = bucket_of(trade)
-        if bucket not in self._wanted or trade.view != self._ledger.view(bucket) or identity_of(trade) in self._ignored:
+        if (
+            bucket not in self._wanted
+            or not self._ledger.scope.takes(trade, bucket)
+            or trade.view != self._ledger.view(bucket)
+            or identity_of(trade) in self._ignored
+        ):
             return
         trade_id = trade.trade_id or f"(none) at {trade.time_ns} ns: {trade.side} {trade.size!r} at {trade.price!r}"
         held = self._trades[bucket].get(trade_id)
@@ -82,16 +92,17 @@ class Details:
             held = self._trades[bucket][trade_id] = Held(*fields, stood_by=self._stands_by(trade))
         if seq is None or seq not in held.seqs:
             held.seqs.append(seq)
+            if place is not None:
+                held.places.append(place)
 
-    def _check(self, trade: Print, seq: int, record_hash: int) -> None:
+    def _check(self, trade: Print, seq: int, place: Place | None, value: bytes) -> None:
         """A number that came again must have come with the same bytes."""
-        key = (trade.symbol, seq)
-        if key in self._ledger.repeated and self._first_hash.setdefault(key, record_hash) != record_hash:
-            bucket = bucket_of(trade)
-            where = (trade.provider, trade.symbol, bucket.start, trade.trade_id)
-            self._rewritten.append(
-                Difference("rewritten", self.name, self.name, *where, f"seq {seq} once", "another record with it")
-            )
+        first = self._contents.add(trade.symbol, seq, value, place)
+        if first is not None:
+            where = (trade.provider, trade.symbol, bucket_of(trade).start, trade.trade_id)
+            said = f"seq {seq} once", "another record with it"
+            places = () if place is None else (first, place)
+            self._rewritten.append(Difference("rewritten", self.name, self.name, *where, *said, (seq,), places))
 
     def of(self, bucket: Bucket) -> Mapping[str, Held]:
         return self._trades[bucket]
@@ -106,7 +117,9 @@ class Details:
                 if len(held.seqs) > 1 and not trade_id.startswith("(none)"):
                     seqs = ", ".join("?" if seq is None else str(seq) for seq in held.seqs[:5])
                     found = f"{len(held.seqs)} times" + ("" if held.seqs[0] is None else f", seq {seqs}")
-                    yield Difference("doubled", self.name, self.name, *_where(bucket), trade_id, "once", found)
+                    numbers = tuple(seq for seq in held.seqs if seq is not None)
+                    where = (self.name, self.name, *_where(bucket), trade_id)
+                    yield Difference("doubled", *where, "once", found, numbers, tuple(held.places))
 
 
 def differences(left: Details, right: Details, buckets: Iterable[Bucket]) -> Iterator[Difference]:

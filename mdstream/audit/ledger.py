@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mdstream.audit.prints import DAY_NS, NO_VIEW, Bucket, Print, Scope, bucket_of, fingerprint
-from mdstream.audit.seen import Ids, Numbers
+from mdstream.audit.numbering import Numbering
+from mdstream.audit.prints import DAY_NS, NO_VIEW, Bucket, Place, Print, Scope, bucket_of, fingerprint
+from mdstream.audit.seen import Ids
 
 MASK = (1 << 64) - 1
-MOST_CHECKED_REPEATS = 100_000
 
 
 @dataclass(slots=True)
@@ -46,28 +46,23 @@ class Ledger:
     """
 
     def __init__(self, name: str, scope: Scope, *, may_repeat: bool, is_end: bool = False) -> None:
-        self.name, self._scope, self._may_repeat, self.is_end = name, scope, may_repeat, is_end
+        self.name, self.scope, self._may_repeat, self.is_end = name, scope, may_repeat, is_end
         self._tallies: dict[Bucket, dict[str, Tally]] = {}
         self._stood_by: dict[Bucket, dict[str, Tally]] = {}
         # By day: the ids of some venues begin anew, and what is the same trade has the same time.
         self._ids: defaultdict[tuple[str, str, str, int], Ids] = defaultdict(Ids)
-        self._seqs: defaultdict[str, Numbers] = defaultdict(Numbers)
+        self.numbering = Numbering(scope)
         self._views: dict[Bucket, str] = {}
         self.set_aside: dict[tuple[str, str, str], int] = {}
         """Trades of a view that is not compared, by (provider, symbol, view)."""
-        self.repeated: dict[tuple[str, int], int] = {}
-        """Hash of the record that came again with (symbol, seq): it must be the first one's (Details.check)."""
 
-    def add(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> bool:
-        """Take in a trade, `seq` where the hop numbers its trades, with the hash of its record; whether it counts."""
-        again = False
-        if seq is not None and (not self._scope.symbols or trade.symbol in self._scope.symbols):
+    def add(self, trade: Print, seq: int | None = None, place: Place | None = None) -> bool:
+        """Take in a trade, `seq` where the hop numbers its trades, and where its record stands; whether it counts."""
+        bucket, again = bucket_of(trade), False
+        if seq is not None and (not self.scope.symbols or trade.symbol in self.scope.symbols):
             # Before the scope is asked: numbers run through all minutes and providers of a symbol.
-            again = not self._seqs[trade.symbol].add(seq)
-            if again and len(self.repeated) < MOST_CHECKED_REPEATS:
-                self.repeated[trade.symbol, seq] = record_hash
-        bucket = bucket_of(trade)
-        if not self._scope.has(bucket):
+            again = not self.numbering.add(trade.symbol, seq, bucket.minute, place)
+        if not self.scope.takes(trade, bucket):
             return False
         tally = self._tallies.setdefault(bucket, {}).setdefault(trade.view, Tally())
         if self._is_new(trade, again):
@@ -162,12 +157,6 @@ class Ledger:
         return sum(
             views[self.view(bucket)].count for bucket, views in self._stood_by.items() if self.view(bucket) in views
         )
-
-    def holes(self) -> Iterator[tuple[str, int, int]]:
-        """(symbol, first, last) of the sequence numbers that are missing between those seen."""
-        for symbol in sorted(self._seqs):
-            for first, last in self._seqs[symbol].holes():
-                yield symbol, first, last
 
 
 def _id_space(trade: Print) -> tuple[str, str, str, int]:

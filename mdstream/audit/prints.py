@@ -15,7 +15,8 @@ NO_VIEW = ""
 class Print(NamedTuple):
     """One trade as a hop holds it. `time_ns` is the venue's time, ours where it gives none; `view` as in TradeTick.
 
-    `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair.
+    `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair;
+    `fills` that it stands for, where the hop knows.
     """
 
     provider: str
@@ -28,6 +29,17 @@ class Print(NamedTuple):
     view: str = NO_VIEW
     received_ns: int = 0
     recovered: bool = False
+    fills: int = 1
+
+
+class Place(NamedTuple):
+    """Where a record stands in its topic."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
 
 
 class Bucket(NamedTuple):
@@ -62,10 +74,15 @@ def fingerprint(trade: Print) -> int:
 
 @dataclass(frozen=True)
 class Scope:
-    """What is audited: minutes [first, end), and instruments and providers, all where empty."""
+    """What is audited: minutes [first, end), and instruments and providers, all where empty.
+
+    What was received at `received_before_ns` or later is passed over: it may not have come to every hop yet, late and
+    repaired trades of a minute that is long over among it.
+    """
 
     first_minute: int = 0
     end_minute: int = 1 << 62
+    received_before_ns: int = 1 << 80
     symbols: frozenset[str] = frozenset()
     providers: frozenset[str] = frozenset()
 
@@ -75,6 +92,13 @@ class Scope:
             and (not self.symbols or bucket.symbol in self.symbols)
             and (not self.providers or bucket.provider in self.providers)
         )
+
+    def takes(self, trade: Print, bucket: Bucket) -> bool:
+        return self.has(bucket) and trade.received_ns < self.received_before_ns
+
+    def numbers(self, symbol: str, minute: int) -> bool:
+        """Whether a number is judged: they run through all providers."""
+        return self.first_minute <= minute < self.end_minute and (not self.symbols or symbol in self.symbols)
 
 
 def hash_of(value: bytes) -> int:

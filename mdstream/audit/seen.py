@@ -40,6 +40,10 @@ class Numbers:
         at = bisect_right(self._first, number)
         return at > 0 and number <= self._last[at - 1]
 
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """(first, last) of each run of neighbours."""
+        return zip(self._first, self._last, strict=True)
+
     def holes(self) -> Iterator[tuple[int, int]]:
         """(first, last) of each run of numbers that is missing between those seen."""
         for ended, begins in zip(self._last, self._first[1:], strict=False):

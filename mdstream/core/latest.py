@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.errors import BrokerError
 from mdstream.publisher import Partitioner
+from mdstream.sinks.numbers import Conflicts
 from mdstream.transport.batch import Batch, Partition
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ Table = Any
 """faust.Table of symbol to the public event, both as bytes."""
 
 
-class LatestRole:
+class LatestRole(Collector):
     """Keeps `tables` (by canonical topic name) at the newest event of each instrument."""
 
     def __init__(self, settings: Settings, tables: Mapping[str, Table]) -> None:
@@ -41,6 +44,15 @@ class LatestRole:
         self._tables = tables
         self._pending: dict[str, dict[Any, Any]] = {name: {} for name in tables}
         self._batches: list[Batch] = []
+        self._conflicts = Conflicts("latest")
+
+    def collect(self) -> Iterator[Metric]:
+        """What is counted, for Prometheus."""
+        conflicts = CounterMetricFamily(
+            "mdstream_seq_conflicts", "numbers stored with another content", labels=["sink"]
+        )
+        conflicts.add_metric(["latest"], self._conflicts.total)
+        yield conflicts
 
     def process(self, batch: Batch) -> None:
         """Remember the last value of each key; it is written at the next flush."""
@@ -64,8 +76,11 @@ class LatestRole:
                     log.warning("%s: a record that is no event of ours is passed over, key %r", name, key)
                     continue
                 known = table.get(key)
-                if known is None or (_seq(known) or 0) < seq:  # a repeat after a crash never turns the clock back
+                shown = -1 if known is None else _seq(known) or 0
+                if shown < seq:  # a repeat after a crash never turns the clock back
                     table[key] = value
+                elif shown == seq and known != value:
+                    self._conflicts.found([(key.decode("utf-8", "replace"), seq)])
             pending.clear()
         for batch in batches:
             batch.acknowledge()

@@ -6,7 +6,7 @@ is acknowledged, so a crash neither loses nor repeats a line of this file.
 
 One file has one writer, held by a lock that dies with the process: a second worker in the same folder writes
 events-2.jsonl, and so on. When a partition moves to another worker after a crash, lines may repeat across their files;
-equal `seq` of one type and symbol shows it.
+equal `seq` of one type and symbol shows it. Events of one `seq` with two contents are both written, and told of.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import fcntl
 import logging
 import os
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import FileIO
@@ -26,9 +26,12 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from mdstream.errors import SinkError
+from mdstream.events import BookL2, Quote, Trade
 from mdstream.sinks import durable, position
 from mdstream.sinks.base import Chunk, Refusal, from_os
+from mdstream.sinks.numbers import Conflicts
 from mdstream.sinks.position import Position, PositionFileError, Written
+from mdstream.sinks.remembered import Remembered
 from mdstream.sinks.rotation import Compressor, aside, left_plain
 from mdstream.transport.batch import Partition, Record
 
@@ -37,6 +40,7 @@ log = logging.getLogger(__name__)
 STEM = "events"
 MOST_WRITERS = 64
 BLOCK_BYTES = 1 << 20
+_NUMBERED = {kind: f"{kind.__struct_config__.tag}." for kind in (Trade, Quote, BookL2)}
 
 T = TypeVar("T")
 ValueAt = Callable[[Partition, int], Awaitable[bytes | None]]
@@ -61,6 +65,8 @@ class JsonlSink:
         self._verified: dict[Partition, Position] = {}
         self.path = data_dir / f"{STEM}.jsonl"
         self.lines = self.repeats = self.rotations = 0
+        self._conflicts = Conflicts(self.name)
+        self._remembered = Remembered(self._conflicts)
 
     async def open(self) -> None:
         await self._in_thread(self._opened)
@@ -78,6 +84,7 @@ class JsonlSink:
             self.repeats += len(chunk.records) - len(records)
         if new:
             await self._in_thread(lambda: self._append(new, positions))
+            self._remembered.note(_numbered(chunks))
         return ()
 
     async def close(self) -> None:
@@ -93,6 +100,7 @@ class JsonlSink:
             "repeats_total": self.repeats,
             "rotations_total": self.rotations,
             "file_bytes": self._length,
+            "seq_conflicts_total": self._conflicts.total,
         }
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -234,6 +242,14 @@ def _claim(folder: Path) -> tuple[Path, IO[bytes]]:
         else:
             return path, lock
     raise OSError(errno.EAGAIN, f"{MOST_WRITERS} processes write here already", str(folder))
+
+
+def _numbered(chunks: Sequence[Chunk]) -> Iterator[tuple[str, int, bytes]]:
+    for _, records, events in chunks:
+        for record, event in zip(records, events, strict=True):
+            kind = _NUMBERED.get(type(event))
+            if kind is not None:
+                yield f"{kind}{event.symbol}", event.seq, record.value or b""
 
 
 def _lines(records: Sequence[Record]) -> bytes:

@@ -11,7 +11,8 @@ connection or this process:
   what was refused or lost: no window is ever stored in part.
 - A batch names the last message of each of its subjects. If the stream has another one, stored by a worker that was
   thought dead or over a connection that was given up, it refuses the batch; what it has is looked up, and events whose
-  `seq` is there are left out. That holds however long ago they were stored.
+  `seq` is there are left out. That holds however long ago they were stored. One of a number that this process has
+  stored lately with another content is told of: whoever drops repeats by their number would never see it.
 - Events without a number go singly, those of a subject one after the other. The server drops ids that it knows; beyond
   its duplicate window the place in the topic that the subject's last message names tells what is there. (Where its own
   writer repeats a bar or status under a later offset, after it was down for longer than that window, only this
@@ -56,6 +57,8 @@ from mdstream.sinks.nats_wire import (
     servers_of,
 )
 from mdstream.sinks.nats_work import MOST_SUBJECTS, Other, Tails, Work, commands_of, work_of
+from mdstream.sinks.numbers import Conflicts
+from mdstream.sinks.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +96,8 @@ class JetStreamSink:
         self._stream: Stream | None = None
         self._last: dict[str, Last] = {}
         self._recent: dict[str, None] = {}  # ids that the stream has, the oldest first
+        self._conflicts = Conflicts(self.name)
+        self._remembered = Remembered(self._conflicts)
         self.published = self.repeats = self.batches = self.changes = 0
 
     async def open(self) -> None:
@@ -108,6 +113,7 @@ class JetStreamSink:
             "batches_total": self.batches,
             "changes_total": self.changes,
             "connected": float(self._wire is not None and self._wire.is_connected),
+            "seq_conflicts_total": self._conflicts.total,
         }
 
     async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
@@ -178,6 +184,7 @@ class JetStreamSink:
             self.published += len(new)
             self.repeats += len(window) - len(new)
             self.batches += 1
+            self._remembered.note(window)
             return
 
     def _new(self, window: Sequence[Numbered]) -> tuple[list[Numbered], dict[str, int]]:

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import msgspec
 
-from mdstream.audit.prints import Scope
+from mdstream.audit.prints import MINUTE_NS, Scope
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
-from mdstream.errors import SettingsError
+from mdstream.errors import MdstreamError, SettingsError
 from mdstream.providers import provider as provider_named
-from mdstream.tools.audit_report import chain_report, prefix_report, print_chain, print_prefixes
-from mdstream.tools.chain import Chain, Verdict
-from mdstream.tools.hop_audit import chain_of_hops
-from mdstream.tools.moments import minute_of
+from mdstream.tools.audit_report import hops_report, prefix_report, print_hops, print_prefixes
+from mdstream.tools.chain import Verdict
+from mdstream.tools.hop_audit import HopAudit, audit_of_hops
+from mdstream.tools.moments import NS, minute_of
 from mdstream.tools.prefix_audit import PrefixAudit
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEFAULT_LISTED = 20
 EXIT_STATUS: dict[Verdict, int] = {"agree": 0, "differ": 1, "nothing to compare": 2}
+COULD_NOT_AUDIT = 3
+DEFAULT_END = "1m"
+NOW = "now"
+UNDER_WAY_NS = 30_000_000_000
+"""What was received so lately may not be at every hop yet, whenever it was made."""
 
 
 @click.command()
 @click.option("--from", "begin", help="First minute: 2026-01-05T15:00 (UTC) or an age, 15m.  [default: all there is]")
-@click.option("--to", "end", help="The minute to stop before, likewise.  [default: all there is]")
+@click.option(
+    "--to",
+    "end",
+    default=DEFAULT_END,
+    show_default=True,
+    help="The minute to stop before, likewise; now: all there is, of a system that has come to rest.",
+)
 @click.option("--symbol", "symbols", multiple=True, help="Only this instrument; may be repeated.  [default: all]")
 @click.option("--provider", "providers", multiple=True, help="Only this provider; may be repeated.  [default: all]")
 @click.option(
@@ -42,6 +59,7 @@ EXIT_STATUS: dict[Verdict, int] = {"agree": 0, "differ": 1, "nothing to compare"
 @click.option(
     "--compare", "other", metavar="PREFIX", help="Compare the canonical topics with those of this prefix instead."
 )
+@click.option("--trades-only", is_flag=True, help="Leave out quotes, books and bars.")
 @click.option("--minutes", is_flag=True, help="Print count and hash of every instrument and minute at each hop.")
 @click.option(
     "--list", "listed", type=click.IntRange(min=0), default=DEFAULT_LISTED, show_default=True, help="Trades to name."
@@ -49,46 +67,49 @@ EXIT_STATUS: dict[Verdict, int] = {"agree": 0, "differ": 1, "nothing to compare"
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(
     begin: str | None,
-    end: str | None,
+    end: str,
     symbols: tuple[str, ...],
     providers: tuple[str, ...],
     journal: Path | None,
     database: str | None,
     nats: str | None,
     other: str | None,
+    trades_only: bool,
     minutes: bool,
     listed: int,
     as_json: bool,
 ) -> None:
     """Count and hash trades per instrument and minute at each hop, and name what is missing, doubled or different.
 
-    The hops, as far as they exist: the simulator's journal, the raw topics, the canonical topic, and behind it
+    The hops, as far as they exist: the simulator's journal, the raw topics, the trades topic, and behind it
     the SQLite database of the files role, the database of the timescale role and the JetStream stream of the nats role.
-    Trades of a source that stood by while another one was followed are counted, and are no loss. On a running system
-    give --to, so that trades on their way are not taken for lost. Exit status 0: all agree; 1: they do not; 2: there
-    was nothing to compare. docs/audit.md explains every column.
+    Trades of a source that stood by while another one was followed are counted, and are no loss. Trades, quotes, books
+    and bars have to be one event for each number, and each bar what its trades make. What is younger than a minute is
+    left out, as it may be on its way. Exit status 0: all agree; 1: something differs; 2: there was nothing to compare,
+    or an argument is wrong; 3: something could not be read. docs/audit.md explains every column.
 
     \b
     mdstream audit
-    mdstream audit --from 1h --to 1m                        the last hour of a running system
+    mdstream audit --from 1h                                the last hour
+    mdstream audit --to now                                 all there is, when nothing runs any more
     mdstream audit --symbol BTCUSDT --minutes
-    mdstream audit --journal sent.jsonl --json
-    mdstream audit --database postgresql://reader@db/market --to 1m     the password from PGPASSWORD or ~/.pgpass
-    mdstream audit --nats nats://127.0.0.1:4222 --to 1m
-    mdstream audit --compare fix1 --to 1m                   live against reprocessed (docs/reprocess.md)
+    mdstream audit --journal sent.jsonl --json --to now
+    mdstream audit --database postgresql://reader@db/market     the password from PGPASSWORD or ~/.pgpass
+    mdstream audit --nats nats://127.0.0.1:4222
+    mdstream audit --compare fix1                           live against reprocessed (docs/reprocess.md)
     """
     set_up_logging()
     settings = load(database_url=database, nats_url=nats, use_jetstream=None if nats is None else True)
     scope = _scope(begin, end, symbols, providers)
     if other is None:
-        chain = asyncio.run(_audit_hops(settings, scope, journal))
+        hops = _audited(lambda: _audit_hops(settings, scope, journal, trades_only=trades_only))
         if as_json:
-            click.echo(msgspec.json.encode(chain_report(chain, listed, minutes=minutes)))
+            click.echo(msgspec.json.encode(hops_report(hops, listed, minutes=minutes)))
         else:
-            print_chain(chain, listed, minutes=minutes)
-        sys.exit(EXIT_STATUS[chain.verdict])
+            print_hops(hops, listed, minutes=minutes)
+        sys.exit(EXIT_STATUS[hops.verdict])
     audit = _prefixes(settings, other, scope, journal, minutes=minutes)
-    asyncio.run(audit.run())
+    _audited(audit.run)
     if as_json:
         click.echo(msgspec.json.encode(prefix_report(audit, listed)))
     else:
@@ -96,11 +117,26 @@ def command(
     sys.exit(EXIT_STATUS[audit.verdict])
 
 
-def _scope(begin: str | None, end: str | None, symbols: tuple[str, ...], providers: tuple[str, ...]) -> Scope:
+def _audited(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What the audit found. Ends the process with a status of its own where it fails: 1 says that something differs."""
+    try:
+        return asyncio.run(work())
+    except SettingsError:
+        raise
+    except MdstreamError as error:
+        click.echo(f"mdstream: {error}", err=True)
+    except Exception:
+        log.exception("the audit failed")
+    sys.exit(COULD_NOT_AUDIT)
+
+
+def _scope(begin: str | None, end: str, symbols: tuple[str, ...], providers: tuple[str, ...]) -> Scope:
     now_s = time.time()
+    end_minute = Scope.end_minute if end == NOW else minute_of(end, now_s=now_s)
     scope = Scope(
         minute_of(begin, now_s=now_s) if begin else 0,
-        minute_of(end, now_s=now_s) if end else Scope.end_minute,
+        end_minute,
+        max(int(now_s * NS) - UNDER_WAY_NS, end_minute * MINUTE_NS),
         frozenset(symbol.upper() for symbol in symbols),
         frozenset(provider_named(name).name for name in providers),
     )
@@ -109,10 +145,10 @@ def _scope(begin: str | None, end: str | None, symbols: tuple[str, ...], provide
     return scope
 
 
-async def _audit_hops(settings: Settings, scope: Scope, journal: Path | None) -> Chain:
-    chain = await chain_of_hops(settings, scope, journal)
-    await chain.run()
-    return chain
+async def _audit_hops(settings: Settings, scope: Scope, journal: Path | None, *, trades_only: bool) -> HopAudit:
+    audit = await audit_of_hops(settings, scope, journal, trades_only=trades_only)
+    await audit.run()
+    return audit
 
 
 def _prefixes(settings: Settings, other: str, scope: Scope, journal: Path | None, *, minutes: bool) -> PrefixAudit:

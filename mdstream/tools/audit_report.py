@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
@@ -10,23 +12,28 @@ from mdstream.audit.events import Minute
 from mdstream.audit.ledger import Ledger, neighbours
 from mdstream.audit.prints import Bucket
 from mdstream.tools.chain import Chain
+from mdstream.tools.hop_audit import HopAudit
+from mdstream.tools.identity import Fault
 from mdstream.tools.prefix_audit import PrefixAudit
 from mdstream.tools.text import show, table
 
 # ----------------------------------------------------------------------------------------------------------------- JSON
 
 
-def chain_report(chain: Chain, listed: int, *, minutes: bool) -> dict[str, Any]:
-    """The whole result; `listed` differences are named."""
+def hops_report(audit: HopAudit, listed: int, *, minutes: bool) -> dict[str, Any]:
+    """The whole result; `listed` differences are named, and as many faults of each topic and kind."""
+    chain = audit.chain
     report: dict[str, Any] = {
-        "agree": chain.verdict == "agree",
-        "verdict": chain.verdict,
+        "agree": audit.verdict == "agree",
+        "verdict": audit.verdict,
         "hops": [_facts(ledger) for ledger in chain.ledgers],
         "totals": [{"hop": hop, "kind": kind, "trades": n} for (hop, kind), n in sorted(chain.totals.items())],
         "differences": [difference._asdict() for difference in chain.found[:listed]],
         "differing_minutes_not_looked_at": len(chain.unnamed),
-        "holes": [{"symbol": symbol, "first": first, "last": last} for symbol, first, last in chain.holes],
-        "notes": chain.notes,
+        "holes": [hole._asdict() for hole in chain.holes],
+        "topics": [facts._asdict() for facts in audit.topics()],
+        "faults": [fault._asdict() for fault in _named(audit.faults(), listed)],
+        "notes": audit.notes(),
     }
     if minutes:
         report["minutes"] = [_minute(chain, bucket) for bucket in chain.buckets()]
@@ -88,10 +95,10 @@ def _minute_facts(minute: Minute) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------------- tables
 
 _VERDICTS = ("identical", "different", "only here", "only there")
-_CHAIN_SAYS = {
+_HOPS_SAY = {
     "agree": "every hop holds the same trades",
     "differ": "the hops do not agree",
-    "nothing to compare": "there is nothing to compare: no hop holds a trade of this range",
+    "nothing to compare": "there is nothing to compare: no hop holds a trade of this range (--to now: all there is)",
 }
 _PREFIXES_SAY = {
     "agree": "both prefixes hold the same events",
@@ -100,20 +107,21 @@ _PREFIXES_SAY = {
 }
 
 
-def print_chain(chain: Chain, listed: int, *, minutes: bool) -> None:
-    """Tables of hops, differences and holes, and the verdict."""
-    show(_hops(chain))
+def print_hops(audit: HopAudit, listed: int, *, minutes: bool) -> None:
+    """Tables of hops, topics, differences and faults, and the verdict."""
+    chain = audit.chain
+    show(_hops(chain), "", _topics(audit))
     if minutes:
         show("", _minutes(chain))
     if chain.totals:
         show("", _totals(chain), "", _differences(chain, listed))
     if chain.unnamed:
         show("", f"{len(chain.unnamed):,} more instrument-minutes differ: narrow it with --from, --to or --symbol")
-    if chain.holes:
-        show("", _holes(chain, listed))
-    for note in chain.notes:
+    if audit.faults():
+        show("", _faults(audit, listed))
+    for note in audit.notes():
         show(f"note: {note}")
-    show("", _CHAIN_SAYS[chain.verdict])
+    show("", _HOPS_SAY[audit.verdict])
 
 
 def print_prefixes(audit: PrefixAudit, listed: int) -> None:
@@ -164,20 +172,39 @@ def _totals(chain: Chain) -> Table:
 
 
 def _differences(chain: Chain, listed: int) -> Table:
-    made = table("what", "at", "after", "provider", "symbol", "minute", "trade id", "expected", "found")
-    for difference in chain.found[:listed]:
-        made.add_row(*difference)
+    made = table("what", "at", "after", "provider", "symbol", "minute", "trade id", "expected", "found", "offsets")
+    for *said, _, places in chain.found[:listed]:
+        made.add_row(*map(str, said), " ".join(map(str, places)))
     rest = chain.totals.total() - min(listed, len(chain.found))
     if rest > 0:
         made.add_row("...", f"and {rest:,} more: --list N shows N")
     return made
 
 
-def _holes(chain: Chain, listed: int) -> Table:
-    made = table("numbers missing (seq)", "first", "last", "how many", right=("first", "last", "how many"))
-    for symbol, first, last in chain.holes[:listed]:
-        made.add_row(symbol, str(first), str(last), f"{last - first + 1:,}")
+def _topics(audit: HopAudit) -> Table:
+    counted = ("events", "repeats", "rewritten", "holes", "doubled", "judged", "missing", "different")
+    made = table("topic", *counted, right=counted)
+    for name, *counts in audit.topics():
+        made.add_row(name, *("-" if count is None else f"{count:,}" for count in counts))
     return made
+
+
+def _faults(audit: HopAudit, listed: int) -> Table:
+    made = table("fault", "topic", "symbol", "of", "expected", "found", "offsets")
+    for *said, places in _named(audit.faults(), listed):
+        made.add_row(*said, " ".join(map(str, places)))
+    return made
+
+
+def _named(faults: Iterable[Fault], listed: int) -> list[Fault]:
+    """So many of each topic and kind."""
+    seen: Counter[tuple[str, str]] = Counter()
+    named = []
+    for fault in faults:
+        seen[fault.topic, fault.kind] += 1
+        if seen[fault.topic, fault.kind] <= listed:
+            named.append(fault)
+    return named
 
 
 def _kinds(audit: PrefixAudit, here: str, there: str) -> Table:

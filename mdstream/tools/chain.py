@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import Literal
 
 from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.ledger import Ledger, affordable, differing, neighbours
-from mdstream.audit.prints import Bucket, Identity, Print, Scope, bucket_of, identity_of
+from mdstream.audit.numbering import Hole
+from mdstream.audit.prints import Bucket, Identity, Place, Print, Scope, bucket_of, identity_of
 from mdstream.tools.hops import Hop
 
 MOST_DETAILED = 1_000_000
@@ -28,9 +29,9 @@ class Reading:
         self.hop = hop
         self.ledger = Ledger(hop.name, scope, may_repeat=hop.may_repeat, is_end=hop.is_end)
 
-    def take(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> None:
+    def take(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
         """Take in a trade of the first pass."""
-        self.ledger.add(trade, seq, record_hash)
+        self.ledger.add(trade, seq, place)
 
     def settle(self, chain: Chain) -> None:
         """All hops were read for the first time: say what is not to be compared."""
@@ -38,7 +39,8 @@ class Reading:
     async def look_closer(self, wanted: set[Bucket], ignored: set[Identity]) -> Details:
         """The trades of these buckets."""
         details = Details(self.ledger, wanted, may_repeat=self.hop.may_repeat, ignored=ignored)
-        await self.hop.read(details.add)
+        if wanted or self.ledger.numbering.repeated:
+            await self.hop.read(details.add)
         return details
 
 
@@ -49,7 +51,9 @@ class Chain:
     scope: Scope
     readings: list[Reading]
     notes: list[str] = field(default_factory=list)
-    holes: list[tuple[str, int, int]] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
+    """All of them where they are few, else so many that they can be named; `hole_count` counts all."""
+    hole_count: int = 0
     found: list[Difference] = field(default_factory=list)
     totals: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Differences by hop and kind; `found` names as many as are kept."""
@@ -73,7 +77,10 @@ class Chain:
         for reading in reversed(self.readings):  # what a hop should have is told by the one after it
             await reading.hop.read(reading.take)
         for ledger in self.ledgers:
-            self.holes += islice(ledger.holes(), MOST_HOLES)
+            for hole in ledger.numbering.holes():
+                self.hole_count += 1
+                if len(self.holes) < MOST_HOLES:
+                    self.holes.append(hole)
         for reading in self.readings:
             reading.settle(self)
         following: Ledger | None = None
@@ -81,7 +88,7 @@ class Chain:
             ledger.choose_views(following)
             following = ledger
         differ = differing(self.ledgers)
-        if differ or any(ledger.repeated for ledger in self.ledgers):
+        if differ or any(ledger.numbering.repeated for ledger in self.ledgers):
             await self._look_closer(differ)
         self._note_what_was_left_out()
 
@@ -95,7 +102,8 @@ class Chain:
     async def _look_closer(self, differ: set[Bucket]) -> None:
         wanted = affordable(self.ledgers, differ, MOST_DETAILED)
         self.unnamed = differ - wanted
-        details = [await reading.look_closer(wanted, self.ignored) for reading in self.readings]
+        # Again the last hop first: what comes meanwhile must not be at a hop and not at the one before it.
+        details = [await reading.look_closer(wanted, self.ignored) for reading in reversed(self.readings)][::-1]
         between = (differences(details[a], details[b], wanted) for a, b in neighbours(self.ledgers))
         for difference in chain(*between, *(detail.own_differences() for detail in details)):
             self.totals[difference.hop, difference.kind] += 1

@@ -24,7 +24,7 @@ _NO_ID = schema.trade_id("", 0)[0]
 class TimescaleHop:
     """market_data_ticks. Rows that the older service wrote are left out: no event of ours is behind them."""
 
-    name: ClassVar = "timescale"
+    name: ClassVar = f"PostgreSQL {schema.TICKS.name}"
     may_repeat: ClassVar = False
     is_end: ClassVar = True
 
@@ -41,7 +41,7 @@ class TimescaleHop:
         self.unread.clear()
         query, values = self._query()
         try:
-            with Progress("audit timescale", "rows") as progress:
+            with Progress(f"audit {self.name}", "rows") as progress:
                 async for count, row in self._rows(query, values):
                     self._take(row, add)
                     progress.show(count)

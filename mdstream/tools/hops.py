@@ -17,7 +17,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from mdstream import kafka, logs
-from mdstream.audit.prints import MINUTE_NS, Print, Scope, hash_of
+from mdstream.audit.prints import MINUTE_NS, Place, Print, Scope
 from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
@@ -31,17 +31,18 @@ from topics import Topics
 SLACK_MS = 10 * 60_000
 """A record is written after its trade happened, but for clocks that differ: reading begins so much earlier."""
 MS = 1_000_000
-CANONICAL = "canonical"
 
 
 class Add(Protocol):
-    """Takes in a trade, with its number and its record's hash where the hop has them."""
+    """Takes in a trade; where the hop numbers its trades, with the number, and its record's place and value."""
 
-    def __call__(self, trade: Print, seq: int | None = None, record_hash: int = 0) -> object: ...
+    def __call__(
+        self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b""
+    ) -> object: ...
 
 
 class Hop(Protocol):
-    """A place that holds trades. `may_repeat`: the same trade several times is no fault there.
+    """A place that holds trades; `name` says what it is. `may_repeat`: the same trade several times is no fault there.
 
     `is_end`: no hop follows it; like those after it, it is filled from the hop before it.
     """
@@ -127,11 +128,12 @@ class RawHop:
     `heard` is told of every venue's frame: provider and receive time.
     """
 
-    name: ClassVar = "raw"
     may_repeat: ClassVar = True
     is_end: ClassVar = False
 
     def __init__(self, settings: Settings, scope: Scope, heard: Callable[[str, int], None]) -> None:
+        names = [topic.name for topic in Topics(settings).raw.values()]
+        self.name = names[0] if len(names) == 1 else f"{settings.topic_prefix}.raw.*"
         self._settings, self._scope, self._heard = settings, scope, heard
         self._decoders = {name.encode(): (name, provider().decode) for name, provider in PROVIDERS.items()}
         self.unread: Counter[str] = Counter()
@@ -144,7 +146,7 @@ class RawHop:
 
     async def read(self, add: Add) -> None:
         self.unread.clear()
-        with Progress("audit raw", "records") as progress:
+        with Progress(f"audit {self.name}", "records") as progress:
             for topic in Topics(self._settings).raw.values():
                 async for record in records(self._settings, topic.name, self._scope, progress):
                     self._take(record, add)
@@ -177,43 +179,41 @@ class RawHop:
 
 
 class CanonicalHop:
-    """The trades topic. A number that comes again with the same bytes is the same event; two numbers are two.
-
-    `name` is that of the hop, or the topic's where two prefixes are compared.
-    """
+    """The trades topic. A number that comes again with the same bytes is the same event; two numbers are two."""
 
     may_repeat: ClassVar = False
     is_end: ClassVar = False
 
-    def __init__(self, settings: Settings, scope: Scope, *, name: str = CANONICAL) -> None:
-        self._settings, self._scope, self.name = settings, scope, name
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self._settings, self._scope = settings, scope
+        self.name = Topics(settings).trades.name
         self.unread: Counter[str] = Counter()
 
     async def read(self, add: Add) -> None:
         self.unread.clear()
-        topic = Topics(self._settings).trades.name
         decode = msgspec.json.Decoder(Trade).decode
         with Progress(f"audit {self.name}", "records") as progress:
-            async for record in records(self._settings, topic, self._scope, progress):
+            async for record in records(self._settings, self.name, self._scope, progress):
+                value = record.value or b""
                 try:
-                    trade = decode(record.value or b"")
+                    trade = decode(value)
                 except (msgspec.MsgspecError, UnicodeError):
                     self.unread["records that are no trade"] += 1
                     continue
-                add(print_of(trade), trade.seq, hash_of(record.value or b""))
+                add(print_of(trade), trade.seq, Place(record.partition, record.offset), value)
 
 
 def print_of(trade: Trade) -> Print:
     """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
     said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
-    return Print(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered)
+    return Print(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
 
 
 class DatabaseHop:
     """The files role's SQLite database."""
 
-    name: ClassVar = "database"
+    name: ClassVar = f"SQLite {FILE_NAME}"
     may_repeat: ClassVar = False
     is_end: ClassVar = True
 
@@ -227,16 +227,17 @@ class DatabaseHop:
         try:
             # Read only, and beside the writer: it goes on meanwhile.
             connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
-            with closing(connection), Progress("audit database", "rows") as progress:
+            with closing(connection), Progress(f"audit {self.name}", "rows") as progress:
                 for count, row in enumerate(connection.execute(query, values), 1):
-                    add(Print(*row))
+                    add(Print(*row[:-1])._replace(received_ns=row[-1]))
                     progress.show(count)
         except sqlite3.Error as error:
             raise MdstreamError(f"{self.path} cannot be read: {error}") from error
 
     def _query(self) -> tuple[str, list[Any]]:
         time = "coalesce(ts_exchange, ts_recv)"
-        query = f"SELECT provider, symbol, trade_id, price, size, side, {time} FROM trades WHERE {time} >= ?"  # noqa: S608  no input in it
+        columns = f"provider, symbol, trade_id, price, size, side, {time}, ts_recv"
+        query = f"SELECT {columns} FROM trades WHERE {time} >= ?"  # noqa: S608  no input in it
         values: list[Any] = [self._scope.first_minute * MINUTE_NS]
         if self._scope.symbols:
             query += f" AND symbol IN ({','.join('?' * len(self._scope.symbols))})"

@@ -31,12 +31,12 @@ class NatsHop:
     """The stream NATS_STREAM. A trade that stands there twice is a fault: so no `seq` is told, which would make it a
     repeat. Where the stream has lost the order of an instrument, a note says so."""
 
-    name: ClassVar = "nats"
     may_repeat: ClassVar = False
     is_end: ClassVar = True
 
     def __init__(self, settings: Settings, scope: Scope) -> None:
         self._settings, self._scope = settings, scope
+        self.name = f"NATS stream {settings.nats_stream}"
         self._servers = servers_of(settings)
         self._subject = f"{settings.nats_subject_prefix}.trade.>"
         self.unread: Counter[str] = Counter()
@@ -51,7 +51,7 @@ class NatsHop:
         self.unread.clear()
         decode = msgspec.json.Decoder(Trade).decode
         latest: dict[str, int] = {}
-        with Progress("audit nats", "messages") as progress:
+        with Progress(f"audit {self.name}", "messages") as progress:
             count = 0
             async for payload in self._payloads():
                 count += 1

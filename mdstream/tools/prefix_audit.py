@@ -34,7 +34,7 @@ class PrefixAudit:
 
     def __post_init__(self) -> None:
         sides = (self.here, self.there)
-        hops = [CanonicalHop(side, self.scope, name=Topics(side).trades.name) for side in sides]
+        hops = [CanonicalHop(side, self.scope) for side in sides]
         self.trades = Chain(self.scope, [Reading(hop, self.scope) for hop in hops])
 
     @property

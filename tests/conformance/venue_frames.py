@@ -111,10 +111,15 @@ WRITTEN: dict[str, dict[str, bytes]] = {
 PROVIDERS = sorted(WRITTEN)
 
 
+def written(provider: str) -> list[bytes]:
+    """The written frames of the provider."""
+    return list(WRITTEN[provider].values())
+
+
 def recorded(provider: str) -> list[bytes]:
     """Every recorded frame of the provider, byte for byte; the written ones where there is no recording."""
     path = RECORDED / f"{provider}.jsonl"
     if not path.is_file():
-        return list(WRITTEN[provider].values())
+        return written(provider)
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line)["frame"].encode() for line in lines]

@@ -34,7 +34,6 @@ pytestmark = pytest.mark.system
 SYMBOLS = [f"{base}USDT" for base in ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "DOT")]
 T0 = 1_767_625_200 * SECOND_NS
 MS = 1_000_000
-LIMIT_S = 60.0
 
 Key = tuple[str, str, int]
 
@@ -176,7 +175,7 @@ def test_bars_are_those_of_the_trades_though_the_worker_is_killed_again_and_agai
         for at_s in range(begin, begin + 60, 10):
             asyncio.run(send(settings, [trade for s in range(at_s, at_s + 10) for trade in market.second(s, 20)]))
             time.sleep(0.2)
-        wait_until(partial(more_than, settings, seen + 50), what="bars", limit_s=LIMIT_S)
+        wait_until(partial(more_than, settings, seen + 50), what="bars")
         if begin < 120:
             worker.kill()
     asyncio.run(send(settings, market.trades[-2000:]))  # md.trades is at least once
@@ -186,13 +185,11 @@ def test_bars_are_those_of_the_trades_though_the_worker_is_killed_again_and_agai
     expected = naive(market.trades, settings.bars, until_ns=T0 + 3_604 * SECOND_NS)
     assert {key[1] for key in expected} == {"1s", "1m", "5m", "1h"}
 
-    wait_until(lambda: last_editions(on_topic(settings)).keys() >= expected.keys(), what="all bars", limit_s=LIMIT_S)
+    wait_until(lambda: last_editions(on_topic(settings)).keys() >= expected.keys(), what="all bars")
     # The trades an hour on have bars too: theirs, of a second, closes by the clock alone.
     all_seconds = naive(market.trades, ["1s"], until_ns=T0 + 3_700 * SECOND_NS)
-    wait_until(
-        lambda: last_editions(on_topic(settings)) == expected | all_seconds, what="the last second", limit_s=LIMIT_S
-    )
-    wait_until(lambda: in_sqlite(settings) == expected | all_seconds, what="bars in SQLite", limit_s=LIMIT_S)
+    wait_until(lambda: last_editions(on_topic(settings)) == expected | all_seconds, what="the last second")
+    wait_until(lambda: in_sqlite(settings) == expected | all_seconds, what="bars in SQLite")
     assert last_editions(in_jsonl(settings)) == expected | all_seconds
 
     tailed = run_mdstream("tail", "bars", "--from-beginning", "--symbol", "BTCUSDT", "--count", "3", env=env)
@@ -206,10 +203,8 @@ def test_bars_are_those_of_the_trades_though_the_worker_is_killed_again_and_agai
     asyncio.run(send(settings, [market.trade("BTCUSDT", 3_606_500), market.trade("BTCUSDT", 100)]))
     minute = ("BTCUSDT", "1m", T0)
     late = naive(market.trades, settings.bars, until_ns=T0 + 3_604 * SECOND_NS)[minute]
-    wait_until(lambda: in_sqlite(settings)[minute] == late, what="the late trade in its minute", limit_s=LIMIT_S)
-    wait_until(
-        lambda: ("BTCUSDT", "1s", T0 + 3_606 * SECOND_NS) in in_sqlite(settings), what="a second", limit_s=LIMIT_S
-    )
+    wait_until(lambda: in_sqlite(settings)[minute] == late, what="the late trade in its minute")
+    wait_until(lambda: ("BTCUSDT", "1s", T0 + 3_606 * SECOND_NS) in in_sqlite(settings), what="a second")
     fresh = [json.loads(value) for value in (Counter(on_topic(settings)) - before).elements()]
     # Too late for its second; a worker that was told to stop leaves nothing to publish again.
     assert sorted((bar["interval"], bar["ts_open"]) for bar in fresh) == sorted(

@@ -145,7 +145,7 @@ class Deployment:
             records = self.read(self.topics.trades.name)
             return records if len({record.value for record in records}) >= count else None
 
-        found = wait_until(enough, what=f"{count} trades", limit_s=60, every_s=0.3)
+        found = wait_until(enough, what=f"{count} trades", every_s=0.3)
         assert found is not None
         return found
 
@@ -340,10 +340,10 @@ def test_every_worker_answers_for_every_instrument_also_after_a_takeover(core: D
     ports = [free_port(), free_port()]
     workers = [core.worker(port) for port in ports]
     core.produce(prices(1))
-    wait_until(lambda: shares(ports), what="both workers to have a share", limit_s=60)
+    wait_until(lambda: shares(ports), what="both workers to have a share")
     core.produce(prices(2))
     for port in ports:
-        wait_until(partial(shows, port, dict.fromkeys(SYMBOLS, 2)), what=f"all prices at {port}", limit_s=30)
+        wait_until(partial(shows, port, dict.fromkeys(SYMBOLS, 2)), what=f"all prices at {port}")
         status, said = get(port, "/latest?symbol=NOSUCH")
         assert (status, said) == (404, {"error": "nothing is known of NOSUCH"})
         status, said = get(port, "/latest")
@@ -351,9 +351,9 @@ def test_every_worker_answers_for_every_instrument_also_after_a_takeover(core: D
         assert "/latest?symbol=BTCUSDT" in said["error"]
 
     workers[0].kill()
-    wait_until(lambda: shows(ports[1], dict.fromkeys(SYMBOLS, 2)), what="all prices after the takeover", limit_s=45)
+    wait_until(lambda: shows(ports[1], dict.fromkeys(SYMBOLS, 2)), what="all prices after the takeover")
     core.produce(prices(3))
-    wait_until(lambda: shows(ports[1], dict.fromkeys(SYMBOLS, 3)), what="the next prices", limit_s=30)
+    wait_until(lambda: shows(ports[1], dict.fromkeys(SYMBOLS, 3)), what="the next prices")
     assert workers[1].stop() == 0, workers[1].output()[-3000:]
 
 
@@ -364,7 +364,7 @@ def test_worker_at_a_port_in_use_ends_and_names_it(core: Deployment) -> None:
     """Two workers at one port: the second says which one it is and exits non-zero."""
     port = free_port()
     first = core.worker(port)
-    wait_until(lambda: get(port, "/latest/")[0] == 200, what="the first worker's pages", limit_s=60)
+    wait_until(lambda: get(port, "/latest/")[0] == 200, what="the first worker's pages")
     second = core.worker(port)
     assert second.wait(60) != 0
     assert str(port) in second.output()

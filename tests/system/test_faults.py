@@ -24,7 +24,8 @@ pytestmark = pytest.mark.system
 
 SOAK_S = float(os.environ.get("MDSTREAM_TEST_SOAK_S", "120" if on_apache_kafka() else "30"))
 """For how long the core worker is killed again and again."""
-SETTLE_S = 60
+SETTLE_S = 180
+"""What is left when the venues stop may take so long on a busy machine: it only ends a hang."""
 SHARED = "BTCUSDT"
 """The instrument that two venues feed."""
 
@@ -80,7 +81,6 @@ def settle(venues: Venues) -> list[Made]:
 # -- gaps
 
 
-@pytest.mark.timeout(240)
 async def test_random_gaps_are_repaired_and_bars_are_those_of_an_undisturbed_run(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -91,7 +91,7 @@ async def test_random_gaps_are_repaired_and_bars_are_those_of_an_undisturbed_run
     repair = processes.mdstream("repair", "--port", free_port(), env=venues.urls)
     wanted = {"binance": "ETHUSDT", "okx": "LTCUSDT", "coinbase": "BTCUSD"}
     ingestors = ingest(processes, venues, wanted)
-    wait_until(lambda: len(venues.made()) > 100, what="trades", limit_s=60)
+    wait_until(lambda: len(venues.made()) > 100, what="trades")
     for venue in wanted:
         venues.begin(venue, "drop", share=0.04, run=7)
     await asyncio.sleep(15)
@@ -131,7 +131,6 @@ async def _check_bars(env: dict[str, str], made: list[Made]) -> None:
         assert isclose(bar["volume"], sum(trade.size for trade in within), rel_tol=1e-9)
 
 
-@pytest.mark.timeout(180)
 async def test_venue_that_counts_anew_is_reported_and_none_of_its_trades_swallowed(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -139,7 +138,7 @@ async def test_venue_that_counts_anew_is_reported_and_none_of_its_trades_swallow
     venues = Venues.start(processes, tmp_path / "made.jsonl", "--rate", 300)
     worker = processes.worker("core", port=free_port())
     ingestors = ingest(processes, venues, {"coinbase": "BTCUSD"})
-    wait_until(lambda: len(venues.made()) > 100, what="trades", limit_s=60)
+    wait_until(lambda: len(venues.made()) > 100, what="trades")
     for _ in range(2):
         venues.begin("coinbase", "sequence_reset")
         await asyncio.sleep(3)
@@ -161,7 +160,7 @@ async def test_venue_that_counts_anew_is_reported_and_none_of_its_trades_swallow
 # -- everything at once
 
 
-@pytest.mark.timeout(SOAK_S + 300)
+@pytest.mark.timeout(SOAK_S + 600)
 async def test_every_trade_is_stored_once_while_venues_fail_and_the_worker_is_killed(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -177,7 +176,7 @@ async def test_every_trade_is_stored_once_while_venues_fail_and_the_worker_is_ki
     alone = {("binance", "ETHUSDT"), ("binance", "SOLUSDT"), ("okx", "LTCUSDT"), ("coinbase", "BTCUSD")}
     wanted = {"binance": f"{SHARED},ETHUSDT,SOLUSDT", "okx": f"{SHARED},LTCUSDT", "coinbase": "BTCUSD"}
     ingestors = ingest(processes, venues, wanted)
-    wait_until(lambda: len(venues.made()) > 100, what="trades", limit_s=60)
+    wait_until(lambda: len(venues.made()) > 100, what="trades")
     for venue, kind, parameters in (
         ("binance", "drop", {"share": 0.003, "run": 5}),
         ("binance", "stall", {"every_s": 12, "for_s": 5}),

@@ -23,8 +23,6 @@ from topics import Topics
 
 pytestmark = pytest.mark.system
 
-LIMIT_S = 60.0
-
 
 @pytest.fixture
 def settings(env: Mapping[str, str]) -> Settings:
@@ -70,12 +68,12 @@ def test_every_trade_is_stored_once_though_the_worker_is_killed_again_and_again(
         following += 500
         worker = processes.worker("files", port=free_port())
         target = rng.randrange(following * len(SYMBOLS))
-        wait_until(partial(more_than, settings, target), what="trades in the database", limit_s=LIMIT_S)
+        wait_until(partial(more_than, settings, target), what="trades in the database")
         assert worker.running, worker.output()
         worker.kill()
     worker = processes.worker("files", port=free_port())
     whole = expected(following)
-    wait_until(lambda: committed(settings) == whole.total(), what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == whole.total(), what="all offsets committed")
     assert worker.stop() == 0
     assert stored(settings) == whole
     found = lines(settings)
@@ -88,11 +86,11 @@ def test_two_workers_in_one_folder_keep_everything_when_one_is_killed(settings: 
     """The database holds each trade once; the lines hold each at least once, in two files."""
     first, second = (processes.worker("files", port=free_port()) for _ in range(2))
     publish(settings, trades(0, 200))
-    wait_until(lambda: stored(settings) == expected(200), what="the first trades", limit_s=LIMIT_S)
+    wait_until(lambda: stored(settings) == expected(200), what="the first trades")
     first.kill()
     publish(settings, trades(200, 400))
-    wait_until(lambda: stored(settings) == expected(400), what="the survivor to take over", limit_s=LIMIT_S)
-    wait_until(lambda: committed(settings) == expected(400).total(), what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: stored(settings) == expected(400), what="the survivor to take over")
+    wait_until(lambda: committed(settings) == expected(400).total(), what="all offsets committed")
     assert second.stop() == 0
     assert set(Counter((line["symbol"], line["trade_id"]) for line in lines(settings))) == set(expected(400))
 
@@ -106,7 +104,7 @@ def test_what_is_no_event_is_on_the_dead_letters_topic_and_its_neighbours_are_st
     bad = [b"no json", b'{"type":"trade"}', events.encode(beyond)]
     publish(settings, [*trades(0, 3), *(("trades", key, value) for value in bad), *trades(3, 6)])
     worker = processes.worker("files", port=free_port())
-    wait_until(lambda: committed(settings) == 6 * len(SYMBOLS) + 3, what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == 6 * len(SYMBOLS) + 3, what="all offsets committed")
     assert worker.stop() == 0
     assert stored(settings) == expected(6)
     topics = Topics(settings)
@@ -120,13 +118,13 @@ def test_a_database_that_is_locked_holds_the_offsets_until_it_is_free(settings: 
     """Nothing is acknowledged, nothing is lost, and the reason is in the log once."""
     worker = processes.worker("files", port=free_port())
     publish(settings, trades(0, 10))
-    wait_until(lambda: committed(settings) == expected(10).total(), what="the first offsets", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == expected(10).total(), what="the first offsets")
     with closing(sqlite3.connect(settings.data_dir / "market_data.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         publish(settings, trades(10, 20))
-        worker.wait_for("database is locked", LIMIT_S)
+        worker.wait_for("database is locked")
         assert committed(settings) == expected(10).total()
-    wait_until(lambda: committed(settings) == expected(20).total(), what="the other offsets", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == expected(20).total(), what="the other offsets")
     assert worker.stop() == 0
     assert stored(settings) == expected(20)
     assert worker.output().count("database is locked") == 1
@@ -137,7 +135,7 @@ def test_a_worker_stores_only_the_kinds_that_it_is_told(settings: Settings, proc
     """MDSTREAM_FILES_EVENTS and the two switches choose."""
     publish(settings, trades(0, 5))
     worker = processes.worker("files", port=free_port(), env={"MDSTREAM_SQLITE": "false"})
-    wait_until(lambda: committed(settings) == expected(5).total(), what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == expected(5).total(), what="all offsets committed")
     assert worker.stop() == 0
     assert len(lines(settings)) == expected(5).total()
     assert not (settings.data_dir / "market_data.db").exists()

@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 
 from mdstream.publisher import Partitioner
 from mdstream.testing import (
+    LIMIT_S,
     Broker,
     Process,
     Processes,
@@ -95,7 +96,7 @@ def trade(number: int, symbol: str = "BTCUSDT") -> bytes:
     return json.dumps({"stream": f"{symbol.lower()}@trade", "data": data}, separators=(",", ":")).encode()
 
 
-async def until(condition: Callable[[], object], what: str, *, limit_s: float = 60.0) -> None:
+async def until(condition: Callable[[], object], what: str, *, limit_s: float = LIMIT_S) -> None:
     """Return once the condition holds, the venue served meanwhile. The limit bounds a failure, it measures nothing."""
     try:
         async with asyncio.timeout(limit_s):

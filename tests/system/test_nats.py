@@ -23,6 +23,7 @@ from mdstream.events import Trade
 from mdstream.sinks.nats_server import EmbeddedNats
 from mdstream.sinks.subjects import tail_of
 from mdstream.testing import (
+    LIMIT_S,
     Process,
     Processes,
     free_port,
@@ -46,8 +47,10 @@ SERVER_KILLS = 0.25
 """The share of kills that hit the server."""
 FIRST = 5
 """Rounds that the topics hold twice, as after a crash of their writer."""
-SETTLE_S = 120.0
-LIMIT_S = 60.0
+SETTLE_S = 300.0
+"""The load runs by the clock, so the slower the machine, the more is left to store at its end: it only ends a hang."""
+STREAM = "NATS stream MDSTREAM"
+"""The audit's name of it."""
 
 
 @pytest.fixture
@@ -87,20 +90,18 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
         processes.env = env | use_stream(way.url)
         publish(settings, rounds(0, FIRST))
         worker = processes.worker("nats", port=port)
-        wait_until(
-            lambda: "nats cannot write" in str(page(port, "/ready")), what="the reason on /ready", limit_s=LIMIT_S
-        )
+        wait_until(lambda: "nats cannot write" in str(page(port, "/ready")), what="the reason on /ready")
         assert page(port, "/ready")[0] == 503
         assert committed(settings, "nats", *KINDS) == 0
         server.start()
-        wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness", limit_s=LIMIT_S)
+        wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness")
         with load_of(settings, EVENTS_PER_S) as load_:
             wait_for_more(server)
             server.stop()
-            wait_until(lambda: page(port, "/ready")[0] == 503, what="/ready to say that it holds", limit_s=LIMIT_S)
+            wait_until(lambda: page(port, "/ready")[0] == 503, what="/ready to say that it holds")
             time.sleep(OUTAGE_S)
             server.start()
-            wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness", limit_s=LIMIT_S)
+            wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness")
             assert worker.running, worker.output()
 
             for _ in range(round(SOAK_S / 3)):
@@ -128,15 +129,15 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
     assert found == wanted
     report = audit(env, "--nats", server.url)
     hashes = {hop["name"]: (hop["trades"], hop["hash"], hop["doubled"]) for hop in report["hops"]}
-    assert hashes["nats"] == hashes["canonical"]
-    assert hashes["nats"][0] == len(SYMBOLS) * following
-    assert of_hop(report, "nats", "totals") == []
+    assert hashes[STREAM] == hashes[Topics(settings).trades.name]
+    assert hashes[STREAM][0] == len(SYMBOLS) * following
+    assert of_hop(report, STREAM, "totals") == []
 
 
 def wait_for_more(server: EmbeddedNats) -> None:
     """Until the stream has grown."""
     before = asyncio.run(count(server.url))
-    wait_until(lambda: asyncio.run(count(server.url)) > before, what="messages in the stream", limit_s=LIMIT_S)
+    wait_until(lambda: asyncio.run(count(server.url)) > before, what="messages in the stream")
 
 
 def test_audit_names_what_the_stream_lacks(env: dict[str, str], processes: Processes, server: EmbeddedNats) -> None:
@@ -145,12 +146,12 @@ def test_audit_names_what_the_stream_lacks(env: dict[str, str], processes: Proce
     publish(settings, rounds(0, 10))
     worker = processes.worker("nats", port=free_port(), env=use_stream(server.url))
     due = len(list(rounds(0, 10)))
-    wait_until(lambda: committed(settings, "nats", *KINDS) == due, what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings, "nats", *KINDS) == due, what="all offsets committed")
     assert worker.stop() == 0
     trades = [message for message in asyncio.run(held(server.url)) if message.subject == "md.events.trade.S3USDT"]
     lost, doubled = trades[4], trades[7]
     asyncio.run(tamper(server.url, delete=lost, again=doubled))
-    found = of_hop(audit(env, "--nats", server.url), "nats")
+    found = of_hop(audit(env, "--nats", server.url), STREAM)
     assert {(one["kind"], one["symbol"], one["trade_id"]) for one in found} == {
         ("missing", "S3USDT", lost.event["trade_id"]),
         ("doubled", "S3USDT", doubled.event["trade_id"]),
@@ -167,7 +168,7 @@ def test_stream_that_cannot_be_read_ends_the_audit_with_one_clear_line(env: dict
     """Before the trades are read."""
     made_settings(env)
     done = run_mdstream("audit", "--nats", f"nats://md:secret@127.0.0.1:{free_port()}", env=env)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "the stream MDSTREAM at nats://127.0.0.1:" in done.stderr
     assert done.stderr.splitlines()[-1].endswith("cannot be read: nobody listens there (NATS_URL, NATS_STREAM)")
     assert "secret" not in done.stderr
@@ -179,7 +180,7 @@ def test_live_view_starts_without_a_server_and_lets_events_pass(env: dict[str, s
     publish(settings, rounds(0, 10))
     worker = processes.worker("nats", port=port, env={"NATS_URL": f"nats://md:secret@127.0.0.1:{nats_port}"})
     passed = len(list(rounds(0, 10)))
-    wait_until(lambda: committed(settings, "nats", *KINDS) == passed, what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings, "nats", *KINDS) == passed, what="all offsets committed")
     assert page(port, "/ready")[0] == 200
     with EmbeddedNats(nats_port) as server:
         heard = asyncio.run(listen(server.url, worker, settings))
@@ -196,7 +197,7 @@ async def listen(url: str, worker: Process, settings: Settings) -> dict[str, lis
     found = defaultdict(list)
     async with await nats.connect(url) as client:
         heard = await client.subscribe("md.events.>")
-        await asyncio.to_thread(worker.wait_for, "connected to NATS", LIMIT_S)
+        await asyncio.to_thread(worker.wait_for, "connected to NATS")
         await asyncio.to_thread(publish, settings, rounds(10, 20))
         for _ in range(len(list(rounds(10, 20)))):
             message = await heard.next_msg(LIMIT_S)
@@ -214,7 +215,7 @@ def test_event_that_nats_cannot_take_is_on_the_dead_letters_topic(
     made = [*rounds(0, 1), ("trades", name.encode(), long), *rounds(1, 2)]
     publish(settings, made)
     worker = processes.worker("nats", port=free_port(), env=use_stream(server.url))
-    wait_until(lambda: committed(settings, "nats", *KINDS) == len(made), what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings, "nats", *KINDS) == len(made), what="all offsets committed")
     assert worker.stop() == 0
     assert asyncio.run(stored(server.url)) == by_subject(rounds(0, 2))
     (letter,) = asyncio.run(read_topic(settings.bootstrap_servers, Topics(settings).dead.name))

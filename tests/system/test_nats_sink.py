@@ -123,6 +123,20 @@ async def test_repeats_are_left_out_after_the_server_has_forgotten_their_ids(set
     assert (second.published, second.repeats) == (5, 25)
 
 
+async def test_a_number_with_another_content_is_left_out_and_told_of(
+    sink: JetStreamSink, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stream keeps what it has: whoever drops repeats by their number must not see another event under it."""
+    other = [trade(1), trade(2, price=9.5), trade(3)]
+    await sink.write([chunk([trade(n) for n in range(3)])])
+    assert sink.metrics()["seq_conflicts_total"] == 0
+    await sink.write([chunk(other, first=3)])
+    assert [message.event["price"] for message in await stored(settings)] == [1.5] * 4
+    assert sink.metrics()["seq_conflicts_total"] == 1
+    [said] = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said.startswith("nats: trade.BTCUSDT: 1 events have a number (seq) that is stored with another content")
+
+
 async def test_repeats_within_a_group_are_stored_once(sink: JetStreamSink, settings: Settings) -> None:
     """The canonical topic may hold an event twice, under two offsets, after a crash of its writer."""
     status = Heartbeat(events.SYSTEM, "okx", None, T0)

@@ -36,7 +36,10 @@ from topics import Topics
 
 pytestmark = pytest.mark.system
 
-LIMIT_S = 90.0
+SETTLE_S = 300.0
+"""The load runs by the clock, so the slower the machine, the more is left to store at its end: it only ends a hang."""
+TABLE = "PostgreSQL market_data_ticks"
+"""The audit's name of it."""
 KINDS = ("trades", "quotes", "bars", "status")
 EVENTS_PER_S = 5_000
 OUTAGE_S = float(os.environ.get("MDSTREAM_TEST_OUTAGE_S", "30" if on_apache_kafka() else "6"))
@@ -103,7 +106,7 @@ def test_every_event_is_stored_once_and_what_is_none_is_on_the_dead_letters_topi
     publish(settings, [*rounds(0, 30), *(("trades", b"S0USDT", value) for value in bad), *rounds(30, 60)])
     total = len(list(rounds(0, 60))) + len(bad)
     running = worker(processes, url)
-    wait_until(lambda: committed(settings) == total, what="all offsets committed", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == total, what="all offsets committed")
     assert running.stop() == 0
     assert_complete(url, 60)
     topics = Topics(settings)
@@ -112,9 +115,9 @@ def test_every_event_is_stored_once_and_what_is_none_is_on_the_dead_letters_topi
     assert sum("the database refuses it" in letter["error"] for letter in letters) == 2
 
     ask(url, "DELETE FROM market_data_ticks WHERE symbol = 'S3USDT' AND trade_id = '17'")
-    found = of_hop(canonical.audit(env, "--database", url), "timescale")
+    found = of_hop(canonical.audit(env, "--database", url), TABLE)
     assert {(one["kind"], one["before"], one["trade_id"]) for one in found} == {
-        ("missing", "canonical", trade_id) for trade_id in ("17", "beyond", "nul")
+        ("missing", topics.trades.name, trade_id) for trade_id in ("17", "beyond", "nul")
     }
     assert len(found) == 3
 
@@ -128,14 +131,14 @@ def test_nothing_is_lost_or_doubled_while_the_server_goes_connections_are_cut_an
         url = databases.fresh(server)
         port = free_port()
         running = worker(processes, url, port)
-        wait_until(lambda: stored(url)["trades"], what="the first trades", limit_s=LIMIT_S)
+        wait_until(lambda: stored(url)["trades"], what="the first trades")
 
         server.stop()
-        wait_until(lambda: "holding" in str(page(port, "/ready")), what="/ready to say that it holds", limit_s=LIMIT_S)
+        wait_until(lambda: "holding" in str(page(port, "/ready")), what="/ready to say that it holds")
         time.sleep(OUTAGE_S)
         server.start()
         behind = load.following
-        wait_until(lambda: stored(url)["status"] >= behind, what="what came during the outage", limit_s=LIMIT_S)
+        wait_until(lambda: stored(url)["status"] >= behind, what="what came during the outage")
         assert running.running, running.output()
         assert page(port, "/ready")[0] == 200
 
@@ -148,21 +151,21 @@ def test_nothing_is_lost_or_doubled_while_the_server_goes_connections_are_cut_an
         ends = time.monotonic() + SOAK_S
         while time.monotonic() < ends:
             before = stored(url)["status"]
-            wait_until(partial(more_than, url, before), what="new rows", limit_s=LIMIT_S)
+            wait_until(partial(more_than, url, before), what="new rows")
             time.sleep(rng.uniform(0, 3))
             running.kill()
             running = worker(processes, url)
 
         following = load.stop()
         total = len(list(rounds(0, 1))) * following
-        wait_until(lambda: committed(settings) == total, what="all offsets committed", limit_s=LIMIT_S)
+        wait_until(lambda: committed(settings) == total, what="all offsets committed", limit_s=SETTLE_S)
         assert running.stop() == 0
         assert_complete(url, following)
         report = canonical.audit(env, "--database", url)
         hashes = {hop["name"]: (hop["trades"], hop["hash"], hop["doubled"]) for hop in report["hops"]}
-        assert hashes["timescale"] == hashes["canonical"]
-        assert hashes["timescale"][0] == len(SYMBOLS) * following
-        assert of_hop(report, "timescale", "totals") == []
+        assert hashes[TABLE] == hashes[Topics(settings).trades.name]
+        assert hashes[TABLE][0] == len(SYMBOLS) * following
+        assert of_hop(report, TABLE, "totals") == []
 
 
 def test_a_table_that_is_locked_holds_the_offsets_until_it_is_free(
@@ -173,15 +176,15 @@ def test_a_table_that_is_locked_holds_the_offsets_until_it_is_free(
     running = worker(processes, url, port)
     publish(settings, trades(0, 10))
     first, second = (sum(canonical.expected(n).values()) for n in (10, 20))
-    wait_until(lambda: committed(settings) == first, what="the first offsets", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == first, what="the first offsets")
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE market_data_ticks")
         publish(settings, trades(10, 20))
-        wait_until(lambda: "lock timeout" in str(page(port, "/ready")), what="/ready to name the lock", limit_s=LIMIT_S)
+        wait_until(lambda: "lock timeout" in str(page(port, "/ready")), what="/ready to name the lock")
         assert page(port, "/ready")[0] == 503
         assert committed(settings) == first
-    wait_until(lambda: committed(settings) == second, what="the other offsets", limit_s=LIMIT_S)
-    wait_until(lambda: page(port, "/ready")[0] == 200, what="/ready", limit_s=LIMIT_S)
+    wait_until(lambda: committed(settings) == second, what="the other offsets")
+    wait_until(lambda: page(port, "/ready")[0] == 200, what="/ready")
     assert running.stop() == 0
     assert stored(url)["trades"] == second
     assert running.output().count("lock timeout") == 1

@@ -32,7 +32,7 @@ from aiokafka.errors import (
 
 from mdstream import config, kafka
 from mdstream.publisher import Publisher
-from mdstream.testing import BIN, Process, Processes, free_port, wait_until
+from mdstream.testing import BIN, LIMIT_S, Process, Processes, free_port, wait_until
 from topics import Topics
 
 pytestmark = pytest.mark.system
@@ -234,7 +234,7 @@ class Group:
 
         return asyncio.run(read())
 
-    def all_is_done(self, *, limit_s: float = 60.0) -> dict[int, int]:
+    def all_is_done(self, *, limit_s: float = LIMIT_S) -> dict[int, int]:
         """Wait until the group has committed the end of the log; then no offset may be missing in the workers' logs."""
         ends = self.ends()
 
@@ -301,7 +301,7 @@ class Worker:
     def taken(self) -> Taken:
         return self._taken.refresh()
 
-    def wait_for(self, condition: Callable[[Taken], object], what: str, *, limit_s: float = 60.0) -> None:
+    def wait_for(self, condition: Callable[[Taken], object], what: str, *, limit_s: float = LIMIT_S) -> None:
         """Wait until its log says so; what is there must not end meanwhile."""
 
         def look() -> bool:
@@ -310,7 +310,7 @@ class Worker:
 
         wait_until(look, what=f"{what} ({self.process.log})", limit_s=limit_s, every_s=0.05)
 
-    def takes(self, partitions: set[int], *, limit_s: float = 60.0) -> None:
+    def takes(self, partitions: set[int], *, limit_s: float = LIMIT_S) -> None:
         """Wait until it takes new batches of all these partitions."""
         before = len(self.taken.batches)
         self.wait_for(

@@ -66,7 +66,7 @@ class Venues:
             spans[:] = self.ask("GET", f"/faults/{fault}")["spans"]
             return all(end is not None for _, end in spans)
 
-        wait_until(ended, what=f"the end of fault {fault}", limit_s=60)
+        wait_until(ended, what=f"the end of fault {fault}")
         ((begin, end),) = spans
         return begin, end or 0
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.ledger import Ledger, affordable, differing, neighbours
-from mdstream.audit.prints import DAY_NS, MINUTE_NS, Bucket, Print, Scope, bucket_of, fingerprint, identity_of
+from mdstream.audit.numbering import Contents, Numbering
+from mdstream.audit.prints import DAY_NS, MINUTE_NS, Bucket, Place, Print, Scope, bucket_of, identity_of
 from mdstream.audit.seen import Ids, Numbers
 
 START = 20_000 * DAY_NS
@@ -43,7 +44,7 @@ def canonical(trades: list[Print], seqs: list[int] | None = None, scope: Scope =
     """A hop that numbers its trades: 1, 2, 3, ... of each symbol unless `seqs` says otherwise."""
     ledger = Ledger("canonical", scope, may_repeat=False)
     for one, seq in zip(trades, seqs or range(1, len(trades) + 1), strict=True):
-        ledger.add(one, seq, fingerprint(one))
+        ledger.add(one, seq, Place(3, 100 + seq))
     return ledger
 
 
@@ -55,8 +56,8 @@ def audit(before: list[Print], after: list[Print], seqs: list[int] | None = None
     details = Details(left, wanted, may_repeat=True), Details(right, wanted, may_repeat=False)
     for one in before:
         details[0].add(one)
-    for one, seq in zip(after, seqs or range(1, len(after) + 1), strict=True):
-        details[1].add(one, seq, fingerprint(one))
+    for offset, (one, seq) in enumerate(zip(after, seqs or range(1, len(after) + 1), strict=True)):
+        details[1].add(one, seq, Place(3, offset), repr(one).encode())
     return [*differences(*details, wanted), *details[1].own_differences()]
 
 
@@ -157,6 +158,7 @@ def test_a_trade_under_two_numbers_is_doubled(ids: list[int], data: st.DataObjec
     [found] = audit(trades, [*trades, twice])
     assert (found.kind, found.trade_id) == ("doubled", twice.trade_id)
     assert found.found == f"2 times, seq {trades.index(twice) + 1}, {len(trades) + 1}"
+    assert found.places == (Place(3, trades.index(twice)), Place(3, len(trades)))
 
 
 @given(numbers, st.data())
@@ -191,12 +193,16 @@ def test_a_number_that_comes_again_with_other_bytes_is_rewritten() -> None:
     trades = [trade(1), trade(2), trade(3)]
     [found] = audit([*trades, trade(4)], [*trades, trade(4)], [1, 2, 3, 2])
     assert (found.kind, found.trade_id, found.expected) == ("rewritten", "4", "seq 2 once")
+    assert (found.seqs, found.places) == ((2,), (Place(3, 1), Place(3, 3)))
 
 
 def test_numbers_that_are_missing_are_holes() -> None:
-    """A consumer that counts would notice: so does the audit, per symbol."""
+    """A consumer that counts would notice: so does the audit, per symbol, and says behind which record."""
     ledger = canonical([trade(1), trade(2), trade(3), trade(4)], [10, 11, 14, 16])
-    assert list(ledger.holes()) == [("BTCUSDT", 12, 13), ("BTCUSDT", 15, 15)]
+    assert list(ledger.numbering.holes()) == [
+        ("BTCUSDT", 12, 13, Place(3, 114)),
+        ("BTCUSDT", 15, 15, Place(3, 116)),
+    ]
 
 
 def test_numbers_outside_the_scope_leave_no_hole() -> None:
@@ -204,8 +210,58 @@ def test_numbers_outside_the_scope_leave_no_hole() -> None:
     scope = Scope(first_minute=START // MINUTE_NS + 1, providers=frozenset({"binance"}))
     trades = [trade(70), trade(10), trade(71)._replace(provider="okx"), trade(72)]
     ledger = canonical(trades, [1, 2, 3, 4], scope)
-    assert list(ledger.holes()) == []
+    assert list(ledger.numbering.holes()) == []
     assert ledger.total().count == 2
+
+
+def test_a_hole_before_the_first_and_after_the_last_minute_is_none_of_this_audit() -> None:
+    """
+    minute   0        1           2
+    seq      1   3    4  .  6     7   9       of minute 1 number 5 is missing
+    """
+    minute = START // MINUTE_NS + 1
+    trades = [trade(n) for n in (1, 2, 60, 61, 120, 121)]
+    ledger = canonical(trades, [1, 3, 4, 6, 7, 9], Scope(first_minute=minute, end_minute=minute + 1))
+    assert [(hole.first, hole.last) for hole in ledger.numbering.holes()] == [(5, 5)]
+
+
+def test_what_was_received_a_moment_ago_is_passed_over_at_every_hop() -> None:
+    """A late or repaired trade of an old minute is on its way like any other: one hop has it, the next not yet."""
+    scope = Scope(received_before_ns=START + MINUTE_NS)
+    old = [trade(n)._replace(received_ns=START + n) for n in (1, 2)]
+    late = trade(3)._replace(received_ns=START + MINUTE_NS)
+    left, right = raw([*old, late], scope), canonical(old, scope=scope)
+    assert differing([left, right]) == set()
+    assert left.total().count == 2
+    details = Details(left, {bucket_of(late)}, may_repeat=True)
+    details.add(late)
+    assert details.of(bucket_of(late)) == {}
+
+
+# ----------------------------------------------------------------------------------------------------------- numbering
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.sampled_from("abc")), max_size=60))
+def test_a_number_with_two_contents_is_found_and_a_repeat_is_not(events: list[tuple[int, str]]) -> None:
+    """Each record that is not what its number first was, with the place of the first."""
+    numbering = Numbering(ALL)
+    for offset, (seq, _) in enumerate(events):
+        numbering.add("BTCUSDT", seq, 0, Place(1, offset))
+    contents = Contents(numbering.repeated)
+    first: dict[int, tuple[str, Place]] = {}
+    for offset, (seq, value) in enumerate(events):
+        known, where = first.setdefault(seq, (value, Place(1, offset)))
+        found = contents.add("BTCUSDT", seq, value.encode(), Place(1, offset))
+        assert found == (where if known != value else None)
+    assert (numbering.events, numbering.repeats) == (len(first), len(events) - len(first))
+
+
+def test_a_number_of_another_symbol_is_another_number() -> None:
+    numbering = Numbering(Scope(symbols=frozenset({"BTCUSDT"})))
+    for symbol in ("BTCUSDT", "ETHUSDT", "ETHUSDT"):
+        numbering.add(symbol, 1, 0)
+    assert (numbering.events, numbering.repeats, dict(numbering.repeated)) == (1, 0, {})
+    assert Contents(numbering.repeated).add("ETHUSDT", 1, b"x", None) is None
 
 
 @pytest.mark.parametrize(

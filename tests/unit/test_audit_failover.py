@@ -14,7 +14,7 @@ from stream_histories import FAILOVER, MERGE, Fault, History, faults, history, n
 
 from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.ledger import Ledger, differing
-from mdstream.audit.prints import Print, Scope, fingerprint
+from mdstream.audit.prints import Place, Print, Scope
 from mdstream.audit.standby import Alive, Followed, StandBy
 from mdstream.errors import FrameError
 from mdstream.events import Trade
@@ -65,7 +65,7 @@ def audit(past: History, canonical: Iterable[Print], rules: Rules) -> list[Diffe
     standby = StandBy(followed, alive, right)
     for seq, one in enumerate(canonical):
         followed.learn(one)
-        right.add(one, seq, fingerprint(one))
+        right.add(one, seq)
     for source, recv_ns, trades in frames:
         alive.heard(source, recv_ns)
         for one in trades:
@@ -81,7 +81,7 @@ def audit(past: History, canonical: Iterable[Print], rules: Rules) -> list[Diffe
     for one in (one for _, _, trades in frames for one in trades):
         details[0].add(one)
     for seq, one in enumerate(canonical):
-        details[1].add(one, seq, fingerprint(one))
+        details[1].add(one, seq, Place(0, seq), repr(one).encode())
     found = [*differences(*details, wanted), *details[1].own_differences()]
     assert bool(found) is bool(wanted)  # counts and names say the same
     return found

@@ -70,6 +70,21 @@ def test_flush_never_turns_the_clock_back(role: LatestRole, table: dict[bytes, b
     assert table == {b"A": event(7)}
 
 
+def test_a_number_that_comes_again_with_another_content_is_counted_and_told_of(
+    role: LatestRole, table: dict[bytes, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was shown first stays; a repeat with the same bytes is none."""
+    other = b'{"type":"trade","seq":7,"price":1}'
+    for value in (event(7), event(7), other):
+        take(role, Raw(b"A", value))
+        role.flush()
+    assert table == {b"A": event(7)}
+    [family] = role.collect()
+    [sample] = family.samples
+    assert (sample.name, sample.labels, sample.value) == ("mdstream_seq_conflicts_total", {"sink": "latest"}, 1)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 @pytest.mark.parametrize("value", [None, b"", b"not json", b"[]", b'{"seq":null}', b'{"seq":"\xff"}'])
 def test_flush_passes_over_what_is_no_event(role: LatestRole, table: dict[bytes, bytes], value: bytes | None) -> None:
     """A stranger's record is skipped and acknowledged, before and after an event is known: its neighbours go on."""

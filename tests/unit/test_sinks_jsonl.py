@@ -95,6 +95,26 @@ async def test_lines_are_the_values_as_on_the_topic(make: Sinks, log: Log, tmp_p
     assert sink.lines == 5
 
 
+async def test_a_number_with_two_contents_is_written_twice_and_told_of(
+    make: Sinks, log: Log, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    seq        0  1  1'  1     the file is what the topic is; the same bytes again are a repeat
+    """
+    again = events.encode(trade(1, price=9.5))
+    log.values = [*log.values[:2], again, log.values[1]]
+    sink = make()
+    await sink.write([log.chunk(0, 2)])
+    assert sink.metrics()["seq_conflicts_total"] == 0
+    await sink.write([log.chunk(2, 4)])
+    assert (tmp_path / "events.jsonl").read_bytes() == log.text(0, 4)
+    assert sink.metrics()["seq_conflicts_total"] == 1
+    [said] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said.message.startswith(
+        "jsonl: trade.BTCUSDT: 1 events have a number (seq) that is stored with another content"
+    )
+
+
 async def test_an_event_over_several_lines_becomes_one(make: Sinks, tmp_path: Path) -> None:
     """A foreign producer may format its JSON; the file stays one event a line."""
     spread = msgspec.json.format(events.encode(trade(1)), indent=2)

@@ -1,0 +1,262 @@
+"""Whether the bars are what their trades say: the last revision of each, and one content for each revision.
+
+    md.bars    published ─> last revision and its hash, by instrument, interval and beginning ─┐
+    md.trades  trade ─> tallies of base slots, packed ─ rolled up ─> the bar as it has to be ──┴─> faults
+
+The bars are read first: then every trade in them is read as well, and those that came later are known by their receive
+time. Nothing of the worker's state is used, only its rules: to which bar a trade belongs (bars.md), and how late it may
+be. Sums are exact, so a bar has to be the same to the last bit.
+
+Not judged is a bar that the audited range cuts, one that was still gaining trades a moment ago, and one that is not
+due: no trade of its partition is young enough to close it, and it is not there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from struct import Struct
+from typing import Literal, NamedTuple
+
+from mdstream.audit.prints import MINUTE_NS, Place, Print, Scope, hash_of
+from mdstream.events import Bar, encode
+from mdstream.stream.bars_rules import AHEAD_NS, SECOND_NS, Interval, Rules
+from mdstream.stream.tally import UNPUBLISHED, Mark, Tally, pack, unpack
+
+OUT_OF_ORDER_NS = 120 * SECOND_NS
+"""A log whose beginning was deleted holds every trade that is so much younger than its first record."""
+
+_LAST = Struct("<QQQdHQ")
+"""Of a published bar: revision, hash, trades, volume, partition, offset. A fifth of the memory of the objects."""
+
+BarFault = Literal["missing", "different", "rewritten"]
+
+
+class BarDifference(NamedTuple):
+    """A bar whose last revision is not what its trades say or is not there, or a revision with two contents."""
+
+    kind: BarFault
+    symbol: str
+    interval: str
+    ts_open: str
+    revision: int | None
+    expected: str
+    found: str
+    places: tuple[Place, ...]
+
+
+class Published:
+    """The bars as they were published: of each the last revision, and the hash of every one. Read in order."""
+
+    def __init__(self, rules: Rules, scope: Scope) -> None:
+        self._levels, self._scope = rules.levels, scope
+        self._last: defaultdict[tuple[str, int], dict[int, bytes]] = defaultdict(dict)
+        self._older: dict[tuple[str, int, int, int], tuple[int, Place]] = {}
+        self.rewritten: list[BarDifference] = []
+        self.records = self.repeats = self.of_other_intervals = 0
+
+    def add(self, bar: Bar, place: Place) -> None:
+        level = self._levels.get(bar.interval)
+        if level is None:
+            self.of_other_intervals += 1
+        elif self._scope.numbers(bar.symbol, bar.ts_open // MINUTE_NS):
+            self.records += 1
+            self._add(bar, level, place)
+
+    def _add(self, bar: Bar, level: int, place: Place) -> None:
+        series, content = self._last[bar.symbol, level], hash_of(encode(bar))
+        if bar.ts_open in series:
+            revision, last, _, _, *where = _LAST.unpack(series[bar.ts_open])
+            if bar.revision == revision:
+                self._compare(bar, content, place, (last, Place(*where)))
+                return
+            if bar.revision < revision:
+                older = self._older.get((bar.symbol, level, bar.ts_open, bar.revision))
+                if older is not None:
+                    self._compare(bar, content, place, older)
+                return
+            self._older[bar.symbol, level, bar.ts_open, revision] = last, Place(*where)
+        series[bar.ts_open] = _LAST.pack(bar.revision, content, bar.trades, bar.volume, *place)
+
+    def _compare(self, bar: Bar, content: int, place: Place, known: tuple[int, Place]) -> None:
+        """A revision that came again must have come with the same content."""
+        first, where = known
+        if first == content:
+            self.repeats += 1
+            return
+        of = bar.symbol, bar.interval, _time(bar.ts_open), bar.revision
+        said = f"revision {bar.revision} once", "another bar with it"
+        self.rewritten.append(BarDifference("rewritten", *of, *said, (where, place)))
+
+    def of(self, symbol: str, level: int) -> dict[int, bytes]:
+        return self._last.get((symbol, level), {})
+
+
+class _Partition:
+    """The event time of one partition, and from when on all of its trades were read."""
+
+    __slots__ = ("from_ns", "settled_ns", "time_ns")
+
+    def __init__(self) -> None:
+        self.time_ns = self.settled_ns = self.from_ns = 0
+
+
+class _Instrument:
+    """One symbol's trades as tallies: the slot that is added to as it is, the others packed."""
+
+    __slots__ = ("beyond", "hot", "partition", "seq", "slots", "unsettled")
+
+    def __init__(self, partition: _Partition) -> None:
+        self.partition, self.seq = partition, -1
+        self.hot: Tally | None = None
+        self.slots: dict[int, bytes] = {}
+        self.beyond: dict[tuple[int, int], Tally] = {}  # by level and ts_open: trades too late for a shorter bar
+        self.unsettled: set[int] = set()  # slots with a trade that came a moment ago
+
+
+class BarAudit:
+    """Holds the bars that were published against those that the trades make. `published` is filled first."""
+
+    def __init__(self, rules: Rules, scope: Scope) -> None:
+        self._rules, self._scope = rules, scope
+        self._partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
+        self._instruments: dict[str, _Instrument] = {}
+        self.published = Published(rules, scope)
+        self.judged = 0
+
+    def trade(self, trade: Print, seq: int, partition: int, *, begins_cut: bool = False) -> None:
+        """Take in a trade of md.trades, those of a partition in their order.
+
+        `begins_cut`: it is the first record of a log of which the beginning is gone.
+        """
+        log = self._partitions[partition]
+        if begins_cut:
+            log.from_ns = trade.received_ns + OUT_OF_ORDER_NS
+        instrument = self._instruments.get(trade.symbol)
+        if instrument is None:
+            instrument = self._instruments[trade.symbol] = _Instrument(log)
+        if seq <= instrument.seq:
+            return
+        instrument.seq = seq
+        ns = trade.time_ns if trade.time_ns <= trade.received_ns + AHEAD_NS else trade.received_ns
+        log.time_ns = max(log.time_ns, min(ns, trade.received_ns))
+        is_settled = trade.received_ns < self._scope.received_before_ns
+        if is_settled:
+            log.settled_ns = log.time_ns
+        if self._scope.numbers(trade.symbol, ns // MINUTE_NS):
+            self._add(instrument, trade, ns, is_settled=is_settled)
+
+    def _add(self, instrument: _Instrument, trade: Print, ns: int, *, is_settled: bool) -> None:
+        rules, start = self._rules, ns - ns % self._rules.base_ns
+        part = _tally(trade, ns, start)
+        if not is_settled:
+            instrument.unsettled.add(start)
+        if instrument.partition.time_ns < start + rules.base_ns + rules.window_ns:
+            self._add_to_slot(instrument, part)
+            return
+        for level, each in enumerate(rules.intervals):
+            ts_open = start - start % each.ns
+            if ts_open + each.ns > instrument.partition.time_ns - each.window_ns:
+                known = instrument.beyond.get((level, ts_open))
+                if known is None:
+                    instrument.beyond[level, ts_open] = part.within(each.name, ts_open)
+                else:
+                    known.add(part)
+
+    @staticmethod
+    def _add_to_slot(instrument: _Instrument, part: Tally) -> None:
+        hot = instrument.hot
+        if hot is None or hot.ts_open != part.ts_open:
+            if hot is not None:
+                hot.settle()
+                instrument.slots[hot.ts_open] = pack(hot)
+            packed = instrument.slots.get(part.ts_open)
+            instrument.hot = part if packed is None else unpack(packed)
+            if packed is None:
+                return
+        assert instrument.hot is not None
+        instrument.hot.add(part)
+
+    # -- the verdict
+
+    def differences(self) -> Iterator[BarDifference]:
+        """Everything that is wrong, when all was read."""
+        yield from self.published.rewritten
+        for symbol, instrument in sorted(self._instruments.items()):
+            for level, each in enumerate(self._rules.intervals):
+                yield from self._of_series(symbol, instrument, level, each)
+
+    def _of_series(self, symbol: str, instrument: _Instrument, level: int, each: Interval) -> Iterator[BarDifference]:
+        found, expected = self.published.of(symbol, level), set()
+        for bar in self._expected(instrument, level, each):
+            expected.add(bar.ts_open)
+            if self._is_judged(instrument, each, bar.ts_open):
+                yield from self._judge(instrument, bar, each, found.get(bar.ts_open))
+        for ts_open in sorted(found.keys() - expected):
+            if self._is_judged(instrument, each, ts_open):
+                self.judged += 1
+                revision, _, trades, volume, *place = _LAST.unpack(found[ts_open])
+                of, said = (symbol, each.name, _time(ts_open), revision), f"{trades} trades, {volume!r}"
+                yield BarDifference("different", *of, "no bar: there are no trades", said, (Place(*place),))
+
+    @staticmethod
+    def _expected(instrument: _Instrument, level: int, each: Interval) -> Iterator[Tally]:
+        if instrument.hot is not None:
+            instrument.slots[instrument.hot.ts_open] = pack(instrument.hot)
+        beyond = {ts_open: tally for (of, ts_open), tally in instrument.beyond.items() if of == level}
+        for ts_open, starts in groupby(sorted(instrument.slots), key=lambda start: start - start % each.ns):
+            bar = beyond.pop(ts_open, None)
+            for start in starts:
+                part = unpack(instrument.slots[start])
+                if bar is None:
+                    bar = part.within(each.name, ts_open)
+                else:
+                    bar.add(part)
+            assert bar is not None
+            yield bar
+        yield from beyond.values()
+
+    def _is_judged(self, instrument: _Instrument, each: Interval, ts_open: int) -> bool:
+        scope, end = self._scope, ts_open + each.ns
+        return (
+            ts_open >= max(scope.first_minute * MINUTE_NS, instrument.partition.from_ns)
+            and end <= scope.end_minute * MINUTE_NS
+            and not any(ts_open <= start < end for start in instrument.unsettled)
+        )
+
+    def _judge(
+        self, instrument: _Instrument, bar: Tally, each: Interval, found: bytes | None
+    ) -> Iterator[BarDifference]:
+        bar.settle()
+        where = (bar.symbol, bar.interval, _time(bar.ts_open))
+        if found is None:
+            if bar.ts_open + each.ns <= instrument.partition.settled_ns - self._rules.lateness_ns:
+                self.judged += 1
+                yield BarDifference("missing", *where, None, _text(bar), "nothing", ())
+            return
+        self.judged += 1
+        revision, content, trades, volume, *place = _LAST.unpack(found)
+        bar.revision = revision
+        if hash_of(bar.public()) != content:
+            prices = " at other prices" if (bar.trades, bar.volume[0]) == (trades, volume) else ""
+            said = f"{trades} trades, {volume!r}{prices}"
+            yield BarDifference("different", *where, revision, _text(bar), said, (Place(*place),))
+
+
+def _tally(trade: Print, ns: int, start: int) -> Tally:
+    price, size = trade.price, trade.size
+    mark: Mark = (ns, trade.provider, len(trade.trade_id), trade.trade_id, price)
+    return Tally(trade.symbol, "", start, UNPUBLISHED, trade.fills, price, price, mark, mark, [size], [price * size])
+
+
+def _text(bar: Tally) -> str:
+    opened, closed = bar.first[-1], bar.last[-1]
+    return f"{bar.trades} trades, {bar.volume[0]!r} at {opened!r} {bar.high!r} {bar.low!r} {closed!r}"
+
+
+def _time(ns: int) -> str:
+    seconds, rest = divmod(ns, SECOND_NS)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:09}Z" if rest else f"{text}Z"

@@ -1,0 +1,206 @@
+"""mdstream/audit/bars.py: what the real bars publish is without a fault, and every bar that is not its trades is named.
+
+Time axes: s after a full hour, as in test_stream_bars.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import pytest
+from bar_builders import MS, RULES, T0, records, trade
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdstream import events
+from mdstream.audit.bars import OUT_OF_ORDER_NS, BarAudit, BarDifference
+from mdstream.audit.prints import MINUTE_NS, Place, Scope
+from mdstream.events import Bar, Trade
+from mdstream.stream.bars import Bars
+from mdstream.stream.bars_rules import AHEAD_NS, SECOND_NS
+from mdstream.tools.hops import print_of
+
+LATER = T0 * 2
+MINUTE = T0 // MINUTE_NS
+
+
+def published(trades: Sequence[Trade], *, until_ns: int = LATER) -> list[Bar]:
+    """What the bars role publishes of them, closed at once."""
+    bars = Bars(RULES)
+    bars.step(records(trades))
+    return [_bar(tally.public()) for tally in bars.collect(until_ns).bars]
+
+
+def _bar(value: bytes) -> Bar:
+    bar = events.decode(value)
+    assert isinstance(bar, Bar)
+    return bar
+
+
+def audited(
+    bars: Iterable[Bar], trades: Iterable[Trade], scope: Scope | None = None, first_offset: int = 0
+) -> BarAudit:
+    """An audit that was given all of it: bars at 1:0, 1:1, ..., trades in partition 2."""
+    audit = BarAudit(RULES, scope or Scope())
+    for offset, bar in enumerate(bars):
+        audit.published.add(bar, Place(1, offset))
+    for offset, one in enumerate(trades, first_offset):
+        audit.trade(print_of(one), one.seq, 2, begins_cut=offset == first_offset > 0)
+    return audit
+
+
+def told(audit: BarAudit) -> list[tuple[str, str, str]]:
+    """Kind, interval and time of day of each difference."""
+    return [(one.kind, one.interval, one.ts_open[11:]) for one in audit.differences()]
+
+
+PRICES = st.integers(1, 500).map(lambda cents: cents / 100)
+HISTORIES = st.lists(
+    st.tuples(st.sampled_from(["A", "B"]), st.integers(0, 30_000), PRICES, st.integers(-70, 70)),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(max_examples=150)
+@given(HISTORIES, st.data())
+def test_bars_of_the_real_stream_are_what_their_trades_make(
+    times: list[tuple[str, int, float, int]], data: st.DataObject
+) -> None:
+    """Hours of trades in any order, late ones, times ahead of ours, cut anywhere and revised: nothing is told. Then one
+    bar is changed, left out or lacks a revision: that one is told."""
+    history = [
+        trade(n, at_s * 1000, price, n / 3, symbol=symbol, count=n % 3 + 1, received_ms=(at_s + behind_s) * 1000)
+        for n, (symbol, at_s, price, behind_s) in enumerate(times, 1)
+    ]
+    stream, out, rest = Bars(RULES), [], history
+    while rest:
+        size = data.draw(st.integers(1, 10))
+        stream.step(records(rest[:size]))
+        rest = rest[size:]
+        out += [_bar(tally.public()) for tally in stream.collect(stream.watermark_ns).bars]
+    out += [_bar(tally.public()) for tally in stream.collect(LATER).bars]
+    assert list(audited([*out, *out[-3:]], history).differences()) == []
+
+    last = {(bar.symbol, bar.interval, bar.ts_open): bar for bar in out}
+    wrong = data.draw(st.sampled_from(list(last.values())))
+    changed = msgspec.structs.replace(wrong, volume=wrong.volume + 1, revision=wrong.revision + 1)
+    found = list(audited([*out, changed], history).differences())
+    assert [(one.kind, one.symbol, one.interval) for one in found] == [("different", wrong.symbol, wrong.interval)]
+    without = [bar for bar in out if (bar.symbol, bar.interval, bar.ts_open) != _key(wrong)]
+    assert all(one.kind == "missing" for one in audited(without, history).differences())
+
+
+def _key(bar: Bar) -> tuple[str, str, int]:
+    return bar.symbol, bar.interval, bar.ts_open
+
+
+def test_each_fault_is_named_with_what_was_expected_and_where_the_bar_stands() -> None:
+    """
+    trades  0.0  0.5     1.0     2.0   ... 9.0     bars 0 lacks a trade, 1 is not there, 2 came with two contents,
+    bars    0       1       2                      and 5 has no trade
+    """
+    trades = [trade(n, at, 10.0 + n) for n, at in enumerate((0, 500, 1000, 2000, 9000), 1)]
+    first, second, third, *_ = [bar for bar in published(trades) if bar.interval == "1s"]
+    assert [(bar.ts_open - T0) // SECOND_NS for bar in (first, second, third)] == [0, 1, 2]
+    short = msgspec.structs.replace(first, trades=1, volume=1.0)
+    other = msgspec.structs.replace(third, close=1.0)
+    alone = msgspec.structs.replace(third, ts_open=T0 + 5 * SECOND_NS)
+    found = list(audited([short, third, other, alone], trades).differences())
+    assert found == [
+        BarDifference("rewritten", "BTCUSDT", "1s", "2026-01-05T15:00:02Z", 0, "revision 0 once", "another bar with it",
+                      (Place(1, 1), Place(1, 2))),
+        BarDifference("different", "BTCUSDT", "1s", "2026-01-05T15:00:00Z", 0, "2 trades, 2.0 at 11.0 12.0 11.0 12.0",
+                      "1 trades, 1.0", (Place(1, 0),)),
+        BarDifference("missing", "BTCUSDT", "1s", "2026-01-05T15:00:01Z", None, "1 trades, 1.0 at 13.0 13.0 13.0 13.0",
+                      "nothing", ()),
+        BarDifference("different", "BTCUSDT", "1s", "2026-01-05T15:00:05Z", 0, "no bar: there are no trades",
+                      "1 trades, 1.0", (Place(1, 3),)),
+    ]  # fmt: skip
+
+
+def test_a_bar_with_other_prices_alone_is_different() -> None:
+    """Its sums say nothing of it."""
+    trades = [trade(1, 0, 10.0), trade(2, 500, 11.0)]
+    wrong = [msgspec.structs.replace(bar, open=11.0) if bar.interval == "1m" else bar for bar in published(trades)]
+    [found] = audited(wrong, trades).differences()
+    assert (found.interval, found.found) == ("1m", "2 trades, 2.0 at other prices")
+
+
+def test_the_last_revision_counts_and_an_older_one_has_one_content_too() -> None:
+    """
+    revision   0  1  0'  1      0' is another bar under the number of one that is long revised
+    """
+    trades = [trade(1, 0), trade(2, 5000)]
+    [bar, *others] = published(trades)
+    old, other = (msgspec.structs.replace(bar, trades=n) for n in (7, 8))
+    last = msgspec.structs.replace(bar, revision=1)
+    assert told(audited([old, last, last, old, *others], trades)) == []
+    assert told(audited([old, last, other, last, *others], trades)) == [("rewritten", "1s", "15:00:00Z")]
+
+
+# -- what is not judged
+
+
+@pytest.mark.parametrize(
+    ("scope", "kinds"),
+    [
+        (Scope(), {"1s", "1m", "5m"}),
+        (Scope(end_minute=MINUTE + 1), {"1s", "1m"}),
+        (Scope(first_minute=MINUTE - 1, end_minute=MINUTE + 5), {"1s", "1m", "5m"}),
+        (Scope(first_minute=MINUTE + 1), set()),
+        (Scope(symbols=frozenset({"ETHUSDT"})), set()),
+    ],
+)
+def test_bars_that_the_range_cuts_are_not_judged(scope: Scope, kinds: set[str]) -> None:
+    """
+    15:00 a trade          15:59:59 another     no bar is there: the hour is not over, the other bars are missing
+    """
+    trades = [trade(1, 0), trade(2, 3_599_000)]
+    found = audited([], trades, scope).differences()
+    assert {one.interval for one in found if one.ts_open.endswith("15:00:00Z")} == kinds
+
+
+def test_a_bar_that_no_trade_has_closed_may_be_missing_but_not_wrong() -> None:
+    """In a quiet market the clock closes it, at a time that the topics do not tell."""
+    trades = [trade(1, 0), trade(2, 1999)]
+    assert told(audited([], trades)) == []
+    assert told(audited([], [*trades, trade(3, 2000, symbol="ETHUSDT")])) == [("missing", "1s", "15:00:00Z")]
+    [*_, hour] = published(trades)
+    wrong = msgspec.structs.replace(hour, trades=3)
+    assert told(audited([wrong], trades)) == [("different", "1h", "15:00:00Z")]
+
+
+def test_a_bar_that_gained_a_trade_a_moment_ago_is_not_judged() -> None:
+    """Its next revision is on its way; nor do trades of that moment close other bars."""
+    now_ms = 100_000.0
+    trades = [trade(1, 0), trade(2, 3000), trade(3, 500, received_ms=now_ms), trade(4, 50_000, received_ms=now_ms)]
+    scope = Scope(received_before_ns=T0 + int(now_ms) * MS)
+    assert told(audited(published(trades[:2]), trades, scope)) == []
+    assert ("different", "1s", "15:00:00Z") in told(audited(published(trades[:2]), trades))
+
+
+def test_bars_from_before_the_beginning_of_the_trades_are_not_judged() -> None:
+    """Trades are kept for a shorter time than bars: the first bars have trades that are gone."""
+    late_ms = OUT_OF_ORDER_NS // MS
+    trades = [trade(1, 0), trade(2, 100), trade(3, late_ms + 1000), trade(4, late_ms + 9000)]
+    bars = published(trades)
+    assert told(audited(bars, trades[1:], first_offset=1)) == []
+    wrong = [msgspec.structs.replace(bar, trades=9) for bar in bars]
+    found = [one.ts_open for one in audited(wrong, trades[1:], first_offset=1).differences()]
+    assert min(found) == "2026-01-05T15:02:01Z"
+
+
+def test_a_time_that_is_not_believed_is_that_of_receipt() -> None:
+    """As in the bars themselves."""
+    wild = trade(2, (AHEAD_NS // MS) + 5000, received_ms=4000)
+    trades = [trade(1, 0), wild, trade(3, 9000)]
+    assert told(audited(published(trades), trades)) == []
+
+
+def test_an_interval_that_is_not_built_is_counted_and_left_out() -> None:
+    [bar, *_] = published([trade(1, 0)])
+    audit = audited([msgspec.structs.replace(bar, interval="3m")], [trade(1, 0)])
+    assert audit.published.of_other_intervals == 1
+    assert told(audit) == []
