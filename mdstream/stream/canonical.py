@@ -180,7 +180,7 @@ class Canonical:
             return
         trades, now_ns = line.trades, self.log.now_ns
         line.feed.trade.seen_ns = now_ns
-        if ts_exchange is not None:
+        if ts_exchange is not None and not tick.resume:  # that one may be hours old
             source.state.latency_ns = recv_ns - ts_exchange
         if not line.live:
             self._stand_by(out, line, tick, recv_ns)
