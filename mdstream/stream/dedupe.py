@@ -7,6 +7,9 @@
 Redundant lines of one feed may come interleaved, late and reordered: a late id is new where it fills a hole. Holes are
 kept up to MOST_HOLES; for the other two kinds the window of recent ids bounds how late a trade may come.
 
+An aggregate stands for several ids, and its size cannot be shared out among them. It is new where all of them are;
+where some were seen, repaired one by one, it is passed over, and the others are missed and come one by one, too.
+
 A venue that numbers its trades anew is told from a repeat by time: a copy is never younger than the newest trade, the
 first trade of a new count is; within one tick of the venue's clock, a copy's id is none below those of that time. Ids
 from before are known on for lines that lag behind.
@@ -40,7 +43,7 @@ RESTART_NS = 5_000_000_000
 MOST_SAME_TIME = 64
 """Quotes without ids that are remembered within one tick of the venue's clock."""
 
-Verdict = Literal["new", "restart", "repeat", "other view", "resume point"]
+Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume point"]
 """`new` and `restart` (new, and the first of a new count) are to be published; the others are not."""
 
 
@@ -60,7 +63,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
     last: int = NO_ID
     """The newest contiguous id; below NO_ID while parked."""
     missing: list[Hole] = []
-    """Below the newest id, in rising order and not touching."""
+    """Up to the newest id, in rising order and apart."""
     recent: dict[str, None] = {}
     """Opaque or rising ids, oldest first."""
     floor: int = NO_ID
@@ -100,6 +103,18 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
     def fill(self, first: int, last: int) -> bool:
         """Take first..last out of the holes; whether any was in one."""
         return self._cut(first, last, keep=False)
+
+    def has_some(self, first: int, last: int) -> bool:
+        """Whether of first..last some were seen and some were not."""
+        newest = self.newest
+        new = sum(self.missing_within(first, min(last, newest))) + max(0, last - newest)
+        return first <= newest and 0 < new <= last - first
+
+    def miss_to(self, last: int, now_ns: int) -> None:
+        """Await all after the newest id up to `last`."""
+        if last > self.newest:
+            self._miss(Hole(self.newest + 1, last, now_ns))
+            self.last = last
 
     def give_up(self, first: int, last: int) -> bool:
         """Wait no longer for first..last, though they are new if they come; whether any was missing."""
@@ -210,8 +225,10 @@ class TradeDedupe(msgspec.Struct, array_like=True):
 
     def fill(self, tick: TradeTick) -> bool:
         """Take in a trade only where it was missing; whether it was."""
-        known = tick.view == self.view and tick.last_id != NO_ID
-        filled = known and self._of(tick).fill(tick.first_id, tick.last_id)
+        if tick.view != self.view or tick.last_id == NO_ID:
+            return False
+        seen = self._of(tick)
+        filled = not seen.has_some(tick.first_id, tick.last_id) and seen.fill(tick.first_id, tick.last_id)
         if filled:
             self._date(tick)
         return filled
@@ -242,6 +259,9 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         if seen is not self.seen:
             return "new" if _add(seen, tick, NOT_AWAITED, contiguous) else "repeat"
         begins = seen.newest == NO_ID
+        if contiguous and tick.first_id < tick.last_id and seen.has_some(tick.first_id, tick.last_id):
+            seen.miss_to(tick.last_id, now_ns)
+            return "overlap"
         if not self._jumps(tick):
             if _add(seen, tick, now_ns, contiguous):
                 # From before we listened: where counting begins, not news.

@@ -222,6 +222,48 @@ def test_rising_id_below_all_that_is_remembered_is_a_repeat() -> None:
     assert ids.add_rising(10 * MOST_RECENT - 1)
 
 
+# -- aggregates
+
+
+def aggregate(first: int, last: int, *, recovered: bool = False) -> TradeTick:
+    """As OKX's channel `trades`: the id is the last one's, the time that of its order."""
+    ts, fills = NOW + last * 1_000_000, last - first + 1
+    return TradeTick("BTCUSDT", str(last), 1.0, fills, "buy", ts, first, last, fills, "trades", False, recovered)
+
+
+@given(st.lists(st.tuples(st.booleans(), RANGES), max_size=30))
+def test_no_id_is_counted_twice_and_what_is_not_counted_is_missing(
+    arrivals: list[tuple[bool, tuple[int, int]]],
+) -> None:
+    """Live aggregates in any order and with any overlap, and single fills that a repair brings in between."""
+    dedupe, counted = TradeDedupe(), list[int]()
+    dedupe.admit(aggregate(0, 0), NOW, contiguous=True)
+    for recovered, (first, last) in arrivals:
+        if recovered:
+            taken, first = dedupe.fill(aggregate(last, last, recovered=True)), last
+        else:
+            verdict = dedupe.admit(aggregate(first, last), NOW, contiguous=True)
+            assert verdict in ("new", "repeat", "overlap")
+            taken = verdict == "new"
+        counted += range(first, last + 1) if taken else ()
+    assert len(counted) == len(set(counted))
+    missing = [identity for hole in dedupe.seen.missing for identity in range(hole.first, hole.last + 1)]
+    assert sorted(counted + missing) == list(range(1, dedupe.seen.newest + 1))
+
+
+def test_aggregate_that_goes_on_behind_a_repaired_id_is_missed_from_there_on() -> None:
+    """5 was repaired; 4..7 comes: its size holds 5's, so 4, 6 and 7 are asked for one by one."""
+    dedupe = TradeDedupe()
+    for first, last in ((1, 3), (8, 8)):
+        assert dedupe.admit(aggregate(first, last), NOW, contiguous=True) == "new"
+    assert dedupe.fill(aggregate(5, 5, recovered=True))
+    assert dedupe.admit(aggregate(4, 7), NOW, contiguous=True) == "overlap"
+    assert not dedupe.fill(aggregate(4, 7))
+    assert dedupe.admit(aggregate(8, 10), NOW, contiguous=True) == "overlap"
+    assert holes_of(dedupe.seen) == [(4, 4), (6, 7), (9, 10)]
+    assert dedupe.admit(aggregate(11, 12), NOW, contiguous=True) == "new"
+
+
 # -- trades: whose count an id belongs to
 
 
