@@ -80,9 +80,9 @@ class Provider(ABC):
     default_url: ClassVar[str]
     url_variable: ClassVar[str]
     """The environment variable that overrides the websocket's URL."""
-    contiguous_ids: ClassVar[bool]
+    contiguous_ids: ClassVar[bool] = False
     """Whether trade ids count by one for each instrument, so that a number left out is a trade missed; else they only
-    rise, or are opaque."""
+    rise, or are opaque: then nobody can tell what is missing."""
     max_symbols: ClassVar[int]
     """Symbols a connection may carry; more are spread over several connections."""
     subscribe_interval_s: ClassVar[float] = 0.25
