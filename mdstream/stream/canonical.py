@@ -235,7 +235,10 @@ class Canonical:
             self._late_trade(out, line, tick, recv_ns)
 
     def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
-        """One of a stretch that is over: news only where it was missing then."""
+        """One of a stretch that is over: news only where it was missing then. Raises FrameError for another's trade."""
+        if tick.recovered and (doubt := line.trades.doubt(tick)) is not None:
+            reason = "does the REST interface belong to the websocket's venue?"
+            raise FrameError(f"recovered trade {tick.trade_id} is not the one that is missing: {doubt}; {reason}")
         if line.trades.fill(tick):
             self._publish_trade(out, line, tick, recv_ns)
         else:

@@ -18,6 +18,8 @@ from mdstream.stream.dedupe import (
     MOST_HOLES,
     MOST_RECENT,
     MOST_SAME_TIME,
+    NEAR_NS,
+    NEAR_PRICE,
     NOT_AWAITED,
     RESTART_NS,
     VIEW_SILENCE_NS,
@@ -29,6 +31,7 @@ from mdstream.stream.dedupe import (
 from mdstream.ticks import NO_ID, QuoteTick, TradeTick
 
 NOW = 1_767_625_200_000_000_000
+NEAR_MS = NEAR_NS // 10**6
 
 RANGES = st.tuples(st.integers(0, 120), st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -264,6 +267,39 @@ def test_aggregate_that_goes_on_behind_a_repaired_id_is_missed_from_there_on() -
     assert dedupe.admit(aggregate(11, 12), NOW, contiguous=True) == "new"
 
 
+# -- what a repair brings
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "price", "believed"),
+    [
+        (15, 100.0, True),
+        (10 - NEAR_MS, 100.0, True),
+        (20 + NEAR_MS, 100.0, True),
+        (9 - NEAR_MS, 100.0, False),
+        (21 + NEAR_MS, 100.0, False),
+        (15, 100.0 * NEAR_PRICE, True),
+        (15, 101.0 * NEAR_PRICE, False),
+        (15, 99.0 / NEAR_PRICE, False),
+    ],
+)
+def test_recovered_trade_is_held_against_its_neighbours(at_ms: int, price: float, believed: bool) -> None:
+    """
+    id     10      11 12 13 14      15
+    at     10 ms                    20 ms       (and NEAR_MS) also once 12 is there, and the hole in two parts
+    """
+    dedupe = TradeDedupe()
+    for number in (10, 15):
+        tick = trade(number, NEAR_MS + 2 * number - 10)
+        tick.price = 100.0
+        assert dedupe.admit(tick, NOW, contiguous=True) == "new"
+    assert dedupe.fill(trade(12, NEAR_MS + 15))
+    for number in (11, 13):
+        found = trade(number, NEAR_MS + at_ms)
+        found.price = price
+        assert (dedupe.doubt(found) is None) is believed
+
+
 # -- trades: whose count an id belongs to
 
 
@@ -322,7 +358,7 @@ def test_holes_of_the_count_before_are_given_up() -> None:
     dedupe = TradeDedupe()
     for tick in (trade(5_100, 0), trade(5_105, 1), trade(1, 9)):
         dedupe.admit(tick, NOW, contiguous=True)
-    assert dedupe.seen.given_up == [Hole(5_101, 5_104, NOW)]
+    assert [(hole.first, hole.last, hole.since) for hole in dedupe.seen.given_up] == [(5_101, 5_104, NOW)]
 
 
 def test_resume_point_is_where_counting_begins_and_news_to_who_knows_an_earlier_id() -> None:
