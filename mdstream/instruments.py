@@ -13,6 +13,14 @@ _JOINED = re.compile(r"[A-Z0-9]{2,40}")
 _DASHED = re.compile(r"[A-Z0-9]{1,30}(-[A-Z0-9_]{1,30}){1,5}")
 
 
+def is_plain(symbol: str) -> bool:
+    """Whether a canonical symbol is a spot pair's or a share's; anything else has kept the venue's own id.
+
+    Of what is plain the price is above zero, and the size in units of base; of the rest neither is known.
+    """
+    return "-" not in symbol and "_" not in symbol
+
+
 def split_pair(symbol: str, quotes: Sequence[str]) -> tuple[str, str] | None:
     """(base, quote) of a joined spot pair; None where none of `quotes` ends it.
 

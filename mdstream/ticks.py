@@ -73,11 +73,15 @@ class Control(msgspec.Struct, frozen=True):
 
 Tick = TradeTick | QuoteTick | BookTick | Control
 
-Number = Annotated[float, msgspec.Meta(gt=-1e300, lt=1e300)]
+Number = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
 """A finite number, also where the venue writes it as text (decoders run with strict=False).
 
-The limits are there for the texts "nan" and "inf", which a lax decoder takes for numbers.
+The limits are there for the texts "nan" and "inf", which a lax decoder takes for numbers; within them every sum and
+product stays finite.
 """
+
+Size = Annotated[float, msgspec.Meta(ge=0, lt=1e140)]
+"""A Number that is not negative."""
 
 
 def number(text: str) -> float | None:

@@ -17,7 +17,7 @@ class BarsMetrics(Collector):
 
     def __init__(self, rules: Rules) -> None:
         # All at zero from the start: a rate over a counter that appears with its first event misses that event.
-        self._trades = Counter(dict.fromkeys(("trade", "repeat", "unreadable"), 0))
+        self._trades = Counter(dict.fromkeys(("trade", "repeat", "unmeasured", "unreadable"), 0))
         self._bars = Counter(dict.fromkeys(rules.levels, 0))
         self._revisions, self._late = self._bars.copy(), self._bars.copy()
 

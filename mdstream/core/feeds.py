@@ -37,7 +37,8 @@ def _instrument(canonical: Canonical, symbol: str, lines: list[Line]) -> dict[st
 def _source(line: Line, finding: Finding, now_ns: int) -> dict[str, Any]:
     feed, state = line.feed, line.source.state
     channels = {"trade": feed.trade, "quote": feed.quote, "book": feed.book}
-    late_ns = None if state.latency_ns is None else state.latency_ns - state.usual_latency_ns
+    latency_ns = state.newest_latency_ns
+    late_ns = None if latency_ns is None else latency_ns - state.usual_latency_ns
     return {
         "state": "active" if line.live else "standby",
         "health": finding.health.name.lower(),
@@ -46,7 +47,7 @@ def _source(line: Line, finding: Finding, now_ns: int) -> dict[str, Any]:
             kind: round((now_ns - channel.seen_ns) / 1e9, 3) if channel.seen_ns else None
             for kind, channel in channels.items()
         },
-        "latency_ms": None if state.latency_ns is None else state.latency_ns / 1e6,
+        "latency_ms": None if latency_ns is None else latency_ns / 1e6,
         "late_ms": None if late_ns is None else late_ns / 1e6,
         "open_gaps": len(feed.gaps),
         "buffered": len(line.buffer),

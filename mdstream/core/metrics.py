@@ -38,8 +38,9 @@ class CanonicalMetrics(Collector):
     def take(self, canonical: Canonical) -> None:
         """Add what a partition counted since the last time, and set it to zero there."""
         for source in canonical.sources.values():
-            if source.trades and source.state.latency_ns is not None:
-                self.latency.labels(source.name).observe(source.state.latency_ns / 1e6)
+            latency_ns = source.state.newest_latency_ns
+            if source.trades and latency_ns is not None:
+                self.latency.labels(source.name).observe(latency_ns / 1e6)
             self.events["trade", source.name] += source.trades
             self.events["quote", source.name] += source.quotes
             self.events["book", source.name] += source.books

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import ClassVar, NamedTuple
+from urllib.parse import urlsplit
 
-from mdstream.errors import SymbolError
+from mdstream.errors import SettingsError, SymbolError
 from mdstream.history.budget import Limits
 from mdstream.history.spans import Span
 from mdstream.providers import provider
@@ -74,6 +75,8 @@ class History(ABC):
     default_url: ClassVar[str]
     url_variable: ClassVar[str]
     """The environment variable that overrides it."""
+    sites: ClassVar[Mapping[str, str]] = {}
+    """Hosts whose trades are known, websocket and REST, each with what it belongs to: an exchange, its testnet."""
     views: ClassVar[frozenset[str]]
     """The id spaces it can be asked in, as TradeTick names them."""
     newest_first: ClassVar[bool]
@@ -88,6 +91,20 @@ class History(ABC):
     def base_url(self, environment: Mapping[str, str]) -> str:
         """Where its REST interface is: the override in `environment`, else the venue's own."""
         return (environment.get(self.url_variable) or self.default_url).rstrip("/")
+
+    def check_addresses(self, environment: Mapping[str, str]) -> str | None:
+        """Why it is not sure that websocket and REST interface are of one exchange; None where it is, or both are
+        unknown. Raises SettingsError where they are of two."""
+        addresses = self._provider.url(environment), self.base_url(environment)
+        live, past = (self.sites.get(_host(address)) for address in addresses)
+        if live == past:
+            return None
+        both = f"{self._provider.url_variable}={addresses[0]} and {self.url_variable}={addresses[1]}"
+        if live is not None and past is not None:
+            raise SettingsError(
+                f"{both}: one is of {live}, the other of {past}; trades are repaired from where they are"
+            )
+        return f"{both}: only one of them is {live or past}; set both if they belong together"
 
     def ask(self, request: RepairRequest, span: Span) -> Page | Gone:
         """The page that holds the trades `span` of a request, no more than `most_rows` of them."""
@@ -133,6 +150,13 @@ class History(ABC):
         trades = [tick for tick in self._provider.decode(frame) if isinstance(tick, TradeTick)]
         ours = (trade for trade in trades if trade.symbol == request.symbol and trade.view == request.view)
         return [Span(trade.first_id, trade.last_id) for trade in ours], len(trades)
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:

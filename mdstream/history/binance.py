@@ -19,6 +19,13 @@ from mdstream.history.spans import Span, count
 WEIGHT_PER_MINUTE = 6_000
 PATHS = {"trade": ("historicalTrades", 25.0), "aggTrade": ("aggTrades", 4.0)}
 """By view: the last part of the path, and the weight of a request."""
+SITES = {
+    **dict.fromkeys(("stream.binance.com", "data-stream.binance.vision", "data-api.binance.vision"), "Binance"),
+    **dict.fromkeys((f"api{which}.binance.com" for which in ("", 1, 2, 3, 4, "-gcp")), "Binance"),
+    **dict.fromkeys(("stream.binance.us", "api.binance.us"), "Binance.US"),
+    **dict.fromkeys(("stream.testnet.binance.vision", "testnet.binance.vision"), "Binance's testnet"),
+    **dict.fromkeys(("fstream.binance.com", "fapi.binance.com"), "Binance futures"),
+}
 REQUEST_IS_WRONG = range(-1199, -1099)
 """Codes that say what is wrong with a request (-1121: invalid symbol). Those above are of the venue's own state."""
 
@@ -35,6 +42,7 @@ class BinanceHistory(History):
     name = "binance"
     default_url = "https://api.binance.com"
     url_variable = "BINANCE_API_BASE_URL"
+    sites = SITES
     views = frozenset(PATHS)
     newest_first = False
     most_rows = 1_000

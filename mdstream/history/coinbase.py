@@ -14,6 +14,12 @@ from mdstream.history.budget import Limits
 from mdstream.history.spans import Span, count
 
 REQUESTS_PER_S = 10
+SITES = {
+    "ws-feed.exchange.coinbase.com": "Coinbase Exchange",
+    "api.exchange.coinbase.com": "Coinbase Exchange",
+    "ws-feed-public.sandbox.exchange.coinbase.com": "Coinbase's sandbox",
+    "api-public.sandbox.exchange.coinbase.com": "Coinbase's sandbox",
+}
 
 
 class _Error(msgspec.Struct):
@@ -27,6 +33,7 @@ class CoinbaseHistory(History):
     name = "coinbase"
     default_url = "https://api.exchange.coinbase.com"
     url_variable = "COINBASE_API_BASE_URL"
+    sites = SITES
     views = frozenset({""})
     newest_first = True
     most_rows = 1_000

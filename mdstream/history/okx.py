@@ -14,6 +14,7 @@ from mdstream.history.budget import Limits
 from mdstream.history.spans import Span, count
 
 REQUESTS_PER_S = 20 / 2
+SITES = {"ws.okx.com": "OKX", "www.okx.com": "OKX", "wspap.okx.com": "OKX's demo"}
 NO_ERROR = "0"
 REQUEST_IS_WRONG = "51"
 """What the codes begin with that say what is wrong with a request (51001: no such instrument)."""
@@ -31,6 +32,7 @@ class OkxHistory(History):
     name = "okx"
     default_url = "https://www.okx.com"
     url_variable = "OKX_API_BASE_URL"
+    sites = SITES
     views = frozenset({"trades", "trades-all"})
     newest_first = True
     most_rows = 100

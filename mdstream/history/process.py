@@ -76,6 +76,8 @@ def _desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog
         known = ", ".join(settings.markets)
         raise SettingsError(f"no market {history.market}, that of {name}, in MDSTREAM_MARKETS={known}: add it there")
     base_url = history.base_url(os.environ)
+    if (unsure := history.check_addresses(os.environ)) is not None:
+        log.warning("%s: %s", name, unsure)
     log.info("%s: %s", name, base_url)
     client = Client(session, base_url, variable=history.url_variable)
     return Desk(history, client, raw_log, patience_s=settings.repair_patience_s)

@@ -193,10 +193,12 @@ class Connection:
             await socket.close()
 
     def _check_freshness(self, passed_s: float) -> None:
-        freshness, before = self.freshness, self.freshness.stale
+        freshness, before, mute = self.freshness, self.freshness.stale, self.freshness.mute
         if freshness.step(passed_s, self._counters.routes, self._data_frames):
             self._counters.data_silences += 1
             self._verdict = freshness.describe()
+        if freshness.mute - mute:
+            log.warning("%s, mute: %s", self._provider.name, freshness.describe_mute())
         if began := freshness.stale - before:
             log.warning("%s, stale: %s", self._provider.name, freshness.describe_channels(began))
         if ended := before - freshness.stale:

@@ -38,8 +38,11 @@ class Feed:
         *,
         max_attempts: int | None = None,
         data_silence_s: float = 0.0,
+        refused: Sequence[str] = (),
     ) -> None:
         self.provider, self.symbols, self.intake = provider, symbols, intake
+        self.refused = refused
+        """Why symbols that were asked for are left out."""
         self.state: str | None = None
         self.reason: str | None = None
         url = feed_url(provider, environment)
@@ -74,6 +77,10 @@ class Feed:
     def stale_channels(self) -> dict[Route, float]:
         """The channels that are silent beyond their habit, and for how many seconds."""
         return {r: c.freshness.habits[r].silent_s for c in self._connections for r in sorted(c.freshness.stale)}
+
+    def mute(self) -> list[str]:
+        """The symbols of which nothing at all has come, though they were subscribed to."""
+        return sorted(symbol for c in self._connections for symbol in c.freshness.mute)
 
     def data(self) -> list[tuple[float, float | None]]:
         """Of each connection: how long its data has been silent, and how long it may be."""

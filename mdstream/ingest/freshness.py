@@ -7,6 +7,7 @@ A channel (one symbol's trades, quotes or books) and a connection as a whole are
 so a busy pair is missed after a minute, and one that trades every ten minutes after half an hour. Who has not spoken
 in FAMILIAR steps has no habit yet and is never stale.
 
+    a symbol is mute         nothing at all has come of it in least_s: it is said. Venues acknowledge names they lack
     a channel is stale       it is said: the market may have gone quiet, or the subscription was lost
     the connection is stale  its data has stopped, though heartbeats may flow: it is made anew. If that brings nothing,
                              the wait for the next time doubles, up to an hour: a market that closes causes no storm
@@ -17,10 +18,11 @@ Time counts only while the connection is up and read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from mdstream.providers.base import BOOK, QUOTE, TRADE, Route
 
+KINDS = (TRADE, QUOTE, BOOK)
 FACTOR = 3.0
 FAMILIAR = 10
 WINDOW_S = 3600.0
@@ -77,9 +79,11 @@ class Habit:
 class Freshness:
     """Of one connection with canonical `symbols`; `least_s` 0: nothing is ever stale."""
 
-    def __init__(self, symbols: Iterable[str], least_s: float) -> None:
+    def __init__(self, symbols: Collection[str], least_s: float) -> None:
         self._least_s = least_s
-        self._habits = {Route(s.encode(), kind): Habit() for s in symbols for kind in (TRADE, QUOTE, BOOK)}
+        self._habits = {Route(s.encode(), kind): Habit() for s in symbols for kind in KINDS}
+        self._unheard = frozenset(symbols)
+        self._connected_s = 0.0
         self._counts = dict.fromkeys(self._habits, 0)
         self._data_frames = 0
         self._settling_s = 0.0
@@ -87,6 +91,7 @@ class Freshness:
         self._due_s: float | None = None
         self.data = Habit()
         self.stale: frozenset[Route] = frozenset()
+        self.mute: frozenset[str] = frozenset()
 
     def connected(self) -> None:
         """A new connection: what comes first does not count."""
@@ -99,6 +104,9 @@ class Freshness:
 
         `counts`: frames so far by route; `data_frames`: those of this connection, whatever their symbol.
         """
+        self._connected_s += passed_s
+        self._unheard = frozenset(s for s in self._unheard if not any(counts.get(Route(s.encode(), k)) for k in KINDS))
+        self.mute = self._unheard if self._connected_s >= self._least_s > 0 else frozenset()
         if self._settling_s > 0:
             self._settling_s -= passed_s
             self._counts = {route: counts.get(route, 0) for route in self._habits}
@@ -138,10 +146,14 @@ class Freshness:
         """In words, the silence of the connection's data."""
         return f"no data for {self.data.silent_s:.0f} s, where {self.data.usual_s:.0f} s was the longest silence"
 
+    def describe_mute(self) -> str:
+        """In words, the symbols that are mute; the first NAMED of them."""
+        named = _named(sorted(self.mute))
+        return f"nothing has come of {named} in {self._connected_s:.0f} s: does the venue have such an instrument?"
+
     def describe_channels(self, routes: Collection[Route]) -> str:
         """In words, each with its silence if it is silent now; the first NAMED of them."""
-        named = ", ".join(self._describe_channel(route) for route in sorted(routes)[:NAMED])
-        return named + (f" and {len(routes) - NAMED} more" if len(routes) > NAMED else "")
+        return _named([self._describe_channel(route) for route in sorted(routes)])
 
     def _describe_channel(self, route: Route) -> str:
         habit, name = self._habits[route], f"{route.key.decode()} {route.kind.decode()}"
@@ -151,3 +163,7 @@ class Freshness:
     def habits(self) -> Mapping[Route, Habit]:
         """Each subscribed channel's, spoken or not."""
         return self._habits
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -85,6 +85,8 @@ def _describe(feed: Feed) -> dict[str, Any]:
             for silent_s, limit_s in feed.data()
         ],
         "stale": _by_symbol(feed.stale_channels()),
+        "mute": feed.mute(),
+        "refused": list(feed.refused),
         "silent_s": _by_symbol(feed.silent_s()),
     }
 

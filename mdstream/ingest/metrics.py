@@ -48,6 +48,9 @@ class IngestMetrics(Metrics):
         silent = GaugeMetricFamily(
             "mdstream_ingest_stale_seconds", "silence of each stale channel", labels=["provider", "symbol", "kind"]
         )
+        mute = GaugeMetricFamily(
+            "mdstream_ingest_mute_symbols", "subscribed to, and nothing has ever come", labels=["provider"]
+        )
         for feed in self._feeds:
             name, counters = feed.provider.name, feed.intake.counters
             for kind, count in counters.frames.items():
@@ -56,11 +59,12 @@ class IngestMetrics(Metrics):
             rate.add_metric([name], counters.frames_per_second)
             up.add_metric([name], feed.connected)
             symbols.add_metric([name], len(feed.symbols))
+            mute.add_metric([name], len(feed.mute()))
             channels = feed.stale_channels()
             stale.add_metric([name], len(channels))
             for (key, kind), silent_s in channels.items():
                 silent.add_metric([name, key.decode(), kind.decode()], silent_s)
-        yield from (events, received, rate, up, symbols, stale, silent)
+        yield from (events, received, rate, up, symbols, mute, stale, silent)
         for field, text in FEED_COUNTERS.items():
             family = CounterMetricFamily(f"mdstream_ingest_{field}", text, labels=["provider"])
             for feed in self._feeds:

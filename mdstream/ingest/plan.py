@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdstream.config import Settings
-from mdstream.errors import SettingsError
+from mdstream.errors import SettingsError, SymbolError
 from mdstream.providers import PROVIDERS, provider
 from mdstream.providers.base import Provider
 from topics import Topic, Topics
@@ -16,16 +16,18 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Canonical `symbols` of one provider, each once."""
+    """Canonical `symbols` of one provider, each once, and those that it cannot have, each with the reason."""
 
     provider: Provider
     symbols: tuple[str, ...]
+    refused: tuple[str, ...] = ()
 
 
 def plan(name: str, symbols: str) -> list[Wanted]:
     """What `--provider NAME --symbols A,B` asks for; "all" is every provider there is.
 
-    Raises SettingsError for an unknown provider or no symbol, SymbolError for one that a venue cannot have.
+    A symbol that a venue cannot have is refused, and the others stay. Raises SymbolError where none is left for a
+    provider, SettingsError for an unknown one or no symbol.
     """
     given = [part.strip() for part in symbols.split(",") if part.strip()]
     if not given:
@@ -35,8 +37,16 @@ def plan(name: str, symbols: str) -> list[Wanted]:
 
 
 def _wanted(venue: Provider, given: Sequence[str]) -> Wanted:
-    canonical = (venue.from_venue(venue.to_venue(symbol)) for symbol in given)
-    return Wanted(venue, tuple(dict.fromkeys(canonical)))
+    symbols: dict[str, None] = {}
+    errors: list[SymbolError] = []
+    for symbol in given:
+        try:
+            symbols[venue.canonical(symbol)] = None
+        except SymbolError as error:
+            errors.append(error)
+    if not symbols:
+        raise errors[0]
+    return Wanted(venue, tuple(symbols), tuple(map(str, errors)))
 
 
 def raw_topics(wanted: Sequence[Wanted], settings: Settings) -> dict[str, Topic]:

@@ -60,9 +60,12 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
             os.environ,
             max_attempts=options.max_attempts,
             data_silence_s=settings.data_silence_s,
+            refused=w.refused,
         )
         for w in wanted
     ]
+    for reason in (reason for feed in feeds for reason in feed.refused):
+        log.error("left out: %s", reason)
     watchdog = _watchdog(bus, settings)
     await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
     async with serve(Endpoint(feeds, bus, watchdog).application(), host=settings.http_host, port=options.port):

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
+from mdstream.errors import SymbolError
 from mdstream.ticks import Tick, number
 
 TRADE, QUOTE, BOOK, OTHER = b"trade", b"quote", b"book", b"other"
@@ -80,9 +81,9 @@ class Provider(ABC):
     default_url: ClassVar[str]
     url_variable: ClassVar[str]
     """The environment variable that overrides the websocket's URL."""
-    contiguous_ids: ClassVar[bool]
+    contiguous_ids: ClassVar[bool] = False
     """Whether trade ids count by one for each instrument, so that a number left out is a trade missed; else they only
-    rise, or are opaque."""
+    rise, or are opaque: then nobody can tell what is missing."""
     max_symbols: ClassVar[int]
     """Symbols a connection may carry; more are spread over several connections."""
     subscribe_interval_s: ClassVar[float] = 0.25
@@ -102,6 +103,21 @@ class Provider(ABC):
     @abstractmethod
     def from_venue(self, symbol: str) -> str:
         """The canonical name of the venue's symbol; the inverse of `to_venue`."""
+
+    def canonical(self, symbol: str) -> str:
+        """The canonical name of a symbol as a user gives it. Raises SymbolError, also where that name does not lead
+        back to the venue's own (BTC-TUSD, where TUSD is not known, would become BTCT-USD)."""
+        venue_id = self.to_venue(symbol)
+        canonical = self.from_venue(venue_id)
+        try:
+            found = self.to_venue(canonical)
+        except SymbolError:
+            found = "nothing"
+        if found != venue_id:
+            where = f"mdstream/providers/{self.name}.py"
+            expected = f"one in a currency that {where} knows: add it to QUOTES there, or leave the symbol out"
+            raise SymbolError(self.name, symbol, f"{expected} ({canonical} leads back to {found})")
+        return canonical
 
     @abstractmethod
     def subscribe(self, symbols: Sequence[str]) -> list[str]:

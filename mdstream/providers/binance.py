@@ -3,8 +3,9 @@
 Channels: trade or aggTrade, bookTicker, depth20@100ms; read past: depth, kline and the others. Of the REST interface:
 the answers of historicalTrades and aggTrades, as repair publishes them.
 Source: binance/binance-spot-api-docs, web-socket-streams.md and rest-api.md (read 2026-07).
-Quirks: numbers are text; times are milliseconds; bookTicker has no time; depth20 has neither symbol nor time, only
-the stream's name says whose it is; `m` true means that the buyer was the maker, so the aggressor sold.
+Quirks: numbers are text; times are milliseconds, or microseconds (timeUnit); bookTicker has no time; depth20 has
+neither symbol nor time, only the stream's name says whose it is; `m` true means that the buyer was the maker, so the
+aggressor sold. Futures have frames of the same names: their trade has `X`, their aggTrade no `M`, their bookTicker `e`.
 Ids: `t` (trade) and `a` (aggTrade) are contiguous per symbol, `u` and `lastUpdateId` rise.
 """
 
@@ -21,21 +22,23 @@ from mdstream.errors import FrameError, SymbolError
 from mdstream.events import Side
 from mdstream.providers.base import (
     BOOK,
-    MS,
     OTHER,
     QUOTE,
     TRADE,
     UNREADABLE,
     Id,
-    Millis,
     Name,
     Provider,
     Remembered,
     Route,
 )
+from mdstream.providers.times import Epoch, epoch_ns
 from mdstream.repairs import REST_MARK
-from mdstream.ticks import BOOK_DEPTH, BookTick, Control, Number, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BOOK_DEPTH, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
 
+FUTURES = "a frame of Binance futures, for which there is no provider: BINANCE_WS_URL has to lead to spot"
+MOST_FILLS = 1_000_000
+"""Of one aggregate."""
 STREAMS_PER_SYMBOL = 3
 STREAMS_PER_CONNECTION = 1024
 STREAMS_PER_REQUEST = 200
@@ -52,15 +55,16 @@ class _Trade(msgspec.Struct, gc=False):
     t: Id
     p: Number
     q: Number
-    T: Millis
+    T: Epoch
     m: bool
+    X: str = ""
 
 
 class _RestTrade(msgspec.Struct, gc=False):
     id: Id
     price: Number
     qty: Number
-    time: Millis
+    time: Epoch
     isBuyerMaker: bool  # noqa: N815  the venue's name
 
 
@@ -70,12 +74,13 @@ class _RestAggTrade(msgspec.Struct, gc=False):
     q: Number
     f: Id
     l: Id  # noqa: E741  the venue's name
-    T: Millis
+    T: Epoch
     m: bool
 
 
-class _AggTrade(_RestAggTrade, gc=False):
+class _AggTrade(_RestAggTrade, gc=False, kw_only=True):
     s: Name
+    M: bool | None = None
 
 
 class _BookTicker(msgspec.Struct, gc=False):
@@ -85,12 +90,13 @@ class _BookTicker(msgspec.Struct, gc=False):
     B: Number
     a: Number
     A: Number
+    e: str = ""
 
 
 class _Depth(msgspec.Struct):
     lastUpdateId: Id  # noqa: N815  the venue's name
-    bids: list[tuple[Number, Number]]
-    asks: list[tuple[Number, Number]]
+    bids: list[tuple[Number, Size]]
+    asks: list[tuple[Number, Size]]
 
 
 class _TradeMessage(msgspec.Struct, gc=False):
@@ -203,23 +209,34 @@ class Binance(Provider):
 
 
 def _trade(d: _Trade) -> TradeTick:
-    return TradeTick(d.s, str(d.t), d.p, d.q, "sell" if d.m else "buy", d.T * MS, d.t, d.t, 1, "trade")
+    if d.X:
+        raise FrameError(FUTURES)
+    return TradeTick(d.s, str(d.t), d.p, d.q, "sell" if d.m else "buy", epoch_ns(d.T), d.t, d.t, 1, "trade")
 
 
 def _agg_trade(symbol: str, d: _RestAggTrade, recovered: bool = False) -> TradeTick:
-    if d.l < d.f:
+    count = d.l - d.f + 1
+    if not 0 < count <= MOST_FILLS:
         raise FrameError(f"an aggregate of trades {d.f} to {d.l}")
     side: Side = "sell" if d.m else "buy"
-    return TradeTick(symbol, str(d.a), d.p, d.q, side, d.T * MS, d.a, d.a, d.l - d.f + 1, "aggTrade", False, recovered)
+    return TradeTick(symbol, str(d.a), d.p, d.q, side, epoch_ns(d.T), d.a, d.a, count, "aggTrade", False, recovered)
+
+
+def _live_agg_trade(d: _AggTrade) -> TradeTick:
+    if d.M is None:
+        raise FrameError(FUTURES)
+    return _agg_trade(d.s, d)
 
 
 def _rest_trade(symbol: str, d: _RestTrade) -> TradeTick:
     side: Side = "sell" if d.isBuyerMaker else "buy"
-    return TradeTick(symbol, str(d.id), d.price, d.qty, side, d.time * MS, d.id, d.id, 1, "trade", recovered=True)
+    return TradeTick(symbol, str(d.id), d.price, d.qty, side, epoch_ns(d.time), d.id, d.id, 1, "trade", recovered=True)
 
 
 def _book_ticker(d: _BookTicker) -> QuoteTick:
-    bid, ask = d.b > 0, d.a > 0  # a side without orders has price and size 0 on the wire
+    if d.e:
+        raise FrameError(FUTURES)
+    bid, ask = d.b != 0, d.a != 0  # a side without orders has price and size 0 on the wire
     return QuoteTick(
         d.s, d.b if bid else None, d.B if bid else None, d.a if ask else None, d.A if ask else None, None, d.u
     )
@@ -232,8 +249,7 @@ def _parse_trade(frame: bytes) -> TradeTick:
 
 def _parse_agg_trade(frame: bytes) -> TradeTick:
     """{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT","a":3712345678,"f":5680123454,"l":5680123456,...}}"""
-    d = _decode_agg_trade(frame).data
-    return _agg_trade(d.s, d)
+    return _live_agg_trade(_decode_agg_trade(frame).data)
 
 
 def _parse_book_ticker(frame: bytes) -> QuoteTick:
@@ -278,9 +294,8 @@ def _parse_raw(m: _Other, frame: bytes) -> Tick:
     if m.e == "trade":
         return _trade(_decode_raw_trade(frame))
     if m.e == "aggTrade":
-        d = _decode_raw_agg_trade(frame)
-        return _agg_trade(d.s, d)
-    if not m.e and m.B is not None:
+        return _live_agg_trade(_decode_raw_agg_trade(frame))
+    if m.e in ("", "bookTicker") and m.B is not None:
         return _book_ticker(_decode_raw_book_ticker(frame))
     return Control("ignored", m.e)
 

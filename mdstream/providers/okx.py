@@ -41,7 +41,7 @@ from mdstream.providers.base import (
     side_of_book,
 )
 from mdstream.repairs import REST_MARK
-from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
 
 QUOTES = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH", "OKB", "DAI", "TRY", "BRL", "AUD", "SGD", "AED")
 """Quote currencies of the venue's spot pairs; those that end in another one stand before it."""
@@ -79,7 +79,7 @@ class _Level(msgspec.Struct, gc=False, array_like=True):
     """Price and size; a dead field and the number of orders follow."""
 
     price: Number
-    size: Number
+    size: Size
 
 
 class _Book(msgspec.Struct):

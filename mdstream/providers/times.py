@@ -1,22 +1,37 @@
-"""RFC 3339 times to integer nanoseconds, exactly.
+"""Times as venues write them to integer nanoseconds, exactly.
 
-`datetime` ends at microseconds and costs a microsecond; here all but the fraction is remembered, since the frames of
-one second share it.
+Of RFC 3339: `datetime` ends at microseconds and costs a microsecond; here all but the fraction is remembered, since the
+frames of one second share it. Which times an event may have at all is asked later, for every venue (stream/bounds.py).
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
 
 from mdstream.errors import FrameError
-from mdstream.providers.base import Remembered
+from mdstream.providers.base import MS, Remembered
+
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000_000)]
+"""Milliseconds or microseconds since 1970, for `epoch_ns`."""
 
 SECOND_NS = 1_000_000_000
 
 _SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", re.ASCII)
 _WHOLE = len("2026-01-05T15:00:00")
 _PAD: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
+
+
+_MOST_MS = 9_000_000_000_000
+"""In milliseconds the year 2255, in microseconds April 1970: nobody trades on the other side of it."""
+
+
+def epoch_ns(time: int) -> int:
+    """Nanoseconds since 1970 of an Epoch: its size tells the unit."""
+    return time * MS if time < _MOST_MS else time * 1_000
 
 
 def rfc3339_ns(text: str) -> int:

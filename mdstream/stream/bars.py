@@ -12,6 +12,8 @@ keeps it: its last MOST_KEPT bars or those of KEPT_NS, whichever is less. Whethe
 before the trade alone, so what is in a bar never depends on batches, on `collect` or on when a bar was closed.
 
 Each (symbol, seq) counts once: seq rises without holes, so a repeat is one that is not above the last.
+
+An instrument that keeps the venue's own id has no bars: its sizes may be contracts, and nothing here knows of how much.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from mdstream.instruments import is_plain
 from mdstream.stream.bars_rules import AHEAD_NS, Interval, Rules
 from mdstream.stream.tally import UNPUBLISHED, Mark, Tally, pack, unpack
 from mdstream.transport.batch import Record
@@ -112,10 +115,10 @@ def _is_before(trade: _Trade, other: _Trade) -> bool:
 class _Instrument:
     """One symbol: its last seq, the parts not folded yet, and per interval the bars, closed ones packed."""
 
-    __slots__ = ("part", "parts", "seq", "series", "symbol")
+    __slots__ = ("part", "parts", "plain", "seq", "series", "symbol")
 
     def __init__(self, symbol: str, levels: int) -> None:
-        self.symbol, self.seq = symbol, -1
+        self.symbol, self.seq, self.plain = symbol, -1, is_plain(symbol)
         self.part: _Part | None = None
         self.parts: dict[int, _Part] = {}
         self.series: tuple[dict[int, Tally | bytes], ...] = tuple({} for _ in range(levels))
@@ -177,7 +180,7 @@ class Bars:
     def step(self, records: Sequence[Record]) -> None:
         """Take in records in their order."""
         instruments, latest_ns = self._instruments, self.latest_ns
-        repeats = unreadable = 0
+        repeats = unreadable = unmeasured = 0
         for record in records:
             try:
                 trade = _decode(record.value or b"")
@@ -191,6 +194,9 @@ class Bars:
                 repeats += 1
                 continue
             instrument.seq = seq
+            if not instrument.plain:
+                unmeasured += 1
+                continue
             if ns is None or ns > recv_ns:
                 if ns is None or ns > recv_ns + AHEAD_NS:
                     ns = recv_ns
@@ -205,9 +211,10 @@ class Bars:
                     continue
             part.add(trade, ns)
         self.latest_ns = latest_ns
-        self.counts["trade"] += len(records) - repeats - unreadable
+        self.counts["trade"] += len(records) - repeats - unreadable - unmeasured
         self.counts["repeat"] += repeats
         self.counts["unreadable"] += unreadable
+        self.counts["unmeasured"] += unmeasured
 
     def _instrument(self, symbol: str) -> _Instrument:
         found = self._instruments.get(symbol)

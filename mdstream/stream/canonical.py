@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -23,7 +24,9 @@ from mdstream.errors import FrameError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
 from mdstream.kinds import HEARTBEAT, OURS, STATUS
 from mdstream.stream import clock, gaps
-from mdstream.stream.headers import read_headers
+from mdstream.stream.bounds import CHECKS, MOST_ID, check_trade
+from mdstream.stream.checkpoint import POSITION_MARK
+from mdstream.stream.headers import LAST_NS, read_headers
 from mdstream.stream.lines import Line, Source, Venue
 from mdstream.stream.output import MS, NO_HEADERS, Output
 from mdstream.stream.rounds import Rounds, Switch
@@ -81,6 +84,7 @@ class Canonical:
         self.numbers_from: int | None = None
         """Where output that is there was numbered from, and no state goes on from it: who begins behind that offset has
         lost the state, and the public is told."""
+        self._refused_offset = NOT_BUFFERED
         self._topic, self._partition = topic, partition
         self.rules, self._announces = rules, announces
         self.sources = {
@@ -100,7 +104,7 @@ class Canonical:
         buffered = [feed.buffered_from for feed in feeds if feed.buffered_from != NOT_BUFFERED]
         return min([*buffered, self.position])
 
-    def step(self, records: Sequence[Record]) -> Output:
+    def step(self, records: Sequence[Record]) -> Output:  # noqa: C901  a call costs more than a branch here
         """Take in records in their order; what is to be published."""
         out = Output()
         if records and records[0].offset < self.position:
@@ -126,10 +130,13 @@ class Canonical:
                     self._ours(out, source, kind, record.value or b"", recv_ns)
                     continue
                 for tick in source.decode(record.value or b""):
-                    if type(tick) is TradeTick:
-                        trade(out, source, tick, recv_ns)
-                    else:
-                        other(out, source, tick, recv_ns)
+                    try:
+                        if type(tick) is TradeTick:
+                            trade(out, source, tick, recv_ns)
+                        else:
+                            other(out, source, tick, recv_ns)
+                    except FrameError as error:  # the others of the frame are as good as before
+                        self._refuse(out, record, source, tick, error, recv_ns)
             except Exception as error:  # whatever a venue sends, the stream goes on
                 self._dead(out, record, source, error)
         if records:
@@ -141,6 +148,8 @@ class Canonical:
         line = source.lines.get(symbol)
         if line is not None:
             return line
+        if symbol[:1] == POSITION_MARK.decode():  # such keys on md.state are ours
+            raise FrameError(f"no instrument: {symbol!r}")
         instrument = self.instruments.setdefault(symbol, Instrument())
         line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
         source.lines[symbol] = line
@@ -157,14 +166,21 @@ class Canonical:
     # -- trades
 
     def _trade(self, out: Output, source: Source, tick: TradeTick, recv_ns: int) -> None:
+        ts_exchange = tick.ts_exchange
+        if not (
+            tick.price > 0 <= tick.size
+            and NO_ID <= tick.first_id <= tick.last_id <= MOST_ID
+            and (ts_exchange is None or 0 <= ts_exchange < LAST_NS)
+        ):
+            check_trade(tick)
         line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
         self.changed.add(tick.symbol)
         if tick.recovered:
             self._late_trade(out, line, tick, recv_ns)
             return
-        trades, now_ns, ts_exchange = line.trades, self.log.now_ns, tick.ts_exchange
+        trades, now_ns = line.trades, self.log.now_ns
         line.feed.trade.seen_ns = now_ns
-        if ts_exchange is not None:
+        if ts_exchange is not None and not tick.resume:  # that one may be hours old
             source.state.latency_ns = recv_ns - ts_exchange
         if not line.live:
             self._stand_by(out, line, tick, recv_ns)
@@ -219,7 +235,10 @@ class Canonical:
             self._late_trade(out, line, tick, recv_ns)
 
     def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
-        """One of a stretch that is over: news only where it was missing then."""
+        """One of a stretch that is over: news only where it was missing then. Raises FrameError for another's trade."""
+        if tick.recovered and (doubt := line.trades.doubt(tick)) is not None:
+            reason = "does the REST interface belong to the websocket's venue?"
+            raise FrameError(f"recovered trade {tick.trade_id} is not the one that is missing: {doubt}; {reason}")
         if line.trades.fill(tick):
             self._publish_trade(out, line, tick, recv_ns)
         else:
@@ -231,6 +250,7 @@ class Canonical:
         if isinstance(tick, Control):
             self._control(source.name, tick)
             return
+        CHECKS[type(tick)](tick)
         line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
         self.changed.add(tick.symbol)
         if isinstance(tick, QuoteTick):
@@ -331,7 +351,9 @@ class Canonical:
             if line is None or line.live or not 0 <= line.feed.buffered_from <= record.offset:
                 continue
             if isinstance(tick, QuoteTick) or (not tick.recovered and line.trades.is_later(tick)):
-                line.stand_by(record.offset, recv_ns, tick)
+                with suppress(FrameError):  # refused when it was read first
+                    CHECKS[type(tick)](tick)
+                    line.stand_by(record.offset, recv_ns, tick)
 
     # -- what is ours, and what nobody understands
 
@@ -360,11 +382,25 @@ class Canonical:
             out.tell(said.provider, FeedStatus(events.SYSTEM, said.provider, said.state, said.reason, recv_ns))
 
     def _unrecoverable(self, out: Output, said: repairs.Unrecoverable, recv_ns: int) -> None:
+        if not 0 <= said.first_id <= said.last_id:
+            raise FrameError(f"trades {said.first_id} to {said.last_id} are no range")
         source = self.sources.get(said.provider.encode())
         line = source.lines.get(said.symbol) if source is not None else None
         if line is not None and line.trades.view == said.view:
             self.changed.add(said.symbol)
             changes = gaps.lose(line.feed, said.first_id, said.last_id, said.reason, self.log.now_ns)
+            self.rounds.report(out, line, changes, recv_ns)
+
+    def _refuse(self, out: Output, record: Record, source: Source, tick: Tick, error: FrameError, recv_ns: int) -> None:
+        """Put aside a tick that cannot be true: one letter a frame, with the first one's reason."""
+        self.counts["refused"] += 1
+        recovered = isinstance(tick, TradeTick) and tick.recovered
+        if self._refused_offset != record.offset:
+            self._refused_offset = record.offset
+            # What the REST interface says is no fault of the live feed.
+            self._dead(out, record, None if recovered else source, error)
+        if isinstance(tick, TradeTick) and recovered and (line := source.lines.get(tick.symbol)) is not None:
+            changes = gaps.lose(line.feed, tick.first_id, tick.last_id, str(error), self.log.now_ns)
             self.rounds.report(out, line, changes, recv_ns)
 
     def _dead(self, out: Output, record: Record, source: Source | None, error: Exception) -> None:

@@ -7,6 +7,9 @@
 Redundant lines of one feed may come interleaved, late and reordered: a late id is new where it fills a hole. Holes are
 kept up to MOST_HOLES; for the other two kinds the window of recent ids bounds how late a trade may come.
 
+An aggregate stands for several ids, and its size cannot be shared out among them. It is new where all of them are;
+where some were seen, repaired one by one, it is passed over, and the others are missed and come one by one, too.
+
 A venue that numbers its trades anew is told from a repeat by time: a copy is never younger than the newest trade, the
 first trade of a new count is; within one tick of the venue's clock, a copy's id is none below those of that time. Ids
 from before are known on for lines that lag behind.
@@ -37,21 +40,36 @@ VIEW_SILENCE_NS = 10_000_000_000
 RESTART_NS = 5_000_000_000
 """Update ids below the last one count as a new count, not as repeats, once none above it came for so long."""
 
+NEAR_NS, NEAR_PRICE = 60_000_000_000, 10.0
+"""A recovered trade lies between its neighbours, give or take so much time, and within so many times their price."""
+
 MOST_SAME_TIME = 64
 """Quotes without ids that are remembered within one tick of the venue's clock."""
 
-Verdict = Literal["new", "restart", "repeat", "other view", "resume point"]
+Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume point"]
 """`new` and `restart` (new, and the first of a new count) are to be published; the others are not."""
 
 
 class Hole(msgspec.Struct, gc=False, array_like=True):
     """Ids first..last, both included, that did not come. `since`: log time in ns, NOT_AWAITED where nobody waits for
-    them; `asked`: it was reported as a gap."""
+    them; `asked`: it was reported as a gap. What was known around it: the venue's times of the youngest trade before it
+    and of the one behind it, and that one's price; 0 for nothing."""
 
     first: int
     last: int
     since: int
     asked: bool = False
+    from_ts: int = 0
+    to_ts: int = 0
+    price: float = 0.0
+
+    def part(self, first: int, last: int) -> Hole:
+        """What is left of it."""
+        return Hole(first, last, self.since, self.asked, self.from_ts, self.to_ts, self.price)
+
+    def not_awaited(self, first: int, last: int) -> Hole:
+        """What nobody waits for any longer of it."""
+        return Hole(first, last, NOT_AWAITED, False, self.from_ts, self.to_ts, self.price)
 
 
 class SeenIds(msgspec.Struct, gc=False, array_like=True):
@@ -60,7 +78,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
     last: int = NO_ID
     """The newest contiguous id; below NO_ID while parked."""
     missing: list[Hole] = []
-    """Below the newest id, in rising order and not touching."""
+    """Up to the newest id, in rising order and apart."""
     recent: dict[str, None] = {}
     """Opaque or rising ids, oldest first."""
     floor: int = NO_ID
@@ -101,6 +119,18 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         """Take first..last out of the holes; whether any was in one."""
         return self._cut(first, last, keep=False)
 
+    def has_some(self, first: int, last: int) -> bool:
+        """Whether of first..last some were seen and some were not."""
+        newest = self.newest
+        new = sum(self.missing_within(first, min(last, newest))) + max(0, last - newest)
+        return first <= newest and 0 < new <= last - first
+
+    def miss_to(self, last: int, now_ns: int) -> None:
+        """Await all after the newest id up to `last`."""
+        if last > self.newest:
+            self._miss(Hole(self.newest + 1, last, now_ns))
+            self.last = last
+
     def give_up(self, first: int, last: int) -> bool:
         """Wait no longer for first..last, though they are new if they come; whether any was missing."""
         return self._cut(first, last, keep=True)
@@ -125,11 +155,11 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
                 continue
             found = True
             if hole.first < first:
-                kept.append(Hole(hole.first, first - 1, hole.since, hole.asked))
+                kept.append(hole.part(hole.first, first - 1))
             if keep:
-                kept.append(Hole(max(hole.first, first), min(hole.last, last), NOT_AWAITED))
+                kept.append(hole.not_awaited(max(hole.first, first), min(hole.last, last)))
             if hole.last > last:
-                kept.append(Hole(last + 1, hole.last, hole.since, hole.asked))
+                kept.append(hole.part(last + 1, hole.last))
         if found:
             self.missing = kept
             while len(self.missing) > MOST_HOLES:  # one that is cut in its middle leaves two
@@ -169,7 +199,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
     def anew(self) -> SeenIds:
         """For another count: nothing seen, and everything awaited given up."""
         awaited = [hole for hole in self.missing if hole.since != NOT_AWAITED]
-        self.missing = [Hole(hole.first, hole.last, NOT_AWAITED) for hole in self.missing]
+        self.missing = [hole.not_awaited(hole.first, hole.last) for hole in self.missing]
         given_up, self.given_up = self.given_up, []
         return SeenIds(given_up=given_up + awaited)
 
@@ -210,11 +240,32 @@ class TradeDedupe(msgspec.Struct, array_like=True):
 
     def fill(self, tick: TradeTick) -> bool:
         """Take in a trade only where it was missing; whether it was."""
-        known = tick.view == self.view and tick.last_id != NO_ID
-        filled = known and self._of(tick).fill(tick.first_id, tick.last_id)
+        if tick.view != self.view or tick.last_id == NO_ID:
+            return False
+        seen = self._of(tick)
+        filled = not seen.has_some(tick.first_id, tick.last_id) and seen.fill(tick.first_id, tick.last_id)
         if filled:
             self._date(tick)
         return filled
+
+    def _note(self, tick: TradeTick, last: int) -> None:
+        """Keep what is known around a hole up to `last` that this trade has just shown."""
+        hole = self.seen.missing[-1] if self.seen.missing else None
+        if hole is not None and hole.last == last and hole.since != NOT_AWAITED and not hole.price:
+            hole.from_ts, hole.to_ts, hole.price = self.newest_ts, tick.ts_exchange or 0, tick.price
+
+    def doubt(self, tick: TradeTick) -> str | None:
+        """Why a recovered trade cannot be the one that is missing; None where nothing speaks against it."""
+        holes = self._of(tick).missing if tick.view == self.view else []
+        hole = next((hole for hole in holes if hole.first <= tick.last_id <= hole.last), None)
+        if hole is None or not hole.price:
+            return None
+        times, ts, price = [time for time in (hole.from_ts, hole.to_ts) if time], tick.ts_exchange, tick.price
+        if times and ts is not None and not min(times) - NEAR_NS <= ts <= max(times) + NEAR_NS:
+            return f"made at {ts} ns, the trades around it at {min(times)} to {max(times)}"
+        if hole.price > 0 and not hole.price / NEAR_PRICE <= price <= hole.price * NEAR_PRICE:
+            return f"a price of {price:.12g}, the trade behind it has {hole.price:.12g}"
+        return None
 
     def go_on_behind(self, tick: TradeTick) -> None:
         """Count from behind a trade that another source has covered: what is missing after it is missed."""
@@ -242,8 +293,13 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         if seen is not self.seen:
             return "new" if _add(seen, tick, NOT_AWAITED, contiguous) else "repeat"
         begins = seen.newest == NO_ID
+        if contiguous and tick.first_id < tick.last_id and seen.has_some(tick.first_id, tick.last_id):
+            seen.miss_to(tick.last_id, now_ns)
+            self._note(tick, tick.last_id)
+            return "overlap"
         if not self._jumps(tick):
             if _add(seen, tick, now_ns, contiguous):
+                self._note(tick, tick.first_id - 1)
                 # From before we listened: where counting begins, not news.
                 return "resume point" if tick.resume and begins else "new"
             if not self.restarts(tick):

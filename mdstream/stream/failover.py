@@ -111,7 +111,7 @@ def judge(feed: Feed, source: SourceState, newest: Newest, now_ns: int, limits: 
     silent = _silent(feed, newest, limits)
     if silent.health is Health.DEAD:
         return silent
-    if source.late_since_ns and now_ns - source.late_since_ns >= limits.stale_after_ns:
+    if source.late_since_ns and source.late_to_ns - source.late_since_ns >= limits.stale_after_ns:
         return Finding(Health.POOR, f"late by more than {_seconds(limits.max_latency_ns)}")
     if source.faults >= limits.max_faults:
         return Finding(Health.POOR, f"{source.faults:.0f} frames a minute cannot be understood")

@@ -38,4 +38,5 @@ def read_headers(record: Record) -> tuple[bytes, int, bytes]:
 def _find_headers(record: Record) -> tuple[bytes, bytes, bytes]:
     """Provider, time and kind wherever they stand; without a time, that of the record."""
     found = dict(record.headers)
-    return found.get("p", b""), found.get("t", _int64.pack(record.timestamp * MS)), found.get("k", b"")
+    received = found["t"] if "t" in found else _int64.pack(max(-1, min(record.timestamp * MS, LAST_NS)))
+    return found.get("p", b""), received, found.get("k", b"")

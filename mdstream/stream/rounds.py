@@ -28,6 +28,8 @@ from mdstream.stream.state import Instrument, LogState, SourceState
 LOOK_NS = 250_000_000
 WINDOW_NS = 600_000_000_000
 """A source's least latency is that of this window and the one before."""
+RECENT, ENOUGH = 5, 3
+"""Looks of whose latencies the median counts, and the fewest that tell anything."""
 KEPT = 1 - LOOK_NS / 60e9
 """Of a count per minute, from one look to the next."""
 FORGOTTEN = 0.01
@@ -156,15 +158,18 @@ class Rounds:
 
 
 def _sample(state: SourceState, now_ns: int, max_latency_ns: int) -> None:
-    """Take in how late a source's newest trade was, and let its faults fade."""
+    """Take in how late a source is, if it has traded since the last look, and let its faults fade."""
     state.faults = state.faults * KEPT if state.faults > FORGOTTEN else 0.0
     if now_ns - state.window_ns >= WINDOW_NS:
         state.least_before_ns, state.least_ns, state.window_ns = state.least_ns, None, now_ns
-    latency_ns = state.latency_ns
-    if latency_ns is None:
+    if state.latency_ns is None:
+        return
+    state.recent_ns, state.latency_ns = [*state.recent_ns[1 - RECENT :], state.latency_ns], None
+    latency_ns = state.recent_latency_ns
+    if latency_ns is None or len(state.recent_ns) < ENOUGH:
         return
     state.least_ns = latency_ns if state.least_ns is None else min(state.least_ns, latency_ns)
     if latency_ns - state.usual_latency_ns <= max_latency_ns:
         state.late_since_ns = 0
-    elif not state.late_since_ns:
-        state.late_since_ns = now_ns
+    else:
+        state.late_since_ns, state.late_to_ns = state.late_since_ns or now_ns, now_ns

@@ -26,9 +26,10 @@ class SourceState(msgspec.Struct, array_like=True):
     """When its connection was lost, 0 while there is one."""
     down_reason: str = ""
     latency_ns: int | None = None
-    """Of its newest trade: from the venue's time to ours."""
+    """Of its newest live trade, from the venue's time to ours; None where none came since the last look."""
     least_ns: int | None = None
-    """The least latency of the window under way, and of the one before: what separates the venue's clock from ours."""
+    """The least recent latency of the window under way, and of the one before: what separates the venue's clock from
+    ours."""
     least_before_ns: int | None = None
     window_ns: int = 0
     """When the window began."""
@@ -36,12 +37,26 @@ class SourceState(msgspec.Struct, array_like=True):
     faults: float = 0.0
     """Frames that could not be understood, of the last minute or so."""
     silence_told_ns: int = 0
+    recent_ns: list[int] = []
+    """Latencies at the last looks that found a new trade, oldest first."""
+    late_to_ns: int = 0
+    """The last look at which it was late."""
+
+    @property
+    def recent_latency_ns(self) -> int | None:
+        """The median of its last latencies, which a trade or two with an odd time do not move; None for none."""
+        return sorted(self.recent_ns)[len(self.recent_ns) // 2] if self.recent_ns else self.latency_ns
+
+    @property
+    def newest_latency_ns(self) -> int | None:
+        """Of its newest live trade."""
+        return self.recent_ns[-1] if self.latency_ns is None and self.recent_ns else self.latency_ns
 
     @property
     def usual_latency_ns(self) -> int:
         """The least that was measured of late; it holds what the venue's clock differs from ours."""
-        known = (self.least_ns, self.least_before_ns, self.latency_ns)
-        return min((latency for latency in known if latency is not None), default=0)
+        known = [latency for latency in (self.least_ns, self.least_before_ns) if latency is not None]
+        return min(known) if known else self.recent_latency_ns or 0
 
 
 class LogState(msgspec.Struct, array_like=True):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -18,7 +20,20 @@ from mdstream import providers
 from mdstream.errors import FrameError
 from mdstream.ingest.plan import plan
 from mdstream.providers.base import Provider, Route
+from mdstream.stream.canonical import Canonical
+from mdstream.stream.rules import Policy, Rules
 from mdstream.ticks import Control
+
+
+class Raw(NamedTuple):
+    """A record as the transport hands it over."""
+
+    offset: int
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
+    key: bytes | None = b"BTCUSDT"
+    timestamp: int = 0
+
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "providers.md"
 
@@ -87,3 +102,17 @@ def test_the_example_once_registered_can_be_ingested(tern: types.ModuleType, mon
     monkeypatch.setitem(providers.PROVIDERS, "tern", tern.Tern)
     (wanted,) = plan("tern", "BTCUSDT, ETH_EUR,btcusdt")
     assert (wanted.provider.name, wanted.symbols) == ("tern", ("BTCUSDT", "ETHEUR"))
+
+
+def test_the_example_goes_through_the_core_worker(venue: Provider, frames: list[bytes]) -> None:
+    """Trades and quotes come out, a repeat does not, and a number left out is a gap that is asked for."""
+    core = Canonical("md.raw.crypto", 0, [venue], rules=Rules(Policy(("tern",))), announces=lambda _: True)
+    after_a_gap = frames[0].replace(b"4711", b"4714")
+    log = [*frames, frames[0], after_a_gap, after_a_gap.replace(b"4714", b"4715")]
+    times = [((1_767_625_200 + n) * 10**9).to_bytes(8, "big") for n in range(len(log))]
+    out = core.step([Raw(n, log[n], [("p", b"tern"), ("t", received), ("k", b"")]) for n, received in enumerate(times)])
+    assert [json.loads(value or b"")["trade_id"] for _, value, _, _ in out.trades] == ["4711", "4714", "4715"]
+    assert len(out.quotes) == 1
+    assert out.dead == []
+    (request,) = (json.loads(value or b"") for _, value, _, _ in out.gaps)
+    assert (request["first_id"], request["last_id"]) == (4712, 4713)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mdstream.errors import SettingsError
 from mdstream.history import HISTORIES
 from mdstream.history.base import MOST_WAIT_S, Answer, Gone, History, Page, Trouble, retry_after_s
 from mdstream.history.spans import Span
-from mdstream.providers import PROVIDERS
+from mdstream.providers import PROVIDERS, provider
 from mdstream.repairs import RepairRequest, rest_frame
 
 NOW_S = 1_767_625_200.0  # 2026-01-05T15:00:00Z
@@ -95,6 +96,43 @@ def test_base_url_is_the_venue_s_own_unless_overridden() -> None:
     assert history("binance").base_url({}) == "https://api.binance.com"
     overridden = {"BINANCE_API_BASE_URL": "http://127.0.0.1:9440/binance/"}
     assert history("binance").base_url(overridden) == "http://127.0.0.1:9440/binance"
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [
+        ("binance", {"BINANCE_WS_URL": "wss://stream.testnet.binance.vision/stream"}),
+        ("binance", {"BINANCE_API_BASE_URL": "https://api.binance.us"}),
+        ("binance", {"BINANCE_WS_URL": "wss://fstream.binance.com/stream"}),
+        ("coinbase", {"COINBASE_WS_URL": "wss://ws-feed-public.sandbox.exchange.coinbase.com"}),
+        ("okx", {"OKX_WS_URL": "wss://wspap.okx.com:8443/ws/v5/public"}),
+    ],
+)
+def test_addresses_of_two_exchanges_are_refused(name: str, environment: dict[str, str]) -> None:
+    """Trades of one exchange would fill the gaps of another; the error names both addresses."""
+    variables = history(name).url_variable, provider(name).url_variable
+    with pytest.raises(SettingsError, match=r"one is of .*, the other of ") as error:
+        history(name).check_addresses(environment)
+    assert all(variable in str(error.value) for variable in variables)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sure"),
+    [
+        ({}, True),
+        ({"BINANCE_WS_URL": "wss://data-stream.binance.vision/stream"}, True),
+        (
+            {"BINANCE_WS_URL": "wss://stream.binance.us:9443/stream", "BINANCE_API_BASE_URL": "https://api.binance.us"},
+            True,
+        ),
+        ({"BINANCE_WS_URL": "ws://127.0.0.1:9101/stream", "BINANCE_API_BASE_URL": "http://127.0.0.1:9101"}, True),
+        ({"BINANCE_WS_URL": "ws://127.0.0.1:9101/stream"}, False),
+        ({"BINANCE_API_BASE_URL": "http://[::1"}, False),
+    ],
+)
+def test_addresses_of_which_one_is_unknown_are_doubted(environment: dict[str, str], sure: bool) -> None:
+    """A proxy or a simulator may stand at any address: then it is said, and what comes is held against the gap."""
+    assert (history("binance").check_addresses(environment) is None) is sure
 
 
 FINAL = [

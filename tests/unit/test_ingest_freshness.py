@@ -216,3 +216,33 @@ def test_quiet_market_within_its_habit_never_reconnects(gaps_s: list[int]) -> No
         story.seconds(gap_s - 1)
         story.seconds(1, TRADES)
     assert story.reconnects == []
+
+
+# -------------------------------------------------------------------------------------------------------- mute symbols
+
+
+def test_symbol_of_which_nothing_ever_came_is_mute_and_said() -> None:
+    """A venue acknowledges a subscription to a name it does not have, and is silent: no habit would ever tell."""
+    freshness, counts = Freshness(["BTCUSDT", "NOSUCHUSDT", "ETHUSDT"], LEAST_S), Counter[Route]()
+    freshness.connected()
+    mute: list[frozenset[str]] = []
+    for second in range(1, 100):
+        counts[TRADES] += 1
+        if second == 80:  # it was only quiet
+            counts[Route(b"ETHUSDT", QUOTE)] += 1
+        assert not freshness.step(1.0, counts, counts.total())
+        mute.append(freshness.mute)
+    assert set(mute[:59]) == {frozenset()}
+    assert set(mute[59:79]) == {frozenset({"NOSUCHUSDT", "ETHUSDT"})}
+    assert set(mute[79:]) == {frozenset({"NOSUCHUSDT"})}
+    assert freshness.describe_mute() == (
+        "nothing has come of NOSUCHUSDT in 99 s: does the venue have such an instrument?"
+    )
+
+
+def test_nobody_is_mute_where_freshness_is_not_watched() -> None:
+    """MDSTREAM_DATA_SILENCE_S=0."""
+    freshness = Freshness(["BTCUSDT"], 0.0)
+    for _ in range(100):
+        freshness.step(1.0, {}, 0)
+    assert freshness.mute == frozenset()

@@ -153,6 +153,33 @@ def test_plan_of_all_refuses_a_symbol_that_one_venue_cannot_have() -> None:
         plan("all", "BTC-USDT-SWAP")
 
 
+@pytest.mark.parametrize(
+    ("name", "symbols", "left", "refused"),
+    [
+        ("okx", "BTC-USDT,BTC-USDG", ("BTCUSDT",), "okx has no symbol of the form 'BTC-USDG'"),
+        ("coinbase", "BTC-TUSD,BTC-USD", ("BTCUSD",), "coinbase has no symbol of the form 'BTC-TUSD'"),
+        ("binance", "BTC USDT,ETHUSDT", ("ETHUSDT",), "binance has no symbol of the form 'BTC USDT'"),
+    ],
+)
+def test_plan_refuses_a_symbol_by_name_and_keeps_the_others(
+    name: str, symbols: str, left: tuple[str, ...], refused: str
+) -> None:
+    """One that the venue cannot have, or whose joined name would ask for something else (BTCT-USD)."""
+    (wanted,) = plan(name, symbols)
+    assert wanted.symbols == left
+    (reason,) = wanted.refused
+    assert reason.startswith(refused)
+    assert "expected" in reason
+
+
+def test_plan_refuses_a_provider_of_which_no_symbol_is_left() -> None:
+    """With the reason of the first, and what to do."""
+    with pytest.raises(
+        SymbolError, match=r"'BTC-USDG': expected one in a currency that .*/okx.py knows: add it to QUOTES"
+    ):
+        plan("okx", "BTC-USDG")
+
+
 @pytest.mark.parametrize("symbols", ["", " , ,"])
 def test_plan_refuses_no_symbols(symbols: str) -> None:
     """With an example of some."""

@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.instruments import dash_pair, join_pair, split_pair
+from mdstream.instruments import dash_pair, is_plain, join_pair, split_pair
 
 QUOTES = ("USDT", "USDC", "USD", "EUR", "BTC")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "plain"),
+    [("BTCUSDT", True), ("BRK.B", True), ("BTC-USDT-SWAP", False), ("BTC-USD-220527", False), ("BTCUSD_PERP", False)],
+)
+def test_plain_is_what_has_not_kept_the_venues_own_id(symbol: str, plain: bool) -> None:
+    """Pairs and shares: sizes in units of base, prices above zero."""
+    assert is_plain(symbol) is plain
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ SOURCES = st.builds(
     NUMBERS,
     FRACTIONS,
     NUMBERS,
+    st.lists(st.integers(-(2**62), 2**62), max_size=5),
+    NUMBERS,
 )
 LOGS = st.builds(LogState, NUMBERS, NUMBERS, st.dictionaries(NAMES, SOURCES, max_size=3))
 SYMBOLS = st.text(min_size=1, max_size=12)

@@ -18,6 +18,8 @@ from mdstream.stream.dedupe import (
     MOST_HOLES,
     MOST_RECENT,
     MOST_SAME_TIME,
+    NEAR_NS,
+    NEAR_PRICE,
     NOT_AWAITED,
     RESTART_NS,
     VIEW_SILENCE_NS,
@@ -29,6 +31,7 @@ from mdstream.stream.dedupe import (
 from mdstream.ticks import NO_ID, QuoteTick, TradeTick
 
 NOW = 1_767_625_200_000_000_000
+NEAR_MS = NEAR_NS // 10**6
 
 RANGES = st.tuples(st.integers(0, 120), st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -222,6 +225,81 @@ def test_rising_id_below_all_that_is_remembered_is_a_repeat() -> None:
     assert ids.add_rising(10 * MOST_RECENT - 1)
 
 
+# -- aggregates
+
+
+def aggregate(first: int, last: int, *, recovered: bool = False) -> TradeTick:
+    """As OKX's channel `trades`: the id is the last one's, the time that of its order."""
+    ts, fills = NOW + last * 1_000_000, last - first + 1
+    return TradeTick("BTCUSDT", str(last), 1.0, fills, "buy", ts, first, last, fills, "trades", False, recovered)
+
+
+@given(st.lists(st.tuples(st.booleans(), RANGES), max_size=30))
+def test_no_id_is_counted_twice_and_what_is_not_counted_is_missing(
+    arrivals: list[tuple[bool, tuple[int, int]]],
+) -> None:
+    """Live aggregates in any order and with any overlap, and single fills that a repair brings in between."""
+    dedupe, counted = TradeDedupe(), list[int]()
+    dedupe.admit(aggregate(0, 0), NOW, contiguous=True)
+    for recovered, (first, last) in arrivals:
+        if recovered:
+            taken, first = dedupe.fill(aggregate(last, last, recovered=True)), last
+        else:
+            verdict = dedupe.admit(aggregate(first, last), NOW, contiguous=True)
+            assert verdict in ("new", "repeat", "overlap")
+            taken = verdict == "new"
+        counted += range(first, last + 1) if taken else ()
+    assert len(counted) == len(set(counted))
+    missing = [identity for hole in dedupe.seen.missing for identity in range(hole.first, hole.last + 1)]
+    assert sorted(counted + missing) == list(range(1, dedupe.seen.newest + 1))
+
+
+def test_aggregate_that_goes_on_behind_a_repaired_id_is_missed_from_there_on() -> None:
+    """5 was repaired; 4..7 comes: its size holds 5's, so 4, 6 and 7 are asked for one by one."""
+    dedupe = TradeDedupe()
+    for first, last in ((1, 3), (8, 8)):
+        assert dedupe.admit(aggregate(first, last), NOW, contiguous=True) == "new"
+    assert dedupe.fill(aggregate(5, 5, recovered=True))
+    assert dedupe.admit(aggregate(4, 7), NOW, contiguous=True) == "overlap"
+    assert not dedupe.fill(aggregate(4, 7))
+    assert dedupe.admit(aggregate(8, 10), NOW, contiguous=True) == "overlap"
+    assert holes_of(dedupe.seen) == [(4, 4), (6, 7), (9, 10)]
+    assert dedupe.admit(aggregate(11, 12), NOW, contiguous=True) == "new"
+
+
+# -- what a repair brings
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "price", "believed"),
+    [
+        (15, 100.0, True),
+        (10 - NEAR_MS, 100.0, True),
+        (20 + NEAR_MS, 100.0, True),
+        (9 - NEAR_MS, 100.0, False),
+        (21 + NEAR_MS, 100.0, False),
+        (15, 100.0 * NEAR_PRICE, True),
+        (15, 101.0 * NEAR_PRICE, False),
+        (15, 99.0 / NEAR_PRICE, False),
+    ],
+)
+def test_recovered_trade_is_held_against_its_neighbours(at_ms: int, price: float, believed: bool) -> None:
+    """
+    id     10      11 12 13 14      15
+    at     10 ms                    20 ms       (and NEAR_MS) also once 12 is there, and the hole in two parts
+    """
+    dedupe = TradeDedupe()
+    for number in (10, 15):
+        tick = trade(number, NEAR_MS + 2 * number - 10)
+        tick.price = 100.0
+        assert dedupe.admit(tick, NOW, contiguous=True) == "new"
+    assert dedupe.fill(trade(12, NEAR_MS + 15))
+    for number in (11, 13):
+        found = trade(number, NEAR_MS + at_ms)
+        found.price = price
+        assert (dedupe.doubt(found) is None) is believed
+
+
 # -- trades: whose count an id belongs to
 
 
@@ -280,7 +358,7 @@ def test_holes_of_the_count_before_are_given_up() -> None:
     dedupe = TradeDedupe()
     for tick in (trade(5_100, 0), trade(5_105, 1), trade(1, 9)):
         dedupe.admit(tick, NOW, contiguous=True)
-    assert dedupe.seen.given_up == [Hole(5_101, 5_104, NOW)]
+    assert [(hole.first, hole.last, hole.since) for hole in dedupe.seen.given_up] == [(5_101, 5_104, NOW)]
 
 
 def test_resume_point_is_where_counting_begins_and_news_to_who_knows_an_earlier_id() -> None:

@@ -87,8 +87,8 @@ def test_silence_of_all_is_no_fault() -> None:
         (feed(book=channel(5)), None, ("POOR", "no books for 5.0 s while another source has them")),
         (feed(trade=Channel()), None, ("POOR", "no trades from it yet")),
         (feed(book=Channel()), None, ("GOOD", "")),
-        (feed(), SourceState(beat_ns=NOW, late_since_ns=ago(3)), ("POOR", "late by more than 2.0 s")),
-        (feed(), SourceState(beat_ns=NOW, late_since_ns=ago(2)), ("GOOD", "")),
+        (feed(), SourceState(late_since_ns=ago(4), late_to_ns=ago(1)), ("POOR", "late by more than 2.0 s")),
+        (feed(), SourceState(late_since_ns=ago(9), late_to_ns=ago(7)), ("GOOD", "")),
         (feed(), SourceState(beat_ns=NOW, faults=30.4), ("POOR", "30 frames a minute cannot be understood")),
         (
             feed(channel(2.5), channel(2.5), channel(2.5)),

@@ -239,6 +239,32 @@ def test_repeated_answers_of_the_repair_change_nothing() -> None:
     assert counts == [10, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "doubt"),
+    [
+        (b'"time": 17', b'"time": 15', "made at 15"),
+        (b'"price": "1.5"', b'"price": "0.1"', "a price of 0.1, the trade behind it has 1.5"),
+        (b'"price": "1.5"', b'"price": "93741.2"', "a price of 93741.2, the trade behind it has 1.5"),
+    ],
+)
+def test_trade_of_another_time_or_price_fills_no_hole(right: bytes, wrong: bytes, doubt: str) -> None:
+    """A REST interface of another exchange has other trades under the same ids: the gap is lost, for that reason."""
+    past = history([Fault("binance", "drop", 5_000, 1_000)], seconds=10, seed=9)
+    stream = new_stream(MERGE)
+    (request,) = requests_of(stream.step(past.log))
+    answer = made.rest_answer(request, past.made)
+    assert right in answer
+    frame = answer.replace(right, wrong)
+    out = stream.step([made.raw("binance", "trade", frame, T0_MS + 11_000, len(past.log))])
+    assert out.trades == []
+    (letter,) = events(out.dead)  # one, for a page of ten
+    assert f"recovered trade {request.first_id} is not the one that is missing: {doubt}" in letter["error"]
+    (gap,) = [event for event in events(out.status) if event["type"] == "gap"]
+    assert (gap["state"], gap["missing"]) == ("lost", 10)
+    assert doubt in gap["reason"]
+    assert stream.sources[b"binance"].state.faults == 0  # nothing is wrong with the live feed
+
+
 def replace_range(request: RepairRequest, *, last: int) -> RepairRequest:
     return msgspec.structs.replace(request, last_id=last)
 

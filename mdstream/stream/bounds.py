@@ -1,0 +1,93 @@
+"""What a tick may say. What it may not is refused: it becomes a dead letter, and nothing of it an event or state.
+
+    times     0 <= t < LAST_NS: a checkpoint holds 64 bits, and no venue has traded before 1970 or after 2255
+    ids       NO_ID, or 0 <= first <= last <= MOST_ID
+    sizes     no less than 0
+    prices    above 0 for a pair or a share; what keeps the venue's own id (a spread, an oil future) may be negative
+    quotes    of one venue: never a bid above its ask
+
+These are the rules for every venue; a provider's types need not repeat them. canonical.py asks the usual cases itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+
+from mdstream.errors import FrameError
+from mdstream.instruments import is_plain
+from mdstream.stream.headers import LAST_NS
+from mdstream.ticks import NO_ID, BookTick, QuoteTick, TradeTick
+
+MOST_ID = 2**62
+"""Parked ids are kept as -2 - id (dedupe.py), which has to fit 64 bits as well."""
+
+
+def check_trade(tick: TradeTick) -> None:
+    """Raises FrameError for what no trade can be."""
+    ts_exchange = tick.ts_exchange
+    if ts_exchange is not None and not 0 <= ts_exchange < LAST_NS:
+        raise _no_time(ts_exchange)
+    _check_price(tick.symbol, tick.price)
+    _check_size(tick.size)
+    if not NO_ID <= tick.first_id <= tick.last_id <= MOST_ID:
+        raise FrameError(f"trade ids {tick.first_id} to {tick.last_id}: not from 0 to 2**62, first to last")
+
+
+def check_quote(tick: QuoteTick) -> None:
+    """Raises FrameError for what no top of one venue's book can be."""
+    _check_place(tick)
+    bid, ask, bid_size, ask_size = tick.bid, tick.ask, tick.bid_size, tick.ask_size
+    if bid is None or ask is None or not 0 < bid <= ask:
+        for price in (bid, ask):
+            if price is not None:
+                _check_price(tick.symbol, price)
+        if bid is not None and ask is not None:
+            _check_crossed(bid, ask)
+    if bid_size is not None and not bid_size >= 0:
+        _check_size(bid_size)
+    if ask_size is not None and not ask_size >= 0:
+        _check_size(ask_size)
+
+
+def check_book(tick: BookTick) -> None:
+    """Raises FrameError for what no book of one venue can be. Of a size the parser's types have to see (ticks.Size)."""
+    _check_place(tick)
+    bids, asks = tick.bids, tick.asks
+    if not (bids and asks and bids[-1][0] > 0 < asks[0][0] >= bids[0][0]):  # the usual case: they are sorted
+        for price, _ in (*bids, *asks):
+            _check_price(tick.symbol, price)
+        if bids and asks:
+            _check_crossed(bids[0][0], asks[0][0])
+
+
+CHECKS: Mapping[type, Callable[[Any], None]] = {TradeTick: check_trade, QuoteTick: check_quote, BookTick: check_book}
+"""By the type of a tick."""
+
+
+def _check_place(tick: QuoteTick | BookTick) -> None:
+    ts_exchange = tick.ts_exchange
+    if ts_exchange is not None and not 0 <= ts_exchange < LAST_NS:
+        raise _no_time(ts_exchange)
+    if not NO_ID <= tick.update_id <= MOST_ID:
+        raise FrameError(f"update id {tick.update_id}: not from 0 to 2**62")
+
+
+def _no_time(ts_exchange: int) -> FrameError:
+    return FrameError(f"a time that is none: {ts_exchange} ns since 1970, expected 0 to {LAST_NS}")
+
+
+def _check_price(symbol: str, price: float) -> None:
+    if not (price > 0 or (isfinite(price) and not is_plain(symbol))):
+        raise FrameError(f"a price of {price:g} for {symbol}")
+
+
+def _check_size(size: float) -> None:
+    if not size >= 0:
+        raise FrameError(f"a size of {size:g}")
+
+
+def _check_crossed(bid: float, ask: float) -> None:
+    if bid > ask:
+        raise FrameError(f"a bid of {bid:.12g} above the ask of {ask:.12g}")
