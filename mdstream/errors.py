@@ -9,7 +9,8 @@ MdstreamError
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
 ├── SinkError                a sink that cannot store anything now
 ├── DatabaseError            the database refuses what is asked, or is away
-│   └── SchemaError          its tables are not those that this mdstream knows
+│   ├── SchemaError          its tables are not those that this mdstream knows
+│   └── TooSlowError         it was not done within the limit: less at once may be
 └── UnsupportedVersionError  a dependency whose internals the transport was not tested with
 """
 
@@ -112,3 +113,7 @@ class DatabaseError(MdstreamError):
 
 class SchemaError(DatabaseError):
     """The database is there, and its tables are not those that this mdstream knows."""
+
+
+class TooSlowError(DatabaseError):
+    """The database did not do what was asked within the limit; less at once may do."""

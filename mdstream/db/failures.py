@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from mdstream.errors import DatabaseError, SchemaError
+from mdstream.errors import DatabaseError, SchemaError, TooSlowError
 
 
 class Advice(NamedTuple):
@@ -20,24 +20,26 @@ class Advice(NamedTuple):
 
 _URL = "check MARKET_DATA_DATABASE_URL"
 _AWAY = Advice("is it running, and is MARKET_DATA_DATABASE_URL right?", retriable=True)
-_PASSES = Advice("it is tried again", retriable=True)
+_PASSES = Advice("it passes by itself, as a rule", retriable=True)
 _UPGRADE = Advice("run `mdstream db upgrade`", error=SchemaError)
 
 # By SQLSTATE, or the class that it begins with: postgresql.org/docs/current/errcodes-appendix.html.
 BY_STATE = {
     "08": _AWAY,
-    "25006": Advice("it is read-only, a standby perhaps: it is tried again", retriable=True),
+    "25006": Advice("it is read-only, a standby perhaps", retriable=True),
     "28": Advice(f"{_URL}, or the server's pg_hba.conf"),
     "3D000": Advice(f"create it (`createdb`), or {_URL}"),
     "3F": Advice(f"create the schema, or {_URL} (search_path)"),
     "40": _PASSES,
-    "42501": Advice("let the owner of the tables GRANT it, or run this as that user"),
+    "42501": Advice("let the owner of the tables GRANT it"),
     "42P01": _UPGRADE,
     "42703": _UPGRADE,
-    "53": Advice("free space, memory or connections on the server; it is tried again", retriable=True),
+    "53": Advice("free space, memory or connections on the server", retriable=True),
+    "53400": Advice("raise that limit on the server", retriable=True),
     "55P03": Advice("another session holds a lock: stop what uses the tables, then try again", retriable=True),
-    "57": Advice("the server stopped it, or is restarting: it is tried again", retriable=True),
-    "58": Advice("look at the server's log; it is tried again", retriable=True),
+    "57": Advice("the server stopped it, or is restarting", retriable=True),
+    "57014": Advice("it took too long, or somebody ended it", retriable=True, error=TooSlowError),
+    "58": Advice("look at the server's log", retriable=True),
 }
 
 # To a failed connection libpq gives no SQLSTATE, only its words.

@@ -36,7 +36,7 @@ WRONG = "(check MARKET_DATA_DATABASE_URL, or the server's pg_hba.conf)"
         (f"{AT}fe_sendauth: no password supplied", f"fe_sendauth: no password supplied {WRONG}", False),
         (
             f"{AT}FATAL:  the database system is starting up",
-            "the database system is starting up (it is tried again)",
+            "the database system is starting up (it passes by itself, as a rule)",
             True,
         ),
         (
