@@ -19,6 +19,7 @@ class Advice(NamedTuple):
 
 
 _URL = "check MARKET_DATA_DATABASE_URL"
+_TLS = Advice("check sslmode, sslrootcert, sslcert and sslkey in MARKET_DATA_DATABASE_URL, or PGSSLMODE and its like")
 _AWAY = Advice("is it running, and is MARKET_DATA_DATABASE_URL right?", retriable=True)
 _PASSES = Advice("it passes by itself, as a rule", retriable=True)
 _UPGRADE = Advice("run `mdstream db upgrade`", error=SchemaError)
@@ -45,15 +46,21 @@ BY_STATE = {
 # To a failed connection libpq gives no SQLSTATE, only its words.
 BY_WORDS = (
     (r'database ".*" does not exist', BY_STATE["3D000"]),
+    # Not each word of SSL: a TLS connection that is cut says "SSL SYSCALL error" and the like.
+    (r"certificate|private key|SSL was required|no encryption| alert |wrong version number|sslmode", _TLS),
     (r"password|role \".*\" does not exist|pg_hba\.conf|authentication", BY_STATE["28"]),
     (r"starting up|shutting down|recovery|too many|connection slots", _PASSES),
 )
 _OTHER = Advice("look at the server's log")
+_OWNER = Advice("run this as the owner of the tables, or as who may create them: docs/database.md, Privileges")
 
 
-def explain(error: psycopg.Error, where: str) -> DatabaseError:
-    """The failure as one line: what the server said, and what to do. `where` stands for the database in it."""
-    advice = _advice(error)
+def explain(error: psycopg.Error, where: str, *, owner: bool = False) -> DatabaseError:
+    """The failure as one line: what the server said, and what to do. `where` stands for the database in it.
+
+    `owner`: what was tried is the business of the tables' owner, and no GRANT gives the right to it.
+    """
+    advice = _OWNER if owner and error.sqlstate == "42501" else _advice(error)
     return advice.error(where, f"{_words(error)} ({advice.text})", retriable=advice.retriable)
 
 
@@ -75,4 +82,5 @@ def _words(error: psycopg.Error) -> str:
     said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")] or [
         "no reason given"
     ]
-    return re.sub(r"^(.* failed: )?(FATAL: +)?", "", said[-1]).strip()
+    attempts = [line for line in said if " failed: " in line]  # below may stand what libpq thinks of it
+    return re.sub(r"^(.* failed: )?(FATAL: +)?", "", (attempts or said)[-1]).strip()
