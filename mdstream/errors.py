@@ -10,7 +10,8 @@ MdstreamError
 ├── OvertakenError           a partition that another worker has claimed, or may have
 ├── SinkError                a sink that cannot store anything now
 ├── DatabaseError            the database refuses what is asked, or is away
-│   └── SchemaError          its tables are not those that this mdstream knows
+│   ├── SchemaError          its tables are not those that this mdstream knows
+│   └── TooSlowError         it was not done within the limit: less at once may be
 └── UnsupportedVersionError  a dependency whose internals the transport was not tested with
 """
 
@@ -126,3 +127,7 @@ class DatabaseError(MdstreamError):
 
 class SchemaError(DatabaseError):
     """The database is there, and its tables are not those that this mdstream knows."""
+
+
+class TooSlowError(DatabaseError):
+    """The database did not do what was asked within the limit; less at once may do."""

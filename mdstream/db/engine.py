@@ -35,7 +35,7 @@ def transaction(settings: Settings) -> Iterator[Connection]:
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg.Error):
             raise
-        raise explain(error.orig, where) from error
+        raise explain(error.orig, where, owner=True) from error
 
 
 def place_of(connection: Connection) -> str:

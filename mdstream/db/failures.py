@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from mdstream.errors import DatabaseError, SchemaError
+from mdstream.errors import DatabaseError, SchemaError, TooSlowError
 
 
 class Advice(NamedTuple):
@@ -19,39 +19,48 @@ class Advice(NamedTuple):
 
 
 _URL = "check MARKET_DATA_DATABASE_URL"
+_TLS = Advice("check sslmode, sslrootcert, sslcert and sslkey in MARKET_DATA_DATABASE_URL, or PGSSLMODE and its like")
 _AWAY = Advice("is it running, and is MARKET_DATA_DATABASE_URL right?", retriable=True)
-_PASSES = Advice("it is tried again", retriable=True)
+_PASSES = Advice("it passes by itself, as a rule", retriable=True)
 _UPGRADE = Advice("run `mdstream db upgrade`", error=SchemaError)
 
 # By SQLSTATE, or the class that it begins with: postgresql.org/docs/current/errcodes-appendix.html.
 BY_STATE = {
     "08": _AWAY,
-    "25006": Advice("it is read-only, a standby perhaps: it is tried again", retriable=True),
+    "25006": Advice("it is read-only, a standby perhaps", retriable=True),
     "28": Advice(f"{_URL}, or the server's pg_hba.conf"),
     "3D000": Advice(f"create it (`createdb`), or {_URL}"),
     "3F": Advice(f"create the schema, or {_URL} (search_path)"),
     "40": _PASSES,
-    "42501": Advice("let the owner of the tables GRANT it, or run this as that user"),
+    "42501": Advice("let the owner of the tables GRANT it"),
     "42P01": _UPGRADE,
     "42703": _UPGRADE,
-    "53": Advice("free space, memory or connections on the server; it is tried again", retriable=True),
+    "53": Advice("free space, memory or connections on the server", retriable=True),
+    "53400": Advice("raise that limit on the server", retriable=True),
     "55P03": Advice("another session holds a lock: stop what uses the tables, then try again", retriable=True),
-    "57": Advice("the server stopped it, or is restarting: it is tried again", retriable=True),
-    "58": Advice("look at the server's log; it is tried again", retriable=True),
+    "57": Advice("the server stopped it, or is restarting", retriable=True),
+    "57014": Advice("it took too long, or somebody ended it", retriable=True, error=TooSlowError),
+    "58": Advice("look at the server's log", retriable=True),
 }
 
 # To a failed connection libpq gives no SQLSTATE, only its words.
 BY_WORDS = (
     (r'database ".*" does not exist', BY_STATE["3D000"]),
+    # Not each word of SSL: a TLS connection that is cut says "SSL SYSCALL error" and the like.
+    (r"certificate|private key|SSL was required|no encryption| alert |wrong version number|sslmode", _TLS),
     (r"password|role \".*\" does not exist|pg_hba\.conf|authentication", BY_STATE["28"]),
     (r"starting up|shutting down|recovery|too many|connection slots", _PASSES),
 )
 _OTHER = Advice("look at the server's log")
+_OWNER = Advice("run this as the owner of the tables, or as who may create them: docs/database.md, Privileges")
 
 
-def explain(error: psycopg.Error, where: str) -> DatabaseError:
-    """The failure as one line: what the server said, and what to do. `where` stands for the database in it."""
-    advice = _advice(error)
+def explain(error: psycopg.Error, where: str, *, owner: bool = False) -> DatabaseError:
+    """The failure as one line: what the server said, and what to do. `where` stands for the database in it.
+
+    `owner`: what was tried is the business of the tables' owner, and no GRANT gives the right to it.
+    """
+    advice = _OWNER if owner and error.sqlstate == "42501" else _advice(error)
     return advice.error(where, f"{_words(error)} ({advice.text})", retriable=advice.retriable)
 
 
@@ -73,4 +82,5 @@ def _words(error: psycopg.Error) -> str:
     said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")] or [
         "no reason given"
     ]
-    return re.sub(r"^(.* failed: )?(FATAL: +)?", "", said[-1]).strip()
+    attempts = [line for line in said if " failed: " in line]  # below may stand what libpq thinks of it
+    return re.sub(r"^(.* failed: )?(FATAL: +)?", "", (attempts or said)[-1]).strip()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import NamedTuple
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every schema there has been, oldest first: what the version table may hold."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "mdstream_schema_version"

@@ -1,6 +1,6 @@
 """Hypertables, columnstore and retention: all that is done where the server has TimescaleDB (2.19 or newer).
 
-    plain tables of the migrations ──> make_hypertables ──> set_policies(settings)       may be repeated
+    plain tables of the migrations ──> make_hypertables ──> set_policies(settings)       repeated, changes what differs
 
 Names and arguments are those of the 2.19 API, docs.tigerdata.com/api/latest (hypertable, hypercore, data-retention).
 """
@@ -8,11 +8,14 @@ Names and arguments are those of the 2.19 API, docs.tigerdata.com/api/latest (hy
 from __future__ import annotations
 
 import logging
+import re
 from typing import NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
 from mdstream.config import Settings
+from mdstream.db.engine import place_of
+from mdstream.errors import DatabaseError
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +45,69 @@ MAKE_HYPERTABLE = text("""SELECT create_hypertable(
     create_default_indexes => FALSE, if_not_exists => TRUE, migrate_data => TRUE)""")
 ENABLE_COLUMNSTORE = """ALTER TABLE {table} SET (timescaledb.enable_columnstore,
     timescaledb.segmentby = '{segment_by}', timescaledb.orderby = 'timestamp DESC')"""
-STOP_COMPRESSING = text("CALL remove_columnstore_policy(CAST(:table AS regclass), if_exists => TRUE)")
-COMPRESS = text("CALL add_columnstore_policy(CAST(:table AS regclass), after => make_interval(days => :days))")
-STOP_DELETING = text("SELECT remove_retention_policy(CAST(:table AS regclass), if_exists => TRUE)")
-DELETE = text("SELECT add_retention_policy(CAST(:table AS regclass), drop_after => make_interval(days => :days))")
+_OF_TABLE = "CAST(quote_ident(hypertable_schema) || '.' || quote_ident(hypertable_name) AS regclass)"
+HAS_COLUMNSTORE = text(
+    f"SELECT compression_enabled FROM timescaledb_information.hypertables WHERE {_OF_TABLE} = CAST(:table AS regclass)"  # noqa: S608  our own
+)
+FIND_POLICY = text(
+    "SELECT job_id, CAST(config ->> :age AS interval) = make_interval(days => :days) "  # noqa: S608  our own
+    f"FROM timescaledb_information.jobs WHERE {_OF_TABLE} = CAST(:table AS regclass) AND proc_name = :proc"
+)
+CHANGE_POLICY = text("""SELECT alter_job(job_id, config => jsonb_set(config, ARRAY[CAST(:age AS text)],
+    to_jsonb(CAST(make_interval(days => :days) AS text)))) FROM timescaledb_information.jobs WHERE job_id = :job""")
+
+
+class Policy(NamedTuple):
+    """A background job of a table: `proc` is what it runs, `age` the key of its age in the job's configuration."""
+
+    proc: str
+    age: str
+    add: TextClause
+    remove: TextClause
+
+
+COMPRESS = Policy(
+    "policy_compression",
+    "compress_after",
+    add=text("CALL add_columnstore_policy(CAST(:table AS regclass), after => make_interval(days => :days))"),
+    remove=text("CALL remove_columnstore_policy(CAST(:table AS regclass))"),
+)
+DELETE = Policy(
+    "policy_retention",
+    "drop_after",
+    add=text("SELECT add_retention_policy(CAST(:table AS regclass), drop_after => make_interval(days => :days))"),
+    remove=text("SELECT remove_retention_policy(CAST(:table AS regclass))"),
+)
+
+VERSIONS = "SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'timescaledb'"
+"""What this database has, null where nothing, and what the server has installed; no row without the extension."""
+LEAST = (2, 19)
+
+FAILED_JOBS = f"""SELECT job_id || ' (' || proc_name || ' of ' || s.hypertable_name || '): ' || coalesce((
+        SELECT err_message FROM timescaledb_information.job_errors e WHERE e.job_id = s.job_id
+        ORDER BY finish_time DESC LIMIT 1), 'no reason given')
+    FROM timescaledb_information.job_stats s JOIN timescaledb_information.jobs USING (job_id)
+    WHERE last_run_status = 'Failed' AND to_regclass(quote_ident(s.hypertable_schema) || '.' || quote_ident(
+        s.hypertable_name)) = ANY(ARRAY['{"', '".join(HYPERTABLES)}']::regclass[]) ORDER BY job_id"""  # noqa: S608  our own
+"""Background jobs of our tables whose last run failed, with what they said."""
+
+
+def judge_version(installed: str | None, available: str, where: str) -> None:
+    """Return where the extension has the interface that is used here. Raises DatabaseError that says what to do."""
+    if _is_new_enough(installed or available):
+        return
+    wanted = ".".join(map(str, LEAST))
+    if not _is_new_enough(available):
+        raise DatabaseError(where, f"its server has TimescaleDB {available}: install {wanted} or newer there")
+    raise DatabaseError(
+        where,
+        f"its TimescaleDB is {installed}, and {wanted} or newer is needed: the server has {available}, run "
+        '`psql -X -c "ALTER EXTENSION timescaledb UPDATE"`',
+    )
+
+
+def _is_new_enough(version: str) -> bool:
+    return tuple(map(int, re.findall(r"\d+", version)[:2])) >= LEAST
 
 
 def offered(connection: Connection) -> bool:
@@ -67,7 +129,9 @@ def settle(connection: Connection, settings: Settings) -> None:
 
 
 def make_hypertables(connection: Connection) -> None:
-    """Make our tables hypertables, moving what rows they have into chunks."""
+    """Make our tables hypertables, moving what rows they have into chunks. Raises DatabaseError: it is too old."""
+    for installed, available in connection.execute(text(VERSIONS)):
+        judge_version(installed, available, place_of(connection))
     connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
     for table, wanted in HYPERTABLES.items():
         connection.execute(MAKE_HYPERTABLE, {"table": table, "chunk": wanted.chunk})
@@ -79,13 +143,20 @@ def set_policies(connection: Connection, settings: Settings) -> None:
         log.warning("TimescaleDB's Apache edition has no columnstore and no policies: nothing is compressed or deleted")
         return
     for table, wanted in HYPERTABLES.items():
-        if settings.db_compress_after_days:
+        if settings.db_compress_after_days and not connection.scalar(HAS_COLUMNSTORE, {"table": table}):
             connection.execute(text(ENABLE_COLUMNSTORE.format(table=table, segment_by=wanted.segment_by)))
-        _set_policy(connection, table, STOP_COMPRESSING, COMPRESS, settings.db_compress_after_days)
-        _set_policy(connection, table, STOP_DELETING, DELETE, getattr(settings, wanted.keep_days))
+        _set_policy(connection, table, COMPRESS, settings.db_compress_after_days)
+        _set_policy(connection, table, DELETE, getattr(settings, wanted.keep_days))
 
 
-def _set_policy(connection: Connection, table: str, remove: TextClause, add: TextClause, days: int) -> None:
-    connection.execute(remove, {"table": table})  # a policy is not changed, but removed and added again
-    if days:
-        connection.execute(add, {"table": table, "days": days})
+def _set_policy(connection: Connection, table: str, policy: Policy, days: int) -> None:
+    """Change only what differs: a policy that is removed and added again runs at once, and has lost its schedule."""
+    given = {"table": table, "days": days}
+    found = connection.execute(FIND_POLICY, given | {"proc": policy.proc, "age": policy.age}).first()
+    if found is None:
+        if days:
+            connection.execute(policy.add, given)
+    elif not days:
+        connection.execute(policy.remove, {"table": table})
+    elif found[1] is False:  # None: an age of another kind, somebody's own
+        connection.execute(CHANGE_POLICY, {"job": found[0], "age": policy.age, "days": days})

@@ -10,6 +10,9 @@ from prometheus_client.registry import Collector
 from mdstream.sinks.base import Sink
 from mdstream.sinks.loop import SinkLoop
 
+CONFLICTS = "seq_conflicts_total"
+"""A number that several sinks have: one metric for all of them."""
+
 
 class SinkMetrics(Collector):
     """The loop's counters, and each sink's own with the label `sink`."""
@@ -32,9 +35,16 @@ class SinkMetrics(Collector):
         yield from self._of_each_sink()
 
     def _of_each_sink(self) -> Iterator[Metric]:
+        conflicts = CounterMetricFamily(
+            "mdstream_seq_conflicts", "numbers stored with another content", labels=["sink"]
+        )
         for sink in self._sinks:
             for name, value in sink.metrics().items():
+                if name == CONFLICTS:
+                    conflicts.add_metric([sink.name], value)
+                    continue
                 form = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
                 metric = form(f"mdstream_{sink.name}_{name.removesuffix('_total')}", f"of the {sink.name} sink")
                 metric.add_metric([], value)
                 yield metric
+        yield conflicts

@@ -2,28 +2,47 @@
 
     staged ──(CLEAN_GROUPS groups in a row without a repeat)──> straight
        ^                                                           │
-       └──────────────────(one fails at a row)─────────────────────┘
+       └──────────(one fails at a row, or has a number             │
+                   that does not rise: this group)─────────────────┘
 
 A session begins staged: after a crash or a rebalance the first groups bring repeats, which cost nothing there. Straight
-takes half the time, and a single repeat fails the whole: then the group is staged after all.
+takes half the time, and a single repeat fails the whole: then the group is staged after all. Staged groups are compared
+with what is stored: see numbers.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, adapters
 
 from mdstream.db import connection as db
 from mdstream.db.schema import Table
+from mdstream.sinks.numbers import Numbers
 from mdstream.sinks.rows import Row
-from mdstream.sinks.staging import STATEMENTS
+from mdstream.sinks.spans import Span, spans
+from mdstream.sinks.staging import LOOKUP, NUMBER, STATEMENTS, Statements
 
 CLEAN_GROUPS = 2
 MS = 1000
 DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 """An acknowledged row must outlive a crash of the server, whatever the database's default."""
+SETTINGS = {
+    # A bar's new revision unpacks the thousand bars around it. TimescaleDB refuses a group that unpacks 100,000 rows in
+    # all, and would do so each time that it comes. Without the extension the name means nothing, and does no harm.
+    "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
+    # The join with what is stored reads its stretch of time once. Statistics lag behind a table that only grows at its
+    # end: taken for empty, the stretch would be walked through for each row.
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+}
+NEAR = timedelta(minutes=1)
+"""How far from a group's own times a number is looked for."""
+Y2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
 # SQLSTATE classes that one row can be at fault for: data exceptions, integrity constraints, program limits (a text that
 # is too long for an index).
@@ -33,6 +52,13 @@ _ROW_ERRORS = (psycopg.Error, ValueError, OverflowError)
 
 Rows = Mapping[str, Sequence[Row]]
 """By the name of their table."""
+
+
+class Written(NamedTuple):
+    """How many rows were news, and symbol and number of those whose number is stored with another content."""
+
+    new: int
+    clashes: Collection[tuple[str, int]] = ()
 
 
 class RowRefusedError(Exception):
@@ -46,6 +72,7 @@ class Session:
         self._connection = connection
         self._straight = straight  # tables that may be copied into
         self._clean = 0  # groups in a row without a repeat
+        self._numbers = Numbers()
 
     @classmethod
     async def begin(cls, url: str, *, write_limit_s: float, lock_limit_s: float) -> Session:
@@ -66,19 +93,24 @@ class Session:
     async def close(self) -> None:
         await self._connection.close()
 
-    async def write(self, rows: Rows) -> int:
-        """Store the rows; how many were news. Raises RowRefusedError, and then nothing is stored; psycopg.Error."""
-        if self._clean >= CLEAN_GROUPS:
+    async def write(self, rows: Rows) -> Written:
+        """Store the rows. Raises RowRefusedError, and then nothing is stored; psycopg.Error."""
+        if self._rise(rows) and self._clean >= CLEAN_GROUPS:
             try:
-                return sum((await self._attempt(rows, self._straight)).values())
+                return _sum(await self._attempt(rows, self._straight))
             except RowRefusedError:
                 self._clean = 0
-        new = await self._attempt(rows, ())
-        repeats = any(new[table] < len(some) for table, some in rows.items() if table in self._straight)
+        written = await self._attempt(rows, ())
+        repeats = any(written[table].new < len(some) for table, some in rows.items() if table in self._straight)
         self._clean = 0 if repeats else self._clean + 1
-        return sum(new.values())
+        return _sum(written)
 
-    async def _attempt(self, rows: Rows, straight: Collection[str]) -> dict[str, int]:
+    def _rise(self, rows: Rows) -> bool:
+        """Whether every number is above those that this session has written."""
+        rising = [self._numbers.rise(name, map(pick, rows[name])) for name, pick in NUMBERED if name in rows]
+        return all(rising)
+
+    async def _attempt(self, rows: Rows, straight: Collection[str]) -> dict[str, Written]:
         try:
             return await self._transact(rows, straight)
         except _ROW_ERRORS as error:
@@ -86,9 +118,9 @@ class Session:
                 raise RowRefusedError(reason) from error
             raise
 
-    async def _transact(self, rows: Rows, straight: Collection[str]) -> dict[str, int]:
-        """How many rows of each table were news. Into those in `straight` all are, or it fails."""
-        new: dict[str, int] = {}
+    async def _transact(self, rows: Rows, straight: Collection[str]) -> dict[str, Written]:
+        """What became of the rows of each table. Into those in `straight` all are news, or it fails."""
+        written: dict[str, Written] = {}
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             for table, some in rows.items():
                 statements = STATEMENTS[table]
@@ -97,8 +129,45 @@ class Session:
                     copy.set_types(statements.types)
                     for row in some:
                         await copy.write_row(row)
-                new[table] = len(some) if into else (await cursor.execute(statements.merge)).rowcount
-        return new
+                written[table] = Written(len(some)) if into else await self._merge(cursor, statements, some)
+        return written
+
+    async def _merge(self, cursor: AsyncCursor, statements: Statements, rows: Sequence[Row]) -> Written:
+        """From the staging table into its own, without what is there already."""
+        # In a column of somebody else's type our values need not come back as they were.
+        comparable = statements.table.name in self._straight
+        listed, found = _lists(statements.table, rows), set[tuple[str, int]]()
+        for span in spans(map(itemgetter(statements.table.names.index("timestamp")), rows)):
+            if statements.clashes and comparable:
+                await cursor.execute(statements.clashes, listed | _times(span, around=NEAR), prepare=False)
+                found.update(await cursor.fetchall())
+            await cursor.execute(statements.known, listed | _times(span), prepare=False)
+        return Written((await cursor.execute(statements.merge)).rowcount, found)
+
+
+NUMBERED = [
+    (name, itemgetter(some.table.names.index("symbol"), some.table.names.index(NUMBER)))
+    for name, some in STATEMENTS.items()
+    if some.clashes
+]
+"""Tables whose rows have a number, and what picks it with its symbol."""
+
+
+def _sum(written: Mapping[str, Written]) -> Written:
+    return Written(
+        sum(some.new for some in written.values()), [one for some in written.values() for one in some.clashes]
+    )
+
+
+def _lists(table: Table, rows: Iterable[Row]) -> dict[str, Any]:
+    """What the rows hold in the columns of LOOKUP."""
+    return {name: list({row[at] for row in rows}) for at, name in enumerate(table.names) if name in LOOKUP}
+
+
+def _times(span: Span, *, around: timedelta = timedelta()) -> dict[str, Any]:
+    # As literals for this one execution (`prepare=False`): the planner leaves out the chunks of other days.
+    first, last = (Y2000 + timedelta(microseconds=time) for time in span)
+    return {"first": first - around, "last": last + around}
 
 
 async def _set_limits(connection: AsyncConnection, *, write_limit_s: float, lock_limit_s: float) -> None:
@@ -108,8 +177,9 @@ async def _set_limits(connection: AsyncConnection, *, write_limit_s: float, lock
         # The locks of a client that is gone without a word must not outlive the limit either.
         "idle_in_transaction_session_timeout": write_limit_s,
     }
-    for name, limit_s in limits_s.items():
-        await connection.execute("SELECT set_config(%s, %s, false)", (name, str(round(limit_s * MS))))
+    limits = {name: str(round(limit_s * MS)) for name, limit_s in limits_s.items()}
+    for name, value in (limits | SETTINGS).items():
+        await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     await connection.execute(DURABLE)
 
 

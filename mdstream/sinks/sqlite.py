@@ -8,6 +8,8 @@ The columns are the public events' fields (docs/events.md). What makes two rows 
 - bars: (symbol, interval, ts_open); the highest revision stays.
 - status: every field.
 
+A group with repeats, or with a number (`seq`) that does not rise, is compared with what is stored: see numbers.py.
+
 Durability: WAL with synchronous=FULL, so that a group is on the disk when it is acknowledged, power loss included; a
 transaction holds thousands of rows, so the sync costs a few per cent. Readers may connect at any time, and should not
 hold a transaction open for long: the WAL grows meanwhile. WAL needs a local disk: no network file systems.
@@ -19,11 +21,11 @@ import asyncio
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +33,8 @@ from mdstream import events
 from mdstream.errors import SinkError
 from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
 from mdstream.sinks.base import Chunk, Refusal, from_os
+from mdstream.sinks.numbers import Conflicts, Numbers
+from mdstream.sinks.sqlite_numbers import clashes
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +142,16 @@ TABLES: dict[type[Event], Table] = {
     Gap: _table("status", GAP, _tagged("gap", GAP)),
 }
 
+NUMBERED: Mapping[type[Event], tuple[str, Sequence[str], str]] = {
+    Trade: ("trades", TRADE, "ts_exchange"),
+    Quote: ("quotes", QUOTE, "ts_recv"),
+    BookL2: ("books", BOOK, "ts_recv"),
+}
+"""Table, columns, and the time that it is searched by, of events with a number."""
+_number = itemgetter(0, 1)
+
+Rows = Mapping[type[Event], Sequence[tuple[Any, ...]]]
+
 # What one row can be at fault for: a constraint, a text or number that SQLite cannot hold.
 _ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
@@ -154,6 +168,7 @@ class SqliteSink:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._numbers, self._conflicts = Numbers(), Conflicts(self.name)
         self.rows = self.repeats = 0
 
     async def open(self) -> None:
@@ -169,7 +184,8 @@ class SqliteSink:
         self._thread.shutdown()
 
     def metrics(self) -> dict[str, float]:
-        return {"rows_total": self.rows, "repeats_total": self.repeats}
+        conflicts = self._conflicts.total
+        return {"rows_total": self.rows, "repeats_total": self.repeats, "seq_conflicts_total": conflicts}
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
@@ -203,28 +219,40 @@ class SqliteSink:
                 rows[kind].append(TABLES[kind].row(event))
         with self._transaction() as connection:
             new = sum(connection.executemany(TABLES[kind].insert, some).rowcount for kind, some in rows.items())
-        self._count(sum(map(len, rows.values())), new)
+            found = self._clashes(connection, rows, new)
+        self._count(rows, new, found)
 
     def _store_each(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
         """As `_store_all`, row by row: a statement that fails leaves its transaction as it was before."""
         refused = []
-        stored = new = 0
+        rows: dict[type[Event], list[tuple[Any, ...]]] = defaultdict(list)
+        new = 0
         with self._transaction() as connection:
             for chunk in chunks:
                 for record, event in zip(chunk.records, chunk.events, strict=True):
                     table = TABLES[type(event)]
                     try:
-                        new += connection.execute(table.insert, table.row(event)).rowcount
+                        row = table.row(event)
+                        new += connection.execute(table.insert, row).rowcount
                     except _ROW_ERRORS as error:
                         refused.append(Refusal(chunk.partition, record, f"SQLite refuses it: {error}"))
                     else:
-                        stored += 1
-        self._count(stored, new)
+                        rows[type(event)].append(row)
+            found = self._clashes(connection, rows, new)
+        self._count(rows, new, found)
         return refused
 
-    def _count(self, stored: int, new: int) -> None:
+    def _clashes(self, connection: sqlite3.Connection, rows: Rows, new: int) -> list[tuple[str, int]]:
+        """Numbers that are stored with another content; looked for only where something has come before."""
+        rising = [self._numbers.rise(kind, map(_number, rows[kind])) for kind in NUMBERED if kind in rows]
+        if all(rising) and new == sum(map(len, rows.values())):
+            return []
+        return [one for kind, at in NUMBERED.items() if kind in rows for one in clashes(connection, *at, rows[kind])]
+
+    def _count(self, rows: Rows, new: int, found: Sequence[tuple[str, int]]) -> None:
         self.rows += new
-        self.repeats += stored - new
+        self.repeats += sum(map(len, rows.values())) - new
+        self._conflicts.found(found)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -2,9 +2,15 @@
 
     straight    COPY table FROM STDIN                    twice as fast, and fails where a single row is there already
     staged      COPY staging FROM STDIN                  no index, no WAL: it costs a tenth of what follows
+                SELECT .. FROM staging JOIN table        whose number is stored with another content?
+                DELETE FROM staging USING table          what is there already
                 INSERT INTO table SELECT .. FROM staging ON CONFLICT ..
 
 The staging tables are the connection's own and empty after each transaction.
+
+Rows that are there already are found by a join over the group's own stretch of time, which reads a compressed chunk
+once. Left to ON CONFLICT, each of them makes TimescaleDB unpack a thousand rows to look for it, and a bar write all of
+them back unpacked. ON CONFLICT is there for repeats within the group, and for who else writes at the same moment.
 """
 
 from __future__ import annotations
@@ -15,11 +21,18 @@ from mdstream.db import schema
 from mdstream.db.schema import Table
 from mdstream.sinks.rows import wire_types
 
+NUMBER = "seq"
+LOOKUP = ("symbol", "interval")
+"""What narrows a look at the table, where it has them: lists of what the group holds."""
+
 
 @dataclass(frozen=True)
 class Statements:
     """What is said to the database for one table. `probe` fails where it lacks the table or a column, and tells their
     types; `straight` is None where rows may take the place of others; `types` are those of a row's values in a COPY.
+
+    `clashes` and `known` are asked for each span of the group's times, with its `first` and `last` and what the group
+    has in the columns of LOOKUP. `clashes` is None where rows have no number.
     """
 
     table: Table
@@ -27,6 +40,8 @@ class Statements:
     create: str
     straight: str | None
     stage: str
+    clashes: str | None
+    known: str
     merge: str
     types: tuple[str, ...]
 
@@ -37,15 +52,42 @@ def statements(table: Table) -> Statements:
     # The types are ours, not the table's: whatever somebody made of a column, binary rows fit, and the merge converts.
     typed = ", ".join(f"{column.name} {column.type}" for column in table.columns)
     revised = table is schema.OHLCV
+    numbered = any(column.name == NUMBER for column in table.columns)
     return Statements(
         table=table,
         probe=f"SELECT {columns} FROM {table.name} WHERE false",  # noqa: S608  our names
         create=f"CREATE TEMPORARY TABLE {staging} ({typed}) ON COMMIT DELETE ROWS",
         straight=None if revised else f"COPY {table.name} ({columns}) FROM STDIN (FORMAT BINARY)",
         stage=f"COPY {staging} ({columns}) FROM STDIN (FORMAT BINARY)",
+        clashes=_clashes(table, staging) if numbered else None,
+        known=_known(table, staging, revised=revised),
         merge=(_newest if revised else _new)(table, staging, columns),
         types=tuple(wire_types(table)),
     )
+
+
+def _clashes(table: Table, staging: str) -> str:
+    """Symbol and number of the rows whose number another row has, of the group or of the table near it in time."""
+    columns = ", ".join(table.names)
+    ours, others = (", ".join(f"{side}.{name}" for name in table.names) for side in ("staged", "other"))
+    return (
+        f"SELECT DISTINCT staged.symbol, staged.{NUMBER} FROM {staging} staged JOIN "  # noqa: S608  our names
+        f"(SELECT {columns} FROM {table.name} stored WHERE {_within(table)} UNION ALL SELECT {columns} FROM {staging}) "
+        f"other ON other.symbol = staged.symbol AND other.{NUMBER} = staged.{NUMBER} "
+        f"WHERE ({ours}) IS DISTINCT FROM ({others})"
+    )
+
+
+def _known(table: Table, staging: str, *, revised: bool) -> str:
+    same = " AND ".join(f"stored.{name} = staged.{name}" for name in table.key)
+    newer = " AND stored.revision >= staged.revision" if revised else ""
+    return f"DELETE FROM {staging} staged USING {table.name} stored WHERE {same} AND {_within(table)}{newer}"  # noqa: S608
+
+
+def _within(table: Table) -> str:
+    """The stored rows that are looked at, told by what an index and the columnstore's groups begin with."""
+    listed = " AND ".join(f"stored.{name} = ANY(%({name})s)" for name in LOOKUP if name in table.names)
+    return f"{listed} AND stored.timestamp BETWEEN %(first)s AND %(last)s"
 
 
 def _new(table: Table, staging: str, columns: str) -> str:

@@ -1,7 +1,8 @@
 """The database: ticks, quotes, bars and feed events into the tables of mdstream/db, in TimescaleDB or plain PostgreSQL.
 
     group ─ rows ─> Session.write, one transaction ─> acknowledge
-              └ what the database refuses: the group is halved until the row is alone ─> md.dead
+              ├ what the database refuses: the group is halved until the row is alone ─> md.dead
+              └ what takes too long: less at once from now on, and more again when that was quick
 
 Whatever is written again changes nothing, so a crash between COMMIT and the acknowledgement leaves no trace. A write
 that fails for any other reason than a row ends the connection, and the next attempt makes a new one: after a failover,
@@ -11,6 +12,8 @@ a restart or a cut nothing is left of the old session.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -19,17 +22,24 @@ import psycopg
 
 from mdstream.config import Settings
 from mdstream.db import connection as db
-from mdstream.errors import DatabaseError
+from mdstream.errors import DatabaseError, TooSlowError
 from mdstream.events import Event
 from mdstream.sinks.base import Chunk, Refusal
+from mdstream.sinks.numbers import Conflicts
 from mdstream.sinks.rows import FORMS, Row
-from mdstream.sinks.session import RowRefusedError, Session
+from mdstream.sinks.session import RowRefusedError, Session, Written
 from mdstream.transport.batch import Partition, Record
+
+log = logging.getLogger(__name__)
 
 LOCK_LIMIT_S = 5.0
 """How long a write waits for a lock before it counts as failed (and is tried again later)."""
 GRACE_S = 5.0
 """What the server has beyond a write's limit to say that it is over, before the connection counts as dead."""
+MOST_AT_ONCE = 1 << 17
+"""Events in one transaction, where nothing is slow: more than a group holds."""
+QUICK = 0.25
+"""A write that took less than this part of the limit may be twice as large the next time."""
 
 T = TypeVar("T")
 
@@ -52,6 +62,8 @@ class TimescaleSink:
         self._place = db.place(url)
         self._write_limit_s, self._lock_limit_s = write_limit_s, lock_limit_s
         self._session: Session | None = None
+        self._at_once = MOST_AT_ONCE
+        self._conflicts = Conflicts(self.name)
         self.rows = self.repeats = self.connections = 0
 
     async def open(self) -> None:
@@ -65,7 +77,14 @@ class TimescaleSink:
             for record, event in zip(chunk.records, chunk.events, strict=True)
         ]
         refused: list[Refusal] = []
-        await self._store(entries, refused)
+        began_s = time.monotonic()
+        while entries:
+            part, entries = entries[: self._at_once], entries[self._at_once :]
+            await self._in_time(part, refused)
+            if entries and time.monotonic() - began_s > self._write_limit_s:
+                # What is stored stays. Said as a failure, the role is seen to hold, and not taken for stuck.
+                reason = f"a group takes longer than {self._write_limit_s:g} s: what is stored stays, the rest follows"
+                raise DatabaseError(self._place, reason, retriable=True)
         return refused
 
     async def close(self) -> None:
@@ -79,12 +98,27 @@ class TimescaleSink:
             "repeats_total": self.repeats,
             "connections_total": self.connections,
             "connected": float(self._session is not None),
+            "seq_conflicts_total": self._conflicts.total,
         }
+
+    async def _in_time(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:
+        """As `_store`, and how many are written at once follows from how long it takes. Raises TooSlowError."""
+        began_s = time.monotonic()
+        try:
+            await self._store(entries, refused)
+        except TooSlowError:
+            self._at_once = max(1, len(entries) // 2)
+            log.warning(
+                "%d events at once are too many for %s: %d from now on", len(entries), self._place, self._at_once
+            )
+            raise
+        if time.monotonic() - began_s < QUICK * self._write_limit_s:
+            self._at_once = min(2 * self._at_once, MOST_AT_ONCE)
 
     async def _store(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:
         """Store all but those that never can be; each part is a transaction of its own."""
         try:
-            new = await self._guarded(self._write(entries))
+            new, clashes = await self._guarded(self._write(entries))
         except RowRefusedError as error:
             if len(entries) == 1:
                 partition, record, _ = entries[0]
@@ -96,8 +130,9 @@ class TimescaleSink:
         else:
             self.rows += new
             self.repeats += len(entries) - new
+            self._conflicts.found(clashes)
 
-    async def _write(self, entries: Sequence[Entry]) -> int:
+    async def _write(self, entries: Sequence[Entry]) -> Written:
         rows = _by_table(entries)
         return await (await self._opened()).write(rows)
 
@@ -114,7 +149,7 @@ class TimescaleSink:
             raise db.explain(error, self._place) from error
         except TimeoutError as error:
             await self.close()
-            raise DatabaseError(self._place, f"no answer for {limit_s:.0f} s", retriable=True) from error
+            raise TooSlowError(self._place, f"no answer for {limit_s:.0f} s", retriable=True) from error
         except BaseException:
             await self.close()
             raise

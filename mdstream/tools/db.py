@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import click
+from psycopg import AsyncConnection
 
 from mdstream.cli import set_up_logging
 from mdstream.config import load
 from mdstream.db import migrate
 from mdstream.db.connection import check, connect, place, place_of, url_of
 from mdstream.db.schema import HEAD
+from mdstream.db.timescale import FAILED_JOBS, VERSIONS, judge_version
+from mdstream.errors import DatabaseError
 
 
 @click.group()
@@ -33,6 +37,7 @@ def command() -> None:
       MDSTREAM_DB_COMPRESS_AFTER_DAYS    age of compression (7; 0: never)
       MDSTREAM_DB_KEEP_TICKS_DAYS        age of deletion (0: kept for ever), of quotes, bars and feed events as well:
       MDSTREAM_DB_KEEP_QUOTES_DAYS, MDSTREAM_DB_KEEP_OHLCV_DAYS, MDSTREAM_DB_KEEP_FEED_EVENTS_DAYS
+    What is so already is left alone, with the schedule that alter_job gave it.
 
     Tables of the older service (market_data_ticks without trade_id) are recognised: their rows are taken over, and the
     old tables kept in the schema mdstream_legacy. docs/database.md tells more.
@@ -74,7 +79,10 @@ def downgrade(revision: str, yes: bool) -> None:
 
 @command.command()
 def current() -> None:
-    """Say whether the tables are the ones that this mdstream needs, and whether it may write to them."""
+    """Say whether the tables are the ones that this mdstream needs, and whether it may write to them.
+
+    And whether TimescaleDB is new enough, and its background jobs of these tables work.
+    """
     where, server = asyncio.run(_look(url_of(load())))
     click.echo(f"database {where}: schema {HEAD}, the newest; {server}")
 
@@ -83,11 +91,24 @@ async def _look(url: str) -> tuple[str, str]:
     """The database, and what it runs on. Raises DatabaseError where it is not as it should be."""
     async with await connect(url) as connection:
         await check(connection)
+        where = place_of(connection)
         version = connection.info.server_version // 10_000
-        cursor = await connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
-        row = await cursor.fetchone()
-        extension = f"TimescaleDB {row[0]}" if row else "without TimescaleDB"
-        return place_of(connection), f"PostgreSQL {version}, {extension}"
+        extension = await _extension(connection, where)
+        return where, f"PostgreSQL {version}, {f'TimescaleDB {extension}' if extension else 'without TimescaleDB'}"
+
+
+async def _extension(connection: AsyncConnection[Any], where: str) -> str | None:
+    """The version of TimescaleDB in this database. Raises DatabaseError: it is too old, or its jobs fail."""
+    versions = await (await connection.execute(VERSIONS)).fetchone()
+    if versions is None or versions[0] is None:
+        return None
+    judge_version(versions[0], versions[1], where)
+    failed = await (await connection.execute(FAILED_JOBS)).fetchall()
+    if failed:
+        jobs = "; ".join(str(job) for (job,) in failed)
+        reason = f"background jobs failed: {jobs} (TimescaleDB tries them again; `CALL run_job(ID)` does so at once)"
+        raise DatabaseError(where, reason)
+    return str(versions[0])
 
 
 @command.command()

@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,41 @@ def test_downgrade_names_the_revisions_where_it_is_given_none_of_them(url: str) 
     assert tables(url) == CONTRACT
 
 
+INDEXES = """SELECT indexdef FROM pg_indexes WHERE tablename IN ('market_data_ticks', 'market_data_quotes')
+    AND (indexdef LIKE '%brin%' OR indexdef LIKE '%quotes%DESC%') ORDER BY indexname"""
+
+
+def test_revision_0002_brings_indexes_for_the_last_quotes_and_for_time(url: str) -> None:
+    """And takes them away again; rows stay both ways."""
+    succeed(url, "upgrade")
+    ask(
+        url,
+        "INSERT INTO market_data_quotes SELECT 'S', now(), n, 'x', 'x', 1, 1, 1, 1, 1, 1 FROM generate_series(1, 9) n",
+    )
+    made = [
+        (
+            "CREATE INDEX market_data_quotes_symbol_time ON public.market_data_quotes USING btree "
+            '(symbol, "timestamp" DESC)'
+        ),
+        (
+            'CREATE INDEX market_data_quotes_time ON public.market_data_quotes USING brin ("timestamp") '
+            "WITH (autosummarize='on')"
+        ),
+        (
+            'CREATE INDEX market_data_ticks_time ON public.market_data_ticks USING brin ("timestamp") '
+            "WITH (autosummarize='on')"
+        ),
+    ]
+    assert [definition for (definition,) in ask(url, INDEXES)] == made
+    down = succeed(url, "downgrade", "0001", "--yes")
+    assert "schema 0001, it was 0002" in down.stderr
+    assert ask(url, INDEXES) == []
+    assert "its schema 0001 is too old (this mdstream needs 0002)" in fails(url, "current")
+    succeed(url, "upgrade")
+    assert [definition for (definition,) in ask(url, INDEXES)] == made
+    assert ask(url, "SELECT count(*) FROM market_data_quotes") == [(9,)]
+
+
 def test_two_upgrades_at_once_take_turns(url: str, tmp_path: Path) -> None:
     """As when several machines start with a new version: one makes the tables, the other finds them."""
     with Processes(tmp_path, env={"MARKET_DATA_DATABASE_URL": url}) as processes:
@@ -249,14 +285,28 @@ CREATE FUNCTION by_range(column_name name, partition_interval anyelement = NULL:
 CREATE FUNCTION create_hypertable(relation regclass, dimension text, create_default_indexes boolean = TRUE,
     if_not_exists boolean = FALSE, migrate_data boolean = FALSE) RETURNS void LANGUAGE sql
     AS $$ INSERT INTO calls VALUES (relation || ' by ' || dimension) $$;
-CREATE PROCEDURE remove_columnstore_policy(hypertable regclass, if_exists bool = FALSE) LANGUAGE sql AS '';
-CREATE FUNCTION remove_retention_policy(relation regclass, if_exists bool = FALSE) RETURNS void LANGUAGE sql AS '';
+CREATE SCHEMA timescaledb_information;
+CREATE TABLE timescaledb_information.jobs (job_id serial, proc_name name, hypertable_schema name, hypertable_name name,
+    schedule_interval interval, config jsonb);
+CREATE TABLE timescaledb_information.job_stats (job_id int, hypertable_schema name, hypertable_name name,
+    last_run_status text);
+CREATE TABLE timescaledb_information.job_errors (job_id int, finish_time timestamptz, err_message text);
+CREATE FUNCTION remove_retention_policy(relation regclass, if_exists bool = FALSE) RETURNS void LANGUAGE sql
+    AS $$ DELETE FROM timescaledb_information.jobs WHERE hypertable_name = relation::name $$;
+CREATE FUNCTION alter_job(job_id int, schedule_interval interval = NULL, config jsonb = NULL) RETURNS int LANGUAGE sql
+    AS $$ UPDATE timescaledb_information.jobs j SET config = coalesce($3, j.config),
+    schedule_interval = coalesce($2, j.schedule_interval) WHERE j.job_id = $1 RETURNING 1 $$;
 CREATE FUNCTION add_retention_policy(relation regclass, drop_after anyelement = NULL, if_not_exists bool = FALSE,
     schedule_interval interval = NULL, initial_start timestamptz = NULL, timezone text = NULL,
     drop_created_before interval = NULL) RETURNS integer LANGUAGE sql
-    AS $$ INSERT INTO calls VALUES (relation || ' kept ' || drop_after) RETURNING 1 $$;
+    AS $$ INSERT INTO timescaledb_information.jobs (proc_name, hypertable_schema, hypertable_name, schedule_interval,
+    config) VALUES ('policy_retention', 'public', relation::name, '1 day', jsonb_build_object('drop_after',
+    drop_after::text)) RETURNING job_id $$;
 """
-"""What TimescaleDB 2.19 declares (sql/ddl_api.sql, sql/policy_api.sql), writing down that it was called."""
+"""What TimescaleDB 2.19 declares (sql/ddl_api.sql, policy_api.sql, job_api.sql, views.sql), writing down its calls.
+
+Its jobs are rows that nobody runs.
+"""
 
 
 @pytest.fixture
@@ -285,12 +335,67 @@ def test_upgrade_takes_the_path_of_timescaledb_where_the_server_offers_it(offer:
             "market_data_quotes by timestamp 1 day",
             "market_data_ohlcv by timestamp 7 days",
             "market_data_feed_events by timestamp 7 days",
-            "market_data_quotes kept 30 days",
         }
         assert ask(server.url, "SELECT count(*) FROM market_data_ticks") == [(3,)]
         assert "TimescaleDB 2.19.3" in succeed(server.url, "current").stdout
-        succeed(server.url, "upgrade", **{**settings, "MDSTREAM_DB_KEEP_TICKS_DAYS": "365"})
-        assert ("market_data_ticks kept 365 days",) in ask(server.url, "SELECT call FROM calls")
+        keeping_ticks = {**settings, "MDSTREAM_DB_KEEP_TICKS_DAYS": "365"}
+        succeed(server.url, "upgrade", **keeping_ticks)
+        assert jobs(server.url) == [
+            ("market_data_quotes", 1, DAY, "30 days"),
+            ("market_data_ticks", 2, DAY, "365 days"),
+        ]
+
+        ask(
+            server.url,
+            "SELECT alter_job(1, schedule_interval => '7 days'), alter_job(2, schedule_interval => '7 days')",
+        )
+        succeed(server.url, "upgrade", **{**keeping_ticks, "MDSTREAM_DB_KEEP_QUOTES_DAYS": "60"})
+        week = 7 * DAY
+        assert jobs(server.url) == [
+            ("market_data_quotes", 1, week, "60 days"),
+            ("market_data_ticks", 2, week, "365 days"),
+        ]
+        succeed(server.url, "upgrade", **settings)
+        assert jobs(server.url) == [("market_data_quotes", 1, week, "30 days")]
+
+        ask(server.url, STATS_OF_A_FAILURE)
+        assert fails(server.url, "current") == (
+            f"database {shown(server.url)}: background jobs failed: 1 (policy_retention of market_data_quotes): late "
+            "(TimescaleDB tries them again; `CALL run_job(ID)` does so at once)"
+        )
+
+
+STATS_OF_A_FAILURE = """
+INSERT INTO timescaledb_information.job_stats VALUES (1, 'public', 'market_data_quotes', 'Failed');
+INSERT INTO timescaledb_information.job_errors VALUES (1, '2026-01-05', 'late'), (1, '2026-01-04', 'one before')"""
+DAY = timedelta(days=1)
+
+
+def jobs(url: str) -> list[Row]:
+    """Table, id, schedule and age of each background job."""
+    columns = "hypertable_name::text, job_id, schedule_interval, config ->> 'drop_after'"
+    return ask(url, f"SELECT {columns} FROM timescaledb_information.jobs ORDER BY 1")
+
+
+def test_upgrade_says_what_has_changed_only_when_it_has(offer: dict[str, str]) -> None:
+    """Here the policies fail, after the tables were made: everything is as before, and nothing claims to be newer."""
+    with embedded_postgres(offer) as server:
+        ask(server.url, "CREATE EXTENSION timescaledb; DROP FUNCTION add_retention_policy")
+        done = mdstream(server.url, "upgrade", MDSTREAM_DB_COMPRESS_AFTER_DAYS="0", MDSTREAM_DB_KEEP_TICKS_DAYS="1")
+        assert done.returncode == 1
+        assert "function add_retention_policy" in done.stderr
+        assert "schema 00" not in done.stderr
+        assert tables(server.url) == {}
+
+
+def test_upgrade_refuses_an_extension_that_is_too_old(offer: dict[str, str]) -> None:
+    """In one line that says what to do, and nothing is made."""
+    folder = Path(offer["extension_control_path"].partition(":")[0]) / "extension"
+    (folder / "timescaledb.control").write_text("default_version = '2.18.2'\n")
+    with embedded_postgres(offer) as server:
+        said = f"database {shown(server.url)}: its server has TimescaleDB 2.18.2: install 2.19 or newer there"
+        assert fails(server.url, "upgrade") == said
+        assert tables(server.url) == {}
 
 
 # ------------------------------------------------------------------------------------------------------------ failures
@@ -338,7 +443,7 @@ def test_missing_privileges_are_said_with_the_statements_that_give_them(postgres
     as_sink = postgres.url_of(database, user=f"sink-{database}")
     assert fails(as_sink, "upgrade") == (
         f"database {shown(as_sink)}: permission denied for schema public "
-        "(let the owner of the tables GRANT it, or run this as that user)"
+        "(run this as the owner of the tables, or as who may create them: docs/database.md, Privileges)"
     )
     succeed(url, "upgrade")
     while (done := mdstream(as_sink, "current")).returncode:

@@ -17,7 +17,7 @@ from databases import ask
 from sink_builders import chunk, trade
 
 from mdstream.db.embedded import EmbeddedPostgres
-from mdstream.errors import DatabaseError, MdstreamError
+from mdstream.errors import DatabaseError, MdstreamError, TooSlowError
 from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote
 from mdstream.sinks import timescale
 from mdstream.sinks.session import CLEAN_GROUPS, Session
@@ -128,6 +128,94 @@ async def test_what_is_acknowledged_outlives_a_crash_whatever_the_databases_defa
     assert found == ("on",)
 
 
+async def test_what_is_there_already_is_left_out_before_the_insert(sink: TimescaleSink, url: str) -> None:
+    """In a compressed chunk of TimescaleDB an insert of a row that is there unpacks a thousand rows, and a bar's
+    writes them back, whether or not it changes anything. A trigger sees each row that is tried."""
+    quote = Quote("BTCUSDT", 7, "okx", 1.0, 2.0, None, None, None, T0 + 5)
+    old = trade(1, ts_exchange=T0 - 86_400_000_000_000)
+    await sink.write([chunk(trade(), old, quote, bar(3, 1.3), Heartbeat("__system__", "okx", None, T0))])
+    tables = ("market_data_ticks", "market_data_quotes", "market_data_ohlcv", "market_data_feed_events")
+    ask(
+        url,
+        """CREATE TABLE tried (name text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO tried VALUES (TG_TABLE_NAME); RETURN NEW; END $$;"""
+        + "".join(f"CREATE TRIGGER note BEFORE INSERT ON {t} FOR EACH ROW EXECUTE FUNCTION note();" for t in tables),
+    )
+    repeated = (trade(), old, quote, bar(3, 1.3), bar(2, 1.2), Heartbeat("__system__", "okx", None, T0))
+    await sink.write([chunk(*repeated, trade(2), bar(4, 1.4))])
+    assert ask(url, "SELECT name FROM tried ORDER BY name") == [("market_data_ohlcv",), ("market_data_ticks",)]
+    assert ask(url, "SELECT revision, close FROM market_data_ohlcv") == [(4, 1.4)]
+    assert (sink.rows, sink.repeats) == (7, 6)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("timescaledb.max_tuples_decompressed_per_dml_transaction", "0"),
+        ("enable_nestloop", "off"),
+        ("enable_mergejoin", "off"),
+    ],
+)
+async def test_a_session_has_what_compressed_chunks_need(url: str, setting: str, value: str) -> None:
+    """A hundred bars of compressed chunks would be refused for ever otherwise: more than 100,000 rows to unpack."""
+    session = await Session.begin(url, write_limit_s=WRITE_S, lock_limit_s=LOCK_S)
+    found = await (await session._connection.execute("SELECT current_setting(%s)", [setting])).fetchone()
+    await session.close()
+    assert found == (value,)
+
+
+# ------------------------------------------------------------------------------------------------- numbers that clash
+
+
+def same_number(case: str) -> tuple[Event, Event]:
+    """Two events that have the same number, and only one of them may."""
+    quote = Quote("BTCUSDT", 7, "okx", 1.0, 2.0, None, None, None, T0 + 5)
+    pairs: dict[str, tuple[Event, Event]] = {
+        "another price": (trade(), trade(price=1.0)),
+        "another trade": (trade(), trade(9, seq=1000, ts_exchange=T0 + 30_000_000_000)),
+        "another quote": (quote, Quote("BTCUSDT", 7, "okx", 1.5, 2.0, None, None, None, T0 + 5)),
+        "a later quote": (quote, Quote("BTCUSDT", 7, "okx", 1.0, 2.0, None, None, None, T0 + 6_000)),
+    }
+    return pairs[case]
+
+
+CASES = ("another price", "another trade", "another quote", "a later quote")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("groups_before", [0, CLEAN_GROUPS + 1], ids=["staged", "straight"])
+async def test_a_number_that_is_stored_with_another_content_is_said_and_counted(
+    sink: TimescaleSink, caplog: pytest.LogCaptureFixture, case: str, groups_before: int
+) -> None:
+    """Also where groups are copied straight and the keys are not the same: two writers number one instrument."""
+    first, second = same_number(case)
+    await sink.write([chunk(first)])
+    for n in range(groups_before):
+        await sink.write([chunk(trade(100 + n))])
+    assert sink.metrics()["seq_conflicts_total"] == 0
+    await sink.write([chunk(second)])
+    assert sink.metrics()["seq_conflicts_total"] == 1
+    (said,) = caplog.messages
+    assert said.startswith("timescale: BTCUSDT: 1 events have a number (seq) that is stored with another content")
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_two_events_of_a_number_clash_within_a_group_too(sink: TimescaleSink, case: str) -> None:
+    await sink.write([chunk(*same_number(case))])
+    assert sink.metrics()["seq_conflicts_total"] == 1
+
+
+async def test_repeats_and_another_instruments_numbers_are_no_conflict(sink: TimescaleSink, url: str) -> None:
+    """Nor is a number that comes a minute away from its own: it is not looked for there."""
+    group = chunk(*(trade(n) for n in range(50)), trade(0, symbol="ETHUSDT"))
+    for _ in range(CLEAN_GROUPS + 2):
+        await sink.write([group])
+    await sink.write([chunk(trade(77, seq=1000, ts_exchange=T0 + 200_000_000_000))])
+    assert sink.metrics()["seq_conflicts_total"] == 0
+    assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(52,)]
+
+
 # ------------------------------------------------------------------------------------------------------------- refused
 
 
@@ -212,6 +300,54 @@ async def test_a_full_disk_is_no_fault_of_a_row(sink: TimescaleSink, url: str) -
     assert ask(url, "SELECT count(*) FROM market_data_ticks") == [(0,)]
     ask(url, "DROP TRIGGER full_disk ON market_data_quotes")
     assert await refused_of(sink, *group) == {}
+
+
+def slow_rows(url: str, seconds: float) -> None:
+    """Make every new tick take its time, as each takes that goes into a compressed chunk."""
+    ask(
+        url,
+        f"""CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
+        CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON market_data_ticks FOR EACH ROW EXECUTE FUNCTION slow()""",
+    )
+
+
+async def test_a_group_that_takes_too_long_is_halved_until_it_does_not(url: str) -> None:
+    """Tried again as it is it would take as long each time, and the role would stand still for ever.
+
+        64 events, 20 ms each, limit 0.4 s:  64 ✗   32 ✗   16 ✓ 16 ✓  and the others with the next attempt
+
+    Each failure is said, so that nobody takes the role for stuck.
+    """
+    slow_rows(url, 0.02)
+    sink = TimescaleSink(url, write_limit_s=0.4)
+    group, errors = [trade(n) for n in range(64)], list[DatabaseError]()
+    while len(errors) < 30:
+        try:
+            await refused_of(sink, *group)
+            break
+        except DatabaseError as error:
+            errors.append(error)
+    assert ask(url, "SELECT count(*), count(DISTINCT seq) FROM market_data_ticks") == [(64, 64)]
+    assert all("statement timeout" in error.reason for error in errors[:2])
+    assert errors[-1].reason == "a group takes longer than 0.4 s: what is stored stays, the rest follows"
+    assert all(error.retriable for error in errors)
+    await sink.close()
+
+
+async def test_what_was_halved_grows_again_once_it_is_quick(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that was away or busy for a while must not cost the groups that come after."""
+    slow_rows(url, 0.05)
+    sink = TimescaleSink(url, write_limit_s=1.0)
+    with pytest.raises(TooSlowError):
+        await refused_of(sink, *(trade(n) for n in range(64)))
+    assert "64 events at once are too many for " in caplog.text
+    assert sink._at_once == 32
+    slow_rows(url, 0)
+    for n in range(20):
+        assert await refused_of(sink, trade(1000 + n)) == {}
+    assert sink._at_once > 1000
+    await sink.close()
 
 
 async def test_a_connection_that_was_cut_is_made_anew_with_the_next_attempt(sink: TimescaleSink, url: str) -> None:

@@ -222,6 +222,16 @@ async def test_metrics_tell_what_was_stored_what_is_held_and_which_sink_is_down(
         assert registry.get_sample_value("mdstream_fine_stored_total") == 3
 
 
+async def test_metrics_of_all_sinks_have_their_conflicts_under_one_name() -> None:
+    """So that one alert tells of each of them; a sink that cannot tell has no such number."""
+    telling, silent = Memory("telling"), Memory("silent")
+    telling.metrics = lambda: {"seq_conflicts_total": 2.0}  # type: ignore[method-assign]
+    registry = CollectorRegistry()
+    registry.register(SinkMetrics(SinkLoop([], Dead()), [telling, silent]))
+    assert registry.get_sample_value("mdstream_seq_conflicts_total", {"sink": "telling"}) == 2
+    assert registry.get_sample_value("mdstream_seq_conflicts_total", {"sink": "silent"}) is None
+
+
 def test_decoding_says_what_each_bad_record_is() -> None:
     chunk, refused = decode(TRADES, records(GOOD[0], None, b"[1]", GOOD[1]))
     assert [record.offset for record in chunk.records] == [0, 3]

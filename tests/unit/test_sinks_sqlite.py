@@ -74,7 +74,7 @@ async def test_repeats_change_nothing(sink: SqliteSink) -> None:
     await sink.write([chunk(*ONE_OF_EACH)])
     for table, expected in (("trades", 1), ("quotes", 1), ("books", 1), ("bars", 1), ("status", 3)):
         assert rows(sink, f"SELECT count(*) FROM {table}") == [(expected,)]
-    assert sink.metrics() == {"rows_total": 7, "repeats_total": 14}
+    assert sink.metrics() == {"rows_total": 7, "repeats_total": 14, "seq_conflicts_total": 0}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,52 @@ async def test_a_trade_is_what_its_identity_says(sink: SqliteSink, other: dict[s
     """(symbol, ts_exchange, provider, trade_id) tells trades apart, and nothing else does: not the number."""
     await sink.write([chunk(trade(), trade(**other))])
     assert rows(sink, "SELECT count(*) FROM trades") == [(trades,)]
+
+
+CLASHES = {
+    "another price": (trade(), trade(price=1.0)),
+    "another trade": (trade(), trade(9, seq=1_000, ts_exchange=T0 + 30_000_000_000)),
+    "another quote": (QUOTE, msgspec.structs.replace(QUOTE, bid=1.5)),
+    "a later quote": (QUOTE, msgspec.structs.replace(QUOTE, ts_recv=T0 + 1)),
+    "another book": (BOOK, msgspec.structs.replace(BOOK, asks=[(4.0, 1.0)])),
+}
+"""Two events with the same number each."""
+
+
+@pytest.mark.parametrize("pair", CLASHES.values(), ids=CLASHES)
+async def test_a_number_that_is_stored_with_another_content_is_said_and_counted(
+    sink: SqliteSink, caplog: pytest.LogCaptureFixture, pair: tuple[events.Event, events.Event]
+) -> None:
+    """Met long after, and whether or not the keys are the same: two writers number one instrument."""
+    await sink.write([chunk(pair[0])])
+    await sink.write([chunk(*(trade(100 + n) for n in range(9)))])
+    assert sink.metrics()["seq_conflicts_total"] == 0
+    await sink.write([chunk(pair[1])])
+    assert sink.metrics()["seq_conflicts_total"] == 1
+    (said,) = caplog.messages
+    assert said.startswith("sqlite: BTCUSDT: 1 events have a number (seq) that is stored with another content")
+
+
+@pytest.mark.parametrize("pair", CLASHES.values(), ids=CLASHES)
+async def test_numbers_clash_within_a_group_and_after_a_restart_too(
+    sink: SqliteSink, pair: tuple[events.Event, events.Event]
+) -> None:
+    """Beside an event that SQLite refuses as well. A new process tells it by the repeats that come first."""
+    await sink.write([chunk(*pair, trade(1, ts_recv=1 << 70))])
+    assert sink.metrics()["seq_conflicts_total"] == 1
+    again = SqliteSink(sink.path.parent)
+    await again.write([chunk(*pair)])
+    await again.close()
+    assert again.metrics()["seq_conflicts_total"] == 1
+
+
+async def test_repeats_and_times_at_the_end_of_the_world_are_no_conflict(sink: SqliteSink) -> None:
+    """Nor is another instrument's number, or a trade without a time that comes again."""
+    most = (1 << 63) - 1
+    odd = (trade(2, ts_exchange=most), trade(3, ts_exchange=None), trade(4, ts_exchange=-most, conditions=("T",)))
+    for _ in range(2):
+        await sink.write([chunk(trade(), trade(symbol="ETHUSDT"), *odd)])
+    assert sink.metrics()["seq_conflicts_total"] == 0
 
 
 @pytest.mark.parametrize(("trade_id", "trades"), [("7", 1), ("", 2)])

@@ -37,10 +37,10 @@ def run(settings: Settings) -> None:
         with context.begin_transaction():
             context.run_migrations()
         after = revision_of(connection)
-        if after != before:
-            log.info("schema %s, it was %s", after or "none", before or "none")
         if ORDER.index(after) > ORDER.index(before) or context.config.attributes.get("settle"):
             timescale.settle(connection, settings)
+    if after != before:  # and committed: what failed has changed nothing
+        log.info("schema %s, it was %s", after or "none", before or "none")
 
 
 def revision_of(connection: Connection) -> str | None:

@@ -87,7 +87,7 @@ INDEXES = {
     "market_data_ohlcv_symbol_time": "market_data_ohlcv (symbol, interval, timestamp DESC)",
     "market_data_feed_events_time": "market_data_feed_events (timestamp DESC)",
 }
-"""For the history queries. Quotes need none: their key begins with symbol and time, and is read backwards as fast."""
+"""For the history queries. Those of quotes begin with revision 0002."""
 
 
 def upgrade() -> None:

@@ -1,0 +1,31 @@
+"""Where in time the rows of a group are. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import nlargest
+from itertools import pairwise
+from typing import NamedTuple
+
+MOST_SPANS = 16
+"""What is asked of the database once for each; more would cost more than reading what lies between."""
+LEAST_GAP = 60_000_000
+"""A shorter stretch without a row is read along: a minute, in microseconds."""
+
+
+class Span(NamedTuple):
+    """From `first` to `last`, both of them included."""
+
+    first: int
+    last: int
+
+
+def spans(times: Iterable[int]) -> list[Span]:
+    """The stretches, in order, that hold all of the times (microseconds; at least one), parted at the widest gaps: a
+    late trade must not make a look at its group one at everything since."""
+    ordered = sorted(set(times))
+    wide = [(after - before, before, after) for before, after in pairwise(ordered) if after - before > LEAST_GAP]
+    cuts = sorted((before, after) for _, before, after in nlargest(MOST_SPANS - 1, wide))
+    firsts = [ordered[0], *(after for _, after in cuts)]
+    lasts = [*(before for before, _ in cuts), ordered[-1]]
+    return list(map(Span, firsts, lasts))
