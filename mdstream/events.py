@@ -98,7 +98,8 @@ class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
 
     `state`: connected, disconnected or gave_up, of a provider's connection (`symbol` is "__system__"); switched, of an
     instrument, to `provider` and away from `previous`; seq_reset, of an instrument whose venue numbers its trades anew;
-    seq_jump, of the platform itself (`provider` is "mdstream"), which lost its state. `reason` is for people.
+    book_lost, of one whose book is not known until the next one; seq_jump, of the platform itself (`provider` is
+    "mdstream"), which lost its state. `reason` is for people.
     """
 
     symbol: str

@@ -18,6 +18,10 @@ NO_ID = -1
 BOOK_DEPTH = 20
 """Levels a side that a BookL2 carries at most."""
 
+PRICE_DECIMALS = 10
+PRICE_UNIT = 10**PRICE_DECIMALS
+"""Prices that identify a level are integers of 1 / PRICE_UNIT: the finest step of a venue we know is 10**-9."""
+
 
 class TradeTick(msgspec.Struct, gc=False):
     """One trade. Integer ids `first_id`..`last_id` (both included) are what it stands for; NO_ID where ids are opaque.
@@ -64,6 +68,20 @@ class BookTick(msgspec.Struct, gc=False):
     update_id: int = NO_ID
 
 
+PriceLevel = tuple[int, float]
+"""Price in units of 10**-PRICE_DECIMALS, exact, and size; size 0 for a level that is gone."""
+
+
+class BookUpdate(msgspec.Struct, gc=False):
+    """Levels that changed, each with its new size, in the frame's order; all levels of both sides where `whole`."""
+
+    symbol: str
+    bids: list[PriceLevel]
+    asks: list[PriceLevel]
+    ts_exchange: int | None
+    whole: bool = False
+
+
 class Control(msgspec.Struct, frozen=True):
     """A frame that is not market data. `error` ones are logged and counted; `ignored` is data we do not use (yet)."""
 
@@ -71,7 +89,7 @@ class Control(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Tick = TradeTick | QuoteTick | BookTick | Control
+Tick = TradeTick | QuoteTick | BookTick | BookUpdate | Control
 
 Number = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
 """A finite number, also where the venue writes it as text (decoders run with strict=False).
@@ -82,6 +100,8 @@ product stays finite.
 
 Size = Annotated[float, msgspec.Meta(ge=0, lt=1e140)]
 """A Number that is not negative."""
+LevelSize = Annotated[float, msgspec.Meta(ge=0, lt=1e300)]
+"""The size of a level, 0 for one that is gone; read as Number."""
 
 
 def number(text: str) -> float | None:
@@ -98,3 +118,25 @@ def number(text: str) -> float | None:
     if not isfinite(value):
         raise FrameError(f"not a finite number: {text[:40]!r}")
     return value
+
+
+MOST_WHOLE_DIGITS = 20
+"""Somebody always asks 888888004.0000 for a coin."""
+_ZEROS = ["0" * (PRICE_DECIMALS - digits) for digits in range(PRICE_DECIMALS + 1)]
+
+
+def price_units(text: str) -> int:
+    """A price as the venue writes it, "93741.10", in 1 / PRICE_UNIT. It may not fit 64 bits.
+
+    Raises FrameError for what is no plain decimal number of at most 20 digits before the point and 10 behind it.
+    """
+    whole, point, fraction = text.partition(".")
+    if (
+        not (text.isascii() and whole.isdigit() and (fraction.isdigit() or not point))
+        or len(whole) > MOST_WHOLE_DIGITS
+        or len(fraction) > PRICE_DECIMALS
+    ):
+        raise FrameError(
+            f"not a price of at most {MOST_WHOLE_DIGITS} digits and {PRICE_DECIMALS} decimals: {text[:40]!r}"
+        )
+    return int(whole + fraction + _ZEROS[len(fraction)])

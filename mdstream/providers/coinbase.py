@@ -1,29 +1,30 @@
 """Coinbase Exchange feed (not Advanced Trade).
 
-Channels: matches, ticker, heartbeat, level2_batch. Of level2 the snapshot is used, the updates are read past. Of the
-REST interface: the answers of /products/{id}/trades, as repair publishes them.
+Channels: matches, ticker, heartbeat, level2_batch. Of the REST interface: the answers of /products/{id}/trades, as
+repair publishes them.
 Source: docs.cdp.coinbase.com/exchange/websocket-feed and its REST reference (read 2026).
 Quirks: `side` of a match names the MAKER, so the aggressor's is the opposite, in REST too; numbers are text, times RFC
 3339; a ticker comes only with a trade, and in captures before 2022 it has no sizes; the product stands anywhere in a
 frame.
 Ids: `trade_id` is contiguous per product. `sequence` counts the product's whole order feed: it rises, but with holes.
 `last_match`, once after each subscription, is the last trade before it: a point to resume from.
+Books: level2_batch sends a snapshot after each subscription, then each 50 ms what changed: absolute sizes, "0" for a
+level that is gone. An l2update has no sequence number: that one was lost shows only where the rest does not fit, and
+the way back is the snapshot of the next connection. Quotes are the book's top; without a book, the ticker's.
 """
 
 from __future__ import annotations
 
-import heapq
 import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Literal
 
 import msgspec
 
 from mdstream.errors import FrameError, SymbolError
-from mdstream.events import Level, Side
+from mdstream.events import Side
 from mdstream.instruments import dash_pair, join_pair
 from mdstream.providers.base import (
     BOOK,
@@ -40,7 +41,18 @@ from mdstream.providers.base import (
 )
 from mdstream.providers.times import rfc3339_ns
 from mdstream.repairs import REST_MARK
-from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Tick, TradeTick
+from mdstream.ticks import (
+    NO_ID,
+    BookUpdate,
+    Control,
+    LevelSize,
+    Number,
+    PriceLevel,
+    QuoteTick,
+    Tick,
+    TradeTick,
+    price_units,
+)
 
 QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH", "DAI", "SGD", "AUD", "CAD", "BRL", "INR")
 """Quote currencies of the venue's products; those that end in another one stand before it."""
@@ -90,8 +102,14 @@ class _Ticker(msgspec.Struct, gc=False):
 
 class _Snapshot(msgspec.Struct):
     product_id: Name
-    bids: list[tuple[Number, Number]]
-    asks: list[tuple[Number, Number]]
+    bids: list[tuple[str, LevelSize]]
+    asks: list[tuple[str, LevelSize]]
+    time: str = ""
+
+
+class _L2Update(msgspec.Struct, gc=False):
+    product_id: Name
+    changes: list[tuple[Literal["buy", "sell"], str, LevelSize]]
     time: str = ""
 
 
@@ -104,6 +122,7 @@ class _Other(msgspec.Struct):
 _decode_match = msgspec.json.Decoder(_Match, strict=False).decode
 _decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
 _decode_snapshot = msgspec.json.Decoder(_Snapshot, strict=False).decode
+_decode_l2update = msgspec.json.Decoder(_L2Update, strict=False).decode
 _decode_rest_trades = msgspec.json.Decoder(_RestTradesMessage, strict=False).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
 
@@ -241,12 +260,21 @@ def _parse_ticker(symbols: Symbols, frame: bytes) -> QuoteTick | Control:
     )
 
 
-def _parse_snapshot(symbols: Symbols, frame: bytes) -> BookTick:
+def _parse_snapshot(symbols: Symbols, frame: bytes) -> BookUpdate:
     """{"type":"snapshot","product_id":"BTC-USD","bids":[["93741.10","0.25"],..],"asks":[..],"time":"2026-01-05T15:00:00.05Z"}"""
     d = _decode_snapshot(frame)
-    price: Callable[[Level], float] = itemgetter(0)
-    bids, asks = heapq.nlargest(BOOK_DEPTH, d.bids, key=price), heapq.nsmallest(BOOK_DEPTH, d.asks, key=price)
-    return BookTick(symbols[d.product_id], bids, asks, rfc3339_ns(d.time) if d.time else None)
+    bids, asks = ([(price_units(price), size) for price, size in side] for side in (d.bids, d.asks))
+    return BookUpdate(symbols[d.product_id], bids, asks, rfc3339_ns(d.time) if d.time else None, whole=True)
+
+
+def _parse_l2update(symbols: Symbols, frame: bytes) -> BookUpdate:
+    """{"type":"l2update","product_id":"BTC-USD","changes":[["buy","93741.10","0.30"]],"time":"2026-01-05T15:00:00.1Z"}"""
+    d = _decode_l2update(frame)
+    bids: list[PriceLevel] = []
+    asks: list[PriceLevel] = []
+    for side, price, size in d.changes:
+        (bids if side == "buy" else asks).append((price_units(price), size))
+    return BookUpdate(symbols[d.product_id], bids, asks, rfc3339_ns(d.time) if d.time else None)
 
 
 def _parse_control(_symbols: Symbols, frame: bytes) -> Control:
@@ -257,14 +285,6 @@ def _parse_control(_symbols: Symbols, frame: bytes) -> Control:
     return Control("heartbeat") if m.type == "heartbeat" else Control("ack", m.type)
 
 
-_L2UPDATE = Control("ignored", "l2update")
-
-
-def _skip_update(_symbols: Symbols, _frame: bytes) -> Control:
-    """{"type":"l2update","product_id":"BTC-USD","changes":[["buy","93741.10","0.30"]],"time":..}: not even parsed."""
-    return _L2UPDATE
-
-
 def _skip(_symbols: Symbols, frame: bytes) -> Control:
     return Control("ignored", _decode_other(frame).type)
 
@@ -273,7 +293,7 @@ PARSERS: dict[bytes, Callable[[Symbols, bytes], Tick]] = {
     b"match": _parse_match,
     b"last_match": _parse_last_match,
     b"ticker": _parse_ticker,
-    b"l2update": _skip_update,
+    b"l2update": _parse_l2update,
     b"snapshot": _parse_snapshot,
     b"heartbeat": _parse_control,
     b"subscriptions": _parse_control,

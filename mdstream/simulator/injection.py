@@ -12,7 +12,7 @@ from mdstream.simulator.faults.schedule import Change, Fault, Faults
 from mdstream.simulator.faults.stages import stage
 from mdstream.simulator.market import Order
 from mdstream.simulator.production import Production
-from mdstream.simulator.venues.base import Exchange, Listing, Topic
+from mdstream.simulator.venues.base import Exchange, Kind, Listing, Topic
 from mdstream.simulator.websocket import Client, Gate, frame_of
 
 MS = 1_000_000
@@ -143,6 +143,17 @@ class Injection:
         self._send(pipe.remove(fault.fault_id, now_ns))
         if not pipe:
             del self.pipes[spec.venue]
+        if isinstance(spec.parameters, kinds.Stall) and not spec.parameters.replay:
+            self._begin_books_anew(spec, now_ns)
+
+    def _begin_books_anew(self, spec: Spec, now_ns: int) -> None:
+        """Send a book as it stands to those whose next update would not follow on the last one they got."""
+        for listing in self._listings(spec):
+            for topic in listing.live(Kind.BOOK):
+                for text in topic.channel.first(listing, now_ns) if topic.channel.first else ():
+                    for client in topic.subscribers:
+                        if not self.tell(topic, text, client, now_ns):
+                            client.out.append(frame_of(text))
 
     def _send(self, frames: Iterable[Frame]) -> None:
         for frame in frames:

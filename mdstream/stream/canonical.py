@@ -4,7 +4,8 @@
        │                                       └ yes: dedupe ─> new ones ─ number ─ encode ─> Trade, Quote, BookL2
        ├ not understood ─> dead letter              └ holes ─┐
        ├ ingestors' heartbeats, status ─> FeedStatus         v
-       └ four times a second ─> rounds.py: gaps, silence, which source to follow ─> Gap, Heartbeat, switch
+       ├ four times a second ─> rounds.py: gaps, silence, which source to follow ─> Gap, Heartbeat, switch
+       └ changes of a book ─> kept, followed or not (books.py) ─ its top, its best levels ─> Quote, BookL2
 
 The output depends on the records' order only, not on how they are cut into batches, on the clock or on the process:
 what is processed again from a restored state comes out byte for byte the same, with the same `seq`.
@@ -23,16 +24,18 @@ from mdstream.dead import dead_letter
 from mdstream.errors import FrameError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
 from mdstream.kinds import HEARTBEAT, OURS, STATUS
+from mdstream.providers.base import BOOK
 from mdstream.stream import clock, gaps
+from mdstream.stream.book import Book, Said
+from mdstream.stream.books import Books, is_due, stands
 from mdstream.stream.bounds import CHECKS, MOST_ID, check_trade
-from mdstream.stream.checkpoint import POSITION_MARK
 from mdstream.stream.headers import LAST_NS, read_headers
 from mdstream.stream.lines import Line, Source, Venue
 from mdstream.stream.output import MS, NO_HEADERS, Output
 from mdstream.stream.rounds import Rounds, Switch
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, LogState, SourceState
-from mdstream.ticks import NO_ID, BookTick, Control, QuoteTick, Tick, TradeTick
+from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
 from mdstream.transport.batch import Record
 
 MOST_ERRORS = 20
@@ -92,23 +95,25 @@ class Canonical:
             for venue in venues
         }
         self.rounds = Rounds(self.log, self.sources.values(), rules, announces)
+        self.books = Books(self.instruments)
         for symbol in sorted(self.instruments):
             for name in self.instruments[symbol].feeds:
                 if source := self.sources.get(name.encode()):
-                    self._line(source, symbol, 0)
+                    self.books.restore(self._line(source, symbol, 0))
+        self._next = self.read_from
 
     @property
     def read_from(self) -> int:
-        """The offset to read from: where the oldest buffer begins, or `position`."""
+        """The offset to read from: where the oldest buffer or book begins, or `position`."""
         feeds = (feed for instrument in self.instruments.values() for feed in instrument.feeds.values())
         buffered = [feed.buffered_from for feed in feeds if feed.buffered_from != NOT_BUFFERED]
-        return min([*buffered, self.position])
+        return min([*buffered, *self.books.begins(), self.position])
 
     def step(self, records: Sequence[Record]) -> Output:  # noqa: C901  a call costs more than a branch here
         """Take in records in their order; what is to be published."""
         out = Output()
-        if records and records[0].offset < self.position:
-            records = self._refill(records)
+        if records:
+            records = self._follow_on(out, records)
         log, sources, trade, other = self.log, self.sources, self._trade, self._other
         for record in records:
             source = None
@@ -143,13 +148,19 @@ class Canonical:
             self.position = records[-1].offset + 1
         return out
 
+    def _follow_on(self, out: Output, records: Sequence[Record]) -> Sequence[Record]:
+        """The records that are to be processed. No book outlives records that are gone from the log before them."""
+        expected, self._next = self._next, records[-1].offset + 1
+        if records[0].offset > expected:
+            for line in self.books.lose_before(records[0].offset):
+                self._book_lost(out, line, "records of the raw log are gone", self.log.now_ns)
+        return self._refill(records) if records[0].offset < self.position else records
+
     def _line(self, source: Source, symbol: str, recv_ns: int) -> Line:
         """A source's line of an instrument, made where there is none. The first to speak is followed."""
         line = source.lines.get(symbol)
         if line is not None:
             return line
-        if symbol[:1] == POSITION_MARK.decode():  # such keys on md.state are ours
-            raise FrameError(f"no instrument: {symbol!r}")
         instrument = self.instruments.setdefault(symbol, Instrument())
         line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
         source.lines[symbol] = line
@@ -247,6 +258,9 @@ class Canonical:
     # -- the rest of what venues say
 
     def _other(self, out: Output, source: Source, tick: Tick, recv_ns: int) -> None:
+        if isinstance(tick, BookUpdate):
+            self._update(out, source, tick, recv_ns)
+            return
         if isinstance(tick, Control):
             self._control(source.name, tick)
             return
@@ -255,19 +269,25 @@ class Canonical:
         self.changed.add(tick.symbol)
         if isinstance(tick, QuoteTick):
             line.feed.quote.seen_ns = self.log.now_ns
-            if line.live:
+            if not line.live:
+                if line.allowed:
+                    line.stand_by(self.position, recv_ns, tick)
+            elif line.book is None or not stands(line):
                 self._quote(out, line, tick, recv_ns)
-            elif line.allowed:
-                line.stand_by(self.position, recv_ns, tick)
+            else:
+                self.counts["quote, the book has it"] += 1
         elif isinstance(tick, BookTick):
             line.feed.book.seen_ns = self.log.now_ns
             if line.live:
                 self._book(out, line, tick, recv_ns)
 
     def _quote(self, out: Output, line: Line, tick: QuoteTick, recv_ns: int) -> None:
-        if not line.feed.quotes.admit(tick, recv_ns):
+        if line.feed.quotes.admit(tick, recv_ns):
+            self._publish_quote(out, line, tick, recv_ns)
+        else:
             self.counts["quote, repeat"] += 1
-            return
+
+    def _publish_quote(self, out: Output, line: Line, tick: QuoteTick, recv_ns: int) -> None:
         instrument, source = line.instrument, line.source
         seq = instrument.quote_seq or recv_ns // 1000
         instrument.quote_seq = seq + 1
@@ -288,6 +308,39 @@ class Canonical:
         out.books.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
         source.books += 1
 
+    # -- books that are kept (books.py)
+
+    def _update(self, out: Output, source: Source, tick: BookUpdate, recv_ns: int) -> None:
+        line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
+        if not line.allowed:
+            self.counts["not a source of the instrument"] += 1
+            return
+        self.changed.add(tick.symbol)
+        now_ns, feed = self.log.now_ns, line.feed
+        book = self.books.of(line)
+        said = self.books.apply(line, tick, self.position, recv_ns, now_ns)
+        if said is Said.LOST:
+            self._book_lost(out, line, "it was crossed for long, or ran out of levels", recv_ns)
+        elif said is Said.PASSED or said is Said.CROSSED:
+            self.counts[f"book, {said.value}"] += 1
+        else:
+            feed.book.seen_ns = feed.quote.seen_ns = now_ns
+            if said is Said.TOP and line.live:
+                self._publish_quote(out, line, book.quote(line.symbol), recv_ns)
+            if feed.kept.due and line.live and is_due(line, now_ns):
+                self._publish_kept(out, line, book)
+
+    def _publish_kept(self, out: Output, line: Line, book: Book) -> None:
+        line.feed.kept.due, line.feed.kept.told_ns = False, self.log.now_ns
+        self.changed.add(line.symbol)
+        self._book(out, line, book.picture(line.symbol), book.recv_ns)
+
+    def _book_lost(self, out: Output, line: Line, reason: str, recv_ns: int) -> None:
+        self.counts["book, lost"] += 1
+        self.changed.add(line.symbol)
+        if line.live:
+            out.tell(line.symbol, FeedStatus(line.symbol, line.source.name, "book_lost", reason, recv_ns))
+
     def _control(self, provider: str, tick: Control) -> None:
         self.counts[f"control {tick.kind}"] += 1
         if tick.kind in ("error", "notice") and len(self.errors) < MOST_ERRORS:
@@ -302,8 +355,11 @@ class Canonical:
                 f"the state of {self._topic}[{self._partition}] is lost: its instruments are numbered anew from now on"
             )
             out.tell(events.SYSTEM, FeedStatus(events.SYSTEM, PLATFORM, "seq_jump", reason, recv_ns))
+        for line, book in self.books.due(self.log.now_ns):
+            self._publish_kept(out, line, book)
         for switch in self.rounds.look(out, recv_ns):
             self._switch(out, switch, recv_ns)
+        self.changed.update(self.books.keep(self.position, self.log.now_ns))
         self.changed |= self.rounds.changed
         self.rounds.changed.clear()
 
@@ -320,18 +376,22 @@ class Canonical:
             trades_to_ns, quotes_to_ns = _covered_to_ns(old), old.feed.quote.seen_ns
             old.feed.failures += choice.failed
             old.step_back()
+        book = new.book if stands(new) else None
         for _, received_ns, tick in new.take_over():
             if isinstance(tick, QuoteTick):
-                if received_ns + new.source.state.offset_ns > quotes_to_ns:
+                if book is None and received_ns + new.source.state.offset_ns > quotes_to_ns:
                     self._quote(out, new, tick, received_ns)
             elif _market_ns(new, tick, received_ns) <= trades_to_ns:
                 if new.source.contiguous:
                     new.trades.go_on_behind(tick)
             elif self._is_new(out, new, tick, received_ns):
                 self._publish_trade(out, new, tick, received_ns)
+        if book is not None:
+            self._publish_quote(out, new, book.quote(new.symbol), book.recv_ns)
+            self._publish_kept(out, new, book)
 
     def _refill(self, records: Sequence[Record]) -> list[Record]:
-        """Put into the buffers again what stood in them at `position`; the records from there on."""
+        """Put into the buffers and books again what stood in them at `position`; the records from there on."""
         for record in records:
             if record.offset < self.position:
                 self._refill_from(record)
@@ -345,12 +405,16 @@ class Canonical:
         except Exception:  # it was reported when it was read first
             return
         for tick in ticks:
-            if source is None or not isinstance(tick, (TradeTick, QuoteTick)):
+            if source is None or isinstance(tick, (BookTick, Control)):
                 continue
             line = source.lines.get(tick.symbol)
-            if line is None or line.live or not 0 <= line.feed.buffered_from <= record.offset:
+            if line is None:
                 continue
-            if isinstance(tick, QuoteTick) or (not tick.recovered and line.trades.is_later(tick)):
+            if isinstance(tick, BookUpdate):
+                self.books.refill(line, tick, record.offset, recv_ns)
+            elif line.live or not 0 <= line.feed.buffered_from <= record.offset:
+                continue
+            elif isinstance(tick, QuoteTick) or (not tick.recovered and line.trades.is_later(tick)):
                 with suppress(FrameError):  # refused when it was read first
                     CHECKS[type(tick)](tick)
                     line.stand_by(record.offset, recv_ns, tick)
@@ -378,6 +442,7 @@ class Canonical:
         if source is not None:
             source.state.down_ns = 0 if said.state == "connected" else self.log.now_ns
             source.state.down_reason = said.reason or said.state
+            source.state.linked_ns = self.log.now_ns
         if self._announces(said.provider):
             out.tell(said.provider, FeedStatus(events.SYSTEM, said.provider, said.state, said.reason, recv_ns))
 
@@ -408,6 +473,7 @@ class Canonical:
         told = isinstance(error, (FrameError, msgspec.MsgspecError))
         if source is not None:
             source.state.faults += 1
+            self._doubt_book(out, source, record)
         letter = dead_letter(
             error=str(error) if told else f"{type(error).__name__}: {error}",
             topic=self._topic,
@@ -418,6 +484,13 @@ class Canonical:
             headers=record.headers,
         )
         out.dead.append((self._topic.encode(), letter, record.timestamp, NO_HEADERS))
+
+    def _doubt_book(self, out: Output, source: Source, record: Record) -> None:
+        """A frame that was not understood may have been an update of a book that we keep."""
+        _, recv_ns, kind = read_headers(record)
+        line = source.lines.get((record.key or b"").decode("utf-8", "replace"))
+        if line is not None and kind in (BOOK, b"") and self.books.lose(line):
+            self._book_lost(out, line, "a frame of it could not be understood", recv_ns)
 
 
 def _market_ns(line: Line, tick: TradeTick, recv_ns: int) -> int:

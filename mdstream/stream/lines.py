@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from mdstream.stream.book import Book
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
 from mdstream.ticks import QuoteTick, Tick, TradeTick
 
@@ -52,9 +53,12 @@ class Source:
 
 
 class Line:
-    """One source's feed of one instrument. `live`: it is published; else it stands by, or is no source at all."""
+    """One source's feed of one instrument. `live`: it is published; else it stands by, or is no source at all.
 
-    __slots__ = ("allowed", "buffer", "feed", "instrument", "key", "live", "source", "symbol", "trades")
+    `book`: of a venue that sends changes of its book, kept whether live or not.
+    """
+
+    __slots__ = ("allowed", "book", "buffer", "feed", "instrument", "key", "live", "source", "symbol", "trades")
 
     def __init__(self, source: Source, symbol: str, instrument: Instrument, feed: Feed) -> None:
         self.source, self.symbol, self.key = source, symbol, symbol.encode()
@@ -62,6 +66,7 @@ class Line:
         self.trades = feed.trades
         self.live = self.allowed = False
         self.buffer: deque[Buffered] = deque()
+        self.book: Book | None = None
 
     def stand_by(self, offset: int, recv_ns: int, tick: TradeTick | QuoteTick) -> None:
         """Keep what it said, for the case that it is needed."""

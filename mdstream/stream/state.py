@@ -1,4 +1,6 @@
-"""What a raw partition's stream remembers. All of it is in the checkpoint, and it is bounded per instrument and source.
+"""What a raw partition's stream remembers: all but buffers (lines.py) and books (books.py) is in the checkpoint.
+
+It is bounded per instrument and source.
 
     LogState    the log's clock, and of each source: is it connected, how late, how faulty
     Instrument  the next sequence numbers, the source in use, and of each source a Feed: what was seen of it
@@ -12,7 +14,7 @@ import msgspec
 
 from mdstream.stream.dedupe import QuoteDedupe, TradeDedupe, UpdateIds
 
-NOT_BUFFERED = -1
+NOT_BUFFERED = NOT_KEPT = -1
 
 
 class SourceState(msgspec.Struct, array_like=True):
@@ -41,6 +43,8 @@ class SourceState(msgspec.Struct, array_like=True):
     """Latencies at the last looks that found a new trade, oldest first."""
     late_to_ns: int = 0
     """The last look at which it was late."""
+    linked_ns: int = 0
+    """When its ingestor said last that a connection was made or lost."""
 
     @property
     def recent_latency_ns(self) -> int | None:
@@ -85,6 +89,21 @@ class OpenGap(msgspec.Struct, gc=False, array_like=True):
     opened_ns: int
 
 
+class KeptBook(msgspec.Struct, gc=False, array_like=True):
+    """What a restart needs to know of a book that is kept (books.py), apart from its levels. Log time in ns."""
+
+    kept_from: int = NOT_KEPT
+    """The offset of the first raw record of which the book is made: of a snapshot, or the first that its image has
+    not."""
+    has_image: bool = False
+    kept_ns: int = 0
+    """When that was."""
+    told_ns: int = 0
+    """When a book was published last."""
+    due: bool = False
+    """Whether its best levels have changed since."""
+
+
 class Feed(msgspec.Struct, array_like=True):
     """What one provider said of one instrument. Times are log time in ns."""
 
@@ -102,6 +121,7 @@ class Feed(msgspec.Struct, array_like=True):
     """How often it was left because it failed, until it has been healthy for long."""
     buffered_from: int = NOT_BUFFERED
     """While it stands by: the offset of the first raw record in its buffer (canonical.py)."""
+    kept: KeptBook = msgspec.field(default_factory=KeptBook)
 
     @property
     def seen_ns(self) -> int:
@@ -125,3 +145,5 @@ class Instrument(msgspec.Struct, array_like=True):
     begun_ns: int = 0
     """Log time at which the first of its sources spoke."""
     feeds: dict[str, Feed] = {}
+    image: bytes = b""
+    """A kept book with its levels, under a key of its own (books.py): written when it is made, and not again."""

@@ -57,6 +57,17 @@ def _quote(symbol: str, bid: tuple[str, str], ask: tuple[str, str], ts: int | No
     }
 
 
+def _update(symbol: str, bids: list[list[str]], asks: list[list[str]], time: str | None, *, whole: bool) -> Said:
+    return {
+        "is": "BookUpdate",
+        "symbol": symbol,
+        "bids": [(int(Decimal(price) * 10**10), _number(size)) for price, size in bids],
+        "asks": [(int(Decimal(price) * 10**10), _number(size)) for price, size in asks],
+        "ts_exchange": None if time is None else nanoseconds(time),
+        "whole": whole,
+    }
+
+
 def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | None, update_id: int) -> Said:
     return {
         "is": "BookTick",
@@ -137,7 +148,8 @@ def _coinbase(m: dict[str, Any]) -> list[Said]:
             bid, ask = ((m.get(f"best_{s}", ""), m.get(f"best_{s}_size", "")) for s in ("bid", "ask"))
             return [_quote(symbol, bid, ask, nanoseconds(m["time"]), m["sequence"])]
         case "snapshot":
-            bids = sorted(m["bids"], key=lambda level: -Decimal(level[0]))
-            asks = sorted(m["asks"], key=lambda level: Decimal(level[0]))
-            return [_book(symbol, bids, asks, nanoseconds(m["time"]) if "time" in m else None, -1)]
+            return [_update(symbol, m["bids"], m["asks"], m.get("time"), whole=True)]
+        case "l2update":
+            bids, asks = ([[p, size] for side, p, size in m["changes"] if side == which] for which in ("buy", "sell"))
+            return [_update(symbol, bids, asks, m.get("time"), whole=False)]
     return []

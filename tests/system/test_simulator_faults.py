@@ -20,8 +20,9 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 
 from mdstream.errors import MdstreamError
 from mdstream.providers import provider
+from mdstream.stream.book import Book, Said
 from mdstream.testing import Process, Processes, run_mdstream, wait_until
-from mdstream.ticks import TradeTick
+from mdstream.ticks import BookUpdate, TradeTick
 
 pytestmark = pytest.mark.system
 
@@ -137,12 +138,12 @@ def ticks(venue: str, frames: list[bytes]) -> tuple[list[TradeTick], int]:
 
 
 @asynccontextmanager
-async def subscribed(simulator: Simulator, venue: str) -> AsyncIterator[Client]:
-    """Trades of BTC at a venue; of Coinbase with heartbeats."""
+async def subscribed(simulator: Simulator, venue: str, *channels: str) -> AsyncIterator[Client]:
+    """Trades of BTC at a venue; of Coinbase with heartbeats, and with further `channels`."""
     request = {
         "binance": {"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1},
         "okx": {"op": "subscribe", "args": [{"channel": "trades", "instId": "BTC-USDT"}]},
-        "coinbase": {"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["matches", "heartbeat"]},
+        "coinbase": {"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["matches", "heartbeat", *channels]},
     }[venue]
     url = simulator.urls[f"{venue.upper()}_WS_URL"]
     async with connect(url, compression=None, max_queue=None) as connection:
@@ -174,6 +175,24 @@ async def test_stall_is_silence_on_a_living_connection(start: Start) -> None:
         assert fault["spans"][0][0] < fault["spans"][0][1]
         assert simulator.fills("coinbase", hole[0], hole[-1]) == list(hole)[-1000:]
         assert contiguous(other.ids)
+
+
+async def test_book_begins_anew_after_a_stall(start: Start) -> None:
+    """What changed meanwhile was not sent, so the next change would not follow on: a snapshot comes first."""
+    simulator, kept = start("--venues", "coinbase"), Book()
+    async with subscribed(simulator, "coinbase", "level2_batch") as client:
+        await client.more(1000)
+        fault_id = simulator.begin("coinbase", "stall")
+        await asyncio.sleep(0.5)
+        simulator.end(fault_id)
+        await client.more(1000)
+        of = provider("coinbase")
+        updates = [t for frame in client.frames for t in of.decode(frame) if isinstance(t, BookUpdate)]
+        assert [update.whole for update in updates].count(True) == 2
+        said = {kept.apply(update, at) for at, update in enumerate(updates)}
+        assert said <= {Said.TOP, Said.LEVELS}
+        picture = kept.picture("BTCUSD")
+        assert (len(picture.bids), len(picture.asks)) == (20, 20)
 
 
 async def test_stall_with_replay_sends_all_of_it_late(start: Start) -> None:

@@ -11,7 +11,8 @@ from mdstream.providers.coinbase import Coinbase as Provider
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.simulator.venues.base import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.venues.coinbase import CHANNELS, Coinbase
-from mdstream.ticks import BookTick, Control, QuoteTick, TradeTick
+from mdstream.stream.book import Book, Said
+from mdstream.ticks import BookUpdate, Control, QuoteTick, TradeTick
 
 NOW_NS = 1_767_625_200_123_456_789
 US_NS = 1_767_625_200_123_456_000
@@ -185,22 +186,22 @@ def test_book_updates_follow_the_snapshot() -> None:
     of, first = listing(), CHANNELS["level2_batch"].first
     assert first is not None
     (text,) = first(of, NOW_NS)
-    (tick,) = Provider().decode(text.encode())
-    assert isinstance(tick, BookTick)
-    assert len(tick.bids) == len(tick.asks) == 20
-    snapshot = json.loads(text)
-    sides = {"buy": dict(snapshot["bids"]), "sell": dict(snapshot["asks"])}
-    for i in range(1, 6):
-        book = of.instrument.book(NOW_NS + i)
+    kept = Book()
+    assert kept.apply(decoded(text), 0) is Said.TOP
+    for i in range(1, 50):
+        book = of.instrument.book(NOW_NS + i * 100_000_000)
         (text,) = CHANNELS["level2_batch"].encode(of, book)
-        assert Provider().decode(text.encode()) is not None
-        for side, at, amount in json.loads(text)["changes"]:
-            if amount == "0.00000000":
-                del sides[side][at]
-            else:
-                sides[side][at] = amount
-    assert sides["buy"] == {of.price(ticks): of.size(lots) for ticks, lots in book.bids}
-    assert sides["sell"] == {of.price(ticks): of.size(lots) for ticks, lots in book.asks}
+        assert kept.apply(decoded(text), i) is not Said.CROSSED
+        picture = kept.picture("BTCUSD")
+        assert picture.bids == [(price(of, ticks), size(of, lots)) for ticks, lots in book.bids]
+        assert picture.asks == [(price(of, ticks), size(of, lots)) for ticks, lots in book.asks]
+
+
+def decoded(text: str) -> BookUpdate:
+    """A frame of a book as our provider reads it."""
+    (tick,) = Provider().decode(text.encode())
+    assert isinstance(tick, BookUpdate)
+    return tick
 
 
 def test_too_slow_client_is_told_and_closed() -> None:

@@ -1,0 +1,265 @@
+"""One venue's book of one instrument, kept of a snapshot and of what changed since. Frames in, levels out.
+
+              snapshot            best bid < best ask
+    EMPTY ──────────────> SYNCED <───────────────────> CROSSED
+      ^                      │                            │
+      └──────── lose ────────┴──── a side is run out of ──┴── for LONGEST_CROSSED_NS
+
+    EMPTY    no level is known: changes are passed over until a snapshot comes
+    SYNCED   every level that is not below its side's floor is known: the top is the venue's
+    CROSSED  as SYNCED, but nobody could trade on it: half of a change, an auction, or an update that was lost. Nothing
+             is told of it, and if it lasts it is the last of the three
+
+Sizes are absolute, so an update that is repeated at once does no harm. One that comes again behind newer ones would
+bring back what is gone: the last MOST_TIMES times of the venue tell it (redundant lines of one feed). An update that is
+merely older by its time is no copy: a venue's clock may be set back.
+
+    keys of the bids  ... 93741_0  93741_1         best last: what changes is near the end of a list, and the top is
+    keys of the asks  ... -93742_0 -93741_2        its last item; both sides are read in the same way
+
+A side keeps MOST_LEVELS, and drops the worst beyond that. From then on no level below the worst one kept is taken in
+until the next snapshot: what is known has no hole, so its best is the best there is, or the book is lost.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from enum import Enum, auto
+from zlib import compress, decompress
+
+import msgspec
+
+from mdstream.events import Level
+from mdstream.ticks import BOOK_DEPTH, PRICE_UNIT, BookTick, BookUpdate, PriceLevel, QuoteTick
+
+MOST_LEVELS = 50_000
+"""Of a side; some nine megabytes. The biggest books of Coinbase have half of it."""
+UNBOUNDED = -(10**31)
+"""The floor of a side of which every level is known; below all keys."""
+MOST_TIMES = 512
+"""With a batch each 50 ms, 25 seconds by which a redundant line may lag."""
+LONGEST_CROSSED_NS = 5_000_000_000
+
+
+class State(Enum):
+    EMPTY = auto()
+    SYNCED = auto()
+    CROSSED = auto()
+
+
+class Said(Enum):
+    """What came of an update."""
+
+    NOTHING = "nothing"
+    """Nothing changed that is told."""
+    LEVELS = "levels"
+    """One of the best levels changed, and not the top."""
+    TOP = "top"
+    """The top changed, or is told again: after a snapshot, or when the book is no longer crossed."""
+    CROSSED = "crossed"
+    """The book is crossed: nothing is to be told of it."""
+    PASSED = "passed over"
+    """It was passed over: a copy, or there is no snapshot yet."""
+    LOST = "lost"
+    """The book cannot be right any more: it is empty until the next snapshot."""
+
+
+class _Image(msgspec.Struct, array_like=True):
+    """All of a book, levels in the order of their keys."""
+
+    ts: int | None
+    recv_ns: int
+    crossed_ns: int
+    times: list[int]
+    bid_floor: int
+    ask_floor: int
+    bids: tuple[list[int], list[float]]
+    asks: tuple[list[int], list[float]]
+
+
+# JSON, because keys may not fit the 64 bits of msgpack's integers; compressed it is a third, some 6 bytes a level.
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Image).decode
+
+
+class Side:
+    """The levels of one side: sizes by key, and the keys in order. A key is the price, of asks its negative."""
+
+    __slots__ = ("floor", "keys", "sizes")
+
+    def __init__(self, levels: Iterable[PriceLevel] = (), floor: int = UNBOUNDED) -> None:
+        sizes = dict(levels)
+        self.sizes = sizes if all(sizes.values()) else {key: size for key, size in sizes.items() if size}
+        self.keys = sorted(self.sizes)
+        self.floor = floor
+        if len(self.keys) > MOST_LEVELS:
+            self._drop(len(self.keys) - MOST_LEVELS)
+
+    def set(self, key: int, size: float) -> bool:
+        """Take in the new size of a level; whether one of the best BOOK_DEPTH changed by that."""
+        keys, sizes = self.keys, self.sizes
+        if size:
+            known = sizes.get(key)
+            if known is None:
+                if key < self.floor:
+                    return False
+                insort(keys, key)
+                sizes[key] = size
+                if len(keys) > MOST_LEVELS:
+                    self._drop(1)
+            elif known == size:
+                return False
+            else:
+                sizes[key] = size
+        elif sizes.pop(key, None) is None:
+            return False
+        else:
+            del keys[bisect_left(keys, key)]
+        return len(keys) < BOOK_DEPTH or key >= keys[-BOOK_DEPTH]
+
+    def _drop(self, count: int) -> None:
+        """Forget the worst levels, and that there may be any below the others."""
+        for key in self.keys[:count]:
+            del self.sizes[key]
+        del self.keys[:count]
+        self.floor = self.keys[0]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the best level may be one that is not known."""
+        return not self.keys and self.floor != UNBOUNDED
+
+    def best(self) -> list[PriceLevel]:
+        """The best BOOK_DEPTH levels that are known, by key, best first."""
+        sizes = self.sizes
+        return [(key, sizes[key]) for key in self.keys[: -BOOK_DEPTH - 1 : -1]]
+
+
+_Top = tuple[PriceLevel | None, PriceLevel | None]
+
+
+class Book:
+    """`ts` and `recv_ns`: the venue's time of the last update applied (None where it gives none), and our receive time
+    of it. `moved`: updates were applied since the last image."""
+
+    __slots__ = ("_asks", "_bids", "_crossed_ns", "_times", "_top", "moved", "recv_ns", "state", "ts")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: what is known cannot be trusted."""
+        self.state = State.EMPTY
+        self.moved = False
+        self.ts: int | None = None
+        self.recv_ns = self._crossed_ns = 0
+        self._bids, self._asks = Side(), Side()
+        self._top: _Top = None, None
+        self._times: dict[int, None] = {}
+
+    def apply(self, update: BookUpdate, recv_ns: int) -> Said:
+        """Take in an update, received at `recv_ns`; what it comes to."""
+        if update.whole:
+            self._begin(update)
+            changed = True
+        elif self.state is State.EMPTY or self._is_copy(update.ts_exchange):
+            return Said.PASSED
+        else:
+            changed = self._change(update)
+        self.recv_ns, self.moved = recv_ns, True
+        self._remember(update.ts_exchange)
+        return self._settle(changed, recv_ns, again=update.whole)
+
+    def _begin(self, update: BookUpdate) -> None:
+        self.clear()
+        self._bids, self._asks = Side(update.bids), Side((-price, size) for price, size in update.asks)
+
+    def _change(self, update: BookUpdate) -> bool:
+        changed, bids, asks = False, self._bids, self._asks
+        for price, size in update.bids:
+            if bids.set(price, size):
+                changed = True
+        for price, size in update.asks:
+            if asks.set(-price, size):
+                changed = True
+        return changed
+
+    def _is_copy(self, ts: int | None) -> bool:
+        """Whether an update was applied already, before the last one. (The last one again changes nothing.)"""
+        return ts != self.ts and ts in self._times
+
+    def _remember(self, ts: int | None) -> None:
+        self.ts, times = ts, self._times
+        if ts is not None:
+            times[ts] = None
+            if len(times) > MOST_TIMES:
+                del times[next(iter(times))]
+
+    def _settle(self, changed: bool, recv_ns: int, *, again: bool) -> Said:
+        """What is to be told now that an update was applied; `again`: in any case."""
+        if not changed and self.state is State.SYNCED:
+            return Said.NOTHING
+        bids, asks = self._bids.keys, self._asks.keys
+        if self._bids.exhausted or self._asks.exhausted:
+            self.clear()
+            return Said.LOST
+        if bids and asks and bids[-1] + asks[-1] >= 0:
+            return self._cross(recv_ns)
+        top = self._find_top()
+        if top == self._top and self.state is State.SYNCED and not again:
+            return Said.LEVELS
+        self.state, self._top, self._crossed_ns = State.SYNCED, top, 0
+        return Said.TOP
+
+    def _cross(self, recv_ns: int) -> Said:
+        if self.state is not State.CROSSED:
+            self.state, self._crossed_ns = State.CROSSED, recv_ns
+        elif recv_ns - self._crossed_ns >= LONGEST_CROSSED_NS:
+            self.clear()
+            return Said.LOST
+        return Said.CROSSED
+
+    def _find_top(self) -> _Top:
+        bids, asks = self._bids, self._asks
+        return (
+            (bids.keys[-1], bids.sizes[bids.keys[-1]]) if bids.keys else None,
+            (-asks.keys[-1], asks.sizes[asks.keys[-1]]) if asks.keys else None,
+        )
+
+    def quote(self, symbol: str) -> QuoteTick:
+        """The top of a book that is SYNCED."""
+        (bid, bid_size), (ask, ask_size) = (_public(level) if level else (None, None) for level in self._top)
+        return QuoteTick(symbol, bid, bid_size, ask, ask_size, self.ts)
+
+    def picture(self, symbol: str) -> BookTick:
+        """The best levels of a book that is SYNCED."""
+        bids = [_public(level) for level in self._bids.best()]
+        asks = [_public((-key, size)) for key, size in self._asks.best()]
+        return BookTick(symbol, bids, asks, self.ts)
+
+    def image(self) -> bytes:
+        """All of a book that is not EMPTY; `of_image` gives it back."""
+        bids, asks = ((side.keys, [side.sizes[key] for key in side.keys]) for side in (self._bids, self._asks))
+        floors = self._bids.floor, self._asks.floor
+        self.moved = False
+        said = _Image(self.ts, self.recv_ns, self._crossed_ns, list(self._times), *floors, bids, asks)
+        return compress(_encode(said), 1)
+
+    @classmethod
+    def of_image(cls, image: bytes) -> Book:
+        """The book of an `image`."""
+        said, book = _decode(decompress(image)), cls()
+        book._bids = Side(zip(*said.bids, strict=True), said.bid_floor)
+        book._asks = Side(zip(*said.asks, strict=True), said.ask_floor)
+        book.ts, book.recv_ns, book._crossed_ns = said.ts, said.recv_ns, said.crossed_ns
+        book._times = dict.fromkeys(said.times)
+        book.state = State.CROSSED if said.crossed_ns else State.SYNCED
+        book._top = book._find_top()
+        return book
+
+
+def _public(level: PriceLevel) -> Level:
+    """Price and size as the public events have them: the nearest float64 to what the venue wrote."""
+    price, size = level
+    return price / PRICE_UNIT, size

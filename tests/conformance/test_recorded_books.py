@@ -1,0 +1,54 @@
+"""The recorded books of Coinbase: what a partition publishes is what a plain reading of the frames gives."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from plain_books import Levels, PlainBook, Top
+from stream_histories import Raw, new_stream
+from stream_outputs import events
+from venue_frames import RECORDED
+
+from mdstream.providers import provider
+from mdstream.stream.rules import Policy, Rules
+
+CAPTURE = RECORDED / "coinbase.jsonl"
+
+
+def raw(number: int, line: str) -> Raw:
+    """A captured frame as an ingestor would have written it."""
+    said = json.loads(line)
+    frame, recv_ns = said["frame"].encode(), said["recv_ns"]
+    key, kind = provider("coinbase").route(frame)
+    headers = [("p", b"coinbase"), ("t", recv_ns.to_bytes(8, "big")), ("k", kind), ("via", b"ws")]
+    return Raw(frame, number, recv_ns // 1_000_000, key, headers)
+
+
+@pytest.mark.skipif(not CAPTURE.is_file(), reason="the recorded frames are not beside the project")
+def test_published_top_and_levels_are_those_of_the_recorded_books() -> None:
+    """After every frame of ten products the last quote is the top, and each book published the best twenty levels."""
+    stream, plain = new_stream(Rules(Policy(("coinbase",)))), dict[str, PlainBook]()
+    last: dict[str, Top] = {}
+    levels: dict[tuple[str, int], list[Levels]] = defaultdict(list)  # by symbol and receive time
+    told: list[dict[str, Any]] = []
+    for number, line in enumerate(CAPTURE.read_text().splitlines()):
+        record, message = raw(number, line), json.loads(json.loads(line)["frame"])
+        out = stream.step([record])
+        told += events(out.books)
+        symbols = {event["symbol"] for event in events(out.quotes)}
+        last |= {e["symbol"]: (e["bid"], e["bid_size"], e["ask"], e["ask_size"]) for e in events(out.quotes)}
+        if message["type"] in ("snapshot", "l2update"):
+            symbol = message["product_id"].replace("-", "")
+            book = plain.setdefault(symbol, PlainBook())
+            book.take(message)
+            levels[symbol, json.loads(line)["recv_ns"]].append(book.best())
+            symbols.add(symbol)
+        assert all(last[symbol] == plain[symbol].top() for symbol in symbols), line[:300]
+    assert len(plain) == 10
+    assert len(told) > 500
+    for event in told:
+        said = tuple([tuple(level) for level in event[side]] for side in ("bids", "asks"))
+        assert said in levels[event["symbol"], event["ts_recv"]]

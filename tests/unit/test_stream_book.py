@@ -1,0 +1,259 @@
+"""A venue's book, of a snapshot and the changes to it: its states, and that it is what a plain reading gives."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plain_books import PlainBook, l2update, snapshot
+
+from mdstream.errors import FrameError
+from mdstream.providers import provider
+from mdstream.stream import book as module
+from mdstream.stream.book import LONGEST_CROSSED_NS, Book, Said, State
+from mdstream.ticks import PRICE_UNIT, BookUpdate, PriceLevel, price_units
+
+U = PRICE_UNIT
+SECOND_NS = 1_000_000_000
+
+
+def levels(*prices: int, size: float = 1.0) -> list[PriceLevel]:
+    return [(price * U, size) for price in prices]
+
+
+def whole(bids: list[PriceLevel], asks: list[PriceLevel], ts: int | None = 0) -> BookUpdate:
+    return BookUpdate("X", bids, asks, ts, whole=True)
+
+
+def change(*, bids: list[PriceLevel] | None = None, asks: list[PriceLevel] | None = None, ts: int = 1) -> BookUpdate:
+    return BookUpdate("X", bids or [], asks or [], ts)
+
+
+def synced(bids: tuple[int, ...] = (9, 8), asks: tuple[int, ...] = (11, 12)) -> Book:
+    book = Book()
+    assert book.apply(whole(levels(*bids), levels(*asks)), 0) is Said.TOP
+    return book
+
+
+def best(book: Book) -> tuple[list[float], list[float]]:
+    """The prices of the best levels."""
+    picture = book.picture("X")
+    return [price for price, _ in picture.bids], [price for price, _ in picture.asks]
+
+
+def test_changes_without_a_snapshot_are_passed_over() -> None:
+    """Nobody knows what they change."""
+    book = Book()
+    assert book.apply(change(bids=levels(9)), 0) is Said.PASSED
+    assert book.state is State.EMPTY
+
+
+@pytest.mark.parametrize(
+    ("update", "said", "bids", "asks"),
+    [
+        (change(bids=levels(10)), Said.TOP, [10, 9, 8], [11, 12]),
+        (change(bids=levels(9, size=5)), Said.TOP, [9, 8], [11, 12]),
+        (change(bids=levels(9, size=0)), Said.TOP, [8], [11, 12]),
+        (change(asks=levels(11, size=0)), Said.TOP, [9, 8], [12]),
+        (change(asks=levels(13)), Said.LEVELS, [9, 8], [11, 12, 13]),
+        (change(bids=levels(8, size=0)), Said.LEVELS, [9], [11, 12]),
+        (change(bids=levels(9)), Said.NOTHING, [9, 8], [11, 12]),
+        (change(bids=levels(7, size=0)), Said.NOTHING, [9, 8], [11, 12]),
+        (change(bids=levels(9, 8, size=0)), Said.TOP, [], [11, 12]),
+        (change(bids=[(10 * U, 1.0), (10 * U, 0.0)]), Said.LEVELS, [9, 8], [11, 12]),
+    ],
+    ids=["better bid", "new size of the best", "best bid gone", "best ask gone", "worse ask", "worse bid gone",
+         "the same again", "gone what was not there", "no bids left", "there and gone"],
+)  # fmt: skip
+def test_change_sets_the_size_of_a_level(update: BookUpdate, said: Said, bids: list[int], asks: list[int]) -> None:
+    """Bids 9 8, asks 11 12: a size replaces, 0 removes, and what comes of it is told once."""
+    book = synced()
+    assert book.apply(update, 1) is said
+    assert best(book) == (bids, asks)
+
+
+def test_change_beyond_the_best_twenty_is_not_told() -> None:
+    book = synced(bids=tuple(range(30, 60)), asks=(70,))
+    assert book.apply(change(bids=levels(40, size=3)), 1) is Said.LEVELS  # the twentieth
+    assert book.apply(change(bids=levels(39, size=3)), 2) is Said.NOTHING
+    assert book.apply(change(bids=levels(39, size=0)), 3) is Said.NOTHING
+    assert book.apply(change(bids=levels(45, size=0)), 4) is Said.LEVELS
+    assert best(book)[0][-1] == 38  # the next one moved up
+
+
+def test_snapshot_replaces_everything_and_is_told() -> None:
+    """Also where the top is what it was: the venue says that it still holds."""
+    book = synced()
+    assert book.apply(whole(levels(9, 7), levels(11)), 1) is Said.TOP
+    assert best(book) == ([9, 7], [11])
+
+
+def test_quote_is_the_top_with_the_venues_time() -> None:
+    book = synced()
+    book.apply(change(bids=[(95 * U // 10, 0.25)], ts=77), 1)
+    quote = book.quote("X")
+    assert (quote.bid, quote.bid_size, quote.ask, quote.ask_size, quote.ts_exchange) == (9.5, 0.25, 11.0, 1.0, 77)
+    book.apply(change(asks=levels(11, 12, size=0)), 2)
+    assert (book.quote("X").ask, book.quote("X").ask_size) == (None, None)
+
+
+# -- what cannot be
+
+
+@pytest.mark.parametrize("bid", [11, 12])
+def test_crossed_book_is_not_told_until_it_is_no_longer_crossed(bid: int) -> None:
+    """bid 11 (half of a change) ... ask 11 gone: a top that nobody could trade on is never given out."""
+    book = synced()
+    assert book.apply(change(bids=levels(bid)), 1) is Said.CROSSED
+    assert book.apply(change(bids=levels(8, size=2)), 2) is Said.CROSSED
+    assert book.apply(change(asks=levels(11, 12, size=0)), 3) is Said.TOP
+    assert best(book) == ([bid, 9, 8], [])
+
+
+def test_book_that_stays_crossed_is_lost_until_the_next_snapshot() -> None:
+    """An update was lost: what is known cannot be right."""
+    book = synced()
+    assert book.apply(change(bids=levels(11)), SECOND_NS) is Said.CROSSED
+    assert book.apply(change(bids=levels(8)), SECOND_NS + LONGEST_CROSSED_NS - 1) is Said.CROSSED
+    assert book.apply(change(bids=levels(7)), SECOND_NS + LONGEST_CROSSED_NS) is Said.LOST
+    assert book.apply(change(bids=levels(7)), 2 * SECOND_NS + LONGEST_CROSSED_NS) is Said.PASSED
+    assert book.apply(whole(levels(9), levels(11)), 9 * SECOND_NS) is Said.TOP
+
+
+def test_update_that_comes_again_behind_newer_ones_changes_nothing() -> None:
+    """times 1 2 3, then 2 from another line of the feed: it would bring back what is gone."""
+    book = synced()
+    for ts, size in ((1, 1.0), (2, 5.0), (3, 0.0)):
+        book.apply(change(bids=levels(10, size=size), ts=ts), ts)
+    assert book.apply(change(bids=levels(10, size=5), ts=2), 4) is Said.PASSED
+    assert book.apply(change(bids=levels(10, size=0), ts=3), 5) is Said.NOTHING
+    assert best(book)[0] == [9, 8]
+
+
+def test_venue_whose_clock_was_set_back_goes_on() -> None:
+    """An older time alone is no copy: nothing that changed may be left out."""
+    book = synced()
+    book.apply(change(bids=levels(10), ts=1_000), 1)
+    assert book.apply(change(bids=levels(10, size=0), ts=400), 2) is Said.TOP
+    assert best(book)[0] == [9, 8]
+
+
+def test_snapshot_of_another_line_takes_what_it_had_not() -> None:
+    """A snapshot may be older than what was applied: what the line sends behind it counts again."""
+    book = synced()
+    book.apply(change(bids=levels(10), ts=5), 1)
+    book.apply(whole(levels(9), levels(11), ts=4), 2)
+    assert book.apply(change(bids=levels(10), ts=5), 3) is Said.TOP
+
+
+# -- bounds
+
+
+def test_side_drops_its_worst_levels_and_knows_nothing_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bids 1..9, five kept: 9..5. 4 is not taken in any more, nor is it told; what is known has no hole."""
+    monkeypatch.setattr(module, "MOST_LEVELS", 5)
+    book = synced(bids=tuple(range(1, 10)), asks=(20,))
+    assert best(book)[0] == [9, 8, 7, 6, 5]
+    assert book.apply(change(bids=levels(4)), 1) is Said.NOTHING
+    book.apply(change(bids=levels(10)), 2)
+    assert best(book)[0] == [10, 9, 8, 7, 6]
+    book.apply(change(bids=levels(7, 8, size=0)), 3)
+    assert book.apply(change(bids=levels(5)), 4) is Said.NOTHING
+    assert best(book)[0] == [10, 9, 6]
+
+
+def test_book_that_runs_out_of_known_levels_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are bids below, and nobody knows which: no top is better than a wrong one."""
+    monkeypatch.setattr(module, "MOST_LEVELS", 2)
+    book = synced(bids=(7, 8, 9), asks=(20,))
+    assert book.apply(change(bids=levels(9, size=0)), 1) is Said.TOP
+    assert book.apply(change(bids=levels(8, size=0)), 2) is Said.LOST
+
+
+def test_times_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TIMES", 2)
+    book = synced()
+    for ts in (1, 2, 3, 4):
+        book.apply(change(bids=levels(10, size=ts), ts=ts), ts)
+    assert book.apply(change(bids=levels(10, size=9), ts=3), 5) is Said.PASSED
+    assert book.apply(change(bids=levels(10, size=9), ts=2), 6) is Said.TOP
+
+
+# -- against a plain reading
+
+PRICES = st.integers(90, 110).map(lambda ticks: f"{ticks / 100:.2f}")
+SIZES = st.sampled_from(["0", "0.00000000", "1.5", "0.25000000", "3"])
+SNAPSHOTS = st.tuples(
+    st.lists(st.tuples(st.integers(90, 99).map(lambda t: f"{t / 100:.2f}"), SIZES), max_size=30),
+    st.lists(st.tuples(st.integers(101, 110).map(lambda t: f"{t / 100:.2f}"), SIZES), max_size=30),
+).map(lambda sides: snapshot(*sides, product="X-USD"))
+CHANGES = st.lists(st.tuples(st.sampled_from(["buy", "sell"]), PRICES, SIZES), min_size=1, max_size=4).map(
+    lambda changes: l2update(changes, product="X-USD")
+)
+
+
+@given(SNAPSHOTS, st.lists(SNAPSHOTS | CHANGES | CHANGES | CHANGES, max_size=20))
+def test_book_is_what_a_plain_reading_gives(first: bytes, frames: list[bytes]) -> None:
+    """After every frame: crossed or not, the top and the best levels; and a change of the top is always told."""
+    venue, book, plain, told = provider("coinbase"), Book(), PlainBook(), None
+    for at, frame in enumerate([first, *frames]):
+        (update,) = venue.decode(frame)
+        assert isinstance(update, BookUpdate)
+        before, said = plain.best(), book.apply(update, at)
+        plain.take(json.loads(frame))
+        assert (said is Said.CROSSED) == plain.crossed
+        if plain.crossed:
+            continue
+        quote, picture = book.quote("X"), book.picture("X")
+        assert (quote.bid, quote.bid_size, quote.ask, quote.ask_size) == plain.top()
+        assert (picture.bids, picture.asks) == plain.best()
+        if said is Said.TOP:
+            told = plain.top()
+        assert told == plain.top()
+        assert said is not Said.NOTHING or plain.best() == before
+
+
+@given(SNAPSHOTS, st.lists(CHANGES, max_size=10), st.lists(SNAPSHOTS | CHANGES, max_size=10))
+def test_book_of_an_image_goes_on_as_the_book_itself(first: bytes, before: list[bytes], after: list[bytes]) -> None:
+    """Whatever is applied to either, crossed or not, both say the same."""
+    venue, book = provider("coinbase"), Book()
+    for at, frame in enumerate([first, *before]):
+        book.apply(venue.decode(frame)[0], at)  # type: ignore[arg-type]
+    other = Book.of_image(book.image())
+    for at, frame in enumerate(after, 100):
+        (update,) = venue.decode(frame)
+        assert isinstance(update, BookUpdate)
+        assert other.apply(update, at * SECOND_NS) is book.apply(update, at * SECOND_NS)
+        assert (other.state, other.ts, other.recv_ns) == (book.state, book.ts, book.recv_ns)
+        if book.state is State.SYNCED:
+            assert (other.quote("X"), other.picture("X")) == (book.quote("X"), book.picture("X"))
+
+
+# -- prices
+
+
+@given(st.decimals(0, 10**20 - 1, places=10))
+def test_price_units_are_exact(price: object) -> None:
+    """Ten decimals of any price, and the float made of them is the nearest one to what the venue wrote."""
+    text = f"{price:f}"
+    assert price_units(text) == int(text.replace(".", ""))
+    assert price_units(text) / U == float(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [("93741.10", 937411 * 10**9), ("5", 5 * U), ("0.0000000001", 1), ("888888004.0000", 888888004 * U)],
+)
+def test_price_units_of_what_venues_write(text: str, units: int) -> None:
+    assert price_units(text) == units
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "1.", ".5", "-1", "+1", "1e5", "nan", " 1", "1_0", "٣", "0.00000000001", "9" * 21]
+)
+def test_price_units_refuse_what_is_no_plain_price(text: str) -> None:
+    """It would identify a wrong level, or none."""
+    with pytest.raises(FrameError, match="not a price"):
+        price_units(text)
