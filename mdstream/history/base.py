@@ -18,6 +18,7 @@ from mdstream.errors import SymbolError
 from mdstream.history.budget import Limits
 from mdstream.history.spans import Span
 from mdstream.providers import provider
+from mdstream.redact import scrubbed
 from mdstream.repairs import RepairRequest
 from mdstream.ticks import TradeTick
 
@@ -73,7 +74,7 @@ class History(ABC):
     """The provider's."""
     default_url: ClassVar[str]
     url_variable: ClassVar[str]
-    """The environment variable that overrides it."""
+    """The setting that overrides it, as it is called in the environment."""
     views: ClassVar[frozenset[str]]
     """The id spaces it can be asked in, as TradeTick names them."""
     newest_first: ClassVar[bool]
@@ -85,9 +86,9 @@ class History(ABC):
         self._provider = provider(self.name)
         self.market = self._provider.market
 
-    def base_url(self, environment: Mapping[str, str]) -> str:
-        """Where its REST interface is: the override in `environment`, else the venue's own."""
-        return (environment.get(self.url_variable) or self.default_url).rstrip("/")
+    def base_url(self, addresses: Mapping[str, str]) -> str:
+        """Where its REST interface is: the override in `addresses`, else the venue's own."""
+        return (addresses.get(self.url_variable) or self.default_url).rstrip("/")
 
     def ask(self, request: RepairRequest, span: Span) -> Page | Gone:
         """The page that holds the trades `span` of a request, no more than `most_rows` of them."""
@@ -122,7 +123,7 @@ class History(ABC):
         if complaint is not None and complaint.final:
             return Gone(complaint.text)
         said = complaint.text if complaint else answer.body[:MOST_QUOTED_CHARS].decode("utf-8", "replace")
-        return Trouble(f"HTTP {answer.status}: {said}", retry_after_s(answer.headers, now_s=now_s))
+        return Trouble(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
 
     def read(self, request: RepairRequest, frame: bytes) -> tuple[list[Span], int]:
         """The ids of the request's trades that a REST frame holds, and how many trades it holds in all.
