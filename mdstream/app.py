@@ -15,10 +15,12 @@ from faust.types import TP
 from faust.web.drivers import aiohttp as aiohttp_web
 from mode.supervisors import CrashingSupervisor
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from mdstream import collector, config, kafka
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError, SettingsError
+from mdstream.listening import Runner
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
@@ -44,6 +46,7 @@ PAGES = ("mdstream.web.health",)
 NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 SESSION_S = 6.0
 WEB_PORT = 6066
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  not to listen on: to be told from an address
 
 Restore = Callable[[set[Partition]], Awaitable[Mapping[Partition, int | None]]]
 Release = Callable[[set[Partition]], Awaitable[None]]
@@ -69,9 +72,14 @@ class BatchSchema(Schema[Any, Any]):
 
 
 class Web(aiohttp_web.Web):
-    """Faust's web server without its own start page: "/" is ours."""
+    """Faust's web server within our bounds, without its own pages: "/" is ours, /table and /router are nobody's."""
 
+    default_blueprints = ()
     production_blueprints = ()
+
+    def __init__(self, app: Host, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._runner = Runner(self.web_app)
 
 
 class App(Host):
@@ -192,6 +200,7 @@ class App(Host):
 
     async def _set_up(self) -> None:
         self._check_port()
+        self._advertise()
         # A consumer that subscribes before its topics exist is assigned none of them, also later.
         await kafka.create_topics(
             self.settings.bootstrap_servers, self.topic_map, replication=self.settings.replication
@@ -199,6 +208,18 @@ class App(Host):
         for hook in self._before:
             await hook()
         collector.tune()
+
+    def _advertise(self) -> None:
+        """Take the address that the others are told from the settings, whatever --web-port made of it."""
+        if self.settings.canonical_url:
+            self.conf.canonical_url = URL(self.settings.canonical_url)
+        if self.tables and self.conf.canonical_url.host in ANYWHERE:
+            log.warning(
+                "other workers are told to ask this one at %s, where they reach only themselves: "
+                "set NODE_CANONICAL_URL=http://HOST:%d, as they reach it",
+                self.conf.canonical_url,
+                self.conf.web_port,
+            )
 
     def _check_port(self) -> None:
         """Raises SettingsError where the web server's port is taken: Faust would say so with a traceback only."""
@@ -240,6 +261,7 @@ def build(settings: Settings | None = None) -> App:
         web_host=settings.http_host,
         web_bind=settings.http_host,
         web_port=settings.http_port or WEB_PORT,
+        canonical_url=settings.canonical_url,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,
         TableManager=CacheTables,

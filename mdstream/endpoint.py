@@ -1,4 +1,4 @@
-"""What the HTTP endpoints of the processes without Faust share: listening, JSON answers, metrics as text."""
+"""What the HTTP endpoints of the processes without Faust share: a port, JSON answers, metrics as text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mdstream.errors import SettingsError
+from mdstream.listening import Runner
 
 
 class Metrics(Collector, ABC):
@@ -42,7 +43,7 @@ def reply(value: dict[str, Any], *, ok: bool = True) -> web.Response:
 @asynccontextmanager
 async def serve(application: web.Application, *, host: str, port: int) -> AsyncIterator[None]:
     """Listen while the block runs. Raises SettingsError where the port is taken or the address is not ours."""
-    runner = web.AppRunner(application, access_log=None)
+    runner = Runner(application)
     await runner.setup()
     try:
         await _listen(runner, host, port)

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CONFLATION_S = 0.5
 RESTORE_LIMIT_S = 10.0
+MOST_INSTRUMENTS = 100_000
+"""Of each table in one worker; some 50 MB. Symbols come from the wire: a faulty feed must not fill the memory."""
 
 Table = Any
 """faust.Table of symbol to the public event, both as bytes."""
@@ -41,6 +43,7 @@ class LatestRole:
         self._tables = tables
         self._pending: dict[str, dict[Any, Any]] = {name: {} for name in tables}
         self._batches: list[Batch] = []
+        self._full: set[str] = set()  # tables of which it was said
 
     def process(self, batch: Batch) -> None:
         """Remember the last value of each key; it is written at the next flush."""
@@ -64,11 +67,18 @@ class LatestRole:
                     log.warning("%s: a record that is no event of ours is passed over, key %r", name, key)
                     continue
                 known = table.get(key)
-                if known is None or (_seq(known) or 0) < seq:  # a repeat after a crash never turns the clock back
+                if known is None and len(table) >= MOST_INSTRUMENTS:
+                    self._leave_out(name, key)
+                elif known is None or (_seq(known) or 0) < seq:  # a repeat after a crash never turns the clock back
                     table[key] = value
             pending.clear()
         for batch in batches:
             batch.acknowledge()
+
+    def _leave_out(self, name: str, key: bytes) -> None:
+        if name not in self._full:
+            self._full.add(name)
+            log.error("%s: more than %d instruments, %r and others have no latest price", name, MOST_INSTRUMENTS, key)
 
     async def restore(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
         """Fill the tables for partitions taken over; reading goes on from the committed offset."""
