@@ -14,13 +14,13 @@ from faust.serializers.schemas import Schema
 from faust.types import TP
 from faust.web.drivers import aiohttp as aiohttp_web
 from mode.supervisors import CrashingSupervisor
-from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from mdstream import collector, config, kafka
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError, SettingsError
 from mdstream.listening import Runner
+from mdstream.metrics import new_registry
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
@@ -89,7 +89,7 @@ class App(Host):
         self.settings = settings
         self.topic_map = Topics(settings)
         self.batched_topics: Counter[str] = Counter()
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self._keepers: list[tuple[frozenset[str], Restore, Release]] = []
         self._before: list[Hook] = []
         self._after: list[Hook] = []

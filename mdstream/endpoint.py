@@ -10,21 +10,21 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mdstream.errors import SettingsError
 from mdstream.listening import Runner
+from mdstream.metrics import new_registry
 
 
 class Metrics(Collector, ABC):
     """What Prometheus scrapes of one process: read from plain counters at the moment of the scrape."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = new_registry()
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
 
     @abstractmethod
     def collect(self) -> Iterator[Metric]:
