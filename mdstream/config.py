@@ -290,9 +290,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        names = set(_names().values())
         for source in (env_settings, dotenv_settings):
             if isinstance(source, EnvSettingsSource):  # by the field's name, others' ROLE or POLICY would be ours
-                source.env_vars = {k: v for k, v in source.env_vars.items() if k.upper() in _names().values()}
+                source.env_vars = {k: v for k, v in source.env_vars.items() if k.upper() in names}
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
 
     def venue_addresses(self) -> dict[str, str]:
