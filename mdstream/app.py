@@ -15,12 +15,14 @@ from faust.serializers.schemas import Schema
 from faust.types import TP
 from faust.web.drivers import aiohttp as aiohttp_web
 from mode.supervisors import CrashingSupervisor
-from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from mdstream import collector, config, kafka
 from mdstream.config import Settings
 from mdstream.core.state_log import StateLog
 from mdstream.errors import MdstreamError, SettingsError
+from mdstream.listening import Runner
+from mdstream.metrics import new_registry
 from mdstream.transport.batch import Partition
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
@@ -48,6 +50,7 @@ SESSION_S = 6.0
 HEARTBEAT_S = 0.5
 """A worker hears with its next heartbeat that the group is being shared out anew, and all wait for the last to hear."""
 WEB_PORT = 6066
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  not to listen on: to be told from an address
 
 Restore = Callable[[Mapping[Partition, int]], Awaitable[Mapping[Partition, int]]]
 Release = Callable[[set[Partition]], Awaitable[None]]
@@ -73,9 +76,14 @@ class BatchSchema(Schema[Any, Any]):
 
 
 class Web(aiohttp_web.Web):
-    """Faust's web server without its own start page: "/" is ours."""
+    """Faust's web server within our bounds, without its own pages: "/" is ours, /table and /router are nobody's."""
 
+    default_blueprints = ()
     production_blueprints = ()
+
+    def __init__(self, app: Host, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._runner = Runner(self.web_app)
 
 
 class App(Host):
@@ -85,7 +93,7 @@ class App(Host):
         self.settings = settings
         self.topic_map = Topics(settings)
         self.batched_topics: Counter[str] = Counter()
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self._keepers: list[tuple[frozenset[str], Restore, Release]] = []
         self._before: list[Hook] = []
         self._after: list[Hook] = []
@@ -208,6 +216,7 @@ class App(Host):
 
     async def _set_up(self) -> None:
         self._check_port()
+        self._advertise()
         # A consumer that subscribes before its topics exist is assigned none of them, also later.
         await kafka.create_topics(
             self.settings.bootstrap_servers, self.topic_map, replication=self.settings.replication
@@ -215,6 +224,18 @@ class App(Host):
         for hook in self._before:
             await hook()
         collector.tune()
+
+    def _advertise(self) -> None:
+        """Take the address that the others are told from the settings, whatever --web-port made of it."""
+        if self.settings.canonical_url:
+            self.conf.canonical_url = URL(self.settings.canonical_url)
+        if self.tables and self.conf.canonical_url.host in ANYWHERE:
+            log.warning(
+                "other workers are told to ask this one at %s, where they reach only themselves: "
+                "set NODE_CANONICAL_URL=http://HOST:%d, as they reach it",
+                self.conf.canonical_url,
+                self.conf.web_port,
+            )
 
     def _check_port(self) -> None:
         """Raises SettingsError where the web server's port is taken: Faust would say so with a traceback only."""
@@ -258,6 +279,7 @@ def build(settings: Settings | None = None) -> App:
         web_host=settings.http_host,
         web_bind=settings.http_host,
         web_port=settings.http_port or WEB_PORT,
+        canonical_url=settings.canonical_url,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,
         TableManager=CacheTables,

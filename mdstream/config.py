@@ -5,19 +5,30 @@ In the environment a setting carries the name given below; in `mdstream.toml` it
 
 from __future__ import annotations
 
+import json
+import logging
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 
+from mdstream import misspelt
 from mdstream.errors import SettingsError
+from mdstream.redact import scrubbed
+
+log = logging.getLogger(__name__)
+
+ENV_FILE, TOML_FILE = ".env", "mdstream.toml"
 
 Role = Literal["core", "timescale", "nats", "files"]
 CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
@@ -34,8 +45,18 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _json(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"no JSON: {error}") from None
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Names in a list, or separated by commas in one text."""
+
+Market = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""A part of a topic's name, and of paths."""
 
 
 class InstrumentSettings(BaseModel):
@@ -48,10 +69,10 @@ class InstrumentSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Every setting with its default. Unknown names are ignored: the environment holds other programs' too."""
+    """Every setting with its default. Unknown names are for `load` to judge: others have theirs in the environment."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", toml_file="mdstream.toml", extra="ignore", frozen=True, populate_by_name=True
+        env_file=ENV_FILE, toml_file=TOML_FILE, extra="ignore", frozen=True, populate_by_name=True
     )
 
     bootstrap_servers: str = _named(
@@ -66,13 +87,24 @@ class Settings(BaseSettings):
     )
     partitions: int = _named("MDSTREAM_PARTITIONS", "partitions", 8, "partitions of every topic", ge=1, le=1024)
     replication: int = _named("MDSTREAM_REPLICATION", "replication", 1, "copies of every partition", ge=1, le=7)
-    markets: Names = _named(
-        "MDSTREAM_MARKETS", "markets", ("crypto", "equities"), "markets, each a raw topic, comma-separated"
+    markets: Annotated[tuple[Market, ...], NoDecode, BeforeValidator(_split)] = _named(
+        "MDSTREAM_MARKETS",
+        "markets",
+        ("crypto", "equities"),
+        "markets, each a raw topic, comma-separated",
+        min_length=1,
     )
     data_dir: Path = _named("MDSTREAM_DATA_DIR", "data_dir", Path("data"), "where SQLite, JSONL and spool files go")
     role: Role = _named("MDSTREAM_ROLE", "role", "core", "what a worker does: core, timescale, nats or files")
     http_host: str = _named("HTTP_HOST", "http_host", "127.0.0.1", "address that every HTTP endpoint binds to")
     http_port: int | None = _named("HTTP_PORT", "http_port", None, "port of the HTTP endpoint", ge=1, le=65535)
+    canonical_url: str | None = _named(
+        "NODE_CANONICAL_URL",
+        "canonical_url",
+        None,
+        "where the other workers of the group reach this one: http://HOST:PORT",
+        pattern=r"^https?://[^\s/?#@]+/?$",
+    )
     checkpoint_interval_s: float = _named(
         "MDSTREAM_CHECKPOINT_INTERVAL_S", "checkpoint_interval_s", 1.0, "seconds between checkpoints", gt=0, le=60
     )
@@ -84,7 +116,7 @@ class Settings(BaseSettings):
     policy: SourcePolicy = _named(
         "MDSTREAM_POLICY", "policy", "failover", "failover: one source of an instrument at a time; merge: all of them"
     )
-    instruments: dict[str, InstrumentSettings] = _named(
+    instruments: Annotated[dict[str, InstrumentSettings], NoDecode, BeforeValidator(_json)] = _named(
         "MDSTREAM_INSTRUMENTS",
         "instruments",
         {},
@@ -114,6 +146,18 @@ class Settings(BaseSettings):
     heartbeat_s: float = _named(
         "MDSTREAM_HEARTBEAT_S", "heartbeat_s", 10.0, "silence between two heartbeats on md.status", ge=1, le=86_400
     )
+
+    # Where the venues are, if not where they say: a proxy, a region's server, `mdstream simulate`. May hold a key.
+    binance_ws_url: SecretStr | None = _named("BINANCE_WS_URL", "binance_ws_url", None, "Binance's websocket")
+    coinbase_ws_url: SecretStr | None = _named("COINBASE_WS_URL", "coinbase_ws_url", None, "Coinbase's websocket")
+    okx_ws_url: SecretStr | None = _named("OKX_WS_URL", "okx_ws_url", None, "OKX's websocket")
+    binance_api_base_url: SecretStr | None = _named(
+        "BINANCE_API_BASE_URL", "binance_api_base_url", None, "Binance's REST interface"
+    )
+    coinbase_api_base_url: SecretStr | None = _named(
+        "COINBASE_API_BASE_URL", "coinbase_api_base_url", None, "Coinbase's REST interface"
+    )
+    okx_api_base_url: SecretStr | None = _named("OKX_API_BASE_URL", "okx_api_base_url", None, "OKX's REST interface")
 
     # Watchdogs: docs/operations.md.
     stuck_ready_s: float = _named(
@@ -253,16 +297,64 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        names = set(_names().values())
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):  # by the field's name, others' ROLE or POLICY would be ours
+                source.env_vars = {k: v for k, v in source.env_vars.items() if k.upper() in names}
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    def venue_addresses(self) -> dict[str, str]:
+        """The addresses of venues that are set, by the names that they have in the environment."""
+        given = {name: getattr(self, field) for field, name in _names().items() if name.endswith(VENUE_ADDRESSES)}
+        return {name: value.get_secret_value() for name, value in given.items() if value}
+
+
+VENUE_ADDRESSES = ("_WS_URL", "_API_BASE_URL")
+"""What the variables end in that say where a venue is."""
+
+
+def _names() -> dict[str, str]:
+    """By field, the name that a setting has in the environment."""
+    aliases = {name: field.validation_alias for name, field in Settings.model_fields.items()}
+    return {name: str(alias.choices[0]) for name, alias in aliases.items() if isinstance(alias, AliasChoices)}
 
 
 def load(**given: Any) -> Settings:
     """The settings, with `given` (by field name; None means not given) above every source.
 
-    Raises SettingsError that names each bad setting, its value and what is allowed.
+    Raises SettingsError that names each bad setting, its value (unless it is secret) and what is allowed; for a name
+    that is nearly a setting's; for a file that cannot be read.
     """
     try:
+        _check_names()
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}={e.get('input')!r}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"bad settings: {problems}") from None
+        raise SettingsError(f"bad settings: {'; '.join(map(_problem, error.errors()))}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{TOML_FILE} is no TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{ENV_FILE} or {TOML_FILE} is no UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from None
+    except SourceError as error:
+        raise SettingsError(f"bad settings: {error}: {error.__cause__}") from None
+
+
+def _problem(error: Any) -> str:
+    """Which setting, its value and what is wrong; the value of a secret is never told, whatever type it has."""
+    name, *inside = map(str, error["loc"])
+    fields = {alias: field for field, alias in _names().items()}
+    secret = "SecretStr" in str(Settings.model_fields[fields.get(name, name)].annotation)
+    value = "" if secret else f"={scrubbed(repr(error.get('input')))}"
+    return f"{'.'.join([name, *inside])}{value}: {error['msg']}"
+
+
+def _check_names() -> None:
+    """Refuse a name that is nearly a setting's, and any that is none in our own file; warn of the others of ours."""
+    names = _names()
+    refused, strange = misspelt.in_environment(names.values(), ENV_FILE)
+    refused += misspelt.in_toml([*names, *names.values()], TOML_FILE)
+    if refused:
+        raise SettingsError(f"bad settings: {'; '.join(refused)}")
+    for name in strange:
+        log.warning("%s is no setting of mdstream: it changes nothing", name)

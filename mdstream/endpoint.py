@@ -1,4 +1,4 @@
-"""What the HTTP endpoints of the processes without Faust share: listening, JSON answers, metrics as text."""
+"""What the HTTP endpoints of the processes without Faust share: a port, JSON answers, metrics as text."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mdstream.errors import SettingsError
+from mdstream.listening import Runner
+from mdstream.metrics import new_registry
 
 
 class Metrics(Collector, ABC):
     """What Prometheus scrapes of one process: read from plain counters at the moment of the scrape."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = new_registry()
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
 
     @abstractmethod
     def collect(self) -> Iterator[Metric]:
@@ -42,7 +43,7 @@ def reply(value: dict[str, Any], *, ok: bool = True) -> web.Response:
 @asynccontextmanager
 async def serve(application: web.Application, *, host: str, port: int) -> AsyncIterator[None]:
     """Listen while the block runs. Raises SettingsError where the port is taken or the address is not ours."""
-    runner = web.AppRunner(application, access_log=None)
+    runner = Runner(application)
     await runner.setup()
     try:
         await _listen(runner, host, port)

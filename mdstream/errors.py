@@ -4,6 +4,7 @@ MdstreamError
 ├── SettingsError            a setting or argument that cannot be used
 │   └── SymbolError          a symbol that is not one of the venue's form
 ├── FrameError               a frame that cannot be understood: goes to md.dead with this text
+│   └── MisplacedError       ... or that stands in a partition of other instruments
 ├── FeedError                a venue's feed that was given up
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
@@ -41,6 +42,21 @@ class SymbolError(SettingsError):
 
 class FrameError(MdstreamError):
     """A raw frame that cannot be understood; the text becomes the reason on md.dead."""
+
+
+class MisplacedError(FrameError):
+    """A frame of `symbol` stands in `partition`, which is not that of its key: taken in, it would begin a second series
+    of the instrument, numbered by itself."""
+
+    def __init__(self, symbol: str, partition: int) -> None:
+        super().__init__(symbol, partition)
+        self.symbol, self.partition = symbol, partition
+
+    def __str__(self) -> str:
+        return (
+            f"{self.symbol} does not belong to partition {self.partition}: "
+            "whoever wrote it has to use its symbol as the key, and Kafka's default partitioner (murmur2)"
+        )
 
 
 class FeedError(MdstreamError):

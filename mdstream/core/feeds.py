@@ -1,25 +1,38 @@
-"""Who is followed, and why: the sources of each instrument as the stream sees them, for the /feeds page."""
+"""Who is followed, and why: the sources of each instrument as the stream sees them, for the /feeds page.
+
+The stream judges a source by what the others say in the meantime, and by log time. A source without another, or a log
+that nobody writes any more, is never at fault there: it is shown as silent here, which changes nothing but the page.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from mdstream.stream.canonical import Canonical
-from mdstream.stream.failover import Finding
+from mdstream.stream.failover import Finding, Health, silent_since
 from mdstream.stream.lines import Line
 
+LOG_STANDS_NS = 30_000_000_000
+"""Every ingestor writes to every partition each second; the rest is for clocks that differ."""
 
-def feeds(canonicals: Iterable[Canonical]) -> dict[str, Any]:
-    """By symbol: policy, source in use, since when (ns) and why, and each source. Silence is in seconds of log time."""
+
+def feeds(canonicals: Iterable[Canonical], *, now_ns: int | None = None) -> dict[str, Any]:
+    """By symbol: policy, source in use, since when (ns) and why, and each source. Silence is in seconds of log time.
+
+    `now_ns`: the time now, by our clock.
+    """
+    now_ns = time.time_ns() if now_ns is None else now_ns
     said: dict[str, Any] = {}
     for canonical in canonicals:
         for symbol, lines in canonical.rounds.lines().items():
-            said[symbol] = _instrument(canonical, symbol, lines)
+            said[symbol] = _instrument(canonical, symbol, lines, now_ns)
     return said
 
 
-def _instrument(canonical: Canonical, symbol: str, lines: list[Line]) -> dict[str, Any]:
+def _instrument(canonical: Canonical, symbol: str, lines: list[Line], now_ns: int) -> dict[str, Any]:
     instrument, findings = lines[0].instrument, canonical.rounds.findings(lines)
     merge = canonical.rules.of(symbol).merge
     return {
@@ -28,23 +41,23 @@ def _instrument(canonical: Canonical, symbol: str, lines: list[Line]) -> dict[st
         "active": None if merge else instrument.active,
         "since": None if merge else instrument.since_ns,
         "reason": None if merge else instrument.reason,
-        "sources": {
-            line.source.name: _source(line, findings[line.source.name], canonical.log.now_ns) for line in lines
-        },
+        "sources": {line.source.name: _source(canonical, line, findings[line.source.name], now_ns) for line in lines},
     }
 
 
-def _source(line: Line, finding: Finding, now_ns: int) -> dict[str, Any]:
-    feed, state = line.feed, line.source.state
+def _source(canonical: Canonical, line: Line, finding: Finding, now_ns: int) -> dict[str, Any]:
+    feed, state, log_ns = line.feed, line.source.state, canonical.log.now_ns
+    since_ns, why = _silence(canonical, line, now_ns) if finding.health is not Health.DEAD else (None, "")
     channels = {"trade": feed.trade, "quote": feed.quote, "book": feed.book}
     latency_ns = state.newest_latency_ns
     late_ns = None if latency_ns is None else latency_ns - state.usual_latency_ns
     return {
         "state": "active" if line.live else "standby",
-        "health": finding.health.name.lower(),
-        "reason": finding.reason or None,
+        "health": "silent" if since_ns is not None else finding.health.name.lower(),
+        "reason": why or finding.reason or None,
+        "silent_since": since_ns,
         "silent_s": {
-            kind: round((now_ns - channel.seen_ns) / 1e9, 3) if channel.seen_ns else None
+            kind: round((log_ns - channel.seen_ns) / 1e9, 3) if channel.seen_ns else None
             for kind, channel in channels.items()
         },
         "latency_ms": None if latency_ns is None else latency_ns / 1e6,
@@ -53,3 +66,19 @@ def _source(line: Line, finding: Finding, now_ns: int) -> dict[str, Any]:
         "buffered": len(line.buffer),
         "failures": feed.failures,
     }
+
+
+def _silence(canonical: Canonical, line: Line, now_ns: int) -> tuple[int | None, str]:
+    """Since when (log time, ns) a source that is not at fault says nothing, and why, if known; None: it speaks."""
+    log_ns = canonical.log.now_ns
+    if log_ns and now_ns - log_ns >= LOG_STANDS_NS:
+        why = f"nothing was read since {_clock(log_ns)}: no ingestor writes, or this worker is behind (/health)"
+        return line.feed.seen_ns or log_ns, why
+    since_ns = silent_since(line.feed, log_ns, canonical.rules.limits)
+    if since_ns is None:
+        return None, ""
+    return since_ns, f"silent since {_clock(since_ns)}: at fault or its market asleep, no other source tells"
+
+
+def _clock(ns: int) -> str:
+    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

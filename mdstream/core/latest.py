@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 CONFLATION_S = 0.5
 RESTORE_LIMIT_S = 10.0
+MOST_INSTRUMENTS = 100_000
+"""Of each table in one worker; some 50 MB. Symbols come from the wire: a faulty feed must not fill the memory."""
 
 Table = Any
 """faust.Table of symbol to the public event, both as bytes."""
@@ -45,6 +47,7 @@ class LatestRole(Collector):
         self._pending: dict[str, dict[Any, Any]] = {name: {} for name in tables}
         self._batches: list[Batch] = []
         self._conflicts = Conflicts("latest")
+        self._full: set[str] = set()  # tables of which it was said
 
     def collect(self) -> Iterator[Metric]:
         """What is counted, for Prometheus."""
@@ -77,13 +80,20 @@ class LatestRole(Collector):
                     continue
                 known = table.get(key)
                 shown = -1 if known is None else _seq(known) or 0
-                if shown < seq:  # a repeat after a crash never turns the clock back
+                if known is None and len(table) >= MOST_INSTRUMENTS:
+                    self._leave_out(name, key)
+                elif shown < seq:  # a repeat after a crash never turns the clock back
                     table[key] = value
                 elif shown == seq and known != value:
                     self._conflicts.found([(key.decode("utf-8", "replace"), seq)])
             pending.clear()
         for batch in batches:
             batch.acknowledge()
+
+    def _leave_out(self, name: str, key: bytes) -> None:
+        if name not in self._full:
+            self._full.add(name)
+            log.error("%s: more than %d instruments, %r and others have no latest price", name, MOST_INSTRUMENTS, key)
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """Fill the tables for partitions taken over; reading goes on where the group was."""

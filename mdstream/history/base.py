@@ -19,6 +19,7 @@ from mdstream.errors import SettingsError, SymbolError
 from mdstream.history.budget import Limits
 from mdstream.history.spans import Span
 from mdstream.providers import provider
+from mdstream.redact import redacted, scrubbed
 from mdstream.repairs import RepairRequest
 from mdstream.ticks import TradeTick
 
@@ -74,7 +75,7 @@ class History(ABC):
     """The provider's."""
     default_url: ClassVar[str]
     url_variable: ClassVar[str]
-    """The environment variable that overrides it."""
+    """The setting that overrides it, as it is called in the environment."""
     sites: ClassVar[Mapping[str, str]] = {}
     """Hosts whose trades are known, websocket and REST, each with what it belongs to: an exchange, its testnet."""
     views: ClassVar[frozenset[str]]
@@ -88,18 +89,18 @@ class History(ABC):
         self._provider = provider(self.name)
         self.market = self._provider.market
 
-    def base_url(self, environment: Mapping[str, str]) -> str:
-        """Where its REST interface is: the override in `environment`, else the venue's own."""
-        return (environment.get(self.url_variable) or self.default_url).rstrip("/")
+    def base_url(self, addresses: Mapping[str, str]) -> str:
+        """Where its REST interface is: the override in `addresses`, else the venue's own."""
+        return (addresses.get(self.url_variable) or self.default_url).rstrip("/")
 
-    def check_addresses(self, environment: Mapping[str, str]) -> str | None:
+    def check_addresses(self, addresses: Mapping[str, str]) -> str | None:
         """Why it is not sure that websocket and REST interface are of one exchange; None where it is, or both are
         unknown. Raises SettingsError where they are of two."""
-        addresses = self._provider.url(environment), self.base_url(environment)
-        live, past = (self.sites.get(_host(address)) for address in addresses)
+        urls = self._provider.url(addresses), self.base_url(addresses)
+        live, past = (self.sites.get(_host(url)) for url in urls)
         if live == past:
             return None
-        both = f"{self._provider.url_variable}={addresses[0]} and {self.url_variable}={addresses[1]}"
+        both = f"{self._provider.url_variable}={redacted(urls[0])} and {self.url_variable}={redacted(urls[1])}"
         if live is not None and past is not None:
             raise SettingsError(
                 f"{both}: one is of {live}, the other of {past}; trades are repaired from where they are"
@@ -139,7 +140,7 @@ class History(ABC):
         if complaint is not None and complaint.final:
             return Gone(complaint.text)
         said = complaint.text if complaint else answer.body[:MOST_QUOTED_CHARS].decode("utf-8", "replace")
-        return Trouble(f"HTTP {answer.status}: {said}", retry_after_s(answer.headers, now_s=now_s))
+        return Trouble(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
 
     def read(self, request: RepairRequest, frame: bytes) -> tuple[list[Span], int]:
         """The ids of the request's trades that a REST frame holds, and how many trades it holds in all.

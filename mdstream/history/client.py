@@ -7,6 +7,7 @@ from yarl import URL
 
 from mdstream.errors import SettingsError
 from mdstream.history.base import Answer, Trouble
+from mdstream.redact import redacted, scrubbed
 
 MOST_BODY_BYTES = 8 << 20
 """A page of a thousand trades has 200 KB."""
@@ -23,14 +24,14 @@ class Client:
     """Asks the REST interface at `base_url`. Raises SettingsError where that is no HTTP address."""
 
     def __init__(self, session: ClientSession, base_url: str, *, variable: str) -> None:
-        self._session, self._base_url = session, base_url
+        self._session, self._base_url, self._shown = session, base_url, redacted(base_url)
         try:
             url = URL(base_url)
             usable = url.scheme in ("http", "https") and bool(url.host)
         except ValueError:
             usable = False
         if not usable:
-            raise SettingsError(f"{variable}={base_url!r}: expected an address like https://api.example.com")
+            raise SettingsError(f"{variable}={self._shown!r}: expected an address like https://api.example.com")
 
     async def get(self, target: str) -> Answer | Trouble:
         """The answer to path and query `target`."""
@@ -44,6 +45,6 @@ class Client:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, bytes(body))
         except TimeoutError:
-            return Trouble(f"no answer from {self._base_url} in time")
+            return Trouble(f"no answer from {self._shown} in time")
         except (ClientError, OSError, ValueError) as error:  # ValueError: a redirect to what is no address
-            return Trouble(f"{self._base_url} cannot be reached: {str(error) or type(error).__name__}")
+            return Trouble(f"{self._shown} cannot be reached: {scrubbed(str(error)) or type(error).__name__}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Collection
 
 from aiohttp import ClientSession
@@ -23,6 +22,7 @@ from mdstream.history.desk import Desk
 from mdstream.history.http import Endpoint
 from mdstream.history.rawlog import RawLog
 from mdstream.history.requests import Requests
+from mdstream.redact import redacted
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
 from topics import Topics
@@ -75,10 +75,11 @@ def _desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog
     if history.market not in settings.markets:
         known = ", ".join(settings.markets)
         raise SettingsError(f"no market {history.market}, that of {name}, in MDSTREAM_MARKETS={known}: add it there")
-    base_url = history.base_url(os.environ)
-    if (unsure := history.check_addresses(os.environ)) is not None:
+    addresses = settings.venue_addresses()
+    base_url = history.base_url(addresses)
+    if (unsure := history.check_addresses(addresses)) is not None:
         log.warning("%s: %s", name, unsure)
-    log.info("%s: %s", name, base_url)
+    log.info("%s: %s", name, redacted(base_url))
     client = Client(session, base_url, variable=history.url_variable)
     return Desk(history, client, raw_log, patience_s=settings.repair_patience_s)
 

@@ -30,9 +30,9 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
       mdstream ingest --provider all --symbols BTCUSDT
       BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
 
-    BINANCE_WS_URL, COINBASE_WS_URL and OKX_WS_URL point a provider at another server. Each second every partition gets
-    a heartbeat, and a status record when a feed connects, disconnects or is given up. While Kafka is away the frames
-    wait in memory; when that is full, the venue does. Nothing is dropped.
+    BINANCE_WS_URL, COINBASE_WS_URL and OKX_WS_URL point a provider at another server, in .env as well. Each second
+    every partition gets a heartbeat, and a status record when a feed connects, disconnects or is given up. While Kafka
+    is away the frames wait in memory; when that is full, the venue does. Nothing is dropped.
 
     \b
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:

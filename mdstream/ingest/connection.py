@@ -28,6 +28,7 @@ from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.watch import Watch
 from mdstream.providers.base import OTHER, Provider
+from mdstream.redact import redacted, scrubbed
 from topics import MAX_FRAME_BYTES
 
 log = logging.getLogger(__name__)
@@ -100,9 +101,8 @@ class Connection:
             socket = await self._unless_closing(self._connect())
         except (OSError, TimeoutError, EOFError, InvalidHandshake, InvalidProxy, InvalidURI) as error:
             self._counters.failed_attempts += 1
-            reason = f"{self._url} cannot be reached: {error or type(error).__name__}"
-            self._changed(False, reason)
-            return reason
+            what = scrubbed(str(error)) or type(error).__name__  # a library quotes the address, a proxy's too
+            return self._down(f"{redacted(self._url)} cannot be reached: {what}")
         if socket is None:
             return "closed"
         self._counters.connections += 1
@@ -113,6 +113,9 @@ class Connection:
             self._socket = None
             await socket.close()
         self._counters.disconnections += 1
+        return self._down(reason)
+
+    def _down(self, reason: str) -> str:
         self._changed(False, reason)
         return reason
 

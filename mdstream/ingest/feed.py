@@ -19,6 +19,7 @@ from mdstream.errors import FeedError, SettingsError
 from mdstream.ingest.connection import Connection
 from mdstream.ingest.intake import Intake
 from mdstream.providers.base import Provider, Route
+from mdstream.redact import redacted
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Feed:
         provider: Provider,
         symbols: Sequence[str],
         intake: Intake,
-        environment: Mapping[str, str],
+        addresses: Mapping[str, str],
         *,
         max_attempts: int | None = None,
         data_silence_s: float = 0.0,
@@ -45,7 +46,7 @@ class Feed:
         """Why symbols that were asked for are left out."""
         self.state: str | None = None
         self.reason: str | None = None
-        url = feed_url(provider, environment)
+        url = feed_url(provider, addresses)
         shares = [symbols[i : i + provider.max_symbols] for i in range(0, len(symbols), provider.max_symbols)]
         self._up = [False] * len(shares)
         self._closing = False
@@ -136,9 +137,10 @@ class Feed:
         self.intake.add_status(state=state, reason=reason, now_ns=time.time_ns())
 
 
-def feed_url(provider: Provider, environment: Mapping[str, str]) -> str:
+def feed_url(provider: Provider, addresses: Mapping[str, str]) -> str:
     """Where to connect to. Raises SettingsError where an override is no websocket address."""
-    url = provider.url(environment)
-    if not url.startswith(("ws://", "wss://")):
-        raise SettingsError(f"{provider.url_variable}={url!r}: expected an address that begins with ws:// or wss://")
+    url = provider.url(addresses)
+    if not url.startswith(("ws://", "wss://")) or not url.isprintable() or " " in url:
+        shown = redacted(url)
+        raise SettingsError(f"{provider.url_variable}={shown!r}: expected an address that begins with ws:// or wss://")
     return url

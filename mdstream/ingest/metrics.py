@@ -37,11 +37,11 @@ class IngestMetrics(Metrics):
         yield from self._of_bus()
 
     def _of_feeds(self) -> Iterator[Metric]:
-        events = CounterMetricFamily("market_events", "frames received", labels=["provider", "kind"])
+        frames = CounterMetricFamily("mdstream_ingest_frames", "frames received", labels=["provider", "kind"])
         received = CounterMetricFamily(
             "mdstream_ingest_received_bytes", "bytes of frames received", labels=["provider"]
         )
-        rate = GaugeMetricFamily("market_events_per_second", "frames a second, over the last one", labels=["provider"])
+        rate = GaugeMetricFamily("mdstream_ingest_frames_per_second", "over the last second", labels=["provider"])
         up = GaugeMetricFamily("mdstream_ingest_connected", "1 while all connections are up", labels=["provider"])
         symbols = GaugeMetricFamily("mdstream_ingest_symbols", "symbols asked for", labels=["provider"])
         stale = GaugeMetricFamily("mdstream_ingest_stale_channels", "silent beyond their habit", labels=["provider"])
@@ -54,7 +54,7 @@ class IngestMetrics(Metrics):
         for feed in self._feeds:
             name, counters = feed.provider.name, feed.intake.counters
             for kind, count in counters.frames.items():
-                events.add_metric([name, kind.decode()], count)
+                frames.add_metric([name, kind.decode()], count)
             received.add_metric([name], counters.bytes)
             rate.add_metric([name], counters.frames_per_second)
             up.add_metric([name], feed.connected)
@@ -64,7 +64,7 @@ class IngestMetrics(Metrics):
             stale.add_metric([name], len(channels))
             for (key, kind), silent_s in channels.items():
                 silent.add_metric([name, key.decode(), kind.decode()], silent_s)
-        yield from (events, received, rate, up, symbols, mute, stale, silent)
+        yield from (frames, received, rate, up, symbols, mute, stale, silent)
         for field, text in FEED_COUNTERS.items():
             family = CounterMetricFamily(f"mdstream_ingest_{field}", text, labels=["provider"])
             for feed in self._feeds:

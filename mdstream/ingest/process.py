@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,13 +50,13 @@ def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
 
 async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
     """As `run`, on the running loop."""
-    bus = Bus(raw_topics(wanted, settings), settings.bootstrap_servers)
+    bus, addresses = Bus(raw_topics(wanted, settings), settings.bootstrap_servers), settings.venue_addresses()
     feeds = [
         Feed(
             w.provider,
             w.symbols,
             bus.intake(w.provider.name, w.provider.market),
-            os.environ,
+            addresses,
             max_attempts=options.max_attempts,
             data_silence_s=settings.data_silence_s,
             refused=w.refused,

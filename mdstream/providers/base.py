@@ -80,7 +80,7 @@ class Provider(ABC):
     market: ClassVar[str]
     default_url: ClassVar[str]
     url_variable: ClassVar[str]
-    """The environment variable that overrides the websocket's URL."""
+    """The setting that overrides the websocket's URL, as it is called in the environment."""
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids count by one for each instrument, so that a number left out is a trade missed; else they only
     rise, or are opaque: then nobody can tell what is missing."""
@@ -92,9 +92,9 @@ class Provider(ABC):
     silence_s: ClassVar[float] = 30.0
     """With no frame at all for so long, the connection is taken for dead."""
 
-    def url(self, environment: Mapping[str, str]) -> str:
-        """The address to connect to: the override in `environment`, else the venue's own."""
-        return environment.get(self.url_variable) or self.default_url
+    def url(self, addresses: Mapping[str, str]) -> str:
+        """The address to connect to: the override in `addresses`, else the venue's own."""
+        return addresses.get(self.url_variable) or self.default_url
 
     @abstractmethod
     def to_venue(self, symbol: str) -> str:

@@ -35,6 +35,7 @@ from nats.aio.client import DEFAULT_MAX_PAYLOAD_SIZE
 from mdstream.backoff import delays_s
 from mdstream.config import Settings
 from mdstream.errors import SinkError
+from mdstream.redact import redacted
 from mdstream.sinks import nats_protocol
 from mdstream.sinks.base import Chunk, Refusal, Sink
 from mdstream.sinks.nats_protocol import Numbered
@@ -53,7 +54,6 @@ from mdstream.sinks.nats_wire import (
     connect,
     is_unauthorized,
     reason_of,
-    redacted,
     servers_of,
 )
 from mdstream.sinks.nats_work import MOST_SUBJECTS, Other, Tails, Work, commands_of, work_of

@@ -17,6 +17,7 @@ from nats.errors import AuthorizationError, ConnectionClosedError, Error, NoResp
 
 from mdstream.config import Settings
 from mdstream.errors import SettingsError
+from mdstream.redact import redacted, scrubbed
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +115,6 @@ def servers_of(settings: Settings) -> list[str]:
     return servers
 
 
-def redacted(url: str) -> str:
-    """The URL without user, password or token."""
-    scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
-
-
 def is_unauthorized(error: BaseException) -> bool:
     """Whether the server does not know us; while connecting, nats-py gives no more than the server's words."""
     return isinstance(error, AuthorizationError) or "authorization" in str(error).lower()
@@ -135,4 +130,4 @@ def reason_of(error: BaseException) -> str:
         return "JetStream or the stream is gone"
     if isinstance(error, TimeoutError):
         return "it does not answer"
-    return str(error).removeprefix("nats: ") or type(error).__name__
+    return scrubbed(str(error)).removeprefix("nats: ") or type(error).__name__

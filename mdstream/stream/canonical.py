@@ -21,7 +21,7 @@ import msgspec
 
 from mdstream import events, repairs
 from mdstream.dead import dead_letter
-from mdstream.errors import FrameError
+from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
 from mdstream.kinds import HEARTBEAT, OURS, STATUS
 from mdstream.providers.base import BOOK
@@ -59,9 +59,10 @@ _decode_status = msgspec.json.Decoder(_Status).decode
 class Canonical:
     """The state of one raw partition and the step that moves it on.
 
-    `announces` tells which providers' status records this partition passes on: an ingestor writes them to every
-    partition, and one of them tells the public. `position` is the offset of the next record to take in; with a
-    restored state records from `read_from` on have to be given, and those before `position` fill the buffers again.
+    `announces` tells which keys are this partition's. Instruments: their frames are refused in any other. Providers:
+    an ingestor writes its status records to every partition, and one of them tells the public. `position` is the offset
+    of the next record to take in; with a restored state records from `read_from` on have to be given, and those before
+    `position` fill the buffers again.
     """
 
     def __init__(
@@ -156,6 +157,15 @@ class Canonical:
                 self._book_lost(out, line, "records of the raw log are gone", self.log.now_ns)
         return self._refill(records) if records[0].offset < self.position else records
 
+    def _new_line(self, source: Source, symbol: str, recv_ns: int) -> Line:
+        """As `_line`, for a symbol that a frame names. Raises MisplacedError where it is another partition's.
+
+        One that the state brought stays: it was here before the partitions were counted anew.
+        """
+        if symbol not in self.instruments and not self._announces(symbol):
+            raise MisplacedError(symbol, self._partition)
+        return self._line(source, symbol, recv_ns)
+
     def _line(self, source: Source, symbol: str, recv_ns: int) -> Line:
         """A source's line of an instrument, made where there is none. The first to speak is followed."""
         line = source.lines.get(symbol)
@@ -184,7 +194,7 @@ class Canonical:
             and (ts_exchange is None or 0 <= ts_exchange < LAST_NS)
         ):
             check_trade(tick)
-        line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
+        line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         self.changed.add(tick.symbol)
         if tick.recovered:
             self._late_trade(out, line, tick, recv_ns)
@@ -265,7 +275,7 @@ class Canonical:
             self._control(source.name, tick)
             return
         CHECKS[type(tick)](tick)
-        line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
+        line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         self.changed.add(tick.symbol)
         if isinstance(tick, QuoteTick):
             line.feed.quote.seen_ns = self.log.now_ns
@@ -471,7 +481,7 @@ class Canonical:
     def _dead(self, out: Output, record: Record, source: Source | None, error: Exception) -> None:
         self.counts["dead"] += 1
         told = isinstance(error, (FrameError, msgspec.MsgspecError))
-        if source is not None:
+        if source is not None and not isinstance(error, MisplacedError):  # that one is not the venue's
             source.state.faults += 1
             self._doubt_book(out, source, record)
         letter = dead_letter(

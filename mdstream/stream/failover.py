@@ -139,6 +139,17 @@ def _silent(feed: Feed, newest: Newest, limits: Limits) -> Finding:
     return found
 
 
+def silent_since(feed: Feed, now_ns: int, limits: Limits) -> int | None:
+    """Since when (log time, ns) a feed says nothing at all, where that is longer than it ever does; else None.
+
+    For people: whether it is at fault or its market asleep, nobody can tell who has no other source to compare with.
+    """
+    spoken = [channel for channel in (feed.trade, feed.quote, feed.book) if channel.seen_ns]
+    if not spoken or now_ns - feed.seen_ns < min(_patience_ns(channel, limits) for channel in spoken):
+        return None
+    return feed.seen_ns
+
+
 def note(feed: Feed, finding: Finding, now_ns: int, limits: Limits) -> bool:
     """Keep since when a feed is good; whether that changed anything."""
     before = feed.healthy_since_ns, feed.failures

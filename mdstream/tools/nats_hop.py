@@ -15,8 +15,9 @@ from mdstream.audit.prints import Scope
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError
 from mdstream.events import Trade
+from mdstream.redact import redacted
 from mdstream.sinks.nats_stream import RefusedError, ask
-from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, connect, reason_of, redacted, servers_of
+from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, connect, reason_of, servers_of
 from mdstream.tools.hops import SLACK_MS, Add, print_of
 from mdstream.tools.progress import Progress
 

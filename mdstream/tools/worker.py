@@ -14,7 +14,7 @@ from mdstream.app import ROLES, WEB_PORT
 
 
 @click.command(name="worker")
-@click.argument("role", type=click.Choice(sorted(ROLES)), default="core")
+@click.argument("role", type=click.Choice(sorted(ROLES)), required=False)
 @click.option(
     "--port", type=click.IntRange(1, 65535), help=f"Port of the web pages [default: {WEB_PORT}, or HTTP_PORT]."
 )
@@ -22,8 +22,8 @@ from mdstream.app import ROLES, WEB_PORT
 @click.option(
     "--loop", type=click.Choice(["aio", "uvloop"]), help="Event loop [default: uvloop where it is installed]."
 )
-def command(role: str, port: int | None, log_level: str, loop: str | None) -> None:
-    """Run a worker until it is stopped (Ctrl-C).
+def command(role: str | None, port: int | None, log_level: str, loop: str | None) -> None:
+    """Run a worker until it is stopped (Ctrl-C). Without ROLE: that of MDSTREAM_ROLE, core where it is not set.
 
     \b
     core       raw frames to canonical trades, quotes and books; latest prices on http://127.0.0.1:6066/
@@ -35,6 +35,9 @@ def command(role: str, port: int | None, log_level: str, loop: str | None) -> No
     /ready    200 while everything flows     /live     200 unless a restart is due
     /health   positions and what waits       /metrics  for Prometheus
 
+    Workers of a group ask one another for prices: where HTTP_HOST is 0.0.0.0, set NODE_CANONICAL_URL to an address that
+    the others reach this worker at, such as http://core-1:6066.
+
     A worker that has input and makes no progress for MDSTREAM_STUCK_EXIT_S (60; core: MDSTREAM_CORE_STUCK_EXIT_S, 20)
     exits with 75, to be started again; one that cannot reach Kafka, or its database, waits (docs/operations.md).
 
@@ -43,9 +46,9 @@ def command(role: str, port: int | None, log_level: str, loop: str | None) -> No
     """
     settings = config.load(role=role, http_port=port)
     asyncio.run(_reachable(settings.bootstrap_servers))
-    os.environ["MDSTREAM_ROLE"] = role
+    # By the environment: with --web-port Faust would advertise HTTP_HOST, and forget NODE_CANONICAL_URL.
+    os.environ |= {"MDSTREAM_ROLE": settings.role, "HTTP_PORT": str(settings.http_port or WEB_PORT)}
     loop = loop or ("uvloop" if find_spec("uvloop") else "aio")
-    web_port = str(settings.http_port or WEB_PORT)
     # Faust chooses its event loop while its modules are imported, so it begins in a process of its own.
     os.execv(  # noqa: S606  our own interpreter, no shell
         sys.executable,
@@ -60,8 +63,6 @@ def command(role: str, port: int | None, log_level: str, loop: str | None) -> No
             "worker",
             "-l",
             log_level,
-            "--web-port",
-            web_port,
         ],
     )
 

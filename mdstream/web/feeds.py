@@ -4,28 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from faust.web import Request, Response, View
 
 from mdstream.app import App
 from mdstream.web.pages import page
+from mdstream.web.paging import Window
 from mdstream.web.peers import ask_peers
 
 
 def attach(app: App, feeds: Callable[[], dict[str, Any]]) -> None:
     """Declare the page; `feeds` gives the instruments that this worker owns."""
 
+    async def one(view: View, symbol: str, *, local: bool) -> Response:
+        found, missing = {name: said for name, said in feeds().items() if name == symbol}, list[str]()
+        if local:
+            return view.json({"feeds": found})
+        if not found:
+            found, missing = await ask_peers(app, f"/feeds?{urlencode({'local': 1, 'symbol': symbol})}", "feeds")
+        if symbol in found:
+            return view.json(found[symbol])
+        return view.json({"error": f"nothing is known of {symbol}", "unreachable": missing}, status=404)
+
     @app.page("/feeds", name="feeds")
     async def feeds_page(self: View, request: Request) -> Response:
         if "text/html" in request.headers.get("Accept", "") and not request.query:
-            return self.html(page("feeds"))
-        found, missing = feeds(), list[str]()
-        if "local" not in request.query:
-            others, missing = await ask_peers(app, "/feeds?local=1", "feeds")
-            found |= others
-        symbol = request.query.get("symbol", "").strip().upper()
-        if not symbol:
-            return self.json({"feeds": dict(sorted(found.items())), "unreachable": missing})
-        if symbol not in found:
-            return self.json({"error": f"nothing is known of {symbol}", "unreachable": missing}, status=404)
-        return self.json(found[symbol])
+            html = page("feeds")
+            return self.html(html.text, headers=html.headers)
+        local = "local" in request.query
+        if symbol := request.query.get("symbol", "").strip().upper():
+            return await one(self, symbol, local=local)
+        try:
+            window = Window.of(request.query)
+        except ValueError as error:
+            return self.json({"error": str(error)}, status=400)
+        said, missing = feeds(), list[str]()
+        if not local:
+            others, missing = await ask_peers(app, f"/feeds?{window.of_one_worker()}", "feeds")
+            said |= others
+        shown, following = window.cut(said)
+        return self.json({"feeds": shown, "next": following, "unreachable": missing})

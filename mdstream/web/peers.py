@@ -1,38 +1,84 @@
-"""What the other workers of the group answer, by the table routing: each owns some partitions, and pages show all."""
+"""What the other workers of the group answer, by the table routing: each owns some partitions, and pages show all.
+
+A worker is known by the address that it advertises. Where two advertise the same one, 0.0.0.0 in two containers, some
+partitions have no worker that could be asked: pages say which, instead of passing over half of the instruments.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Collection
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import aiohttp
+from yarl import URL
 
 from mdstream.app import App
 
 PEER_LIMIT_S = 3.0
+SHARED = "no worker has them at an address of its own: see NODE_CANONICAL_URL"
+
+
+class Answer(NamedTuple):
+    """A worker's: its JSON object, with the HTTP status."""
+
+    status: int
+    value: dict[str, Any]
+
+
+class _Group(NamedTuple):
+    """Who has which partitions of the tables: we, and others by their address."""
+
+    ours: Collection[int]
+    others: dict[str, set[int]]
 
 
 async def ask_peers(app: App, path: str, field: str) -> tuple[dict[str, Any], list[str]]:
-    """The `field` of every other worker's answer to `path`, merged, and those that did not answer."""
+    """The `field` of every other worker's answer to `path`, merged, and what could not be asked: addresses, and
+    partitions without one."""
     found: dict[str, Any] = {}
     missing: list[str] = []
-    peers = [url for url in app.router.tables_metadata() if _address(url) != _address(app.conf.canonical_url)]
-    for url, answer in zip(peers, await asyncio.gather(*(_ask(app, url, path) for url in peers)), strict=True):
-        if answer is None or not isinstance(answer.get(field), dict):
-            missing.append(str(url))
+    group = _group(app)
+    for url, answer in zip(
+        group.others, await asyncio.gather(*(_ask(app, u, path) for u in group.others)), strict=True
+    ):
+        if answer is None or not isinstance(answer.value.get(field), dict):
+            missing.append(url)
         else:
-            found |= answer[field]
+            found |= answer.value[field]
+    if alone := set(range(app.settings.partitions)).difference(group.ours, *group.others.values()):
+        missing.append(f"partitions {', '.join(map(str, sorted(alone)))}: {SHARED}")
     return found, missing
 
 
-async def _ask(app: App, url: Any, path: str) -> dict[str, Any] | None:
+async def ask_owner(app: App, path: str, symbol: str, partition: int) -> Answer | None:
+    """What the worker that has the symbol's partition answers to `path`; None where that is us."""
+    group = _group(app)
+    if partition in group.ours:
+        return None
+    url = next((url for url, theirs in group.others.items() if partition in theirs), None)
+    if url is None:
+        return Answer(503, {"error": f"nobody to ask about {symbol}: partition {partition}, {SHARED}"})
+    answer = await _ask(app, url, f"{path}?{urlencode({'symbol': symbol, 'local': 1})}")
+    return answer or Answer(503, {"error": f"the worker that owns {symbol} does not answer: {url}"})
+
+
+def _group(app: App) -> _Group:
+    ours = {tp.partition for tp in app.assignor.assigned_actives() if tp.topic in app.tables.changelog_topics}
+    known = {str(url).rstrip("/"): topics for url, topics in app.router.tables_metadata().items()}
+    others = {
+        url: {number for numbers in topics.values() for number in numbers}
+        for url, topics in known.items()
+        if URL(url).authority != URL(str(app.conf.canonical_url)).authority
+    }
+    return _Group(ours, others)
+
+
+async def _ask(app: App, url: str, path: str) -> Answer | None:
     try:
-        async with asyncio.timeout(PEER_LIMIT_S), app.http_client.get(f"{str(url).rstrip('/')}{path}") as response:
-            answer: dict[str, Any] = await response.json()
-            return answer
+        async with asyncio.timeout(PEER_LIMIT_S), app.http_client.get(f"{url}{path}") as response:
+            value = await response.json()
+            return Answer(response.status, value) if isinstance(value, dict) else None
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return None
-
-
-def _address(url: Any) -> str:
-    return str(url).rstrip("/").rpartition("//")[2]

@@ -178,7 +178,9 @@ async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: V
     quote = b'{"stream":"ethusdt@bookTicker","data":{"u":1,"s":"ETHUSDT","b":"1","B":"1","a":"2","A":"1"}}'
     book = b'{"stream":"ethusdt@depth20@100ms","data":{"lastUpdateId":1,"bids":[],"asks":[]}}'
     await venue.send(*frames, *odd, quote, book)
-    await until(lambda: ingestor.metric('market_events_total{kind="book",provider="binance"}') == 1, "the last frame")
+    await until(
+        lambda: ingestor.metric('mdstream_ingest_frames_total{kind="book",provider="binance"}') == 1, "the last frame"
+    )
     assert await ingestor.stop() == 0
     records = of_kind(await ingestor.records(), b"trade", b"quote", b"book", b"other")
     partition_of = Partitioner(PARTITIONS)
@@ -214,7 +216,9 @@ async def test_a_lost_connection_is_made_again_with_all_subscriptions(ingestor: 
     await until(lambda: ingestor.process.output().count("binance connected") == 2, "the second connection")
     assert venue.streams == first * 2
     await venue.send(trade(2))
-    await until(lambda: ingestor.metric('market_events_total{kind="trade",provider="binance"}') == 2, "its frame")
+    await until(
+        lambda: ingestor.metric('mdstream_ingest_frames_total{kind="trade",provider="binance"}') == 2, "its frame"
+    )
     assert ingestor.metric('mdstream_ingest_disconnections_total{provider="binance"}') == 1
     assert await ingestor.stop() == 0
     records = await ingestor.records()
@@ -279,7 +283,9 @@ async def test_a_frame_above_the_limit_ends_its_connection_only(ingestor: Ingest
         await venue.send(b"x" * (15 << 20))
     await until(lambda: ingestor.process.output().count("binance connected") == 2, "the second connection")
     await venue.send(trade(1))
-    await until(lambda: ingestor.metric('market_events_total{kind="trade",provider="binance"}') == 2, "the next frame")
+    await until(
+        lambda: ingestor.metric('mdstream_ingest_frames_total{kind="trade",provider="binance"}') == 2, "the next frame"
+    )
     assert ingestor.metric('mdstream_ingest_oversized_total{provider="binance"}') == 1
     assert "message too big" in ingestor.process.output()
     assert await ingestor.stop() == 0
@@ -319,7 +325,9 @@ async def test_http_tells_how_it_goes(ingestor: Ingestor, venue: Venue) -> None:
     """Ready while everything flows, not while the feed is down, and live all along."""
     await ingestor.start()
     await venue.send(trade(1))
-    await until(lambda: ingestor.metric('market_events_total{kind="trade",provider="binance"}') == 1, "a frame")
+    await until(
+        lambda: ingestor.metric('mdstream_ingest_frames_total{kind="trade",provider="binance"}') == 1, "a frame"
+    )
     assert ingestor.get("/ready") == (200, '{"ready":true,"problems":[],"stale":{"binance":{}}}')
     assert ingestor.get("/live") == (200, '{"live":true,"problems":[]}')
     status, body = ingestor.get("/health")
@@ -378,7 +386,8 @@ async def test_frames_wait_for_kafka_and_the_venue_waits_for_us(
         assert not sending.done()
     await sending
     await until(
-        lambda: ingestor.metric('market_events_total{kind="trade",provider="binance"}') == len(frames), "the rest"
+        lambda: ingestor.metric('mdstream_ingest_frames_total{kind="trade",provider="binance"}') == len(frames),
+        "the rest",
     )
     assert await ingestor.stop(limit_s=40) == 0
     assert [r.value for r in of_kind(await ingestor.records(), b"trade")] == frames

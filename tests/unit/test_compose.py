@@ -27,7 +27,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("mdstream:")}
 ONCE = {name: service for name, service in SERVICES.items() if service["restart"] == "no"}
 LASTING = {name: service for name, service in SERVICES.items() if name not in ONCE}
-FOREIGN = {"NODE_CANONICAL_URL": "Faust's", "PGPASSWORD": "libpq's"}
+FOREIGN = {"PGPASSWORD": "libpq's"}
 
 every = pytest.mark.parametrize("name", SERVICES)
 every_lasting = pytest.mark.parametrize("name", LASTING)
@@ -50,6 +50,16 @@ def given_to(name: str) -> dict[str, Any]:
 
 
 # -- what runs
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, service in OURS.items() if service["command"][:2] == ["worker", "core"]]
+)
+def test_core_worker_tells_the_others_its_own_address(name: str) -> None:
+    """0.0.0.0, where it listens, is every container's: half of the instruments would be asked for in vain."""
+    environment = SERVICES[name]["environment"]
+    assert environment["HTTP_HOST"] == "0.0.0.0"
+    assert environment["NODE_CANONICAL_URL"] == f"http://{name}:{environment['HTTP_PORT']}"
 
 
 def test_all_parts_of_the_platform_are_there() -> None:

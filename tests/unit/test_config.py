@@ -9,13 +9,17 @@ import pytest
 
 from mdstream.config import load
 from mdstream.errors import SettingsError
+from mdstream.history import HISTORIES
+from mdstream.providers import PROVIDERS
+
+ADDRESSES = [p.url_variable for p in PROVIDERS.values()] + [h.url_variable for h in HISTORIES.values()]
 
 
 @pytest.fixture(autouse=True)
 def _empty_folder_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.startswith(("MDSTREAM_", "KAFKA_", "HTTP_")):
+        if name.startswith(("MDSTREAM_", "KAFKA_", "HTTP_")) or name in ADDRESSES:
             monkeypatch.delenv(name)
 
 
@@ -95,3 +99,146 @@ def test_settings_cannot_be_changed() -> None:
     settings = load()
     with pytest.raises(ValueError, match="frozen"):
         settings.partitions = 3
+
+
+@pytest.mark.parametrize("name", ["ROLE", "PARTITIONS", "partitions"])
+def test_a_setting_has_one_name_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """What other programs call ROLE or PARTITIONS is theirs."""
+    monkeypatch.setenv(name, "nats")
+    (tmp_path / ".env").write_text(f"{name}=nats\n")
+    assert (load().role, load().partitions) == ("core", 8)
+
+
+# -- where the venues are
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_a_venue_address_comes_from_every_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """The simulator's addresses in .env must not end at the real venue. A new venue's variables are settings, too."""
+    assert load().venue_addresses() == {}
+    (tmp_path / "mdstream.toml").write_text(f'{name.lower()} = "toml"\n')
+    assert load().venue_addresses() == {name: "toml"}
+    (tmp_path / ".env").write_text(f"{name}=dotenv\n")
+    assert load().venue_addresses() == {name: "dotenv"}
+    monkeypatch.setenv(name, "environment")
+    assert load().venue_addresses() == {name: "environment"}
+    assert "environment" not in repr(load())
+
+
+# -- names that are none
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MDSTREAM_PARTITONS", "MDSTREAM_PARTITIONS"),
+        ("MDSTREAM_ROL", "MDSTREAM_ROLE"),
+        ("MDSTREAM_NATS_URL", "NATS_URL"),
+        ("MDSTREAM_HTTP_PORT", "HTTP_PORT"),
+    ],
+)
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_a_misspelt_name_is_refused_with_the_one_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, meant: str, where: str
+) -> None:
+    """Topics made with the wrong number of partitions stay so."""
+    if where == ".env":
+        (tmp_path / ".env").write_text(f"{name}=4\n")
+    else:
+        monkeypatch.setenv(name, "4")
+    with pytest.raises(SettingsError, match=rf"bad settings: {name} is no setting: did you mean {meant}\?"):
+        load()
+
+
+def test_a_stranger_with_our_prefix_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kubernetes names the services beside a pod so: nothing may end for that."""
+    monkeypatch.setenv("MDSTREAM_FILES_PORT", "tcp://10.0.0.1:6067")
+    load()
+    assert caplog.messages == ["MDSTREAM_FILES_PORT is no setting of mdstream: it changes nothing"]
+
+
+def test_names_of_the_compose_file_and_the_tests_are_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`make up` reads MDSTREAM_DB_PASSWORD from the same .env."""
+    (tmp_path / ".env").write_text("MDSTREAM_DB_PASSWORD=x\nMDSTREAM_DB_PORT=5433\n")
+    monkeypatch.setenv("MDSTREAM_TEST_BROKER", "kafka")
+    load()
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("partitons = 4", "mdstream.toml: partitons is no setting: did you mean partitions?"),
+        ("colour = 'red'", "mdstream.toml: colour is no setting"),
+        ("binanse_ws_url = 'ws://x'", "mdstream.toml: binanse_ws_url is no setting: did you mean binance_ws_url?"),
+    ],
+)
+def test_a_key_of_our_file_that_is_none_is_refused(tmp_path: Path, line: str, problem: str) -> None:
+    """mdstream.toml is ours alone: whatever stands there is meant for us."""
+    (tmp_path / "mdstream.toml").write_text(line)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value) == f"bad settings: {problem}"
+
+
+# -- values that are none
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("mdstream.toml", b"partitions = = 4", r"mdstream\.toml is no TOML: .*line 1"),
+        ("mdstream.toml", b"topic_prefix = '\xff'", "is no UTF-8"),
+        (".env", b"MDSTREAM_TOPIC_PREFIX=\xff", "is no UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, file: str, content: bytes, problem: str) -> None:
+    """One line that says where, and no traceback."""
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(SettingsError, match=problem):
+        load()
+
+
+@pytest.mark.parametrize("text", ["{", "[1", "yes"])
+def test_a_setting_that_is_no_json_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """As every other bad setting is."""
+    monkeypatch.setenv("MDSTREAM_INSTRUMENTS", text)
+    with pytest.raises(SettingsError, match=r"bad settings: MDSTREAM_INSTRUMENTS=.*: .*no JSON"):
+        load()
+
+
+@pytest.mark.parametrize("text", ["../x", "crypto,a/b", "a b", "", "x" * 65, "crypto\n"])
+def test_a_market_is_a_part_of_a_topic_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """It ends in names of topics and files."""
+    with pytest.raises(SettingsError, match="bad settings: markets"):
+        load(markets=(text,) if text else ())
+    monkeypatch.setenv("MDSTREAM_MARKETS", "../x")
+    with pytest.raises(SettingsError, match="bad settings: MDSTREAM_MARKETS"):
+        load()
+
+
+SECRETS = ["database_url", "nats_url", *(name.lower() for name in ADDRESSES)]
+
+
+@pytest.mark.parametrize("field", SECRETS)
+@pytest.mark.parametrize("value", ['["secret-1", "secret-2"]', "{ password = 'secret-1' }", "2026"])
+def test_a_secret_of_the_wrong_type_is_refused_without_its_value(tmp_path: Path, field: str, value: str) -> None:
+    """A list of addresses is a likely mistake, and the message ends in logs."""
+    (tmp_path / "mdstream.toml").write_text(f"{field} = {value}\n")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "secret" not in str(caught.value)
+    assert "2026" not in str(caught.value)
+    assert str(caught.value).startswith("bad settings: ")
+
+
+def test_an_address_in_another_setting_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NODE_CANONICAL_URL is shown to the whole group, so it may hold none."""
+    monkeypatch.setenv("NODE_CANONICAL_URL", "http://user:secret@core:8080")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value).startswith("bad settings: NODE_CANONICAL_URL='http://core:8080'")

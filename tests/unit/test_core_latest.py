@@ -93,3 +93,17 @@ def test_flush_passes_over_what_is_no_event(role: LatestRole, table: dict[bytes,
         role.flush()
         assert table == {b"B": event(seq)}
         assert acknowledged == [3]
+
+
+def test_flush_keeps_so_many_instruments_and_no_more(
+    role: LatestRole, table: dict[bytes, bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A feed that invents symbols must not fill the memory; what is known goes on, and it is said once."""
+    monkeypatch.setattr("mdstream.core.latest.MOST_INSTRUMENTS", 2)
+    take(role, Raw(b"A", event(1)), Raw(b"B", event(1)), Raw(b"C", event(1)))
+    role.flush()
+    acknowledged = take(role, Raw(b"A", event(2)), Raw(b"C", event(2)))
+    role.flush()
+    assert table == {b"A": event(2), b"B": event(1)}
+    assert acknowledged == [2]
+    assert len(caplog.messages) == 1

@@ -44,6 +44,7 @@ PURE = sorted(
         "mdstream/audit/*.py",
         "mdstream/transport/batch.py",
         "mdstream/kinds.py",
+        "mdstream/redact.py",
         "mdstream/repairs.py",
         "mdstream/watchdog/rule.py",
         "mdstream/ingest/freshness.py",

@@ -14,7 +14,7 @@ from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.events import Bar, FeedStatus, Heartbeat, Trade
 from mdstream.sinks.nats_protocol import Numbered, Place, batch, covers, place_in, windows
-from mdstream.sinks.nats_wire import reason_of, redacted, servers_of
+from mdstream.sinks.nats_wire import reason_of, servers_of
 from mdstream.sinks.nats_work import Tails, commands_of, work_of
 
 COMMAND = re.compile(rb"HPUB (\S+)(?: (\S+))? (\d+) (\d+)\r\n")
@@ -194,20 +194,6 @@ def test_symbols_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -
 
 
 # -- the settings
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("nats://user:pass@host:4222", "nats://host:4222"),
-        ("nats://token@host:4222", "nats://host:4222"),
-        ("nats://user:p@ss@host", "nats://host"),
-        ("user:pass@host", "host"),
-        ("nats://host:4222", "nats://host:4222"),
-    ],
-)
-def test_url_is_shown_without_credentials(url: str, shown: str) -> None:
-    assert redacted(url) == shown
 
 
 def test_several_servers_are_separated_by_commas() -> None:

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_books import PlainBook, Top, l2update, snapshot, ticker
 from stream_histories import Raw, new_stream
-from stream_outputs import RAW, events, joined, saved
+from stream_outputs import RAW, events, joined, read_into, saved
 
 from mdstream.providers import provider
 from mdstream.stream import books, checkpoint
 from mdstream.stream.canonical import Canonical
-from mdstream.stream.checkpoint import Restored
 from mdstream.stream.output import Out, Output
 from mdstream.stream.rules import Policy, Rules
 
@@ -331,9 +330,7 @@ def logs(draw: st.DrawFn) -> Log:
 
 def restored(written: Sequence[Out], rules: Rules) -> Canonical:
     """The stream of a worker that takes over from these checkpoints."""
-    found = {RAW: Restored()}
-    checkpoint.read(found, ((key, value) for out in written for key, value, _, _ in out))
-    return new_stream(rules, found[RAW])
+    return new_stream(rules, checkpoint.read(read_into(checkpoint.opened(RAW), *written)))
 
 
 def lives(log: Sequence[Raw], rules: Rules, cuts: Sequence[int]) -> Iterator[Output]:

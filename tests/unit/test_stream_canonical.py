@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_outputs import RAW, TOPICS, events, joined, read_into, saved
 
+from mdstream import repairs
 from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner
 from mdstream.stream import canonical, checkpoint
@@ -529,3 +530,64 @@ def test_whatever_arrives_the_stream_goes_on(provider: str, frame: bytes, data: 
         frame = frame[:at] + data.draw(st.binary(max_size=6)) + frame[at + data.draw(st.integers(0, 6)) :]
     good: list[Record] = [raw(frame, provider=provider), raw(binance_quote(10**17), provider="binance")]
     assert len(stream().step(good).quotes) >= 1
+
+
+# -- frames in a partition that is not theirs
+
+
+def deployment(partitions: int) -> list[Canonical]:
+    """The streams of all partitions, as a worker makes them."""
+    partitioner = Partitioner(partitions)
+
+    def owner(number: int) -> Callable[[str], bool]:
+        return lambda key: partitioner(key.encode()) == number
+
+    return [Canonical(RAW, number, VENUES, rules=MERGE, announces=owner(number)) for number in range(partitions)]
+
+
+@pytest.mark.parametrize("frame", [binance_trade(1), binance_quote(1), binance_book(1)], ids=["trade", "quote", "book"])
+def test_frame_is_taken_in_its_own_partition_and_refused_in_any_other(frame: bytes) -> None:
+    """Another client's partitioner would begin a second series of the instrument, with numbers of its own."""
+    taken = [joined([each.step([raw(frame, provider="binance")])]) for each in deployment(8)]
+    published = [out for out in taken if out["trades"] or out["quotes"] or out["books"]]
+    assert len(published) == 1
+    assert published[0]["dead"] == []
+    for number, out in enumerate(taken):
+        if out is not published[0]:
+            (letter,) = events(out["dead"])
+            assert f"does not belong to partition {number}: whoever wrote it has to use its symbol" in letter["error"]
+
+
+def test_misplaced_frames_are_no_fault_of_the_venue_and_leave_no_state() -> None:
+    """The source is not left for what another client wrote, and the checkpoint does not grow."""
+    own = Partitioner(8)(b"BTCUSDT")
+    other = deployment(8)[(own + 1) % 8]
+    for n in range(100):
+        other.step([raw(binance_trade(n), provider="binance", offset=n)])
+    assert other.sources[b"binance"].state.faults == 0
+    assert other.instruments == {}
+    assert other.counts["dead"] == 100
+
+
+def test_repaired_trade_is_taken_in_its_own_partition() -> None:
+    """Its key is the instrument's, like any frame's."""
+    own = deployment(8)[Partitioner(8)(b"BTCUSDT")]
+    for number in (1, 3):
+        own.step([raw(binance_trade(number), provider="binance", offset=number)])
+    row = b'[{"id":2,"price":"93741.2","qty":"0.1","time":1767625200122,"isBuyerMaker":true}]'
+    answer = repairs.rest_frame("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=2", row)
+    out = joined([own.step([raw(answer, provider="binance", offset=4)])])
+    assert out["dead"] == []
+    assert [trade["trade_id"] for trade in events(out["trades"])] == ["2"]
+
+
+def test_instrument_of_the_state_goes_on_where_it_was() -> None:
+    """With more partitions than before, what waits in the old one is still its."""
+    before = stream()
+    before.step([raw(binance_trade(1), provider="binance")])
+    assert Partitioner(8)(b"BTCUSDT") != PARTITION
+    after = Canonical(
+        RAW, PARTITION, VENUES, rules=MERGE, announces=lambda _: False, instruments=before.instruments, log=before.log
+    )
+    out = joined([after.step([raw(binance_trade(2), provider="binance", offset=1)])])
+    assert (len(out["trades"]), out["dead"]) == (1, [])

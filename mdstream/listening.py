@@ -1,0 +1,69 @@
+"""How every HTTP endpoint of ours listens: so many connections, so long for a request, and what each answer forbids.
+
+A client that opens connections and says nothing must not take the descriptors that sinks and Kafka need: it is let go
+after REQUEST_LIMIT_S, and beyond MOST_CONNECTIONS the next one is answered 503. Nobody is asked who he is here: what
+listens on another address than 127.0.0.1 needs a proxy that does (docs/operations.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 128
+REQUEST_LIMIT_S = 10.0
+"""From the connection, or from the last answer, to the end of the next request's headers."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Of every answer that does not say otherwise. No answer is to be kept, embedded, or taken for a page by accident."""
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"
+
+
+class Runner(web.AppRunner):
+    """aiohttp's server of an application, within these bounds."""
+
+    def __init__(self, application: web.Application) -> None:
+        application.on_response_prepare.append(_protect)
+        super().__init__(application, access_log=None, logger=log, keepalive_timeout=REQUEST_LIMIT_S)
+
+    @property
+    def server(self) -> Any:
+        """What makes the protocol of a new connection: aiohttp's server, while there is room."""
+        server = super().server
+        return server and partial(_admit, server)
+
+
+def _admit(server: web.Server) -> asyncio.Protocol:
+    return server() if len(server.connections) < MOST_CONNECTIONS else _Refusal()
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(REFUSAL)
+        transport.close()
+
+
+async def _protect(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+def _concerns_us(record: logging.LogRecord) -> bool:
+    """A request that is no HTTP is answered with 400; a traceback of it would only help to fill a disk."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+log.addFilter(_concerns_us)
