@@ -6,7 +6,7 @@ In the environment a setting carries the name given below; in `mdstream.toml` it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -17,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mdstream.cluster import Cluster, Compression, Mechanism, Protocol, Security
 from mdstream.errors import SettingsError
 
 Role = Literal["core", "timescale", "nats", "files"]
@@ -34,6 +35,13 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _upper(value: object) -> object:
+    return (value.strip().upper() or None) if isinstance(value, str) else value
+
+
+T = TypeVar("T")
+Given = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
+"""What may be left out; an empty text in the environment leaves it out too."""
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Names in a list, or separated by commas in one text."""
 
@@ -54,7 +62,7 @@ class Settings(BaseSettings):
         env_file=".env", toml_file="mdstream.toml", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    bootstrap_servers: str = _named(
+    kafka_servers: str = _named(
         "KAFKA_BOOTSTRAP_SERVERS", "bootstrap_servers", "localhost:9092", "Kafka brokers, host:port, comma-separated"
     )
     topic_prefix: str = _named(
@@ -164,6 +172,47 @@ class Settings(BaseSettings):
         min_length=1,
     )
 
+    # How Kafka knows us, and we it: docs/deployment.md. The names are those of Kafka's clients.
+    kafka_security_protocol: Annotated[Protocol, BeforeValidator(lambda value: _upper(value) or "PLAINTEXT")] = _named(
+        "KAFKA_SECURITY_PROTOCOL",
+        "kafka_security_protocol",
+        "PLAINTEXT",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+    )
+    kafka_sasl_mechanism: Annotated[Mechanism | None, BeforeValidator(_upper)] = _named(
+        "KAFKA_SASL_MECHANISM",
+        "kafka_sasl_mechanism",
+        None,
+        "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+    )
+    kafka_sasl_username: Given[str] = _named("KAFKA_SASL_USERNAME", "kafka_sasl_username", None, "the user")
+    kafka_sasl_password: Given[SecretStr] = _named("KAFKA_SASL_PASSWORD", "kafka_sasl_password", None, "the password")
+    kafka_sasl_password_file: Given[Path] = _named(
+        "KAFKA_SASL_PASSWORD_FILE", "kafka_sasl_password_file", None, "a file with the password, in place of it"
+    )
+    kafka_sasl_oauthbearer_token_file: Given[Path] = _named(
+        "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+        "kafka_sasl_oauthbearer_token_file",
+        None,
+        "a file with the token, read anew for each connection",
+    )
+    kafka_ssl_cafile: Given[Path] = _named(
+        "KAFKA_SSL_CAFILE", "kafka_ssl_cafile", None, "whom to trust, PEM; without it whom the system trusts"
+    )
+    kafka_ssl_certfile: Given[Path] = _named("KAFKA_SSL_CERTFILE", "kafka_ssl_certfile", None, "our certificate, PEM")
+    kafka_ssl_keyfile: Given[Path] = _named(
+        "KAFKA_SSL_KEYFILE", "kafka_ssl_keyfile", None, "its key, PEM; without it the key beside the certificate"
+    )
+    kafka_ssl_key_password: Given[SecretStr] = _named(
+        "KAFKA_SSL_KEY_PASSWORD", "kafka_ssl_key_password", None, "the password of the key"
+    )
+    kafka_ssl_check_hostname: bool = _named(
+        "KAFKA_SSL_CHECK_HOSTNAME", "kafka_ssl_check_hostname", True, "false: a certificate of any name will do"
+    )
+    compression: Compression = _named(
+        "MDSTREAM_COMPRESSION", "compression", "none", "of the batches written to Kafka: none, gzip, snappy, lz4, zstd"
+    )
+
     # NATS: docs/sinks.md.
     nats_url: SecretStr = _named(
         "NATS_URL",
@@ -237,6 +286,24 @@ class Settings(BaseSettings):
         "MDSTREAM_DB_KEEP_FEED_EVENTS_DAYS", "db_keep_feed_events_days", 0, "as for ticks", ge=0, le=36_500
     )
 
+    @property
+    def bootstrap_servers(self) -> Cluster:
+        """Where Kafka is, and all that its clients have to know."""
+        security = Security(
+            protocol=self.kafka_security_protocol,
+            mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_sasl_username,
+            password=self.kafka_sasl_password,
+            password_file=self.kafka_sasl_password_file,
+            token_file=self.kafka_sasl_oauthbearer_token_file,
+            cafile=self.kafka_ssl_cafile,
+            certfile=self.kafka_ssl_certfile,
+            keyfile=self.kafka_ssl_keyfile,
+            key_password=self.kafka_ssl_key_password,
+            check_hostname=self.kafka_ssl_check_hostname,
+        )
+        return Cluster(self.kafka_servers, security, self.compression)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -252,10 +319,24 @@ class Settings(BaseSettings):
 def load(**given: Any) -> Settings:
     """The settings, with `given` (by field name; None means not given) above every source.
 
-    Raises SettingsError that names each bad setting, its value and what is allowed.
+    Raises SettingsError that names each bad setting, its value unless it is a secret, and what is allowed.
     """
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}={e.get('input')!r}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}={_shown(e['loc'], e.get('input'))}: {e['msg']}" for e in error.errors()
+        )
         raise SettingsError(f"bad settings: {problems}") from None
+    settings.bootstrap_servers.security.check()
+    return settings
+
+
+def _shown(place: tuple[int | str, ...], value: object) -> str:
+    secret = any(
+        place[0] in field.validation_alias.choices
+        for field in Settings.model_fields.values()
+        if isinstance(field.validation_alias, AliasChoices)
+        and SecretStr in (field.annotation, *get_args(field.annotation))
+    )
+    return "***" if secret else repr(value)

@@ -27,6 +27,7 @@ from mdstream.embedded import EmbeddedBroker, answers, die_with_parent
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
+    from mdstream.cluster import Brokers
     from mdstream.db.embedded import EmbeddedPostgres
     from mdstream.sinks.nats_server import EmbeddedNats
 
@@ -224,13 +225,19 @@ class Broker(Protocol):
 class ApacheKafka:
     """One Apache Kafka broker in KRaft mode on 127.0.0.1. Its data outlives `stop` and `kill`, until `remove`."""
 
-    def __init__(self, port: int | None = None, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        settings: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = port or free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="mdstream-kafka-"))
         self._settings = self._folder / "server.properties"
         self._processes = Processes(self._folder)
         self._process: Process | None = None
-        self._format(settings or {})
+        self._format(settings or {}, users or {})
 
     @property
     def bootstrap(self) -> str:
@@ -240,11 +247,13 @@ class ApacheKafka:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def _format(self, settings: Mapping[str, str]) -> None:
+    def _format(self, settings: Mapping[str, str], users: Mapping[str, str]) -> None:
         lines = {**_kafka_settings(self.port, free_port(), self._folder / "log"), **settings}
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         cluster = "bWRzdHJlYW0tdGVzdGluZw"  # any 16 bytes in base64: the cluster's id
-        _java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", self._settings)
+        scram = [f"SCRAM-SHA-512=[name={name},password={password}]" for name, password in users.items()]
+        known = [word for each in scram for word in ("--add-scram", each)]
+        _java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", self._settings, *known)
 
     def start(self) -> None:
         command = _java_command("kafka.Kafka", self._settings)
@@ -345,9 +354,12 @@ def embedded_broker() -> Iterator[EmbeddedBroker]:
 
 
 @contextmanager
-def apache_kafka(settings: Mapping[str, str] | None = None) -> Iterator[ApacheKafka]:
-    """Apache Kafka at a free port; `settings` come on top of server.properties."""
-    broker = ApacheKafka(settings=settings)
+def apache_kafka(
+    settings: Mapping[str, str] | None = None, users: Mapping[str, str] | None = None
+) -> Iterator[ApacheKafka]:
+    """Apache Kafka at a free port; `settings` come on top of server.properties, `users` (name to password) are known to
+    SCRAM-SHA-512."""
+    broker = ApacheKafka(settings=settings, users=users)
     try:
         broker.start()
         yield broker
@@ -393,7 +405,7 @@ def chosen_broker() -> Iterator[Broker]:
             yield embedded
 
 
-async def read_topic(bootstrap: str, topic: str, *, quiet_s: float = 1.0) -> list[ConsumerRecord[Any, Any]]:
+async def read_topic(bootstrap: Brokers, topic: str, *, quiet_s: float = 1.0) -> list[ConsumerRecord[Any, Any]]:
     """Every record of a topic, each partition's in order."""
     from mdstream import kafka
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from mdstream.cluster import Brokers
 from mdstream.core.state_log import StateLog
 from mdstream.stream import checkpoint
 from mdstream.stream.checkpoint import Restored
@@ -17,7 +18,7 @@ from mdstream.transport.batch import Partition
 class StateStore:
     """The canonical state of raw partitions, in the partition of the same number of `topic`."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: Brokers, topic: str) -> None:
         self._log = StateLog(bootstrap_servers, topic)
 
     async def start(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from aiokafka import TopicPartition
 
 from mdstream import kafka
+from mdstream.cluster import Brokers
 from mdstream.publisher import Publisher
 from mdstream.stream.output import Out
 from topics import MAX_BATCH_BYTES
@@ -20,7 +21,7 @@ Pairs = Iterable[tuple[bytes | None, bytes | None]]
 class StateLog:
     """The checkpoint topic; its partitions are those of the topics whose state is kept."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: Brokers, topic: str) -> None:
         self._bootstrap_servers, self._topic = bootstrap_servers, topic
         # A checkpoint must be one batch, however much changed.
         self._publisher = Publisher(bootstrap_servers, client_id="mdstream-state", batch_bytes=MAX_BATCH_BYTES)

@@ -1,0 +1,64 @@
+"""TLS as a client: the context of a connection, out of the PEM files that settings name."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+from mdstream.errors import SettingsError
+
+
+class Named(NamedTuple):
+    """A file, if one is given, and the setting that names it."""
+
+    setting: str
+    path: Path | None
+
+    def read(self) -> str:
+        """Its text. Raises SettingsError where it cannot be read."""
+        assert self.path is not None
+        try:
+            return self.path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise SettingsError(f"{self.setting}={self.path}: {reason}") from None
+
+
+def client_context(
+    ca: Named, certificate: Named, key: Named, *, key_password: str = "", check_hostname: bool = True
+) -> ssl.SSLContext:
+    """A context that trusts `ca`, or else whom the system trusts, and shows `certificate` where one is given.
+
+    Without `key` it is looked for beside the certificate. Raises SettingsError that names the file and its setting,
+    never a password.
+    """
+    context = ssl.create_default_context()
+    if ca.path is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(cadata=ca.read())
+        except (ssl.SSLError, ValueError):
+            raise SettingsError(f"{ca.setting}={ca.path}: no certificate in PEM form is in it") from None
+    context.check_hostname = check_hostname
+    if certificate.path is not None:
+        _show(context, certificate, key if key.path is not None else certificate, key_password)
+    return context
+
+
+def _show(context: ssl.SSLContext, certificate: Named, key: Named, password: str) -> None:
+    """Load a certificate and its key. Without a password OpenSSL would ask for one at the terminal."""
+    assert certificate.path is not None
+    assert key.path is not None
+    for named in (certificate, key):
+        named.read()
+    try:
+        context.load_cert_chain(certificate.path, key.path, password=lambda: password)
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None)
+        what = (
+            "the key is not that of the certificate"
+            if reason == "KEY_VALUES_MISMATCH"
+            else "no certificate and key in PEM form, or the key's password is wrong"
+        )
+        raise SettingsError(f"{certificate.setting}={certificate.path}, {key.setting}={key.path}: {what}") from None
