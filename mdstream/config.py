@@ -220,6 +220,10 @@ class Settings(BaseSettings):
         SecretStr("nats://127.0.0.1:4222"),
         "NATS servers, nats://USER:PASSWORD@HOST:4222, comma-separated",
     )
+    nats_creds: Given[Path] = _named("NATS_CREDS", "nats_creds", None, "a credentials file: JWT and seed of the user")
+    nats_ca: Given[Path] = _named("NATS_CA", "nats_ca", None, "whom to trust, PEM; without it whom the system trusts")
+    nats_cert: Given[Path] = _named("NATS_CERT", "nats_cert", None, "our certificate, PEM")
+    nats_key: Given[Path] = _named("NATS_KEY", "nats_key", None, "its key, PEM")
     nats_enabled: bool = _named("NATS_ENABLED", "nats_enabled", True, "false: the nats role publishes nothing")
     nats_subject_prefix: str = _named(
         "NATS_SUBJECT_PREFIX",

@@ -79,6 +79,8 @@ async def _admin_client(bootstrap_servers: Brokers) -> AIOKafkaAdminClient:
         if client._client.cluster.brokers():  # noqa: SLF001  the client has no other way to tell
             return client
         await client.close()
+        if reason := await why(Cluster.of(bootstrap_servers)):  # a refused token looks like this to aiokafka
+            raise AccessError(f"Kafka at {reason}")
         if time.monotonic() > deadline:
             raise BrokerError(f"{bootstrap_servers} answers, but its cluster has no broker: look at the brokers' logs")
         await asyncio.sleep(NAMED_EVERY_S)

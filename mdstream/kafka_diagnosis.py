@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, collect_hosts
 from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
@@ -21,6 +21,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
+from mdstream import tls
 from mdstream.cluster import Cluster, Security
 from mdstream.kafka_security import security_options
 
@@ -28,9 +29,6 @@ LIMIT_S = 5.0
 """How long all of it may take: by then no broker has answered for some time already."""
 FAILURES = (KafkaError, OSError, ValueError, AssertionError)
 """What aiokafka raises while it connects: the last two where the other side does not keep to SASL."""
-
-NAMED_OTHERWISE = frozenset({62, 64})
-"""OpenSSL's verify codes for a certificate of another host name or address."""
 
 
 async def why(cluster: Cluster) -> str | None:
@@ -57,9 +55,26 @@ async def why(cluster: Cluster) -> str | None:
     return None
 
 
+class _OAuth(OAuthAuthenticator):  # type: ignore[misc]  # aiokafka ships no types
+    """aiokafka takes a refused token for an accepted one: it does not read the answer, which is empty only where all is
+    well (RFC 7628, 3.2.3)."""
+
+    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        if payload:
+            raise SaslAuthenticationFailed(payload.decode(errors="replace"))
+        step: tuple[bytes, bool] | None = await super().step(payload)
+        return step
+
+
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka ships no types
+    def authenticator_oauth(self) -> _OAuth:
+        return _OAuth(sasl_oauth_token_provider=self._sasl_oauth_token_provider)
+
+
 async def _brokers_named_by(host: str, port: int, given: dict[str, Any]) -> set[tuple[str, int]]:
-    connection = await create_conn(host, port, request_timeout_ms=round(LIMIT_S * 1000), **given)
+    connection = _Connection(host, port, request_timeout_ms=round(LIMIT_S * 1000), **given)
     try:
+        await connection.connect()
         found = await connection.send(MetadataRequest([]))
     finally:
         connection.close()
@@ -71,7 +86,14 @@ def reason_of(error: BaseException, security: Security) -> str | None:
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
-            return _tls_reason(cause, security)
+            return tls.reason_of(
+                cause,
+                ca="KAFKA_SSL_CAFILE",
+                name="KAFKA_BOOTSTRAP_SERVERS, or else KAFKA_SSL_CHECK_HOSTNAME",
+                certificate="KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE",
+                protocol=f"KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port",
+                shown=security.certfile is not None,
+            )
     if isinstance(error, SaslAuthenticationFailed):
         return f"does not accept {_credentials(security)}"
     if isinstance(error, UnsupportedSaslMechanismError):
@@ -98,29 +120,8 @@ def _credentials(security: Security) -> str:
     return f"the user or the password: KAFKA_SASL_USERNAME, {where}"
 
 
-def _tls_reason(error: ssl.SSLError, security: Security) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        said = error.verify_message.rstrip(".")
-        if error.verify_code in NAMED_OTHERWISE:
-            where = "KAFKA_BOOTSTRAP_SERVERS, or else KAFKA_SSL_CHECK_HOSTNAME"
-            return f"shows a certificate for another name ({said}): {where}"
-        return f"shows a certificate that is not trusted ({said}): KAFKA_SSL_CAFILE"
-    reason = error.reason or ""
-    if "ALERT" in reason and security.certfile is None and "CERTIFICATE" in reason:
-        return "asks for a certificate of ours: KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE"
-    if "ALERT" in reason and security.certfile is not None:
-        return f"does not accept our certificate ({_words(reason)}): KAFKA_SSL_CERTFILE"
-    return f"does not answer as TLS does ({_words(reason)}): KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"
-
-
-def _words(reason: str) -> str:
-    return reason.replace("_", " ").lower() or "no reason given"
-
-
 def _closed_reason(security: Security) -> str:
     """For a connection that was closed without a word: what most often is behind it."""
-    if security.mechanism == "OAUTHBEARER":  # Kafka's last word to a bad token, which aiokafka does not read
-        return f"closes the connection: it may not accept {_credentials(security)}"
     wants = {"PLAINTEXT": "TLS or a password", "SSL": "a password, or no TLS", "SASL_PLAINTEXT": "TLS"}
     wanted = wants.get(security.protocol, "no TLS")
     return f"closes the connection: it may want {wanted}: KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka.abc import AbstractTokenProvider
 
 from mdstream.cluster import Brokers, Cluster, Security
+from mdstream.errors import SettingsError
 from mdstream.tls import Named, client_context
 
 # At DEBUG aiokafka logs every request as it stands, and so the password that is in one of them.
@@ -46,7 +47,7 @@ def security_options(security: Security) -> dict[str, Any]:
     if security.sasl:
         found["sasl_mechanism"] = security.mechanism
         if security.token_file is not None:
-            Named("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", security.token_file).read()
+            _secret_in(Named("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", security.token_file))
             found["sasl_oauth_token_provider"] = TokenFile(security.token_file)
         else:
             found |= {"sasl_plain_username": security.username, "sasl_plain_password": password(security)}
@@ -70,4 +71,11 @@ def password(security: Security) -> str:
     """The password, given or in its file, whose last line break is no part of it. Raises SettingsError."""
     if security.password is not None:
         return security.password.get_secret_value()
-    return Named("KAFKA_SASL_PASSWORD_FILE", security.password_file).read().rstrip("\r\n")
+    return _secret_in(Named("KAFKA_SASL_PASSWORD_FILE", security.password_file))
+
+
+def _secret_in(file: Named) -> str:
+    secret = file.read().rstrip("\r\n")
+    if not secret:
+        raise SettingsError(f"{file.setting}={file.path}: the file is empty")
+    return secret

@@ -1,4 +1,4 @@
-"""TLS as a client: the context of a connection, out of the PEM files that settings name."""
+"""TLS as a client: the context of a connection, out of the PEM files that settings name, and why it failed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdstream.errors import SettingsError
+
+NAMED_OTHERWISE = frozenset({62, 64})
+"""OpenSSL's verify codes for a certificate of another host name or address."""
 
 
 class Named(NamedTuple):
@@ -62,3 +65,22 @@ def _show(context: ssl.SSLContext, certificate: Named, key: Named, password: str
             else "no certificate and key in PEM form, or the key's password is wrong"
         )
         raise SettingsError(f"{certificate.setting}={certificate.path}, {key.setting}={key.path}: {what}") from None
+
+
+def reason_of(error: ssl.SSLError, *, ca: str, name: str, certificate: str, protocol: str, shown: bool) -> str:
+    """What the other side did, after its address in a sentence, and which of the settings named here to look at.
+
+    `shown`: whether we have a certificate to show.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = error.verify_message.rstrip(".")
+        if error.verify_code in NAMED_OTHERWISE:
+            return f"shows a certificate for another name ({said}): {name}"
+        return f"shows a certificate that is not trusted ({said}): {ca}"
+    reason = error.reason or ""
+    words = reason.replace("_", " ").lower() or "no reason given"
+    if "ALERT" in reason and "CERT" in reason and not shown:
+        return f"asks for a certificate of ours: {certificate}"
+    if "ALERT" in reason and shown:
+        return f"does not accept our certificate ({words}): {certificate}"
+    return f"does not answer as TLS does ({words}): {protocol}"
