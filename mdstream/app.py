@@ -24,6 +24,7 @@ from mdstream.errors import MdstreamError, SettingsError
 from mdstream.listening import Runner
 from mdstream.metrics import new_registry
 from mdstream.transport.batch import Partition
+from mdstream.transport.credentials import credentials
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets
@@ -103,7 +104,9 @@ class App(Host):
         )
         super().__init__(
             f"{settings.topic_prefix}.{settings.role}",
-            broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+            broker=[f"kafka://{server}" for server in str(settings.bootstrap_servers).split(",")],
+            broker_credentials=credentials(settings.bootstrap_servers.security),
+            producer_compression_type=None if settings.compression == "none" else settings.compression,
             **options,
         )
 

@@ -9,7 +9,7 @@ import json
 import logging
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -23,6 +23,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from mdstream import misspelt
+from mdstream.cluster import Cluster, Compression, Mechanism, Protocol, Security
 from mdstream.errors import SettingsError
 from mdstream.redact import scrubbed
 
@@ -52,6 +53,13 @@ def _json(value: object) -> object:
         raise ValueError(f"no JSON: {error}") from None
 
 
+def _upper(value: object) -> object:
+    return (value.strip().upper() or None) if isinstance(value, str) else value
+
+
+T = TypeVar("T")
+Given = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
+"""What may be left out; an empty text in the environment leaves it out too."""
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Names in a list, or separated by commas in one text."""
 
@@ -75,7 +83,7 @@ class Settings(BaseSettings):
         env_file=ENV_FILE, toml_file=TOML_FILE, extra="ignore", frozen=True, populate_by_name=True
     )
 
-    bootstrap_servers: str = _named(
+    kafka_servers: str = _named(
         "KAFKA_BOOTSTRAP_SERVERS", "bootstrap_servers", "localhost:9092", "Kafka brokers, host:port, comma-separated"
     )
     topic_prefix: str = _named(
@@ -215,6 +223,47 @@ class Settings(BaseSettings):
         min_length=1,
     )
 
+    # How Kafka knows us, and we it: docs/deployment.md. The names are those of Kafka's clients.
+    kafka_security_protocol: Annotated[Protocol, BeforeValidator(lambda value: _upper(value) or "PLAINTEXT")] = _named(
+        "KAFKA_SECURITY_PROTOCOL",
+        "kafka_security_protocol",
+        "PLAINTEXT",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+    )
+    kafka_sasl_mechanism: Annotated[Mechanism | None, BeforeValidator(_upper)] = _named(
+        "KAFKA_SASL_MECHANISM",
+        "kafka_sasl_mechanism",
+        None,
+        "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+    )
+    kafka_sasl_username: Given[str] = _named("KAFKA_SASL_USERNAME", "kafka_sasl_username", None, "the user")
+    kafka_sasl_password: Given[SecretStr] = _named("KAFKA_SASL_PASSWORD", "kafka_sasl_password", None, "the password")
+    kafka_sasl_password_file: Given[Path] = _named(
+        "KAFKA_SASL_PASSWORD_FILE", "kafka_sasl_password_file", None, "a file with the password, in place of it"
+    )
+    kafka_sasl_oauthbearer_token_file: Given[Path] = _named(
+        "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+        "kafka_sasl_oauthbearer_token_file",
+        None,
+        "a file with the token, read anew for each connection",
+    )
+    kafka_ssl_cafile: Given[Path] = _named(
+        "KAFKA_SSL_CAFILE", "kafka_ssl_cafile", None, "whom to trust, PEM; without it whom the system trusts"
+    )
+    kafka_ssl_certfile: Given[Path] = _named("KAFKA_SSL_CERTFILE", "kafka_ssl_certfile", None, "our certificate, PEM")
+    kafka_ssl_keyfile: Given[Path] = _named(
+        "KAFKA_SSL_KEYFILE", "kafka_ssl_keyfile", None, "its key, PEM; without it the key beside the certificate"
+    )
+    kafka_ssl_key_password: Given[SecretStr] = _named(
+        "KAFKA_SSL_KEY_PASSWORD", "kafka_ssl_key_password", None, "the password of the key"
+    )
+    kafka_ssl_check_hostname: bool = _named(
+        "KAFKA_SSL_CHECK_HOSTNAME", "kafka_ssl_check_hostname", True, "false: a certificate of any name will do"
+    )
+    compression: Compression = _named(
+        "MDSTREAM_COMPRESSION", "compression", "none", "of the batches written to Kafka: none, gzip, snappy, lz4, zstd"
+    )
+
     # NATS: docs/sinks.md.
     nats_url: SecretStr = _named(
         "NATS_URL",
@@ -222,6 +271,10 @@ class Settings(BaseSettings):
         SecretStr("nats://127.0.0.1:4222"),
         "NATS servers, nats://USER:PASSWORD@HOST:4222, comma-separated",
     )
+    nats_creds: Given[Path] = _named("NATS_CREDS", "nats_creds", None, "a credentials file: JWT and seed of the user")
+    nats_ca: Given[Path] = _named("NATS_CA", "nats_ca", None, "whom to trust, PEM; without it whom the system trusts")
+    nats_cert: Given[Path] = _named("NATS_CERT", "nats_cert", None, "our certificate, PEM")
+    nats_key: Given[Path] = _named("NATS_KEY", "nats_key", None, "its key, PEM")
     nats_enabled: bool = _named("NATS_ENABLED", "nats_enabled", True, "false: the nats role publishes nothing")
     nats_subject_prefix: str = _named(
         "NATS_SUBJECT_PREFIX",
@@ -288,6 +341,24 @@ class Settings(BaseSettings):
         "MDSTREAM_DB_KEEP_FEED_EVENTS_DAYS", "db_keep_feed_events_days", 0, "as for ticks", ge=0, le=36_500
     )
 
+    @property
+    def bootstrap_servers(self) -> Cluster:
+        """Where Kafka is, and all that its clients have to know."""
+        security = Security(
+            protocol=self.kafka_security_protocol,
+            mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_sasl_username,
+            password=self.kafka_sasl_password,
+            password_file=self.kafka_sasl_password_file,
+            token_file=self.kafka_sasl_oauthbearer_token_file,
+            cafile=self.kafka_ssl_cafile,
+            certfile=self.kafka_ssl_certfile,
+            keyfile=self.kafka_ssl_keyfile,
+            key_password=self.kafka_ssl_key_password,
+            check_hostname=self.kafka_ssl_check_hostname,
+        )
+        return Cluster(self.kafka_servers, security, self.compression)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -314,9 +385,9 @@ VENUE_ADDRESSES = ("_WS_URL", "_API_BASE_URL")
 
 
 def _names() -> dict[str, str]:
-    """By field, the name that a setting has in the environment."""
-    aliases = {name: field.validation_alias for name, field in Settings.model_fields.items()}
-    return {name: str(alias.choices[0]) for name, alias in aliases.items() if isinstance(alias, AliasChoices)}
+    """By the name in mdstream.toml, the name that a setting has in the environment."""
+    aliases = (field.validation_alias for field in Settings.model_fields.values())
+    return {str(a.choices[1]): str(a.choices[0]) for a in aliases if isinstance(a, AliasChoices)}
 
 
 def load(**given: Any) -> Settings:
@@ -327,7 +398,7 @@ def load(**given: Any) -> Settings:
     """
     try:
         _check_names()
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(f"bad settings: {'; '.join(map(_problem, error.errors()))}") from None
     except tomllib.TOMLDecodeError as error:
@@ -338,13 +409,15 @@ def load(**given: Any) -> Settings:
         raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from None
     except SourceError as error:
         raise SettingsError(f"bad settings: {error}: {error.__cause__}") from None
+    settings.bootstrap_servers.security.check()
+    return settings
 
 
 def _problem(error: Any) -> str:
     """Which setting, its value and what is wrong; the value of a secret is never told, whatever type it has."""
     name, *inside = map(str, error["loc"])
-    fields = {alias: field for field, alias in _names().items()}
-    secret = "SecretStr" in str(Settings.model_fields[fields.get(name, name)].annotation)
+    aliases = ((field.validation_alias, field.annotation) for field in Settings.model_fields.values())
+    secret = any("SecretStr" in str(type_) and name in a.choices for a, type_ in aliases if isinstance(a, AliasChoices))
     value = "" if secret else f"={scrubbed(repr(error.get('input')))}"
     return f"{'.'.join([name, *inside])}{value}: {error['msg']}"
 

@@ -8,6 +8,7 @@ MdstreamError
 ├── FeedError                a venue's feed that was given up
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
+│   └── AccessError          it does not take us as we are, or cannot be trusted
 ├── OvertakenError           a partition that another worker has claimed, or may have
 ├── SinkError                a sink that cannot store anything now
 ├── DatabaseError            the database refuses what is asked, or is away
@@ -87,6 +88,12 @@ class BrokerError(MdstreamError):
     """The broker cannot be reached, or refuses what is asked."""
 
     retriable = True
+
+
+class AccessError(BrokerError):
+    """The broker does not take us as we are, or shows what we do not trust. The message names the setting."""
+
+    retriable = False
 
 
 class UnsupportedVersionError(MdstreamError):

@@ -14,10 +14,13 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, NoError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from mdstream.errors import BrokerError
+from mdstream.cluster import Brokers, Cluster
+from mdstream.errors import AccessError, BrokerError
+from mdstream.kafka_diagnosis import FAILURES, why
+from mdstream.kafka_security import options
 from topics import Topic
 
 log = logging.getLogger(__name__)
@@ -32,52 +35,58 @@ TAIL_S = 3.0
 """So long is read past the reported end, which on the embedded broker is short by the last batch."""
 
 
-def unreachable(bootstrap_servers: str, error: BaseException) -> BrokerError:
-    """The error to show when no broker answers."""
+async def unreachable(bootstrap_servers: Brokers, error: BaseException) -> BrokerError:
+    """The error to show when no broker answers, or none takes us. Raises SettingsError where a file cannot be used."""
+    if reason := await why(Cluster.of(bootstrap_servers)):
+        return AccessError(f"Kafka at {reason}")
     return BrokerError(
         f"no Kafka broker answers at {bootstrap_servers} ({error}): start one with `mdstream broker` or `make up`, "
         "or set KAFKA_BOOTSTRAP_SERVERS"
     )
 
 
-def lost(bootstrap_servers: str, error: BaseException) -> BrokerError:
+def lost(bootstrap_servers: Brokers, error: BaseException) -> BrokerError:
     """The error to show when a broker that answered fails later."""
     return BrokerError(f"the Kafka broker at {bootstrap_servers} failed: {error!r}")
 
 
 @asynccontextmanager
-async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(bootstrap_servers: Brokers) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client. Raises BrokerError where no broker answers."""
     client = await _admin_client(bootstrap_servers)
     try:
         yield client
+    except NodeNotReadyError as error:  # the brokers' advertised addresses are not those that we began with
+        raise await unreachable(bootstrap_servers, error) from error
     except KafkaError as error:
         raise lost(bootstrap_servers, error) from error
     finally:
         await client.close()
 
 
-async def _admin_client(bootstrap_servers: str) -> AIOKafkaAdminClient:
+async def _admin_client(bootstrap_servers: Brokers) -> AIOKafkaAdminClient:
     """A client that knows a broker. A broker that has just come back answers before its cluster counts it in again, and
     names none until then: it is asked anew, as no request of such a client would go anywhere.
     """
     deadline = time.monotonic() + NAMED_LIMIT_S
     while True:
-        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_TIMEOUT_MS)
+        client = AIOKafkaAdminClient(**options(bootstrap_servers), request_timeout_ms=REQUEST_TIMEOUT_MS)
         try:
             await client.start()
-        except (KafkaError, OSError) as error:
+        except FAILURES as error:
             await client.close()
-            raise unreachable(bootstrap_servers, error) from error
+            raise await unreachable(bootstrap_servers, error) from error
         if client._client.cluster.brokers():  # noqa: SLF001  the client has no other way to tell
             return client
         await client.close()
+        if reason := await why(Cluster.of(bootstrap_servers)):  # a refused token looks like this to aiokafka
+            raise AccessError(f"Kafka at {reason}")
         if time.monotonic() > deadline:
             raise BrokerError(f"{bootstrap_servers} answers, but its cluster has no broker: look at the brokers' logs")
         await asyncio.sleep(NAMED_EVERY_S)
 
 
-async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], *, replication: int = 1) -> list[str]:
+async def create_topics(bootstrap_servers: Brokers, topics: Iterable[Topic], *, replication: int = 1) -> list[str]:
     """Declare the topics that are not there yet and wait until the broker shows all; the names of the new ones.
 
     Raises BrokerError where the broker refuses one, or an existing topic has another partition count.
@@ -120,7 +129,7 @@ async def _wait_until_shown(client: AIOKafkaAdminClient, wanted: dict[str, Topic
             )
 
 
-async def delete_topics(bootstrap_servers: str, names: Iterable[str], limit_s: float = 30.0) -> None:
+async def delete_topics(bootstrap_servers: Brokers, names: Iterable[str], limit_s: float = 30.0) -> None:
     """Delete those of the topics that are there, and wait until the broker shows them no more.
 
     Raises BrokerError where the broker refuses one.
@@ -143,9 +152,9 @@ async def delete_topics(bootstrap_servers: str, names: Iterable[str], limit_s: f
             await asyncio.sleep(0.1)
 
 
-async def has_idempotent_producer(bootstrap_servers: str) -> bool:
+async def has_idempotent_producer(bootstrap_servers: Brokers) -> bool:
     """Whether the broker hands out producer ids. Raises BrokerError where none answers."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    client = AIOKafkaClient(**options(bootstrap_servers), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await client.bootstrap()
         node = client.get_random_node()
@@ -158,8 +167,8 @@ async def has_idempotent_producer(bootstrap_servers: str) -> bool:
             if not error.retriable or response.error_code == -1:
                 break
             await asyncio.sleep(0.2)
-    except (KafkaError, OSError) as error:
-        raise unreachable(bootstrap_servers, error) from error
+    except FAILURES as error:
+        raise await unreachable(bootstrap_servers, error) from error
     finally:
         await client.close()
     return error is NoError
@@ -167,11 +176,11 @@ async def has_idempotent_producer(bootstrap_servers: str) -> bool:
 
 @asynccontextmanager
 async def reader(
-    bootstrap_servers: str, *, max_partition_fetch_bytes: int = FETCH_BYTES, fetch_max_wait_ms: int = 200
+    bootstrap_servers: Brokers, *, max_partition_fetch_bytes: int = FETCH_BYTES, fetch_max_wait_ms: int = 200
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer outside any group, to assign and seek by hand. Raises BrokerError where no broker answers."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **options(bootstrap_servers),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -180,9 +189,9 @@ async def reader(
     )
     try:
         await consumer.start()
-    except (KafkaError, OSError) as error:
+    except FAILURES as error:
         await consumer.stop()
-        raise unreachable(bootstrap_servers, error) from error
+        raise await unreachable(bootstrap_servers, error) from error
     try:
         yield consumer
     except KafkaError as error:
@@ -253,14 +262,14 @@ async def read_until(
             yield records
 
 
-async def partition_counts(bootstrap_servers: str) -> dict[str, int]:
+async def partition_counts(bootstrap_servers: Brokers) -> dict[str, int]:
     """Every topic of the broker with the number of its partitions. Raises BrokerError where no broker answers."""
     async with admin(bootstrap_servers) as client:
         # All topics, not the wanted ones: to ask a broker for a topic by name may create it.
         return {t["topic"]: len(t["partitions"]) for t in await client.describe_topics()}
 
 
-async def partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
+async def partitions_of(bootstrap_servers: Brokers, topic: str) -> list[TopicPartition]:
     """The partitions of a topic. Raises BrokerError where there is no such topic."""
     count = (await partition_counts(bootstrap_servers)).get(topic, 0)
     if not count:

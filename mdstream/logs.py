@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mdstream import kafka
+from mdstream.cluster import Brokers
 
 MS = 1_000_000
 
@@ -57,7 +58,7 @@ async def seek_to_time(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPar
             await consumer.seek_to_end(tp)
 
 
-async def topics_with_records(bootstrap_servers: str, names: Iterable[str]) -> list[str]:
+async def topics_with_records(bootstrap_servers: Brokers, names: Iterable[str]) -> list[str]:
     """Of the topics named, those that are there and hold a record. Raises BrokerError where no broker answers."""
     counts = await kafka.partition_counts(bootstrap_servers)
     unknown = {

@@ -11,11 +11,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from mdstream import kafka
+from mdstream.cluster import Brokers, Cluster
+from mdstream.kafka_diagnosis import FAILURES
+from mdstream.kafka_security import options
 from topics import MAX_BATCH_BYTES
 
 log = logging.getLogger(__name__)
@@ -32,8 +34,8 @@ REQUEST_TIMEOUT_MS = 30_000
 class Publisher:
     """A producer of batches, acknowledged by all replicas, idempotent where the broker can."""
 
-    def __init__(self, bootstrap_servers: str, *, client_id: str, batch_bytes: int = BATCH_BYTES) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, bootstrap_servers: Brokers, *, client_id: str, batch_bytes: int = BATCH_BYTES) -> None:
+        self._bootstrap_servers = Cluster.of(bootstrap_servers)
         self._client_id = client_id
         self._batch_bytes = batch_bytes
         self._producer: AIOKafkaProducer | None = None
@@ -43,20 +45,22 @@ class Publisher:
         idempotent = await kafka.has_idempotent_producer(self._bootstrap_servers)
         if not idempotent:
             log.info("the broker at %s has no idempotent producer: writing without", self._bootstrap_servers)
+        compression = self._bootstrap_servers.compression
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers,
+            **options(self._bootstrap_servers),
             client_id=self._client_id,
             acks="all",
             enable_idempotence=idempotent,
             max_batch_size=self._batch_bytes,
             max_request_size=MAX_BATCH_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
+            compression_type=None if compression == "none" else compression,
         )
         try:
             await producer.start()
-        except (KafkaError, OSError) as error:
+        except FAILURES as error:
             await producer.stop()
-            raise kafka.unreachable(self._bootstrap_servers, error) from error
+            raise await kafka.unreachable(self._bootstrap_servers, error) from error
         self._producer = producer
 
     async def stop(self) -> None:

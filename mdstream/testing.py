@@ -27,6 +27,7 @@ from mdstream.embedded import EmbeddedBroker, answers, die_with_parent
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
+    from mdstream.cluster import Brokers
     from mdstream.db.embedded import EmbeddedPostgres
     from mdstream.sinks.nats_server import EmbeddedNats
 
@@ -222,15 +223,28 @@ class Broker(Protocol):
 
 
 class ApacheKafka:
-    """One Apache Kafka broker in KRaft mode on 127.0.0.1. Its data outlives `stop` and `kill`, until `remove`."""
+    """One Apache Kafka broker in KRaft mode on 127.0.0.1. Its data outlives `stop` and `kill`, until `remove`.
 
-    def __init__(self, port: int | None = None, *, settings: Mapping[str, str] | None = None) -> None:
+    `settings` come on top of server.properties. `listeners`: security protocols and the ports on localhost that they
+    have beside the open one. `users`: whom SCRAM-SHA-512 knows, with their passwords.
+    """
+
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, int] | None = None,
+        users: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = port or free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="mdstream-kafka-"))
         self._settings = self._folder / "server.properties"
         self._processes = Processes(self._folder)
         self._process: Process | None = None
-        self._format(settings or {})
+        lines = _kafka_settings(self.port, free_port(), self._folder / "log", listeners or {}) | dict(settings or {})
+        self._settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        self._format(users or {})
 
     @property
     def bootstrap(self) -> str:
@@ -240,11 +254,11 @@ class ApacheKafka:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def _format(self, settings: Mapping[str, str]) -> None:
-        lines = {**_kafka_settings(self.port, free_port(), self._folder / "log"), **settings}
-        self._settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    def _format(self, users: Mapping[str, str]) -> None:
         cluster = "bWRzdHJlYW0tdGVzdGluZw"  # any 16 bytes in base64: the cluster's id
-        _java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", self._settings)
+        scram = [f'SCRAM-SHA-512=[name={name},password="{password}"]' for name, password in users.items()]
+        known = [word for each in scram for word in ("--add-scram", each)]
+        _java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", self._settings, *known)
 
     def start(self) -> None:
         command = _java_command("kafka.Kafka", self._settings)
@@ -270,16 +284,18 @@ class ApacheKafka:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _kafka_settings(port: int, controller_port: int, log: Path) -> dict[str, str]:
+def _kafka_settings(port: int, controller_port: int, log: Path, listeners: Mapping[str, int]) -> dict[str, str]:
+    more = "".join(f",{protocol}://localhost:{port}" for protocol, port in listeners.items())
+    more_map = "".join(f",{protocol}:{protocol}" for protocol in listeners)
     one = {f"{topic}.{what}": "1" for topic, what in _SINGLE_COPY}
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}{more}",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{more_map}",
         "log.dirs": str(log),
         "offsets.topic.num.partitions": "8",
         "group.initial.rebalance.delay.ms": "0",
@@ -345,9 +361,9 @@ def embedded_broker() -> Iterator[EmbeddedBroker]:
 
 
 @contextmanager
-def apache_kafka(settings: Mapping[str, str] | None = None) -> Iterator[ApacheKafka]:
-    """Apache Kafka at a free port; `settings` come on top of server.properties."""
-    broker = ApacheKafka(settings=settings)
+def apache_kafka(settings: Mapping[str, str] | None = None, **options: Any) -> Iterator[ApacheKafka]:
+    """Apache Kafka at a free port; `settings` come on top of server.properties, `options` are ApacheKafka's."""
+    broker = ApacheKafka(settings=settings, **options)
     try:
         broker.start()
         yield broker
@@ -393,7 +409,7 @@ def chosen_broker() -> Iterator[Broker]:
             yield embedded
 
 
-async def read_topic(bootstrap: str, topic: str, *, quiet_s: float = 1.0) -> list[ConsumerRecord[Any, Any]]:
+async def read_topic(bootstrap: Brokers, topic: str, *, quiet_s: float = 1.0) -> list[ConsumerRecord[Any, Any]]:
     """Every record of a topic, each partition's in order."""
     from mdstream import kafka
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+collect_ignore = [] if on_apache_kafka() else ["system/test_secure_kafka.py"]
+"""What only Apache Kafka has is part of that test run alone."""
+
 SHARED = "broker"
 """Name of what the controlling process of `pytest -n` tells its workers: the address of the broker that they share."""
 _shared = pytest.StashKey[str]()

@@ -20,6 +20,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mdstream import kafka
+from mdstream.cluster import Brokers
 from mdstream.errors import BrokerError, OvertakenError
 from mdstream.publisher import Publisher
 from mdstream.stream import ledger
@@ -35,7 +36,7 @@ READ_LIMIT_S = 60.0
 class StateLog:
     """The checkpoint topic; its partitions have the numbers of those whose state is kept."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: Brokers, topic: str) -> None:
         self._bootstrap_servers, self._topic = bootstrap_servers, topic
         # A checkpoint should be one batch, however much changed: then it costs one answer.
         self._publisher = Publisher(bootstrap_servers, client_id="mdstream-state", batch_bytes=MAX_BATCH_BYTES)

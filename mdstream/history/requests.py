@@ -24,9 +24,12 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, KafkaTimeoutError
 
 from mdstream import kafka
+from mdstream.cluster import Brokers
 from mdstream.history.desk import Case, Desk
 from mdstream.history.rawlog import RawLog
 from mdstream.history.spans import LEAST_ID
+from mdstream.kafka_diagnosis import FAILURES
+from mdstream.kafka_security import options
 from mdstream.providers import PROVIDERS
 from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
 from mdstream.transport.batch import Partition
@@ -59,7 +62,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     def __init__(
         self,
         *,
-        bootstrap_servers: str,
+        bootstrap_servers: Brokers,
         topic: str,
         group: str,
         desks: Mapping[str, Desk],
@@ -97,7 +100,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     async def run(self) -> None:
         """Read until cancelled, then commit and leave the group. Raises BrokerError where the broker cannot be read."""
         consumer = self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **options(self._bootstrap_servers),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -109,9 +112,9 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         consumer.subscribe([self._topic], listener=self)
         try:
             await consumer.start()
-        except (KafkaError, OSError) as error:
+        except FAILURES as error:
             await consumer.stop()
-            raise kafka.unreachable(self._bootstrap_servers, error) from error
+            raise await kafka.unreachable(self._bootstrap_servers, error) from error
         try:
             await self._read(consumer)
         except KafkaError as error:

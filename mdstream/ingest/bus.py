@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mdstream.cluster import Brokers
 from mdstream.ingest.backlog import Backlog, Limits
 from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.intake import Intake
@@ -17,7 +18,7 @@ class Bus:
     """Backlog and sender over the partitions of `raw`: the raw topic of each market, in this order of lanes."""
 
     raw: dict[str, Topic]
-    bootstrap_servers: str
+    bootstrap_servers: Brokers
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError
 
 from mdstream.backoff import delays_s
-from mdstream.errors import BrokerError
+from mdstream.errors import BrokerError, SettingsError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import BusCounters
 from mdstream.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher, Record
@@ -179,7 +179,7 @@ class Sender:
                 fresh = self._new_publisher()
                 try:
                     await fresh.start()
-                except BrokerError as error:
+                except (BrokerError, SettingsError) as error:  # a password's file that is being replaced, say
                     self.counters.last_error = str(error)
                     log.warning("%s", error)
                     await asyncio.sleep(next(delays))

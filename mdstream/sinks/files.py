@@ -7,6 +7,7 @@ from functools import partial
 from aiokafka import TopicPartition
 
 from mdstream import kafka
+from mdstream.cluster import Brokers
 from mdstream.config import Settings
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.sinks.base import Sink
@@ -38,7 +39,7 @@ def sinks_of(settings: Settings) -> list[Sink]:
     return sinks
 
 
-async def _value_at(bootstrap_servers: str, partition: Partition, offset: int) -> bytes | None:
+async def _value_at(bootstrap_servers: Brokers, partition: Partition, offset: int) -> bytes | None:
     """The value of one record; None where the broker has no record at that offset (any more, or yet)."""
     tp = TopicPartition(partition.topic, partition.number)
     async with kafka.reader(bootstrap_servers) as consumer:

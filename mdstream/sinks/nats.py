@@ -51,6 +51,7 @@ from mdstream.sinks.nats_wire import (
     ANSWER_LIMIT_S,
     Failure,
     Wire,
+    access_of,
     connect,
     is_unauthorized,
     reason_of,
@@ -89,7 +90,7 @@ class JetStreamSink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._servers = servers_of(settings)
+        self._servers, self._access = servers_of(settings), access_of(settings)
         self._place = ", ".join(map(redacted, self._servers))
         self._tails = Tails()
         self._wire: Wire | None = None
@@ -135,7 +136,7 @@ class JetStreamSink:
         if not self._settings.nats_enabled:
             raise self._error("NATS_ENABLED=false: events wait in Kafka until it is true")
         try:
-            self._wire = await connect(self._servers, name=CLIENT)
+            self._wire = await connect(self._servers, self._access, name=CLIENT)
             stream = Stream(self._wire, self._settings)
             await stream.open()
         except UnusableError as error:
@@ -249,7 +250,7 @@ class CoreSink:
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.nats_enabled
-        self._servers = servers_of(settings)
+        self._servers, self._access = servers_of(settings), access_of(settings)
         self._place = ", ".join(map(redacted, self._servers))
         self._heads = Tails(f"PUB {settings.nats_subject_prefix}.", " ")
         self._wire: Wire | None = None
@@ -321,7 +322,7 @@ class CoreSink:
 
     async def _connect(self) -> None:
         try:
-            self._wire = await connect(self._servers, name=CLIENT)
+            self._wire = await connect(self._servers, self._access, name=CLIENT)
         except Failure as error:
             self._tell(error)
         else:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.aio.transport import TcpTransport
 from nats.errors import AuthorizationError, ConnectionClosedError, Error, NoRespondersError, NoServersError
 
 from mdstream.config import Settings
 from mdstream.errors import SettingsError
 from mdstream.redact import redacted, scrubbed
+from mdstream.tls import Named, client_context
+from mdstream.tls import reason_of as tls_reason_of
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +44,21 @@ Failure = (Error, OSError, TimeoutError)
 class Wire(Client):
     """A connection with two more verbs: `send` commands, `drop` it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls_only: bool = False, shows_certificate: bool = False) -> None:
         super().__init__()
+        self._tls_only, self._shows_certificate = tls_only, shows_certificate
         self.why: Exception | None = None
         """The last thing that went wrong."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """What the server says first. Where it does not ask for TLS, nats-py shows it the password in the clear."""
+        if self._tls_only and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise Error("it offers no TLS: NATS_URL, NATS_CA")
+            info["tls_required"] = True  # it would do without
+        if info.get("tls_verify") and not self._shows_certificate:  # it would only cut us off
+            raise Error("it asks for a certificate of ours: NATS_CERT, NATS_KEY")
+        await super()._process_info(info, initial_connection)
 
     async def send(self, commands: bytes) -> None:
         """Hand over whole commands. `publish` costs 5 to 10 us a message, joined ones a tenth of that.
@@ -69,9 +85,42 @@ class Wire(Client):
         self.why = error
 
 
-async def connect(servers: list[str], *, name: str) -> Wire:
+class Access(NamedTuple):
+    """How a server knows us, and we it: the files that NATS_CREDS, NATS_CA, NATS_CERT and NATS_KEY name."""
+
+    creds: Path | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def tls(self) -> bool:
+        return self.ca is not None or self.certificate is not None
+
+    def options(self) -> dict[str, Any]:
+        """What nats-py is told. Raises SettingsError where a file cannot be used."""
+        if self.key is not None and self.certificate is None:
+            raise SettingsError("NATS_KEY means nothing without NATS_CERT")
+        found: dict[str, Any] = {}
+        if self.tls:
+            ca, certificate = Named("NATS_CA", self.ca), Named("NATS_CERT", self.certificate)
+            found["tls"] = client_context(ca, certificate, Named("NATS_KEY", self.key))
+        if self.creds is not None:
+            text = Named("NATS_CREDS", self.creds).read()
+            if not all(f"BEGIN {part}" in text for part in ("NATS USER JWT", "USER NKEY SEED")):
+                raise SettingsError(f"NATS_CREDS={self.creds}: no credentials, it wants a user's JWT and seed")
+            found["user_credentials"] = RawCredentials(text)
+        return found
+
+
+async def connect(servers: list[str], access: Access, *, name: str) -> Wire:
     """A connection to one of the servers. Raises one of Failure."""
-    wire = Wire()
+    tls_only = access.tls or any(urlsplit(url).scheme == "tls" for url in servers)
+    wire = Wire(tls_only=tls_only, shows_certificate=access.certificate is not None)
+    try:
+        given = access.options()
+    except SettingsError as error:  # it was good when we started: a file is being replaced, perhaps
+        raise Error(str(error)) from None
     try:
         async with asyncio.timeout(CONNECT_LIMIT_S * len(servers)):
             await wire.connect(
@@ -86,6 +135,7 @@ async def connect(servers: list[str], *, name: str) -> Wire:
                 max_outstanding_pings=PINGS_UNANSWERED,
                 pending_size=PENDING_BYTES,
                 no_echo=True,
+                **given,
             )
     except NoServersError:
         await wire.drop()
@@ -115,6 +165,13 @@ def servers_of(settings: Settings) -> list[str]:
     return servers
 
 
+def access_of(settings: Settings) -> Access:
+    """What the settings say. Raises SettingsError where a file cannot be used."""
+    access = Access(settings.nats_creds, settings.nats_ca, settings.nats_cert, settings.nats_key)
+    access.options()
+    return access
+
+
 def is_unauthorized(error: BaseException) -> bool:
     """Whether the server does not know us; while connecting, nats-py gives no more than the server's words."""
     return isinstance(error, AuthorizationError) or "authorization" in str(error).lower()
@@ -123,7 +180,16 @@ def is_unauthorized(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """The failure in a few words."""
     if is_unauthorized(error):
-        return "it refuses the user, password or token of NATS_URL"
+        return "it refuses the user, password or token of NATS_URL, or the credentials of NATS_CREDS"
+    if isinstance(error, ssl.SSLError):
+        return "it " + tls_reason_of(
+            error,
+            ca="NATS_CA",
+            name="NATS_URL",
+            certificate="NATS_CERT, NATS_KEY",
+            protocol="NATS_URL",
+            shown=True,  # without one it is not tried where one is asked for
+        )
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there"
     if isinstance(error, NoRespondersError):

@@ -90,7 +90,7 @@ async def snapshot(settings: Settings, *, now_ns: int) -> Snapshot:
         there = {t.name: [TopicPartition(t.name, n) for n in range(counts.get(t.name, 0))] for t in topics}
         log = await Log.of(consumer, [tp for tps in there.values() for tp in tps])
         return Snapshot(
-            settings.bootstrap_servers,
+            str(settings.bootstrap_servers),
             exact,
             [Broker(b["node_id"], f"{b['host']}:{b['port']}") for b in (await client.describe_cluster())["brokers"]],
             [TopicFacts(name, bool(tps), len(tps), sum(map(log.records, tps))) for name, tps in there.items()],

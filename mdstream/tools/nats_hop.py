@@ -17,7 +17,7 @@ from mdstream.errors import MdstreamError
 from mdstream.events import Trade
 from mdstream.redact import redacted
 from mdstream.sinks.nats_stream import RefusedError, ask
-from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, connect, reason_of, servers_of
+from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, access_of, connect, reason_of, servers_of
 from mdstream.tools.hops import SLACK_MS, Add, print_of
 from mdstream.tools.progress import Progress
 
@@ -38,7 +38,7 @@ class NatsHop:
     def __init__(self, settings: Settings, scope: Scope) -> None:
         self._settings, self._scope = settings, scope
         self.name = f"NATS stream {settings.nats_stream}"
-        self._servers = servers_of(settings)
+        self._servers, self._access = servers_of(settings), access_of(settings)
         self._subject = f"{settings.nats_subject_prefix}.trade.>"
         self.unread: Counter[str] = Counter()
 
@@ -92,7 +92,7 @@ class NatsHop:
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[tuple[Wire, Subscription, tuple[str, bytes], int]]:
         """A connection, where messages come to, what to ask for more of them, and how many there are."""
-        wire = await connect(self._servers, name="mdstream-audit")
+        wire = await connect(self._servers, self._access, name="mdstream-audit")
         try:
             made = await self._consumer(wire)
             stream, name = self._settings.nats_stream, made["name"]

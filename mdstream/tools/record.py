@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from mdstream import kafka
 from mdstream.capture import Frame, Merge, Writer
 from mdstream.cli import set_up_logging
+from mdstream.cluster import Brokers
 from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.kinds import OURS
@@ -99,7 +100,7 @@ def command(
 class Recorder:
     """Copies one raw topic to a capture. Memory: at most one fetch of each partition."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, wanted: Wanted, writer: Writer) -> None:
+    def __init__(self, bootstrap_servers: Brokers, topic: str, wanted: Wanted, writer: Writer) -> None:
         self._bootstrap_servers, self._topic = bootstrap_servers, topic
         self._wanted, self._writer = wanted, writer
 

@@ -17,6 +17,7 @@ import click
 from aiokafka import ConsumerRecord
 
 from mdstream import kafka
+from mdstream.cluster import Brokers
 from mdstream.config import load
 from mdstream.publisher import Partitioner
 from mdstream.tools.running import run
@@ -98,7 +99,7 @@ def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, co
         return  # somebody pressed Ctrl-C, or reads no more
 
 
-async def _tail(bootstrap_servers: str, topic: str, pick: Pick, *, from_beginning: bool) -> None:
+async def _tail(bootstrap_servers: Brokers, topic: str, pick: Pick, *, from_beginning: bool) -> None:
     partitions = await kafka.partitions_of(bootstrap_servers, topic)
     if pick.key is not None:
         partitions = [partitions[Partitioner(len(partitions))(pick.key)]]

@@ -11,6 +11,7 @@ import click
 
 from mdstream import config, kafka
 from mdstream.app import ROLES, WEB_PORT
+from mdstream.cluster import Brokers
 
 
 @click.command(name="worker")
@@ -67,6 +68,6 @@ def command(role: str | None, port: int | None, log_level: str, loop: str | None
     )
 
 
-async def _reachable(bootstrap_servers: str) -> None:
+async def _reachable(bootstrap_servers: Brokers) -> None:
     async with kafka.admin(bootstrap_servers):
         pass

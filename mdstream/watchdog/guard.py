@@ -19,7 +19,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from mdstream import kafka
-from mdstream.errors import BrokerError
+from mdstream.cluster import Brokers
+from mdstream.errors import AccessError, BrokerError, SettingsError
 from mdstream.transport.batch import Partition
 from mdstream.watchdog.rule import Limits, Rule, State, Verdict
 
@@ -42,7 +43,7 @@ class Watchdog:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        bootstrap_servers: Brokers,
         limits: Limits,
         look: Callable[[], State],
         *,
@@ -115,11 +116,16 @@ class Watchdog:
             asking.result()  # raises what ended it, into the log
 
     async def _ask(self) -> None:
-        """Ask Kafka for ever; a connection that failed is replaced."""
+        """Ask Kafka for ever; a connection that failed is replaced. Once it took us: what changed is told, once."""
+        refusal = ""
         while True:
             try:
                 async with kafka.reader(self._bootstrap_servers) as consumer:
+                    refusal = ""
                     await self._ask_by(consumer)
+            except (AccessError, SettingsError) as error:
+                if refusal != (refusal := str(error)):
+                    log.error("%s", error)  # noqa: TRY400  the line says it all
             except (BrokerError, KafkaError, OSError, TimeoutError) as error:
                 log.debug("no answer for the watchdog: %s", error)
             await asyncio.sleep(self._ask_s)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import pytest
 
 from mdstream import events, kafka
+from mdstream.cluster import Brokers
 from mdstream.config import load
 from mdstream.events import Trade
 from mdstream.publisher import Partitioner, Publisher, Record
@@ -39,7 +40,7 @@ def trades(env: Mapping[str, str]) -> Topics:
     return made
 
 
-async def _create(bootstrap: str, made: Topics) -> None:
+async def _create(bootstrap: Brokers, made: Topics) -> None:
     await kafka.create_topics(bootstrap, made)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mdstream.cluster import Cluster
 from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.history import HISTORIES
@@ -26,7 +27,7 @@ def _empty_folder_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_defaults_are_those_of_a_laptop() -> None:
     """With nothing set, everything is local and listens on loopback only."""
     settings = load()
-    assert settings.bootstrap_servers == "localhost:9092"
+    assert settings.bootstrap_servers == Cluster("localhost:9092")
     assert settings.topic_prefix == "md"
     assert settings.partitions == 8
     assert settings.markets == ("crypto", "equities")
@@ -48,7 +49,7 @@ def test_an_earlier_source_wins_over_a_later_one(tmp_path: Path, monkeypatch: py
 def test_an_option_that_was_not_given_leaves_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """click passes None for those."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
-    assert load(bootstrap_servers=None).bootstrap_servers == "kafka:9092"
+    assert str(load(bootstrap_servers=None).bootstrap_servers) == "kafka:9092"
 
 
 @pytest.mark.parametrize(("text", "markets"), [("fx", ("fx",)), (" crypto , fx,", ("crypto", "fx"))])

@@ -1,0 +1,118 @@
+"""A Kafka cluster as a value: where its brokers are, how they know us, and how batches go to them.
+
+Settings make it once (`Settings.bootstrap_servers`), every client is made of it (mdstream/kafka_security.py), and in a
+message it stands for its addresses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import SecretStr
+
+from mdstream.errors import SettingsError
+
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+@dataclass(frozen=True)
+class Security:
+    """How a client shows who it is, and whom it trusts; named as in Kafka's clients. Prints no secret."""
+
+    protocol: Protocol = "PLAINTEXT"
+    mechanism: Mechanism | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    key_password: SecretStr | None = None
+    check_hostname: bool = True
+
+    @property
+    def tls(self) -> bool:
+        return self.protocol in ("SSL", "SASL_SSL")
+
+    @property
+    def sasl(self) -> bool:
+        return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
+
+    def check(self) -> None:
+        """Raises SettingsError where the settings do not fit together. No file is read."""
+        self._check_unused()
+        if self.sasl:
+            self._check_sasl()
+        if self.certfile is None and (self.keyfile or self.key_password):
+            raise SettingsError("KAFKA_SSL_KEYFILE and KAFKA_SSL_KEY_PASSWORD mean nothing without KAFKA_SSL_CERTFILE")
+
+    def _check_unused(self) -> None:
+        """What would silently do nothing was meant to protect something."""
+        for of_protocol, what, settings in (
+            (
+                self.sasl,
+                "SASL_SSL or SASL_PLAINTEXT",
+                {
+                    "KAFKA_SASL_MECHANISM": self.mechanism,
+                    "KAFKA_SASL_USERNAME": self.username,
+                    "KAFKA_SASL_PASSWORD": self.password,
+                    "KAFKA_SASL_PASSWORD_FILE": self.password_file,
+                    "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE": self.token_file,
+                },
+            ),
+            (
+                self.tls,
+                "SSL or SASL_SSL",
+                {
+                    "KAFKA_SSL_CAFILE": self.cafile,
+                    "KAFKA_SSL_CERTFILE": self.certfile,
+                    "KAFKA_SSL_KEYFILE": self.keyfile,
+                },
+            ),
+        ):
+            given = [name for name, value in settings.items() if value is not None]
+            if given and not of_protocol:
+                raise SettingsError(
+                    f"{', '.join(given)}: not used with KAFKA_SECURITY_PROTOCOL={self.protocol}, expected {what}"
+                )
+
+    def _check_sasl(self) -> None:
+        if self.mechanism is None:
+            raise SettingsError(
+                f"KAFKA_SECURITY_PROTOCOL={self.protocol} needs KAFKA_SASL_MECHANISM: {', '.join(get_args(Mechanism))}"
+            )
+        if self.mechanism == "OAUTHBEARER":
+            if self.token_file is None:
+                raise SettingsError("KAFKA_SASL_MECHANISM=OAUTHBEARER needs KAFKA_SASL_OAUTHBEARER_TOKEN_FILE")
+            return
+        if not self.username:
+            raise SettingsError(f"KAFKA_SASL_MECHANISM={self.mechanism} needs KAFKA_SASL_USERNAME")
+        if (self.password is None) == (self.password_file is None):
+            raise SettingsError(
+                f"KAFKA_SASL_MECHANISM={self.mechanism} needs one of KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE"
+            )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster at `servers`, host:port, comma-separated. As text: these."""
+
+    servers: str
+    security: Security = Security()
+    compression: Compression = "none"
+
+    @classmethod
+    def of(cls, brokers: Brokers) -> Cluster:
+        return brokers if isinstance(brokers, Cluster) else cls(brokers)
+
+    def __str__(self) -> str:
+        return self.servers
+
+
+Brokers = Cluster | str
+"""A cluster; a text stands for one that asks for neither TLS nor a password."""

@@ -1,0 +1,81 @@
+"""What makes a client of aiokafka, or of Faust, out of a Cluster."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from errno import EINVAL
+from pathlib import Path
+from typing import Any
+
+from aiokafka.abc import AbstractTokenProvider
+
+from mdstream.cluster import Brokers, Cluster, Security
+from mdstream.errors import SettingsError
+from mdstream.tls import Named, client_context
+
+# At DEBUG aiokafka logs every request as it stands, and so the password that is in one of them.
+logging.getLogger("aiokafka.conn").setLevel(logging.INFO)
+
+
+class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no types
+    """The token in a file, read anew for each connection: who renews it only has to replace the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def token(self) -> str:
+        """Raises OSError, after which aiokafka tries again later; any other error would end its background tasks."""
+        try:
+            token = self._path.read_text().strip()
+        except UnicodeDecodeError:
+            token = ""
+        if not token:
+            raise OSError(EINVAL, "no token is in it", str(self._path))
+        return token
+
+
+def options(brokers: Brokers) -> dict[str, Any]:
+    """The arguments that every client of aiokafka takes. Raises SettingsError where a file cannot be used."""
+    cluster = Cluster.of(brokers)
+    return {"bootstrap_servers": cluster.servers, **security_options(cluster.security)}
+
+
+def security_options(security: Security) -> dict[str, Any]:
+    """As `options`, without the addresses."""
+    found: dict[str, Any] = {"security_protocol": security.protocol, "ssl_context": ssl_context(security)}
+    if security.sasl:
+        found["sasl_mechanism"] = security.mechanism
+        if security.token_file is not None:
+            _secret_in(Named("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", security.token_file))
+            found["sasl_oauth_token_provider"] = TokenFile(security.token_file)
+        else:
+            found |= {"sasl_plain_username": security.username, "sasl_plain_password": password(security)}
+    return found
+
+
+def ssl_context(security: Security) -> ssl.SSLContext | None:
+    """The context of a protocol with TLS, else None. Raises SettingsError where a file cannot be used."""
+    if not security.tls:
+        return None
+    return client_context(
+        Named("KAFKA_SSL_CAFILE", security.cafile),
+        Named("KAFKA_SSL_CERTFILE", security.certfile),
+        Named("KAFKA_SSL_KEYFILE", security.keyfile),
+        key_password=security.key_password.get_secret_value() if security.key_password else "",
+        check_hostname=security.check_hostname,
+    )
+
+
+def password(security: Security) -> str:
+    """The password, given or in its file, whose last line break is no part of it. Raises SettingsError."""
+    if security.password is not None:
+        return security.password.get_secret_value()
+    return _secret_in(Named("KAFKA_SASL_PASSWORD_FILE", security.password_file))
+
+
+def _secret_in(file: Named) -> str:
+    secret = file.read().rstrip("\r\n")
+    if not secret:
+        raise SettingsError(f"{file.setting}={file.path}: the file is empty")
+    return secret

@@ -1,0 +1,24 @@
+"""Who we are, in Faust's words: its driver makes aiokafka's arguments of them again."""
+
+from __future__ import annotations
+
+from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
+
+from mdstream.cluster import Security
+from mdstream.kafka_security import security_options
+
+
+def credentials(security: Security) -> Credentials | None:
+    """What Faust's clients show; None where nothing is asked for. Raises SettingsError where a file cannot be used."""
+    given = security_options(security)
+    context = given["ssl_context"]
+    if not security.sasl:
+        return None if context is None else SSLCredentials(context)
+    if provider := given.get("sasl_oauth_token_provider"):
+        return OAuthCredentials(oauth_cb=provider, ssl_context=context)
+    return SASLCredentials(
+        username=given["sasl_plain_username"],
+        password=given["sasl_plain_password"],
+        ssl_context=context,
+        mechanism=security.mechanism,
+    )
