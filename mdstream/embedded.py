@@ -71,6 +71,8 @@ class EmbeddedServer(ABC):
 
     _process: subprocess.Popen[bytes] | None = None
     _folder: Path | None = None
+    _kept: Path | None = None
+    """The folder that it was told to keep its data in."""
 
     @property
     def pid(self) -> int | None:
@@ -89,9 +91,9 @@ class EmbeddedServer(ABC):
         """End it in order; what is stopped already stays so."""
 
     def remove(self) -> None:
-        """Stop it and delete what it keeps."""
+        """Stop it and delete what it keeps, unless it was told where to keep it."""
         self.stop()
-        if self._folder is not None:
+        if self._folder is not None and self._kept is None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
@@ -143,16 +145,6 @@ class EmbeddedBroker(EmbeddedServer):
                     f"the embedded broker does not answer at {self.bootstrap} after {START_LIMIT_S:.0f} s"
                 )
             time.sleep(0.05)
-
-    def resident_bytes(self) -> int | None:
-        """Memory that it holds now; None where the system does not tell (or it has ended)."""
-        if self._process is None:
-            return None
-        try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return None
-        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> None:
         """End it, at once if it has to be: there is nothing to save."""

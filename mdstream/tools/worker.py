@@ -53,6 +53,7 @@ def command(role: str, port: int | None, log_level: str, loop: str | None) -> No
             sys.executable,
             "-m",
             "faust",
+            "--quiet",
             "-A",
             "mdstream",
             "-L",
