@@ -42,8 +42,15 @@ ROLES = {
 PAGES = ("mdstream.web.health",)
 """The pages that every role's worker has."""
 
-TALKATIVE = ("mode", "faust", "aiokafka", "mdstream.app", "mdstream.transport")
-"""Loggers that tell of each service, topic and rebalance: ninety lines until a worker is up. Warnings are shown."""
+TALKATIVE = {
+    "mode": logging.WARNING,
+    "faust": logging.WARNING,
+    "mdstream.app": logging.WARNING,
+    "mdstream.transport": logging.WARNING,
+    "aiokafka": logging.CRITICAL,
+}
+"""What is shown of those who tell of each service, topic and rebalance: ninety lines until a worker is up. aiokafka
+logs each failed attempt to connect; the watchdog says once that Kafka is away."""
 
 NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 SESSION_S = 6.0
@@ -180,7 +187,7 @@ class App(Host):
 
     async def on_start(self) -> None:
         if logging.root.level <= logging.DEBUG:  # asked for with --log-level: all of it
-            _talk(logging.NOTSET)
+            _quiet(dict.fromkeys(TALKATIVE, logging.NOTSET))
         try:
             await self._set_up()
         except MdstreamError as error:  # for whoever starts us to mend: one line, no traceback
@@ -232,8 +239,8 @@ class App(Host):
             await hook()
 
 
-def _talk(level: int) -> None:
-    for name in TALKATIVE:
+def _quiet(levels: Mapping[str, int]) -> None:
+    for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 
 
@@ -275,7 +282,7 @@ def build(settings: Settings | None = None) -> App:
         topic_disable_leader=True,
         worker_redirect_stdouts=False,
     )
-    _talk(logging.WARNING)
+    _quiet(TALKATIVE)
     for module in (*modules, *PAGES):
         importlib.import_module(module).attach(app, settings)
     return app

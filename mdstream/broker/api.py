@@ -181,11 +181,15 @@ class Api:
             "brokers": [(NODE, self._host, self._port, None)],
             "cluster_id": "mdstream",
             "controller_id": NODE,
-            "topics": [self._shown(name) for name in names],
+            "topics": [
+                self._shown(name, make=request.API_VERSION < 4 or request.allow_auto_topic_creation) for name in names
+            ],
         }
 
-    def _shown(self, name: str) -> tuple[int, str, bool, list[tuple[int, int, int, list[int], list[int]]]]:
-        topic = self.store.topics.get(name)
+    def _shown(
+        self, name: str, *, make: bool
+    ) -> tuple[int, str, bool, list[tuple[int, int, int, list[int], list[int]]]]:
+        topic = self.store.asked_for(name) if make else self.store.topics.get(name)
         if topic is None:
             return UNKNOWN, name, False, []
         return OK, name, False, [(OK, number, NODE, [NODE], [NODE]) for number in range(len(topic.logs))]

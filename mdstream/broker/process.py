@@ -21,14 +21,16 @@ async def serve(
     advertise: int | None = None,
     limit_mib: int = DEFAULT_LIMIT_MIB,
     topics: Iterable[Topic] = (),
+    partitions: int | None = None,
     started: Callable[[Store], None] | None = None,
 ) -> None:
-    """Answer clients on 127.0.0.1 until SIGINT or SIGTERM. `topics` are there from the beginning;
-    `advertise` is the port that clients are told, where it is another one.
+    """Answer clients on 127.0.0.1 until SIGINT or SIGTERM.
 
-    `started` is called once clients are answered. Raises OSError where the port cannot be had.
+    `topics` are there from the beginning; others are made when a client asks for them, with so many `partitions`.
+    `advertise` is the port that clients are told, where it is another one. `started` is called once they are answered.
+    Raises OSError where the port cannot be had.
     """
-    store = Store(limit_mib * MIB)
+    store = Store(limit_mib * MIB, partitions=partitions)
     for topic in topics:
         store.create(topic.name, topic.partitions, topic.config)
     stopped = asyncio.Event()

@@ -21,10 +21,14 @@ class Topic:
 
 class Store:
     """All topics. Beyond `limit_bytes` the oldest batch of all goes first, whatever its topic says. Compacted topics
-    are left alone: what they hold is bounded by their keys."""
+    are left alone: what they hold is bounded by their keys.
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
+    With `partitions` a topic that a client asks for is made with so many, as Kafka does: after a restart that are the
+    topics which a worker made for itself.
+    """
+
+    def __init__(self, limit_bytes: int, *, partitions: int | None = None) -> None:
+        self.limit_bytes, self._partitions = limit_bytes, partitions
         self.topics: dict[str, Topic] = {}
         self._order: deque[tuple[Log, Batch]] = deque()
         self._waiting: dict[Log, set[asyncio.Future[None]]] = {}
@@ -32,6 +36,12 @@ class Store:
     def create(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
         """Raises ValueError for a setting that is none."""
         self.topics[name] = Topic(partitions, config)
+
+    def asked_for(self, name: str) -> Topic | None:
+        """The topic, made if it may be."""
+        if name not in self.topics and self._partitions is not None:
+            self.create(name, self._partitions, {})
+        return self.topics.get(name)
 
     def delete(self, name: str) -> None:
         for log in self.topics.pop(name).logs:

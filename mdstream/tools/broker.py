@@ -46,7 +46,7 @@ def command(port: int, keep_mb: int, report_every: float) -> None:
     mdstream broker --port 19092              then: export KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:19092
     kcat -b 127.0.0.1:9092 -C -t md.trades    any Kafka client reads it
     """
-    topics = Topics(config.load())
+    settings = config.load()
     check_free(port)
 
     def started(store: Store) -> None:
@@ -58,7 +58,8 @@ def command(port: int, keep_mb: int, report_every: float) -> None:
         click.echo(f"{time.strftime('%H:%M:%S')} {held}, resident memory {_resident_mib()} MiB")
         asyncio.get_running_loop().call_later(report_every, report, store)
 
-    asyncio.run(serve(port, limit_mib=keep_mb, topics=topics, started=started))
+    serving = serve(port, limit_mib=keep_mb, topics=Topics(settings), partitions=settings.partitions, started=started)
+    asyncio.run(serving)
     click.echo("stopped")
 
 
