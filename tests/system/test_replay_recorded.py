@@ -74,7 +74,7 @@ def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_
     captures = write_captures(tmp_path, rows)
     port = free_port()
     worker = processes.worker("core", port=port)
-    worker.wait_for("Worker ready", limit_s=60)
+    worker.wait_for(" is up: ", limit_s=60)
 
     def replay() -> None:
         for capture in captures:

@@ -49,12 +49,15 @@ class Running:
 
     def said(self, pattern: str) -> str:
         """What a pattern's group found first in the output; waits until it is there."""
-        return wait_until(lambda: (m := re.search(pattern, self.process.output())) and m[1], what=pattern)
+        found = wait_until(lambda: re.search(pattern, self.process.output()), what=pattern)
+        assert found is not None
+        return found[1]
 
     def newest_ns(self) -> int:
         """When the newest trade of all was received, 0 where there is none."""
         try:
-            with urllib.request.urlopen(f"{self.said(r'latest prices (http://\S+/) ')}latest/", timeout=5) as answer:
+            page = self.said(r"latest prices (http://\S+/) ")
+            with urllib.request.urlopen(f"{page}latest/", timeout=5) as answer:
                 latest: dict[str, Any] = json.load(answer)["symbols"]
         except OSError:
             return 0
@@ -92,8 +95,8 @@ class Running:
 def test_run_goes_on_after_its_parts_died_and_keeps_the_database_over_a_restart(
     processes: Processes, data: Path, tmp_path: Path
 ) -> None:
-    """One command from the venues to all sinks. The broker's topics are made anew, with the same partitions; a worker is
-    started again; Ctrl-C ends all; the next run finds the rows of the one before."""
+    """One command from the venues to all sinks. The broker's topics are made anew, with the same partitions; a worker
+    is started again; Ctrl-C ends all; the next run finds the rows of the one before."""
     venues = Venues.start(processes, tmp_path / "journal", "--rate", 300)
     run = Running(processes.mdstream("run", *WANTED, env=venues.urls))
     run.wait_for_news()
@@ -154,11 +157,8 @@ def test_demo_without_a_network_says_at_once_what_it_cannot_reach(processes: Pro
     """Each ingestor's own words, long before the wait for the first price is over."""
     demo = processes.mdstream("demo", "--live", env=NOWHERE)
     for provider in ("binance", "okx", "coinbase"):
-        wait_until(
-            lambda name=provider: re.search(rf" s  {name}: .*cannot be reached", demo.output()),
-            what=f"what {provider} cannot reach",
-            limit_s=50,
-        )
+        said = re.compile(rf" s  {provider}: .*cannot be reached")
+        wait_until(lambda said=said: said.search(demo.output()), what=said.pattern, limit_s=50)  # type: ignore[misc]
     assert demo.running
 
 
