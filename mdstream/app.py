@@ -34,6 +34,7 @@ from mdstream.watchdog.rule import Lane, Limits, State
 from topics import Topics
 
 log = logging.getLogger(__name__)
+said = logging.getLogger("mdstream.worker")
 
 ROLES = {
     "core": ("agents.canonical", "agents.latest", "agents.bars"),
@@ -45,6 +46,16 @@ ROLES = {
 
 PAGES = ("mdstream.web.health",)
 """The pages that every role's worker has."""
+
+TALKATIVE = {
+    "mode": logging.WARNING,
+    "faust": logging.WARNING,
+    "mdstream.app": logging.WARNING,
+    "mdstream.transport": logging.WARNING,
+    "aiokafka": logging.CRITICAL,
+}
+"""What is shown of those who tell of each service, topic and rebalance: ninety lines until a worker is up. aiokafka
+logs each failed attempt to connect; the watchdog says once that Kafka is away."""
 
 NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 SESSION_S = 6.0
@@ -200,6 +211,8 @@ class App(Host):
             raise SystemExit(f"mdstream: MDSTREAM_DATA_DIR={self.settings.data_dir}: {error.strerror}") from None
 
     async def on_start(self) -> None:
+        if logging.root.level <= logging.DEBUG:  # asked for with --log-level: all of it
+            _quiet(dict.fromkeys(TALKATIVE, logging.NOTSET))
         try:
             await self._set_up()
         except MdstreamError as error:  # for whoever starts us to mend: one line, no traceback
@@ -207,6 +220,10 @@ class App(Host):
         self.watchdog.start()
         self.add_future(self.watchdog.pulse())
         await super().on_start()
+
+    async def on_started(self) -> None:
+        await super().on_started()
+        said.info("%s is up: http://%s:%s/health", self.conf.id, self.conf.web_bind, self.conf.web_port)
 
     def _look(self) -> State:
         """What the watchdog sees of us."""
@@ -262,6 +279,11 @@ class App(Host):
             await hook()
 
 
+def _quiet(levels: Mapping[str, int]) -> None:
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
 def _limits(settings: Settings) -> Limits:
     """The watchdog's. A core worker's position moves once a checkpoint: the time between two is no stall."""
     more_s = settings.checkpoint_interval_s
@@ -303,6 +325,7 @@ def build(settings: Settings | None = None) -> App:
         topic_disable_leader=True,
         worker_redirect_stdouts=False,
     )
+    _quiet(TALKATIVE)
     for module in (*modules, *PAGES):
         importlib.import_module(module).attach(app, settings)
     return app

@@ -18,10 +18,13 @@ COMMANDS = {
     "db": "mdstream.tools.db",
     "demo": "mdstream.tools.demo",
     "ingest": "mdstream.ingest.command",
+    "nats": "mdstream.tools.nats",
+    "postgres": "mdstream.tools.postgres",
     "record": "mdstream.tools.record",
     "repair": "mdstream.tools.repair",
     "replay": "mdstream.tools.replay",
     "reprocess": "mdstream.tools.reprocess",
+    "run": "mdstream.tools.run",
     "schema": "mdstream.tools.schema",
     "simulate": "mdstream.simulator.command",
     "status": "mdstream.tools.status",
@@ -50,8 +53,8 @@ def cli() -> None:
 
     \b
     Try it all on this machine:   make demo
+    From a venue to a database:   mdstream run --provider binance --symbols BTCUSDT,ETHUSDT
     Step by step:                 mdstream broker
-                                  mdstream topics --create
                                   mdstream worker core
                                   mdstream ingest --provider binance --symbols BTCUSDT,ETHUSDT
                                   mdstream tail trades

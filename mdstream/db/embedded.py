@@ -34,11 +34,11 @@ LOOK_S = 0.05
 class EmbeddedPostgres(EmbeddedServer):
     """One server on 127.0.0.1, open to local users without a password, with the empty database market_data.
 
-    `settings` come on top of postgresql.conf.
+    `settings` come on top of postgresql.conf. Its data is in `folder`, and stays there, or in a temporary one.
     """
 
-    def __init__(self, port: int, *, settings: Mapping[str, str] | None = None) -> None:
-        self.port = port
+    def __init__(self, port: int, *, folder: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
+        self.port, self._kept = port, folder
         here = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         self._settings = {**here, **(settings or {})}
 
@@ -53,7 +53,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def start(self) -> None:
         """Run it and wait until it answers. Raises DatabaseError: not installed, port in use, or it ended at once."""
-        folder = self._folder = self._folder or self._new_folder()
+        folder = self._folder = self._folder or self._kept_folder() or self._new_folder()
         flags = [flag for name, value in self._settings.items() for flag in ("-c", f"{name}={value}")]
         with (folder / "log").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603  our own binary, no shell
@@ -94,6 +94,20 @@ class EmbeddedPostgres(EmbeddedServer):
         deadline = time.monotonic() + STOP_LIMIT_S
         while any(map(_alive, sessions)) and time.monotonic() < deadline:
             time.sleep(LOOK_S)  # it would not start while one holds the shared memory
+
+    def _kept_folder(self) -> Path | None:
+        """The folder to keep the data in, with a database in it. Raises DatabaseError where that cannot be."""
+        if self._kept is None:
+            return None
+        folder = self._kept.absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _failure(f"{folder} cannot be made ({error.strerror}): set MDSTREAM_DATA_DIR") from None
+        if not (folder / "data").exists():
+            _check_open_to_owner(folder)
+            _initialise(folder)
+        return folder
 
     def _new_folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="mdstream-postgres-"))
@@ -145,13 +159,26 @@ def _initialise(folder: Path) -> None:
         os.chown(folder, *owner)
         if not _open_to_all(_binaries(folder) / "postgres"):
             _copy_install(folder, owner)
+    made = folder / "new"  # it becomes `data` once it is whole
+    shutil.rmtree(made, ignore_errors=True)
     wanted = ["--username", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
-    command: list[str | Path] = [_binaries(folder) / "initdb", "-D", folder / "data", *wanted]
+    command: list[str | Path] = [_binaries(folder) / "initdb", "-D", made, *wanted]
     done = subprocess.run(  # noqa: S603  our own binary, no shell
         command, capture_output=True, text=True, check=False, **_as_owner(folder)
     )
     if done.returncode:
         raise _failure(f"initdb failed: {' '.join((done.stderr or done.stdout).split())[-500:]}")
+    made.rename(folder / "data")
+
+
+def _check_open_to_owner(folder: Path) -> None:
+    """Raises DatabaseError where root keeps the data in a place that `nobody` cannot reach."""
+    closed = next((path for path in folder.parents if not path.stat().st_mode & stat.S_IXOTH), None)
+    if _owner() is not None and closed is not None:
+        raise _failure(
+            f"started by root it runs as nobody, who may not enter {closed}: set MDSTREAM_DATA_DIR to a folder that is "
+            "open to all, start it as another user, or set MARKET_DATA_DATABASE_URL to another server"
+        )
 
 
 def _binaries(folder: Path) -> Path:

@@ -43,7 +43,7 @@ def table(latest: dict[str, Any], page: str, stored: Stored) -> Group:
 
 
 def watch(scene: Scene) -> None:
-    """Show the latest prices, and what is stored, until interrupted. Raises ChildError."""
+    """Show the latest prices, and what is stored, until interrupted. Raises PartError."""
     console = Console()
     if not console.is_terminal:
         while True:

@@ -34,10 +34,11 @@ def server_binary() -> str:
 
 
 class EmbeddedNats(EmbeddedServer):
-    """One server on 127.0.0.1, with JetStream unless told otherwise. `settings` are lines for its configuration."""
+    """One server on 127.0.0.1, with JetStream unless told otherwise. `settings` are lines for its configuration. Its
+    streams are in `folder`, and stay there, or in a temporary one."""
 
-    def __init__(self, port: int, *, jetstream: bool = True, settings: str = "") -> None:
-        self.port, self.jetstream, self.settings = port, jetstream, settings
+    def __init__(self, port: int, *, folder: Path | None = None, jetstream: bool = True, settings: str = "") -> None:
+        self.port, self._kept, self.jetstream, self.settings = port, folder, jetstream, settings
 
     @property
     def url(self) -> str:
@@ -46,7 +47,8 @@ class EmbeddedNats(EmbeddedServer):
 
     def start(self) -> None:
         """Run it and wait until it answers. Raises SinkError: not installed, port in use, or it ended at once."""
-        folder = self._folder = self._folder or Path(tempfile.mkdtemp(prefix="mdstream-nats-"))
+        folder = self._folder = self._folder or self._kept or Path(tempfile.mkdtemp(prefix="mdstream-nats-"))
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "nats.conf").write_text(self._configuration(folder))
         with (folder / "log").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603  our own binary, no shell

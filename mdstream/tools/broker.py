@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import asyncio
+import os
 import time
-from types import FrameType
+from pathlib import Path
 
 import click
 
-from mdstream.embedded import DEFAULT_PORT, EmbeddedBroker
-from mdstream.errors import BrokerError
-
-MIB = 1 << 20
-LOOK_S = 0.5
+from mdstream import config
+from mdstream.broker.process import DEFAULT_LIMIT_MIB, MIB, serve
+from mdstream.broker.store import Store
+from mdstream.embedded import DEFAULT_PORT, check_free
+from topics import Topics
 
 
 @click.command()
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="Port on 127.0.0.1."
+)
+@click.option(
+    "--keep-mb",
+    type=click.IntRange(min=16),
+    default=DEFAULT_LIMIT_MIB,
+    show_default=True,
+    help="MiB that it keeps; then the oldest records go.",
 )
 @click.option(
     "--report-every",
@@ -27,39 +34,39 @@ LOOK_S = 0.5
     show_default=True,
     help="Seconds between memory reports.",
 )
-def command(port: int, report_every: float) -> None:
+def command(port: int, keep_mb: int, report_every: float) -> None:
     """A Kafka-compatible broker in the foreground, for trying things out. Ctrl-C stops it.
 
-    It keeps everything in memory and frees nothing: when it stops, all topics are gone. For data that must last use
-    Apache Kafka (`make up`).
+    All is in memory: when it stops, what it held is gone. It makes mdstream's topics itself, and keeps their records as
+    long as the topics say and --keep-mb allows: whoever reads more slowly than that loses records. For data that must
+    last use Apache Kafka (`make up`).
 
     \b
     mdstream broker                           at 127.0.0.1:9092, where every command looks by default
     mdstream broker --port 19092              then: export KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:19092
+    kcat -b 127.0.0.1:9092 -C -t md.trades    any Kafka client reads it
     """
-    stopped = threading.Event()
+    settings = config.load()
+    check_free(port)
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's
-        stopped.set()
+    def started(store: Store) -> None:
+        click.echo(f"Kafka-compatible broker at 127.0.0.1:{port}, in memory only: what it holds is gone when it stops")
+        report(store)
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    with EmbeddedBroker(port) as broker:
-        click.echo(
-            f"Kafka-compatible broker at {broker.bootstrap}, in memory only: what it holds is gone when it stops"
-        )
-        _watch(broker, stopped, report_every)
+    def report(store: Store) -> None:
+        held = f"holds {store.size / MIB:.0f} of {keep_mb} MiB"
+        click.echo(f"{time.strftime('%H:%M:%S')} {held}, resident memory {_resident_mib()} MiB")
+        asyncio.get_running_loop().call_later(report_every, report, store)
+
+    serving = serve(port, limit_mib=keep_mb, topics=Topics(settings), partitions=settings.partitions, started=started)
+    asyncio.run(serving)
     click.echo("stopped")
 
 
-def _watch(broker: EmbeddedBroker, stopped: threading.Event, report_every_s: float) -> None:
-    """Report its memory until `stopped` is set. Raises BrokerError where the broker ends by itself."""
-    report_at = time.monotonic()
-    while not stopped.wait(LOOK_S):
-        if not broker.running:
-            raise BrokerError("the embedded broker ended by itself, and with it all it held: start it again")
-        if time.monotonic() >= report_at:
-            report_at += report_every_s
-            held = broker.resident_bytes()
-            if held is not None:
-                click.echo(f"{time.strftime('%H:%M:%S')} resident memory {held / MIB:.0f} MiB")
+def _resident_mib() -> str:
+    """What the process takes now; a question mark where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return "?"
+    return f"{pages * os.sysconf('SC_PAGE_SIZE') / MIB:.0f}"

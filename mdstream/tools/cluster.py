@@ -71,10 +71,9 @@ class Feed(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All of it, at one time. `exact` false: the broker is the embedded one, and reports fewer records than it has."""
+    """All of it, at one time."""
 
     bootstrap_servers: str
-    exact: bool
     brokers: list[Broker]
     topics: list[TopicFacts]
     groups: list[Group]
@@ -84,14 +83,12 @@ class Snapshot(msgspec.Struct, frozen=True):
 async def snapshot(settings: Settings, *, now_ns: int) -> Snapshot:
     """The deployment as the broker shows it. Raises BrokerError where none answers."""
     topics = Topics(settings)
-    exact = await kafka.has_idempotent_producer(settings.bootstrap_servers)
     async with kafka.admin(settings.bootstrap_servers) as client, kafka.reader(settings.bootstrap_servers) as consumer:
         counts = {t["topic"]: len(t["partitions"]) for t in await client.describe_topics()}
         there = {t.name: [TopicPartition(t.name, n) for n in range(counts.get(t.name, 0))] for t in topics}
         log = await Log.of(consumer, [tp for tps in there.values() for tp in tps])
         return Snapshot(
             str(settings.bootstrap_servers),
-            exact,
             [Broker(b["node_id"], f"{b['host']}:{b['port']}") for b in (await client.describe_cluster())["brokers"]],
             [TopicFacts(name, bool(tps), len(tps), sum(map(log.records, tps))) for name, tps in there.items()],
             await _groups(client, settings.topic_prefix, there, log),
@@ -115,7 +112,7 @@ class Log:
         return max(0, self.end[tp] - self.first[tp])
 
     def lag(self, tp: TopicPartition, committed: int) -> int:
-        """Records behind; never negative, as the embedded broker reports an end that may be too low."""
+        """Records behind; never negative: the two are not asked for at one time."""
         return max(0, self.end[tp] - max(committed, self.first[tp]))
 
 
@@ -129,7 +126,6 @@ async def _groups(
 async def _lag(
     client: AIOKafkaAdminClient, group: str, topics: Mapping[str, list[TopicPartition]], log: Log
 ) -> list[Lag]:
-    # Partitions are named: the embedded broker cannot answer for all that a group has.
     wanted = [tp for tps in topics.values() for tp in tps]
     if not wanted:
         return []

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import time
-from types import FrameType
-
 import click
 
 from mdstream.demo import show
 from mdstream.demo.scene import scene
+from mdstream.run.supervisor import interrupt_on_signals, timed_say
 
 
 @click.command(name="demo")
@@ -26,15 +23,13 @@ def command(rate: int, live: bool) -> None:
     The simulated Binance stalls about once a minute, and OKX loses trades: /feeds on the printed page shows who stands
     in for whom, and the lost trades come back.
 
+    A part that ends is started again, and the end of its log is shown.
+
     Nothing else is needed, nothing is left running afterwards. Trades are kept in MDSTREAM_DATA_DIR (./data), the
     processes' logs in its folder logs; what the broker, PostgreSQL and NATS hold goes with them.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: who starts us in the background may have it ignored
-        signal.signal(number, _interrupt)
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        click.echo(f"{time.monotonic() - began:5.1f} s  {text}")
+    interrupt_on_signals()
+    say = timed_say()
 
     try:
         with scene(rate=rate, live=live, say=say) as running:
@@ -42,7 +37,3 @@ def command(rate: int, live: bool) -> None:
             show.watch(running)
     except KeyboardInterrupt:
         say("stopped")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's
-    raise KeyboardInterrupt

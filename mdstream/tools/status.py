@@ -81,8 +81,6 @@ def _tables(facts: Snapshot, now_ns: int) -> Iterator[Table | str]:
     yield f"brokers   {', '.join(f'{b.address} (id {b.id})' for b in facts.brokers)}"
     yield ""
     yield _topics(facts)
-    if not facts.exact:
-        yield "the embedded broker leaves out each partition's last batch: there are more records, and lag, than this"
     yield ""
     yield _groups(facts) if facts.groups else "no consumer group yet: start a worker with `mdstream worker core`"
     yield ""

@@ -106,7 +106,6 @@ async def _tail(bootstrap_servers: Brokers, topic: str, pick: Pick, *, from_begi
     async with kafka.reader(bootstrap_servers) as consumer:
         consumer.assign(partitions)
         if not from_beginning:
-            # The embedded broker says where its last batch begins: the rest of that batch is printed as well.
             await consumer.seek_to_end(*partitions)
         while not pick.done:
             fetched = await consumer.getmany(timeout_ms=FETCH_MS, max_records=FETCH_RECORDS)

@@ -57,6 +57,7 @@ def command(role: str | None, port: int | None, log_level: str, loop: str | None
             sys.executable,
             "-m",
             "faust",
+            "--quiet",
             "-A",
             "mdstream",
             "-L",

@@ -123,7 +123,7 @@ class Rule:
     def answered(self, state: State, ends: Mapping[Partition, int], counted_s: float) -> None:
         """Kafka has told where the logs of `state`'s partitions end, `counted_s` seconds after its last answer.
 
-        An end may be lower than the true one, as the embedded broker's is: beyond what we know it counts for nothing.
+        An end may be lower than the true one: beyond what we know it counts for nothing.
         """
         self._positions = state.lanes
         known = {tp: max(lane.given, ends.get(tp, 0) if self._reads else 0) for tp, lane in state.lanes.items()}

@@ -153,7 +153,6 @@ def committed(settings: Settings, role: str, *kinds: str) -> int:
 
 async def _committed(settings: Settings, role: str, kinds: tuple[str, ...]) -> int:
     topics = [getattr(Topics(settings), kind) for kind in kinds]
-    # Partitions are named: the embedded broker cannot answer for all that a group has.
     asked = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
     async with kafka.admin(settings.bootstrap_servers) as admin:
         try:

@@ -106,7 +106,7 @@ def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_
     captures = write_captures(tmp_path, rows)
     port = free_port()
     worker = processes.worker("core", port=port, env={"MDSTREAM_POLICY": "merge"})
-    worker.wait_for("Worker ready")
+    worker.wait_for(" is up: ")
 
     def replay() -> None:
         for capture in captures:

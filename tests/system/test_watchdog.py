@@ -11,6 +11,7 @@ import re
 import signal
 import sqlite3
 import struct
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -22,7 +23,7 @@ import pytest
 from pages import page
 
 from mdstream import config, kafka
-from mdstream.embedded import answers, broker_binary
+from mdstream.embedded import answers
 from mdstream.events import Trade, encode
 from mdstream.publisher import Publisher, Record
 from mdstream.testing import (
@@ -281,9 +282,8 @@ def broker_behind(processes: Processes, advertised: int) -> Iterator[int]:
             yield int(kafka.bootstrap.rpartition(":")[2])
         return
     port = free_port()
-    listener, address = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised}"
-    command = [broker_binary(), "broker", "--listener-url", listener, "--advertised-listener-url", address, "--silent"]
-    broker = processes.spawn(command, name="broker", env={"RUST_LOG": "off"})
+    command = [sys.executable, "-m", "mdstream.broker", str(port), "--advertise", str(advertised)]
+    broker = processes.spawn(command, name="broker")
     wait_until(lambda: answers(port), what="an answer of the broker")
     yield port
     broker.kill()

@@ -27,7 +27,7 @@ def status(second: int, state: str, reason: str | None = None) -> Said:
     ids=["behind", "at the end", "end reported too low", "committed before what is kept"],
 )
 def test_lag_is_never_negative_and_counts_only_what_is_kept(committed: int, end: int, lag: int) -> None:
-    """The embedded broker's end may be too low; retention may have deleted what was not read."""
+    """The end is asked for before the offset: retention may have deleted what was not read."""
     assert Log({TP: 40}, {TP: end}).lag(TP, committed) == lag
 
 

@@ -40,7 +40,7 @@ def test_everything_is_passed_on_untouched() -> None:
 
 @pytest.mark.parametrize(("expected", "read", "fraction"), [(0, 0, 1.0), (10, 5, 0.5), (10, 12, 1.0)])
 def test_fraction_never_exceeds_one(expected: int, read: int, fraction: float) -> None:
-    """The log may grow meanwhile, and the embedded broker tells too low an end."""
+    """The log may grow meanwhile, and a broker may tell too low an end."""
     assert Totals(expected=expected, read=read).fraction == fraction
 
 

@@ -63,7 +63,7 @@ def test_position_at_the_end_of_its_log_waits_for_nothing() -> None:
 
 
 def test_end_below_the_position_is_no_lag() -> None:
-    """The embedded broker reports the last batch's first offset plus one."""
+    """A broker may report the last batch's first offset plus one."""
     rule = reader()
     assert see(rule, done=8950, end=2951, times=1000).ready
     assert rule.ahead == {A: 0}

@@ -1,0 +1,202 @@
+"""The log of one partition: batches in order, found by offset, dropped from the front.
+
+start                                end
+  |  batch 0-9 | batch 10 | batch 12-40 |        11 is missing: superseded in a compacted log
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mdstream.broker import records
+
+DAY_MS = 86_400_000
+BATCH_OVERHEAD = 300
+"""Bytes that Python needs to keep a batch, besides the batch."""
+SEQUENCES = 5
+"""As many batches of a producer are known again, as Kafka knows and idempotent producers have under way."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings of a topic that the broker honours, by Kafka's names and with Kafka's defaults."""
+
+    compact: bool = False
+    append_time: bool = False
+    retention_ms: int = 7 * DAY_MS
+    retention_bytes: int = -1
+    max_message_bytes: int = 1_048_588
+    compaction_lag_ms: int = 60_000
+    """Kafka leaves alone the segment that is written to; here what is a minute old may be compacted."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, str]) -> Rules:
+        """Raises ValueError where a number is none."""
+        return cls(
+            compact="compact" in config.get("cleanup.policy", "delete"),
+            append_time=config.get("message.timestamp.type") == "LogAppendTime",
+            retention_ms=int(config.get("retention.ms", cls.retention_ms)),
+            retention_bytes=int(config.get("retention.bytes", cls.retention_bytes)),
+            max_message_bytes=int(config.get("max.message.bytes", cls.max_message_bytes)),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """A batch as it is kept: `content` begins with `first` and ends with the record `last`; `taken_ms` by our clock."""
+
+    first: int
+    last: int
+    last_ms: int
+    taken_ms: int
+    content: bytes
+    live_keys: int = 0
+    """Of how many keys it holds the newest record; counted in a compacted log only."""
+
+    @property
+    def size(self) -> int:
+        return len(self.content) + BATCH_OVERHEAD
+
+
+class RefusedError(Exception):
+    """A batch that is not taken; `code` is Kafka's error code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+CORRUPT, TOO_LARGE, OUT_OF_ORDER, STALE_EPOCH = 2, 10, 45, 47
+
+
+class Log:
+    """One partition. Time comes as an argument, in milliseconds."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.start = self.end = 0
+        self.size = 0
+        self._batches: list[Batch] = []
+        self._firsts: list[int] = []
+        self._producers: dict[int, tuple[int, deque[tuple[int, int, int]]]] = {}
+        self._newest: dict[bytes | None, Batch] = {}
+
+    def append(self, content: bytes, now_ms: int) -> tuple[int, Batch | None]:
+        """The offset that the batch's first record has, and the batch; None where it is a repeat of one that is there.
+
+        Raises RefusedError.
+        """
+        header = records.read(content)
+        if header is None:
+            raise RefusedError(CORRUPT)
+        if len(content) > self.rules.max_message_bytes:
+            raise RefusedError(TOO_LARGE)
+        repeated = self._repeated(header)
+        if repeated is not None:
+            return repeated, None
+        first = self.end
+        append_ms = now_ms if self.rules.append_time else None
+        stamped = records.stamp(content, first, append_ms=append_ms)
+        batch = Batch(first, first + header.last_delta, append_ms or header.last_ms, now_ms, stamped)
+        self._batches.append(batch)
+        self._firsts.append(first)
+        self.end, self.size = batch.last + 1, self.size + batch.size
+        self._remember(header, first)
+        if self.rules.compact:
+            self._supersede(batch)
+        return first, batch
+
+    def _repeated(self, header: records.Header) -> int | None:
+        """The offset of the batch that this one repeats. Raises RefusedError where an idempotent producer skipped one.
+
+        A producer that is not known may begin anywhere, as with Kafka, which forgets producers too.
+        """
+        if header.producer_id < 0:
+            return None
+        epoch, sent = self._producers.get(header.producer_id, (header.epoch, None))
+        if header.epoch < epoch:
+            raise RefusedError(STALE_EPOCH)
+        if sent is None or header.epoch > epoch:
+            return None
+        for sequence, count, offset in sent:
+            if (sequence, count) == (header.sequence, header.records):
+                return offset
+        sequence, count, _ = sent[-1]
+        if header.sequence != (sequence + count) % (1 << 31):
+            raise RefusedError(OUT_OF_ORDER)
+        return None
+
+    def _remember(self, header: records.Header, first: int) -> None:
+        if header.producer_id < 0:
+            return
+        epoch, sent = self._producers.get(header.producer_id, (-1, None))
+        if sent is None or epoch != header.epoch:
+            sent = deque(maxlen=SEQUENCES)
+            self._producers[header.producer_id] = header.epoch, sent
+        sent.append((header.sequence, header.records, first))
+
+    def read(self, offset: int, max_bytes: int) -> bytes:
+        """Whole batches from the one that holds `offset` on, at least one, at most `max_bytes`; empty at the end."""
+        at = max(0, bisect_right(self._firsts, offset) - 1)
+        found: list[bytes] = []
+        for batch in self._batches[at : at + 1000]:
+            if batch.last < offset:
+                continue
+            max_bytes -= len(batch.content)
+            if found and max_bytes < 0:
+                break
+            found.append(batch.content)
+        return b"".join(found)
+
+    def since(self, time_ms: int) -> tuple[int, int] | None:
+        """Offset and time of the first record at `time_ms` or later; None where there is none."""
+        found = next((batch for batch in self._batches if batch.last_ms >= time_ms), None)
+        return None if found is None else records.first_at(found.content, time_ms)
+
+    # -- forgetting
+
+    def delete_before(self, offset: int) -> None:
+        """Drop the batches that end before `offset`, and begin there."""
+        count = bisect_right(self._firsts, offset)
+        if count and self._batches[count - 1].last >= offset:
+            count -= 1
+        self._drop(count)
+        self.start = max(self.start, min(offset, self.end))
+
+    def expire(self, now_ms: int) -> None:
+        """Drop what the topic's settings let go."""
+        if self.rules.compact:
+            self._compact(now_ms)
+            return
+        count, size = 0, self.size
+        for batch in self._batches:
+            young = self.rules.retention_ms < 0 or batch.taken_ms >= now_ms - self.rules.retention_ms
+            if young and (self.rules.retention_bytes < 0 or size <= self.rules.retention_bytes):
+                break
+            count, size = count + 1, size - batch.size
+        self._drop(count)
+
+    def _drop(self, count: int) -> None:
+        """Forget the oldest batches."""
+        if count:
+            self.size -= sum(batch.size for batch in self._batches[:count])
+            self.start = self._batches[count - 1].last + 1
+            del self._batches[:count], self._firsts[:count]
+
+    def _supersede(self, batch: Batch) -> None:
+        for key in records.keys(batch.content):
+            if (before := self._newest.get(key)) is not None:
+                before.live_keys -= 1
+            self._newest[key] = batch
+            batch.live_keys += 1
+
+    def _compact(self, now_ms: int) -> None:
+        """Drop batches of which every key has a newer record; a batch is kept whole as long as one key needs it."""
+        until = now_ms - self.rules.compaction_lag_ms
+        kept = [batch for batch in self._batches if batch.live_keys or batch.taken_ms > until]
+        if len(kept) < len(self._batches):
+            self._batches, self._firsts = kept, [batch.first for batch in kept]
+            self.size = sum(batch.size for batch in kept)

@@ -1,0 +1,113 @@
+"""Topics and their logs, within a limit of memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from mdstream.broker.log import Batch, Log, Rules
+
+
+class Topic:
+    """A topic: its settings as they were given, and one log for each partition."""
+
+    def __init__(self, partitions: int, config: Mapping[str, str]) -> None:
+        self.config = dict(config)
+        rules = Rules.of(config)
+        self.logs = [Log(rules) for _ in range(partitions)]
+
+
+class Store:
+    """All topics. Beyond `limit_bytes` the oldest batch of all goes first, whatever its topic says. Compacted topics
+    are left alone: what they hold is bounded by their keys.
+
+    With `partitions` a topic that a client asks for is made with so many, as Kafka does: after a restart that are the
+    topics which a worker made for itself.
+    """
+
+    def __init__(self, limit_bytes: int, *, partitions: int | None = None) -> None:
+        self.limit_bytes, self._partitions = limit_bytes, partitions
+        self.topics: dict[str, Topic] = {}
+        self._order: deque[tuple[Log, Batch]] = deque()
+        self._waiting: dict[Log, set[asyncio.Future[None]]] = {}
+
+    def create(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        """Raises ValueError for a setting that is none."""
+        self.topics[name] = Topic(partitions, config)
+
+    def asked_for(self, name: str) -> Topic | None:
+        """The topic, made if it may be."""
+        if name not in self.topics and self._partitions is not None:
+            self.create(name, self._partitions, {})
+        return self.topics.get(name)
+
+    def delete(self, name: str) -> None:
+        for log in self.topics.pop(name).logs:
+            log.delete_before(log.end)
+            self._tell(log)
+
+    def log(self, topic: str, partition: int) -> Log | None:
+        """None where there is none."""
+        found = self.topics.get(topic)
+        return found.logs[partition] if found is not None and 0 <= partition < len(found.logs) else None
+
+    @property
+    def size(self) -> int:
+        """Bytes that the logs hold, with what Python needs to hold them."""
+        return sum(log.size for topic in self.topics.values() for log in topic.logs)
+
+    def append(self, log: Log, content: bytes) -> int:
+        """The offset of the batch's first record. Raises RefusedError."""
+        first, batch = log.append(content, now_ms())
+        if batch is not None:
+            if not log.rules.compact:
+                self._order.append((log, batch))
+            self._tell(log)
+        return first
+
+    def expire(self) -> None:
+        """Drop what retention, compaction and the limit let go. To be called every few seconds."""
+        for topic in self.topics.values():
+            for log in topic.logs:
+                log.expire(now_ms())
+        over = self.size - self.limit_bytes
+        last: dict[Log, Batch] = {}
+        while self._order and (over > 0 or _gone(*self._order[0])):
+            log, batch = self._order.popleft()
+            if not _gone(log, batch):
+                over -= batch.size
+                last[log] = batch
+        for log, batch in last.items():
+            log.delete_before(batch.last + 1)
+
+    # -- waiting for records
+
+    async def news(self, logs: Iterable[Log], limit_s: float) -> None:
+        """Return when something is written to one of the logs, or it is deleted, or after `limit_s`."""
+        waiter = asyncio.get_running_loop().create_future()
+        logs = list(logs)
+        for log in logs:
+            self._waiting.setdefault(log, set()).add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=limit_s)
+        finally:
+            for log in logs:
+                waiting = self._waiting[log]
+                waiting.discard(waiter)
+                if not waiting:
+                    del self._waiting[log]
+
+    def _tell(self, log: Log) -> None:
+        for waiter in self._waiting.get(log, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _gone(log: Log, batch: Batch) -> bool:
+    return batch.last < log.start
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

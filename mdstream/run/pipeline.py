@@ -1,0 +1,66 @@
+"""mdstream's own parts: ingestors, core worker, gap repair and sinks, each with a port for its pages."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mdstream.app import WEB_PORT
+from mdstream.history.process import DEFAULT_PORT as REPAIR_PORT
+from mdstream.ingest.process import DEFAULT_PORT as INGEST_PORT
+from mdstream.run.services import free_port
+from mdstream.run.supervisor import Supervisor
+
+SINKS = ("files", "timescale", "nats")
+WORKER_STAGE, INGEST_STAGE = 1, 2
+ANSWER_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Where the pages are: of the core worker, of the ingestors by provider, of the sinks by role."""
+
+    page: str
+    ingestors: dict[str, int]
+    sinks: dict[str, int]
+
+    def latest(self) -> dict[str, Any]:
+        """The latest prices by symbol; empty while the worker does not answer yet."""
+        found = _json(f"{self.page}latest/")
+        return found.get("symbols") or {}
+
+    def problems(self) -> list[str]:
+        """What the ingestors cannot do at the moment, in their words."""
+        pages = [_json(f"http://127.0.0.1:{port}/health") for port in self.ingestors.values()]
+        return [problem for page in pages for problem in page.get("problems", ())]
+
+
+def start(parts: Supervisor, wanted: Sequence[tuple[str, str]], sinks: Sequence[str]) -> Pipeline:
+    """Start all of it; `wanted`: provider and its symbols."""
+    ports: dict[str, int] = {}
+    for role in sinks:
+        ports[role] = free_port(0)
+        parts.start(role, "worker", role, "--port", str(ports[role]), stage=WORKER_STAGE)
+    core = free_port(WEB_PORT)
+    parts.start("core", "worker", "core", "--port", str(core), stage=WORKER_STAGE)
+    parts.start("repair", "repair", "--port", str(free_port(REPAIR_PORT)), stage=WORKER_STAGE)
+    ingestors: dict[str, int] = {}
+    for provider, symbols in wanted:
+        port = ingestors[provider] = free_port(0 if ingestors else INGEST_PORT)
+        asked = ("--provider", provider, "--symbols", symbols, "--port", str(port))
+        parts.start(f"ingest-{provider}", "ingest", *asked, stage=INGEST_STAGE)
+    return Pipeline(f"http://127.0.0.1:{core}/", ingestors, ports)
+
+
+def _json(url: str) -> dict[str, Any]:
+    """A page; empty where nobody answers yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310  our own page
+            found: dict[str, Any] = json.load(response)
+            return found
+    except (urllib.error.URLError, OSError, ValueError):
+        return {}

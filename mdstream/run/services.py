@@ -1,0 +1,134 @@
+"""Broker, database and NATS: those that are configured are used, the others are started."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import psycopg
+
+from mdstream import embedded, kafka
+from mdstream.config import Settings
+from mdstream.db import connection as database
+from mdstream.errors import MdstreamError, SinkError
+from mdstream.run.supervisor import Supervisor
+from mdstream.sinks import nats_server
+
+SERVICE_STAGE = 0
+UP_LIMIT_S = 60.0
+POSTGRES_PORT, NATS_PORT = 5432, 4222
+
+
+@dataclass
+class Services:
+    """The variables that point at the services, and a line about each."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    database_url: str | None = None
+
+    def add(self, variable: str, value: str, told: str) -> None:
+        self.environment[variable] = value
+        self.told.append(told)
+
+
+def start_broker(parts: Supervisor, services: Services) -> None:
+    """The embedded broker, with mdstream's topics in it."""
+    port = free_port(embedded.DEFAULT_PORT)
+    part = parts.start("broker", "broker", "--port", str(port), stage=SERVICE_STAGE)
+    parts.wait(lambda: embedded.answers(port), part, UP_LIMIT_S)
+    services.add("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}", f"broker 127.0.0.1:{port} (embedded, in memory)")
+
+
+def start_database(parts: Supervisor, services: Services, *, temporary: bool) -> None:
+    """The embedded PostgreSQL."""
+    port = free_port(POSTGRES_PORT)
+    url = f"postgresql://mdstream@127.0.0.1:{port}/market_data"
+    part = parts.start("postgres", "postgres", "--port", str(port), *_kept(temporary), stage=SERVICE_STAGE)
+    parts.wait(lambda: _takes_connections(url), part, UP_LIMIT_S)
+    services.add("MARKET_DATA_DATABASE_URL", url, f"PostgreSQL {url} (embedded)")
+    services.database_url = url
+
+
+def start_nats(parts: Supervisor, services: Services, *, temporary: bool) -> None:
+    """The embedded NATS server with JetStream."""
+    port = free_port(NATS_PORT)
+    part = parts.start("nats", "nats", "--port", str(port), *_kept(temporary), stage=SERVICE_STAGE)
+    parts.wait(lambda: nats_server.answers(port), part, UP_LIMIT_S)
+    services.add("NATS_URL", f"nats://127.0.0.1:{port}", f"NATS nats://127.0.0.1:{port} (embedded, with JetStream)")
+
+
+def _kept(temporary: bool) -> tuple[str, ...]:
+    return ("--temporary",) if temporary else ()
+
+
+def find_or_start(parts: Supervisor, settings: Settings, *, sinks: tuple[str, ...]) -> Services:
+    """The broker, and what the sinks need. Raises MdstreamError where one that is configured does not answer."""
+    services, configured = Services(), settings.model_fields_set
+    if "bootstrap_servers" in configured:
+        _check_broker(settings)
+        services.told.append(f"broker {settings.bootstrap_servers}")
+    else:
+        start_broker(parts, services)
+    if "timescale" in sinks and "database_url" in configured:
+        services.told.append(f"database {_database(settings)}")
+    elif "timescale" in sinks:
+        start_database(parts, services, temporary=False)
+    if "nats" in sinks and "nats_url" in configured:
+        services.told.append(f"NATS {_nats(settings)}")
+    elif "nats" in sinks:
+        start_nats(parts, services, temporary=False)
+    return services
+
+
+def _check_broker(settings: Settings) -> None:
+    """Raises BrokerError where none answers."""
+
+    async def ask() -> None:
+        async with kafka.admin(settings.bootstrap_servers):
+            pass
+
+    asyncio.run(ask())
+
+
+def _database(settings: Settings) -> str:
+    """What the configured database is called. Raises DatabaseError where it does not answer."""
+
+    async def ask() -> str:
+        async with await database.connect(database.url_of(settings)) as connection:
+            return database.place_of(connection)
+
+    return asyncio.run(ask())
+
+
+def _nats(settings: Settings) -> str:
+    """The configured servers, without user and password. Raises SinkError where none of them answers."""
+    urls = [urlsplit(url.strip()) for url in settings.nats_url.get_secret_value().split(",")]
+    found = [(url.hostname or "127.0.0.1", url.port or NATS_PORT) for url in urls]
+    shown = ",".join(f"{host}:{port}" for host, port in found)
+    if not any(nats_server.answers(port, host=host, timeout_s=2.0) for host, port in found):
+        raise SinkError("nats", shown, "no NATS server answers there: start one, or leave NATS_URL out")
+    return shown
+
+
+def _takes_connections(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.Error:
+        return False
+    return True
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` if nobody listens there, else any free port of 127.0.0.1. Raises MdstreamError."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise MdstreamError("no free port on 127.0.0.1")

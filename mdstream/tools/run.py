@@ -1,0 +1,106 @@
+"""`mdstream run`: a feed, the stream and its sinks, with one command."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from mdstream import config
+from mdstream.config import Settings
+from mdstream.db import migrate
+from mdstream.errors import SettingsError
+from mdstream.ingest.plan import plan
+from mdstream.run import pipeline
+from mdstream.run.pipeline import SINKS, Pipeline
+from mdstream.run.services import Services, find_or_start
+from mdstream.run.supervisor import Say, Supervisor, interrupt_on_signals, timed_say
+
+LOOK_S = 0.5
+
+
+def _sinks(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(name for name in value.replace(" ", "").split(",") if name)
+    if wrong := [name for name in names if name not in SINKS]:
+        raise click.BadParameter(f"{', '.join(wrong)}: there is {', '.join(SINKS)}")
+    return names
+
+
+@click.command(name="run")
+@click.option(
+    "--provider", "providers", multiple=True, required=True, help="binance, coinbase, okx or all; may be repeated."
+)
+@click.option(
+    "--symbols", "symbols", multiple=True, required=True, help="Its symbols, comma-separated; once for each --provider."
+)
+@click.option(
+    "--sinks", default=",".join(SINKS), show_default=True, callback=_sinks, help="Where it goes; empty: nowhere."
+)
+def command(providers: tuple[str, ...], symbols: tuple[str, ...], sinks: tuple[str, ...]) -> None:
+    """Everything between a venue and your database, with one command. Ctrl-C stops all of it.
+
+    Runs an ingestor for each provider, a core worker, gap repair and the sinks asked for. Broker,
+    database and NATS are those of KAFKA_BOOTSTRAP_SERVERS, MARKET_DATA_DATABASE_URL and NATS_URL; for each that is not
+    set an embedded one is started. The tables of the database are made, or upgraded.
+
+    \b
+    mdstream run --provider binance --symbols BTCUSDT,ETHUSDT
+    mdstream run --provider binance --symbols BTCUSDT --provider okx --symbols BTCUSDT --sinks files
+    MARKET_DATA_DATABASE_URL=postgresql://... mdstream run --provider all --symbols BTCUSDT --sinks timescale
+
+    A part that ends is started again; one that is stuck exits with 75 to be started again. Each line of the log has its
+    part in front, and is in MDSTREAM_DATA_DIR/logs as well. The embedded PostgreSQL and NATS keep what they hold in
+    MDSTREAM_DATA_DIR; the embedded broker is memory, and its topics begin anew with each run.
+    """
+    if len(providers) != len(symbols):
+        raise SettingsError("every --provider needs its own --symbols")
+    wanted = list(zip(providers, symbols, strict=True))
+    for each in wanted:
+        plan(*each)  # what is wrong with it is said before anything starts
+    settings = config.load()
+    interrupt_on_signals()
+    say = timed_say()
+    try:
+        with _running(settings, wanted, sinks, say) as parts:
+            while True:
+                parts.look()
+                time.sleep(LOOK_S)
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+@contextmanager
+def _running(
+    settings: Settings, wanted: list[tuple[str, str]], sinks: tuple[str, ...], say: Say
+) -> Iterator[Supervisor]:
+    parts = Supervisor(settings.data_dir / "logs", {}, say=say, show=_show)
+    try:
+        services = find_or_start(parts, settings, sinks=sinks)
+        parts.set(services.environment)
+        if "timescale" in sinks:
+            migrate.upgrade(config.load(database_url=services.database_url))
+        running = pipeline.start(parts, wanted, sinks)
+        for line in _addresses(services, running, settings, sinks):
+            say(line)
+        yield parts
+    finally:
+        say("stopping")
+        parts.stop()
+
+
+def _addresses(services: Services, running: Pipeline, settings: Settings, sinks: tuple[str, ...]) -> Iterator[str]:
+    """What to open, and where things go."""
+    yield f"latest prices {running.page}   venues {running.page}feeds   health {running.page}health"
+    yield from (f"ingest {name} http://127.0.0.1:{port}/health" for name, port in running.ingestors.items())
+    yield from (f"{role} http://127.0.0.1:{port}/health" for role, port in running.sinks.items())
+    yield from services.told
+    if "files" in sinks:
+        yield f"files {settings.data_dir}/market_data.db, {settings.data_dir}/events.jsonl"
+
+
+def _show(part: str, line: str) -> None:
+    sys.stdout.write(f"{part:<15} | {line}\n")
+    sys.stdout.flush()
