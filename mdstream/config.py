@@ -335,10 +335,13 @@ def load(**given: Any) -> Settings:
 
 def _problem(error: Any) -> str:
     """Which setting, its value and what is wrong; the value of a secret is never told, whatever type it has."""
+    if not error["loc"]:  # of several settings together: the input would be all of them
+        return str(error["msg"])
     name, *inside = map(str, error["loc"])
     fields = {alias: field for field, alias in _names().items()}
-    secret = "SecretStr" in str(Settings.model_fields[fields.get(name, name)].annotation)
-    value = "" if secret else f"={scrubbed(repr(error.get('input')))}"
+    field = Settings.model_fields.get(fields.get(name, name))
+    shown = field is not None and "SecretStr" not in str(field.annotation)
+    value = f"={scrubbed(repr(error.get('input')))}" if shown else ""
     return f"{'.'.join([name, *inside])}{value}: {error['msg']}"
 
 
