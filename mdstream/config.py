@@ -415,10 +415,13 @@ def load(**given: Any) -> Settings:
 
 def _problem(error: Any) -> str:
     """Which setting, its value and what is wrong; the value of a secret is never told, whatever type it has."""
+    if not error["loc"]:  # of several settings together: the input would be all of them
+        return str(error["msg"])
     name, *inside = map(str, error["loc"])
-    aliases = ((field.validation_alias, field.annotation) for field in Settings.model_fields.values())
-    secret = any("SecretStr" in str(type_) and name in a.choices for a, type_ in aliases if isinstance(a, AliasChoices))
-    value = "" if secret else f"={scrubbed(repr(error.get('input')))}"
+    settings = ((field.validation_alias, str(field.annotation)) for field in Settings.model_fields.values())
+    of = [type_ for alias, type_ in settings if isinstance(alias, AliasChoices) and name in alias.choices]
+    shown = of and "SecretStr" not in of[0]
+    value = f"={scrubbed(repr(error.get('input')))}" if shown else ""
     return f"{'.'.join([name, *inside])}{value}: {error['msg']}"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
 
 import pytest
+from pydantic import model_validator
 
 from mdstream.cluster import Cluster
-from mdstream.config import load
+from mdstream.config import Settings, load
 from mdstream.errors import SettingsError
 from mdstream.history import HISTORIES
 from mdstream.providers import PROVIDERS
@@ -235,6 +237,20 @@ def test_a_secret_of_the_wrong_type_is_refused_without_its_value(tmp_path: Path,
     assert "secret" not in str(caught.value)
     assert "2026" not in str(caught.value)
     assert str(caught.value).startswith("bad settings: ")
+
+
+def test_what_is_wrong_with_several_settings_is_told_without_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The input of such an error is all that was given, secrets too."""
+
+    class Strict(Settings):
+        @model_validator(mode="after")
+        def _never(self) -> Self:
+            raise ValueError("these two exclude each other")
+
+    monkeypatch.setattr("mdstream.config.Settings", Strict)
+    with pytest.raises(SettingsError) as caught:
+        load(nats_url="nats://u:secret@host")
+    assert str(caught.value) == "bad settings: Value error, these two exclude each other"
 
 
 def test_an_address_in_another_setting_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
