@@ -101,7 +101,7 @@ def reason_of(error: BaseException, security: Security) -> str | None:
     if isinstance(error, IllegalSaslStateError):
         return f"asks for no password: KAFKA_SECURITY_PROTOCOL={security.protocol}"
     if isinstance(error, (ValueError, AssertionError)):
-        return f"does not know {_credentials(security)} itself: it may not be the broker that it is taken for"
+        return f"does not keep to {security.mechanism}: it may not be the broker of KAFKA_BOOTSTRAP_SERVERS"
     if any(isinstance(cause, (EOFError, ConnectionResetError, KafkaConnectionError)) for cause in causes):
         return _closed_reason(security)
     return None
