@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from mdstream import config, kafka
+from mdstream.cluster import UNSECURED
 from mdstream.errors import SettingsError
 from mdstream.testing import KAFKA_VERSION, apache_kafka, embedded_broker
 from topics import Topics
@@ -43,6 +44,7 @@ class Deployment:
     @property
     def env(self) -> dict[str, str]:
         return {
+            **UNSECURED,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
             "MDSTREAM_TOPIC_PREFIX": self.prefix,
             "MDSTREAM_PARTITIONS": str(PARTITIONS),

@@ -18,6 +18,23 @@ Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 
+UNSECURED = dict.fromkeys(
+    (
+        "KAFKA_SECURITY_PROTOCOL",
+        "KAFKA_SASL_MECHANISM",
+        "KAFKA_SASL_USERNAME",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SASL_PASSWORD_FILE",
+        "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+        "KAFKA_SSL_CAFILE",
+        "KAFKA_SSL_CERTFILE",
+        "KAFKA_SSL_KEYFILE",
+        "KAFKA_SSL_KEY_PASSWORD",
+    ),
+    "",
+)
+"""Variables for processes that use a broker of our own, whatever is set for another one."""
+
 
 @dataclass(frozen=True)
 class Security:

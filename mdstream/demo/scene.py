@@ -15,6 +15,7 @@ from typing import Any
 
 from mdstream import config, kafka
 from mdstream.app import WEB_PORT
+from mdstream.cluster import UNSECURED
 from mdstream.db import migrate
 from mdstream.db.embedded import EmbeddedPostgres
 from mdstream.demo.children import Children
@@ -74,6 +75,7 @@ def scene(*, rate: int, live: bool, say: Say) -> Iterator[Scene]:
         children = Children(
             data / "logs",
             {
+                **UNSECURED,
                 "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
                 "MDSTREAM_DATA_DIR": str(data),
                 "MARKET_DATA_DATABASE_URL": database.url,

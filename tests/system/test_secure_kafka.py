@@ -5,6 +5,7 @@ Part of the tests on Apache Kafka only (tests/conftest.py): the embedded broker 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from secure_kafka import PASSWORD, SecureKafka, secure_kafka, token_file
 from mdstream import config, kafka
 from mdstream.errors import AccessError, MdstreamError
 from mdstream.testing import Process, Processes, free_port, run_mdstream, wait_until
+from mdstream.watchdog.guard import Watchdog
+from mdstream.watchdog.rule import Limits, State
 
 pytestmark = pytest.mark.system
 
@@ -215,6 +218,23 @@ def test_faust_worker_with_a_wrong_password_ends_with_the_same_line(cluster: Sec
     assert "does not accept the user or the password: KAFKA_SASL_USERNAME" in worker.output()
     assert "Traceback" not in worker.output()
     assert SECRET not in worker.output()
+
+
+async def test_watchdog_says_once_why_kafka_takes_us_no_longer(
+    cluster: SecureKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A password that was changed while we ran: the clients only find that they cannot connect."""
+    with monkeypatch.context() as patch:
+        for name, value in (cluster.environment("PLAIN") | {"KAFKA_SASL_PASSWORD": SECRET}).items():
+            patch.setenv(name, value)
+        limits = Limits(ready_s=1.0, exit_s=60.0)
+        wrong = config.load().bootstrap_servers
+    watchdog = Watchdog(wrong, limits, lambda: State({}), reads=False, fate=lambda: "")
+    watchdog.start()
+    await asyncio.sleep(6)  # three attempts at least
+    await watchdog.stop()
+    assert caplog.text.count("does not accept the user or the password") == 1
+    assert SECRET not in caplog.text
 
 
 def test_refusal_is_not_to_be_tried_again() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from mdstream.cluster import Cluster, Security
+from mdstream.cluster import UNSECURED, Cluster, Security
 from mdstream.config import load
 from mdstream.errors import SettingsError
 
@@ -183,3 +183,12 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     secured(monkeypatch, SASL_PASSWORD="a-secret", SSL_CERTFILE="c.pem", SSL_KEY_PASSWORD="a-secret")
     settings = load()
     assert "a-secret" not in f"{settings!r} {settings.bootstrap_servers!r}"
+
+
+def test_broker_of_our_own_is_free_of_what_is_set_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo and the benchmarks start one; every setting that could keep them from it is among the variables."""
+    (tmp_path / "mdstream.toml").write_text('kafka_security_protocol = "SSL"\nkafka_ssl_cafile = "ca.pem"\n')
+    secured(monkeypatch, SASL_MECHANISM="PLAIN", SASL_USERNAME="u", SASL_PASSWORD="p", SSL_CERTFILE="c.pem")
+    for name, value in UNSECURED.items():
+        monkeypatch.setenv(name, value)
+    assert load().bootstrap_servers.security == Security()
