@@ -64,7 +64,7 @@ def simulated(processes: Processes, journal: Path) -> tuple[Process, dict[str, s
     return simulator, dict(line.split("=", 1) for line in exports)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_whole_system_runs_over_tls_with_passwords_tokens_and_certificates(
     cluster: SecureKafka, processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
