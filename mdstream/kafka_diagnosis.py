@@ -124,4 +124,5 @@ def _closed_reason(security: Security) -> str:
     """For a connection that was closed without a word: what most often is behind it."""
     wants = {"PLAINTEXT": "TLS or a password", "SSL": "a password, or no TLS", "SASL_PLAINTEXT": "TLS"}
     wanted = wants.get(security.protocol, "no TLS")
-    return f"closes the connection: it may want {wanted}: KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"
+    where = f"KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"
+    return f"closes the connection: it is just starting, or wants {wanted}: {where}"

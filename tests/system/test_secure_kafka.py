@@ -173,13 +173,16 @@ async def test_listener_of_another_protocol_is_recognised(
     open_ = {"KAFKA_BOOTSTRAP_SERVERS": cluster.open}
     said = await refusal({"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
     assert said == (
-        f"Kafka at {cluster.passwords} closes the connection: it may want TLS or a password: "
+        f"Kafka at {cluster.passwords} closes the connection: it is just starting, or wants TLS or a password: "
         "KAFKA_SECURITY_PROTOCOL=PLAINTEXT, or the port"
     )
     said = await refusal(cluster.environment("PLAIN") | open_, monkeypatch)
-    assert "closes the connection: it may want no TLS: KAFKA_SECURITY_PROTOCOL=SASL_SSL, or the port" in said
+    assert (
+        "closes the connection: it is just starting, or wants no TLS: KAFKA_SECURITY_PROTOCOL=SASL_SSL, or the port"
+        in said
+    )
     said = await refusal(cluster.certified() | {"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
-    assert "it may want a password, or no TLS: KAFKA_SECURITY_PROTOCOL=SSL, or the port" in said
+    assert "or wants a password, or no TLS: KAFKA_SECURITY_PROTOCOL=SSL, or the port" in said
     clear = {name: value for name, value in cluster.environment("PLAIN").items() if name != "KAFKA_SSL_CAFILE"}
     said = await refusal(clear | open_ | {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, monkeypatch)
     assert said.endswith("asks for no password: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT")

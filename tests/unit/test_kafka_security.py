@@ -170,7 +170,10 @@ def _alert(reason: str) -> ssl.SSLError:
         (
             _closed_by(EOFError()),
             Security(),
-            "closes the connection: it may want TLS or a password: KAFKA_SECURITY_PROTOCOL=PLAINTEXT, or the port",
+            (
+                "closes the connection: it is just starting, or wants TLS or a password: "
+                "KAFKA_SECURITY_PROTOCOL=PLAINTEXT, or the port"
+            ),
         ),
         (ConnectionRefusedError(111, "refused"), Security(), None),
         (TimeoutError(), Security("SSL"), None),
