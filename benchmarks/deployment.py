@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from mdstream import config, kafka
+from mdstream.cluster import UNSECURED
 from mdstream.errors import SettingsError
 from mdstream.testing import KAFKA_VERSION, apache_kafka, embedded_broker
 from topics import Topics
@@ -42,6 +43,7 @@ class Deployment:
     @property
     def env(self) -> dict[str, str]:
         return {
+            **UNSECURED,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
             "MDSTREAM_TOPIC_PREFIX": self.prefix,
             "MDSTREAM_PARTITIONS": str(PARTITIONS),

@@ -18,6 +18,23 @@ Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 
+UNSECURED = dict.fromkeys(
+    (
+        "KAFKA_SECURITY_PROTOCOL",
+        "KAFKA_SASL_MECHANISM",
+        "KAFKA_SASL_USERNAME",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SASL_PASSWORD_FILE",
+        "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+        "KAFKA_SSL_CAFILE",
+        "KAFKA_SSL_CERTFILE",
+        "KAFKA_SSL_KEYFILE",
+        "KAFKA_SSL_KEY_PASSWORD",
+    ),
+    "",
+)
+"""Variables for processes that use a broker of our own, whatever is set for another one."""
+
 
 @dataclass(frozen=True)
 class Security:
@@ -53,39 +70,26 @@ class Security:
 
     def _check_unused(self) -> None:
         """What would silently do nothing was meant to protect something."""
-        for of_protocol, what, settings in (
-            (
-                self.sasl,
-                "SASL_SSL or SASL_PLAINTEXT",
-                {
-                    "KAFKA_SASL_MECHANISM": self.mechanism,
-                    "KAFKA_SASL_USERNAME": self.username,
-                    "KAFKA_SASL_PASSWORD": self.password,
-                    "KAFKA_SASL_PASSWORD_FILE": self.password_file,
-                    "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE": self.token_file,
-                },
-            ),
-            (
-                self.tls,
-                "SSL or SASL_SSL",
-                {
-                    "KAFKA_SSL_CAFILE": self.cafile,
-                    "KAFKA_SSL_CERTFILE": self.certfile,
-                    "KAFKA_SSL_KEYFILE": self.keyfile,
-                },
-            ),
-        ):
+        passwords = {
+            "KAFKA_SASL_MECHANISM": self.mechanism,
+            "KAFKA_SASL_USERNAME": self.username,
+            "KAFKA_SASL_PASSWORD": self.password,
+            "KAFKA_SASL_PASSWORD_FILE": self.password_file,
+            "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE": self.token_file,
+        }
+        certificates = {
+            "KAFKA_SSL_CAFILE": self.cafile,
+            "KAFKA_SSL_CERTFILE": self.certfile,
+            "KAFKA_SSL_KEYFILE": self.keyfile,
+        }
+        for used, wanted, settings in ((self.sasl, "SASL_*", passwords), (self.tls, "SSL or SASL_SSL", certificates)):
             given = [name for name, value in settings.items() if value is not None]
-            if given and not of_protocol:
-                raise SettingsError(
-                    f"{', '.join(given)}: not used with KAFKA_SECURITY_PROTOCOL={self.protocol}, expected {what}"
-                )
+            if given and not used:
+                raise SettingsError(f"{', '.join(given)}: KAFKA_SECURITY_PROTOCOL={self.protocol}, expected {wanted}")
 
     def _check_sasl(self) -> None:
         if self.mechanism is None:
-            raise SettingsError(
-                f"KAFKA_SECURITY_PROTOCOL={self.protocol} needs KAFKA_SASL_MECHANISM: {', '.join(get_args(Mechanism))}"
-            )
+            raise SettingsError(f"KAFKA_SASL_MECHANISM is not set: expected {', '.join(get_args(Mechanism))}")
         if self.mechanism == "OAUTHBEARER":
             if self.token_file is None:
                 raise SettingsError("KAFKA_SASL_MECHANISM=OAUTHBEARER needs KAFKA_SASL_OAUTHBEARER_TOKEN_FILE")

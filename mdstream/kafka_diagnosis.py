@@ -101,7 +101,7 @@ def reason_of(error: BaseException, security: Security) -> str | None:
     if isinstance(error, IllegalSaslStateError):
         return f"asks for no password: KAFKA_SECURITY_PROTOCOL={security.protocol}"
     if isinstance(error, (ValueError, AssertionError)):
-        return f"does not know {_credentials(security)} itself: it may not be the broker that it is taken for"
+        return f"does not keep to {security.mechanism}: it may not be the broker of KAFKA_BOOTSTRAP_SERVERS"
     if any(isinstance(cause, (EOFError, ConnectionResetError, KafkaConnectionError)) for cause in causes):
         return _closed_reason(security)
     return None
@@ -124,4 +124,5 @@ def _closed_reason(security: Security) -> str:
     """For a connection that was closed without a word: what most often is behind it."""
     wants = {"PLAINTEXT": "TLS or a password", "SSL": "a password, or no TLS", "SASL_PLAINTEXT": "TLS"}
     wanted = wants.get(security.protocol, "no TLS")
-    return f"closes the connection: it may want {wanted}: KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"
+    where = f"KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"
+    return f"closes the connection: it is just starting, or wants {wanted}: {where}"

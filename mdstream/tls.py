@@ -62,7 +62,7 @@ def _show(context: ssl.SSLContext, certificate: Named, key: Named, password: str
         what = (
             "the key is not that of the certificate"
             if reason == "KEY_VALUES_MISMATCH"
-            else "no certificate and key in PEM form, or the key's password is wrong"
+            else "no PEM, or a wrong password"
         )
         raise SettingsError(f"{certificate.setting}={certificate.path}, {key.setting}={key.path}: {what}") from None
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from mdstream import embedded, kafka
+from mdstream.cluster import UNSECURED
 from mdstream.config import Settings
 from mdstream.db import connection as database
 from mdstream.errors import MdstreamError, SinkError
@@ -39,6 +40,7 @@ def start_broker(parts: Supervisor, services: Services) -> None:
     port = free_port(embedded.DEFAULT_PORT)
     part = parts.start("broker", "broker", "--port", str(port), stage=SERVICE_STAGE)
     parts.wait(lambda: embedded.answers(port), part, UP_LIMIT_S)
+    services.environment.update(UNSECURED)  # whatever is set for another one
     services.add("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}", f"broker 127.0.0.1:{port} (embedded, in memory)")
 
 
@@ -67,7 +69,7 @@ def _kept(temporary: bool) -> tuple[str, ...]:
 def find_or_start(parts: Supervisor, settings: Settings, *, sinks: tuple[str, ...]) -> Services:
     """The broker, and what the sinks need. Raises MdstreamError where one that is configured does not answer."""
     services, configured = Services(), settings.model_fields_set
-    if "bootstrap_servers" in configured:
+    if "kafka_servers" in configured:
         _check_broker(settings)
         services.told.append(f"broker {settings.bootstrap_servers}")
     else:

@@ -52,11 +52,13 @@ class Wire(Client):
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """What the server says first. Where it does not ask for TLS, nats-py shows it the password in the clear."""
-        if self._tls_only and not info.get("tls_required"):
+        assert self._current_server is not None
+        in_the_clear = initial_connection and self._current_server.uri.scheme != "wss"
+        if in_the_clear and self._tls_only and not info.get("tls_required"):
             if not info.get("tls_available"):
                 raise Error("it offers no TLS: NATS_URL, NATS_CA")
             info["tls_required"] = True  # it would do without
-        if info.get("tls_verify") and not self._shows_certificate:  # it would only cut us off
+        if in_the_clear and info.get("tls_verify") and not self._shows_certificate:  # it would only cut us off
             raise Error("it asks for a certificate of ours: NATS_CERT, NATS_KEY")
         await super()._process_info(info, initial_connection)
 

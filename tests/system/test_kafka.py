@@ -8,10 +8,12 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from mdstream import config, kafka
+from mdstream.cluster import Cluster, Compression
 from mdstream.errors import BrokerError
 from mdstream.publisher import BATCH_BYTES, Publisher, Record
 from mdstream.testing import chosen_broker, free_port, read_topic
@@ -174,6 +176,25 @@ async def test_records_keep_their_order_over_several_batches(broker: str, raw: T
     read = await read_topic(broker, raw.name, quiet_s=0.5)
     assert [(record.key, record.value, list(record.headers)) for record in read] == [
         (key, value, headers) for key, value, _, headers in sent
+    ]
+
+
+@pytest.mark.parametrize("compression", get_args(Compression))
+async def test_compressed_records_come_back_as_they_were(
+    broker: str, topics: Topics, raw: Topic, compression: Compression
+) -> None:
+    """The broker keeps batches as they came: MDSTREAM_COMPRESSION is between writer and readers."""
+    sent = records(2000, size=300)
+    cluster = Cluster(broker, compression=compression)
+    publisher = Publisher(cluster, client_id="test")
+    await publisher.start()
+    assert publisher._producer is not None
+    assert (publisher._producer._compression_type or "none") == compression
+    await asyncio.gather(*await publisher.send(raw.name, 3, sent))
+    await publisher.stop()
+    read = await read_topic(cluster, raw.name, quiet_s=0.5)
+    assert [(record.value, list(record.headers)) for record in read] == [
+        (value, headers) for _, value, _, headers in sent
     ]
 
 

@@ -5,6 +5,7 @@ Part of the tests on Apache Kafka only (tests/conftest.py): the embedded broker 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from secure_kafka import PASSWORD, SecureKafka, secure_kafka, token_file
 from mdstream import config, kafka
 from mdstream.errors import AccessError, MdstreamError
 from mdstream.testing import Process, Processes, free_port, run_mdstream, wait_until
+from mdstream.watchdog.guard import Watchdog
+from mdstream.watchdog.rule import Limits, State
 
 pytestmark = pytest.mark.system
 
@@ -61,7 +64,7 @@ def simulated(processes: Processes, journal: Path) -> tuple[Process, dict[str, s
     return simulator, dict(line.split("=", 1) for line in exports)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_whole_system_runs_over_tls_with_passwords_tokens_and_certificates(
     cluster: SecureKafka, processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -170,13 +173,16 @@ async def test_listener_of_another_protocol_is_recognised(
     open_ = {"KAFKA_BOOTSTRAP_SERVERS": cluster.open}
     said = await refusal({"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
     assert said == (
-        f"Kafka at {cluster.passwords} closes the connection: it may want TLS or a password: "
+        f"Kafka at {cluster.passwords} closes the connection: it is just starting, or wants TLS or a password: "
         "KAFKA_SECURITY_PROTOCOL=PLAINTEXT, or the port"
     )
     said = await refusal(cluster.environment("PLAIN") | open_, monkeypatch)
-    assert "closes the connection: it may want no TLS: KAFKA_SECURITY_PROTOCOL=SASL_SSL, or the port" in said
+    assert (
+        "closes the connection: it is just starting, or wants no TLS: KAFKA_SECURITY_PROTOCOL=SASL_SSL, or the port"
+        in said
+    )
     said = await refusal(cluster.certified() | {"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
-    assert "it may want a password, or no TLS: KAFKA_SECURITY_PROTOCOL=SSL, or the port" in said
+    assert "or wants a password, or no TLS: KAFKA_SECURITY_PROTOCOL=SSL, or the port" in said
     clear = {name: value for name, value in cluster.environment("PLAIN").items() if name != "KAFKA_SSL_CAFILE"}
     said = await refusal(clear | open_ | {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, monkeypatch)
     assert said.endswith("asks for no password: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT")
@@ -215,6 +221,23 @@ def test_faust_worker_with_a_wrong_password_ends_with_the_same_line(cluster: Sec
     assert "does not accept the user or the password: KAFKA_SASL_USERNAME" in worker.output()
     assert "Traceback" not in worker.output()
     assert SECRET not in worker.output()
+
+
+async def test_watchdog_says_once_why_kafka_takes_us_no_longer(
+    cluster: SecureKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A password that was changed while we ran: the clients only find that they cannot connect."""
+    with monkeypatch.context() as patch:
+        for name, value in (cluster.environment("PLAIN") | {"KAFKA_SASL_PASSWORD": SECRET}).items():
+            patch.setenv(name, value)
+        limits = Limits(ready_s=1.0, exit_s=60.0)
+        wrong = config.load().bootstrap_servers
+    watchdog = Watchdog(wrong, limits, lambda: State({}), reads=False, fate=lambda: "")
+    watchdog.start()
+    await asyncio.sleep(6)  # three attempts at least
+    await watchdog.stop()
+    assert caplog.text.count("does not accept the user or the password") == 1
+    assert SECRET not in caplog.text
 
 
 def test_refusal_is_not_to_be_tried_again() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from pydantic import model_validator
+from pydantic import SecretStr, model_validator
 
-from mdstream.cluster import Cluster
+from mdstream.cluster import UNSECURED, Cluster, Security
 from mdstream.config import Settings, load
 from mdstream.errors import SettingsError
 from mdstream.history import HISTORIES
@@ -259,3 +259,98 @@ def test_an_address_in_another_setting_is_shown_without_its_secrets(monkeypatch:
     with pytest.raises(SettingsError) as caught:
         load()
     assert str(caught.value).startswith("bad settings: NODE_CANONICAL_URL='http://core:8080'")
+
+
+# -- Kafka with TLS and passwords
+
+
+def secured(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"KAFKA_{name}", value)
+
+
+def test_cluster_carries_all_that_a_client_has_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the names of Kafka's clients; protocol and mechanism in any case; an empty variable is none."""
+    secured(monkeypatch, SECURITY_PROTOCOL="sasl_ssl", SASL_MECHANISM="scram-sha-512", SASL_USERNAME="u")
+    secured(monkeypatch, SASL_PASSWORD="p", SASL_PASSWORD_FILE="", SSL_CAFILE="ca.pem", SSL_CHECK_HOSTNAME="false")
+    monkeypatch.setenv("MDSTREAM_COMPRESSION", "zstd")
+    security = Security(
+        protocol="SASL_SSL",
+        mechanism="SCRAM-SHA-512",
+        username="u",
+        password=SecretStr("p"),
+        cafile=Path("ca.pem"),
+        check_hostname=False,
+    )
+    cluster = load(bootstrap_servers="a:1,b:2").bootstrap_servers
+    assert cluster == Cluster("a:1,b:2", security, "zstd")
+    assert f"{cluster}" == "a:1,b:2"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"SASL_USERNAME": "u", "SASL_PASSWORD": "a-secret"},
+            "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: KAFKA_SECURITY_PROTOCOL=PLAINTEXT, expected SASL_*",
+        ),
+        (
+            {"SECURITY_PROTOCOL": "PLAINTEXT", "SSL_CAFILE": "ca.pem"},
+            "KAFKA_SSL_CAFILE: KAFKA_SECURITY_PROTOCOL=PLAINTEXT, expected SSL or SASL_SSL",
+        ),
+        (
+            {"SECURITY_PROTOCOL": "SASL_SSL"},
+            "KAFKA_SASL_MECHANISM is not set: expected PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER",
+        ),
+        (
+            {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN"},
+            "KAFKA_SASL_MECHANISM=PLAIN needs KAFKA_SASL_USERNAME",
+        ),
+        (
+            {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN", "SASL_USERNAME": "u"},
+            "KAFKA_SASL_MECHANISM=PLAIN needs one of KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE",
+        ),
+        (
+            {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "OAUTHBEARER"},
+            "KAFKA_SASL_MECHANISM=OAUTHBEARER needs KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
+        ),
+        (
+            {"SECURITY_PROTOCOL": "SSL", "SSL_KEY_PASSWORD": "a-secret"},
+            "KAFKA_SSL_KEYFILE and KAFKA_SSL_KEY_PASSWORD mean nothing without KAFKA_SSL_CERTFILE",
+        ),
+    ],
+    ids=str,
+)
+def test_security_settings_that_do_not_fit_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    """What would be ignored was meant to protect something. The secret is not repeated."""
+    secured(monkeypatch, **variables)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value) == said
+
+
+def test_a_bad_secret_is_refused_without_it(tmp_path: Path) -> None:
+    """A password of digits alone is a number in TOML."""
+    (tmp_path / "mdstream.toml").write_text("kafka_sasl_password = 271828\n")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value) == "bad settings: KAFKA_SASL_PASSWORD=***: Input should be a valid string"
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings and clusters get into logs and tracebacks."""
+    secured(monkeypatch, SECURITY_PROTOCOL="SASL_SSL", SASL_MECHANISM="PLAIN", SASL_USERNAME="u")
+    secured(monkeypatch, SASL_PASSWORD="a-secret", SSL_CERTFILE="c.pem", SSL_KEY_PASSWORD="a-secret")
+    settings = load()
+    assert "a-secret" not in f"{settings!r} {settings.bootstrap_servers!r}"
+
+
+def test_broker_of_our_own_is_free_of_what_is_set_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo and the benchmarks start one; every setting that could keep them from it is among the variables."""
+    (tmp_path / "mdstream.toml").write_text('kafka_security_protocol = "SSL"\nkafka_ssl_cafile = "ca.pem"\n')
+    secured(monkeypatch, SASL_MECHANISM="PLAIN", SASL_USERNAME="u", SASL_PASSWORD="p", SSL_CERTFILE="c.pem")
+    for name, value in UNSECURED.items():
+        monkeypatch.setenv(name, value)
+    assert load().bootstrap_servers.security == Security()

@@ -41,11 +41,14 @@ class Assignment:
         return self.state
 
 
-def log(*batches: tuple[int, int]) -> bytes:
+CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+def log(*batches: tuple[int, int], codec: int = 0) -> bytes:
     """What a broker answers: batches of `count` records from offset `base`."""
     written = b""
     for base, count in batches:
-        builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, 0, 1 << 20)
+        builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, 0, 1 << 20)
         for i in range(count):
             builder.append(i, 1_700_000_000_000, b"key", b"%d" % (base + i), [("p", b"binance")])
         written += base.to_bytes(8, "big") + bytes(builder.build())[8:]
@@ -62,6 +65,18 @@ def taken(of: FetchResult) -> tuple[list[int], int, int]:
     chunk = fetch._take(TP, of)
     assert isinstance(chunk, Chunk)
     return [record.offset for record in chunk.records], chunk.first, chunk.next
+
+
+@pytest.mark.parametrize("compression", CODECS)
+def test_compressed_batches_give_the_same_chunk(compression: str) -> None:
+    """However they were written; several batches, as each is compressed by itself."""
+    written = log((10, 400), (410, 2), codec=CODECS[compression])
+    assert (len(written) < len(log((10, 400), (410, 2)))) is (compression != "none")
+    chunk = fetch._take(TP, result(written, position=10))
+    assert chunk is not None
+    assert [(r.offset, r.key, r.value, list(r.headers)) for r in chunk.records] == [
+        (10 + i, b"key", b"%d" % (10 + i), [("p", b"binance")]) for i in range(402)
+    ]
 
 
 def test_chunk_holds_whole_batches_with_everything_a_record_has() -> None:
