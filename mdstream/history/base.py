@@ -23,9 +23,10 @@ from mdstream.ticks import TradeTick
 
 OK = 200
 MOST_QUOTED_CHARS = 200
-_HOST = re.compile(r"[a-z]+://(?:[^/@]*@)?([^/:?#]+)")
 MOST_WAIT_S = 3 * 86_400.0
 """The longest ban a venue is known to speak out (Binance: three days). What asks for more is taken for so much."""
+
+_HOST = re.compile(r"[a-z]+://(?:[^/@]*@)?([^/:?#]+)")
 
 
 class Page(NamedTuple):
