@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import ClassVar, NamedTuple
-from urllib.parse import urlsplit
 
 from mdstream.errors import SettingsError, SymbolError
 from mdstream.history.budget import Limits
@@ -27,6 +26,8 @@ OK = 200
 MOST_QUOTED_CHARS = 200
 MOST_WAIT_S = 3 * 86_400.0
 """The longest ban a venue is known to speak out (Binance: three days). What asks for more is taken for so much."""
+
+_HOST = re.compile(r"[a-z]+://(?:[^/@]*@)?([^/:?#]+)")
 
 
 class Page(NamedTuple):
@@ -154,10 +155,8 @@ class History(ABC):
 
 
 def _host(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:
-        return ""
+    match = _HOST.match(address.lower())
+    return match[1] if match else ""
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:

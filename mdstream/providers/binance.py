@@ -222,12 +222,6 @@ def _agg_trade(symbol: str, d: _RestAggTrade, recovered: bool = False) -> TradeT
     return TradeTick(symbol, str(d.a), d.p, d.q, side, epoch_ns(d.T), d.a, d.a, count, "aggTrade", False, recovered)
 
 
-def _live_agg_trade(d: _AggTrade) -> TradeTick:
-    if d.M is None:
-        raise FrameError(FUTURES)
-    return _agg_trade(d.s, d)
-
-
 def _rest_trade(symbol: str, d: _RestTrade) -> TradeTick:
     side: Side = "sell" if d.isBuyerMaker else "buy"
     return TradeTick(symbol, str(d.id), d.price, d.qty, side, epoch_ns(d.time), d.id, d.id, 1, "trade", recovered=True)
@@ -249,7 +243,10 @@ def _parse_trade(frame: bytes) -> TradeTick:
 
 def _parse_agg_trade(frame: bytes) -> TradeTick:
     """{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT","a":3712345678,"f":5680123454,"l":5680123456,...}}"""
-    return _live_agg_trade(_decode_agg_trade(frame).data)
+    d = _decode_agg_trade(frame).data
+    if d.M is None:
+        raise FrameError(FUTURES)
+    return _agg_trade(d.s, d)
 
 
 def _parse_book_ticker(frame: bytes) -> QuoteTick:
@@ -294,7 +291,10 @@ def _parse_raw(m: _Other, frame: bytes) -> Tick:
     if m.e == "trade":
         return _trade(_decode_raw_trade(frame))
     if m.e == "aggTrade":
-        return _live_agg_trade(_decode_raw_agg_trade(frame))
+        d = _decode_raw_agg_trade(frame)
+        if d.M is None:
+            raise FrameError(FUTURES)
+        return _agg_trade(d.s, d)
     if m.e in ("", "bookTicker") and m.B is not None:
         return _book_ticker(_decode_raw_book_ticker(frame))
     return Control("ignored", m.e)

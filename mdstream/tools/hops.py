@@ -24,6 +24,7 @@ from mdstream.events import Side, Trade
 from mdstream.kinds import OURS
 from mdstream.providers import PROVIDERS
 from mdstream.sinks.sqlite import FILE_NAME
+from mdstream.stream.bounds import check_trade
 from mdstream.ticks import TradeTick
 from mdstream.tools.progress import Progress
 from topics import Topics
@@ -170,6 +171,11 @@ class RawHop:
             return
         for tick in ticks:
             if type(tick) is TradeTick:
+                try:
+                    check_trade(tick)
+                except FrameError:
+                    self.unread["trades refused"] += 1
+                    continue
                 time_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange
                 said = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
                 trade = Print(*said, time_ns, tick.view, recv_ns, tick.recovered)
