@@ -20,7 +20,7 @@ BOOK_DEPTH = 20
 
 PRICE_DECIMALS = 10
 PRICE_UNIT = 10**PRICE_DECIMALS
-"""Prices that identify a level are integers of 1 / PRICE_UNIT: the finest step of a venue we know is 10**-9."""
+"""Prices that identify a level are integers of 1 / PRICE_UNIT; one with more decimals is not understood."""
 
 
 class TradeTick(msgspec.Struct, gc=False):

@@ -34,7 +34,7 @@ from mdstream.events import Level
 from mdstream.ticks import BOOK_DEPTH, PRICE_UNIT, BookTick, BookUpdate, PriceLevel, QuoteTick
 
 MOST_LEVELS = 50_000
-"""Of a side; some nine megabytes. The biggest books of Coinbase have half of it."""
+"""Of a side: six megabytes."""
 UNBOUNDED = -(10**31)
 """The floor of a side of which every level is known; below all keys."""
 MOST_TIMES = 512
