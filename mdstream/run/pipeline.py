@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.error
 import urllib.request
@@ -34,9 +35,10 @@ class Pipeline:
         return found.get("symbols") or {}
 
     def problems(self) -> list[str]:
-        """What the ingestors cannot do at the moment, in their words."""
+        """Which venues the ingestors have no connection to, and why, in their words."""
         pages = [_json(f"http://127.0.0.1:{port}/health") for port in self.ingestors.values()]
-        return [problem for page in pages for problem in page.get("problems", ())]
+        feeds = [feed for page in pages for feed in page.get("feeds", {}).items()]
+        return [f"{name}: {feed['reason']}" for name, feed in feeds if feed["reason"]]
 
 
 def start(parts: Supervisor, wanted: Sequence[tuple[str, str]], sinks: Sequence[str]) -> Pipeline:
@@ -57,10 +59,12 @@ def start(parts: Supervisor, wanted: Sequence[tuple[str, str]], sinks: Sequence[
 
 
 def _json(url: str) -> dict[str, Any]:
-    """A page; empty where nobody answers yet."""
-    try:
-        with urllib.request.urlopen(url, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310  our own page
-            found: dict[str, Any] = json.load(response)
-            return found
-    except (urllib.error.URLError, OSError, ValueError):
-        return {}
+    """A page, one that says 503 as well; empty where nobody answers yet."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            with urllib.request.urlopen(url, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310  our own page
+                found = json.load(response)
+        except urllib.error.HTTPError as answer:
+            found = json.load(answer)
+    return found

@@ -57,7 +57,7 @@ def start_database(parts: Supervisor, services: Services, *, temporary: bool) ->
 def start_nats(parts: Supervisor, services: Services, *, temporary: bool) -> None:
     """The embedded NATS server with JetStream."""
     port = free_port(NATS_PORT)
-    part = parts.start("nats", "nats", "--port", str(port), *_kept(temporary), stage=SERVICE_STAGE)
+    part = parts.start("nats-server", "nats", "--port", str(port), *_kept(temporary), stage=SERVICE_STAGE)
     parts.wait(lambda: nats_server.answers(port), part, UP_LIMIT_S)
     services.add("NATS_URL", f"nats://127.0.0.1:{port}", f"NATS nats://127.0.0.1:{port} (embedded, with JetStream)")
 

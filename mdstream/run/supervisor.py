@@ -69,7 +69,9 @@ class Supervisor:
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, *args: str, stage: int) -> Part:
-        """Run `mdstream ARGS` from now on, whatever happens to it."""
+        """Run `mdstream ARGS` from now on, whatever happens to it. Raises ValueError for a name that is taken."""
+        if name in self.parts:
+            raise ValueError(f"there is a part {name} already")
         part = self.parts[name] = Part(name, args, stage, self._logs / f"{name}.log")
         part.log.write_bytes(b"")
         self._run(part)
