@@ -18,7 +18,7 @@ from typing import Any
 from mdstream.errors import FrameError
 from mdstream.instruments import is_plain
 from mdstream.stream.headers import LAST_NS
-from mdstream.ticks import NO_ID, BookTick, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
 MOST_ID = 2**62
 """Parked ids are kept as -2 - id (dedupe.py), which has to fit 64 bits as well."""
@@ -62,7 +62,22 @@ def check_book(tick: BookTick) -> None:
             _check_crossed(bids[0][0], asks[0][0])
 
 
-CHECKS: Mapping[type, Callable[[Any], None]] = {TradeTick: check_trade, QuoteTick: check_quote, BookTick: check_book}
+def check_update(tick: BookUpdate) -> None:
+    """Raises FrameError for what changes no book of one venue. Of what prices and sizes are, the parser sees to."""
+    ts_exchange = tick.ts_exchange
+    if ts_exchange is not None and not 0 <= ts_exchange < LAST_NS:
+        raise _no_time(ts_exchange)
+    for price, _ in (*tick.bids, *tick.asks):
+        if not price:
+            _check_price(tick.symbol, 0.0)
+
+
+CHECKS: Mapping[type, Callable[[Any], None]] = {
+    TradeTick: check_trade,
+    QuoteTick: check_quote,
+    BookTick: check_book,
+    BookUpdate: check_update,
+}
 """By the type of a tick."""
 
 

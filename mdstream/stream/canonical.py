@@ -268,13 +268,13 @@ class Canonical:
     # -- the rest of what venues say
 
     def _other(self, out: Output, source: Source, tick: Tick, recv_ns: int) -> None:
-        if isinstance(tick, BookUpdate):
-            self._update(out, source, tick, recv_ns)
-            return
         if isinstance(tick, Control):
             self._control(source.name, tick)
             return
         CHECKS[type(tick)](tick)
+        if isinstance(tick, BookUpdate):
+            self._update(out, source, tick, recv_ns)
+            return
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         self.changed.add(tick.symbol)
         if isinstance(tick, QuoteTick):
@@ -321,7 +321,7 @@ class Canonical:
     # -- books that are kept (books.py)
 
     def _update(self, out: Output, source: Source, tick: BookUpdate, recv_ns: int) -> None:
-        line = source.lines.get(tick.symbol) or self._line(source, tick.symbol, recv_ns)
+        line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         if not line.allowed:
             self.counts["not a source of the instrument"] += 1
             return

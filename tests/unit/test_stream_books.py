@@ -399,8 +399,8 @@ def test_checkpoint_writes_an_image_of_a_book_only_now_and_then() -> None:
         keys += [key for key, *_ in saved(stream)]
         age_ms = log.at_ms if stream.position == len(log.records) else (begin + 9) * 100
         assert age_ms - log.records[stream.read_from].timestamp + T0_MS <= 30_500
-    assert keys.count(b"BTCUSDT book coinbase") == 2
-    assert keys.count(b"BTCUSDT") == 61
+    assert keys.count(b"md.raw.crypto|BTCUSDT book coinbase") == 2
+    assert keys.count(b"md.raw.crypto|BTCUSDT") == 61
 
 
 def test_book_whose_image_is_not_there_waits_for_a_snapshot() -> None:
@@ -411,7 +411,7 @@ def test_book_whose_image_is_not_there_waits_for_a_snapshot() -> None:
         log.add("coinbase", bid("95", str(at_ms)), at_ms=at_ms)
     stream = new_stream(ALONE)
     stream.step(log.records)
-    written = [record for record in saved(stream) if record[0] != b"BTCUSDT book coinbase"]
+    written = [record for record in saved(stream) if record[0] != b"md.raw.crypto|BTCUSDT book coinbase"]
     log.add("coinbase", bid("100"), at_ms=40_000)
     log.add("coinbase", book("98"), at_ms=41_000)
     next_owner = restored([written], ALONE)
