@@ -233,7 +233,8 @@ class Consumer(driver.Consumer):
                 return
         if self._term == term and not self.should_stop:
             await self.release()
-            cast(Any, self.app.tables).recovery.signal_recovery_start.set()
+            if self._term == term + 1:  # else they were taken away meanwhile, and what comes next is positioned anyway
+                cast(Any, self.app.tables).recovery.signal_recovery_start.set()
 
     # -- records
 
