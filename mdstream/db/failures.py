@@ -83,4 +83,4 @@ def _words(error: psycopg.Error) -> str:
         "no reason given"
     ]
     attempts = [line for line in said if " failed: " in line]  # below may stand what libpq thinks of it
-    return re.sub(r"^(.* failed: )?(FATAL: +)?", "", (attempts or said)[-1]).strip()
+    return re.sub(r"^(.* failed: |connection is bad: )?(FATAL: +)?", "", (attempts or said)[-1]).strip()

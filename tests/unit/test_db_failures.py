@@ -46,6 +46,7 @@ WRONG = "(check MARKET_DATA_DATABASE_URL, or the server's pg_hba.conf)"
             True,
         ),
         (f"{AT}SSL error: certificate verify failed", f"SSL error: certificate verify failed {TLS}", False),
+        ('connection is bad: invalid sslmode value: "on"', f'invalid sslmode value: "on" {TLS}', False),
         (f"{AT}SSL error: tlsv1 alert unknown ca", f"SSL error: tlsv1 alert unknown ca {TLS}", False),
         (
             f'{AT}root certificate file "/ca" does not exist\nEither provide the file, or change sslmode.',
