@@ -58,7 +58,7 @@ class SecureKafka:
 def secure_kafka(folder: Path) -> Iterator[SecureKafka]:
     """One broker with all of it. An open listener is there for the broker itself."""
     authority = Authority(folder)
-    server = authority.sign("server", alternatives="DNS:localhost")
+    server = authority.sign("server", hosts=("localhost",))
     client = authority.sign("client", password=KEY_PASSWORD)
     listeners = {"SASL_SSL": free_port(), "SSL": free_port()}
     with apache_kafka(_settings(server, authority), listeners=listeners, users={USER: PASSWORD}) as kafka:
