@@ -334,8 +334,9 @@ class Canonical:
         elif said is Said.PASSED or said is Said.CROSSED:
             self.counts[f"book, {said.value}"] += 1
         else:
+            again = not stands(line)  # meanwhile tickers told the top
             feed.book.seen_ns = feed.quote.seen_ns = now_ns
-            if said is Said.TOP and line.live:
+            if (said is Said.TOP or again) and line.live:
                 self._publish_quote(out, line, book.quote(line.symbol), recv_ns)
             if feed.kept.due and line.live and is_due(line, now_ns):
                 self._publish_kept(out, line, book)

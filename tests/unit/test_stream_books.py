@@ -231,6 +231,17 @@ def test_after_a_disconnect_the_ticker_speaks_until_the_book_does() -> None:
     assert tops(run(log)) == [("coinbase", 99, 101), ("coinbase", 98, 102), ("coinbase", 97, 101)]
 
 
+def test_book_that_goes_on_after_a_connection_was_made_tells_its_top_again() -> None:
+    """Tickers told theirs meanwhile; the book's holds, though the update did not change it."""
+    log = Log()
+    log.add("coinbase", book(), at_ms=0)
+    log.status("coinbase", "connected", at_ms=100)
+    log.add("coinbase", ticker("98", "102", 1, product=BTC), at_ms=200)
+    log.add("coinbase", bid("95"), at_ms=300)
+    log.add("coinbase", bid("95", "2"), at_ms=400)
+    assert tops(run(log)) == [("coinbase", 99, 101), ("coinbase", 98, 102), ("coinbase", 99, 101)]
+
+
 # -- failover
 
 
