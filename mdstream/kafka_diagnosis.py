@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +37,7 @@ async def why(cluster: Cluster) -> str | None:
 
     Raises SettingsError where a file cannot be used.
     """
-    given = security_options(cluster.security)
+    given, handled = security_options(cluster.security), sys.exc_info()[1]
     waiting = [(host, port) for host, port, _ in collect_hosts(cluster.servers, randomize=False)]
     asked: set[tuple[str, int]] = set()
     try:
@@ -46,7 +47,7 @@ async def why(cluster: Cluster) -> str | None:
                 try:
                     named = await _brokers_named_by(*place, given)
                 except FAILURES as error:
-                    if reason := reason_of(error, cluster.security):
+                    if reason := reason_of(error, cluster.security, handled=handled):
                         return f"{place[0]}:{place[1]} {reason}"
                 else:
                     waiting = [*(named - asked), *waiting]
@@ -81,9 +82,12 @@ async def _brokers_named_by(host: str, port: int, given: dict[str, Any]) -> set[
     return {(host, port) for _, host, port, *_ in found.brokers}
 
 
-def reason_of(error: BaseException, security: Security) -> str | None:
-    """What the broker did, and the setting to look at; None for a failure that no setting causes."""
-    causes = list(_causes(error))
+def reason_of(error: BaseException, security: Security, *, handled: BaseException | None = None) -> str | None:
+    """What the broker did, and the setting to look at; None for a failure that no setting causes.
+
+    `handled`: the error that made us look, which Python counts among the causes.
+    """
+    causes = list(_causes(error, handled))
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return tls.reason_of(
@@ -107,8 +111,8 @@ def reason_of(error: BaseException, security: Security) -> str | None:
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+def _causes(error: BaseException | None, handled: BaseException | None) -> Iterator[BaseException]:
+    while error is not None and error is not handled:
         yield error
         error = error.__cause__ or error.__context__
 

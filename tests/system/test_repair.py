@@ -181,7 +181,7 @@ class Bench:
     async def _committed(self) -> int:
         partitions = await kafka.partitions_of(self.settings.bootstrap_servers, self.topics.gaps.name)
         async with AIOKafkaConsumer(
-            bootstrap_servers=self.settings.bootstrap_servers,
+            bootstrap_servers=str(self.settings.bootstrap_servers),
             group_id=f"{self.settings.topic_prefix}.repair",
             enable_auto_commit=False,
         ) as consumer:

@@ -121,7 +121,8 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
             for tick in of.decode(frame):
                 assert not (isinstance(tick, Control) and tick.kind == "error"), frame
                 kinds.add(type(tick).__name__)
-    assert kinds >= {"TradeTick", "QuoteTick", "BookTick", "Control"}
+    books = "BookUpdate" if venue == "coinbase" else "BookTick"
+    assert kinds >= {"TradeTick", "QuoteTick", books, "Control"}
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ def test_every_event_is_stored_once_and_what_is_none_is_on_the_dead_letters_topi
     assert sum("the database refuses it" in letter["error"] for letter in letters) == 2
 
     ask(url, "DELETE FROM market_data_ticks WHERE symbol = 'S3USDT' AND trade_id = '17'")
-    found = of_hop(canonical.audit(env, "--database", url), TABLE)
+    # One of them says that it was received in the far future: only without an end it is asked for.
+    found = of_hop(canonical.audit(env, "--to", "now", "--database", url), TABLE)
     assert {(one["kind"], one["before"], one["trade_id"]) for one in found} == {
         ("missing", topics.trades.name, trade_id) for trade_id in ("17", "beyond", "nul")
     }
