@@ -14,7 +14,14 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, NodeNotReadyError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    NodeNotReadyError,
+    NoError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from mdstream.cluster import Brokers, Cluster
@@ -26,6 +33,8 @@ from topics import Topic
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
+ADMIN_TIMEOUT_MS = 30_000
+"""A broker that has just started takes its time to make topics."""
 NAMED_LIMIT_S, NAMED_EVERY_S = 15.0, 0.2
 """How long a broker that answers may name no broker, itself included, and how often it is asked."""
 FETCH_BYTES = 1 << 19
@@ -70,7 +79,7 @@ async def _admin_client(bootstrap_servers: Brokers) -> AIOKafkaAdminClient:
     """
     deadline = time.monotonic() + NAMED_LIMIT_S
     while True:
-        client = AIOKafkaAdminClient(**options(bootstrap_servers), request_timeout_ms=REQUEST_TIMEOUT_MS)
+        client = AIOKafkaAdminClient(**options(bootstrap_servers), request_timeout_ms=ADMIN_TIMEOUT_MS)
         try:
             await client.start()
         except FAILURES as error:
@@ -96,16 +105,27 @@ async def create_topics(bootstrap_servers: Brokers, topics: Iterable[Topic], *, 
         present = await client.list_topics()
         missing = [topic for name, topic in wanted.items() if name not in present]
         new = [NewTopic(t.name, t.partitions, replication, topic_configs=t.config) for t in missing]
-        if new:
-            response = await client.create_topics(new)
-            for name, code, *message in response.topic_errors:
-                error = for_code(code)
-                if error not in (NoError, TopicAlreadyExistsError):
-                    raise BrokerError(
-                        f"topic {name} was not created: {error.__name__} {' '.join(filter(None, message))}"
-                    )
+        deadline = time.monotonic() + NAMED_LIMIT_S
+        while new and (fenced := await _create(client, new)):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"topics were not created: {fenced}")
+            await asyncio.sleep(NAMED_EVERY_S)
         await _wait_until_shown(client, wanted)
     return [topic.name for topic in missing]
+
+
+async def _create(client: AIOKafkaAdminClient, new: list[NewTopic]) -> str | None:
+    """Why the cluster cannot make them yet: it has not counted in a broker that has just come (back). Raises BrokerError
+    where it will not."""
+    response = await client.create_topics(new)
+    for name, code, *message in response.topic_errors:
+        error = for_code(code)
+        text = f"{error.__name__} {' '.join(filter(None, message))}"
+        if error is InvalidReplicationFactorError and "fenced" in text:
+            return f"{name}: {text}"
+        if error not in (NoError, TopicAlreadyExistsError):
+            raise BrokerError(f"topic {name} was not created: {text}")
+    return None
 
 
 async def _wait_until_shown(client: AIOKafkaAdminClient, wanted: dict[str, Topic], limit_s: float = 30.0) -> None:
@@ -188,14 +208,14 @@ async def reader(
         max_partition_fetch_bytes=max_partition_fetch_bytes,
     )
     try:
-        await consumer.start()
-    except FAILURES as error:
-        await consumer.stop()
-        raise await unreachable(bootstrap_servers, error) from error
-    try:
-        yield consumer
-    except KafkaError as error:
-        raise lost(bootstrap_servers, error) from error
+        try:
+            await consumer.start()
+        except FAILURES as error:
+            raise await unreachable(bootstrap_servers, error) from error
+        try:
+            yield consumer
+        except KafkaError as error:
+            raise lost(bootstrap_servers, error) from error
     finally:
         await consumer.stop()
 

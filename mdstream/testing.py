@@ -299,6 +299,7 @@ def _kafka_settings(port: int, controller_port: int, log: Path, listeners: Mappi
         "log.dirs": str(log),
         "offsets.topic.num.partitions": "8",
         "group.initial.rebalance.delay.ms": "0",
+        "broker.session.timeout.ms": "25000",  # a busy machine must not look like a dead broker to its own controller
         "auto.create.topics.enable": "false",  # a topic that nobody declared is a mistake, in tests as in production
         **one,
     }

@@ -164,7 +164,7 @@ async def _committed(settings: Settings, role: str, kinds: tuple[str, ...]) -> i
 
 def audit(env: Mapping[str, str], *args: object) -> dict[str, Any]:
     """What `mdstream audit` reports. Of these tests' raw topics, which are empty, it makes differences too."""
-    done = run_mdstream("audit", "--json", "--list", 10_000, *args, env=env)
+    done = run_mdstream("audit", "--json", "--list", 10_000, *args, env=env, timeout=400)
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
