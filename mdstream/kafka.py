@@ -115,8 +115,10 @@ async def create_topics(bootstrap_servers: Brokers, topics: Iterable[Topic], *, 
 
 
 async def _create(client: AIOKafkaAdminClient, new: list[NewTopic]) -> str | None:
-    """Why the cluster cannot make them yet: it has not counted in a broker that has just come (back). Raises BrokerError
-    where it will not."""
+    """Why the cluster cannot make them yet: it has not counted in a broker that has just come (back); else None.
+
+    Raises BrokerError where it will not.
+    """
     response = await client.create_topics(new)
     for name, code, *message in response.topic_errors:
         error = for_code(code)
