@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -38,6 +38,8 @@ ADMIN_TIMEOUT_MS = 30_000
 NAMED_LIMIT_S, NAMED_EVERY_S = 15.0, 0.2
 """How long a broker that answers may name no broker, itself included, and how often it is asked."""
 FETCH_BYTES = 1 << 19
+STOP_LIMIT_S = 1.0
+"""A TLS connection may wait half a minute for the other side's farewell; nothing is left to say by then."""
 STALL_S = 30.0
 """A read that has not reached the end of a log and gets nothing for so long is taken for stuck."""
 TAIL_S = 3.0
@@ -219,7 +221,8 @@ async def reader(
         except KafkaError as error:
             raise lost(bootstrap_servers, error) from error
     finally:
-        await consumer.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(consumer.stop(), STOP_LIMIT_S)
 
 
 class LogEnd:

@@ -95,7 +95,7 @@ def test_whole_system_runs_over_tls_with_passwords_tokens_and_certificates(
     assert groups == {"core", "files"}
     for process in (ingestor, *workers):
         assert process.stop() == 0, process.output()[-2000:]
-    audit = run_mdstream("audit", "--journal", journal, "--json", env=env | scram)
+    audit = run_mdstream("audit", "--to", "now", "--journal", journal, "--json", env=env | scram)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     hops = {hop["name"]: hop["trades"] for hop in json.loads(audit.stdout)["hops"]}
     assert hops == dict.fromkeys(("journal", "raw", "canonical", "database"), TRADES)
