@@ -98,7 +98,9 @@ def test_whole_system_runs_over_tls_with_passwords_tokens_and_certificates(
     audit = run_mdstream("audit", "--to", "now", "--journal", journal, "--json", env=env | scram)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     hops = {hop["name"]: hop["trades"] for hop in json.loads(audit.stdout)["hops"]}
-    assert hops == dict.fromkeys(("journal", "raw", "canonical", "database"), TRADES)
+    prefix = env["MDSTREAM_TOPIC_PREFIX"]
+    named = ("journal", f"{prefix}.raw.*", f"{prefix}.trades", "SQLite market_data.db")
+    assert hops == dict.fromkeys(named, TRADES)
     for process in (ingestor, *workers):
         assert SECRET not in process.output()
 
