@@ -11,7 +11,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,7 +31,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from mdstream import misspelt
+from mdstream import misspelt, venues
 from mdstream.cluster import Cluster, Compression, Mechanism, Protocol, Security
 from mdstream.errors import SettingsError
 from mdstream.redact import scrubbed
@@ -154,18 +163,6 @@ class Settings(BaseSettings):
     heartbeat_s: float = _named(
         "MDSTREAM_HEARTBEAT_S", "heartbeat_s", 10.0, "silence between two heartbeats on md.status", ge=1, le=86_400
     )
-
-    # Where the venues are, if not where they say: a proxy, a region's server, `mdstream simulate`. May hold a key.
-    binance_ws_url: SecretStr | None = _named("BINANCE_WS_URL", "binance_ws_url", None, "Binance's websocket")
-    coinbase_ws_url: SecretStr | None = _named("COINBASE_WS_URL", "coinbase_ws_url", None, "Coinbase's websocket")
-    okx_ws_url: SecretStr | None = _named("OKX_WS_URL", "okx_ws_url", None, "OKX's websocket")
-    binance_api_base_url: SecretStr | None = _named(
-        "BINANCE_API_BASE_URL", "binance_api_base_url", None, "Binance's REST interface"
-    )
-    coinbase_api_base_url: SecretStr | None = _named(
-        "COINBASE_API_BASE_URL", "coinbase_api_base_url", None, "Coinbase's REST interface"
-    )
-    okx_api_base_url: SecretStr | None = _named("OKX_API_BASE_URL", "okx_api_base_url", None, "OKX's REST interface")
 
     # Watchdogs: docs/operations.md.
     stuck_ready_s: float = _named(
@@ -376,17 +373,25 @@ class Settings(BaseSettings):
 
     def venue_addresses(self) -> dict[str, str]:
         """The addresses of venues that are set, by the names that they have in the environment."""
-        given = {name: getattr(self, field) for field, name in _names().items() if name.endswith(VENUE_ADDRESSES)}
+        given = {name: getattr(self, name.lower(), None) for name in VENUE_ADDRESSES}
         return {name: value.get_secret_value() for name, value in given.items() if value}
 
 
-VENUE_ADDRESSES = ("_WS_URL", "_API_BASE_URL")
-"""What the variables end in that say where a venue is."""
+def _address(setting: str) -> tuple[Any, Any]:
+    """A setting that may hold a key."""
+    return SecretStr | None, _named(setting, setting.lower(), None, "where the venue is, if not where it says itself")
+
+
+VENUE_ADDRESSES = tuple(setting(name) for name in venues.NAMES for setting in (venues.ws_setting, venues.rest_setting))
+
+AllSettings: type[Settings] = create_model(  # type: ignore[call-overload]
+    "AllSettings", __base__=Settings, **{name.lower(): _address(name) for name in VENUE_ADDRESSES}
+)
 
 
 def _names() -> dict[str, str]:
     """By the name in mdstream.toml, the name that a setting has in the environment."""
-    aliases = (field.validation_alias for field in Settings.model_fields.values())
+    aliases = (field.validation_alias for field in AllSettings.model_fields.values())
     return {str(a.choices[1]): str(a.choices[0]) for a in aliases if isinstance(a, AliasChoices)}
 
 
@@ -398,7 +403,7 @@ def load(**given: Any) -> Settings:
     """
     try:
         _check_names()
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = AllSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(f"bad settings: {'; '.join(map(_problem, error.errors()))}") from None
     except tomllib.TOMLDecodeError as error:
@@ -418,7 +423,7 @@ def _problem(error: Any) -> str:
     if not error["loc"]:  # of several settings together: the input would be all of them
         return str(error["msg"])
     name, *inside = map(str, error["loc"])
-    settings = ((field.validation_alias, str(field.annotation)) for field in Settings.model_fields.values())
+    settings = ((field.validation_alias, str(field.annotation)) for field in AllSettings.model_fields.values())
     of = [type_ for alias, type_ in settings if isinstance(alias, AliasChoices) and name in alias.choices]
     shown = of and "SecretStr" not in of[0]
     value = f"={scrubbed(repr(error.get('input')))}" if shown else ""

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from mdstream.providers import PROVIDERS
 from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.rules import Policy, Rules
+from mdstream.venues.providers import PROVIDERS
 
 MS = 1_000_000
 T0_MS = 1_767_625_200_000

@@ -25,7 +25,6 @@ from mdstream.core.rules import rules_of
 from mdstream.core.state_log import StateLog, now_ms
 from mdstream.core.tasks import all_of
 from mdstream.errors import OvertakenError
-from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner, Publisher
 from mdstream.stream import checkpoint
 from mdstream.stream.canonical import Canonical
@@ -33,6 +32,7 @@ from mdstream.stream.checkpoint import Restored
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 from mdstream.transport.batch import Batch, Partition
+from mdstream.venues.providers import PROVIDERS
 from topics import Topic, Topics
 
 log = logging.getLogger(__name__)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mdstream.config import Settings
-from mdstream.providers import PROVIDERS, provider
 from mdstream.stream.failover import Limits
 from mdstream.stream.gaps import GapLimits
 from mdstream.stream.rules import Policy, Rules
+from mdstream.venues.providers import PROVIDERS, provider
 
 SECOND_NS = 1_000_000_000
 

@@ -27,8 +27,8 @@ from mdstream.ingest.controls import Controls
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.watch import Watch
-from mdstream.providers.base import OTHER, Provider
 from mdstream.redact import redacted, scrubbed
+from mdstream.venues.feed import OTHER, Provider
 from topics import MAX_FRAME_BYTES
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import msgspec
 
 from mdstream.errors import FrameError
 from mdstream.ingest.counters import FeedCounters
-from mdstream.providers.base import Provider
 from mdstream.ticks import Control
+from mdstream.venues.feed import Provider
 
 log = logging.getLogger(__name__)
 

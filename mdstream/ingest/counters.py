@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mdstream.providers.base import BOOK, OTHER, QUOTE, TRADE, Route
+from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
 
 Kind = bytes
 MOST_ROUTES = 100_000

@@ -18,8 +18,9 @@ from functools import partial
 from mdstream.errors import FeedError, SettingsError
 from mdstream.ingest.connection import Connection
 from mdstream.ingest.intake import Intake
-from mdstream.providers.base import Provider, Route
 from mdstream.redact import redacted
+from mdstream.venues import ws_setting
+from mdstream.venues.feed import Provider, Route
 
 log = logging.getLogger(__name__)
 
@@ -142,5 +143,7 @@ def feed_url(provider: Provider, addresses: Mapping[str, str]) -> str:
     url = provider.url(addresses)
     if not url.startswith(("ws://", "wss://")) or not url.isprintable() or " " in url:
         shown = redacted(url)
-        raise SettingsError(f"{provider.url_variable}={shown!r}: expected an address that begins with ws:// or wss://")
+        raise SettingsError(
+            f"{ws_setting(provider.name)}={shown!r}: expected an address that begins with ws:// or wss://"
+        )
     return url

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from mdstream.providers.base import BOOK, QUOTE, TRADE, Route
+from mdstream.venues.feed import BOOK, QUOTE, TRADE, Route
 
 KINDS = (TRADE, QUOTE, BOOK)
 FACTOR = 3.0

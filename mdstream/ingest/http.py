@@ -13,7 +13,7 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.health import Health, assess
 from mdstream.ingest.metrics import IngestMetrics
-from mdstream.providers.base import Route
+from mdstream.venues.feed import Route
 from mdstream.watchdog.guard import Watchdog
 
 

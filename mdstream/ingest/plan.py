@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from mdstream.config import Settings
 from mdstream.errors import SettingsError, SymbolError
-from mdstream.providers import PROVIDERS, provider
-from mdstream.providers.base import Provider
+from mdstream.venues.feed import Provider
+from mdstream.venues.providers import PROVIDERS, provider
 from topics import Topic, Topics
 
 ALL = "all"

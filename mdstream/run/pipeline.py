@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdstream.app import WEB_PORT
-from mdstream.history.process import DEFAULT_PORT as REPAIR_PORT
 from mdstream.ingest.process import DEFAULT_PORT as INGEST_PORT
+from mdstream.repair.process import DEFAULT_PORT as REPAIR_PORT
 from mdstream.run.services import free_port
 from mdstream.run.supervisor import Supervisor
 

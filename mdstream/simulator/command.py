@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from mdstream.errors import MdstreamError, SettingsError
+from mdstream.simulator.exchange import canonical
 from mdstream.simulator.faults.kinds import Spec, from_text
 from mdstream.simulator.history import MOST_FILLS
-from mdstream.simulator.rest import RESTS
-from mdstream.simulator.rest.base import Budget
+from mdstream.simulator.rest import Budget
 from mdstream.simulator.server import MIB, Options, Simulator
-from mdstream.simulator.venues import EXCHANGES
-from mdstream.simulator.venues.base import canonical
+from mdstream.simulator.venues import EXCHANGES, RESTS
+from mdstream.venues import rest_setting, ws_setting
 
 _SYMBOL = re.compile(r"^[A-Z0-9]{2,30}$")
 _BUDGET = re.compile(r"([a-z]+)=([1-9][0-9]{0,8})(?:/([0-9]{1,6}(?:\.[0-9]{1,3})?)s?)?")
@@ -220,9 +220,8 @@ def _announce(options: Options, port: int) -> None:
     """Where the venues are, in the shell's language: whoever starts this reads it from stdout."""
     host = f"[{options.host}]" if ":" in options.host else options.host
     for name in options.venues:
-        exchange = EXCHANGES[name]
-        click.echo(f"export {RESTS[name].url_variable}=http://{host}:{port}/{name}")
-        click.echo(f"export {exchange.url_variable}=ws://{host}:{port}/{name}{exchange.path}")
+        click.echo(f"export {rest_setting(name)}=http://{host}:{port}/{name}")
+        click.echo(f"export {ws_setting(name)}=ws://{host}:{port}/{name}{EXCHANGES[name].path}")
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

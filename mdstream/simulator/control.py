@@ -19,7 +19,7 @@ from mdstream.simulator.faults.kinds import from_json
 from mdstream.simulator.http import Request, json_answer
 from mdstream.simulator.injection import Injection
 from mdstream.simulator.production import Production
-from mdstream.simulator.rest.base import Answer
+from mdstream.simulator.rest import Answer
 
 PATHS = "GET /status, POST /pause, POST /resume, GET POST DELETE /faults, GET DELETE /faults/{id}"
 

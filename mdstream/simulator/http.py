@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
-from mdstream.simulator.rest.base import Answer
+from mdstream.simulator.rest import Answer
 
 MOST_HEAD_BYTES = 8 * 1024
 MOST_BODY_BYTES = 64 * 1024

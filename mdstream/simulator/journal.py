@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TextIO
 
 from mdstream.errors import SettingsError
+from mdstream.simulator.exchange import Topic
 from mdstream.simulator.market import Order, Trade
-from mdstream.simulator.venues.base import Topic
 
 BUFFERED_LINES = 2_000
 

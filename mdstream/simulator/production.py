@@ -13,8 +13,8 @@ from itertools import accumulate
 from random import Random
 from typing import Any, NamedTuple
 
+from mdstream.simulator.exchange import Beat, Kind, Listing, Topic
 from mdstream.simulator.market import MOST_FILLS, SECOND_NS, Order, Trade
-from mdstream.simulator.venues.base import Beat, Kind, Listing, Topic
 
 BOOK_INTERVAL_NS = SECOND_NS // 10
 HEARTBEAT_INTERVAL_NS = SECOND_NS

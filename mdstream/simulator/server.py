@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mdstream.errors import SettingsError
 from mdstream.simulator.control import Control
+from mdstream.simulator.exchange import Exchange, Session, Topic
 from mdstream.simulator.faults.kinds import Spec
 from mdstream.simulator.faults.schedule import Fault
 from mdstream.simulator.history import MOST_FILLS, History
@@ -26,10 +27,8 @@ from mdstream.simulator.injection import Injection
 from mdstream.simulator.journal import Journal
 from mdstream.simulator.market import Market, Order, Trade
 from mdstream.simulator.production import Production
-from mdstream.simulator.rest import RESTS
-from mdstream.simulator.rest.base import Answer, Budget, Rest
-from mdstream.simulator.venues import EXCHANGES
-from mdstream.simulator.venues.base import Exchange, Session, Topic
+from mdstream.simulator.rest import Answer, Budget, Rest
+from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.simulator.websocket import CLOSE_TIMEOUT_S, Client, Gate, text_frame
 
 TURN_S = 0.005

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from mdstream.simulator.venues.base import Action, Close, Ping, Send, Session, Subscribe, Topic, Unsubscribe
+from mdstream.simulator.exchange import Action, Close, Ping, Send, Session, Subscribe, Topic, Unsubscribe
 
 HANDSHAKE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0

@@ -24,7 +24,6 @@ from mdstream.dead import dead_letter
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
 from mdstream.kinds import HEARTBEAT, OURS, STATUS
-from mdstream.providers.base import BOOK
 from mdstream.stream import clock, gaps
 from mdstream.stream.book import Book, Said
 from mdstream.stream.books import Books, is_due, stands
@@ -37,6 +36,7 @@ from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, LogState, SourceState
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
 from mdstream.transport.batch import Record
+from mdstream.venues.feed import BOOK
 
 MOST_ERRORS = 20
 """Of the venues' error frames since the last look, so many are kept to be shown; all are counted."""

@@ -17,12 +17,12 @@ from mdstream.audit.prints import MINUTE_NS, Scope
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import MdstreamError, SettingsError
-from mdstream.providers import provider as provider_named
 from mdstream.tools.audit_report import hops_report, prefix_report, print_hops, print_prefixes
 from mdstream.tools.chain import Verdict
 from mdstream.tools.hop_audit import HopAudit, audit_of_hops
 from mdstream.tools.moments import NS, minute_of
 from mdstream.tools.prefix_audit import PrefixAudit
+from mdstream.venues.providers import provider as provider_named
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

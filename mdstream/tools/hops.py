@@ -22,11 +22,11 @@ from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
 from mdstream.kinds import OURS
-from mdstream.providers import PROVIDERS
 from mdstream.sinks.sqlite import FILE_NAME
 from mdstream.stream.bounds import check_trade
 from mdstream.ticks import TradeTick
 from mdstream.tools.progress import Progress
+from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
 SLACK_MS = 10 * 60_000

@@ -21,9 +21,9 @@ from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.kinds import OURS
 from mdstream.logs import receive_ns
-from mdstream.providers import provider as provider_named
 from mdstream.tools.progress import Progress
 from mdstream.tools.running import run
+from mdstream.venues.providers import provider as provider_named
 from topics import Topics
 
 FETCH_MS = 200

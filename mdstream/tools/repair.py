@@ -6,8 +6,8 @@ import click
 
 from mdstream import config
 from mdstream.cli import set_up_logging
-from mdstream.history import HISTORIES
-from mdstream.history.process import DEFAULT_PORT, repair
+from mdstream.repair.process import DEFAULT_PORT, repair
+from mdstream.repair.venues import HISTORIES
 from mdstream.tools.running import run
 
 

@@ -22,10 +22,10 @@ from mdstream.capture import Frame, Reader
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import CaptureError, MdstreamError, SettingsError
-from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner, Publisher, Record
 from mdstream.tools.progress import Progress
 from mdstream.tools.running import run
+from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
 CHECKED_LINES = 1000

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mdstream import providers
 from mdstream.errors import FrameError
 from mdstream.ingest.plan import plan
-from mdstream.providers.base import Provider, Route
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.rules import Policy, Rules
 from mdstream.ticks import Control
+from mdstream.venues import providers
+from mdstream.venues.feed import Provider, Route
 
 
 class Raw(NamedTuple):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from venue_frames import PROVIDERS, WRITTEN, recorded
 
 from mdstream.errors import FrameError
-from mdstream.providers import provider
-from mdstream.providers.base import BOOK, OTHER, QUOTE, TRADE, Route
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
+from mdstream.venues.providers import provider
 
 KINDS: dict[type, bytes] = {TradeTick: TRADE, QuoteTick: QUOTE, BookTick: BOOK, BookUpdate: BOOK}
 WRITTEN_NAMES = [(name, what) for name in PROVIDERS for what in WRITTEN[name]]

@@ -12,8 +12,8 @@ from stream_histories import Raw, new_stream
 from stream_outputs import events
 from venue_frames import RECORDED
 
-from mdstream.providers import provider
 from mdstream.stream.rules import Policy, Rules
+from mdstream.venues.providers import provider
 
 CAPTURE = RECORDED / "coinbase.jsonl"
 

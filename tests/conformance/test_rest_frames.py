@@ -15,10 +15,10 @@ from venue_frames import PROVIDERS, WRITTEN
 
 from mdstream.capture import Frame, decode_line, encode_line
 from mdstream.errors import FrameError
-from mdstream.providers import provider
-from mdstream.providers.base import OTHER, TRADE, Route
 from mdstream.repairs import rest_frame
 from mdstream.ticks import TradeTick
+from mdstream.venues.feed import OTHER, TRADE, Route
+from mdstream.venues.providers import provider
 
 REQUESTS = {
     "binance": "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=5680123456&limit=2",

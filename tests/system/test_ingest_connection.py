@@ -15,8 +15,8 @@ from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.connection import Connection
 from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.intake import Intake
-from mdstream.providers.base import Keepalive
-from mdstream.providers.okx import Okx
+from mdstream.venues.feed import Keepalive
+from mdstream.venues.okx.feed import Okx
 
 pytestmark = pytest.mark.system
 

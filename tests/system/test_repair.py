@@ -27,11 +27,11 @@ from websockets.asyncio.client import connect
 from mdstream import kafka
 from mdstream.config import Settings, load
 from mdstream.kinds import REPAIR
-from mdstream.providers import provider
 from mdstream.publisher import Partitioner, Publisher, Record
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_unrecoverable, encode
 from mdstream.testing import LIMIT_S, Process, Processes, free_port, read_topic, run_mdstream, wait_until
 from mdstream.ticks import TradeTick
+from mdstream.venues.providers import provider
 from topics import Topics
 
 pytestmark = pytest.mark.system

@@ -16,9 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
-from mdstream.providers import provider
 from mdstream.testing import Process, Processes, run_mdstream, wait_until
 from mdstream.ticks import Control, TradeTick
+from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 

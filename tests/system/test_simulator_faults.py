@@ -19,10 +19,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from mdstream.errors import MdstreamError
-from mdstream.providers import provider
 from mdstream.stream.book import Book, Said
 from mdstream.testing import Process, Processes, run_mdstream, wait_until
 from mdstream.ticks import BookUpdate, TradeTick
+from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 

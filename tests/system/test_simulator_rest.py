@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 
-from mdstream.providers import provider
 from mdstream.testing import Process, Processes, run_mdstream
 from mdstream.ticks import TradeTick
+from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 

@@ -20,8 +20,8 @@ from benchmarks.memory import Memory
 from benchmarks.nats_role import Kind, NatsRates
 from benchmarks.peers.work import Normaliser
 from benchmarks.pipeline import CONTENDERS, Row
-from mdstream.providers.binance import Binance
 from mdstream.ticks import TradeTick
+from mdstream.venues.binance.feed import Binance
 
 
 def row(name: str, *per_cpu_second: float, wall_s: float = 1.0, reason: str | None = None) -> Row:

@@ -12,10 +12,11 @@ from pydantic import SecretStr, model_validator
 from mdstream.cluster import UNSECURED, Cluster, Security
 from mdstream.config import Settings, load
 from mdstream.errors import SettingsError
-from mdstream.history import HISTORIES
-from mdstream.providers import PROVIDERS
+from mdstream.repair.venues import HISTORIES
+from mdstream.venues import rest_setting, ws_setting
+from mdstream.venues.providers import PROVIDERS
 
-ADDRESSES = [p.url_variable for p in PROVIDERS.values()] + [h.url_variable for h in HISTORIES.values()]
+ADDRESSES = [ws_setting(name) for name in PROVIDERS] + [rest_setting(name) for name in HISTORIES]
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +248,7 @@ def test_what_is_wrong_with_several_settings_is_told_without_their_values(monkey
         def _never(self) -> Self:
             raise ValueError("these two exclude each other")
 
-    monkeypatch.setattr("mdstream.config.Settings", Strict)
+    monkeypatch.setattr("mdstream.config.AllSettings", Strict)
     with pytest.raises(SettingsError) as caught:
         load(nats_url="nats://u:secret@host")
     assert str(caught.value) == "bad settings: Value error, these two exclude each other"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mdstream.core.feeds import LOG_STANDS_NS, feeds
-from mdstream.providers import PROVIDERS
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.rules import Policy, Rules
+from mdstream.venues.providers import PROVIDERS
 
 S = 1_000_000_000
 T0_NS = 1_767_625_200 * S

@@ -7,10 +7,10 @@ import pytest
 from mdstream.config import load
 from mdstream.core.rules import rules_of
 from mdstream.errors import SettingsError
-from mdstream.providers import PROVIDERS
 from mdstream.stream.failover import Limits
 from mdstream.stream.gaps import GapLimits
 from mdstream.stream.rules import Policy, Rules
+from mdstream.venues.providers import PROVIDERS
 
 
 def test_defaults_of_the_settings_are_those_of_the_stream() -> None:

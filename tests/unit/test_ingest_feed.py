@@ -1,4 +1,4 @@
-"""mdstream/ingest/feed.py and mdstream/history/client.py: what they say of an address with secrets in it."""
+"""mdstream/ingest/feed.py and mdstream/repair/client.py: what they say of an address with secrets in it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import json
 import pytest
 
 from mdstream.errors import FeedError, SettingsError
-from mdstream.history.base import Trouble
-from mdstream.history.client import Client, new_session
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.feed import Feed, feed_url
 from mdstream.ingest.intake import Intake
-from mdstream.providers import provider
+from mdstream.repair.client import Client, new_session
 from mdstream.testing import free_port
+from mdstream.venues.history import Trouble
+from mdstream.venues.providers import provider
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.ingest.freshness import FACTOR, FAMILIAR, MOST_WAIT_S, SETTLE_S, WINDOW_S, Freshness, Habit
-from mdstream.providers.base import OTHER, QUOTE, TRADE, Route
+from mdstream.venues.feed import OTHER, QUOTE, TRADE, Route
 
 LEAST_S = 60.0
 TRADES, QUOTES = Route(b"BTCUSDT", TRADE), Route(b"BTCUSDT", QUOTE)

@@ -12,9 +12,9 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.controls import Controls
 from mdstream.ingest.counters import FeedCounters, RouteCounts
 from mdstream.ingest.intake import Intake
-from mdstream.providers import provider
-from mdstream.providers.base import Route
 from mdstream.publisher import Partitioner, Record
+from mdstream.venues.feed import Route
+from mdstream.venues.providers import provider
 from topics import Topic
 
 NOW_NS = 1_767_625_200_123_456_789

@@ -16,7 +16,7 @@ from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import Health, assess
 from mdstream.ingest.plan import plan, raw_topics
 from mdstream.ingest.watch import Watch
-from mdstream.providers import PROVIDERS, provider
+from mdstream.venues.providers import PROVIDERS, provider
 from mdstream.watchdog.rule import Verdict
 
 # ------------------------------------------------------------------------------------------------------------- backoff

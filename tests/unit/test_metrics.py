@@ -18,16 +18,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mdstream.app import ROLES, build
 from mdstream.config import load
-from mdstream.history import HISTORIES
-from mdstream.history.client import Client, new_session
-from mdstream.history.desk import Desk
-from mdstream.history.metrics import RepairMetrics
-from mdstream.history.rawlog import RawLog
-from mdstream.history.requests import Requests
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.metrics import IngestMetrics
 from mdstream.ingest.plan import plan, raw_topics
+from mdstream.repair.client import Client, new_session
+from mdstream.repair.desk import Desk
+from mdstream.repair.metrics import RepairMetrics
+from mdstream.repair.rawlog import RawLog
+from mdstream.repair.requests import Requests
+from mdstream.repair.venues import HISTORIES
 
 PROMISED = {"market_exchange_latency_ms"}
 """A name that dashboards know from before, with a unit that the rules do not want: docs/decisions.md."""

@@ -1,4 +1,4 @@
-"""mdstream/history/repair.py: one request from its first page to its end, against a venue that is a function.
+"""mdstream/repair/repair.py: one request from its first page to its end, against a venue that is a function.
 
 Coinbase: newest first, a thousand trades a page at most; here with pages of any length down to the first trade
 """
@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.history import HISTORIES
-from mdstream.history.base import Answer, Gone, Page, Trouble
-from mdstream.history.repair import NOT_THERE, Repair
-from mdstream.history.search import ROUNDS
-from mdstream.providers import provider
+from mdstream.repair.job import NOT_THERE, Repair
+from mdstream.repair.search import ROUNDS
+from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_request, encode
 from mdstream.ticks import TradeTick
+from mdstream.venues.history import Answer, Gone, Page, Trouble
+from mdstream.venues.providers import provider
 
 NOW_S = 1_767_625_200.0
 PATIENCE_S = 7.0

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from mdstream.providers.binance import Binance as Provider
+from mdstream.simulator.exchange import Action, Close, Listing, Ping, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Instrument, Market
-from mdstream.simulator.venues.base import Action, Close, Listing, Ping, Send, Session, Subscribe, Unsubscribe
-from mdstream.simulator.venues.binance import COMBINED, RAW, Binance
 from mdstream.ticks import BookTick, QuoteTick, TradeTick
+from mdstream.venues.binance.feed import Binance as Provider
+from mdstream.venues.binance.simulated import COMBINED, RAW, Binance
 
 NOW_NS = 1_767_625_200_123_456_789
 MS_NS = 1_767_625_200_123_000_000

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mdstream.providers.coinbase import Coinbase as Provider
+from mdstream.simulator.exchange import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Market
-from mdstream.simulator.venues.base import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
-from mdstream.simulator.venues.coinbase import CHANNELS, Coinbase
 from mdstream.stream.book import Book, Said
 from mdstream.ticks import BookUpdate, Control, QuoteTick, TradeTick
+from mdstream.venues.coinbase.feed import Coinbase as Provider
+from mdstream.venues.coinbase.simulated import CHANNELS, Coinbase
 
 NOW_NS = 1_767_625_200_123_456_789
 US_NS = 1_767_625_200_123_456_000

@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
-from mdstream.providers import provider
 from mdstream.simulator.faults.garble import HOW, garble
 from mdstream.simulator.market import Market
-from mdstream.simulator.venues import EXCHANGES, binance, coinbase, okx
+from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import BookTick, QuoteTick, TradeTick
+from mdstream.venues.binance import simulated as binance
+from mdstream.venues.coinbase import simulated as coinbase
+from mdstream.venues.okx import simulated as okx
+from mdstream.venues.providers import provider
 
 NOW_NS = 1_767_625_200_123_456_789
 CHANNELS = {

@@ -7,7 +7,7 @@ from http import HTTPStatus
 import pytest
 
 from mdstream.simulator.http import MOST_BODY_BYTES, MOST_HEAD_BYTES, BadRequestError, parse_head, serialize
-from mdstream.simulator.rest.base import Answer
+from mdstream.simulator.rest import Answer
 
 POST = b"POST /faults%20x?a=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 

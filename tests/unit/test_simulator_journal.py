@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from mdstream.errors import SettingsError
+from mdstream.simulator.exchange import Channel, Topic
 from mdstream.simulator.journal import Journal
 from mdstream.simulator.market import Market
-from mdstream.simulator.venues import EXCHANGES, binance, coinbase, okx
-from mdstream.simulator.venues.base import Channel, Topic
+from mdstream.simulator.venues import EXCHANGES
+from mdstream.venues.binance import simulated as binance
+from mdstream.venues.coinbase import simulated as coinbase
+from mdstream.venues.okx import simulated as okx
 
 START_NS = 1_767_625_200_123_456_789
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mdstream.providers.okx import Okx as Provider
+from mdstream.simulator.exchange import Action, Close, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Market
-from mdstream.simulator.venues.base import Action, Close, Listing, Send, Session, Subscribe, Unsubscribe
-from mdstream.simulator.venues.okx import CHANNELS, Okx
 from mdstream.ticks import BookTick, QuoteTick, TradeTick
+from mdstream.venues.okx.feed import Okx as Provider
+from mdstream.venues.okx.simulated import CHANNELS, Okx
 
 NOW_NS = 1_767_625_200_123_456_789
 MS_NS = 1_767_625_200_123_000_000

@@ -6,10 +6,13 @@ from collections import Counter
 
 import pytest
 
+from mdstream.simulator.exchange import Exchange, Listing, Topic
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.simulator.production import Delivery, Pacer, Production, Timetable
-from mdstream.simulator.venues import EXCHANGES, binance, coinbase, okx
-from mdstream.simulator.venues.base import Exchange, Listing, Topic
+from mdstream.simulator.venues import EXCHANGES
+from mdstream.venues.binance import simulated as binance
+from mdstream.venues.coinbase import simulated as coinbase
+from mdstream.venues.okx import simulated as okx
 
 START_NS = 1_767_625_200_000_000_000
 TURN_NS = 5_000_000

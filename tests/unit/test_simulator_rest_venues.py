@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
+from mdstream.simulator.exchange import Listing
 from mdstream.simulator.market import SECOND_NS, Market, Order
-from mdstream.simulator.rest import RESTS
-from mdstream.simulator.rest.base import Answer, Budget, Rest
-from mdstream.simulator.venues import EXCHANGES
-from mdstream.simulator.venues.base import Listing
-from mdstream.simulator.venues.binance import RAW
-from mdstream.simulator.venues.coinbase import CHANNELS as COINBASE_CHANNELS
+from mdstream.simulator.rest import Answer, Budget, Rest
+from mdstream.simulator.venues import EXCHANGES, RESTS
+from mdstream.venues.binance.simulated import RAW
+from mdstream.venues.coinbase.simulated import CHANNELS as COINBASE_CHANNELS
 
 NOW_NS = 1_767_625_200_123_456_789
 FIRST_ID = 1000

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from plain_books import PlainBook, l2update, snapshot
 
 from mdstream.errors import FrameError
-from mdstream.providers import provider
 from mdstream.stream import book as module
 from mdstream.stream.book import LONGEST_CROSSED_NS, Book, Said, State
 from mdstream.ticks import PRICE_UNIT, BookUpdate, PriceLevel, price_units
+from mdstream.venues.providers import provider
 
 U = PRICE_UNIT
 SECOND_NS = 1_000_000_000

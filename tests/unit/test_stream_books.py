@@ -13,11 +13,11 @@ from plain_books import PlainBook, Top, l2update, snapshot, ticker
 from stream_histories import Raw, new_stream
 from stream_outputs import RAW, events, joined, read_into, saved
 
-from mdstream.providers import provider
 from mdstream.stream import books, checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.output import Out, Output
 from mdstream.stream.rules import Policy, Rules
+from mdstream.venues.providers import provider
 
 T0_MS = 1_767_625_200_000
 MS = 1_000_000

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from stream_outputs import RAW, TOPICS, events, joined, read_into, saved
 
 from mdstream import repairs
-from mdstream.providers import PROVIDERS
 from mdstream.publisher import Partitioner
 from mdstream.stream import canonical, checkpoint
 from mdstream.stream.canonical import Canonical
@@ -24,6 +23,7 @@ from mdstream.stream.dedupe import VIEW_SILENCE_NS
 from mdstream.stream.output import Out, Output
 from mdstream.stream.rules import Policy, Rules
 from mdstream.transport.batch import Record
+from mdstream.venues.providers import PROVIDERS
 
 PARTITION = 3
 T0_NS = 1_767_625_200_125_400_000

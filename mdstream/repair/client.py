@@ -1,0 +1,50 @@
+"""HTTP to one venue: a target in, an Answer or the Trouble out. Never raises for what a network does."""
+
+from __future__ import annotations
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from yarl import URL
+
+from mdstream.errors import SettingsError
+from mdstream.redact import redacted, scrubbed
+from mdstream.venues.history import Answer, Trouble
+
+MOST_BODY_BYTES = 8 << 20
+"""A page of a thousand trades has 200 KB."""
+TIMEOUT = ClientTimeout(total=30, sock_connect=10, sock_read=15)
+HEADERS = {"User-Agent": "mdstream", "Accept": "application/json"}
+
+
+def new_session() -> ClientSession:
+    """A session to be closed by the caller; it goes through the proxy that HTTPS_PROXY names, if any."""
+    return ClientSession(timeout=TIMEOUT, headers=HEADERS, trust_env=True)
+
+
+class Client:
+    """Asks the REST interface at `base_url`. Raises SettingsError where that is no HTTP address."""
+
+    def __init__(self, session: ClientSession, base_url: str, *, variable: str) -> None:
+        self._session, self._base_url, self._shown = session, base_url, redacted(base_url)
+        try:
+            url = URL(base_url)
+            usable = url.scheme in ("http", "https") and bool(url.host)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise SettingsError(f"{variable}={self._shown!r}: expected an address like https://api.example.com")
+
+    async def get(self, target: str) -> Answer | Trouble:
+        """The answer to path and query `target`."""
+        try:
+            async with self._session.get(URL(self._base_url + target)) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MOST_BODY_BYTES:
+                        return Trouble(f"an answer of more than {MOST_BODY_BYTES:,} bytes")
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, headers, bytes(body))
+        except TimeoutError:
+            return Trouble(f"no answer from {self._shown} in time")
+        except (ClientError, OSError, ValueError) as error:  # ValueError: a redirect to what is no address
+            return Trouble(f"{self._shown} cannot be reached: {scrubbed(str(error)) or type(error).__name__}")

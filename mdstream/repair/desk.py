@@ -1,0 +1,198 @@
+"""One venue's repairs, a page at a time, in turns, so that a long one does not hold up a short one.
+
+    add ─> queue ─ the one that is due ─> budget ─> GET ─> publish ─┬─> more to ask for: back into the queue
+             ^                                                      └─> done
+             └── Trouble: wait as long as the venue said, or longer each time; then the next in turn
+
+A venue that cannot be reached keeps its own repairs waiting, for as long as it takes, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+import time
+from collections.abc import Callable, Collection
+from itertools import count as counting
+
+from mdstream.backoff import delays_s
+from mdstream.repair.budget import Budget
+from mdstream.repair.client import Client
+from mdstream.repair.counters import ABSENT, TROUBLE, Counters, outcome
+from mdstream.repair.job import Repair
+from mdstream.repair.rawlog import RawLog
+from mdstream.repairs import RepairRequest
+from mdstream.venues.history import Gone, History, Page, Trouble
+from mdstream.venues.spans import Span
+
+log = logging.getLogger(__name__)
+
+TELL_INTERVAL_S = 60.0
+HIGH_LOAD, LOAD_PAUSE_S = 0.8, 10.0
+"""Where the venue says that so much of its limit is used, by others too, nothing is asked for so long."""
+
+
+class Case:
+    """A request in hand. `waiting_since_s`: when it was written to md.gaps, in seconds since 1970."""
+
+    __slots__ = ("done", "dropped", "repair", "started_s", "waiting_since_s")
+
+    def __init__(self, repair: Repair, *, waiting_since_s: float, done: Callable[[], None]) -> None:
+        self.repair, self.waiting_since_s, self.done = repair, waiting_since_s, done
+        self.started_s = time.monotonic()
+        self.dropped = False
+
+
+class Desk:
+    """The repairs of one venue, while `run` runs. `problem`: why the venue gives nothing at the moment."""
+
+    def __init__(self, history: History, client: Client, raw_log: RawLog, *, patience_s: float) -> None:
+        self.history = history
+        self.counters = Counters()
+        self.problem: str | None = None
+        self._client, self._raw_log, self._patience_s = client, raw_log, patience_s
+        self._budget = Budget(history.limits)
+        self._queue: list[tuple[float, int, Case]] = []  # by the time that each is due at
+        self._numbers = counting()
+        self._open: set[Case] = set()
+        self._more = asyncio.Event()
+        self._delays = self._new_delays()
+        self._told: tuple[str, float] | None = None  # the trouble last logged, and when
+
+    def _new_delays(self) -> Callable[[], float]:
+        return delays_s(random.Random()).__next__
+
+    @property
+    def open(self) -> int:
+        """Requests in hand."""
+        return len(self._open)
+
+    def oldest_s(self, now_s: float) -> float:
+        """Since when the oldest request in hand was written, in seconds; 0 without any."""
+        return max((now_s - case.waiting_since_s for case in self._open), default=0.0)
+
+    def add(self, request: RepairRequest, *, waiting_since_s: float, done: Callable[[], None]) -> Case:
+        """Take a request in hand; `done` is called when the broker has all that came of it."""
+        case = Case(
+            Repair(request, self.history, patience_s=self._patience_s), waiting_since_s=waiting_since_s, done=done
+        )
+        self._open.add(case)
+        self._put(case, 0.0)
+        return case
+
+    def drop(self, cases: Collection[Case]) -> None:
+        """Leave requests to another process. A page that is under way may still be published."""
+        for case in cases:
+            case.dropped = True
+        self._open.difference_update(cases)
+        self._queue = [entry for entry in self._queue if not entry[2].dropped]
+        heapq.heapify(self._queue)
+
+    def _put(self, case: Case, delay_s: float) -> None:
+        if not case.dropped:
+            heapq.heappush(self._queue, (time.monotonic() + delay_s, next(self._numbers), case))
+            self._more.set()
+
+    async def run(self) -> None:
+        """Repair until cancelled. Raises only what is a mistake of ours."""
+        while True:
+            case = await self._next()
+            page = case.repair.page()
+            if isinstance(page, Gone):
+                await self._finish(case)
+            else:
+                await self._turn(case, page)
+
+    async def _next(self) -> Case:
+        """The case whose turn it is, once it is due."""
+        while True:
+            self._more.clear()
+            wait_s = self._queue[0][0] - time.monotonic() if self._queue else None
+            if wait_s is not None and wait_s <= 0:
+                return heapq.heappop(self._queue)[2]
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._more.wait()
+            except TimeoutError:
+                continue
+
+    async def _turn(self, case: Case, page: Page) -> None:
+        await asyncio.sleep(self._budget.wait_s(page.cost, time.monotonic()))
+        self._budget.spend(page.cost, time.monotonic())
+        self.counters.pages += 1
+        answer = await self._client.get(page.target)
+        now_ns = time.time_ns()
+        if isinstance(answer, Trouble):
+            found: bytes | Gone | Trouble | None = answer
+        else:
+            self._heed(self.history.load(answer.headers))
+            found = case.repair.take(page, answer, now_s=now_ns / 1e9)
+        if isinstance(found, Trouble):
+            await self._wait_out(found)
+            self._put(case, 0.0)
+            return
+        self._worked()
+        if isinstance(found, bytes):
+            request = case.repair.request
+            await self._raw_log.frame(self.history.market, request.provider, request.symbol, found, recv_ns=now_ns)
+        await self._go_on(case, is_gone=isinstance(found, Gone))
+
+    async def _go_on(self, case: Case, *, is_gone: bool) -> None:
+        delay_s = None if is_gone else case.repair.go_on()
+        if delay_s is None:
+            await self._finish(case)
+            return
+        if delay_s:
+            self.counters.retries[ABSENT] += 1
+        self._put(case, delay_s)
+
+    async def _finish(self, case: Case) -> None:
+        repair, losses = case.repair, case.repair.lost()
+        if losses and not case.dropped:
+            await self._raw_log.lost(self.history.market, losses, now_ns=time.time_ns())
+        if case.dropped:
+            return
+        self._open.discard(case)
+        self.counters.requests[outcome(found=repair.found, missing=repair.missing)] += 1
+        self.counters.recovered += repair.found
+        self.counters.lost += repair.missing
+        _tell(case)
+        case.done()
+
+    def _heed(self, load: float | None) -> None:
+        if load is not None and load >= HIGH_LOAD:
+            log.warning("%s says that %.0f%% of its limit is used: waiting", self.history.name, load * 100)
+            self._budget.hold(time.monotonic() + LOAD_PAUSE_S)
+
+    async def _wait_out(self, trouble: Trouble) -> None:
+        self.counters.retries[TROUBLE] += 1
+        wait_s = max(self._delays(), trouble.wait_s or 0.0)
+        self.problem = " ".join(trouble.reason.split())
+        self._tell_trouble(wait_s)
+        await asyncio.sleep(wait_s)
+
+    def _tell_trouble(self, wait_s: float) -> None:
+        """One line for the same trouble in a minute: a limit is met again and again."""
+        reason, now_s = self.problem or "", time.monotonic()
+        if self._told is not None and self._told[0] == reason and now_s - self._told[1] < TELL_INTERVAL_S:
+            return
+        self._told = reason, now_s
+        log.warning("%s: %s; again in %.1f s, %d requests open", self.history.name, reason, wait_s, self.open)
+
+    def _worked(self) -> None:
+        if self.problem is not None:
+            self.problem = None
+            self._delays = self._new_delays()
+
+
+def _tell(case: Case) -> None:
+    request, repair = case.repair.request, case.repair
+    took_s = time.monotonic() - case.started_s
+    what = f"{request.provider} {request.symbol} trades {Span(request.first_id, request.last_id)}"
+    if not repair.missing:
+        log.info("%s: all %d recovered in %.1f s", what, repair.found, took_s)
+    else:
+        reason = repair.lost()[0].reason
+        log.warning("%s: %d recovered in %.1f s, %d lost: %s", what, repair.found, took_s, repair.missing, reason)

@@ -1,0 +1,88 @@
+"""One request from md.gaps on its way: pages out, answers in, frames to publish. Pure: time is an argument.
+
+page ──> answer ──┬─> a frame to publish, or nothing new ──> go_on: next page now │ next round after a pause │ done
+                  ├─> Trouble: ask for the same page later, for ever
+                  └─> Gone: done
+done ──> lost: what is still missing, and why
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mdstream.errors import FrameError
+from mdstream.repair.search import ROUNDS, Search
+from mdstream.repairs import RepairRequest, Unrecoverable, rest_frame
+from mdstream.venues.history import Answer, Gone, History, Page, Trouble
+from mdstream.venues.spans import Span, count
+
+NOT_THERE = "not in the venue's history"
+MOST_REASON_CHARS = 300
+
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class Repair:
+    """The state of one request. `patience_s`: so long is waited, in all, for ids that the venue does not show (yet)."""
+
+    def __init__(self, request: RepairRequest, history: History, *, patience_s: float) -> None:
+        self.request = request
+        self._history, self._patience_s = history, patience_s
+        self._search = Search(Span(request.first_id, request.last_id), newest_first=history.newest_first)
+        self._asked = Span(0, 0)
+        self._reason = NOT_THERE
+
+    @property
+    def found(self) -> int:
+        """Trades of the request that have come so far."""
+        return self._search.found
+
+    @property
+    def missing(self) -> int:
+        """Trades of the request that have not."""
+        return count(self._search.missing)
+
+    def page(self) -> Page | Gone:
+        """What to ask for now."""
+        self._asked = self._search.next(self._history.most_rows)
+        page = self._history.ask(self.request, self._asked)
+        if isinstance(page, Gone):
+            self._reason = page.reason
+        return page
+
+    def take(self, page: Page, answer: Answer, *, now_s: float) -> bytes | Gone | Trouble | None:
+        """What the answer to the page last asked for comes to: a frame to publish, or None where it brought nothing.
+
+        `now_s` is in seconds since 1970.
+        """
+        verdict = self._history.judge(answer, now_s=now_s)
+        if isinstance(verdict, Gone):
+            self._reason = verdict.reason
+        if verdict is not None:
+            return verdict
+        try:
+            _check_json(answer.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return Trouble(f"HTTP {answer.status} without JSON: {error}")  # it is somebody else who speaks
+        frame = rest_frame(page.target, answer.body)
+        try:
+            came, rows = self._history.read(self.request, frame)
+        except (FrameError, msgspec.MsgspecError) as error:
+            self._reason = f"the venue's answer cannot be understood: {error}"
+            came, rows = [], page.rows
+        return frame if self._search.answered(self._asked, came, at_end=rows < page.rows) else None
+
+    def go_on(self) -> float | None:
+        """Seconds to wait before the next page; None where there is none."""
+        if not self._search.round_is_over:
+            return 0.0
+        if not self._search.end_round():
+            return None
+        # Doubling: 1/7, 2/7 and 4/7 of the patience lie between the four rounds.
+        pauses_before = max(0, self._search.fruitless_rounds - 1)
+        return self._patience_s * (1 << pauses_before) / ((1 << (ROUNDS - 1)) - 1)
+
+    def lost(self) -> list[Unrecoverable]:
+        """What is still missing when there is no page left to ask for."""
+        r, reason = self.request, self._reason[:MOST_REASON_CHARS]
+        return [Unrecoverable(r.symbol, r.provider, r.view, *span, reason) for span in self._search.missing]

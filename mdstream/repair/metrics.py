@@ -1,0 +1,67 @@
+"""What Prometheus scrapes of `mdstream repair`: read from the plain counters at the moment of the scrape."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from mdstream.endpoint import Metrics
+from mdstream.repair.desk import Desk
+from mdstream.repair.requests import Requests
+
+
+class RepairMetrics(Metrics):
+    """The metrics of one process."""
+
+    def __init__(self, desks: Sequence[Desk], requests: Requests) -> None:
+        self._desks, self._requests = desks, requests
+        super().__init__()
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counted()
+        yield from self._in_hand()
+        yield CounterMetricFamily(
+            "mdstream_repair_refused", "records of md.gaps put on md.dead", self._requests.refused
+        )
+        yield GaugeMetricFamily(
+            "mdstream_repair_held_requests", "read, not covered by a commit", value=self._requests.held
+        )
+
+    def _counted(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "mdstream_repair_requests", "requests that are done", labels=["provider", "outcome"]
+        )
+        retries = CounterMetricFamily(
+            "mdstream_repair_retries", "times that something was asked for again", labels=["provider", "reason"]
+        )
+        pages = CounterMetricFamily("mdstream_repair_pages", "HTTP requests to the venue", labels=["provider"])
+        recovered = CounterMetricFamily("mdstream_repair_trades", "missing trades recovered", labels=["provider"])
+        lost = CounterMetricFamily("mdstream_repair_lost_trades", "trades that cannot be had", labels=["provider"])
+        for desk in self._desks:
+            name, counters = desk.history.name, desk.counters
+            for outcome, count in counters.requests.items():
+                requests.add_metric([name, outcome], count)
+            for reason, count in counters.retries.items():
+                retries.add_metric([name, reason], count)
+            pages.add_metric([name], counters.pages)
+            recovered.add_metric([name], counters.recovered)
+            lost.add_metric([name], counters.lost)
+        yield from (requests, retries, pages, recovered, lost)
+
+    def _in_hand(self) -> Iterator[Metric]:
+        in_hand = GaugeMetricFamily("mdstream_repair_open_requests", "requests in hand", labels=["provider"])
+        oldest = GaugeMetricFamily(
+            "mdstream_repair_oldest_request_seconds", "since the oldest one in hand was made", labels=["provider"]
+        )
+        troubled = GaugeMetricFamily(
+            "mdstream_repair_venue_troubled", "1 while the venue gives nothing", labels=["provider"]
+        )
+        for desk in self._desks:
+            name = desk.history.name
+            in_hand.add_metric([name], desk.open)
+            oldest.add_metric([name], desk.oldest_s(time.time()))
+            troubled.add_metric([name], desk.problem is not None)
+        yield from (in_hand, oldest, troubled)

@@ -1,0 +1,107 @@
+"""The repair process: start in order, run until told to stop, stop in the opposite order with nothing left behind.
+
+topics there? ──> HTTP port free? ──> producer up? ──> desks, watchdog ──> md.gaps
+SIGTERM, SIGINT ──> what is done is committed, the group left ──> desks dropped ──> producer down
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+
+from aiohttp import ClientSession
+
+from mdstream import kafka
+from mdstream.config import Settings
+from mdstream.endpoint import serve
+from mdstream.errors import SettingsError
+from mdstream.redact import redacted
+from mdstream.repair.client import Client, new_session
+from mdstream.repair.desk import Desk
+from mdstream.repair.http import Endpoint
+from mdstream.repair.rawlog import RawLog
+from mdstream.repair.requests import Requests
+from mdstream.repair.venues import HISTORIES
+from mdstream.venues import rest_setting
+from mdstream.watchdog.guard import Watchdog
+from mdstream.watchdog.rule import Limits
+from topics import Topics
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 8893
+NOTHING_LOST = "nothing is lost: requests that are not done are repeated"
+
+
+def group_of(prefix: str, only: Collection[str]) -> str:
+    """The consumer group. Processes that take some providers alone are a group of their own: each group reads all."""
+    return ".".join([prefix, "repair", *(["-".join(sorted(only))] if only else [])])
+
+
+async def repair(settings: Settings, *, only: Collection[str], port: int) -> None:
+    """Repair until cancelled. `only`: the providers to take requests of; empty for all there are.
+
+    Raises MdstreamError when it cannot start, or the broker cannot be read.
+    """
+    topics = Topics(settings)
+    wanted = [name for name in HISTORIES if not only or name in only]
+    async with new_session() as session:
+        raw_log = RawLog(settings)
+        desks = [_desk(name, settings, session, raw_log) for name in wanted]
+        requests = Requests(
+            bootstrap_servers=settings.bootstrap_servers,
+            topic=topics.gaps.name,
+            group=group_of(settings.topic_prefix, only),
+            desks={desk.history.name: desk for desk in desks},
+            raw_log=raw_log,
+            only=only or None,
+        )
+        watchdog = Watchdog(
+            settings.bootstrap_servers, _limits(settings), requests.state, reads=True, fate=lambda: NOTHING_LOST
+        )
+        needed = (topics.gaps, topics.dead, *topics.raw.values())
+        await kafka.create_topics(settings.bootstrap_servers, needed, replication=settings.replication)
+        async with serve(Endpoint(desks, requests, watchdog).application(), host=settings.http_host, port=port):
+            await raw_log.start()
+            log.info("http://%s:%d/health tells how it goes", settings.http_host, port)
+            try:
+                await _work(requests, desks, watchdog)
+            finally:
+                await raw_log.stop()
+
+
+def _desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog) -> Desk:
+    history = HISTORIES[name]()
+    if history.market not in settings.markets:
+        known = ", ".join(settings.markets)
+        raise SettingsError(f"no market {history.market}, that of {name}, in MDSTREAM_MARKETS={known}: add it there")
+    addresses = settings.venue_addresses()
+    base_url = history.base_url(addresses)
+    if (unsure := history.check_addresses(addresses)) is not None:
+        log.warning("%s: %s", name, unsure)
+    log.info("%s: %s", name, redacted(base_url))
+    client = Client(session, base_url, variable=rest_setting(name))
+    return Desk(history, client, raw_log, patience_s=settings.repair_patience_s)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(ready_s=settings.stuck_ready_s, exit_s=settings.stuck_exit_s, start_s=settings.start_allowance_s)
+
+
+async def _work(requests: Requests, desks: Collection[Desk], watchdog: Watchdog) -> None:
+    """Until cancelled, or until one of the tasks fails: none of them ends by itself."""
+    reading = asyncio.ensure_future(requests.run())
+    helpers = [asyncio.ensure_future(task) for task in (watchdog.pulse(), *(desk.run() for desk in desks))]
+    watchdog.start()
+    try:
+        await asyncio.wait((reading, *helpers), return_when=asyncio.FIRST_COMPLETED)
+        for task in (reading, *helpers):
+            if task.done():
+                task.result()
+    finally:
+        await watchdog.stop()
+        # The reader first: it commits what is done, for which nothing may be under way any more but be done or not.
+        for task in (reading, *helpers):
+            task.cancel()
+            await asyncio.wait([task])

@@ -1,0 +1,125 @@
+"""What repair writes: REST answers and losses to the raw topics, requests that make no sense to md.dead.
+
+Each call returns when the broker has the records, however long that takes: what comes after it in the code comes after
+it in the log. A record that the broker has although it said otherwise is written twice, which harms nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from mdstream.backoff import delays_s
+from mdstream.config import Settings
+from mdstream.dead import dead_letter
+from mdstream.errors import BrokerError
+from mdstream.kinds import REPAIR
+from mdstream.publisher import Headers, Partitioner, Publisher, Record
+from mdstream.repairs import Unrecoverable, encode
+from mdstream.venues.feed import TRADE
+from topics import Topics
+
+log = logging.getLogger(__name__)
+
+LEAST_RETRY_S, MOST_RETRY_S = 0.2, 10.0
+DISCONNECT_LIMIT_S = 5.0
+MS = 1_000_000
+
+
+class RawLog:
+    """A producer that does not give up. `problem`: why the broker takes nothing at the moment."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._topics = settings, Topics(settings)
+        self._partition = Partitioner(settings.partitions)
+        self._publisher = self._new_publisher()
+        self._replacing = asyncio.Lock()
+        self.problem: str | None = None
+
+    def _new_publisher(self) -> Publisher:
+        return Publisher(self._settings.bootstrap_servers, client_id="mdstream-repair")
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerError where no broker answers."""
+        await self._publisher.start()
+
+    async def stop(self) -> None:
+        """Disconnect, soon: without its broker a producer waits for ever."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._publisher.stop(), DISCONNECT_LIMIT_S)
+
+    async def frame(self, market: str, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
+        """Write a REST frame where the instrument's live frames are."""
+        headers = _headers(provider, recv_ns, TRADE)
+        await self._write_raw(market, symbol, [(symbol.encode(), frame, recv_ns // MS, headers)])
+
+    async def lost(self, market: str, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
+        """Write what cannot be had any more of one instrument, behind the frames written before."""
+        key, headers = losses[0].symbol.encode(), _headers(losses[0].provider, now_ns, REPAIR)
+        records = [(key, encode(loss), now_ns // MS, headers) for loss in losses]
+        await self._write_raw(market, losses[0].symbol, records)
+
+    async def dead(self, record: ConsumerRecord[bytes, bytes], error: str) -> None:
+        """Write a record that is no request, with the reason."""
+        letter = dead_letter(
+            error=error,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+        )
+        topic = self._topics.dead.name
+        await self._write(topic, record.partition, [(record.topic.encode(), letter, record.timestamp, [])])
+
+    async def _write_raw(self, market: str, symbol: str, records: Sequence[Record]) -> None:
+        await self._write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)
+
+    async def _write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        delays = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        while True:
+            publisher = self._publisher
+            try:
+                for future in await publisher.send(topic, partition, records):
+                    await future
+            except KafkaError as error:
+                delay_s = next(delays)
+                self.problem = f"Kafka does not take records for {topic}[{partition}]: {error!r}"
+                log.warning("%s; again in %.1f s", self.problem, delay_s)
+                await asyncio.sleep(delay_s)
+                # After such an error an idempotent producer refuses all that follows: only a new one helps.
+                if not error.retriable:
+                    await self._replace(publisher)
+            else:
+                self.problem = None
+                return
+
+    async def _replace(self, failed: Publisher) -> None:
+        async with self._replacing:
+            if self._publisher is not failed:  # another venue's repairs were first
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(failed.stop(), DISCONNECT_LIMIT_S)
+            delays = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+            while True:
+                fresh = self._new_publisher()
+                try:
+                    await fresh.start()
+                except BrokerError as error:
+                    self.problem = str(error)
+                    await asyncio.sleep(next(delays))
+                else:
+                    self._publisher = fresh
+                    return
+
+
+def _headers(provider: str, time_ns: int, kind: bytes) -> Headers:
+    return [("p", provider.encode()), ("t", struct.pack(">q", time_ns)), ("k", kind), ("via", b"rest")]

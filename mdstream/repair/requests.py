@@ -1,0 +1,250 @@
+"""md.gaps read as a consumer group: each request goes to its venue's desk, its offset is committed when it is done.
+
+    md.gaps ─> request ─┬─> desk of its venue ──────────> done ─┐
+                        ├─> a venue that is not ours ───────────┤
+                        └─> no request at all ─> md.dead ───────┴─> commit the end of the longest prefix that is done
+
+Requests end in any order and only the prefix is committed: a crash repeats some, which harms nobody, and loses none.
+What is read and not committed is bounded (MOST_HELD): at the bound nothing more is read until the prefix moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from itertools import chain
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, KafkaTimeoutError
+
+from mdstream import kafka
+from mdstream.cluster import Brokers
+from mdstream.kafka_diagnosis import FAILURES
+from mdstream.kafka_security import options
+from mdstream.repair.desk import Case, Desk
+from mdstream.repair.rawlog import RawLog
+from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
+from mdstream.transport.batch import Partition
+from mdstream.transport.offsets import Offsets
+from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.spans import LEAST_ID
+from mdstream.watchdog.rule import Lane, State
+
+log = logging.getLogger(__name__)
+
+MOST_HELD = 50_000
+"""Requests read and not committed, of all partitions together; some 30 MB."""
+POLL_MS = 200
+POLL_RECORDS = 500
+COMMIT_INTERVAL_S = 1.0
+COMMIT_LIMIT_S, GOODBYE_LIMIT_S = 5.0, 5.0
+SESSION_MS, HEARTBEAT_MS = 6_000, 2_000
+
+
+class _Share:
+    """One partition while it is ours: its offsets, and its requests in hand by their bytes."""
+
+    def __init__(self, first_offset: int, epoch: int) -> None:
+        self.offsets = Offsets(first_offset, confirmed=None)
+        self.epoch = epoch
+        self.cases: dict[bytes, tuple[Desk, Case, list[int]]] = {}
+
+
+class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """Reads md.gaps while `run` runs. `only`: the providers whose requests are taken; None for all there are."""
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: Brokers,
+        topic: str,
+        group: str,
+        desks: Mapping[str, Desk],
+        raw_log: RawLog,
+        only: Collection[str] | None,
+    ) -> None:
+        self._bootstrap_servers, self._topic, self._group = bootstrap_servers, topic, group
+        self._desks, self._raw_log, self._only = desks, raw_log, only
+        self._shares: dict[TopicPartition, _Share] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._epoch = 0
+        self._settled = False
+        self._committed_s = 0.0
+        self.refused = 0
+
+    @property
+    def held(self) -> int:
+        """Requests that were read and are not part of a prefix that is done."""
+        return sum(share.offsets.unacknowledged for share in self._shares.values())
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions of md.gaps that are ours."""
+        return sorted(tp.partition for tp in self._shares)
+
+    def state(self) -> State:
+        """What the watchdog sees: how far we have read. A request that is in hand for long is no standstill."""
+        lanes = {
+            Partition(tp.topic, tp.partition): Lane(share.epoch, share.offsets.delivered, share.offsets.delivered)
+            for tp, share in self._shares.items()
+        }
+        full = f"{self.held} requests are in hand, no more are read" if self.held >= MOST_HELD else None
+        return State(lanes, settled=self._settled, holding=self._raw_log.problem or full)
+
+    async def run(self) -> None:
+        """Read until cancelled, then commit and leave the group. Raises BrokerError where the broker cannot be read."""
+        consumer = self._consumer = AIOKafkaConsumer(
+            **options(self._bootstrap_servers),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            rebalance_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            request_timeout_ms=kafka.REQUEST_TIMEOUT_MS,
+        )
+        consumer.subscribe([self._topic], listener=self)
+        try:
+            await consumer.start()
+        except FAILURES as error:
+            await consumer.stop()
+            raise await kafka.unreachable(self._bootstrap_servers, error) from error
+        try:
+            await self._read(consumer)
+        except KafkaError as error:
+            raise kafka.lost(self._bootstrap_servers, error) from error
+        finally:
+            await self._commit(consumer)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(consumer.stop(), GOODBYE_LIMIT_S)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            await self._begin(consumer)
+            if self.held >= MOST_HELD:
+                consumer.pause(*consumer.assignment())
+            elif consumer.paused():
+                consumer.resume(*consumer.paused())
+            chunk = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            epoch = self._epoch
+            for record in chain.from_iterable(chunk.values()):
+                if self._epoch != epoch:
+                    break  # these came under an assignment that is over: they come again, here or elsewhere
+                await self._take(record)
+            if time.monotonic() - self._committed_s >= COMMIT_INTERVAL_S:
+                self._committed_s = time.monotonic()
+                await self._commit(consumer)
+
+    async def _begin(self, consumer: AIOKafkaConsumer) -> None:
+        """Find out where partitions that are newly ours begin: that position is committed at once."""
+        epoch = self._epoch
+        for tp in consumer.assignment() - self._shares.keys() if self._settled else ():
+            with suppress(IllegalStateError, KafkaTimeoutError):  # no longer ours, or not known yet: next time
+                position = await consumer.position(tp)
+                if self._epoch != epoch:  # it may be that of an assignment that is over
+                    return
+                self._shares[tp] = _Share(position, epoch)
+
+    async def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        tp = TopicPartition(record.topic, record.partition)
+        share = self._shares.setdefault(tp, _Share(record.offset, self._epoch))
+        next_offset = record.offset + 1
+        share.offsets.deliver(next_offset)
+        try:
+            request = _read_request(record.value or b"")
+        except ValueError as error:
+            self.refused += 1
+            log.error("%s[%d]@%d is no request: %s", tp.topic, tp.partition, record.offset, error)  # noqa: TRY400
+            await self._raw_log.dead(record, str(error))
+            share.offsets.acknowledge(next_offset)
+            return
+        desk = self._desks.get(request.provider)
+        if desk is not None:
+            self._hand_on(share, desk, request, record)
+            return
+        if self._only is None:
+            await self._give_up(request)
+        share.offsets.acknowledge(next_offset)
+
+    def _hand_on(self, share: _Share, desk: Desk, request: RepairRequest, record: ConsumerRecord[bytes, bytes]) -> None:
+        """To the desk; a request that is in hand already is only answered once more."""
+        content, next_offset = bytes(record.value or b""), record.offset + 1
+        if content in share.cases:
+            share.cases[content][2].append(next_offset)
+            return
+        waiting: list[int] = [next_offset]
+
+        def done() -> None:
+            del share.cases[content]
+            for each in waiting:
+                share.offsets.acknowledge(each)
+
+        # Where a broker gives a record no time, it is waiting since now.
+        since_s = record.timestamp / 1000 if record.timestamp > 0 else time.time()
+        share.cases[content] = desk, desk.add(request, waiting_since_s=since_s, done=done), waiting
+
+    async def _give_up(self, request: RepairRequest) -> None:
+        r = request
+        reason = f"mdstream can ask {r.provider} for no history"
+        loss = Unrecoverable(r.symbol, r.provider, r.view, r.first_id, r.last_id, reason)
+        log.warning("%s %s %d..%d: %s", r.provider, r.symbol, r.first_id, r.last_id, reason)
+        await self._raw_log.lost(PROVIDERS[r.provider].market, [loss], now_ns=time.time_ns())
+
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit what is done. What fails is left to the next time, or to who gets the partition."""
+        shares = dict(self._shares)
+        pending = {tp: offset for tp, share in shares.items() if (offset := share.offsets.pending()) is not None}
+        if not pending:
+            return
+        try:
+            # Without a coordinator aiokafka would try for ever.
+            async with asyncio.timeout(COMMIT_LIMIT_S):
+                await consumer.commit(pending)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("nothing committed, the partitions are being shared out anew: %s", error)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("nothing committed, it is tried again: %r", error)
+        else:
+            for tp, offset in pending.items():
+                shares[tp].offsets.confirm(offset)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002  all come at once
+        """Commit what is done, and leave the rest to whoever comes next; before every assignment, of all there were."""
+        self._settled = False
+        if self._consumer is not None:
+            await self._commit(self._consumer)
+        cases: dict[Desk, list[Case]] = defaultdict(list)
+        for share in self._shares.values():
+            for desk, case, _ in share.cases.values():
+                cases[desk].append(case)
+        for desk, dropped in cases.items():
+            desk.drop(dropped)
+        self._shares.clear()
+        self._epoch += 1
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """They begin at their committed offsets, else at the oldest request. Records of theirs may be here already."""
+        self._settled = True
+        numbers = sorted(tp.partition for tp in assigned)
+        log.info("%s has partitions %s of %s", self._group, numbers, self._topic)
+
+
+def _read_request(value: bytes) -> RepairRequest:
+    """The request. Raises ValueError that says what is wrong with it."""
+    try:
+        request = decode_request(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a repair request: {error}") from None
+    if not LEAST_ID <= request.first_id <= request.last_id:
+        raise ValueError(f"trades {request.first_id} to {request.last_id} are no range")
+    if not request.symbol:
+        raise ValueError("a request without a symbol")
+    if request.provider not in PROVIDERS:
+        raise ValueError(f"no provider {request.provider!r}: there are {', '.join(sorted(PROVIDERS))}")
+    return request

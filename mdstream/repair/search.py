@@ -1,0 +1,86 @@
+"""Which ids of a missing range to ask for next, and when to stop asking. Pure: answers in, questions out.
+
+    to ask    the ids not asked for in this round
+    absent    those that were asked for in this round and did not come
+
+A round asks, page by page, for all that is missing. What was absent is asked for again in the next round, since a
+venue's REST interface may lag behind its websocket. After ROUNDS rounds in a row that brought nothing the rest is gone.
+
+Invariants: an id is in one of the two lists until it came; every answer makes the first list shorter, so a round ends
+whatever a venue answers; a round that brings nothing brings the end nearer, so the search does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mdstream.venues.spans import LEAST_ID, MOST_ID, Span, count, merged, within, without
+
+ROUNDS = 4
+
+
+class Search:
+    """The search for the ids of `wanted` in a history that is read upwards, or `newest_first`."""
+
+    def __init__(self, wanted: Span, *, newest_first: bool) -> None:
+        self._newest_first = newest_first
+        self._to_ask = [wanted]
+        self._absent: list[Span] = []
+        self._fruitless = 0  # rounds in a row
+        self._found_in_round = 0
+        self.found = 0
+
+    @property
+    def missing(self) -> list[Span]:
+        """What has not come so far."""
+        return merged([*self._to_ask, *self._absent])
+
+    @property
+    def round_is_over(self) -> bool:
+        """Whether there is nothing to ask for before `end_round`."""
+        return not self._to_ask
+
+    @property
+    def fruitless_rounds(self) -> int:
+        """Rounds in a row that brought nothing; from ROUNDS on what is missing is gone."""
+        return self._fruitless
+
+    def next(self, most: int) -> Span:
+        """The ids to ask for now, at most so many. Only while the round is not over."""
+        if self._newest_first:
+            first, last = self._to_ask[-1]
+            return Span(max(first, last - most + 1), last)
+        first, last = self._to_ask[0]
+        return Span(first, min(last, first + most - 1))
+
+    def answered(self, asked: Span, came: Iterable[Span], *, at_end: bool) -> int:
+        """Take in the answer to `asked`: the ids that `came`, also such as were not asked for; how many were wanted.
+
+        `at_end`: the venue gave fewer trades than it was asked for, so that there are none further on.
+        """
+        spans = merged(came)
+        before = count(self._to_ask) + count(self._absent)
+        covered = self._covered(asked, spans, at_end=at_end)
+        self._absent = without(merged([*self._absent, *within(self._to_ask, covered)]), spans)
+        self._to_ask = without(without(self._to_ask, [covered]), spans)
+        new = before - count(self._to_ask) - count(self._absent)
+        self.found += new
+        self._found_in_round += new
+        return new
+
+    def _covered(self, asked: Span, came: list[Span], *, at_end: bool) -> Span:
+        """The ids of which the answer tells whether the venue has them: never none."""
+        if self._newest_first:
+            lowest = LEAST_ID if at_end else came[0].first if came else asked.first
+            return Span(lowest, asked.last) if lowest <= asked.last else asked
+        highest = MOST_ID if at_end else came[-1].last if came else asked.last
+        return Span(asked.first, highest) if highest >= asked.first else asked
+
+    def end_round(self) -> bool:
+        """Close the round that is over; whether there is a next one. If not, what is missing (if anything) is gone."""
+        self._fruitless = 0 if self._found_in_round else self._fruitless + 1
+        self._found_in_round = 0
+        if not self._absent or self._fruitless >= ROUNDS:
+            return False
+        self._to_ask, self._absent = self._absent, []
+        return True

@@ -1,0 +1,8 @@
+"""The venues whose past trades can be asked for: what mdstream/venues/ has of them."""
+
+from __future__ import annotations
+
+from mdstream.venues import parts
+from mdstream.venues.history import History
+
+HISTORIES: dict[str, type[History]] = parts(History, "history")  # type: ignore[type-abstract]

@@ -1,0 +1,221 @@
+"""What every simulated venue is: requests in, replies out, market events to text. Pure: no socket, no clock.
+
+Exchange   one venue: which symbols and channels there are; opens sessions
+Listing    one instrument at it, and the topics that clients have asked for
+Channel    a kind of market event, and how the venue writes it
+Topic      a channel of a listing, and who listens
+Session    one connection: what it asked for, its limits, its keepalive
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple
+
+from mdstream.declared import Declared
+from mdstream.simulator.market import SECOND_NS, Instrument, Market, Order, Trade
+from mdstream.simulator.text import Writer
+
+MOST_LISTINGS = 5_000
+"""Instruments a venue opens at most: every symbol is tradable, but memory is bounded."""
+
+
+class Kind(Enum):
+    """What makes a channel send: each is one event of the market, or the passing of time."""
+
+    TRADE = "trade"
+    QUOTE = "quote"
+    BOOK = "book"
+    HEARTBEAT = "heartbeat"
+
+
+class Beat(NamedTuple):
+    """The event of a HEARTBEAT channel."""
+
+    ts_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """How a venue writes one kind of event.
+
+    `encode(listing, event)` gives the text frames; the event's type follows from `kind` (Order, Top, Book or Beat).
+    `trades` gives the trades it reports by id, for the journal; None where it reports none. `view` names their id
+    space where the venue has several. `first(listing, now_ns)` gives what a new subscriber gets at once. `every`: only
+    each n-th event is sent.
+    """
+
+    kind: Kind
+    encode: Callable[[Listing, Any], list[str]]
+    trades: Callable[[Order], Sequence[Trade]] | None = None
+    view: str = ""
+    resolution_ns: int = 1
+    """What the times on the wire are cut off to."""
+    first: Callable[[Listing, int], list[str]] | None = None
+    every: int = 1
+
+
+class Topic:
+    """A channel of a listing; `subscribers` in the order they came. `lingers`: it goes on without any."""
+
+    __slots__ = ("channel", "lingers", "listing", "subscribers")
+
+    def __init__(self, listing: Listing, channel: Channel) -> None:
+        self.listing, self.channel = listing, channel
+        self.subscribers: dict[Any, None] = {}
+        self.lingers = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its events are made."""
+        return bool(self.subscribers) or self.lingers
+
+
+class Listing:
+    """An instrument as one venue names and writes it."""
+
+    def __init__(self, exchange: str, symbol: str, instrument: Instrument, price: Writer, size: Writer) -> None:
+        self.exchange, self.symbol, self.instrument = exchange, symbol, instrument
+        self.canonical = canonical(symbol)
+        self.price, self.size = price, size
+        self.topics: dict[Channel, Topic] = {}
+        self.reported: dict[str, int] = {}
+        """By view: the id of the last trade that went to a subscriber."""
+
+    def topic(self, channel: Channel) -> Topic:
+        """The topic of a channel, made when it is first asked for."""
+        if channel not in self.topics:
+            self.topics[channel] = Topic(self, channel)
+        return self.topics[channel]
+
+    def live(self, kind: Kind) -> list[Topic]:
+        """Topics of a kind that somebody listens to, or did just now."""
+        return [topic for topic in self.topics.values() if topic.channel.kind is kind and topic.is_live]
+
+
+class Send(NamedTuple):
+    """A text frame. `of`: the topic whose present state it tells a new subscriber; None where it is an answer."""
+
+    text: str
+    of: Topic | None = None
+
+
+class Ping(NamedTuple):
+    payload: bytes
+
+
+class Subscribe(NamedTuple):
+    topic: Topic
+
+
+class Unsubscribe(NamedTuple):
+    topic: Topic
+
+
+class Close(NamedTuple):
+    code: int
+    reason: str
+
+
+Action = Send | Ping | Subscribe | Unsubscribe | Close
+"""What a session wants done, in the order given."""
+
+POLICY_VIOLATION = 1008
+
+
+class Allowance:
+    """At most `count` of something in any `per_s` seconds."""
+
+    def __init__(self, count: int, per_s: float) -> None:
+        self._window_ns = int(per_s * SECOND_NS)
+        self._taken: deque[int] = deque(maxlen=count)
+
+    def take(self, now_ns: int) -> bool:
+        """Take one; False where that is one too many (which then does not count)."""
+        taken = self._taken
+        if len(taken) == taken.maxlen and now_ns - taken[0] < self._window_ns:
+            return False
+        taken.append(now_ns)
+        return True
+
+
+class Session(ABC):
+    """One connection. Each method gives what to do now; the shell does it, in order."""
+
+    def opened(self, now_ns: int) -> list[Action]:  # noqa: ARG002  a hook: the default has no use for the time
+        """Called once, after the handshake."""
+        return []
+
+    @abstractmethod
+    def received(self, text: str, now_ns: int) -> list[Action]:
+        """A text message came."""
+
+    def ping_received(self, now_ns: int) -> list[Action]:  # noqa: ARG002
+        """A ping frame came; the pong is the shell's business."""
+        return []
+
+    def pong_received(self, payload: bytes, now_ns: int) -> list[Action]:  # noqa: ARG002
+        """A pong frame came."""
+        return []
+
+    def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
+        """Called a few times a second; `sent_ns` is when the client was last sent anything."""
+        return []
+
+    @abstractmethod
+    def too_slow(self) -> list[Action]:
+        """The client does not read what it is sent: how the venue cuts it off. Ends with a Close."""
+
+
+class Exchange(Declared, ABC):
+    """One venue."""
+
+    name: ClassVar[str]
+    path: ClassVar[str]
+    """Path of the websocket that the ingestor is pointed to, below /NAME."""
+    fewest_decimals: ClassVar[int]
+    """Decimals of a price at least."""
+
+    def __init__(self, market: Market, symbols: Iterable[str] | None = None) -> None:
+        """`symbols`: canonical names of all that is tradable; None: whatever has the right form."""
+        self._market = market
+        self._symbols = None if symbols is None else frozenset(symbols)
+        self.listings: dict[str, Listing] = {}
+        self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
+        """Told of each new listing."""
+
+    @abstractmethod
+    def session(self, path: str, query: str, now_ns: int) -> Session | None:
+        """A session for a websocket at `path` (below /NAME); None where the venue has no such path."""
+
+    @abstractmethod
+    def split(self, symbol: str) -> tuple[str, str] | None:
+        """Base and quote of the venue's symbol; None where it has not the form of one."""
+
+    @abstractmethod
+    def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
+        """How the venue writes this instrument's prices and sizes."""
+
+    def listing(self, symbol: str, now_ns: int) -> Listing | None:
+        """The listing of the venue's symbol, opened when it is first asked for; None where it is not tradable."""
+        found = self.listings.get(symbol)
+        if found is not None:
+            return found
+        pair = self.split(symbol)
+        if pair is None or len(self.listings) >= MOST_LISTINGS:
+            return None
+        if self._symbols is not None and canonical(symbol) not in self._symbols:
+            return None
+        instrument = self._market.instrument(self.name, *pair, fewest_decimals=self.fewest_decimals, now_ns=now_ns)
+        found = self.listings[symbol] = Listing(self.name, symbol, instrument, *self.writers(instrument))
+        self.on_opened(found)
+        return found
+
+
+def canonical(symbol: str) -> str:
+    """The name of a spot pair that all venues share: BTC-USDT is BTCUSDT."""
+    return symbol.replace("-", "").replace("/", "").upper()

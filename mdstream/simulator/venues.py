@@ -1,0 +1,10 @@
+"""The venues that can be simulated, and their REST interfaces: what mdstream/venues/ has of them."""
+
+from __future__ import annotations
+
+from mdstream.simulator.exchange import Exchange
+from mdstream.simulator.rest import Rest
+from mdstream.venues import parts
+
+EXCHANGES: dict[str, type[Exchange]] = parts(Exchange, "simulated")  # type: ignore[type-abstract]
+RESTS: dict[str, type[Rest]] = parts(Rest, "simulated_rest")  # type: ignore[type-abstract]

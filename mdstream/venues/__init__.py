@@ -1,0 +1,61 @@
+"""The venues, one folder each. A folder is found by its name: to remove it is to remove the venue.
+
+    NAME/feed.py            Provider: names, limits and formats of the websocket feed
+    NAME/history.py         History: past trades over REST
+    NAME/simulated.py       Exchange: the feed as the simulator serves it
+    NAME/simulated_rest.py  Rest: the REST interface as the simulator serves it
+
+docs/providers.md shows how to add one. Settings may say that a venue is elsewhere: at a proxy, at a region's server, at
+`mdstream simulate`.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from inspect import isabstract
+from pkgutil import iter_modules
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+
+Part = TypeVar("Part")
+
+NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if module.ispkg))
+
+
+def ws_setting(venue: str) -> str:
+    """The setting that overrides the address of its websocket, by its name in the environment."""
+    return f"{venue.upper()}_WS_URL"
+
+
+def rest_setting(venue: str) -> str:
+    """The setting that overrides the address of its REST interface, by its name in the environment."""
+    return f"{venue.upper()}_API_BASE_URL"
+
+
+def parts(kind: type[Part], file: str) -> dict[str, type[Part]]:
+    """Every venue's class of a kind, from its `file`, by the venue's name.
+
+    A venue without that file is left out. So is one whose file cannot be imported, with an error in the log: one broken
+    venue stops no other.
+    """
+    found: dict[str, type[Part]] = {}
+    for name in NAMES:
+        module_name = f"{__name__}.{name}.{file}"
+        try:
+            module = import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name != module_name:
+                log.exception("venue %s is left out", name)
+            continue
+        except Exception:
+            log.exception("venue %s is left out", name)
+            continue
+        classes = (each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module_name)
+        ours = [each for each in classes if issubclass(each, kind) and not isabstract(each)]
+        if not ours:
+            log.error("venue %s is left out: %s has no %s", name, module_name, kind.__name__)
+        found.update((name, each) for each in ours)
+    return found

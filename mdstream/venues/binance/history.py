@@ -1,0 +1,67 @@
+"""Binance spot: historicalTrades for the view `trade`, aggTrades for `aggTrade`, both upwards from an id.
+
+Source: binance/binance-spot-api-docs, rest-api.md and errors.md (read 2026-07).
+Limits: 6,000 units of weight a minute and address; aggTrades costs 4, historicalTrades 25. Each answer tells in
+X-MBX-USED-WEIGHT-1M how much the address has used. 429 and 418 come with Retry-After; who ignores them is banned.
+Reach: from the first trade on. data-api.binance.vision has no historicalTrades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from mdstream.venues.history import OK, Answer, Complaint, History, Limits, Page
+from mdstream.venues.spans import Span, count
+
+WEIGHT_PER_MINUTE = 6_000
+PATHS = {"trade": ("historicalTrades", 25.0), "aggTrade": ("aggTrades", 4.0)}
+"""By view: the last part of the path, and the weight of a request."""
+SITES = {
+    **dict.fromkeys(("stream.binance.com", "data-stream.binance.vision", "data-api.binance.vision"), "Binance"),
+    **dict.fromkeys((f"api{which}.binance.com" for which in ("", 1, 2, 3, 4, "-gcp")), "Binance"),
+    **dict.fromkeys(("stream.binance.us", "api.binance.us"), "Binance.US"),
+    **dict.fromkeys(("stream.testnet.binance.vision", "testnet.binance.vision"), "Binance's testnet"),
+    **dict.fromkeys(("fstream.binance.com", "fapi.binance.com"), "Binance futures"),
+}
+REQUEST_IS_WRONG = range(-1199, -1099)
+"""Codes that say what is wrong with a request (-1121: invalid symbol). Those above are of the venue's own state."""
+
+
+class _Error(msgspec.Struct):
+    code: int
+    msg: str = ""
+
+
+_decode_error = msgspec.json.Decoder(_Error).decode
+
+
+class BinanceHistory(History):
+    name = "binance"
+    default_url = "https://api.binance.com"
+    sites = SITES
+    views = frozenset(PATHS)
+    newest_first = False
+    most_rows = 1_000
+    limits = Limits(per_s=WEIGHT_PER_MINUTE / 2 / 60, burst=300.0)  # half of it: others may be at the same address
+
+    def page(self, venue_symbol: str, view: str, span: Span) -> Page:
+        path, weight = PATHS[view]
+        rows = count([span])
+        return Page(f"/api/v3/{path}?symbol={venue_symbol}&fromId={span.first}&limit={rows}", rows, weight)
+
+    def complaint(self, answer: Answer) -> Complaint | None:
+        """{"code":-1121,"msg":"Invalid symbol."}"""
+        if answer.status == OK:
+            return None
+        try:
+            error = _decode_error(answer.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        final = answer.status in (400, 404) and error.code in REQUEST_IS_WRONG
+        return Complaint(f"{error.code} {error.msg}", final)
+
+    def load(self, headers: Mapping[str, str]) -> float | None:
+        used = headers.get("x-mbx-used-weight-1m", "")
+        return int(used) / WEIGHT_PER_MINUTE if used.isascii() and used.isdigit() else None

@@ -1,0 +1,257 @@
+"""Binance spot as the simulator serves it: combined streams at /stream, raw ones at /ws.
+
+Channels: trade, aggTrade, bookTicker, depth5|10|20 at 1000 or 100 ms. Any other stream is acknowledged and stays
+silent, as the venue does with names it does not know (kline and diff depth among them: they are not simulated).
+Source: binance/binance-spot-api-docs, web-socket-streams.md (read 2026-07). What it leaves open and is chosen here:
+close code 1008 for too many messages and for a client that does not read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs
+
+from mdstream.instruments import split_pair
+from mdstream.simulator.exchange import (
+    POLICY_VIOLATION,
+    Action,
+    Allowance,
+    Channel,
+    Close,
+    Exchange,
+    Kind,
+    Listing,
+    Ping,
+    Send,
+    Session,
+    Subscribe,
+    Topic,
+    Unsubscribe,
+)
+from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Top
+from mdstream.simulator.text import Writer, fixed
+
+MS = 1_000_000
+PING_INTERVAL_NS = 20 * SECOND_NS
+PONG_TIMEOUT_NS = 60 * SECOND_NS
+LONGEST_CONNECTION_NS = 24 * 3600 * SECOND_NS
+MESSAGES_PER_S = 5
+"""Pings, pongs and requests together."""
+MOST_STREAMS = 1024
+LONGEST_ID = 36
+DECIMALS = 8
+QUOTES = ("FDUSD", "USDT", "USDC", "TUSD", "BTC", "ETH", "BNB", "EUR", "GBP", "TRY", "BRL", "JPY")
+"""Quote currencies; a symbol that ends in none of them is priced as if in USDT."""
+
+_STREAM = re.compile(r"^([a-z0-9]{2,30})@([A-Za-z0-9@_]{1,40})$")
+_METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+
+
+def _trade(listing: Listing, order: Order) -> list[str]:
+    ms, symbol, maker_buys = order.ts_ns // MS, listing.symbol, "false" if order.buy else "true"
+    return [
+        f'{{"e":"trade","E":{ms},"s":"{symbol}","t":{t.trade_id},"p":"{listing.price(t.ticks)}",'
+        f'"q":"{listing.size(t.lots)}","T":{ms},"m":{maker_buys},"M":true}}'
+        for t in order.fills
+    ]
+
+
+def _agg_trade(listing: Listing, order: Order) -> list[str]:
+    ms, symbol, maker_buys = order.ts_ns // MS, listing.symbol, "false" if order.buy else "true"
+    return [
+        f'{{"e":"aggTrade","E":{ms},"s":"{symbol}","a":{t.trade_id},"p":"{listing.price(t.ticks)}",'
+        f'"q":"{listing.size(t.lots)}","f":{t.first_id},"l":{t.last_id},"T":{ms},"m":{maker_buys},"M":true}}'
+        for t in order.aggregates
+    ]
+
+
+def _book_ticker(listing: Listing, top: Top) -> list[str]:
+    price, size = listing.price, listing.size
+    text = (
+        f'{{"u":{top.update_id},"s":"{listing.symbol}","b":"{price(top.bid)}","B":"{size(top.bid_lots)}",'
+        f'"a":"{price(top.ask)}","A":"{size(top.ask_lots)}"}}'
+    )
+    return [text]
+
+
+def _depth(levels: int, every: int) -> Channel:
+    def encode(listing: Listing, book: Book) -> list[str]:
+        bids, asks = (_levels(listing, side[:levels]) for side in (book.bids, book.asks))
+        return [f'{{"lastUpdateId":{book.update_id},"bids":[{bids}],"asks":[{asks}]}}']
+
+    return Channel(Kind.BOOK, encode, every=every)
+
+
+def _levels(listing: Listing, levels: Levels) -> str:
+    price, size = listing.price, listing.size
+    return ",".join([f'["{price(ticks)}","{size(lots)}"]' for ticks, lots in levels])
+
+
+def _combined(name: str, channel: Channel) -> Channel:
+    """The channel in the envelope of combined streams."""
+
+    def encode(listing: Listing, event: Any) -> list[str]:
+        head = f'{{"stream":"{listing.symbol.lower()}@{name}","data":'
+        return [f"{head}{data}}}" for data in channel.encode(listing, event)]
+
+    return Channel(
+        channel.kind, encode, channel.trades, channel.view, channel.resolution_ns, channel.first, channel.every
+    )
+
+
+RAW = {
+    "trade": Channel(Kind.TRADE, _trade, lambda order: order.fills, resolution_ns=MS),
+    "aggTrade": Channel(Kind.TRADE, _agg_trade, lambda order: order.aggregates, "aggTrade", resolution_ns=MS),
+    "bookTicker": Channel(Kind.QUOTE, _book_ticker),
+} | {
+    f"depth{levels}{speed}": _depth(levels, every)
+    for levels in (5, 10, 20)
+    for speed, every in (("", 10), ("@1000ms", 10), ("@100ms", 1))
+}
+COMBINED = {name: _combined(name, channel) for name, channel in RAW.items()}
+
+
+class BinanceSession(Session):
+    def __init__(self, exchange: Binance, streams: list[str], combined: bool, now_ns: int) -> None:
+        self._exchange = exchange
+        self._combined = combined
+        self._asked_by_url = streams
+        self._streams: dict[str, Topic | None] = {}
+        """What was asked for; None where no such stream exists."""
+        self._allowance = Allowance(MESSAGES_PER_S, 1.0)
+        self._opened_ns = self._pinged_ns = self._ponged_ns = now_ns
+
+    def opened(self, now_ns: int) -> list[Action]:
+        return self._subscribe(self._asked_by_url, now_ns)
+
+    def received(self, text: str, now_ns: int) -> list[Action]:
+        if not self._allowance.take(now_ns):
+            return [Close(POLICY_VIOLATION, "Too many requests")]
+        try:
+            request = json.loads(text)
+        except ValueError:
+            return [_error(3, "Invalid JSON: expected value at line 1 column 1", None)]
+        if not isinstance(request, dict):
+            return [_error(2, "Invalid request: expected an object", None)]
+        request_id = request.get("id")
+        if not _is_id(request_id):
+            return [_error(2, "Invalid request: request ID must be an integer, a short string or null", None)]
+        return self._answer(request, request_id, now_ns)
+
+    def ping_received(self, now_ns: int) -> list[Action]:
+        return [] if self._allowance.take(now_ns) else [Close(POLICY_VIOLATION, "Too many requests")]
+
+    def pong_received(self, payload: bytes, now_ns: int) -> list[Action]:
+        if payload == _ping_payload(self._pinged_ns):  # an unsolicited pong keeps nothing alive
+            self._ponged_ns = now_ns
+        return self.ping_received(now_ns)
+
+    def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
+        if now_ns - self._opened_ns >= LONGEST_CONNECTION_NS:
+            return [Close(1001, "24 hours are over")]
+        if now_ns - self._ponged_ns >= PING_INTERVAL_NS + PONG_TIMEOUT_NS:
+            return [Close(POLICY_VIOLATION, "Pong timeout")]
+        if now_ns - self._pinged_ns < PING_INTERVAL_NS:
+            return []
+        self._pinged_ns = now_ns
+        return [Ping(_ping_payload(now_ns))]
+
+    def too_slow(self) -> list[Action]:
+        return [Close(POLICY_VIOLATION, "The client reads too slowly")]
+
+    def _answer(self, request: dict[str, Any], request_id: Any, now_ns: int) -> list[Action]:
+        method, params = request.get("method"), request.get("params")
+        match method:
+            case "SUBSCRIBE" | "UNSUBSCRIBE":
+                if not isinstance(params, list) or not all(isinstance(p, str) for p in params):
+                    return [_error(2, "Invalid request: params must be a list of stream names", request_id)]
+                if method == "UNSUBSCRIBE":
+                    return [_result(None, request_id), *self._unsubscribe(params)]
+                if len(self._streams.keys() | set(params)) > MOST_STREAMS:
+                    return [_error(2, f"Invalid request: more than {MOST_STREAMS} streams", request_id)]
+                return [_result(None, request_id), *self._subscribe(params, now_ns)]
+            case "LIST_SUBSCRIPTIONS":
+                return [_result(list(self._streams), request_id)]
+            case "SET_PROPERTY" | "GET_PROPERTY":
+                return self._property(method, params, request_id, now_ns)
+            case None:
+                return [_error(2, "Invalid request: missing field `method`", request_id)]
+            case _:
+                expected = ", ".join(_METHODS)
+                return [_error(2, f"Invalid request: unknown variant {method}, expected one of {expected}", request_id)]
+
+    def _property(self, method: str, params: Any, request_id: Any, now_ns: int) -> list[Action]:
+        name, *values = params if isinstance(params, list) and params else [None]
+        if name != "combined":
+            return [_error(0, "Unknown property", request_id)]
+        if method == "GET_PROPERTY":
+            return [_result(self._combined, request_id)]
+        if len(values) != 1 or not isinstance(values[0], bool):
+            return [_error(1, "Invalid value type: expected Boolean", request_id)]
+        names = list(self._streams)
+        leave = self._unsubscribe(names)
+        self._combined = values[0]
+        return [_result(None, request_id), *leave, *self._subscribe(names, now_ns)]
+
+    def _subscribe(self, names: list[str], now_ns: int) -> list[Action]:
+        new = [name for name in dict.fromkeys(names) if name not in self._streams]
+        for name in new:
+            self._streams[name] = self._topic(name, now_ns)
+        return [Subscribe(topic) for name in new if (topic := self._streams[name]) is not None]
+
+    def _unsubscribe(self, names: list[str]) -> list[Action]:
+        topics = [self._streams.pop(name, None) for name in names]
+        return [Unsubscribe(topic) for topic in topics if topic is not None]
+
+    def _topic(self, name: str, now_ns: int) -> Topic | None:
+        match = _STREAM.match(name)
+        channel = (COMBINED if self._combined else RAW).get(match[2]) if match else None
+        if match is None or channel is None:
+            return None
+        listing = self._exchange.listing(match[1].upper(), now_ns)
+        return listing.topic(channel) if listing else None
+
+
+class Binance(Exchange):
+    name = "binance"
+    path = "/stream"
+    fewest_decimals = 2
+
+    def session(self, path: str, query: str, now_ns: int) -> Session | None:
+        if path == "/stream":
+            streams = [name for value in parse_qs(query).get("streams", []) for name in value.split("/")]
+            combined = True
+        elif path == "/ws" or path.startswith("/ws/"):
+            streams, combined = path.removeprefix("/ws").split("/"), False
+        else:
+            return None
+        return BinanceSession(self, [name for name in streams if name][:MOST_STREAMS], combined, now_ns)
+
+    def split(self, symbol: str) -> tuple[str, str] | None:
+        if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol):
+            return None
+        return split_pair(symbol, QUOTES) or (symbol, "USDT")
+
+    def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
+        return fixed(instrument.price_decimals, DECIMALS), fixed(instrument.size_decimals, DECIMALS)
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= LONGEST_ID and value.isalnum()
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63)
+
+
+def _result(result: Any, request_id: Any) -> Send:
+    return Send(json.dumps({"result": result, "id": request_id}, separators=(",", ":")))
+
+
+def _error(code: int, message: str, request_id: Any) -> Send:
+    known = {} if request_id is None else {"id": request_id}
+    return Send(json.dumps({"code": code, "msg": message} | known, separators=(",", ":")))
+
+
+def _ping_payload(now_ns: int) -> bytes:
+    return str(now_ns // MS).encode()

@@ -1,0 +1,185 @@
+"""Binance spot over REST: aggTrades and historicalTrades, oldest first, with the request weights of a minute.
+
+Source: binance/binance-spot-api-docs, rest-api.md and errors.md (read 2026-07). What they leave open and is chosen
+here: a limit above 1000 counts as 1000; going on after a 429 is tolerated ten times in a minute, then comes a 418 for
+two minutes. startTime and endTime may lie as far apart as one likes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from itertools import islice, takewhile
+from typing import Any
+
+from mdstream.simulator.exchange import Listing
+from mdstream.simulator.history import Aggregate, Fill
+from mdstream.simulator.market import SECOND_NS
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, parameters, whole_seconds
+
+MS = 1_000_000
+DEFAULT_LIMIT, MOST_LIMIT = 500, 1000
+REFUSALS_BEFORE_BAN = 10
+BAN_NS = 120 * SECOND_NS
+
+_SYMBOL = re.compile(r"[A-Z0-9\-_.]{1,20}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_USED = "Please use WebSocket Streams for live updates to avoid"
+
+
+class _RefusedError(Exception):
+    """A request that the venue refuses with a code and a sentence."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(code, sentence)
+        self.code, self.sentence = code, sentence
+
+
+class Weights:
+    """The weight used in the running minute, and how often a 429 was not heeded in it."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self._window_ns = budget, int(budget.per_s * SECOND_NS)
+        self._window = 0
+        self._refused = 0
+        self._banned_until_ns = 0
+        self.used = 0
+
+    def take(self, weight: int, now_ns: int) -> Answer | None:
+        """None where the request is within the budget, else the answer it gets."""
+        if now_ns < self._banned_until_ns:
+            return self._banned(now_ns)
+        if now_ns // self._window_ns != self._window:
+            self._window, self.used, self._refused = now_ns // self._window_ns, 0, 0
+        self.used += weight
+        if self.used <= self._budget.most:
+            return None
+        self._refused += 1
+        if self._refused > REFUSALS_BEFORE_BAN:
+            self._banned_until_ns = now_ns + BAN_NS
+            return self._banned(now_ns)
+        sentence = (
+            f"Too much request weight used; current limit is {self._budget.most} request weight "
+            f"per {self._budget.per_s:g} SECOND. {_USED} polling the API."
+        )
+        return _error(-1003, sentence, HTTPStatus.TOO_MANY_REQUESTS, self._window_ns - now_ns % self._window_ns)
+
+    def _banned(self, now_ns: int) -> Answer:
+        sentence = f"Way too much request weight used; IP banned until {self._banned_until_ns // MS}. {_USED} bans."
+        return _error(-1003, sentence, HTTPStatus.IM_A_TEAPOT, self._banned_until_ns - now_ns)
+
+
+class BinanceRest(Rest):
+    name = "binance"
+    venue_budget = Budget(6000, 60.0)
+    """Request weight."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._weights = Weights(self.budget)
+        self._endpoints = {
+            "/api/v3/aggTrades": (4, self._agg_trades, {"symbol", "fromId", "startTime", "endTime", "limit"}),
+            "/api/v3/historicalTrades": (25, self._historical_trades, {"symbol", "fromId", "limit"}),
+        }
+
+    def get(self, path: str, query: str, now_ns: int) -> Answer:
+        self.requests += 1
+        found = self._endpoints.get(path)
+        if found is None:
+            return Answer(HTTPStatus.NOT_FOUND, b"<html><body><h2>404 Not found</h2></body></html>", {}, "text/html")
+        weight, endpoint, known = found
+        answer = self._weights.take(weight, now_ns)
+        if answer is not None:
+            self.refused += 1
+        else:
+            asked = parameters(query)
+            try:
+                listing, numbers = self._read(asked, known, now_ns)
+                answer = as_json(list(endpoint(listing, numbers)))
+            except _RefusedError as refused:
+                answer = _error(refused.code, refused.sentence, HTTPStatus.BAD_REQUEST)
+        used = str(self._weights.used)
+        return answer._replace(headers={**answer.headers, "x-mbx-used-weight": used, "x-mbx-used-weight-1m": used})
+
+    def _read(self, asked: dict[str, str], known: set[str], now_ns: int) -> tuple[Listing, dict[str, int]]:
+        """The listing and the numbers that a request names, its limit among them."""
+        symbol = asked.get("symbol", "")
+        if not symbol:
+            raise _RefusedError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+        if not _SYMBOL.fullmatch(symbol):
+            raise _RefusedError(-1100, _illegal("symbol", r"^[A-Z0-9-_.]{1,20}$"))
+        read = len(known & asked.keys())
+        if read != len(asked):
+            sentence = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(asked)}'."
+            raise _RefusedError(-1104, sentence)
+        for name, text in asked.items():
+            if name != "symbol" and not _NUMBER.fullmatch(text):
+                raise _RefusedError(-1100, _illegal(name, r"^[0-9]{1,20}$"))
+        numbers = {name: int(text) for name, text in asked.items() if name != "symbol"}
+        if numbers.setdefault("limit", DEFAULT_LIMIT) == 0:
+            raise _RefusedError(-1130, "Data sent for parameter 'limit' is not valid.")
+        numbers["limit"] = min(numbers["limit"], MOST_LIMIT)
+        listing = self._exchange.listing(symbol, now_ns)
+        if listing is None:
+            raise _RefusedError(-1121, "Invalid symbol.")
+        return listing, numbers
+
+    def _agg_trades(self, listing: Listing, asked: dict[str, int]) -> Iterator[dict[str, Any]]:
+        tape, limit = listing.instrument.tape, asked["limit"]
+        start, end = asked.get("startTime"), asked.get("endTime")
+        found: Iterable[Aggregate]
+        if "fromId" in asked:
+            if start is not None or end is not None:
+                raise _RefusedError(-1128, "Combination of optional parameters invalid.")
+            found = islice(tape.aggregates(asked["fromId"]), limit)
+        elif start is not None:
+            after = tape.aggregates(tape.aggregate_at(start * MS))
+            found = islice(after if end is None else takewhile(lambda t: t.ts_ns // MS <= end, after), limit)
+        else:
+            last = tape.next_aggregate_id if end is None else tape.aggregate_at((end + 1) * MS) - 1
+            found = reversed(list(islice(tape.aggregates_back(last), limit)))
+        return (_agg_trade(listing, trade) for trade in found)
+
+    def _historical_trades(self, listing: Listing, asked: dict[str, int]) -> Iterator[dict[str, Any]]:
+        tape, limit = listing.instrument.tape, asked["limit"]
+        if "fromId" in asked:
+            found = list(islice(tape.fills(asked["fromId"], tape.next_id), limit))
+        else:
+            found = list(islice(tape.fills_back(tape.next_id), limit))[::-1]
+        return (_trade(listing, fill) for fill in found)
+
+
+def _agg_trade(listing: Listing, trade: Aggregate) -> dict[str, Any]:
+    return {
+        "a": trade.trade_id,
+        "p": listing.price(trade.ticks),
+        "q": listing.size(trade.lots),
+        "f": trade.first_id,
+        "l": trade.last_id,
+        "T": trade.ts_ns // MS,
+        "m": not trade.buy,
+        "M": True,
+    }
+
+
+def _trade(listing: Listing, fill: Fill) -> dict[str, Any]:
+    price, size = listing.price(fill.ticks), listing.size(fill.lots)
+    return {
+        "id": fill.trade_id,
+        "price": price,
+        "qty": size,
+        "quoteQty": f"{float(price) * float(size):.8f}",
+        "time": fill.ts_ns // MS,
+        "isBuyerMaker": not fill.buy,
+        "isBestMatch": True,
+    }
+
+
+def _illegal(name: str, legal: str) -> str:
+    return f"Illegal characters found in parameter '{name}'; legal range is '{legal}'."
+
+
+def _error(code: int, sentence: str, status: HTTPStatus, wait_ns: int | None = None) -> Answer:
+    headers = {} if wait_ns is None else {"retry-after": str(whole_seconds(wait_ns))}
+    return as_json({"code": code, "msg": sentence}, status, headers)

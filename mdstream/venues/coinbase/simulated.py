@@ -1,0 +1,258 @@
+"""Coinbase Exchange as the simulator serves it: the feed without authentication.
+
+Channels: matches (`side` is the MAKER's), ticker (once an order, `side` the taker's), heartbeat (1/s and product),
+level2_batch and its alias level2_50 (snapshot, then l2update). status and ticker_batch are accepted and silent. full,
+user, level2, level3 and rfq_matches need authentication, which there is none of here.
+Source: docs.cdp.coinbase.com/exchange/websocket-feed, overview, channels and rate limits (read 2026). What it leaves
+open and is chosen here: close code 1008; l2updates come every 100 ms at most.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mdstream.simulator.exchange import (
+    POLICY_VIOLATION,
+    Action,
+    Allowance,
+    Beat,
+    Channel,
+    Close,
+    Exchange,
+    Kind,
+    Listing,
+    Send,
+    Session,
+    Subscribe,
+    Topic,
+    Unsubscribe,
+)
+from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Trade
+from mdstream.simulator.text import Writer, fixed, rfc3339
+
+US = 1_000
+FIRST_SUBSCRIBE_NS = 5 * SECOND_NS
+MESSAGES_PER_S = 100
+SUBSCRIPTIONS_PER_PRODUCT_AND_CHANNEL = 10
+SIZE_DECIMALS = 8
+
+_SYMBOL = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})$")
+
+
+def _matches(listing: Listing, order: Order) -> list[str]:
+    first, time = order.fills[0].trade_id, rfc3339(order.ts_ns)
+    return [_match("match", listing, fill, first, order.buy, order.update_id, time) for fill in order.fills]
+
+
+def _match(kind: str, listing: Listing, fill: Trade, first_id: int, buy: bool, sequence: int, time: str) -> str:
+    maker_side = "sell" if buy else "buy"
+    return (
+        f'{{"type":"{kind}","trade_id":{fill.trade_id},"maker_order_id":"{_order_id(1, fill.trade_id)}",'
+        f'"taker_order_id":"{_order_id(2, first_id)}","side":"{maker_side}","size":"{listing.size(fill.lots)}",'
+        f'"price":"{listing.price(fill.ticks)}","product_id":"{listing.symbol}","sequence":{sequence},"time":"{time}"}}'
+    )
+
+
+def _last_match(listing: Listing, now_ns: int) -> list[str]:  # noqa: ARG001  the signature is Channel.first's
+    order, fill = listing.instrument.last_order, listing.instrument.last
+    time = rfc3339(order.ts_ns)
+    return [_match("last_match", listing, fill, order.fills[0].trade_id, order.buy, order.update_id, time)]
+
+
+def _ticker(listing: Listing, order: Order) -> list[str]:
+    i, price, size = listing.instrument, listing.price, listing.size
+    top, last = i.top, order.fills[-1]
+    opened, volume = price(i.open_ticks), size(i.volume_lots)
+    text = (
+        f'{{"type":"ticker","sequence":{order.update_id},"product_id":"{listing.symbol}","price":"{price(last.ticks)}",'
+        f'"open_24h":"{opened}","volume_24h":"{volume}","low_24h":"{price(i.low_ticks)}",'
+        f'"high_24h":"{price(i.high_ticks)}","volume_30d":"{volume}",'
+        f'"best_bid":"{price(top.bid)}","best_bid_size":"{size(top.bid_lots)}",'
+        f'"best_ask":"{price(top.ask)}","best_ask_size":"{size(top.ask_lots)}",'
+        f'"side":"{"buy" if order.buy else "sell"}","time":"{rfc3339(order.ts_ns)}",'
+        f'"trade_id":{last.trade_id},"last_size":"{size(last.lots)}"}}'
+    )
+    return [text]
+
+
+def _heartbeat(listing: Listing, beat: Beat) -> list[str]:
+    i = listing.instrument
+    text = (
+        f'{{"type":"heartbeat","sequence":{i.top.update_id},"last_trade_id":{i.last.last_id},'
+        f'"product_id":"{listing.symbol}","time":"{rfc3339(beat.ts_ns)}"}}'
+    )
+    return [text]
+
+
+def _snapshot(listing: Listing, now_ns: int) -> list[str]:
+    book = listing.instrument.last_book(now_ns)
+    text = (
+        f'{{"type":"snapshot","product_id":"{listing.symbol}","bids":[{_levels(listing, book.bids)}],'
+        f'"asks":[{_levels(listing, book.asks)}],"time":"{rfc3339(book.ts_ns)}"}}'
+    )
+    return [text]
+
+
+def _l2update(listing: Listing, book: Book) -> list[str]:
+    sides = ("buy", book.bid_changes), ("sell", book.ask_changes)
+    changes = ",".join(filter(None, (_levels(listing, levels, f'"{side}",') for side, levels in sides)))
+    text = f'{{"type":"l2update","product_id":"{listing.symbol}","changes":[{changes}],"time":"{rfc3339(book.ts_ns)}"}}'
+    return [text]
+
+
+def _levels(listing: Listing, levels: Levels, before: str = "") -> str:
+    price, size = listing.price, listing.size
+    return ",".join([f'[{before}"{price(ticks)}","{size(lots)}"]' for ticks, lots in levels])
+
+
+def _order_id(party: int, number: int) -> str:
+    """An identifier of a UUID's form, different for every order."""
+    return f"{number & 0xFFFFFFFF:08x}-{number >> 32 & 0xFFFF:04x}-4000-8000-{party:04x}{number >> 48 & 0xFFFFFFFF:08x}"
+
+
+CHANNELS = {
+    "matches": Channel(Kind.TRADE, _matches, lambda order: order.fills, resolution_ns=US, first=_last_match),
+    "ticker": Channel(Kind.TRADE, _ticker),
+    "heartbeat": Channel(Kind.HEARTBEAT, _heartbeat),
+    "level2_batch": Channel(Kind.BOOK, _l2update, first=_snapshot),
+    "level2_50": Channel(Kind.BOOK, _l2update, first=_snapshot),
+}
+SILENT = frozenset({"status", "ticker_batch"})
+AUTHENTICATED = frozenset({"full", "user", "level2", "level3", "rfq_matches"})
+
+
+class _RefusedError(Exception):
+    """A request that the venue refuses; the text is the reason."""
+
+
+class CoinbaseSession(Session):
+    def __init__(self, exchange: Coinbase, now_ns: int) -> None:
+        self._exchange = exchange
+        self._opened_ns = now_ns
+        self._subscribed = False
+        self._asked: dict[tuple[str, str], int] = {}
+        """(channel, product) to how often it was subscribed to."""
+        self._allowance = Allowance(MESSAGES_PER_S, 1.0)
+
+    def received(self, text: str, now_ns: int) -> list[Action]:
+        if not self._allowance.take(now_ns):
+            return [_error("Too many requests", None), Close(POLICY_VIOLATION, "Too many requests")]
+        try:
+            request = json.loads(text)
+        except ValueError:
+            return [_error("Malformed JSON", None)]
+        if not isinstance(request, dict) or request.get("type") not in ("subscribe", "unsubscribe"):
+            return [_error("Failed to subscribe", "type has to be subscribe or unsubscribe")]
+        try:
+            wanted = list(_wanted(request))
+            return (
+                self._subscribe(wanted, now_ns) if request["type"] == "subscribe" else self._unsubscribe(wanted, now_ns)
+            )
+        except _RefusedError as refused:
+            return [_error(f"Failed to {request['type']}", str(refused))]
+
+    def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
+        if self._subscribed or now_ns - self._opened_ns < FIRST_SUBSCRIBE_NS:
+            return []
+        return [Close(POLICY_VIOLATION, "No subscribe message within 5 seconds")]
+
+    def too_slow(self) -> list[Action]:
+        return [_error("ErrSlowConsume", None), Close(POLICY_VIOLATION, "ErrSlowConsume")]
+
+    def _subscribe(self, wanted: list[tuple[str, list[str]]], now_ns: int) -> list[Action]:
+        """All of a request or nothing of it: one bad product refuses it whole."""
+        pairs = [(channel, product) for channel, products in wanted for product in products]
+        topics = {pair: self._topic(*pair, now_ns) for pair in pairs}
+        for channel, products in wanted:
+            if not products and channel not in SILENT:
+                raise _RefusedError(f"no product_ids for {channel}")
+        asked = dict(self._asked)
+        for pair in pairs:
+            asked[pair] = asked.get(pair, 0) + 1
+            if asked[pair] > SUBSCRIPTIONS_PER_PRODUCT_AND_CHANNEL:
+                raise _RefusedError(
+                    f"more than {SUBSCRIPTIONS_PER_PRODUCT_AND_CHANNEL} subscriptions to {pair[0]} of {pair[1]}"
+                )
+        self._asked, self._subscribed = asked, True
+        actions: list[Action] = [self._subscriptions()]
+        for topic in filter(None, topics.values()):
+            first = topic.channel.first
+            actions += [Send(text, topic) for text in (first(topic.listing, now_ns) if first else ())]
+            actions.append(Subscribe(topic))
+        return actions
+
+    def _unsubscribe(self, wanted: list[tuple[str, list[str]]], now_ns: int) -> list[Action]:
+        actions: list[Action] = []
+        for channel, products in wanted:
+            for pair in [p for p in self._asked if p[0] == channel and (not products or p[1] in products)]:
+                del self._asked[pair]
+                topic = self._topic(*pair, now_ns)
+                if topic is not None:
+                    actions.append(Unsubscribe(topic))
+        return [*actions, self._subscriptions()]
+
+    def _topic(self, name: str, product: str, now_ns: int) -> Topic | None:
+        """The topic of a channel and product; None for a channel that stays silent. Raises _RefusedError."""
+        if name in AUTHENTICATED:
+            raise _RefusedError(f"{name} requires authentication")
+        if name not in CHANNELS and name not in SILENT:
+            raise _RefusedError(f"{name} is not a valid channel")
+        listing = self._exchange.listing(product, now_ns)
+        if listing is None:
+            raise _RefusedError(f"{product} is not a valid product")
+        return listing.topic(CHANNELS[name]) if name in CHANNELS else None
+
+    def _subscriptions(self) -> Send:
+        channels: dict[str, list[str]] = {}
+        for channel, product in self._asked:
+            channels.setdefault(channel, []).append(product)
+        return _message(
+            {"type": "subscriptions", "channels": [{"name": n, "product_ids": p} for n, p in channels.items()]}
+        )
+
+
+class Coinbase(Exchange):
+    name = "coinbase"
+    path = ""
+    fewest_decimals = 2
+
+    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
+        return CoinbaseSession(self, now_ns) if path in ("", "/") else None
+
+    def split(self, symbol: str) -> tuple[str, str] | None:
+        match = _SYMBOL.match(symbol)
+        return (match[1], match[2]) if match else None
+
+    def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
+        return fixed(instrument.price_decimals, instrument.price_decimals), fixed(
+            instrument.size_decimals, SIZE_DECIMALS
+        )
+
+
+def _wanted(request: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """(channel, products) of a request; a channel is a name or brings products of its own. Raises _RefusedError."""
+    common, channels = request.get("product_ids", []), request.get("channels")
+    if not isinstance(channels, list) or not channels:
+        raise _RefusedError("channels has to be a list of channels")
+    for channel in channels:
+        name, products = (
+            (channel.get("name"), channel.get("product_ids", common))
+            if isinstance(channel, dict)
+            else (channel, common)
+        )
+        if not isinstance(name, str):
+            raise _RefusedError("a channel has to be a name or an object with one")
+        if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
+            raise _RefusedError("product_ids has to be a list of products")
+        yield name, products
+
+
+def _error(message: str, reason: str | None) -> Send:
+    return _message({"type": "error", "message": message} | ({} if reason is None else {"reason": reason}))
+
+
+def _message(fields: dict[str, Any]) -> Send:
+    return Send(json.dumps(fields, separators=(",", ":")))

@@ -1,0 +1,138 @@
+"""What every provider is: a venue's names, limits and formats, without any I/O.
+
+Two shells use it. The ingestor asks for `url`, `subscribe` and, for each frame, `route`: which instrument, which kind.
+agents/canonical.py asks `decode` what the frame says. docs/providers.md shows how to add one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, ClassVar, NamedTuple, TypeVar
+
+import msgspec
+
+from mdstream.declared import Declared
+from mdstream.errors import SymbolError
+from mdstream.ticks import Tick, number
+from mdstream.venues import ws_setting
+
+TRADE, QUOTE, BOOK, OTHER = b"trade", b"quote", b"book", b"other"
+
+MS = 1_000_000
+"""Nanoseconds in a millisecond."""
+
+Millis = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000)]
+"""Milliseconds since 1970, up to the year 2255: in nanoseconds they still fit 64 bits."""
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""An integer id of a venue, within 64 bits."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+"""A venue's name of an instrument."""
+
+UNREADABLE = (UnicodeDecodeError, RecursionError)
+"""What msgspec raises besides its own errors: for text that is not UTF-8, and for arrays nested a thousand deep."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Remembered(dict[K, V]):
+    """The answers of a pure function, looked up in 30 ns once known. Keys come from the wire, so there is a bound."""
+
+    def __init__(self, function: Callable[[K], V], *, most: int = 100_000) -> None:
+        super().__init__()
+        self._function, self._most = function, most
+
+    def __missing__(self, key: K) -> V:
+        if len(self) >= self._most:
+            self.clear()
+        found = self[key] = self._function(key)
+        return found
+
+
+def side_of_book(price: str, size: str) -> tuple[float | None, float | None]:
+    """Price and size of the best order as the venue writes them; (None, None) for "" or "0": no orders on that side.
+
+    Raises FrameError where either is not a finite number.
+    """
+    value = number(price)
+    return (value, number(size)) if value else (None, None)
+
+
+class Route(NamedTuple):
+    """Where a raw frame belongs: `key` is the canonical symbol (the provider's name where the frame has none)."""
+
+    key: bytes
+    kind: bytes
+
+
+class Keepalive(NamedTuple):
+    """A text frame to send when nothing arrived for `interval_s` seconds."""
+
+    interval_s: float
+    frame: str
+
+
+class Provider(Declared, ABC):
+    """One venue. Instances hold caches only: any number may live side by side."""
+
+    name: ClassVar[str]
+    market: ClassVar[str]
+    default_url: ClassVar[str]
+    contiguous_ids: ClassVar[bool] = False
+    """Whether trade ids count by one for each instrument, so that a number left out is a trade missed; else they only
+    rise, or are opaque: then nobody can tell what is missing."""
+    max_symbols: ClassVar[int]
+    """Symbols a connection may carry; more are spread over several connections."""
+    subscribe_interval_s: ClassVar[float] = 0.25
+    """Pause between subscribe frames, so that the venue's limit of messages a second holds."""
+    keepalive: ClassVar[Keepalive | None] = None
+    silence_s: ClassVar[float] = 30.0
+    """With no frame at all for so long, the connection is taken for dead."""
+
+    def url(self, addresses: Mapping[str, str]) -> str:
+        """The address to connect to: the override in `addresses`, else the venue's own."""
+        return addresses.get(ws_setting(self.name)) or self.default_url
+
+    @abstractmethod
+    def to_venue(self, symbol: str) -> str:
+        """The venue's name of a canonical symbol, or of one given in the venue's own form. Raises SymbolError."""
+
+    @abstractmethod
+    def from_venue(self, symbol: str) -> str:
+        """The canonical name of the venue's symbol; the inverse of `to_venue`."""
+
+    def canonical(self, symbol: str) -> str:
+        """The canonical name of a symbol as a user gives it. Raises SymbolError, also where that name does not lead
+        back to the venue's own (BTC-TUSD, where TUSD is not known, would become BTCT-USD)."""
+        venue_id = self.to_venue(symbol)
+        canonical = self.from_venue(venue_id)
+        try:
+            found = self.to_venue(canonical)
+        except SymbolError:
+            found = "nothing"
+        if found != venue_id:
+            where = f"mdstream/venues/{self.name}.py"
+            expected = f"one in a currency that {where} knows: add it to QUOTES there, or leave the symbol out"
+            raise SymbolError(self.name, symbol, f"{expected} ({canonical} leads back to {found})")
+        return canonical
+
+    @abstractmethod
+    def subscribe(self, symbols: Sequence[str]) -> list[str]:
+        """The text frames that subscribe to trades, quotes and books of canonical `symbols`, within the venue's limits.
+
+        A frame that the venue rejects as a whole must hold no more than may be lost with it.
+        """
+
+    @abstractmethod
+    def route(self, frame: bytes) -> Route:
+        """Key and kind of a raw frame, without parsing it. Never raises: what it cannot tell is OTHER."""
+
+    @abstractmethod
+    def decode(self, frame: bytes) -> Sequence[Tick]:
+        """What the frame says, in its own order.
+
+        Raises FrameError or msgspec.MsgspecError where it cannot be understood.
+        """

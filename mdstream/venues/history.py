@@ -1,0 +1,184 @@
+"""What every venue's trade history is: which page to ask for, and what an answer means. Pure: no I/O, no clock.
+
+    missing ids ─ ask ─> Page ─ HTTP, elsewhere ─> Answer ─ judge ─> trades, Gone, or Trouble ─ read ─> the ids it holds
+
+A venue's provider has to decode the answers (mdstream/repairs.py).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import ClassVar, NamedTuple
+
+from mdstream.declared import Declared
+from mdstream.errors import SettingsError, SymbolError
+from mdstream.redact import redacted, scrubbed
+from mdstream.repairs import RepairRequest
+from mdstream.ticks import TradeTick
+from mdstream.venues import rest_setting, ws_setting
+from mdstream.venues.providers import provider
+from mdstream.venues.spans import Span
+
+OK = 200
+MOST_QUOTED_CHARS = 200
+MOST_WAIT_S = 3 * 86_400.0
+"""The longest ban a venue is known to speak out (Binance: three days). What asks for more is taken for so much."""
+
+_HOST = re.compile(r"[a-z]+://(?:[^/@]*@)?([^/:?#]+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What we allow ourselves at one venue, in its own units (requests, or their weights). `burst`: at once."""
+
+    per_s: float
+    burst: float
+
+
+class Page(NamedTuple):
+    """One request. `target` is path and query behind the base URL; `rows` trades are asked for; `cost`: of the budget.
+
+    A `#` and what follows it is not sent: it is for who reads the answer on the raw topic.
+    """
+
+    target: str
+    rows: int
+    cost: float
+
+
+class Answer(NamedTuple):
+    """What came over HTTP; the names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Gone(NamedTuple):
+    """The venue will never give what was asked for."""
+
+    reason: str
+
+
+class Trouble(NamedTuple):
+    """It cannot be had now. `wait_s`: the venue wants to be left alone for so long; None where it did not say."""
+
+    reason: str
+    wait_s: float | None = None
+
+
+class Complaint(NamedTuple):
+    """An answer that holds no trades but the venue's own words on why. `final`: asking again cannot help."""
+
+    text: str
+    final: bool
+
+
+class History(Declared, ABC):
+    """One venue's REST interface to past trades."""
+
+    name: ClassVar[str]
+    """The provider's."""
+    default_url: ClassVar[str]
+    sites: ClassVar[Mapping[str, str]] = {}
+    """Hosts whose trades are known, websocket and REST, each with what it belongs to: an exchange, its testnet."""
+    views: ClassVar[frozenset[str]]
+    """The id spaces it can be asked in, as TradeTick names them."""
+    newest_first: ClassVar[bool]
+    """The order in which it is read: a page holds the newest trades below an id, else the oldest from one on."""
+    most_rows: ClassVar[int]
+    limits: ClassVar[Limits]
+
+    def __init__(self) -> None:
+        self._provider = provider(self.name)
+        self.market = self._provider.market
+
+    def base_url(self, addresses: Mapping[str, str]) -> str:
+        """Where its REST interface is: the override in `addresses`, else the venue's own."""
+        return (addresses.get(rest_setting(self.name)) or self.default_url).rstrip("/")
+
+    def check_addresses(self, addresses: Mapping[str, str]) -> str | None:
+        """Why it is not sure that websocket and REST interface are of one exchange; None where it is, or both are
+        unknown. Raises SettingsError where they are of two."""
+        urls = self._provider.url(addresses), self.base_url(addresses)
+        live, past = (self.sites.get(_host(url)) for url in urls)
+        if live == past:
+            return None
+        both = f"{ws_setting(self.name)}={redacted(urls[0])} and {rest_setting(self.name)}={redacted(urls[1])}"
+        if live is not None and past is not None:
+            raise SettingsError(
+                f"{both}: one is of {live}, the other of {past}; trades are repaired from where they are"
+            )
+        return f"{both}: only one of them is {live or past}; set both if they belong together"
+
+    def ask(self, request: RepairRequest, span: Span) -> Page | Gone:
+        """The page that holds the trades `span` of a request, no more than `most_rows` of them."""
+        if request.view not in self.views:
+            return Gone(f"{self.name} gives no history of {request.view or 'trades without a view'}")
+        try:
+            venue_symbol = self._provider.to_venue(request.symbol)
+        except SymbolError as error:
+            return Gone(str(error))
+        return self.page(venue_symbol, request.view, span)
+
+    @abstractmethod
+    def page(self, venue_symbol: str, view: str, span: Span) -> Page:
+        """As `ask`, for a view that is known."""
+
+    @abstractmethod
+    def complaint(self, answer: Answer) -> Complaint | None:
+        """The venue's own words where an answer is no list of trades; None where it is one, or not the venue's."""
+
+    def load(self, headers: Mapping[str, str]) -> float | None:  # noqa: ARG002  a hook: most venues do not tell
+        """Which share of its limit the venue says is used up, by everyone at this address; None where it does not."""
+        return None
+
+    def judge(self, answer: Answer, *, now_s: float) -> Gone | Trouble | None:
+        """What an answer means; None: it should hold trades. `now_s` is in seconds since 1970.
+
+        Only the venue's own words are final: a proxy, a maintenance page or a wrong base URL answers 404 as well.
+        """
+        complaint = self.complaint(answer)
+        if complaint is None and answer.status == OK:
+            return None
+        if complaint is not None and complaint.final:
+            return Gone(complaint.text)
+        said = complaint.text if complaint else answer.body[:MOST_QUOTED_CHARS].decode("utf-8", "replace")
+        return Trouble(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
+
+    def read(self, request: RepairRequest, frame: bytes) -> tuple[list[Span], int]:
+        """The ids of the request's trades that a REST frame holds, and how many trades it holds in all.
+
+        Read with the provider's own `decode`: what counts as here is what the canonical stream will understand.
+        Raises FrameError or msgspec.MsgspecError where it cannot be understood.
+        """
+        trades = [tick for tick in self._provider.decode(frame) if isinstance(tick, TradeTick)]
+        ours = (trade for trade in trades if trade.symbol == request.symbol and trade.view == request.view)
+        return [Span(trade.first_id, trade.last_id) for trade in ours], len(trades)
+
+
+def _host(address: str) -> str:
+    match = _HOST.match(address.lower())
+    return match[1] if match else ""
+
+
+def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
+    """Seconds to wait, after the header Retry-After (RFC 9110, 10.2.3: seconds, or a date); None where it says neither.
+
+    At most MOST_WAIT_S.
+    """
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return min(float(text), MOST_WAIT_S)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    # A date without a zone is taken for UTC, which HTTP's dates always are.
+    until_s = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return min(max(0.0, until_s - now_s), MOST_WAIT_S)

@@ -1,0 +1,231 @@
+"""OKX v5 as the simulator serves it: the public websocket, spot.
+
+Channels: trades (fills of one order at one price merged, with `count`), tickers, bbo-tbt, books5, books. trades-all
+and candles belong to the business endpoint and are refused with 60008.
+Source: OKX API v5 documentation, public websocket and error codes (read 2026-08). What it leaves open and is chosen
+here: the wording of 60008, 60012 and 60013; a new subscriber gets the present state of every channel but trades.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from mdstream.simulator.exchange import (
+    Action,
+    Allowance,
+    Channel,
+    Close,
+    Exchange,
+    Kind,
+    Listing,
+    Send,
+    Session,
+    Subscribe,
+    Topic,
+    Unsubscribe,
+)
+from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Top
+from mdstream.simulator.text import Writer, shortest
+
+MS = 1_000_000
+IDLE_NS = 30 * SECOND_NS
+REQUESTS_PER_HOUR = 480
+LONGEST_REQUEST_BYTES = 64 * 1024
+NO_DATA_CLOSE, FULL_BUFFER_CLOSE = 4004, 4005
+
+_SYMBOL = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})$")
+_ELSEWHERE = re.compile(r"^(trades-all|candle.*|index-candle.*|mark-price-candle.*)$")
+
+
+def _arg(channel: str, listing: Listing) -> str:
+    return f'{{"arg":{{"channel":"{channel}","instId":"{listing.symbol}"}},'
+
+
+def _trades(listing: Listing, order: Order) -> list[str]:
+    head = f'{_arg("trades", listing)}"data":[{{"instId":"{listing.symbol}","tradeId":"'
+    side, ms = "buy" if order.buy else "sell", order.ts_ns // MS
+    return [
+        f'{head}{t.trade_id}","px":"{listing.price(t.ticks)}","sz":"{listing.size(t.lots)}","side":"{side}",'
+        f'"ts":"{ms}","count":"{t.count}","source":"0","seqId":{order.update_id}}}]}}'
+        for t in order.merged
+    ]
+
+
+def _tickers(listing: Listing, now_ns: int) -> str:
+    i, price, size = listing.instrument, listing.price, listing.size
+    top, opened = i.top, price(i.open_ticks)
+    volume = size(i.volume_lots)
+    return (
+        f'{_arg("tickers", listing)}"data":[{{"instType":"SPOT","instId":"{listing.symbol}",'
+        f'"last":"{price(i.last.ticks)}","lastSz":"{size(i.last.lots)}",'
+        f'"askPx":"{price(top.ask)}","askSz":"{size(top.ask_lots)}",'
+        f'"bidPx":"{price(top.bid)}","bidSz":"{size(top.bid_lots)}",'
+        f'"open24h":"{opened}","high24h":"{price(i.high_ticks)}","low24h":"{price(i.low_ticks)}",'
+        f'"sodUtc0":"{opened}","sodUtc8":"{opened}",'
+        f'"volCcy24h":"{float(volume) * float(opened):.0f}","vol24h":"{volume}","ts":"{now_ns // MS}"}}]}}'
+    )
+
+
+def _bbo(listing: Listing, top: Top) -> str:
+    asks, bids = _levels(listing, [(top.ask, top.ask_lots)]), _levels(listing, [(top.bid, top.bid_lots)])
+    return (
+        f'{_arg("bbo-tbt", listing)}"data":[{{"asks":[{asks}],"bids":[{bids}],'
+        f'"ts":"{top.ts_ns // MS}","seqId":{top.update_id}}}]}}'
+    )
+
+
+def _books5(listing: Listing, book: Book) -> str:
+    asks, bids = _levels(listing, book.asks[:5]), _levels(listing, book.bids[:5])
+    return (
+        f'{_arg("books5", listing)}"data":[{{"asks":[{asks}],"bids":[{bids}],"instId":"{listing.symbol}",'
+        f'"ts":"{book.ts_ns // MS}","seqId":{book.update_id}}}]}}'
+    )
+
+
+def _books(listing: Listing, book: Book, *, snapshot: bool) -> str:
+    """The checksum is always 0 since the venue gave it up."""
+    asks, bids = (book.asks, book.bids) if snapshot else (book.ask_changes, book.bid_changes)
+    return (
+        f'{_arg("books", listing)}"action":"{"snapshot" if snapshot else "update"}",'
+        f'"data":[{{"asks":[{_levels(listing, asks)}],"bids":[{_levels(listing, bids)}],"ts":"{book.ts_ns // MS}",'
+        f'"checksum":0,"seqId":{book.update_id},"prevSeqId":{-1 if snapshot else book.previous_id}}}]}}'
+    )
+
+
+def _levels(listing: Listing, levels: Levels) -> str:
+    """Price, size, a dead field, orders."""
+    price, size = listing.price, listing.size
+    return ",".join(
+        [f'["{price(ticks)}","{size(lots)}","0","{1 + lots % 7 if lots else 0}"]' for ticks, lots in levels]
+    )
+
+
+CHANNELS = {
+    "trades": Channel(Kind.TRADE, _trades, lambda order: order.merged, resolution_ns=MS),
+    "tickers": Channel(
+        Kind.BOOK,  # by the clock, every 100 ms
+        lambda listing, book: [_tickers(listing, book.ts_ns)],
+        first=lambda listing, now_ns: [_tickers(listing, now_ns + listing.instrument.clock_off_ns)],
+    ),
+    "bbo-tbt": Channel(
+        Kind.QUOTE,
+        lambda listing, top: [_bbo(listing, top)],
+        first=lambda listing, _: [_bbo(listing, listing.instrument.top)],
+    ),
+    "books5": Channel(
+        Kind.BOOK,
+        lambda listing, book: [_books5(listing, book)],
+        first=lambda listing, now_ns: [_books5(listing, listing.instrument.last_book(now_ns))],
+    ),
+    "books": Channel(
+        Kind.BOOK,
+        lambda listing, book: [_books(listing, book, snapshot=False)],
+        first=lambda listing, now_ns: [_books(listing, listing.instrument.last_book(now_ns), snapshot=True)],
+    ),
+}
+
+
+class OkxSession(Session):
+    def __init__(self, exchange: Okx, connection_id: str) -> None:
+        self._exchange, self._connection_id = exchange, connection_id
+        self._topics: dict[Topic, None] = {}
+        self._allowance = Allowance(REQUESTS_PER_HOUR, 3600.0)
+
+    def received(self, text: str, now_ns: int) -> list[Action]:
+        if text == "ping":
+            return [Send("pong")]
+        request = _parse(text)
+        if request is None:
+            return [self._error("60012", f"Illegal request: {text[:200]}", None)]
+        request_id, args = request.get("id"), request.get("args")
+        if not self._allowance.take(now_ns):
+            return [self._error("60014", "Requests too frequent", request_id)]
+        if len(text.encode()) > LONGEST_REQUEST_BYTES or not isinstance(args, list) or not args:
+            return [self._error("60013", "Invalid args", request_id)]
+        one = self._subscribe if request["op"] == "subscribe" else self._unsubscribe
+        return [action for arg in args for action in one(arg, request_id, now_ns)]
+
+    def tick(self, now_ns: int, sent_ns: int) -> list[Action]:
+        return [Close(NO_DATA_CLOSE, "No data received in 30s.")] if now_ns - sent_ns >= IDLE_NS else []
+
+    def too_slow(self) -> list[Action]:
+        return [Close(FULL_BUFFER_CLOSE, "Buffer is full, cannot write data")]
+
+    def _subscribe(self, arg: Any, request_id: Any, now_ns: int) -> Iterable[Action]:
+        topic = self._topic(arg, request_id, now_ns)
+        if isinstance(topic, Send):
+            return [topic]
+        actions: list[Action] = [self._ack("subscribe", arg, request_id)]
+        if topic not in self._topics:
+            self._topics[topic] = None
+            first = topic.channel.first
+            actions += [Send(text, topic) for text in (first(topic.listing, now_ns) if first else ())]
+            actions.append(Subscribe(topic))
+        return actions
+
+    def _unsubscribe(self, arg: Any, request_id: Any, now_ns: int) -> Iterable[Action]:
+        topic = self._topic(arg, request_id, now_ns)
+        if isinstance(topic, Send):
+            return [topic]
+        ack = self._ack("unsubscribe", arg, request_id)
+        if topic not in self._topics:
+            return [ack]
+        del self._topics[topic]
+        return [Unsubscribe(topic), ack]
+
+    def _topic(self, arg: Any, request_id: Any, now_ns: int) -> Topic | Send:
+        """The topic that one argument of a request names, or the error to send."""
+        if not isinstance(arg, dict) or not isinstance(arg.get("channel"), str):
+            return self._error("60013", "Invalid args", request_id)
+        name, symbol = arg["channel"], arg.get("instId")
+        if _ELSEWHERE.match(name):
+            return self._error(
+                "60008", f"The current WebSocket endpoint does not support the channel {name}.", request_id
+            )
+        channel = CHANNELS.get(name)
+        listing = self._exchange.listing(symbol, now_ns) if channel and isinstance(symbol, str) else None
+        if channel is None or listing is None:
+            return self._error("60018", f"Wrong URL or channel:{name},instId:{symbol} doesn't exist.", request_id)
+        return listing.topic(channel)
+
+    def _ack(self, event: str, arg: Any, request_id: Any) -> Send:
+        return self._event({"event": event, "arg": arg}, request_id)
+
+    def _error(self, code: str, message: str, request_id: Any) -> Send:
+        return self._event({"event": "error", "code": code, "msg": message}, request_id)
+
+    def _event(self, fields: dict[str, Any], request_id: Any) -> Send:
+        known = {"id": request_id} if isinstance(request_id, str) else {}
+        return Send(json.dumps(known | fields | {"connId": self._connection_id}, separators=(",", ":")))
+
+
+class Okx(Exchange):
+    name = "okx"
+    path = "/ws/v5/public"
+    fewest_decimals = 1
+    _connections = 0xA4D3AE55
+
+    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
+        if path != self.path:
+            return None
+        self._connections = (self._connections + 1) & 0xFFFFFFFF
+        return OkxSession(self, f"{self._connections:08x}")
+
+    def split(self, symbol: str) -> tuple[str, str] | None:
+        match = _SYMBOL.match(symbol)
+        return (match[1], match[2]) if match else None
+
+    def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
+        return shortest(instrument.price_decimals), shortest(instrument.size_decimals)
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    """The request; None where it is not one of a form and operation that the endpoint knows."""
+    try:
+        request = json.loads(text)
+    except ValueError:
+        return None
+    return request if isinstance(request, dict) and request.get("op") in ("subscribe", "unsubscribe") else None

@@ -1,0 +1,17 @@
+"""The venues that have a feed: whatever `--provider` may name."""
+
+from __future__ import annotations
+
+from mdstream.errors import SettingsError
+from mdstream.venues import parts
+from mdstream.venues.feed import Provider
+
+PROVIDERS: dict[str, type[Provider]] = parts(Provider, "feed")  # type: ignore[type-abstract]
+
+
+def provider(name: str) -> Provider:
+    """A new instance of the provider called `name`. Raises SettingsError that lists those there are."""
+    try:
+        return PROVIDERS[name]()
+    except KeyError:
+        raise SettingsError(f"no provider {name!r}: there are {', '.join(sorted(PROVIDERS))}") from None

@@ -1,0 +1,61 @@
+"""Times as venues write them to integer nanoseconds, exactly.
+
+Of RFC 3339: `datetime` ends at microseconds and costs a microsecond; here all but the fraction is remembered, since the
+frames of one second share it. Which times an event may have at all is asked later, for every venue (stream/bounds.py).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from mdstream.errors import FrameError
+from mdstream.venues.feed import MS, Remembered
+
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000_000)]
+"""Milliseconds or microseconds since 1970, for `epoch_ns`."""
+
+SECOND_NS = 1_000_000_000
+
+_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", re.ASCII)
+_WHOLE = len("2026-01-05T15:00:00")
+_PAD: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
+
+
+_MOST_MS = 9_000_000_000_000
+"""In milliseconds the year 2255, in microseconds April 1970: nobody trades on the other side of it."""
+
+
+def epoch_ns(time: int) -> int:
+    """Nanoseconds since 1970 of an Epoch: its size tells the unit."""
+    return time * MS if time < _MOST_MS else time * 1_000
+
+
+def rfc3339_ns(text: str) -> int:
+    """Nanoseconds since 1970 of a UTC time like 2026-01-05T15:00:00.123456Z, with up to nine digits of a second.
+
+    Raises FrameError for anything else.
+    """
+    digits = text[_WHOLE + 1 : -1]
+    if text[-1:] == "Z" and len(digits) <= 9:
+        if digits.isdecimal() and digits.isascii() and text[_WHOLE] == ".":
+            return _seconds_ns[text[:_WHOLE]] + int(digits) * _PAD[len(digits)]
+        if len(text) == _WHOLE + 1:
+            return _seconds_ns[text[:_WHOLE]]
+    raise FrameError(f"not a UTC time as RFC 3339 writes it: {text[:40]!r}")
+
+
+def _whole_seconds_ns(text: str) -> int:
+    try:
+        second = datetime.fromisoformat(text) if _SECOND.fullmatch(text) else None
+    except ValueError:
+        second = None
+    if second is None:
+        raise FrameError(f"not a UTC time as RFC 3339 writes it: {text[:40]!r}")
+    return int(second.replace(tzinfo=UTC).timestamp()) * SECOND_NS
+
+
+_seconds_ns = Remembered(_whole_seconds_ns, most=1_000)

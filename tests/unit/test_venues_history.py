@@ -1,0 +1,244 @@
+"""mdstream/repair/{binance,coinbase,okx}.py: what is asked for, and what the venues' answers mean."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdstream.errors import SettingsError
+from mdstream.repair.venues import HISTORIES
+from mdstream.repairs import RepairRequest, rest_frame
+from mdstream.venues import rest_setting, ws_setting
+from mdstream.venues.history import MOST_WAIT_S, Answer, Gone, History, Page, Trouble, retry_after_s
+from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.spans import Span
+
+NOW_S = 1_767_625_200.0  # 2026-01-05T15:00:00Z
+VIEWS = [("binance", "trade"), ("binance", "aggTrade"), ("coinbase", ""), ("okx", "trades"), ("okx", "trades-all")]
+
+
+def history(name: str) -> History:
+    return HISTORIES[name]()
+
+
+def request(name: str, view: str, symbol: str = "BTCUSDT") -> RepairRequest:
+    return RepairRequest(symbol, name, view, 1, 9, 0)
+
+
+def test_every_venue_with_a_history_is_a_provider() -> None:
+    """Its frames are decoded by that name."""
+    assert set(HISTORIES) <= set(PROVIDERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "symbol", "page"),
+    [
+        (
+            "binance",
+            "trade",
+            "BTCUSDT",
+            Page("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=100&limit=50", 50, 25.0),
+        ),
+        ("binance", "aggTrade", "BTCUSDT", Page("/api/v3/aggTrades?symbol=BTCUSDT&fromId=100&limit=50", 50, 4.0)),
+        ("coinbase", "", "BTCUSD", Page("/products/BTC-USD/trades?after=150&limit=50", 50, 1.0)),
+        (
+            "okx",
+            "trades",
+            "BTC-USDT-SWAP",
+            Page("/api/v5/market/history-trades?instId=BTC-USDT-SWAP&type=1&after=150&limit=50", 50, 1.0),
+        ),
+        (
+            "okx",
+            "trades-all",
+            "BTCUSDT",
+            Page("/api/v5/market/history-trades?instId=BTC-USDT&type=1&after=150&limit=50#trades-all", 50, 1.0),
+        ),
+    ],
+)
+def test_ask_names_the_page_with_exactly_the_missing_ids(name: str, view: str, symbol: str, page: Page) -> None:
+    """Trades 100..149, from the endpoint of the view, at the weight that the venue charges."""
+    assert history(name).ask(request(name, view, symbol), Span(100, 149)) == page
+
+
+@pytest.mark.parametrize(("name", "view"), VIEWS)
+def test_an_answer_is_understood_as_the_request_s_own(name: str, view: str) -> None:
+    """The frame that is published carries symbol and view in its request: the round trip gives both back."""
+    page = history(name).ask(request(name, view), Span(5, 5))
+    assert isinstance(page, Page)
+    bodies = {
+        "trade": b'[{"id":5,"price":"1","qty":"2","time":1,"isBuyerMaker":true}]',
+        "aggTrade": b'[{"a":5,"p":"1","q":"2","f":8,"l":9,"T":1,"m":true}]',
+        "": b'[{"trade_id":5,"side":"buy","size":"1","price":"2","time":"2026-01-05T15:00:00Z"}]',
+    }
+    okx = b'{"code":"0","msg":"","data":[{"tradeId":"5","px":"1","sz":"2","side":"buy","ts":"1"}]}'
+    frame = rest_frame(page.target, bodies.get(view, okx))
+    assert history(name).read(request(name, view), frame) == ([Span(5, 5)], 1)
+    assert history(name).read(request(name, view, "ETHUSDT"), frame) == ([], 1)
+    assert history(name).read(request(name, "another"), frame) == ([], 1)
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_ask_is_in_vain_for_a_view_that_the_venue_has_not(name: str) -> None:
+    """Gone for good, in words that name it."""
+    assert history(name).ask(request(name, "sideways"), Span(1, 1)) == Gone(f"{name} gives no history of sideways")
+
+
+@pytest.mark.parametrize(("name", "view"), [("binance", "trade"), ("coinbase", ""), ("okx", "trades")])
+def test_ask_is_in_vain_for_a_symbol_that_the_venue_cannot_have(name: str, view: str) -> None:
+    """With what would be one."""
+    found = history(name).ask(request(name, view, "%"), Span(1, 1))
+    assert isinstance(found, Gone)
+    assert f"{name} has no symbol of the form '%'" in found.reason
+
+
+def test_base_url_is_the_venue_s_own_unless_overridden() -> None:
+    """By the name that users know; a slash at its end is nothing."""
+    assert history("binance").base_url({}) == "https://api.binance.com"
+    overridden = {"BINANCE_API_BASE_URL": "http://127.0.0.1:9440/binance/"}
+    assert history("binance").base_url(overridden) == "http://127.0.0.1:9440/binance"
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [
+        ("binance", {"BINANCE_WS_URL": "wss://stream.testnet.binance.vision/stream"}),
+        ("binance", {"BINANCE_API_BASE_URL": "https://api.binance.us"}),
+        ("binance", {"BINANCE_WS_URL": "wss://fstream.binance.com/stream"}),
+        ("coinbase", {"COINBASE_WS_URL": "wss://ws-feed-public.sandbox.exchange.coinbase.com"}),
+        ("okx", {"OKX_WS_URL": "wss://wspap.okx.com:8443/ws/v5/public"}),
+    ],
+)
+def test_addresses_of_two_exchanges_are_refused(name: str, environment: dict[str, str]) -> None:
+    """Trades of one exchange would fill the gaps of another; the error names both addresses."""
+    variables = rest_setting(name), ws_setting(name)
+    with pytest.raises(SettingsError, match=r"one is of .*, the other of ") as error:
+        history(name).check_addresses(environment)
+    assert all(variable in str(error.value) for variable in variables)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sure"),
+    [
+        ({}, True),
+        ({"BINANCE_WS_URL": "wss://data-stream.binance.vision/stream"}, True),
+        (
+            {"BINANCE_WS_URL": "wss://stream.binance.us:9443/stream", "BINANCE_API_BASE_URL": "https://api.binance.us"},
+            True,
+        ),
+        ({"BINANCE_WS_URL": "ws://127.0.0.1:9101/stream", "BINANCE_API_BASE_URL": "http://127.0.0.1:9101"}, True),
+        ({"BINANCE_WS_URL": "ws://127.0.0.1:9101/stream"}, False),
+        ({"BINANCE_API_BASE_URL": "http://[::1"}, False),
+    ],
+)
+def test_addresses_of_which_one_is_unknown_are_doubted(environment: dict[str, str], sure: bool) -> None:
+    """A proxy or a simulator may stand at any address: then it is said, and what comes is held against the gap."""
+    assert (history("binance").check_addresses(environment) is None) is sure
+
+
+FINAL = [
+    ("binance", 400, b'{"code":-1121,"msg":"Invalid symbol."}', "-1121 Invalid symbol."),
+    ("binance", 400, b'{"code":-1100,"msg":"Illegal characters found."}', "-1100 Illegal characters found."),
+    ("coinbase", 404, b'{"message":"NotFound"}', "NotFound"),
+    ("coinbase", 400, b'{"message":"Invalid after"}', "Invalid after"),
+    (
+        "okx",
+        200,
+        b'{"code":"51001","msg":"Instrument ID doesn\'t exist.","data":[]}',
+        "51001 Instrument ID doesn't exist.",
+    ),
+    ("okx", 400, b'{"code":"51000","msg":"Parameter after error","data":[]}', "51000 Parameter after error"),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "body", "words"), FINAL)
+def test_judge_takes_the_venue_s_own_refusal_for_final(name: str, status: int, body: bytes, words: str) -> None:
+    """What it will never give is told in its words."""
+    assert history(name).judge(Answer(status, {}, body), now_s=NOW_S) == Gone(words)
+
+
+TROUBLE = [
+    ("binance", 429, b'{"code":-1003,"msg":"Too much request weight used."}'),
+    ("binance", 418, b'{"code":-1003,"msg":"Way too much request weight used; IP banned."}'),
+    ("binance", 400, b'{"code":-1003,"msg":"as a 400"}'),
+    ("binance", 404, b"<html><body><h2>404 Not found</h2></body></html>"),
+    ("binance", 401, b'{"code":-2014,"msg":"API-key format invalid."}'),
+    ("binance", 451, b'{"code":0,"msg":"Service unavailable from a restricted location."}'),
+    ("binance", 503, b""),
+    ("coinbase", 429, b'{"message":"Public rate limit exceeded"}'),
+    ("coinbase", 404, b'{"message":"Route not found"}'),
+    ("coinbase", 404, b"nginx"),
+    ("coinbase", 500, b'{"message":"Internal server error"}'),
+    ("okx", 429, b'{"msg":"Too Many Requests","code":"50011"}'),
+    ("okx", 200, b'{"code":"50011","msg":"Rate limit reached.","data":[]}'),
+    ("okx", 200, b'{"code":"50001","msg":"Service temporarily unavailable.","data":[]}'),
+    ("okx", 404, b'{"msg":"Not Found","code":"404"}'),
+    ("okx", 502, b"<html>"),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "body"), TROUBLE)
+def test_judge_takes_everything_else_for_trouble_that_passes(name: str, status: int, body: bytes) -> None:
+    """A limit, a fault, a region, a wrong base URL, somebody else's page: no trade is given up for any of them."""
+    found = history(name).judge(Answer(status, {"retry-after": "7"}, body), now_s=NOW_S)
+    assert isinstance(found, Trouble)
+    assert found.wait_s == 7.0
+    assert found.reason.startswith(f"HTTP {status}: ")
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_judge_finds_nothing_wrong_with_an_answer_that_holds_trades(name: str) -> None:
+    """Also none at all."""
+    body = b'{"code":"0","msg":"","data":[]}' if name == "okx" else b"[]"
+    assert history(name).judge(Answer(200, {}, body), now_s=NOW_S) is None
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+@given(status=st.integers(100, 599), body=st.binary(max_size=60))
+def test_judge_gives_no_trade_up_for_bytes_that_are_not_the_venue_s(name: str, status: int, body: bytes) -> None:
+    """Whatever a proxy answers."""
+    assert not isinstance(history(name).judge(Answer(status, {}, body), now_s=NOW_S), Gone)
+
+
+@pytest.mark.parametrize(
+    ("text", "wait_s"),
+    [
+        ("7", 7.0),
+        (" 120 ", 120.0),
+        ("0", 0.0),
+        ("Mon, 05 Jan 2026 15:00:30 GMT", 30.0),
+        ("Mon, 05 Jan 2026 14:00:00 GMT", 0.0),
+        ("Mon, 05 Jan 2026 15:00:30", 30.0),
+        ("999999999", MOST_WAIT_S),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", MOST_WAIT_S),
+        ("", None),
+        ("-1", None),
+        ("soon", None),
+        ("1.5", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(text: str, wait_s: float | None) -> None:
+    """RFC 9110; what is neither says nothing, and no ban is longer than three days."""
+    assert retry_after_s({"retry-after": text}, now_s=NOW_S) == wait_s
+
+
+@given(st.text(max_size=40))
+def test_retry_after_never_raises(text: str) -> None:
+    """It comes from the wire."""
+    wait_s = retry_after_s({"retry-after": text}, now_s=NOW_S)
+    assert wait_s is None or 0 <= wait_s <= MOST_WAIT_S
+
+
+@pytest.mark.parametrize(
+    ("header", "load"), [("3000", 0.5), ("6000", 1.0), ("0", 0.0), ("", None), ("many", None), ("²", None)]
+)
+def test_binance_tells_how_much_of_the_address_s_weight_is_used(header: str, load: float | None) -> None:
+    """By whomever at this address: the budget of one process does not know of the others."""
+    assert history("binance").load({"x-mbx-used-weight-1m": header}) == load
+
+
+@pytest.mark.parametrize("name", ["coinbase", "okx"])
+def test_the_others_tell_no_load(name: str) -> None:
+    """There is no such header."""
+    assert history(name).load({"x-mbx-used-weight-1m": "6000"}) is None

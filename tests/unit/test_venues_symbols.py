@@ -1,0 +1,131 @@
+"""Names, subscriptions, addresses: what the ingestor asks the providers before a frame arrives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdstream.errors import SettingsError, SymbolError
+from mdstream.venues.feed import Keepalive
+from mdstream.venues.providers import PROVIDERS, provider
+
+NAMES = sorted(PROVIDERS)
+SYMBOLS = [f"C{i}USDT" for i in range(100)]
+
+
+def asked(name: str, symbols: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(frame) for frame in provider(name).subscribe(symbols)]
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "venue_id"),
+    [
+        ("binance", "BTCUSDT", "BTCUSDT"),
+        ("binance", "btc-usdt", "BTCUSDT"),
+        ("binance", "BTC/USDT", "BTCUSDT"),
+        ("okx", "BTCUSDT", "BTC-USDT"),
+        ("okx", "BTC-USDT", "BTC-USDT"),
+        ("okx", "btc-usdt-swap", "BTC-USDT-SWAP"),
+        ("okx", "BTC-USD-260327", "BTC-USD-260327"),
+        ("coinbase", "BTCUSD", "BTC-USD"),
+        ("coinbase", "DOTUSD", "DOT-USD"),
+        ("coinbase", "SHIBUSD", "SHIB-USD"),
+        ("coinbase", "USDTUSD", "USDT-USD"),
+    ],
+)
+def test_to_venue_takes_canonical_and_venue_forms(name: str, symbol: str, venue_id: str) -> None:
+    """Whatever the case, with or without its dash."""
+    assert provider(name).to_venue(symbol) == venue_id
+
+
+@pytest.mark.parametrize("symbol", ["", " ", "BTC USDT", "BTCUSDT\n", "$$$", "A" * 100, "BTC-", "-BTC", "BTC--USDT"])
+@pytest.mark.parametrize("name", NAMES)
+def test_to_venue_refuses_what_no_symbol_looks_like(name: str, symbol: str) -> None:
+    """With an error that says who, what, and what is expected."""
+    with pytest.raises(SymbolError, match=f"{name} has no symbol of the form .*: expected .* like BTC"):
+        provider(name).to_venue(symbol)
+
+
+def test_to_venue_refuses_a_swap_at_a_spot_venue() -> None:
+    """BTC-USDT-SWAP must not become the pair BTCUSDTSWAP without a word."""
+    with pytest.raises(SymbolError, match="binance has no symbol of the form 'BTC-USDT-SWAP'"):
+        provider("binance").to_venue("BTC-USDT-SWAP")
+
+
+bases = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(base=bases, quote=st.sampled_from(["USDT", "USDC", "USD", "EUR", "BTC", "ETH"]))
+def test_from_venue_undoes_to_venue(name: str, base: str, quote: str) -> None:
+    """A canonical symbol comes back from the venue as it went."""
+    venue = provider(name)
+    assert venue.from_venue(venue.to_venue(base + quote)) == base + quote
+
+
+@pytest.mark.parametrize("venue_id", ["BTC-USDT", "DOT-USD", "USDC-EUR", "SHIB-USD", "BAT-BTC", "BAND-GBP"])
+def test_to_venue_undoes_from_venue(venue_id: str) -> None:
+    """A product that the venue lists is asked for under its own name, although its canonical one has no dash."""
+    venue = provider("coinbase")
+    assert venue.to_venue(venue.from_venue(venue_id)) == venue_id
+
+
+def test_binance_subscribes_to_trades_quotes_and_books_in_chunks() -> None:
+    """Three streams a symbol, lower case, at most 200 a request, each request with an id of its own."""
+    frames = asked("binance", SYMBOLS)
+    assert [frame["method"] for frame in frames] == ["SUBSCRIBE"] * 2
+    assert [len(frame["params"]) for frame in frames] == [200, 100]
+    assert frames[0]["params"][:3] == ["c0usdt@trade", "c0usdt@bookTicker", "c0usdt@depth20@100ms"]
+    assert len({frame["id"] for frame in frames}) == 2
+
+
+def test_okx_subscribes_to_trades_quotes_and_books_within_its_request_size() -> None:
+    """One argument a channel and instrument, requests below 64 KB."""
+    frames = asked("okx", ["BTCUSDT", "BTC-USDT-SWAP", *SYMBOLS])
+    args = [(arg["channel"], arg["instId"]) for frame in frames for arg in frame["args"]]
+    assert {frame["op"] for frame in frames} == {"subscribe"}
+    assert args[:4] == [
+        ("trades", "BTC-USDT"),
+        ("bbo-tbt", "BTC-USDT"),
+        ("books5", "BTC-USDT"),
+        ("trades", "BTC-USDT-SWAP"),
+    ]
+    assert len(args) == len(set(args)) == 3 * 102
+    assert all(len(frame) < 64_000 for frame in provider("okx").subscribe(SYMBOLS * 2))
+
+
+def test_coinbase_subscribes_product_by_product_and_to_level2_apart() -> None:
+    """The venue rejects a request as a whole, so a bad product or a closed channel takes nothing else with it."""
+    frames = asked("coinbase", ["BTCUSD", "ETHUSD"])
+    assert [(frame["product_ids"], frame["channels"]) for frame in frames] == [
+        (["BTC-USD"], ["matches", "ticker", "heartbeat"]),
+        (["ETH-USD"], ["matches", "ticker", "heartbeat"]),
+        (["BTC-USD"], ["level2_batch"]),
+        (["ETH-USD"], ["level2_batch"]),
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_url_comes_from_the_environment_where_it_is_set(name: str) -> None:
+    """So that any server can stand in for the venue."""
+    venue = provider(name)
+    assert venue.url({}).startswith("wss://")
+    assert venue.url({f"{name.upper()}_WS_URL": "ws://127.0.0.1:9"}) == "ws://127.0.0.1:9"
+
+
+def test_limits_are_the_venues() -> None:
+    """1024 streams a connection at Binance; OKX closes after 30 s without anything, and answers `ping`."""
+    assert provider("binance").max_symbols * 3 <= 1024
+    assert provider("okx").keepalive == Keepalive(20.0, "ping")
+    assert provider("binance").subscribe_interval_s >= 1 / 5
+    assert provider("coinbase").subscribe_interval_s >= 1 / 100
+
+
+def test_provider_names_those_there_are_when_asked_for_another() -> None:
+    """An unknown name is an error that lists the known ones."""
+    with pytest.raises(SettingsError, match="no provider 'nasdaq': there are binance, coinbase, okx"):
+        provider("nasdaq")
