@@ -14,7 +14,7 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.core.bars import BarsRole
+from mdstream.roles.bars import BarsRole
 
 
 def attach(app: App, settings: Settings) -> None:

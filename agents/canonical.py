@@ -14,7 +14,7 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.core.canonical import CanonicalRole
+from mdstream.roles.canonical import CanonicalRole
 from mdstream.web import feeds as pages
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.core.latest import LatestRole
+from mdstream.roles.latest import LatestRole
 from mdstream.web import latest as pages
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
+from mdstream.roles.sink import SinkRole
 from mdstream.sinks.nats import sink_of
-from mdstream.sinks.role import SinkRole
 from mdstream.sinks.subjects import named
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.sinks.role import SinkRole
+from mdstream.roles.sink import SinkRole
 from mdstream.sinks.timescale import sink_of
 
 

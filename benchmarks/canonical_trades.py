@@ -8,7 +8,7 @@ from collections import defaultdict
 from benchmarks import frames
 from mdstream import events
 from mdstream.events import Side, Trade
-from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 
 CHUNK = 20_000
 MS = 1_000_000

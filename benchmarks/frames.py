@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord
 
 from benchmarks.measure import BenchmarkError
 from mdstream import kafka
-from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.tools.progress import Progress
 
 SYMBOLS = tuple(f"S{number}USDT" for number in range(100))

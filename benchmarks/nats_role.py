@@ -18,7 +18,7 @@ import nats
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
 from benchmarks.measure import BenchmarkError, Count, Rate, middle, rate, told_by
-from mdstream.sinks.nats_server import EmbeddedNats
+from mdstream.embedded.nats import EmbeddedNats
 from mdstream.testing import PROJECT, Processes, free_port, nats_server
 
 BARE_LIMIT_S = 300.0

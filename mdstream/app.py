@@ -19,10 +19,11 @@ from yarl import URL
 
 from mdstream import collector, config, kafka
 from mdstream.config import Settings
-from mdstream.core.state_log import StateLog
 from mdstream.errors import MdstreamError, SettingsError
-from mdstream.listening import Runner
-from mdstream.metrics import new_registry
+from mdstream.http.listening import Runner
+from mdstream.http.metrics import new_registry
+from mdstream.kafka.reading import FETCH_BYTES
+from mdstream.roles.state_log import StateLog
 from mdstream.transport.batch import Partition
 from mdstream.transport.credentials import credentials
 from mdstream.transport.driver import Consumer, Transport
@@ -313,7 +314,7 @@ def build(settings: Settings | None = None) -> App:
         store="memory://",
         datadir=settings.data_dir / "faust",
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=kafka.FETCH_BYTES,
+        consumer_max_fetch_size=FETCH_BYTES,
         broker_commit_interval=1.0,
         # With Faust's defaults a join waits for 60 s; the group then takes over within 10.
         broker_session_timeout=SESSION_S,

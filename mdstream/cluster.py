@@ -1,6 +1,6 @@
 """A Kafka cluster as a value: where its brokers are, how they know us, and how batches go to them.
 
-Settings make it once (`Settings.bootstrap_servers`), every client is made of it (mdstream/kafka_security.py), and in a
+Settings make it once (`Settings.bootstrap_servers`), every client is made of it (mdstream/kafka/security.py), and in a
 message it stands for its addresses.
 """
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from mdstream import kafka, logs
+from mdstream import kafka
 from mdstream.config import Settings
-from mdstream.core.canonical import factory, routed
 from mdstream.errors import BrokerError, SettingsError
-from mdstream.publisher import Publisher
+from mdstream.kafka import logs
+from mdstream.kafka.publisher import Publisher
+from mdstream.roles.canonical import factory, routed
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.output import Output

@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mdstream.embedded import EmbeddedBroker, answers, die_with_parent
+from mdstream.embedded.server import EmbeddedBroker, answers, die_with_parent
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from mdstream.cluster import Brokers
-    from mdstream.db.embedded import EmbeddedPostgres
-    from mdstream.sinks.nats_server import EmbeddedNats
+    from mdstream.embedded.nats import EmbeddedNats
+    from mdstream.embedded.postgres import EmbeddedPostgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -376,7 +376,7 @@ def apache_kafka(settings: Mapping[str, str] | None = None, **options: Any) -> I
 def nats_server(*, jetstream: bool = True, settings: str = "") -> Iterator[EmbeddedNats]:
     """A NATS server at a free port; `settings` are lines for its configuration. `stop`, `kill` and `start` it at will:
     its streams stay until the end."""
-    from mdstream.sinks.nats_server import EmbeddedNats
+    from mdstream.embedded.nats import EmbeddedNats
 
     with EmbeddedNats(free_port(), jetstream=jetstream, settings=settings) as server:
         yield server
@@ -385,7 +385,7 @@ def nats_server(*, jetstream: bool = True, settings: str = "") -> Iterator[Embed
 @contextmanager
 def embedded_postgres(settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedPostgres]:
     """The embedded PostgreSQL at a free port; `settings` come on top of postgresql.conf."""
-    from mdstream.db.embedded import EmbeddedPostgres
+    from mdstream.embedded.postgres import EmbeddedPostgres
 
     with EmbeddedPostgres(free_port(), settings=settings) as server:
         yield server

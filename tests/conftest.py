@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from mdstream.testing import Processes, chosen_broker, embedded_postgres, on_apache_kafka
 
 if TYPE_CHECKING:
-    from mdstream.db.embedded import EmbeddedPostgres
+    from mdstream.embedded.postgres import EmbeddedPostgres
 
 # How long an example takes says more about what else the machine does than about the code: no test is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

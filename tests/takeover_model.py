@@ -115,7 +115,7 @@ class World:
 
 
 class Claims:
-    """A worker that owns what it can prove to own: the order of mdstream/core/state_log.py and core/bars.py."""
+    """A worker that owns what it can prove to own: the order of mdstream/roles/state_log.py and roles/bars.py."""
 
     def __init__(self, world: World, me: int) -> None:
         self.world, self.me = world, me

@@ -21,9 +21,9 @@ from struct import Struct
 from typing import Literal, NamedTuple
 
 from mdstream.audit.prints import MINUTE_NS, Place, Print, Scope, hash_of
+from mdstream.bars.rules import AHEAD_NS, SECOND_NS, Interval, Rules
+from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
 from mdstream.events import Bar, encode
-from mdstream.stream.bars_rules import AHEAD_NS, SECOND_NS, Interval, Rules
-from mdstream.stream.tally import UNPUBLISHED, Mark, Tally, pack, unpack
 
 OUT_OF_ORDER_NS = 120 * SECOND_NS
 """A log whose beginning was deleted holds every trade that is so much younger than its first record."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from mdstream.publisher import Record
+from mdstream.kafka.publisher import Record
 
 RECORD_OVERHEAD_BYTES = 128
 """What a record takes in a batch besides its value: key, headers, lengths. Generous."""

@@ -9,7 +9,7 @@ from mdstream.ingest.backlog import Backlog, Limits
 from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.sender import Sender
-from mdstream.publisher import Publisher
+from mdstream.kafka.publisher import Publisher
 from topics import Topic
 
 

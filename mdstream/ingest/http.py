@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from mdstream.endpoint import reply
+from mdstream.http.endpoint import reply
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.health import Health, assess

@@ -9,8 +9,8 @@ import msgspec
 
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import FeedCounters
+from mdstream.kafka.publisher import Partitioner
 from mdstream.kinds import HEARTBEAT, STATUS
-from mdstream.publisher import Partitioner
 from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
 
 MS = 1_000_000

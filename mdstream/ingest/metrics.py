@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from mdstream.endpoint import Metrics
+from mdstream.http.endpoint import Metrics
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 

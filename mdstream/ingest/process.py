@@ -16,8 +16,8 @@ import uvloop
 
 from mdstream import kafka
 from mdstream.config import Settings
-from mdstream.endpoint import serve
 from mdstream.errors import BrokerError, FeedError
+from mdstream.http.endpoint import serve
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import beat

@@ -23,7 +23,7 @@ from mdstream.backoff import delays_s
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import BusCounters
-from mdstream.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher, Record
+from mdstream.kafka.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher, Record
 from mdstream.transport.batch import Partition
 from mdstream.watchdog.rule import Lane, State
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from mdstream.endpoint import reply
+from mdstream.http.endpoint import reply
 from mdstream.repair.desk import Desk
 from mdstream.repair.metrics import RepairMetrics
 from mdstream.repair.requests import Requests

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from mdstream.endpoint import Metrics
+from mdstream.http.endpoint import Metrics
 from mdstream.repair.desk import Desk
 from mdstream.repair.requests import Requests
 

@@ -14,8 +14,8 @@ from aiohttp import ClientSession
 
 from mdstream import kafka
 from mdstream.config import Settings
-from mdstream.endpoint import serve
 from mdstream.errors import SettingsError
+from mdstream.http.endpoint import serve
 from mdstream.redact import redacted
 from mdstream.repair.client import Client, new_session
 from mdstream.repair.desk import Desk

@@ -20,8 +20,8 @@ from mdstream.backoff import delays_s
 from mdstream.config import Settings
 from mdstream.dead import dead_letter
 from mdstream.errors import BrokerError
+from mdstream.kafka.publisher import Headers, Partitioner, Publisher, Record
 from mdstream.kinds import REPAIR
-from mdstream.publisher import Headers, Partitioner, Publisher, Record
 from mdstream.repairs import Unrecoverable, encode
 from mdstream.venues.feed import TRADE
 from topics import Topics

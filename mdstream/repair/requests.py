@@ -25,8 +25,9 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, Ka
 
 from mdstream import kafka
 from mdstream.cluster import Brokers
-from mdstream.kafka_diagnosis import FAILURES
-from mdstream.kafka_security import options
+from mdstream.kafka.broker import REQUEST_TIMEOUT_MS
+from mdstream.kafka.diagnosis import FAILURES
+from mdstream.kafka.security import options
 from mdstream.repair.desk import Case, Desk
 from mdstream.repair.rawlog import RawLog
 from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
@@ -107,7 +108,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             session_timeout_ms=SESSION_MS,
             rebalance_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
-            request_timeout_ms=kafka.REQUEST_TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         consumer.subscribe([self._topic], listener=self)
         try:

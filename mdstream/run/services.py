@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from mdstream import embedded, kafka
+from mdstream import kafka
 from mdstream.cluster import UNSECURED
 from mdstream.config import Settings
 from mdstream.db import connection as database
+from mdstream.embedded import nats as nats_server
+from mdstream.embedded import server as embedded
 from mdstream.errors import MdstreamError, SinkError
 from mdstream.run.supervisor import Supervisor
-from mdstream.sinks import nats_server
 
 SERVICE_STAGE = 0
 UP_LIMIT_S = 60.0

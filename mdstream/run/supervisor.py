@@ -16,7 +16,7 @@ from typing import IO
 
 import click
 
-from mdstream.embedded import die_with_parent
+from mdstream.embedded.server import die_with_parent
 from mdstream.errors import MdstreamError
 from mdstream.run.restart import Restarts, meaning
 

@@ -10,7 +10,7 @@ it. So all readers agree on what the state is, whoever wrote and whenever it arr
 - of two workers that take over at the same time the one whose claim comes later is the owner;
 - what is read is of one line of owners, each of which has read all that the one before it could write;
 - an owner knows from the offset of its own checkpoint whether it counts: only a record of somebody else may stand
-  between it and the last one, and then it looks (mdstream/core/state_log.py).
+  between it and the last one, and then it looks (mdstream/roles/state_log.py).
 
 Keys are the same under every claim, so that compaction bounds the topic. A record that was refused may therefore take
 the place of one that counts. Its key is `shadowed`: the next owner writes what counts again with its first checkpoint.

@@ -9,12 +9,12 @@ from typing import Any
 from rich.table import Table
 
 from mdstream.audit.events import Minute
+from mdstream.audit.hops.audit import HopAudit
+from mdstream.audit.hops.chain import Chain
+from mdstream.audit.hops.identity import Fault
+from mdstream.audit.hops.prefixes import PrefixAudit
 from mdstream.audit.ledger import Ledger, neighbours
 from mdstream.audit.prints import Bucket
-from mdstream.tools.chain import Chain
-from mdstream.tools.hop_audit import HopAudit
-from mdstream.tools.identity import Fault
-from mdstream.tools.prefix_audit import PrefixAudit
 from mdstream.tools.text import show, table
 
 # ----------------------------------------------------------------------------------------------------------------- JSON

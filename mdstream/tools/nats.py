@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mdstream import config
-from mdstream.sinks.nats_server import EmbeddedNats
+from mdstream.embedded.nats import EmbeddedNats
 from mdstream.tools.serving import serve
 
 DEFAULT_PORT = 4222

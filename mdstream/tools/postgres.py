@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mdstream import config
-from mdstream.db.embedded import EmbeddedPostgres
+from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.tools.serving import serve
 
 DEFAULT_PORT = 5432

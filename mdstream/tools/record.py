@@ -19,8 +19,8 @@ from mdstream.cli import set_up_logging
 from mdstream.cluster import Brokers
 from mdstream.config import load
 from mdstream.errors import SettingsError
+from mdstream.kafka.logs import receive_ns
 from mdstream.kinds import OURS
-from mdstream.logs import receive_ns
 from mdstream.tools.progress import Progress
 from mdstream.tools.running import run
 from mdstream.venues.providers import provider as provider_named

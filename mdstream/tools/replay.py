@@ -22,7 +22,7 @@ from mdstream.capture import Frame, Reader
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import CaptureError, MdstreamError, SettingsError
-from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.tools.progress import Progress
 from mdstream.tools.running import run
 from mdstream.venues.providers import PROVIDERS

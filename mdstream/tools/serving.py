@@ -8,7 +8,7 @@ from types import FrameType
 
 import click
 
-from mdstream.embedded import EmbeddedServer
+from mdstream.embedded.server import EmbeddedServer
 from mdstream.errors import MdstreamError
 
 LOOK_S = 0.2

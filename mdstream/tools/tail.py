@@ -19,7 +19,7 @@ from aiokafka import ConsumerRecord
 from mdstream import kafka
 from mdstream.cluster import Brokers
 from mdstream.config import load
-from mdstream.publisher import Partitioner
+from mdstream.kafka.publisher import Partitioner
 from mdstream.tools.running import run
 from topics import Topics
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 
 from mdstream.cluster import Security
-from mdstream.kafka_security import security_options
+from mdstream.kafka.security import security_options
 
 
 def credentials(security: Security) -> Credentials | None:

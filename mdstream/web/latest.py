@@ -8,7 +8,7 @@ import msgspec
 from faust.web import Request, Response, View
 
 from mdstream.app import App
-from mdstream.publisher import Partitioner
+from mdstream.kafka.publisher import Partitioner
 from mdstream.web.pages import page
 from mdstream.web.paging import Window
 from mdstream.web.peers import ask_owner, ask_peers

@@ -18,7 +18,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgre
 from mdstream import events, kafka
 from mdstream.config import Settings, load
 from mdstream.events import Bar, Heartbeat, Quote, Trade
-from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.testing import run_mdstream
 from topics import Topics
 

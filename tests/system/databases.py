@@ -10,7 +10,7 @@ from psycopg import sql
 
 from mdstream.config import load
 from mdstream.db import migrate
-from mdstream.db.embedded import EmbeddedPostgres
+from mdstream.embedded.postgres import EmbeddedPostgres
 
 
 def empty(running: EmbeddedPostgres) -> str:

@@ -19,12 +19,12 @@ import msgspec
 import pytest
 
 from mdstream import events, kafka
+from mdstream.bars.rules import SECOND_NS, interval
 from mdstream.config import Settings, load
-from mdstream.core.bars import BarsRole
-from mdstream.core.state_log import StateLog
 from mdstream.events import Bar, Trade, encode
-from mdstream.publisher import Partitioner, Publisher, Record
-from mdstream.stream.bars_rules import SECOND_NS, interval
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.roles.bars import BarsRole
+from mdstream.roles.state_log import StateLog
 from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
 from mdstream.transport.batch import Batch, Partition
 from topics import Topics

@@ -20,7 +20,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from mdstream import config, kafka
-from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.testing import Process, Processes, free_port, read_topic, wait_until
 from topics import MIB, Topics
 

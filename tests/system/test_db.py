@@ -16,8 +16,9 @@ import pytest
 from databases import ask
 
 from mdstream import config
-from mdstream.db import embedded, engine, migrate, schema
-from mdstream.db.embedded import EmbeddedPostgres
+from mdstream.db import engine, migrate, schema
+from mdstream.embedded import postgres as embedded
+from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError
 from mdstream.testing import BIN, LIMIT_S, PROJECT, Processes, embedded_postgres, run_mdstream
 

@@ -21,13 +21,13 @@ from certificates import Authority, Certificate
 from databases import ask
 from sink_builders import chunk, trade
 
+from mdstream.audit.hops.database import TimescaleHop
 from mdstream.audit.prints import Scope
 from mdstream.config import load
-from mdstream.db.embedded import EmbeddedPostgres
+from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError
 from mdstream.sinks.timescale import TimescaleSink
 from mdstream.testing import run_mdstream
-from mdstream.tools.database_hop import TimescaleHop
 
 pytestmark = pytest.mark.system
 

@@ -17,7 +17,7 @@ from venues import Venues
 
 from mdstream import kafka
 from mdstream.config import load
-from mdstream.publisher import Partitioner
+from mdstream.kafka.publisher import Partitioner
 from mdstream.testing import Process, Processes, free_port, read_topic, wait_until
 from topics import Topics
 

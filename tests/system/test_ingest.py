@@ -21,7 +21,7 @@ from aiokafka import ConsumerRecord
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from mdstream.publisher import Partitioner
+from mdstream.kafka.publisher import Partitioner
 from mdstream.testing import (
     LIMIT_S,
     Broker,

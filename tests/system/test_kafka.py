@@ -15,7 +15,7 @@ import pytest
 from mdstream import config, kafka
 from mdstream.cluster import Cluster, Compression
 from mdstream.errors import BrokerError
-from mdstream.publisher import BATCH_BYTES, Publisher, Record
+from mdstream.kafka.publisher import BATCH_BYTES, Publisher, Record
 from mdstream.testing import chosen_broker, free_port, read_topic
 from topics import MAX_FRAME_BYTES, Topic, Topics
 

@@ -19,8 +19,8 @@ from pages import page
 
 from mdstream import events
 from mdstream.config import Settings
+from mdstream.embedded.nats import EmbeddedNats
 from mdstream.events import Trade
-from mdstream.sinks.nats_server import EmbeddedNats
 from mdstream.sinks.subjects import tail_of
 from mdstream.testing import (
     LIMIT_S,

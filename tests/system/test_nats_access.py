@@ -17,13 +17,13 @@ import nkeys
 import pytest
 from certificates import Authority
 
+from mdstream.audit.hops.nats import NatsHop
 from mdstream.audit.prints import Scope
 from mdstream.config import Settings, load
+from mdstream.embedded.nats import EmbeddedNats
 from mdstream.errors import SettingsError, SinkError
 from mdstream.sinks.nats import JetStreamSink
-from mdstream.sinks.nats_server import EmbeddedNats
 from mdstream.testing import nats_server
-from mdstream.tools.nats_hop import NatsHop
 
 pytestmark = pytest.mark.system
 

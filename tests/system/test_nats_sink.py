@@ -15,11 +15,11 @@ from sink_builders import TRADES, Rec
 
 from mdstream import events
 from mdstream.config import Settings, load
+from mdstream.embedded.nats import EmbeddedNats
 from mdstream.errors import SinkError
 from mdstream.events import Bar, Event, Heartbeat, Trade
 from mdstream.sinks.base import Chunk, decode
 from mdstream.sinks.nats import CoreSink, JetStreamSink
-from mdstream.sinks.nats_server import EmbeddedNats
 from mdstream.sinks.nats_stream import BATCH_MESSAGES, Stream
 from mdstream.testing import free_port, nats_server, wait_until
 from mdstream.transport.batch import Partition

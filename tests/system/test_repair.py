@@ -26,8 +26,8 @@ from websockets.asyncio.client import connect
 
 from mdstream import kafka
 from mdstream.config import Settings, load
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.kinds import REPAIR
-from mdstream.publisher import Partitioner, Publisher, Record
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_unrecoverable, encode
 from mdstream.testing import LIMIT_S, Process, Processes, free_port, read_topic, run_mdstream, wait_until
 from mdstream.ticks import TradeTick

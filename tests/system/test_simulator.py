@@ -338,7 +338,7 @@ def test_port_in_use_is_one_clear_line() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--venues", "binance,kraken"), "kraken: there are binance, okx, coinbase"),
+        (("--venues", "binance,kraken"), "kraken: there are binance, coinbase, okx"),
         (("--rate", "50001"), "'--rate': 50001 is not in the range"),
         (("--symbols", "BTC USDT"), "BTC USDT: expected pairs like BTCUSDT,ETHUSDT"),
         (("--journal", "missing/journal.jsonl"), "cannot write the journal missing/journal.jsonl: No such file"),

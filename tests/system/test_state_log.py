@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from mdstream import config, kafka
-from mdstream.core.state_log import StateLog
 from mdstream.errors import OvertakenError
+from mdstream.roles.state_log import StateLog
 from mdstream.stream import ledger
 from mdstream.stream.ledger import END, Ledger
 from mdstream.stream.output import Out

@@ -18,7 +18,7 @@ from mdstream import events, kafka
 from mdstream.cluster import Brokers
 from mdstream.config import load
 from mdstream.events import Trade
-from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.testing import BIN, Processes, free_port, run_mdstream, wait_until
 from topics import Topics
 

@@ -20,7 +20,7 @@ from pages import page
 
 from mdstream import events
 from mdstream.config import Settings
-from mdstream.db.embedded import EmbeddedPostgres
+from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.events import Trade
 from mdstream.testing import (
     Process,

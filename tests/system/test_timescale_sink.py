@@ -16,7 +16,7 @@ from canonical import T0
 from databases import ask
 from sink_builders import chunk, trade
 
-from mdstream.db.embedded import EmbeddedPostgres
+from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError, MdstreamError, TooSlowError
 from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote
 from mdstream.sinks import timescale

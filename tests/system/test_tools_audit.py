@@ -17,13 +17,13 @@ import pytest
 from msgspec.structs import replace
 
 from mdstream import events
+from mdstream.bars.bars import Bars
+from mdstream.bars.rules import Rules
 from mdstream.capture import Frame, Writer
 from mdstream.events import Bar, Quote, Trade
-from mdstream.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.repairs import rest_frame
 from mdstream.sinks.sqlite import FILE_NAME, SCHEMA
-from mdstream.stream.bars import Bars
-from mdstream.stream.bars_rules import Rules
 from mdstream.testing import run_mdstream
 
 pytestmark = pytest.mark.system

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mdstream.capture import Frame, Reader, Writer
-from mdstream.publisher import Partitioner
+from mdstream.kafka.publisher import Partitioner
 from mdstream.testing import BIN, Processes, read_topic, run_mdstream
 
 pytestmark = pytest.mark.system

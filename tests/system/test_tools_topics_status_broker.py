@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from mdstream.embedded import EmbeddedBroker, answers
-from mdstream.publisher import Publisher
+from mdstream.embedded.server import EmbeddedBroker, answers
+from mdstream.kafka.publisher import Publisher
 from mdstream.testing import Processes, free_port, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system

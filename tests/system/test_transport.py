@@ -31,7 +31,7 @@ from aiokafka.errors import (
 )
 
 from mdstream import config, kafka
-from mdstream.publisher import Publisher
+from mdstream.kafka.publisher import Publisher
 from mdstream.testing import BIN, LIMIT_S, Process, Processes, free_port, wait_until
 from topics import Topics
 

@@ -23,9 +23,9 @@ import pytest
 from pages import page
 
 from mdstream import config, kafka
-from mdstream.embedded import answers
+from mdstream.embedded.server import answers
 from mdstream.events import Trade, encode
-from mdstream.publisher import Publisher, Record
+from mdstream.kafka.publisher import Publisher, Record
 from mdstream.testing import (
     BIN,
     Broker,

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from math import fsum
 from typing import NamedTuple
 
+from mdstream.bars.rules import SECOND_NS, Rules, interval
 from mdstream.events import Bar, Trade, encode
-from mdstream.stream.bars_rules import SECOND_NS, Rules, interval
 
 T0 = 1_767_625_200 * SECOND_NS
 """A full hour."""

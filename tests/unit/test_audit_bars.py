@@ -1,6 +1,6 @@
 """mdstream/audit/bars.py: what the real bars publish is without a fault, and every bar that is not its trades is named.
 
-Time axes: s after a full hour, as in test_stream_bars.py.
+Time axes: s after a full hour, as in test_bars.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from mdstream import events
 from mdstream.audit.bars import OUT_OF_ORDER_NS, BarAudit, BarDifference
+from mdstream.audit.hops.logs import print_of
 from mdstream.audit.prints import MINUTE_NS, Place, Scope
+from mdstream.bars.bars import Bars
+from mdstream.bars.rules import AHEAD_NS, SECOND_NS
 from mdstream.events import Bar, Trade
-from mdstream.stream.bars import Bars
-from mdstream.stream.bars_rules import AHEAD_NS, SECOND_NS
-from mdstream.tools.hops import print_of
 
 LATER = T0 * 2
 MINUTE = T0 // MINUTE_NS

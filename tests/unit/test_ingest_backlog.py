@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.ingest.backlog import RECORD_OVERHEAD_BYTES, Backlog, Limits
-from mdstream.publisher import Record
+from mdstream.kafka.publisher import Record
 
 ENDLESS = 1 << 40
 

@@ -12,7 +12,7 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.controls import Controls
 from mdstream.ingest.counters import FeedCounters, RouteCounts
 from mdstream.ingest.intake import Intake
-from mdstream.publisher import Partitioner, Record
+from mdstream.kafka.publisher import Partitioner, Record
 from mdstream.venues.feed import Route
 from mdstream.venues.providers import provider
 from topics import Topic

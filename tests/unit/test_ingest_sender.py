@@ -21,7 +21,7 @@ from aiokafka.errors import (
 from mdstream.errors import BrokerError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.sender import Sender
-from mdstream.publisher import Publisher, Record
+from mdstream.kafka.publisher import Publisher, Record
 
 LANES = [("md.raw.crypto", 0), ("md.raw.crypto", 1)]
 

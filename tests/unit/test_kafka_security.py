@@ -1,4 +1,4 @@
-"""mdstream/kafka_security.py, kafka_diagnosis.py and tls.py: what clients are told, and why a connection failed."""
+"""mdstream/kafka/security.py, diagnosis.py and tls.py: what clients are told, and why a connection failed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from mdstream.cluster import Cluster, Security
 from mdstream.errors import SettingsError
-from mdstream.kafka_diagnosis import reason_of
-from mdstream.kafka_security import TokenFile, options
+from mdstream.kafka.diagnosis import reason_of
+from mdstream.kafka.security import TokenFile, options
 from mdstream.transport.credentials import credentials
 
 PLAIN = Security("SASL_PLAINTEXT", "PLAIN", username="u", password=SecretStr("p"))

@@ -25,9 +25,10 @@ IO_LIBRARIES = frozenset(
 )  # fmt: skip
 SHELLS = frozenset(
     {
-        "mdstream.app", "mdstream.cli", "mdstream.config", "mdstream.core", "mdstream.demo", "mdstream.embedded",
-        "mdstream.ingest", "mdstream.kafka", "mdstream.publisher", "mdstream.simulator", "mdstream.sinks",
-        "mdstream.testing", "mdstream.tools", "mdstream.web", "agents", "topics",
+        "mdstream.app", "mdstream.broker", "mdstream.cli", "mdstream.config", "mdstream.db", "mdstream.demo",
+        "mdstream.embedded", "mdstream.http", "mdstream.ingest", "mdstream.kafka", "mdstream.roles", "mdstream.run",
+        "mdstream.simulator", "mdstream.sinks", "mdstream.testing", "mdstream.tools", "mdstream.web", "agents",
+        "topics",
     }
 )  # fmt: skip
 """Our own modules that do I/O, read settings or wire things up."""
@@ -36,6 +37,7 @@ PURE = sorted(
     path
     for pattern in (
         "mdstream/stream/*.py",
+        "mdstream/bars/*.py",
         "mdstream/venues/*.py",
         "mdstream/venues/*/feed.py",
         "mdstream/venues/*/history.py",

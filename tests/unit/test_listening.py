@@ -1,4 +1,4 @@
-"""mdstream/listening.py: what a client may do to an HTTP endpoint, over real sockets."""
+"""mdstream/http/listening.py: what a client may do to an HTTP endpoint, over real sockets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 from aiohttp import web
 
-from mdstream import listening
-from mdstream.endpoint import reply, serve
+from mdstream.http import listening
+from mdstream.http.endpoint import reply, serve
 from mdstream.testing import free_port
 
 HOST = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""mdstream/logs.py: a chunk of records is handed over up to the first offset that is missing."""
+"""mdstream/kafka/logs.py: a chunk of records is handed over up to the first offset that is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiokafka import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.logs import before_hole
+from mdstream.kafka.logs import before_hole
 
 
 def records(offsets: list[int]) -> list[ConsumerRecord[Any, Any]]:

@@ -7,7 +7,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.publisher import Partitioner, Publisher
+from mdstream.kafka.publisher import Partitioner, Publisher
 
 
 @given(st.binary(min_size=1, max_size=40), st.integers(1, 64))

@@ -10,9 +10,9 @@ from sink_builders import batch, records, trade
 
 from mdstream.config import load
 from mdstream.errors import SinkError
+from mdstream.roles.sink import SinkRole
 from mdstream.sinks import loop as sink_loop
 from mdstream.sinks.base import Chunk, Refusal
-from mdstream.sinks.role import SinkRole
 
 
 class Down:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stream_outputs import RAW, TOPICS, events, joined, read_into, saved
 
 from mdstream import repairs
-from mdstream.publisher import Partitioner
+from mdstream.kafka.publisher import Partitioner
 from mdstream.stream import canonical, checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
+from mdstream.audit.hops.logs import RawHop
 from mdstream.audit.prints import Print, Scope
 from mdstream.config import load
-from mdstream.tools.hops import RawHop
 
 NOW_NS = 1_767_625_200_125_400_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faust
 import pytest
 
-from mdstream.publisher import Partitioner
+from mdstream.kafka.publisher import Partitioner
 from mdstream.transport.recovery import CacheTable
 
 

@@ -1,0 +1,175 @@
+"""The chain of hops that a trade passes: journal, raw topics, canonical topic, and where the sinks keep it.
+
+Beside it what else the platform numbers: quotes, books and bars (identity.py).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from mdstream.audit.details import Details
+from mdstream.audit.hops.chain import Chain, Reading, Verdict
+from mdstream.audit.hops.database import TimescaleHop
+from mdstream.audit.hops.identity import Beside, Fault, TopicFacts, hole_fault
+from mdstream.audit.hops.logs import CanonicalHop, DatabaseHop, JournalHop, RawHop, records
+from mdstream.audit.hops.nats import NatsHop
+from mdstream.audit.ledger import Ledger
+from mdstream.audit.prints import Bucket, Identity, Place, Print, Scope
+from mdstream.audit.recovered import AskedFor
+from mdstream.audit.standby import Alive, Followed, StandBy
+from mdstream.config import Settings
+from mdstream.events import Gap
+from mdstream.roles.rules import rules_of
+from mdstream.tools.progress import Progress
+from topics import Topics
+
+
+class CanonicalReading(Reading):
+    """The canonical hop: it tells which sources were followed, and what has to be in the bars."""
+
+    def __init__(self, hop: CanonicalHop, scope: Scope, followed: Followed, beside: Beside | None) -> None:
+        super().__init__(hop, scope)
+        self._followed, self._beside = followed, beside
+
+    def take(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
+        self._followed.learn(trade)
+        self.ledger.add(trade, seq, place)
+        if self._beside is not None and seq is not None and place is not None:
+            self._beside.trade(trade, seq, place)
+
+
+class RawReading(Reading):
+    """The raw hop: of some of its trades the next hop knows nothing, by design."""
+
+    def __init__(self, hop: RawHop, scope: Scope, standby: StandBy, asked: AskedFor, canonical: Ledger) -> None:
+        super().__init__(hop, scope)
+        self._hop, self._standby, self._asked, self._canonical = hop, standby, asked, canonical
+
+    def take(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
+        if self._counts(trade) and self.ledger.add(trade, seq, place):
+            self._standby.consider(trade)
+
+    def _counts(self, trade: Print) -> bool:
+        """Of what a venue gave to be asked again, only what was missing."""
+        return not trade.recovered or trade in self._asked
+
+    def settle(self, chain: Chain) -> None:
+        self._standby.settle(self.ledger)
+        # Trades from before the feed began are compared only where the canonical hop took them for news.
+        before = [trade for trade in self._hop.first.values() if trade is not None]
+        for trade in before:
+            if not self._canonical.holds(trade) and trade not in self._standby:
+                chain.ignore(trade)
+        if chain.ignored:
+            chain.notes.append(
+                f"{len(chain.ignored):,} trades that answered a first subscription are set aside: they are from before "
+                "the feed began"
+            )
+
+    async def look_closer(self, wanted: set[Bucket], ignored: set[Identity]) -> Details:
+        stood_by = self._standby.__contains__
+        details = Details(self.ledger, wanted, may_repeat=True, ignored=ignored, stood_by=stood_by)
+
+        def add(trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
+            if self._counts(trade):
+                details.add(trade, seq, place, value)
+
+        if wanted:
+            await self.hop.read(add)
+        return details
+
+
+class HopAudit:
+    """The whole audit of one deployment; `beside` None: of its trades alone."""
+
+    def __init__(self, chain: Chain, canonical: Ledger, beside: Beside | None) -> None:
+        self.chain, self._canonical, self.beside = chain, canonical, beside
+
+    @property
+    def verdict(self) -> Verdict:
+        faulty = self.beside is not None and self.beside.faults
+        return "differ" if faulty else self.chain.verdict
+
+    def topics(self) -> list[TopicFacts]:
+        """What was found on each canonical topic, md.trades first."""
+        name, numbering, totals = self._canonical.name, self._canonical.numbering, self.chain.totals
+        rewritten, doubled = totals[name, "rewritten"], totals[name, "doubled"]
+        trades = TopicFacts(name, numbering.events, numbering.repeats, rewritten, self.chain.hole_count, doubled)
+        return [trades, *(self.beside.topics if self.beside else ())]
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with numbers and bars. Single trades are named by the chain."""
+        holes = [hole_fault(self._canonical.name, hole) for hole in self.chain.holes]
+        return [*holes, *(self.beside.faults if self.beside else ())]
+
+    def notes(self) -> list[str]:
+        return [*self.chain.notes, *(self.beside.notes if self.beside else ())]
+
+    async def run(self) -> None:
+        """Read everything and compare. Raises MdstreamError where something cannot be read."""
+        if self.beside is not None:
+            await self.beside.read_bars()  # before the trades, so that every trade in them is read
+        await self.chain.run()
+        if self.beside is not None:
+            await self.beside.finish()
+
+
+async def audit_of_hops(settings: Settings, scope: Scope, journal: Path | None, *, trades_only: bool) -> HopAudit:
+    """Of the hops that exist. Raises as `_chain` does. Numbers run through all providers: of one alone there are only
+    trades to audit."""
+    beside = None if trades_only or scope.providers else Beside(settings, scope)
+    chain, canonical = await _chain(settings, scope, journal, beside)
+    return HopAudit(chain, canonical.ledger, beside)
+
+
+async def _chain(
+    settings: Settings, scope: Scope, journal: Path | None, beside: Beside | None
+) -> tuple[Chain, CanonicalReading]:
+    """The hops that exist, and the canonical one among them.
+
+    Raises CaptureError where the journal, BrokerError where md.status, DatabaseError where the database, and
+    MdstreamError where the stream on NATS cannot be read.
+    """
+    hops = [] if journal is None else [JournalHop(journal)]
+    for hop in hops:
+        hop.check()
+    rules = rules_of(settings)
+    followed, alive = Followed(lambda symbol: rules.of(symbol).merge), Alive()
+    canonical = CanonicalReading(CanonicalHop(settings, scope), scope, followed, beside)
+    standby = StandBy(followed, alive, canonical.ledger)
+    asked = await _asked_for(settings, scope)
+    raw = RawReading(RawHop(settings, scope, alive.heard), scope, standby, asked, canonical.ledger)
+    chain = Chain(scope, [*(Reading(hop, scope) for hop in hops), raw, canonical])
+    await _add_sinks(chain, settings)
+    return chain, canonical
+
+
+async def _add_sinks(chain: Chain, settings: Settings) -> None:
+    database = DatabaseHop(settings, chain.scope)
+    if database.path.exists():
+        chain.readings.append(Reading(database, chain.scope))
+    else:
+        chain.notes.append(f"no database at {database.path}: the files role writes one (mdstream worker files)")
+    if settings.database_url:  # not set, or set to nothing
+        timescale = TimescaleHop(settings, chain.scope)
+        await timescale.check()
+        chain.readings.append(Reading(timescale, chain.scope))
+    if settings.use_jetstream:
+        stream = NatsHop(settings, chain.scope)
+        await stream.check()
+        chain.readings.append(Reading(stream, chain.scope))
+
+
+async def _asked_for(settings: Settings, scope: Scope) -> AskedFor:
+    """The gaps that the canonical stream reported."""
+    asked = AskedFor()
+    decode = msgspec.json.Decoder(Gap).decode
+    with Progress("audit status", "records") as progress:
+        async for record in records(settings, Topics(settings).status.name, scope, progress):
+            with suppress(msgspec.MsgspecError, UnicodeError):  # another kind of event
+                gap = decode(record.value or b"")
+                asked.add(gap.provider, gap.symbol, gap.first_id, gap.last_id)
+    return asked

@@ -1,0 +1,87 @@
+"""The audit's look at the timescale role's database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import psycopg
+
+from mdstream.audit.hops.logs import Add
+from mdstream.audit.prints import MINUTE_NS, Print, Scope
+from mdstream.config import Settings
+from mdstream.db import connection as db
+from mdstream.db import schema
+from mdstream.tools.progress import Progress
+
+MINUTE_S = MINUTE_NS // 1_000_000_000
+ROWS_AT_ONCE = 20_000
+_NO_ID = schema.trade_id("", 0)[0]
+"""What the `trade_id` of a trade begins with to which the venue gave none."""
+
+
+class TimescaleHop:
+    """market_data_ticks. Rows that the older service wrote are left out: no event of ours is behind them."""
+
+    name: ClassVar = f"PostgreSQL {schema.TICKS.name}"
+    may_repeat: ClassVar = False
+    is_end: ClassVar = True
+
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self._url, self._scope = db.url_of(settings), scope
+        self.unread: Counter[str] = Counter()
+
+    async def check(self) -> None:
+        """Raise DatabaseError where it cannot be read: before the other hops are."""
+        async with await db.connect(self._url) as connection:
+            await db.check(connection, write=False)
+
+    async def read(self, add: Add) -> None:
+        self.unread.clear()
+        query, values = self._query()
+        try:
+            with Progress(f"audit {self.name}", "rows") as progress:
+                async for count, row in self._rows(query, values):
+                    self._take(row, add)
+                    progress.show(count)
+        except psycopg.Error as error:
+            raise db.explain(error, db.place(self._url)) from error
+
+    async def _rows(self, query: str, values: dict[str, Any]) -> AsyncIterator[tuple[int, tuple[Any, ...]]]:
+        """Rows as of one moment, in pieces: the writer goes on meanwhile, and memory is bounded."""
+        count = 0
+        async with (
+            await db.connect(self._url) as connection,
+            connection.transaction(),
+            connection.cursor(name="audit") as cursor,
+        ):
+            cursor.itersize = ROWS_AT_ONCE
+            await cursor.execute(query, values)
+            async for row in cursor:
+                count += 1
+                yield count, row
+
+    def _take(self, row: tuple[Any, ...], add: Add) -> None:
+        source, symbol, trade_id, price, size, side, exchange_ns, recv_ns = row
+        if recv_ns is None:
+            self.unread["rows of the older service"] += 1
+            return
+        given = "" if trade_id.startswith(_NO_ID) else trade_id
+        time_ns = recv_ns if exchange_ns is None else exchange_ns
+        add(Print(source, symbol, given, price, size, side, time_ns, received_ns=recv_ns))
+
+    def _query(self) -> tuple[str, dict[str, Any]]:
+        scope = self._scope
+        columns = "source, symbol, trade_id, price, size, side, ts_exchange_ns, ts_recv_ns"
+        query = f"SELECT {columns} FROM {schema.TICKS.name} WHERE timestamp >= to_timestamp(%(begin)s)"  # noqa: S608  our own names
+        if scope.end_minute != Scope.end_minute:
+            query += " AND timestamp < to_timestamp(%(end)s)"
+        if scope.symbols:
+            query += " AND symbol = ANY(%(symbols)s)"
+        values = {
+            "begin": scope.first_minute * MINUTE_S,
+            "end": scope.end_minute * MINUTE_S,
+            "symbols": sorted(scope.symbols),
+        }
+        return query, values

@@ -1,0 +1,252 @@
+"""Where trades can be read for the audit: the simulator's journal, the raw topics, the canonical topic, the database.
+
+Each hop is read the same way: `await hop.read(add)` calls `add` for every trade it holds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, cast
+
+import msgspec
+from aiokafka import ConsumerRecord
+
+from mdstream import kafka
+from mdstream.audit.prints import MINUTE_NS, Place, Print, Scope
+from mdstream.config import Settings
+from mdstream.errors import CaptureError, FrameError, MdstreamError
+from mdstream.events import Side, Trade
+from mdstream.kafka import logs
+from mdstream.kinds import OURS
+from mdstream.sinks.sqlite import FILE_NAME
+from mdstream.stream.bounds import check_trade
+from mdstream.ticks import TradeTick
+from mdstream.tools.progress import Progress
+from mdstream.venues.providers import PROVIDERS
+from topics import Topics
+
+SLACK_MS = 10 * 60_000
+"""A record is written after its trade happened, but for clocks that differ: reading begins so much earlier."""
+MS = 1_000_000
+
+
+class Add(Protocol):
+    """Takes in a trade; where the hop numbers its trades, with the number, and its record's place and value."""
+
+    def __call__(
+        self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b""
+    ) -> object: ...
+
+
+class Hop(Protocol):
+    """A place that holds trades; `name` says what it is. `may_repeat`: the same trade several times is no fault there.
+
+    `is_end`: no hop follows it; like those after it, it is filled from the hop before it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def may_repeat(self) -> bool: ...
+    @property
+    def is_end(self) -> bool: ...
+    @property
+    def unread(self) -> Counter[str]:
+        """What the last reading could not make a trade of, by kind."""
+        ...
+
+    async def read(self, add: Add) -> None: ...
+
+
+class _JournalLine(msgspec.Struct):
+    provider: str
+    symbol: str
+    trade_id: str
+    price: float
+    size: float
+    side: Side | None
+    ts_exchange: int
+    view: str = ""
+
+
+class JournalHop:
+    """The simulator's journal: what the venues sent. A line per subscriber, so a trade may stand there twice."""
+
+    name: ClassVar = "journal"
+    may_repeat: ClassVar = True
+    is_end: ClassVar = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.unread: Counter[str] = Counter()
+
+    def check(self) -> None:
+        """Raise CaptureError where it cannot be read at all: before the other hops are."""
+        next(self._lines(), None)
+
+    async def read(self, add: Add) -> None:
+        decode = msgspec.json.Decoder(_JournalLine).decode
+        with Progress("audit journal", "lines") as progress:
+            for number, text in enumerate(self._lines(), 1):
+                try:
+                    j = decode(text)
+                except (msgspec.MsgspecError, UnicodeError) as error:
+                    raise CaptureError(str(self._path), number, f"not a line of a journal: {error}") from None
+                add(Print(j.provider, j.symbol, j.trade_id, j.price, j.size, j.side, j.ts_exchange, j.view))
+                progress.show(number)
+
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            with gzip.open(self._path, "rb") if self._path.suffix == ".gz" else self._path.open("rb") as file:
+                yield from cast("Iterator[bytes]", file)
+        except (OSError, EOFError) as error:
+            raise CaptureError(str(self._path), 1, getattr(error, "strerror", None) or str(error)) from None
+
+
+async def records(
+    settings: Settings, topic: str, scope: Scope, progress: Progress
+) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+    """A topic's records from about the scope's beginning to the end that the topic has now."""
+    partitions = await kafka.partitions_of(settings.bootstrap_servers, topic)
+    count = 0
+    async with kafka.reader(settings.bootstrap_servers) as consumer:
+        consumer.assign(partitions)
+        await logs.seek_to_time(consumer, partitions, scope.first_minute * MINUTE_NS // MS - SLACK_MS)
+        async for chunk in logs.read_whole(consumer, partitions):
+            for record in chunk:
+                yield record
+            count += len(chunk)
+            progress.show(count)
+
+
+class RawHop:
+    """The raw topics, decoded by the providers alone. Reconnects and replays repeat trades there: no fault.
+
+    `heard` is told of every venue's frame: provider and receive time.
+    """
+
+    may_repeat: ClassVar = True
+    is_end: ClassVar = False
+
+    def __init__(self, settings: Settings, scope: Scope, heard: Callable[[str, int], None]) -> None:
+        names = [topic.name for topic in Topics(settings).raw.values()]
+        self.name = names[0] if len(names) == 1 else f"{settings.topic_prefix}.raw.*"
+        self._settings, self._scope, self._heard = settings, scope, heard
+        self._decoders = {name.encode(): (name, provider().decode) for name, provider in PROVIDERS.items()}
+        self.unread: Counter[str] = Counter()
+        self.first: dict[tuple[str, str, str], Print | None] = {}
+        """By (provider, symbol, view): the trade that reading began with, where it answers a subscription, else None.
+
+        Such a trade (TradeTick.resume) is from before anyone listened. Whether it is news only a reader knows who was
+        there earlier.
+        """
+
+    async def read(self, add: Add) -> None:
+        self.unread.clear()
+        with Progress(f"audit {self.name}", "records") as progress:
+            for topic in Topics(self._settings).raw.values():
+                async for record in records(self._settings, topic.name, self._scope, progress):
+                    self._take(record, add)
+
+    def _take(self, record: ConsumerRecord[bytes, bytes], add: Add) -> None:
+        headers = dict(record.headers)
+        if headers.get("k") in OURS:
+            return
+        known = self._decoders.get(headers.get("p", b""))
+        if known is None:
+            self.unread["frames of an unknown provider"] += 1
+            return
+        name, decode = known
+        recv_ns = logs.receive_ns(record)
+        self._heard(name, recv_ns)
+        try:
+            ticks = decode(record.value or b"")
+        except (FrameError, msgspec.MsgspecError, ValueError, LookupError, TypeError):
+            # Whatever a venue sent: the canonical agent writes the reason to md.dead, here it is counted.
+            self.unread["frames not understood"] += 1
+            return
+        for tick in ticks:
+            if type(tick) is TradeTick:
+                try:
+                    check_trade(tick)
+                except FrameError:
+                    self.unread["trades refused"] += 1
+                    continue
+                time_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange
+                said = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
+                trade = Print(*said, time_ns, tick.view, recv_ns, tick.recovered)
+                if not tick.recovered:  # what repair brings may be from before
+                    self.first.setdefault((name, tick.symbol, tick.view), trade if tick.resume else None)
+                add(trade)
+
+
+class CanonicalHop:
+    """The trades topic. A number that comes again with the same bytes is the same event; two numbers are two."""
+
+    may_repeat: ClassVar = False
+    is_end: ClassVar = False
+
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self._settings, self._scope = settings, scope
+        self.name = Topics(settings).trades.name
+        self.unread: Counter[str] = Counter()
+
+    async def read(self, add: Add) -> None:
+        self.unread.clear()
+        decode = msgspec.json.Decoder(Trade).decode
+        with Progress(f"audit {self.name}", "records") as progress:
+            async for record in records(self._settings, self.name, self._scope, progress):
+                value = record.value or b""
+                try:
+                    trade = decode(value)
+                except (msgspec.MsgspecError, UnicodeError):
+                    self.unread["records that are no trade"] += 1
+                    continue
+                add(print_of(trade), trade.seq, Place(record.partition, record.offset), value)
+
+
+def print_of(trade: Trade) -> Print:
+    """A canonical trade as the audit compares it."""
+    time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
+    said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
+    return Print(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+
+
+class DatabaseHop:
+    """The files role's SQLite database."""
+
+    name: ClassVar = f"SQLite {FILE_NAME}"
+    may_repeat: ClassVar = False
+    is_end: ClassVar = True
+
+    def __init__(self, settings: Settings, scope: Scope) -> None:
+        self.path = settings.data_dir / FILE_NAME
+        self._scope = scope
+        self.unread: Counter[str] = Counter()
+
+    async def read(self, add: Add) -> None:
+        query, values = self._query()
+        try:
+            # Read only, and beside the writer: it goes on meanwhile.
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            with closing(connection), Progress(f"audit {self.name}", "rows") as progress:
+                for count, row in enumerate(connection.execute(query, values), 1):
+                    add(Print(*row[:-1])._replace(received_ns=row[-1]))
+                    progress.show(count)
+        except sqlite3.Error as error:
+            raise MdstreamError(f"{self.path} cannot be read: {error}") from error
+
+    def _query(self) -> tuple[str, list[Any]]:
+        time = "coalesce(ts_exchange, ts_recv)"
+        columns = f"provider, symbol, trade_id, price, size, side, {time}, ts_recv"
+        query = f"SELECT {columns} FROM trades WHERE {time} >= ?"  # noqa: S608  no input in it
+        values: list[Any] = [self._scope.first_minute * MINUTE_NS]
+        if self._scope.symbols:
+            query += f" AND symbol IN ({','.join('?' * len(self._scope.symbols))})"
+            values += sorted(self._scope.symbols)
+        return query, values

@@ -1,0 +1,1 @@
+"""OHLCV bars of canonical trades, in event time: pure (docs/bars.md)."""

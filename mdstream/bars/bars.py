@@ -1,0 +1,347 @@
+"""OHLCV bars of one partition of md.trades, in event time. A function of the records and of the times it is told.
+
+    trades ─ step ─> parts: sums per symbol and base slot ─┐        (base: what divides every interval)
+                                                            v collect, about once a second
+    closed bars (packed) <─ closes <─ open bars of each interval
+              └──────────────────────────┴─> Collected: bars to publish, states to write
+
+A trade belongs to the bar [ts_open, ts_open + interval) by the venue's time; by ours where the venue gives none or one
+that is ahead of ours by more than AHEAD_NS. A bar closes when the watermark, the latest time in the partition less the
+lateness, has passed its end. A trade that comes for a closed bar makes it a revision, as long as the bar's interval
+keeps it: its last MOST_KEPT bars or those of KEPT_NS, whichever is less. Whether it does is decided by the records
+before the trade alone, so what is in a bar never depends on batches, on `collect` or on when a bar was closed.
+
+Each (symbol, seq) counts once: seq rises without holes, so a repeat is one that is not above the last.
+
+An instrument that keeps the venue's own id has no bars: its sizes may be contracts, and nothing here knows of how much.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from mdstream.bars.rules import AHEAD_NS, Interval, Rules
+from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
+from mdstream.instruments import is_plain
+from mdstream.transport.batch import Record
+
+MOST_ERRORS = 5
+NEVER = 1 << 63
+
+
+# Beyond these limits no sum or product could be kept; nobody trades at such prices.
+_Amount = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=9_000_000_000_000_000_000)]
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
+
+
+class _Trade(msgspec.Struct, gc=False, tag_field="type", tag="trade"):
+    """What of a trade is in a bar."""
+
+    symbol: str
+    seq: _Time
+    provider: str
+    trade_id: str
+    price: _Amount
+    size: _Amount
+    ts_exchange: _Time | None
+    ts_recv: _Time
+    count: _Count = 1
+
+
+_decode = msgspec.json.Decoder(_Trade).decode
+
+
+class _Part:
+    """The trades of one symbol and base slot [start, end) since the last fold, summed up but for the volumes."""
+
+    __slots__ = ("end", "expires_ns", "first", "first_ns", "high", "last", "last_ns", "low", "quotes", "sizes", "start",
+                 "trades")  # fmt: skip
+
+    def __init__(self, start: int, rules: Rules, trade: _Trade, ns: int) -> None:
+        self.start, self.end = start, start + rules.base_ns
+        self.expires_ns = self.end + rules.window_ns
+        self.first = self.last = trade
+        self.first_ns = self.last_ns = ns
+        self.high = self.low = trade.price
+        self.trades = 0
+        self.sizes: list[float] = []
+        self.quotes: list[float] = []
+
+    def add(self, trade: _Trade, ns: int) -> None:
+        price = trade.price
+        if ns > self.last_ns:
+            self.last, self.last_ns = trade, ns
+        else:
+            self._order(trade, ns)
+        if price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        self.trades += trade.count
+        self.sizes.append(trade.size)
+        self.quotes.append(price * trade.size)
+
+    def _order(self, trade: _Trade, ns: int) -> None:
+        """Whether a trade that is not younger than all the others is the first or the last of them."""
+        if ns == self.last_ns and _is_before(self.last, trade):
+            self.last = trade
+        if ns < self.first_ns or (ns == self.first_ns and _is_before(trade, self.first)):
+            self.first, self.first_ns = trade, ns
+
+    def tally(self, symbol: str) -> Tally:
+        first, last = _mark(self.first, self.first_ns), _mark(self.last, self.last_ns)
+        made = Tally(
+            symbol, "", self.start, UNPUBLISHED, self.trades, self.high, self.low, first, last, self.sizes, self.quotes
+        )
+        if len(made.volume) > 8:  # below, it is cheaper once, later
+            made.settle()
+        return made
+
+
+def _mark(trade: _Trade, ns: int) -> Mark:
+    return ns, trade.provider, len(trade.trade_id), trade.trade_id, trade.price
+
+
+def _is_before(trade: _Trade, other: _Trade) -> bool:
+    """Which of two trades of one time stands first."""
+    return trade is not other and _mark(trade, 0) < _mark(other, 0)
+
+
+class _Instrument:
+    """One symbol: its last seq, the parts not folded yet, and per interval the bars, closed ones packed."""
+
+    __slots__ = ("part", "parts", "plain", "seq", "series", "symbol")
+
+    def __init__(self, symbol: str, levels: int) -> None:
+        self.symbol, self.seq, self.plain = symbol, -1, is_plain(symbol)
+        self.part: _Part | None = None
+        self.parts: dict[int, _Part] = {}
+        self.series: tuple[dict[int, Tally | bytes], ...] = tuple({} for _ in range(levels))
+
+
+class Collected(NamedTuple):
+    """What one `collect` comes to.
+
+    `bars`: the closed and the revised ones, as they are from now on; `states`: every bar that changed and can still
+    change, packed; `seen`: the last seq of every symbol that traded.
+    """
+
+    bars: list[Tally]
+    states: list[tuple[Tally, bytes]]
+    seen: dict[str, int]
+
+
+class Bars:
+    """The bars of one partition. `step` takes records in, `collect` gives out what they changed."""
+
+    def __init__(self, rules: Rules, *, latest_ns: int = 0, closed_ns: int = 0) -> None:
+        self.rules = rules
+        self.latest_ns, self.closed_ns = latest_ns, closed_ns
+        self.backlog = 0
+        """Parts since the last collect: what the next one will have to give out, times the intervals."""
+        self.counts: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
+        self.errors: list[str] = []
+        self._instruments: dict[str, _Instrument] = {}
+        self._seen: dict[_Instrument, None] = {}
+        self._open: dict[int, list[Tally]] = {}  # by their ends
+        # Bars that changed since the last collect: open ones, closed ones. Keys without values: in their order.
+        self._touched: dict[Tally, None] = {}
+        self._revised: dict[Tally, None] = {}
+        self._earliest_end = NEVER  # of the parts that are not folded and no revision
+        self._sources = [rules.source(level) for level in range(len(rules.intervals))]
+
+    # -- restored
+
+    def put_seen(self, symbol: str, seq: int) -> None:
+        """Restore a symbol's last seq."""
+        self._instrument(symbol).seq = seq
+
+    def put(self, tally: Tally) -> None:
+        """Restore a bar; what can no longer change, or is of an interval that is not built, is passed over."""
+        level = self.rules.levels.get(tally.interval)
+        if level is None:
+            return
+        each = self.rules.intervals[level]
+        end, series = tally.ts_open + each.ns, self._instrument(tally.symbol).series[level]
+        if end > self.closed_ns:
+            series[tally.ts_open] = tally
+            self._open.setdefault(end, []).append(tally)
+        elif end > self.latest_ns - each.window_ns:
+            series[tally.ts_open] = pack(tally)
+
+    # -- records
+
+    def step(self, records: Sequence[Record]) -> None:
+        """Take in records in their order."""
+        instruments, latest_ns = self._instruments, self.latest_ns
+        repeats = unreadable = unmeasured = 0
+        for record in records:
+            try:
+                trade = _decode(record.value or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                self._complain(record, error)
+                unreadable += 1
+                continue
+            instrument = instruments.get(trade.symbol) or self._instrument(trade.symbol)
+            seq, ns, recv_ns = trade.seq, trade.ts_exchange, trade.ts_recv
+            if seq <= instrument.seq:
+                repeats += 1
+                continue
+            instrument.seq = seq
+            if not instrument.plain:
+                unmeasured += 1
+                continue
+            if ns is None or ns > recv_ns:
+                if ns is None or ns > recv_ns + AHEAD_NS:
+                    ns = recv_ns
+                if recv_ns > latest_ns:
+                    latest_ns = recv_ns
+            elif ns > latest_ns:
+                latest_ns = ns
+            part = instrument.part
+            if part is None or not part.start <= ns < part.end or latest_ns >= part.expires_ns:
+                part = self._part(instrument, trade, ns, latest_ns)
+                if part is None:
+                    continue
+            part.add(trade, ns)
+        self.latest_ns = latest_ns
+        self.counts["trade"] += len(records) - repeats - unreadable - unmeasured
+        self.counts["repeat"] += repeats
+        self.counts["unreadable"] += unreadable
+        self.counts["unmeasured"] += unmeasured
+
+    def _instrument(self, symbol: str) -> _Instrument:
+        found = self._instruments.get(symbol)
+        if found is None:
+            found = self._instruments[symbol] = _Instrument(symbol, len(self.rules.intervals))
+        return found
+
+    def _part(self, instrument: _Instrument, trade: _Trade, ns: int, latest_ns: int) -> _Part | None:
+        """The part of the slot at `ns`; None where the trade was dealt with, being too late for some interval."""
+        self._seen[instrument] = None
+        start = ns - ns % self.rules.base_ns
+        found = instrument.parts.get(start)
+        if found is None:
+            found = _Part(start, self.rules, trade, ns)
+            if latest_ns >= found.expires_ns:
+                self._add_old(instrument, found, trade, latest_ns)
+                return None
+            if self.closed_ns < found.end < self._earliest_end:
+                self._earliest_end = found.end
+            self.backlog += 1
+            instrument.parts[start] = found
+        elif latest_ns >= found.expires_ns:
+            self._add_old(instrument, _Part(start, self.rules, trade, ns), trade, latest_ns)
+            return None
+        instrument.part = found
+        return found
+
+    def _add_old(self, instrument: _Instrument, part: _Part, trade: _Trade, latest_ns: int) -> None:
+        """Put one trade into the bars that still take it, and count it for each interval that does not."""
+        self.backlog += 1
+        part.add(trade, part.first_ns)
+        tally = part.tally(instrument.symbol)
+        for level, each in enumerate(self.rules.intervals):
+            ts_open = part.start - part.start % each.ns
+            if ts_open + each.ns > latest_ns - each.window_ns:
+                self._merge(instrument, level, tally.within(each.name, ts_open))
+            else:
+                self.late[each.name] += 1
+
+    def _complain(self, record: Record, error: Exception) -> None:
+        if len(self.errors) < MOST_ERRORS:
+            self.errors.append(f"offset {record.offset}, key {record.key!r:.60}: {error}")
+
+    # -- bars
+
+    @property
+    def watermark_ns(self) -> int:
+        """No trade before it is waited for any more."""
+        return self.latest_ns - self.rules.lateness_ns
+
+    def is_due(self, until_ns: int) -> bool:
+        """Whether a collect with this watermark would close bars. Revisions can wait, and are fewer then."""
+        return min(self._open, default=NEVER) <= until_ns or self._earliest_end <= until_ns
+
+    def collect(self, until_ns: int) -> Collected:
+        """Close the bars that end up to the watermark `until_ns`, and give out all that changed since the last time."""
+        self._fold()
+        self.closed_ns = max(self.closed_ns, until_ns)
+        ends = [end for end in self._open if end <= self.closed_ns]
+        bars = [tally for end in ends for tally in self._open.pop(end)]
+        for tally in bars:
+            self._touched.pop(tally, None)
+        bars += self._revised
+        levels = self.rules.levels
+        bars.sort(key=lambda tally: (tally.symbol, levels[tally.interval], tally.ts_open))
+        states = [state for tally in bars if (state := self._closed(tally)) is not None]
+        for tally in self._touched:
+            tally.settle()
+            states.append((tally, pack(tally)))
+        seen = {instrument.symbol: instrument.seq for instrument in self._seen}
+        self._touched, self._revised, self._seen = {}, {}, {}
+        self.backlog, self._earliest_end = 0, NEVER
+        return Collected(bars, states, seen)
+
+    def _closed(self, tally: Tally) -> tuple[Tally, bytes] | None:
+        """Number and pack a bar that is to be published; None where it cannot be revised any more."""
+        tally.revision += 1
+        tally.settle()
+        level = self.rules.levels[tally.interval]
+        series, each = self._instruments[tally.symbol].series[level], self.rules.intervals[level]
+        horizon_ns = self.latest_ns - each.window_ns
+        if len(series) > each.kept + each.kept // 4 + 8:
+            for ts_open in [ts_open for ts_open in series if ts_open + each.ns <= horizon_ns]:
+                del series[ts_open]
+        if tally.ts_open + each.ns <= horizon_ns:
+            series.pop(tally.ts_open, None)
+            return None
+        packed = series[tally.ts_open] = pack(tally)
+        return tally, packed
+
+    def _fold(self) -> None:
+        """Put the parts into the bars of every interval, the longer ones by what the shorter ones gained."""
+        for instrument in self._seen:
+            parts, instrument.parts, instrument.part = instrument.parts, {}, None
+            if not parts:
+                continue
+            gained: list[list[Tally]] = []
+            tallies = [part.tally(instrument.symbol) for part in parts.values()]
+            for level, source in enumerate(self._sources):
+                gained.append(_rolled_up(tallies if source is None else gained[source], self.rules.intervals[level]))
+                for tally in gained[level]:
+                    self._merge(instrument, level, tally)
+
+    def _merge(self, instrument: _Instrument, level: int, gain: Tally) -> None:
+        """Put a gain into its bar. Where there is none it becomes the bar."""
+        series, ts_open = instrument.series[level], gain.ts_open
+        end = ts_open + self.rules.intervals[level].ns
+        found = series.get(ts_open)
+        if found is None:
+            series[ts_open] = found = gain
+            if end > self.closed_ns:
+                self._open.setdefault(end, []).append(gain)
+        else:
+            if isinstance(found, bytes):
+                found = series[ts_open] = unpack(found)
+            found.add(gain)
+        (self._touched if end > self.closed_ns else self._revised)[found] = None
+
+
+def _rolled_up(parts: list[Tally], each: Interval) -> list[Tally]:
+    """Parts of bars summed up to bars of this interval."""
+    rolled: dict[int, Tally] = {}
+    for part in parts:
+        ts_open = part.ts_open - part.ts_open % each.ns
+        known = rolled.get(ts_open)
+        if known is None:
+            rolled[ts_open] = part.within(each.name, ts_open)
+        else:
+            known.add(part)
+    return list(rolled.values())

@@ -1,0 +1,28 @@
+"""What mdstream asks of Kafka besides Faust: is it there, what can it do, which topics; logs read, records written."""
+
+from mdstream.kafka.broker import (
+    admin,
+    create_topics,
+    delete_topics,
+    has_idempotent_producer,
+    lost,
+    partition_counts,
+    partitions_of,
+    unreachable,
+)
+from mdstream.kafka.reading import LogEnd, read_to_end, read_until, reader
+
+__all__ = [
+    "LogEnd",
+    "admin",
+    "create_topics",
+    "delete_topics",
+    "has_idempotent_producer",
+    "lost",
+    "partition_counts",
+    "partitions_of",
+    "read_to_end",
+    "read_until",
+    "reader",
+    "unreachable",
+]

@@ -1,0 +1,132 @@
+"""Why a Kafka cluster does not take us: aiokafka only says that it could not connect.
+
+A connection is made by hand to each address, and to each broker that they name; what goes wrong first is told in words
+that name the setting to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, collect_hosts
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from mdstream import tls
+from mdstream.cluster import Cluster, Security
+from mdstream.kafka.security import security_options
+
+LIMIT_S = 5.0
+"""How long all of it may take: by then no broker has answered for some time already."""
+FAILURES = (KafkaError, OSError, ValueError, AssertionError)
+"""What aiokafka raises while it connects: the last two where the other side does not keep to SASL."""
+
+
+async def why(cluster: Cluster) -> str | None:
+    """What keeps the cluster from taking us, and the setting to look at; None where it is only not there.
+
+    Raises SettingsError where a file cannot be used.
+    """
+    given, handled = security_options(cluster.security), sys.exc_info()[1]
+    waiting = [(host, port) for host, port, _ in collect_hosts(cluster.servers, randomize=False)]
+    asked: set[tuple[str, int]] = set()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while waiting:
+                asked.add(place := waiting.pop(0))
+                try:
+                    named = await _brokers_named_by(*place, given)
+                except FAILURES as error:
+                    if reason := reason_of(error, cluster.security, handled=handled):
+                        return f"{place[0]}:{place[1]} {reason}"
+                else:
+                    waiting = [*(named - asked), *waiting]
+    except TimeoutError:
+        pass
+    return None
+
+
+class _OAuth(OAuthAuthenticator):  # type: ignore[misc]  # aiokafka ships no types
+    """aiokafka takes a refused token for an accepted one: it does not read the answer, which is empty only where all is
+    well (RFC 7628, 3.2.3)."""
+
+    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        if payload:
+            raise SaslAuthenticationFailed(payload.decode(errors="replace"))
+        step: tuple[bytes, bool] | None = await super().step(payload)
+        return step
+
+
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka ships no types
+    def authenticator_oauth(self) -> _OAuth:
+        return _OAuth(sasl_oauth_token_provider=self._sasl_oauth_token_provider)
+
+
+async def _brokers_named_by(host: str, port: int, given: dict[str, Any]) -> set[tuple[str, int]]:
+    connection = _Connection(host, port, request_timeout_ms=round(LIMIT_S * 1000), **given)
+    try:
+        await connection.connect()
+        found = await connection.send(MetadataRequest([]))
+    finally:
+        connection.close()
+    return {(host, port) for _, host, port, *_ in found.brokers}
+
+
+def reason_of(error: BaseException, security: Security, *, handled: BaseException | None = None) -> str | None:
+    """What the broker did, and the setting to look at; None for a failure that no setting causes.
+
+    `handled`: the error that made us look, which Python counts among the causes.
+    """
+    causes = list(_causes(error, handled))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return tls.reason_of(
+                cause,
+                ca="KAFKA_SSL_CAFILE",
+                name="KAFKA_BOOTSTRAP_SERVERS, or else KAFKA_SSL_CHECK_HOSTNAME",
+                certificate="KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE",
+                protocol=f"KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port",
+                shown=security.certfile is not None,
+            )
+    if isinstance(error, SaslAuthenticationFailed):
+        return f"does not accept {_credentials(security)}"
+    if isinstance(error, UnsupportedSaslMechanismError):
+        return f"does not offer the mechanism {security.mechanism}: KAFKA_SASL_MECHANISM"
+    if isinstance(error, IllegalSaslStateError):
+        return f"asks for no password: KAFKA_SECURITY_PROTOCOL={security.protocol}"
+    if isinstance(error, (ValueError, AssertionError)):
+        return f"does not keep to {security.mechanism}: it may not be the broker of KAFKA_BOOTSTRAP_SERVERS"
+    if any(isinstance(cause, (EOFError, ConnectionResetError, KafkaConnectionError)) for cause in causes):
+        return _closed_reason(security)
+    return None
+
+
+def _causes(error: BaseException | None, handled: BaseException | None) -> Iterator[BaseException]:
+    while error is not None and error is not handled:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _credentials(security: Security) -> str:
+    if security.mechanism == "OAUTHBEARER":
+        return "the token: KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"
+    where = "KAFKA_SASL_PASSWORD_FILE" if security.password_file is not None else "KAFKA_SASL_PASSWORD"
+    return f"the user or the password: KAFKA_SASL_USERNAME, {where}"
+
+
+def _closed_reason(security: Security) -> str:
+    """For a connection that was closed without a word: what most often is behind it."""
+    wants = {"PLAINTEXT": "TLS or a password", "SSL": "a password, or no TLS", "SASL_PLAINTEXT": "TLS"}
+    wanted = wants.get(security.protocol, "no TLS")
+    where = f"KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"
+    return f"closes the connection: it is just starting, or wants {wanted}: {where}"

@@ -1,0 +1,114 @@
+"""Reading logs outside any group: from where one likes, to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from mdstream.cluster import Brokers
+from mdstream.errors import BrokerError
+from mdstream.kafka.broker import REQUEST_TIMEOUT_MS, lost, unreachable
+from mdstream.kafka.diagnosis import FAILURES
+from mdstream.kafka.security import options
+
+FETCH_BYTES = 1 << 19
+STOP_LIMIT_S = 1.0
+"""A TLS connection may wait half a minute for the other side's farewell; nothing is left to say by then."""
+STALL_S = 30.0
+"""A read that has not reached the end of a log and gets nothing for so long is taken for stuck."""
+TAIL_S = 3.0
+"""So long is read past the reported end, which may be short by the last batch."""
+
+
+@asynccontextmanager
+async def reader(
+    bootstrap_servers: Brokers, *, max_partition_fetch_bytes: int = FETCH_BYTES, fetch_max_wait_ms: int = 200
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer outside any group, to assign and seek by hand. Raises BrokerError where no broker answers."""
+    consumer = AIOKafkaConsumer(
+        **options(bootstrap_servers),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        fetch_max_wait_ms=fetch_max_wait_ms,
+        max_partition_fetch_bytes=max_partition_fetch_bytes,
+    )
+    try:
+        try:
+            await consumer.start()
+        except FAILURES as error:
+            raise await unreachable(bootstrap_servers, error) from error
+        try:
+            yield consumer
+        except KafkaError as error:
+            raise lost(bootstrap_servers, error) from error
+    finally:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(consumer.stop(), STOP_LIMIT_S)
+
+
+class LogEnd:
+    """Tells when a consumer has read partitions to the end they had when this was made.
+
+    The reported end alone does not say it: a broker may report one that is too low, and a compacted or
+    transactional log may end in offsets that hold no record. So a fetch has to come back empty as well; on a topic that
+    is written to all the time, TAIL_S of reading past the reported end stand for that.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], *, quiet_s: float = 0.5) -> None:
+        self._consumer, self._ends, self._quiet_s = consumer, ends, quiet_s
+        self._passed_at: float | None = None
+        self._empty_since: float | None = None
+
+    async def reached(self, *, empty: bool) -> bool:
+        """To be asked after each fetch, with whether it was empty. Raises BrokerError where STALL_S brought nothing."""
+        now = time.monotonic()
+        if not empty:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = now
+        quiet_s = 0.0 if self._empty_since is None else now - self._empty_since
+        if self._passed_at is None:
+            behind = [tp for tp, end in self._ends.items() if await self._consumer.position(tp) < end]
+            if behind and quiet_s >= STALL_S:
+                where = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in behind)
+                raise BrokerError(f"the broker gave nothing for {STALL_S:.0f} s, but there is more to read: {where}")
+            if behind:
+                return False
+            self._passed_at = now
+        return quiet_s >= self._quiet_s or now - self._passed_at >= TAIL_S
+
+
+async def read_to_end(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], *, quiet_s: float = 0.5
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Chunks of records from each partition's current position to its end (LogEnd).
+
+    Raises BrokerError where nothing comes for STALL_S although the end is not reached.
+    """
+    partitions = list(partitions)
+    if not partitions:  # getmany would take none for all
+        return
+    end = LogEnd(consumer, await consumer.end_offsets(partitions), quiet_s=quiet_s)
+    while True:
+        chunk = await consumer.getmany(*partitions, timeout_ms=200)
+        for records in chunk.values():
+            yield records
+        if await end.reached(empty=not chunk):
+            return
+
+
+async def read_until(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Chunks of records from each partition's current position until it has come to its end here. To be given a time
+    limit: an end that the log does not have is waited for."""
+    behind = set(ends)
+    while behind := {tp for tp in behind if await consumer.position(tp) < ends[tp]}:
+        for records in (await consumer.getmany(*behind, timeout_ms=200)).values():
+            yield records

@@ -1,0 +1,144 @@
+"""The last trade and quote of each instrument, in two Faust tables, conflated.
+
+A table write costs as much as normalising thirty frames, so it is done once per instrument and interval: in between,
+only the newest event of each instrument is kept. The tables are caches of the canonical topics: a partition that is
+taken over is filled again from the table's changelog, read to its end within a time limit, and by what comes next if
+that fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mdstream import kafka
+from mdstream.config import Settings
+from mdstream.errors import BrokerError
+from mdstream.kafka.publisher import Partitioner
+from mdstream.sinks.numbers import Conflicts
+from mdstream.transport.batch import Batch, Partition
+
+log = logging.getLogger(__name__)
+
+CONFLATION_S = 0.5
+RESTORE_LIMIT_S = 10.0
+MOST_INSTRUMENTS = 100_000
+"""Of each table in one worker; some 50 MB. Symbols come from the wire: a faulty feed must not fill the memory."""
+
+Table = Any
+"""faust.Table of symbol to the public event, both as bytes."""
+
+
+class LatestRole(Collector):
+    """Keeps `tables` (by canonical topic name) at the newest event of each instrument."""
+
+    def __init__(self, settings: Settings, tables: Mapping[str, Table]) -> None:
+        self._bootstrap_servers = settings.bootstrap_servers
+        self._partitioner = Partitioner(settings.partitions)
+        self._tables = tables
+        self._pending: dict[str, dict[Any, Any]] = {name: {} for name in tables}
+        self._batches: list[Batch] = []
+        self._conflicts = Conflicts("latest")
+        self._full: set[str] = set()  # tables of which it was said
+
+    def collect(self) -> Iterator[Metric]:
+        """What is counted, for Prometheus."""
+        conflicts = CounterMetricFamily(
+            "mdstream_seq_conflicts", "numbers stored with another content", labels=["sink"]
+        )
+        conflicts.add_metric(["latest"], self._conflicts.total)
+        yield conflicts
+
+    def process(self, batch: Batch) -> None:
+        """Remember the last value of each key; it is written at the next flush."""
+        self._pending[batch.partition.topic].update({r.key: r.value for r in batch.take()})
+        self._batches.append(batch)
+
+    async def run(self) -> None:
+        """Flush at the set interval, for ever."""
+        while True:
+            await asyncio.sleep(CONFLATION_S)
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new since the last time into the tables, and acknowledge it."""
+        batches, self._batches = self._batches, []
+        for name, pending in self._pending.items():
+            table = self._tables[name]
+            for key, value in pending.items():
+                seq = _seq(value)
+                if key is None or seq is None:  # not written by us: it must not stop what is
+                    log.warning("%s: a record that is no event of ours is passed over, key %r", name, key)
+                    continue
+                known = table.get(key)
+                shown = -1 if known is None else _seq(known) or 0
+                if known is None and len(table) >= MOST_INSTRUMENTS:
+                    self._leave_out(name, key)
+                elif shown < seq:  # a repeat after a crash never turns the clock back
+                    table[key] = value
+                elif shown == seq and known != value:
+                    self._conflicts.found([(key.decode("utf-8", "replace"), seq)])
+            pending.clear()
+        for batch in batches:
+            batch.acknowledge()
+
+    def _leave_out(self, name: str, key: bytes) -> None:
+        if name not in self._full:
+            self._full.add(name)
+            log.error("%s: more than %d instruments, %r and others have no latest price", name, MOST_INSTRUMENTS, key)
+
+    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Fill the tables for partitions taken over; reading goes on where the group was."""
+        partitions = list(starts)
+        self._forget(partitions)
+        try:
+            async with asyncio.timeout(RESTORE_LIMIT_S):
+                await self._read_changelogs(partitions)
+        except (TimeoutError, KafkaError, BrokerError) as error:
+            log.warning("latest prices start empty, what comes next fills them: %r", error)
+        return starts
+
+    def _forget(self, partitions: Iterable[Partition]) -> None:
+        """Drop what belongs to partitions that are no longer ours."""
+        for name, table in self._tables.items():
+            ours = {p.number for p in partitions if p.topic == name}
+            for key in [key for key in table if self._partitioner(key) not in ours]:
+                table.data.pop(key, None)  # the cache only: the changelog is the next owner's
+
+    async def _read_changelogs(self, partitions: Iterable[Partition]) -> None:
+        source = {
+            TopicPartition(self._tables[p.topic].changelog_topic_name, p.number): self._tables[p.topic]
+            for p in partitions
+        }
+        async with kafka.reader(self._bootstrap_servers) as consumer:
+            consumer.assign(list(source))
+            async for records in kafka.read_until(consumer, await consumer.end_offsets(list(source))):
+                table = source[TopicPartition(records[0].topic, records[0].partition)]
+                table.data.update({r.key: r.value for r in records})
+
+    async def release(self, _partitions: Iterable[Partition]) -> None:
+        """Write what is pending."""
+        self.flush()
+
+
+class _Numbered(msgspec.Struct):
+    seq: int
+
+
+_decode_seq = msgspec.json.Decoder(_Numbered).decode
+
+
+def _seq(value: bytes | None) -> int | None:
+    """An event's number; None where the value is no event."""
+    try:
+        return None if value is None else _decode_seq(value).seq
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None

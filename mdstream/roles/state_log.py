@@ -1,0 +1,139 @@
+"""md.state as a log: partitions of it taken over, and written a checkpoint at a time.
+
+    take over   read to the end ─> write our claim ─> read up to it         nothing older can come behind it and count
+    write       checkpoint ─> what stands between it and our last record? ─> nothing of others: it counts
+
+The offsets of our own records tell the second: they follow one another as long as nobody else writes. One StateLog
+serves all roles of a worker, so what one writes is no stranger to the other. What stands in the records is the roles'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from math import inf
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from mdstream import kafka
+from mdstream.cluster import Brokers
+from mdstream.errors import BrokerError, OvertakenError
+from mdstream.kafka.publisher import Publisher
+from mdstream.stream import ledger
+from mdstream.stream.ledger import Ledger, Tenure
+from mdstream.stream.output import Out
+from mdstream.transport.batch import Partition
+from topics import MAX_BATCH_BYTES
+
+READ_LIMIT_S = 60.0
+"""Less than the topic's compaction lag: no record that counts goes while it is read."""
+
+
+class StateLog:
+    """The checkpoint topic; its partitions have the numbers of those whose state is kept."""
+
+    def __init__(self, bootstrap_servers: Brokers, topic: str) -> None:
+        self._bootstrap_servers, self._topic = bootstrap_servers, topic
+        # A checkpoint should be one batch, however much changed: then it costs one answer.
+        self._publisher = Publisher(bootstrap_servers, client_id="mdstream-state", batch_bytes=MAX_BATCH_BYTES)
+        self._tenures: defaultdict[int, Tenure] = defaultdict(Tenure)
+        self._writing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def start(self) -> None:
+        await self._publisher.start()
+
+    async def stop(self) -> None:
+        await self._publisher.stop()
+
+    # -- taken over
+
+    async def take_over(self, ledgers: Mapping[Partition, Ledger]) -> dict[Partition, int]:
+        """Claim partitions, and let the ledger of each read all that was written before the claim; the claims.
+
+        Raises OvertakenError where somebody else came in between, BrokerError, KafkaError, TimeoutError where it took
+        longer than READ_LIMIT_S.
+        """
+        tps = [TopicPartition(self._topic, number) for number in {partition.number for partition in ledgers}]
+        async with asyncio.timeout(READ_LIMIT_S), self._reader() as consumer:
+            consumer.assign(tps)
+            async for records in kafka.read_until(consumer, await consumer.end_offsets(tps)):
+                _give(records, ledgers, {})
+            made = await asyncio.gather(*(self._claim(partition) for partition in ledgers))
+            claims = dict(zip(ledgers, made, strict=True))
+            ends = {tp: 1 + max(at for p, at in claims.items() if p.number == tp.partition) for tp in tps}
+            async for records in kafka.read_until(consumer, ends):
+                _give(records, ledgers, claims)
+        return claims
+
+    async def _claim(self, partition: Partition) -> int:
+        async with self._writing[partition.number]:
+            claim = await self._append(partition.number, ledger.claim_of(partition.topic, now_ms()))
+            self._tenures[partition.number].claimed(partition.topic, claim)
+            return claim
+
+    def let_go(self, partitions: Iterable[Partition]) -> None:
+        """Hold these no more: who writes there is no business of ours."""
+        for topic, number in partitions:
+            self._tenures[number].let_go(topic)
+
+    # -- written
+
+    async def write(self, partition: Partition, claim: int, records: Out) -> None:
+        """Write a checkpoint, and wait until the broker has it and it is known to count.
+
+        Raises OvertakenError where somebody else has written there since `claim`: it may not count then. BrokerError,
+        KafkaError.
+        """
+        async with self._writing[partition.number]:
+            self._check(partition, claim)
+            await self._append(partition.number, records)
+            self._check(partition, claim)
+
+    def _check(self, partition: Partition, claim: int) -> None:
+        if not self._tenures[partition.number].owns(partition.topic, claim):
+            raise OvertakenError(partition.topic, partition.number)
+
+    async def _append(self, number: int, records: Out) -> int:
+        """Write records and look at what others wrote before them; the offset of the first one."""
+        sent: list[Any] = await asyncio.gather(*await self._publisher.send(self._topic, number, records))
+        first, last = int(sent[0].offset), int(sent[-1].offset)
+        if first < 0:  # it came a second time, and the broker does not say where the first is
+            raise BrokerError(f"the broker does not tell at which offset of {self._topic}[{number}] it wrote")
+        unseen = self._tenures[number].wrote(last, len(records) if len(sent) == 1 else 0)
+        if unseen:
+            await self._look(number, unseen)
+        return first
+
+    async def _look(self, number: int, unseen: range) -> None:
+        tp = TopicPartition(self._topic, number)
+        async with asyncio.timeout(READ_LIMIT_S), self._reader() as consumer:
+            consumer.assign([tp])
+            consumer.seek(tp, unseen.start)
+            async for records in kafka.read_until(consumer, {tp: unseen.stop}):
+                for record in records:
+                    if record.offset in unseen:
+                        self._tenures[number].look(record.offset, record.value)
+
+    def _reader(self) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
+        return kafka.reader(self._bootstrap_servers, max_partition_fetch_bytes=MAX_BATCH_BYTES)
+
+
+def _give(
+    records: Sequence[ConsumerRecord], ledgers: Mapping[Partition, Ledger], claims: Mapping[Partition, int]
+) -> None:
+    """Give records of one partition to its ledgers, each up to and with its claim."""
+    for partition, found in ledgers.items():
+        if partition.number == records[0].partition:
+            last = claims.get(partition, inf)
+            for record in records:
+                if record.offset <= last:
+                    found.take(record.offset, record.key, record.value)
+
+
+def now_ms() -> int:
+    """The time stamp of what is written now."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,52 @@
+"""From settings to the stream's rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdstream.config import load
+from mdstream.errors import SettingsError
+from mdstream.roles.rules import rules_of
+from mdstream.stream.failover import Limits
+from mdstream.stream.gaps import GapLimits
+from mdstream.stream.rules import Policy, Rules
+from mdstream.venues.providers import PROVIDERS
+
+
+def test_defaults_of_the_settings_are_those_of_the_stream() -> None:
+    """One truth: what docs/failover.md says, what `load()` gives, and what the rules are without any settings."""
+    assert rules_of(load()) == Rules(Policy(tuple(PROVIDERS)), limits=Limits(), gaps=GapLimits())
+
+
+def test_instrument_may_have_sources_and_a_policy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not say it has from the rest."""
+    monkeypatch.setenv("MDSTREAM_SOURCES", "okx, binance")
+    monkeypatch.setenv("MDSTREAM_INSTRUMENTS", '{"ethusdt":{"policy":"merge"},"SOLUSDT":{"sources":"binance"}}')
+    rules = rules_of(load())
+    assert rules.of("BTCUSDT") == Policy(("okx", "binance"))
+    assert rules.of("ETHUSDT") == Policy(("okx", "binance"), merge=True)
+    assert rules.of("SOLUSDT") == Policy(("binance",))
+
+
+def test_limits_are_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MDSTREAM_STALE_AFTER_S", "1.5")
+    monkeypatch.setenv("MDSTREAM_GAP_AFTER_S", "0.25")
+    rules = rules_of(load())
+    assert (rules.limits.stale_after_ns, rules.gaps.after_ns) == (1_500_000_000, 250_000_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MDSTREAM_SOURCES", "binance,mtgox", "no provider 'mtgox'"),
+        ("MDSTREAM_POLICY", "both", "MDSTREAM_POLICY"),
+        ("MDSTREAM_INSTRUMENTS", '{"BTCUSDT":{"source":"okx"}}', "MDSTREAM_INSTRUMENTS.BTCUSDT.source"),
+        ("MDSTREAM_STALE_AFTER_S", "0", "MDSTREAM_STALE_AFTER_S"),
+    ],
+)
+def test_setting_that_makes_no_sense_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=said):
+        rules_of(load())
