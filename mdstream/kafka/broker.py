@@ -1,7 +1,7 @@
 """What every part of mdstream asks of a Kafka broker besides records: is it there, what can it do, which topics.
 
 Brokers differ in two ways that matter here: some have no idempotent producer, and the end offset that one reports may
-be lower than the true one (docs/decisions.md).
+be lower than the true one (decision 11).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Faust's own recovery reads changelogs through the worker's consumer, and while it does nothing else is processed; it is
 known to hang and to be off by one on compacted changelogs, and a rebalance in the middle of it has left workers that
-own partitions and process nothing (docs/decisions.md). Here every table is a cache: nothing waits for it, and what
+own partitions and process nothing (decision 5). Here every table is a cache: nothing waits for it, and what
 restores it reads by itself (mdstream/roles/latest.py). What is left of recovery is its last step, run after each
 assignment: seek, resume.
 """

@@ -1,6 +1,6 @@
 """mdstream/audit/bars.py: what the real bars publish is without a fault, and every bar that is not its trades is named.
 
-Time axes: s after a full hour, as in test_bars.py.
+Time axes: s after a full hour, as in test_bars_machine.py.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from mdstream.repair.requests import Requests
 from mdstream.repair.venues import HISTORIES
 
 PROMISED = {"market_exchange_latency_ms"}
-"""A name that dashboards know from before, with a unit that the rules do not want: docs/decisions.md."""
+"""A name that dashboards know from before, with a unit that the rules do not want: decision 37."""
 PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "python_info"}
 KEPT = {"market_events_total", "market_exchange_latency_ms", "market_events_per_second", "market_gaps_total"}
 
