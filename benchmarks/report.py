@@ -17,11 +17,11 @@ from benchmarks.memory import Memory
 from benchmarks.nats_role import Kind, NatsRates
 from benchmarks.pipeline import REFERENCE, Row
 
-LEAST_OF_REFERENCE = 0.55
-LEAST_INGEST_PER_S = 60_000
-LEAST_OF_COPY = 0.5
-LEAST_OF_PUBLISH = 0.6
-MOST_BACKLOG_BYTES = 300_000_000
+MIN_OF_REFERENCE = 0.55
+MIN_INGEST_PER_S = 60_000
+MIN_OF_COPY = 0.5
+MIN_OF_PUBLISH = 0.6
+MAX_BACKLOG_BYTES = 300_000_000
 MB = 1_000_000
 
 
@@ -155,18 +155,18 @@ def broken(results: Results) -> list[str]:
     """The promises (docs/benchmarks.md) that these results break, each as a sentence; parts that did not run break
     none."""
     found = _broken_by_pipeline(results.pipeline) if results.pipeline else []
-    if results.ingest is not None and results.ingest.ingestor.per_second < LEAST_INGEST_PER_S:
+    if results.ingest is not None and results.ingest.ingestor.per_second < MIN_INGEST_PER_S:
         rate = results.ingest.ingestor.per_second
-        found.append(f"mdstream ingest takes {rate:,.0f} frames/s, promised are {LEAST_INGEST_PER_S:,}")
+        found.append(f"mdstream ingest takes {rate:,.0f} frames/s, promised are {MIN_INGEST_PER_S:,}")
     if results.database is not None:
         share = results.database.role.per_second / results.database.copy.per_second
-        if share < LEAST_OF_COPY:
-            found.append(f"the timescale role reaches {share:.2f} of a bare COPY, promised are {LEAST_OF_COPY}")
+        if share < MIN_OF_COPY:
+            found.append(f"the timescale role reaches {share:.2f} of a bare COPY, promised are {MIN_OF_COPY}")
     if results.nats is not None:
         found += _broken_by_nats(results.nats)
-    if results.memory is not None and results.memory.peak_bytes > MOST_BACKLOG_BYTES:
+    if results.memory is not None and results.memory.peak_bytes > MAX_BACKLOG_BYTES:
         peak = results.memory.peak_bytes / MB
-        found.append(f"a core worker held {peak:,.0f} MB, promised are at most {MOST_BACKLOG_BYTES / MB:,.0f}")
+        found.append(f"a core worker held {peak:,.0f} MB, promised are at most {MAX_BACKLOG_BYTES / MB:,.0f}")
     return found
 
 
@@ -177,10 +177,8 @@ def _broken_by_pipeline(rows: Sequence[Row]) -> list[str]:
         return [f"mdstream and {REFERENCE} have to be measured to compare them: see --only"]
     found = []
     share = ours.per_cpu_second / reference.per_cpu_second
-    if share < LEAST_OF_REFERENCE:
-        found.append(
-            f"mdstream reaches {share:.2f} of confluent-kafka per CPU-second, promised are {LEAST_OF_REFERENCE}"
-        )
+    if share < MIN_OF_REFERENCE:
+        found.append(f"mdstream reaches {share:.2f} of confluent-kafka per CPU-second, promised are {MIN_OF_REFERENCE}")
     for row in rows:
         if row.contender.kind != "framework" or row.rate is None:
             continue
@@ -196,9 +194,9 @@ def _broken_by_pipeline(rows: Sequence[Row]) -> list[str]:
 def _broken_by_nats(rates: NatsRates) -> list[str]:
     shares = {kind: rate.per_cpu_second / rates.bare[kind].per_cpu_second for kind, rate in rates.role.items()}
     return [
-        f"the nats role ({kind}) reaches {share:.2f} of a bare loop per CPU-second, promised are {LEAST_OF_PUBLISH}"
+        f"the nats role ({kind}) reaches {share:.2f} of a bare loop per CPU-second, promised are {MIN_OF_PUBLISH}"
         for kind, share in shares.items()
-        if share < LEAST_OF_PUBLISH
+        if share < MIN_OF_PUBLISH
     ]
 
 

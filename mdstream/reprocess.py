@@ -28,7 +28,7 @@ from mdstream.stream.output import Output
 from mdstream.transport.batch import Partition
 from topics import Topic, Topics
 
-MOST_CHUNKS_UNDER_WAY = 16
+MAX_CHUNKS_UNDER_WAY = 16
 FETCH_WAIT_MS = 25
 """A fetch that waits for a quiet partition holds up those that have more."""
 SLACK_MS = 10 * 60_000
@@ -173,7 +173,7 @@ class UnderWay:
     async def add(self, futures: Iterable[asyncio.Future[object]]) -> None:
         """Take in a chunk's futures; waits while too many are under way. Raises the KafkaError one ended in."""
         self._chunks.append(asyncio.gather(*futures))
-        await self.settle(MOST_CHUNKS_UNDER_WAY)
+        await self.settle(MAX_CHUNKS_UNDER_WAY)
 
     async def settle(self, most: int) -> None:
         """Wait until no more than `most` chunks are under way."""

@@ -120,7 +120,7 @@ def number(text: str) -> float | None:
     return value
 
 
-MOST_WHOLE_DIGITS = 20
+MAX_WHOLE_DIGITS = 20
 """Somebody always asks 888888004.0000 for a coin."""
 _ZEROS = ["0" * (PRICE_DECIMALS - digits) for digits in range(PRICE_DECIMALS + 1)]
 
@@ -133,10 +133,10 @@ def price_units(text: str) -> int:
     whole, point, fraction = text.partition(".")
     if (
         not (text.isascii() and whole.isdigit() and (fraction.isdigit() or not point))
-        or len(whole) > MOST_WHOLE_DIGITS
+        or len(whole) > MAX_WHOLE_DIGITS
         or len(fraction) > PRICE_DECIMALS
     ):
         raise FrameError(
-            f"not a price of at most {MOST_WHOLE_DIGITS} digits and {PRICE_DECIMALS} decimals: {text[:40]!r}"
+            f"not a price of at most {MAX_WHOLE_DIGITS} digits and {PRICE_DECIMALS} decimals: {text[:40]!r}"
         )
     return int(whole + fraction + _ZEROS[len(fraction)])

@@ -3,7 +3,7 @@
     journal ──> raw topic ──> canonical topic ──> database          a Ledger each: count and hash per bucket
                      └── buckets that differ ──┘                    read again: a Details each, trade by trade
 
-    prints.py   a trade as every hop can tell it, and the buckets
+    trades.py   a trade as every hop can tell it, and the buckets
     seen.py     which ids and numbers were seen, as intervals
     ledger.py   first pass: counts and sums of hashes, whatever the order
     details.py  second pass, of the buckets that differ

@@ -20,7 +20,7 @@ from itertools import groupby
 from struct import Struct
 from typing import Literal, NamedTuple
 
-from mdstream.audit.prints import MINUTE_NS, Place, Print, Scope, hash_of
+from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope, hash_of
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS, Interval, Rules
 from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
 from mdstream.events import Bar, encode
@@ -126,7 +126,7 @@ class BarAudit:
         self.published = Published(rules, scope)
         self.judged = 0
 
-    def trade(self, trade: Print, seq: int, partition: int, *, begins_cut: bool = False) -> None:
+    def trade(self, trade: AuditTrade, seq: int, partition: int, *, begins_cut: bool = False) -> None:
         """Take in a trade of md.trades, those of a partition in their order.
 
         `begins_cut`: it is the first record of a log of which the beginning is gone.
@@ -148,7 +148,7 @@ class BarAudit:
         if self._scope.numbers(trade.symbol, ns // MINUTE_NS):
             self._add(instrument, trade, ns, is_settled=is_settled)
 
-    def _add(self, instrument: _Instrument, trade: Print, ns: int, *, is_settled: bool) -> None:
+    def _add(self, instrument: _Instrument, trade: AuditTrade, ns: int, *, is_settled: bool) -> None:
         rules, start = self._rules, ns - ns % self._rules.base_ns
         part = _tally(trade, ns, start)
         if not is_settled:
@@ -245,7 +245,7 @@ class BarAudit:
             yield BarDifference("different", *where, revision, _text(bar), said, (Place(*place),))
 
 
-def _tally(trade: Print, ns: int, start: int) -> Tally:
+def _tally(trade: AuditTrade, ns: int, start: int) -> Tally:
     price, size = trade.price, trade.size
     mark: Mark = (ns, trade.provider, len(trade.trade_id), trade.trade_id, price)
     return Tally(trade.symbol, "", start, UNPUBLISHED, trade.fills, price, price, mark, mark, [size], [price * size])

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from mdstream.audit.ledger import Ledger
 from mdstream.audit.numbering import Contents
-from mdstream.audit.prints import Bucket, Identity, Place, Print, bucket_of, identity_of
+from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, bucket_of, identity_of
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Details:
         *,
         may_repeat: bool,
         ignored: Set[Identity] = frozenset(),
-        stood_by: Callable[[Print], bool] = lambda _: False,
+        stood_by: Callable[[AuditTrade], bool] = lambda _: False,
     ) -> None:
         self.name = ledger.name
         self._ignored, self._stands_by = ignored, stood_by
@@ -73,7 +73,7 @@ class Details:
         self._contents = Contents(ledger.numbering.repeated)
         self._rewritten: list[Difference] = []
 
-    def add(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
+    def add(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
         """Take in a trade, in the same order as the ledger did, with its record's value where the hop numbers it."""
         if seq is not None:
             self._check(trade, seq, place, value)
@@ -95,7 +95,7 @@ class Details:
             if place is not None:
                 held.places.append(place)
 
-    def _check(self, trade: Print, seq: int, place: Place | None, value: bytes) -> None:
+    def _check(self, trade: AuditTrade, seq: int, place: Place | None, value: bytes) -> None:
         """A number that came again must have come with the same bytes."""
         first = self._contents.add(trade.symbol, seq, value, place)
         if first is not None:

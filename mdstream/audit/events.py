@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from mdstream.audit.ledger import NOTHING, Tally
-from mdstream.audit.prints import Bucket, Scope
 from mdstream.audit.seen import Numbers
+from mdstream.audit.trades import Bucket, Scope
 
 
 class EventTally:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mdstream.audit.numbering import Numbering
-from mdstream.audit.prints import DAY_NS, NO_VIEW, Bucket, Place, Print, Scope, bucket_of, fingerprint
 from mdstream.audit.seen import Ids
+from mdstream.audit.trades import DAY_NS, NO_VIEW, AuditTrade, Bucket, Place, Scope, bucket_of, fingerprint
 
 MASK = (1 << 64) - 1
 
@@ -56,7 +56,7 @@ class Ledger:
         self.set_aside: dict[tuple[str, str, str], int] = {}
         """Trades of a view that is not compared, by (provider, symbol, view)."""
 
-    def add(self, trade: Print, seq: int | None = None, place: Place | None = None) -> bool:
+    def add(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None) -> bool:
         """Take in a trade, `seq` where the hop numbers its trades, and where its record stands; whether it counts."""
         bucket, again = bucket_of(trade), False
         if seq is not None and (not self.scope.symbols or trade.symbol in self.scope.symbols):
@@ -74,12 +74,12 @@ class Ledger:
             tally.doubled += 1
         return False
 
-    def _is_new(self, trade: Print, again: bool) -> bool:
+    def _is_new(self, trade: AuditTrade, again: bool) -> bool:
         if not trade.trade_id:  # nothing tells two of them apart but a number
             return not again
         return self._ids[_id_space(trade)].add(trade.trade_id)
 
-    def holds(self, trade: Print) -> bool:
+    def holds(self, trade: AuditTrade) -> bool:
         """Whether a trade of this identity is here; one of a hop that knows no views counts for any."""
         spaces = {_id_space(trade), _id_space(trade._replace(view=NO_VIEW))}
         return any(trade.trade_id in self._ids[space] for space in spaces if space in self._ids)
@@ -90,7 +90,7 @@ class Ledger:
         held.count += stood_by.count
         held.digest = (held.digest + stood_by.digest) & MASK
 
-    def discount(self, trade: Print) -> None:
+    def discount(self, trade: AuditTrade) -> None:
         """Take a trade back out of its bucket, if it is here: it is not to be compared."""
         tally = self._tallies.get(bucket_of(trade), {}).get(trade.view)
         if tally is not None and _id_space(trade) in self._ids and trade.trade_id in self._ids[_id_space(trade)]:
@@ -159,7 +159,7 @@ class Ledger:
         )
 
 
-def _id_space(trade: Print) -> tuple[str, str, str, int]:
+def _id_space(trade: AuditTrade) -> tuple[str, str, str, int]:
     return trade.provider, trade.symbol, trade.view, trade.time_ns // DAY_NS
 
 

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from mdstream.audit.prints import Place, Scope, hash_of
 from mdstream.audit.seen import Numbers
+from mdstream.audit.trades import Place, Scope, hash_of
 
 _OFFSET_BITS = 48
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from mdstream.audit.prints import Print
 from mdstream.audit.seen import is_number
+from mdstream.audit.trades import AuditTrade
 
 
 class AskedFor:
@@ -19,7 +19,7 @@ class AskedFor:
         if is_number(first_id) and is_number(last_id):
             self._ranges[provider, symbol].add((int(first_id), int(last_id)))
 
-    def __contains__(self, trade: Print) -> bool:
+    def __contains__(self, trade: AuditTrade) -> bool:
         if not is_number(trade.trade_id):
             return False
         number = int(trade.trade_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from mdstream.audit.prints import hash_of
+from mdstream.audit.trades import hash_of
 
 
 class Numbers:

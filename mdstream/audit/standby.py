@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mdstream.audit.ledger import Ledger, Tally
-from mdstream.audit.prints import Bucket, Print, bucket_of, fingerprint
 from mdstream.audit.seen import Numbers
+from mdstream.audit.trades import AuditTrade, Bucket, bucket_of, fingerprint
 
 HANDOVER_NS = 100_000_000
 """So near to a handover a trade of either source is not called lost: the delays of venues differ."""
@@ -44,7 +44,7 @@ class Followed:
         self._merged = merged
         self._stretches: defaultdict[str, list[Stretch]] = defaultdict(list)
 
-    def learn(self, trade: Print) -> None:
+    def learn(self, trade: AuditTrade) -> None:
         """Take in a canonical trade; those of an instrument come in their order."""
         if trade.recovered:
             return
@@ -56,7 +56,7 @@ class Followed:
             last_ns = max(trade.time_ns, known[-1].last_ns) if known else trade.time_ns  # they end in order
             known.append(Stretch(trade.provider, trade.time_ns, last_ns, trade.received_ns))
 
-    def instead_of(self, trade: Print) -> str | None:
+    def instead_of(self, trade: AuditTrade) -> str | None:
         """The source that was followed when this trade was made, where that is another one than the trade's."""
         stretches = self._stretches.get(trade.symbol)
         if not stretches or self._merged(trade.symbol):
@@ -101,7 +101,7 @@ class StandBy:
         self._followed, self._alive, self._canonical = followed, alive, canonical
         self._candidates: defaultdict[tuple[Bucket, str, str, int], Tally] = defaultdict(Tally)
 
-    def consider(self, trade: Print) -> None:
+    def consider(self, trade: AuditTrade) -> None:
         """Take in a raw trade, once."""
         source = self._source(trade)
         if source is not None:
@@ -115,11 +115,11 @@ class StandBy:
                 raw.stand_by(bucket, view, tally)
         self._candidates.clear()
 
-    def __contains__(self, trade: Print) -> bool:
+    def __contains__(self, trade: AuditTrade) -> bool:
         """Whether a raw trade stood by; every frame was heard."""
         source = self._source(trade)
         return source is not None and self._alive.in_or_around(source, trade.received_ns // SLOT_NS)
 
-    def _source(self, trade: Print) -> str | None:
+    def _source(self, trade: AuditTrade) -> str | None:
         source = self._followed.instead_of(trade)
         return None if source is None or self._canonical.holds(trade) else source

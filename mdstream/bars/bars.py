@@ -8,7 +8,7 @@
 A trade belongs to the bar [ts_open, ts_open + interval) by the venue's time; by ours where the venue gives none or one
 that is ahead of ours by more than AHEAD_NS. A bar closes when the watermark, the latest time in the partition less the
 lateness, has passed its end. A trade that comes for a closed bar makes it a revision, as long as the bar's interval
-keeps it: its last MOST_KEPT bars or those of KEPT_NS, whichever is less. Whether it does is decided by the records
+keeps it: its last MAX_KEPT bars or those of KEPT_NS, whichever is less. Whether it does is decided by the records
 before the trade alone, so what is in a bar never depends on batches, on `collect` or on when a bar was closed.
 
 Each (symbol, seq) counts once: seq rises without holes, so a repeat is one that is not above the last.
@@ -29,7 +29,7 @@ from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
 from mdstream.instruments import is_plain
 from mdstream.transport.batch import Record
 
-MOST_ERRORS = 5
+MAX_ERRORS = 5
 NEVER = 1 << 63
 
 
@@ -255,7 +255,7 @@ class Bars:
                 self.late[each.name] += 1
 
     def _complain(self, record: Record, error: Exception) -> None:
-        if len(self.errors) < MOST_ERRORS:
+        if len(self.errors) < MAX_ERRORS:
             self.errors.append(f"offset {record.offset}, key {record.key!r:.60}: {error}")
 
     # -- bars

@@ -9,7 +9,7 @@ from typing import NamedTuple
 SECOND_NS = 1_000_000_000
 UNITS = {"s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3_600 * SECOND_NS, "d": 86_400 * SECOND_NS}
 
-MOST_KEPT = 300
+MAX_KEPT = 300
 KEPT_NS = 4 * 3_600 * SECOND_NS
 """Closed bars are kept for revision: so many, or those of so long, whichever is less, but two at least."""
 
@@ -37,7 +37,7 @@ class Interval(NamedTuple):
 def interval(name: str) -> Interval:
     """The interval of a name like 1s, 5m, 1h or 1d."""
     ns = int(name[:-1]) * UNITS[name[-1]]
-    return Interval(name, ns, min(MOST_KEPT, max(2, KEPT_NS // ns + 1)))
+    return Interval(name, ns, min(MAX_KEPT, max(2, KEPT_NS // ns + 1)))
 
 
 class Rules:

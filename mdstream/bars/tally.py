@@ -23,7 +23,7 @@ to have an order at all.
 """
 
 UNPUBLISHED = -1
-MOST_TERMS = 64
+MAX_TERMS = 64
 
 
 def exact(values: list[float]) -> list[float]:
@@ -85,7 +85,7 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
             self.last = other.last
         self.volume += other.volume
         self.quote_volume += other.quote_volume
-        if len(self.volume) > MOST_TERMS:
+        if len(self.volume) > MAX_TERMS:
             self.settle()
 
     def settle(self) -> None:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mdstream.demo.scene import Scene
+from mdstream.demo.stack import DemoStack
 from mdstream.demo.stored import Stored
 
 EVERY_S = 0.5
@@ -42,13 +42,13 @@ def table(latest: dict[str, Any], page: str, stored: Stored) -> Group:
     return Group(made, Text(f"\n{kept}\n{page}   {page}feeds   Ctrl-C stops everything", style="dim"))
 
 
-def watch(scene: Scene) -> None:
+def watch(stack: DemoStack) -> None:
     """Show the latest prices, and what is stored, until interrupted. Raises PartError."""
     console = Console()
     if not console.is_terminal:
         while True:
-            prices = ", ".join(f"{s} {_number((v['trade'] or {}).get('price'))}" for s, v in scene.latest().items())
-            stored = scene.stored()
+            prices = ", ".join(f"{s} {_number((v['trade'] or {}).get('price'))}" for s, v in stack.latest().items())
+            stored = stack.stored()
             print(
                 f"{prices}; stored trades: {_count(stored.trades)}, database rows: {_count(stored.rows)}, "
                 f"NATS messages: {_count(stored.messages)}",
@@ -57,7 +57,7 @@ def watch(scene: Scene) -> None:
             time.sleep(PLAIN_EVERY_S)
     with Live(console=console, refresh_per_second=4) as live:
         while True:
-            live.update(table(scene.latest(), scene.page, scene.stored()))
+            live.update(table(stack.latest(), stack.page, stack.stored()))
             time.sleep(EVERY_S)
 
 

@@ -1,7 +1,7 @@
 """How every HTTP endpoint of ours listens: so many connections, so long for a request, and what each answer forbids.
 
 A client that opens connections and says nothing must not take the descriptors that sinks and Kafka need: it is let go
-after REQUEST_LIMIT_S, and beyond MOST_CONNECTIONS the next one is answered 503. Nobody is asked who he is here: what
+after REQUEST_LIMIT_S, and beyond MAX_CONNECTIONS the next one is answered 503. Nobody is asked who he is here: what
 listens on another address than 127.0.0.1 needs a proxy that does (docs/operations.md).
 """
 
@@ -17,7 +17,7 @@ from aiohttp.http import HttpProcessingError
 
 log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 128
+MAX_CONNECTIONS = 128
 REQUEST_LIMIT_S = 10.0
 """From the connection, or from the last answer, to the end of the next request's headers."""
 HEADERS = {
@@ -46,7 +46,7 @@ class Runner(web.AppRunner):
 
 
 def _admit(server: web.Server) -> asyncio.Protocol:
-    return server() if len(server.connections) < MOST_CONNECTIONS else _Refusal()
+    return server() if len(server.connections) < MAX_CONNECTIONS else _Refusal()
 
 
 class _Refusal(asyncio.Protocol):

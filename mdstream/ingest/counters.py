@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
 
 Kind = bytes
-MOST_ROUTES = 100_000
+MAX_ROUTES = 100_000
 
 
 class RouteCounts(dict[Route, int]):
@@ -19,7 +19,7 @@ class RouteCounts(dict[Route, int]):
         self._folded: Counter[bytes] = Counter()
 
     def __missing__(self, route: Route) -> int:
-        if len(self) >= MOST_ROUTES:
+        if len(self) >= MAX_ROUTES:
             self._folded = self._sums()
             self.clear()
         return 0

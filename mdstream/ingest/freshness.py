@@ -27,7 +27,7 @@ FACTOR = 3.0
 FAMILIAR = 10
 WINDOW_S = 3600.0
 SETTLE_S = 10.0
-MOST_WAIT_S = 3600.0
+MAX_WAIT_S = 3600.0
 NAMED = 5
 """Channels that one line of the log names."""
 
@@ -129,7 +129,7 @@ class Freshness:
         if not self._least_s or limit_s is None or self.data.silent_s < (self._due_s or limit_s):
             return False
         self._reconnects += 1
-        self._due_s = self.data.silent_s + max(limit_s, min(limit_s * 2**self._reconnects, MOST_WAIT_S))
+        self._due_s = self.data.silent_s + max(limit_s, min(limit_s * 2**self._reconnects, MAX_WAIT_S))
         return True
 
     @property

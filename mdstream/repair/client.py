@@ -1,4 +1,4 @@
-"""HTTP to one venue: a target in, an Answer or the Trouble out. Never raises for what a network does."""
+"""HTTP to one venue: a target in, an Answer or the RetryableError out. Never raises for what a network does."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from yarl import URL
 
 from mdstream.errors import SettingsError
 from mdstream.redact import redacted, scrubbed
-from mdstream.venues.history import Answer, Trouble
+from mdstream.venues.history import Answer, RetryableError
 
-MOST_BODY_BYTES = 8 << 20
+MAX_BODY_BYTES = 8 << 20
 """A page of a thousand trades has 200 KB."""
 TIMEOUT = ClientTimeout(total=30, sock_connect=10, sock_read=15)
 HEADERS = {"User-Agent": "mdstream", "Accept": "application/json"}
@@ -33,18 +33,18 @@ class Client:
         if not usable:
             raise SettingsError(f"{variable}={self._shown!r}: expected an address like https://api.example.com")
 
-    async def get(self, target: str) -> Answer | Trouble:
+    async def get(self, target: str) -> Answer | RetryableError:
         """The answer to path and query `target`."""
         try:
             async with self._session.get(URL(self._base_url + target)) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_any():
                     body += chunk
-                    if len(body) > MOST_BODY_BYTES:
-                        return Trouble(f"an answer of more than {MOST_BODY_BYTES:,} bytes")
+                    if len(body) > MAX_BODY_BYTES:
+                        return RetryableError(f"an answer of more than {MAX_BODY_BYTES:,} bytes")
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, bytes(body))
         except TimeoutError:
-            return Trouble(f"no answer from {self._shown} in time")
+            return RetryableError(f"no answer from {self._shown} in time")
         except (ClientError, OSError, ValueError) as error:  # ValueError: a redirect to what is no address
-            return Trouble(f"{self._shown} cannot be reached: {scrubbed(str(error)) or type(error).__name__}")
+            return RetryableError(f"{self._shown} cannot be reached: {scrubbed(str(error)) or type(error).__name__}")

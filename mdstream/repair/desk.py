@@ -2,7 +2,7 @@
 
     add ─> queue ─ the one that is due ─> budget ─> GET ─> publish ─┬─> more to ask for: back into the queue
              ^                                                      └─> done
-             └── Trouble: wait as long as the venue said, or longer each time; then the next in turn
+             └── RetryableError: wait as long as the venue said, or longer each time; then the next in turn
 
 A venue that cannot be reached keeps its own repairs waiting, for as long as it takes, and nobody else's.
 """
@@ -21,10 +21,10 @@ from mdstream.backoff import delays_s
 from mdstream.repair.budget import Budget
 from mdstream.repair.client import Client
 from mdstream.repair.counters import ABSENT, TROUBLE, Counters, outcome
-from mdstream.repair.job import Repair
 from mdstream.repair.rawlog import RawLog
+from mdstream.repair.repair import Repair
 from mdstream.repairs import RepairRequest
-from mdstream.venues.history import Gone, History, Page, Trouble
+from mdstream.venues.history import History, Page, PermanentError, RetryableError
 from mdstream.venues.spans import Span
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ HIGH_LOAD, LOAD_PAUSE_S = 0.8, 10.0
 """Where the venue says that so much of its limit is used, by others too, nothing is asked for so long."""
 
 
-class Case:
+class RepairJob:
     """A request in hand. `waiting_since_s`: when it was written to md.gaps, in seconds since 1970."""
 
     __slots__ = ("done", "dropped", "repair", "started_s", "waiting_since_s")
@@ -54,9 +54,9 @@ class Desk:
         self.problem: str | None = None
         self._client, self._raw_log, self._patience_s = client, raw_log, patience_s
         self._budget = Budget(history.limits)
-        self._queue: list[tuple[float, int, Case]] = []  # by the time that each is due at
+        self._queue: list[tuple[float, int, RepairJob]] = []  # by the time that each is due at
         self._numbers = counting()
-        self._open: set[Case] = set()
+        self._open: set[RepairJob] = set()
         self._more = asyncio.Event()
         self._delays = self._new_delays()
         self._told: tuple[str, float] | None = None  # the trouble last logged, and when
@@ -71,42 +71,42 @@ class Desk:
 
     def oldest_s(self, now_s: float) -> float:
         """Since when the oldest request in hand was written, in seconds; 0 without any."""
-        return max((now_s - case.waiting_since_s for case in self._open), default=0.0)
+        return max((now_s - job.waiting_since_s for job in self._open), default=0.0)
 
-    def add(self, request: RepairRequest, *, waiting_since_s: float, done: Callable[[], None]) -> Case:
+    def add(self, request: RepairRequest, *, waiting_since_s: float, done: Callable[[], None]) -> RepairJob:
         """Take a request in hand; `done` is called when the broker has all that came of it."""
-        case = Case(
+        job = RepairJob(
             Repair(request, self.history, patience_s=self._patience_s), waiting_since_s=waiting_since_s, done=done
         )
-        self._open.add(case)
-        self._put(case, 0.0)
-        return case
+        self._open.add(job)
+        self._put(job, 0.0)
+        return job
 
-    def drop(self, cases: Collection[Case]) -> None:
+    def drop(self, jobs: Collection[RepairJob]) -> None:
         """Leave requests to another process. A page that is under way may still be published."""
-        for case in cases:
-            case.dropped = True
-        self._open.difference_update(cases)
+        for job in jobs:
+            job.dropped = True
+        self._open.difference_update(jobs)
         self._queue = [entry for entry in self._queue if not entry[2].dropped]
         heapq.heapify(self._queue)
 
-    def _put(self, case: Case, delay_s: float) -> None:
-        if not case.dropped:
-            heapq.heappush(self._queue, (time.monotonic() + delay_s, next(self._numbers), case))
+    def _put(self, job: RepairJob, delay_s: float) -> None:
+        if not job.dropped:
+            heapq.heappush(self._queue, (time.monotonic() + delay_s, next(self._numbers), job))
             self._more.set()
 
     async def run(self) -> None:
         """Repair until cancelled. Raises only what is a mistake of ours."""
         while True:
-            case = await self._next()
-            page = case.repair.page()
-            if isinstance(page, Gone):
-                await self._finish(case)
+            job = await self._next()
+            page = job.repair.page()
+            if isinstance(page, PermanentError):
+                await self._finish(job)
             else:
-                await self._turn(case, page)
+                await self._turn(job, page)
 
-    async def _next(self) -> Case:
-        """The case whose turn it is, once it is due."""
+    async def _next(self) -> RepairJob:
+        """The job whose turn it is, once it is due."""
         while True:
             self._more.clear()
             wait_s = self._queue[0][0] - time.monotonic() if self._queue else None
@@ -118,55 +118,55 @@ class Desk:
             except TimeoutError:
                 continue
 
-    async def _turn(self, case: Case, page: Page) -> None:
+    async def _turn(self, job: RepairJob, page: Page) -> None:
         await asyncio.sleep(self._budget.wait_s(page.cost, time.monotonic()))
         self._budget.spend(page.cost, time.monotonic())
         self.counters.pages += 1
         answer = await self._client.get(page.target)
         now_ns = time.time_ns()
-        if isinstance(answer, Trouble):
-            found: bytes | Gone | Trouble | None = answer
+        if isinstance(answer, RetryableError):
+            found: bytes | PermanentError | RetryableError | None = answer
         else:
             self._heed(self.history.load(answer.headers))
-            found = case.repair.take(page, answer, now_s=now_ns / 1e9)
-        if isinstance(found, Trouble):
+            found = job.repair.take(page, answer, now_s=now_ns / 1e9)
+        if isinstance(found, RetryableError):
             await self._wait_out(found)
-            self._put(case, 0.0)
+            self._put(job, 0.0)
             return
         self._worked()
         if isinstance(found, bytes):
-            request = case.repair.request
+            request = job.repair.request
             await self._raw_log.frame(self.history.market, request.provider, request.symbol, found, recv_ns=now_ns)
-        await self._go_on(case, is_gone=isinstance(found, Gone))
+        await self._go_on(job, is_gone=isinstance(found, PermanentError))
 
-    async def _go_on(self, case: Case, *, is_gone: bool) -> None:
-        delay_s = None if is_gone else case.repair.go_on()
+    async def _go_on(self, job: RepairJob, *, is_gone: bool) -> None:
+        delay_s = None if is_gone else job.repair.go_on()
         if delay_s is None:
-            await self._finish(case)
+            await self._finish(job)
             return
         if delay_s:
             self.counters.retries[ABSENT] += 1
-        self._put(case, delay_s)
+        self._put(job, delay_s)
 
-    async def _finish(self, case: Case) -> None:
-        repair, losses = case.repair, case.repair.lost()
-        if losses and not case.dropped:
+    async def _finish(self, job: RepairJob) -> None:
+        repair, losses = job.repair, job.repair.lost()
+        if losses and not job.dropped:
             await self._raw_log.lost(self.history.market, losses, now_ns=time.time_ns())
-        if case.dropped:
+        if job.dropped:
             return
-        self._open.discard(case)
+        self._open.discard(job)
         self.counters.requests[outcome(found=repair.found, missing=repair.missing)] += 1
         self.counters.recovered += repair.found
         self.counters.lost += repair.missing
-        _tell(case)
-        case.done()
+        _tell(job)
+        job.done()
 
     def _heed(self, load: float | None) -> None:
         if load is not None and load >= HIGH_LOAD:
             log.warning("%s says that %.0f%% of its limit is used: waiting", self.history.name, load * 100)
             self._budget.hold(time.monotonic() + LOAD_PAUSE_S)
 
-    async def _wait_out(self, trouble: Trouble) -> None:
+    async def _wait_out(self, trouble: RetryableError) -> None:
         self.counters.retries[TROUBLE] += 1
         wait_s = max(self._delays(), trouble.wait_s or 0.0)
         self.problem = " ".join(trouble.reason.split())
@@ -187,9 +187,9 @@ class Desk:
             self._delays = self._new_delays()
 
 
-def _tell(case: Case) -> None:
-    request, repair = case.repair.request, case.repair
-    took_s = time.monotonic() - case.started_s
+def _tell(job: RepairJob) -> None:
+    request, repair = job.repair.request, job.repair
+    took_s = time.monotonic() - job.started_s
     what = f"{request.provider} {request.symbol} trades {Span(request.first_id, request.last_id)}"
     if not repair.missing:
         log.info("%s: all %d recovered in %.1f s", what, repair.found, took_s)

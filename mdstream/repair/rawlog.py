@@ -28,7 +28,7 @@ from topics import Topics
 
 log = logging.getLogger(__name__)
 
-LEAST_RETRY_S, MOST_RETRY_S = 0.2, 10.0
+MIN_RETRY_S, MAX_RETRY_S = 0.2, 10.0
 DISCONNECT_LIMIT_S = 5.0
 MS = 1_000_000
 
@@ -84,7 +84,7 @@ class RawLog:
         await self._write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)
 
     async def _write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
-        delays = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
         while True:
             publisher = self._publisher
             try:
@@ -108,7 +108,7 @@ class RawLog:
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(failed.stop(), DISCONNECT_LIMIT_S)
-            delays = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+            delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
             while True:
                 fresh = self._new_publisher()
                 try:

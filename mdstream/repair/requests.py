@@ -5,7 +5,7 @@
                         └─> no request at all ─> md.dead ───────┴─> commit the end of the longest prefix that is done
 
 Requests end in any order and only the prefix is committed: a crash repeats some, which harms nobody, and loses none.
-What is read and not committed is bounded (MOST_HELD): at the bound nothing more is read until the prefix moves.
+What is read and not committed is bounded (MAX_HELD): at the bound nothing more is read until the prefix moves.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from mdstream.cluster import Brokers
 from mdstream.kafka.broker import REQUEST_TIMEOUT_MS
 from mdstream.kafka.diagnosis import FAILURES
 from mdstream.kafka.security import options
-from mdstream.repair.desk import Case, Desk
+from mdstream.repair.desk import Desk, RepairJob
 from mdstream.repair.rawlog import RawLog
 from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
 from mdstream.transport.batch import Partition
 from mdstream.transport.offsets import Offsets
 from mdstream.venues.providers import PROVIDERS
-from mdstream.venues.spans import LEAST_ID
+from mdstream.venues.spans import MIN_ID
 from mdstream.watchdog.rule import Lane, State
 
 log = logging.getLogger(__name__)
 
-MOST_HELD = 50_000
+MAX_HELD = 50_000
 """Requests read and not committed, of all partitions together; some 30 MB."""
 POLL_MS = 200
 POLL_RECORDS = 500
@@ -54,7 +54,7 @@ class _Share:
     def __init__(self, first_offset: int, epoch: int) -> None:
         self.offsets = Offsets(first_offset, confirmed=None)
         self.epoch = epoch
-        self.cases: dict[bytes, tuple[Desk, Case, list[int]]] = {}
+        self.jobs: dict[bytes, tuple[Desk, RepairJob, list[int]]] = {}
 
 
 class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -95,7 +95,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             Partition(tp.topic, tp.partition): Lane(share.epoch, share.offsets.delivered, share.offsets.delivered)
             for tp, share in self._shares.items()
         }
-        full = f"{self.held} requests are in hand, no more are read" if self.held >= MOST_HELD else None
+        full = f"{self.held} requests are in hand, no more are read" if self.held >= MAX_HELD else None
         return State(lanes, settled=self._settled, holding=self._raw_log.problem or full)
 
     async def run(self) -> None:
@@ -128,7 +128,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while True:
             await self._begin(consumer)
-            if self.held >= MOST_HELD:
+            if self.held >= MAX_HELD:
                 consumer.pause(*consumer.assignment())
             elif consumer.paused():
                 consumer.resume(*consumer.paused())
@@ -176,19 +176,19 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     def _hand_on(self, share: _Share, desk: Desk, request: RepairRequest, record: ConsumerRecord[bytes, bytes]) -> None:
         """To the desk; a request that is in hand already is only answered once more."""
         content, next_offset = bytes(record.value or b""), record.offset + 1
-        if content in share.cases:
-            share.cases[content][2].append(next_offset)
+        if content in share.jobs:
+            share.jobs[content][2].append(next_offset)
             return
         waiting: list[int] = [next_offset]
 
         def done() -> None:
-            del share.cases[content]
+            del share.jobs[content]
             for each in waiting:
                 share.offsets.acknowledge(each)
 
         # Where a broker gives a record no time, it is waiting since now.
         since_s = record.timestamp / 1000 if record.timestamp > 0 else time.time()
-        share.cases[content] = desk, desk.add(request, waiting_since_s=since_s, done=done), waiting
+        share.jobs[content] = desk, desk.add(request, waiting_since_s=since_s, done=done), waiting
 
     async def _give_up(self, request: RepairRequest) -> None:
         r = request
@@ -220,11 +220,11 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         self._settled = False
         if self._consumer is not None:
             await self._commit(self._consumer)
-        cases: dict[Desk, list[Case]] = defaultdict(list)
+        jobs: dict[Desk, list[RepairJob]] = defaultdict(list)
         for share in self._shares.values():
-            for desk, case, _ in share.cases.values():
-                cases[desk].append(case)
-        for desk, dropped in cases.items():
+            for desk, job, _ in share.jobs.values():
+                jobs[desk].append(job)
+        for desk, dropped in jobs.items():
             desk.drop(dropped)
         self._shares.clear()
         self._epoch += 1
@@ -242,7 +242,7 @@ def _read_request(value: bytes) -> RepairRequest:
         request = decode_request(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a repair request: {error}") from None
-    if not LEAST_ID <= request.first_id <= request.last_id:
+    if not MIN_ID <= request.first_id <= request.last_id:
         raise ValueError(f"trades {request.first_id} to {request.last_id} are no range")
     if not request.symbol:
         raise ValueError("a request without a symbol")

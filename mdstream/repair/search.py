@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mdstream.venues.spans import LEAST_ID, MOST_ID, Span, count, merged, within, without
+from mdstream.venues.spans import MAX_ID, MIN_ID, Span, count, merged, within, without
 
 ROUNDS = 4
 
@@ -71,9 +71,9 @@ class Search:
     def _covered(self, asked: Span, came: list[Span], *, at_end: bool) -> Span:
         """The ids of which the answer tells whether the venue has them: never none."""
         if self._newest_first:
-            lowest = LEAST_ID if at_end else came[0].first if came else asked.first
+            lowest = MIN_ID if at_end else came[0].first if came else asked.first
             return Span(lowest, asked.last) if lowest <= asked.last else asked
-        highest = MOST_ID if at_end else came[-1].last if came else asked.last
+        highest = MAX_ID if at_end else came[-1].last if came else asked.last
         return Span(asked.first, highest) if highest >= asked.first else asked
 
     def end_round(self) -> bool:

@@ -40,7 +40,7 @@ QUIET_S = 5.0
 """After so long without a trade in a partition its event time goes on with the clock, so that its last bars close."""
 PAUSE_S = 0.25
 """Least time between two looks at what is due: a worker that catches up closes bars all the time."""
-MOST_BARS = 12_000
+MAX_BARS = 12_000
 """About so many changed bars are collected at once: with what one batch adds, half of what a checkpoint may hold."""
 
 
@@ -88,7 +88,7 @@ class BarsRole:
         self._state, self._overtaken = state, overtaken
         self._interval_s = settings.checkpoint_interval_s
         self._rules = Rules(settings.bars, lateness_ns=int(settings.bars_lateness_s * SECOND_NS))
-        self._most_parts = MOST_BARS // len(self._rules.intervals)
+        self._most_parts = MAX_BARS // len(self._rules.intervals)
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-bars")
         self._owned: dict[Partition, _Owned] = {}
         self._turning = asyncio.Lock()

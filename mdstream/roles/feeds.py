@@ -27,13 +27,13 @@ def feeds(canonicals: Iterable[Canonical], *, now_ns: int | None = None) -> dict
     now_ns = time.time_ns() if now_ns is None else now_ns
     said: dict[str, Any] = {}
     for canonical in canonicals:
-        for symbol, lines in canonical.rounds.lines().items():
+        for symbol, lines in canonical.monitor.lines().items():
             said[symbol] = _instrument(canonical, symbol, lines, now_ns)
     return said
 
 
 def _instrument(canonical: Canonical, symbol: str, lines: list[Line], now_ns: int) -> dict[str, Any]:
-    instrument, findings = lines[0].instrument, canonical.rounds.findings(lines)
+    instrument, findings = lines[0].instrument, canonical.monitor.findings(lines)
     merge = canonical.rules.of(symbol).merge
     return {
         "symbol": symbol,

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 CONFLATION_S = 0.5
 RESTORE_LIMIT_S = 10.0
-MOST_INSTRUMENTS = 100_000
+MAX_INSTRUMENTS = 100_000
 """Of each table in one worker; some 50 MB. Symbols come from the wire: a faulty feed must not fill the memory."""
 
 Table = Any
@@ -80,7 +80,7 @@ class LatestRole(Collector):
                     continue
                 known = table.get(key)
                 shown = -1 if known is None else _seq(known) or 0
-                if known is None and len(table) >= MOST_INSTRUMENTS:
+                if known is None and len(table) >= MAX_INSTRUMENTS:
                     self._leave_out(name, key)
                 elif shown < seq:  # a repeat after a crash never turns the clock back
                     table[key] = value
@@ -93,7 +93,7 @@ class LatestRole(Collector):
     def _leave_out(self, name: str, key: bytes) -> None:
         if name not in self._full:
             self._full.add(name)
-            log.error("%s: more than %d instruments, %r and others have no latest price", name, MOST_INSTRUMENTS, key)
+            log.error("%s: more than %d instruments, %r and others have no latest price", name, MAX_INSTRUMENTS, key)
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """Fill the tables for partitions taken over; reading goes on where the group was."""

@@ -46,7 +46,7 @@ class CanonicalMetrics(Collector):
             self.events["book", source.name] += source.books
             source.reset()
         _move(canonical.counts, self.others)
-        _move(canonical.rounds.gaps, self.gaps)
+        _move(canonical.monitor.gaps, self.gaps)
         _move(canonical.switches, self.switches)
 
     def collect(self) -> Iterator[Metric]:

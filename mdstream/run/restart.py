@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mdstream.watchdog.guard import EXIT_STUCK
 
-LEAST_S, MOST_S = 1.0, 30.0
+MIN_S, MAX_S = 1.0, 30.0
 STEADY_S = 60.0
 """Who ran for so long has not failed to start: its next wait is the least again."""
 WRONG_SETTINGS = 2
@@ -29,7 +29,7 @@ class Restarts:
             return None
         if ran_s >= STEADY_S:
             self._failures = 0
-        wait_s = min(LEAST_S * 2**self._failures, MOST_S)
+        wait_s = min(MIN_S * 2**self._failures, MAX_S)
         self._failures += 1
         self.count += 1
         return 0.0 if status == EXIT_STUCK and ran_s >= STEADY_S else wait_s

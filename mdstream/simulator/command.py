@@ -12,7 +12,7 @@ import click
 from mdstream.errors import MdstreamError, SettingsError
 from mdstream.simulator.exchange import canonical
 from mdstream.simulator.faults.kinds import Spec, from_text
-from mdstream.simulator.history import MOST_FILLS
+from mdstream.simulator.history import MAX_FILLS
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.server import MIB, Options, Simulator
 from mdstream.simulator.venues import EXCHANGES, RESTS
@@ -80,7 +80,7 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
 )
 @click.option(
     "--history",
-    default=MOST_FILLS,
+    default=MAX_FILLS,
     show_default=True,
     type=click.IntRange(1, 100_000_000),
     help="Trades that the REST endpoints remember, of all instruments together (33 bytes each).",

@@ -20,7 +20,7 @@ from mdstream.declared import Declared
 from mdstream.simulator.market import SECOND_NS, Instrument, Market, Order, Trade
 from mdstream.simulator.text import Writer
 
-MOST_LISTINGS = 5_000
+MAX_LISTINGS = 5_000
 """Instruments a venue opens at most: every symbol is tradable, but memory is bounded."""
 
 
@@ -206,7 +206,7 @@ class Exchange(Declared, ABC):
         if found is not None:
             return found
         pair = self.split(symbol)
-        if pair is None or len(self.listings) >= MOST_LISTINGS:
+        if pair is None or len(self.listings) >= MAX_LISTINGS:
             return None
         if self._symbols is not None and canonical(symbol) not in self._symbols:
             return None

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-MOST_FILLS = 2_000_000
+MAX_FILLS = 2_000_000
 """Of all instruments together: about 70 MB, and three minutes of 20,000 frames/s."""
 _BUY, _GONE = 1, 2
 
@@ -174,7 +174,7 @@ class Tape:
 class History:
     """Room for about `most` fills, shared evenly among the tapes that have any."""
 
-    def __init__(self, most: int = MOST_FILLS) -> None:
+    def __init__(self, most: int = MAX_FILLS) -> None:
         self._most = most
         self._tapes: list[Tape] = []
 

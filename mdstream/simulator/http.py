@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from mdstream.simulator.rest import Answer
 
-MOST_HEAD_BYTES = 8 * 1024
-MOST_BODY_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 8 * 1024
+MAX_BODY_BYTES = 64 * 1024
 IDLE_TIMEOUT_S = 30.0
 """A connection that asks for nothing in this time is closed."""
 
@@ -51,8 +51,8 @@ def parse_head(data: bytes) -> Head | None:
     """The head of the first request in `data`; None where it is not complete. Raises BadRequestError."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
-        if len(data) > MOST_HEAD_BYTES:
-            raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"no end in {MOST_HEAD_BYTES} bytes")
+        if len(data) > MAX_HEAD_BYTES:
+            raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"no end in {MAX_HEAD_BYTES} bytes")
         return None
     first, *lines = data[:end].decode("latin-1").split("\r\n")
     parts = first.split(" ")
@@ -71,8 +71,8 @@ def _body_size(headers: Mapping[str, str]) -> int:
     text = headers.get("content-length", "0")
     if not text.isdecimal():
         raise BadRequestError(HTTPStatus.BAD_REQUEST, f"Content-Length is {text[:20]!r}")
-    if int(text) > MOST_BODY_BYTES:
-        raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of more than {MOST_BODY_BYTES} bytes")
+    if int(text) > MAX_BODY_BYTES:
+        raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of more than {MAX_BODY_BYTES} bytes")
     return int(text)
 
 

@@ -22,7 +22,7 @@ import msgspec
 from mdstream.simulator.history import History
 
 BOOK_LEVELS = 20
-MOST_FILLS = 12
+MAX_FILLS = 12
 """Fills of one taker's order at most."""
 
 SECOND_NS = 1_000_000_000
@@ -191,10 +191,10 @@ class Instrument:
         self.last_order = self._order_before(first_id, self.last.ticks, self.last.lots)
         self.tape.restart(first_id)
 
-    def order(self, now_ns: int, most_fills: int = MOST_FILLS) -> Order:
+    def order(self, now_ns: int, most_fills: int = MAX_FILLS) -> Order:
         """A taker's order and the one to `most_fills` trades it made."""
         top, buy = self.quote(now_ns), self._rng.random() < 0.5
-        fills = self._fill(top.ask if buy else top.bid, self._gap if buy else -self._gap, min(most_fills, MOST_FILLS))
+        fills = self._fill(top.ask if buy else top.bid, self._gap if buy else -self._gap, min(most_fills, MAX_FILLS))
         merged = fills if len(fills) == 1 else _merge(fills)
         self._update_id += 3  # received, matched, done: what venues number and do not all send
         order = Order(self.venue_ns, buy, fills, merged, self._next_aggregate_id, self._update_id)

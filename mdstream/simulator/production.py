@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from mdstream.simulator.exchange import Beat, Kind, Listing, Topic
-from mdstream.simulator.market import MOST_FILLS, SECOND_NS, Order, Trade
+from mdstream.simulator.market import MAX_FILLS, SECOND_NS, Order, Trade
 
 BOOK_INTERVAL_NS = SECOND_NS // 10
 HEARTBEAT_INTERVAL_NS = SECOND_NS
@@ -22,9 +22,9 @@ BOOK_SHARE = 0.2
 """Of the rate, at most."""
 WEIGHTS = {Kind.TRADE: 1.0, Kind.QUOTE: 1.0}
 """Orders come as often as quotes, and fill nearly two trades each."""
-MOST_BEHIND_S = 1.0
-MOST_AT_ONCE_S = 0.05
-MOST_DRAWS = 64
+MAX_BEHIND_S = 1.0
+MAX_AT_ONCE_S = 0.05
+MAX_DRAWS = 64
 
 
 class Delivery(NamedTuple):
@@ -37,7 +37,7 @@ class Delivery(NamedTuple):
 
 
 class Pacer:
-    """How many frames are due. What cannot be made up for within MOST_BEHIND_S is given up, and counted."""
+    """How many frames are due. What cannot be made up for within MAX_BEHIND_S is given up, and counted."""
 
     def __init__(self, rate: float, now_ns: int) -> None:
         self._rate = rate
@@ -46,13 +46,13 @@ class Pacer:
         self.given_up = 0.0
 
     def due(self, now_ns: int) -> int:
-        """Frames to send now: what is owed, in portions of MOST_AT_ONCE_S so that the sockets get their turn."""
+        """Frames to send now: what is owed, in portions of MAX_AT_ONCE_S so that the sockets get their turn."""
         self._owed += (now_ns - self._at_ns) / SECOND_NS * self._rate
         self._at_ns = now_ns
-        most = max(1.0, self._rate * MOST_BEHIND_S)
+        most = max(1.0, self._rate * MAX_BEHIND_S)
         self.given_up += max(0.0, self._owed - most)
         self._owed = min(self._owed, most)
-        return int(min(self._owed, max(1.0, self._rate * MOST_AT_ONCE_S)))
+        return int(min(self._owed, max(1.0, self._rate * MAX_AT_ONCE_S)))
 
     def spend(self, frames: int) -> None:
         """Frames that were sent; sending more than was due is made up for later."""
@@ -210,7 +210,7 @@ class Production:
         """Orders and quotes until `due` frames were made since the count was `before`, their times spread evenly."""
         start_ns, self._made_ns = self._made_ns, now_ns
         while (missing := due - (self.frames - before)) > 0:
-            draws = min(missing, MOST_DRAWS)
+            draws = min(missing, MAX_DRAWS)
             for listing, kind, topics in self._rng.choices(self._sources, cum_weights=self._weights, k=draws):
                 made = self.frames - before
                 if made >= due or self.finished:
@@ -222,7 +222,7 @@ class Production:
                     yield from self._deliver(topics, listing.instrument.order(at_ns, self._most_fills()))
 
     def _most_fills(self) -> int:
-        return MOST_FILLS if self._most_trades is None else self._most_trades - sum(self.trades.values())
+        return MAX_FILLS if self._most_trades is None else self._most_trades - sum(self.trades.values())
 
     def _deliver(self, topics: Sequence[Topic], event: Any) -> Iterator[Delivery]:
         for topic in topics:

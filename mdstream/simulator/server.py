@@ -21,7 +21,7 @@ from mdstream.simulator.control import Control
 from mdstream.simulator.exchange import Exchange, Session, Topic
 from mdstream.simulator.faults.kinds import Spec
 from mdstream.simulator.faults.schedule import Fault
-from mdstream.simulator.history import MOST_FILLS, History
+from mdstream.simulator.history import MAX_FILLS, History
 from mdstream.simulator.http import Door, Request, json_answer
 from mdstream.simulator.injection import Injection
 from mdstream.simulator.journal import Journal
@@ -54,7 +54,7 @@ class Options:
     journal: Path | None = None
     first_id: int | None = None
     send_queue_bytes: int = 8 * MIB
-    history: int = MOST_FILLS
+    history: int = MAX_FILLS
     """Fills that REST endpoints remember, of all instruments together."""
     rest_budgets: Mapping[str, Budget] = field(default_factory=dict)
     """By venue, instead of the venue's own."""

@@ -22,7 +22,7 @@ from mdstream.simulator.exchange import Action, Close, Ping, Send, Session, Subs
 
 HANDSHAKE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
-MOST_MESSAGE_BYTES = 256 * 1024
+MAX_MESSAGE_BYTES = 256 * 1024
 
 _log = logging.getLogger(__name__)
 _quiet = logging.getLogger("mdstream.simulator.websockets")
@@ -82,7 +82,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._protocol = ServerProtocol(max_size=MOST_MESSAGE_BYTES, logger=_quiet)
+        self._protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_quiet)
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
         self._timer: asyncio.TimerHandle | None = None

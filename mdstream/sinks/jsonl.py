@@ -38,7 +38,7 @@ from mdstream.transport.batch import Partition, Record
 log = logging.getLogger(__name__)
 
 STEM = "events"
-MOST_WRITERS = 64
+MAX_WRITERS = 64
 BLOCK_BYTES = 1 << 20
 _NUMBERED = {kind: f"{kind.__struct_config__.tag}." for kind in (Trade, Quote, BookL2)}
 
@@ -229,7 +229,7 @@ class JsonlSink:
 
 def _claim(folder: Path) -> tuple[Path, IO[bytes]]:
     """The first file that no other process writes, and the lock that keeps it ours. Raises OSError if all are taken."""
-    for n in range(1, MOST_WRITERS + 1):
+    for n in range(1, MAX_WRITERS + 1):
         path = folder / (f"{STEM}.jsonl" if n == 1 else f"{STEM}-{n}.jsonl")
         lock = path.with_name(path.name + ".lock").open("ab")
         try:
@@ -241,7 +241,7 @@ def _claim(folder: Path) -> tuple[Path, IO[bytes]]:
             raise
         else:
             return path, lock
-    raise OSError(errno.EAGAIN, f"{MOST_WRITERS} processes write here already", str(folder))
+    raise OSError(errno.EAGAIN, f"{MAX_WRITERS} processes write here already", str(folder))
 
 
 def _numbered(chunks: Sequence[Chunk]) -> Iterator[tuple[str, int, bytes]]:

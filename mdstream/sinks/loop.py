@@ -33,7 +33,7 @@ GROUP_RECORDS = 20_000
 COMPANY_RECORDS = 1_000
 LINGER_S = 0.05
 """A group smaller than COMPANY_RECORDS waits so long to become one: on a quiet feed this bounds the disk's syncs."""
-LEAST_RETRY_S, MOST_RETRY_S = 0.2, 10.0
+MIN_RETRY_S, MAX_RETRY_S = 0.2, 10.0
 
 T = TypeVar("T")
 Bury = Callable[[Sequence[Refusal]], Awaitable[None]]
@@ -162,7 +162,7 @@ class SinkLoop:
         return await self._until_done(self.health[sink.name], lambda: sink.write(chunks))
 
     async def _until_done(self, health: Health, attempt: Callable[[], Awaitable[T]]) -> T:
-        waits = delays_s(self._rng, least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        waits = delays_s(self._rng, least=MIN_RETRY_S, most=MAX_RETRY_S)
         while True:
             try:
                 done = await attempt()

@@ -57,7 +57,7 @@ from mdstream.sinks.nats_wire import (
     reason_of,
     servers_of,
 )
-from mdstream.sinks.nats_work import MOST_SUBJECTS, Other, Tails, Work, commands_of, work_of
+from mdstream.sinks.nats_work import MAX_SUBJECTS, Other, Tails, Work, commands_of, work_of
 from mdstream.sinks.numbers import Conflicts
 from mdstream.sinks.remembered import Remembered
 
@@ -73,7 +73,7 @@ CHANGES_TAKEN = 5
 """A batch is made anew so often because the stream has changed; then it counts as failed."""
 RECENT_IDS = 50_000
 """Ids of unnumbered events that are remembered, so that their repeats cost the server nothing."""
-LEAST_RETRY_S, MOST_RETRY_S = 0.5, 15.0
+MIN_RETRY_S, MAX_RETRY_S = 0.5, 15.0
 LOOK_S = 1.0
 """How often a connection that nobody writes to is looked at."""
 
@@ -218,7 +218,7 @@ class JetStreamSink:
 
     async def _look_up(self, stream: Stream, tails: Iterable[str]) -> None:
         """Know the last message of each of the subjects."""
-        if len(self._last) > MOST_SUBJECTS:
+        if len(self._last) > MAX_SUBJECTS:
             self._last.clear()
 
         async def ask(tail: str) -> None:
@@ -314,7 +314,7 @@ class CoreSink:
         while True:
             if self._wire is not None and not self._wire.is_connected:
                 await self._lost(self._wire.why or ConnectionResetError("it closed the connection"))
-            waits = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+            waits = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
             while self._wire is None:
                 await asyncio.sleep(next(waits))
                 await self._connect()

@@ -24,13 +24,13 @@ from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Wire
 
 log = logging.getLogger(__name__)
 
-LEAST_VERSION = (2, 12, 1)
+MIN_VERSION = (2, 12, 1)
 """The first server that takes batches with message ids."""
 BATCH_MESSAGES = 1_000
 """What a server takes in one batch, unless its operator lowered it."""
 S = 1_000_000_000
 MIB = 1 << 20
-MOST_REPLIES, MOST_REPLY_BYTES = 1_024, 1 << 20
+MAX_REPLIES, MAX_REPLY_BYTES = 1_024, 1 << 20
 """Answers that may wait for us: two a batch, one batch at a time. More are a fault, and are dropped with an error."""
 
 NOT_FOUND, NO_MESSAGE = 10059, 10037
@@ -107,16 +107,16 @@ class Stream:
         await self._wire.subscribe(
             f"{self._inbox}.*",
             cb=self._answered,
-            pending_msgs_limit=MOST_REPLIES,
-            pending_bytes_limit=MOST_REPLY_BYTES,
+            pending_msgs_limit=MAX_REPLIES,
+            pending_bytes_limit=MAX_REPLY_BYTES,
         )
 
     def _check_version(self) -> None:
         found = self._wire.connected_server_version
-        if (found.major, found.minor, found.patch) < LEAST_VERSION:
+        if (found.major, found.minor, found.patch) < MIN_VERSION:
             raise UnusableError(
                 f"it is of version {found.major}.{found.minor}.{found.patch}, which stores no batches: upgrade it to "
-                f"{'.'.join(map(str, LEAST_VERSION))} or newer, or set USE_JETSTREAM=false"
+                f"{'.'.join(map(str, MIN_VERSION))} or newer, or set USE_JETSTREAM=false"
             )
 
     # -- the stream itself

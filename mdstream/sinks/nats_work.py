@@ -13,12 +13,12 @@ from mdstream.sinks.nats_protocol import Numbered, Place
 from mdstream.sinks.subjects import UNNUMBERED, Unnumbered, identity_of, tail_of
 from mdstream.transport.batch import Partition, Record
 
-MOST_TAIL = 1_024
+MAX_TAIL = 1_024
 """A server ends the connection on a line of more than 4,096 bytes. A symbol that long is none."""
-MOST_ID = 4_096
-MOST_HEADERS_BYTES = MOST_ID + MOST_TAIL + 512
+MAX_ID = 4_096
+MAX_HEADERS_BYTES = MAX_ID + MAX_TAIL + 512
 """Our headers at most: an id, a number, a place, a batch's three."""
-MOST_SUBJECTS = 100_000
+MAX_SUBJECTS = 100_000
 
 
 class Other(NamedTuple):
@@ -52,10 +52,10 @@ class Tails(dict[tuple[type[Any], str], str]):
     def __init__(self, before: str = "", after: str = "") -> None:
         super().__init__()
         self._before, self._after = before, after
-        self.most = MOST_TAIL + len(before) + len(after)
+        self.most = MAX_TAIL + len(before) + len(after)
 
     def __missing__(self, key: tuple[type[Any], str]) -> str:
-        if len(self) >= MOST_SUBJECTS:  # symbols come from the wire: bounded all the same
+        if len(self) >= MAX_SUBJECTS:  # symbols come from the wire: bounded all the same
             self.clear()
         text = self[key] = f"{self._before}{tail_of(*key)}{self._after}"
         return text
@@ -63,7 +63,7 @@ class Tails(dict[tuple[type[Any], str], str]):
 
 def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
     """The chunks' events sorted by how they are stored; a message takes `most_bytes` of headers and payload."""
-    work, room = Work(), most_bytes - MOST_HEADERS_BYTES
+    work, room = Work(), most_bytes - MAX_HEADERS_BYTES
     for partition, records, events in chunks:
         for record, event in zip(records, events, strict=True):
             tail, value = tails[type(event), event.symbol], record.value or b""
@@ -103,7 +103,7 @@ def _too_long(partition: Partition, record: Record, room: int) -> Refusal:
 def _add_other(work: Work, tail: str, event: Unnumbered, partition: Partition, record: Record) -> None:
     value = record.value or b""
     message_id = f"{tail}.{identity_of(event, value)}"
-    if len(message_id) > MOST_ID:
+    if len(message_id) > MAX_ID:
         work.refused.append(Refusal(partition, record, "its provider or interval is too long for a NATS message id"))
     else:
         place = Place(partition.number, record.offset, record.timestamp)

@@ -19,7 +19,7 @@ from mdstream.sinks.numbers import Conflicts
 
 REMEMBERED = 128
 """Contents of each instrument's trades, quotes or books: a writer that starts again repeats about a second of them."""
-MOST_INSTRUMENTS = 4_096
+MAX_INSTRUMENTS = 4_096
 """Names come from the wire: beyond so many, memory begins anew."""
 
 
@@ -63,7 +63,7 @@ class Remembered:
             self._conflicts.found(found)
 
     def _ring(self, name: str) -> _Ring:
-        if len(self._rings) >= MOST_INSTRUMENTS:
+        if len(self._rings) >= MAX_INSTRUMENTS:
             self._rings.clear()
         ring = self._rings[name] = _Ring()
         return ring

@@ -18,7 +18,7 @@ Row = tuple[Any, ...]
 
 EPOCH_US = 946_684_800_000_000
 """2000-01-01 in microseconds since 1970: PostgreSQL's own zero."""
-MOST_NS = (1 << 63) - 1
+MAX_NS = (1 << 63) - 1
 """The year 2262. A time beyond it has no nanoseconds in a bigint, and psycopg says so; a bar's has no such column."""
 
 
@@ -59,7 +59,7 @@ def _quote(q: Quote, _: bytes) -> Row:
 
 
 def _bar(b: Bar, _: bytes) -> Row:
-    if abs(b.ts_open) > MOST_NS:
+    if abs(b.ts_open) > MAX_NS:
         raise ValueError(f"ts_open={b.ts_open}: the database holds times from 1677 to 2262")
     return (
         schema.OWN_BARS, b.symbol, b.interval, b.ts_open // 1000 - EPOCH_US, b.open, b.high, b.low, b.close,

@@ -7,9 +7,9 @@ from heapq import nlargest
 from itertools import pairwise
 from typing import NamedTuple
 
-MOST_SPANS = 16
+MAX_SPANS = 16
 """What is asked of the database once for each; more would cost more than reading what lies between."""
-LEAST_GAP = 60_000_000
+MIN_GAP = 60_000_000
 """A shorter stretch without a row is read along: a minute, in microseconds."""
 
 
@@ -24,8 +24,8 @@ def spans(times: Iterable[int]) -> list[Span]:
     """The stretches, in order, that hold all of the times (microseconds; at least one), parted at the widest gaps: a
     late trade must not make a look at its group one at everything since."""
     ordered = sorted(set(times))
-    wide = [(after - before, before, after) for before, after in pairwise(ordered) if after - before > LEAST_GAP]
-    cuts = sorted((before, after) for _, before, after in nlargest(MOST_SPANS - 1, wide))
+    wide = [(after - before, before, after) for before, after in pairwise(ordered) if after - before > MIN_GAP]
+    cuts = sorted((before, after) for _, before, after in nlargest(MAX_SPANS - 1, wide))
     firsts = [ordered[0], *(after for _, after in cuts)]
     lasts = [*(before for before, _ in cuts), ordered[-1]]
     return list(map(Span, firsts, lasts))

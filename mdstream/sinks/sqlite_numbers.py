@@ -11,7 +11,7 @@ from mdstream.sinks.spans import spans
 
 NEAR_NS = 60_000_000_000
 """How far from a group's own times a number is looked for."""
-MOST_NS = (1 << 63) - 1
+MAX_NS = (1 << 63) - 1
 
 
 def clashes(
@@ -39,4 +39,4 @@ def clashes(
 def _stretches(times_ns: Sequence[int]) -> Iterator[tuple[int, int]]:
     if times_ns:
         for first, last in spans(time_ns // 1000 for time_ns in times_ns):
-            yield max(first * 1000 - NEAR_NS, -MOST_NS), min(last * 1000 + 999 + NEAR_NS, MOST_NS)
+            yield max(first * 1000 - NEAR_NS, -MAX_NS), min(last * 1000 + 999 + NEAR_NS, MAX_NS)

@@ -36,7 +36,7 @@ LOCK_LIMIT_S = 5.0
 """How long a write waits for a lock before it counts as failed (and is tried again later)."""
 GRACE_S = 5.0
 """What the server has beyond a write's limit to say that it is over, before the connection counts as dead."""
-MOST_AT_ONCE = 1 << 17
+MAX_AT_ONCE = 1 << 17
 """Events in one transaction, where nothing is slow: more than a group holds."""
 QUICK = 0.25
 """A write that took less than this part of the limit may be twice as large the next time."""
@@ -62,7 +62,7 @@ class TimescaleSink:
         self._place = db.place(url)
         self._write_limit_s, self._lock_limit_s = write_limit_s, lock_limit_s
         self._session: Session | None = None
-        self._at_once = MOST_AT_ONCE
+        self._at_once = MAX_AT_ONCE
         self._conflicts = Conflicts(self.name)
         self.rows = self.repeats = self.connections = 0
 
@@ -113,7 +113,7 @@ class TimescaleSink:
             )
             raise
         if time.monotonic() - began_s < QUICK * self._write_limit_s:
-            self._at_once = min(2 * self._at_once, MOST_AT_ONCE)
+            self._at_once = min(2 * self._at_once, MAX_AT_ONCE)
 
     async def _store(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:
         """Store all but those that never can be; each part is a transaction of its own."""

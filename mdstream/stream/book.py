@@ -11,13 +11,13 @@
              is told of it, and if it lasts it is the last of the three
 
 Sizes are absolute, so an update that is repeated at once does no harm. One that comes again behind newer ones would
-bring back what is gone: the last MOST_TIMES times of the venue tell it (redundant lines of one feed). An update that is
+bring back what is gone: the last MAX_TIMES times of the venue tell it (redundant lines of one feed). An update that is
 merely older by its time is no copy: a venue's clock may be set back.
 
     keys of the bids  ... 93741_0  93741_1         best last: what changes is near the end of a list, and the top is
     keys of the asks  ... -93742_0 -93741_2        its last item; both sides are read in the same way
 
-A side keeps MOST_LEVELS, and drops the worst beyond that. From then on no level below the worst one kept is taken in
+A side keeps MAX_LEVELS, and drops the worst beyond that. From then on no level below the worst one kept is taken in
 until the next snapshot: what is known has no hole, so its best is the best there is, or the book is lost.
 """
 
@@ -33,11 +33,11 @@ import msgspec
 from mdstream.events import Level
 from mdstream.ticks import BOOK_DEPTH, PRICE_UNIT, BookTick, BookUpdate, PriceLevel, QuoteTick
 
-MOST_LEVELS = 50_000
+MAX_LEVELS = 50_000
 """Of a side: six megabytes."""
 UNBOUNDED = -(10**31)
 """The floor of a side of which every level is known; below all keys."""
-MOST_TIMES = 512
+MAX_TIMES = 512
 """With a batch each 50 ms, 25 seconds by which a redundant line may lag."""
 LONGEST_CROSSED_NS = 5_000_000_000
 
@@ -93,8 +93,8 @@ class Side:
         self.sizes = sizes if all(sizes.values()) else {key: size for key, size in sizes.items() if size}
         self.keys = sorted(self.sizes)
         self.floor = floor
-        if len(self.keys) > MOST_LEVELS:
-            self._drop(len(self.keys) - MOST_LEVELS)
+        if len(self.keys) > MAX_LEVELS:
+            self._drop(len(self.keys) - MAX_LEVELS)
 
     def set(self, key: int, size: float) -> bool:
         """Take in the new size of a level; whether one of the best BOOK_DEPTH changed by that."""
@@ -106,7 +106,7 @@ class Side:
                     return False
                 insort(keys, key)
                 sizes[key] = size
-                if len(keys) > MOST_LEVELS:
+                if len(keys) > MAX_LEVELS:
                     self._drop(1)
             elif known == size:
                 return False
@@ -193,7 +193,7 @@ class Book:
         self.ts, times = ts, self._times
         if ts is not None:
             times[ts] = None
-            if len(times) > MOST_TIMES:
+            if len(times) > MAX_TIMES:
                 del times[next(iter(times))]
 
     def _settle(self, changed: bool, recv_ns: int, *, again: bool) -> Said:

@@ -1,7 +1,7 @@
 """What a tick may say. What it may not is refused: it becomes a dead letter, and nothing of it an event or state.
 
     times     0 <= t < LAST_NS: a checkpoint holds 64 bits, and no venue has traded before 1970 or after 2255
-    ids       NO_ID, or 0 <= first <= last <= MOST_ID
+    ids       NO_ID, or 0 <= first <= last <= MAX_ID
     sizes     no less than 0
     prices    above 0 for a pair or a share; what keeps the venue's own id (a spread, an oil future) may be negative
     quotes    of one venue: never a bid above its ask
@@ -20,7 +20,7 @@ from mdstream.instruments import is_plain
 from mdstream.stream.headers import LAST_NS
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
-MOST_ID = 2**62
+MAX_ID = 2**62
 """Parked ids are kept as -2 - id (dedupe.py), which has to fit 64 bits as well."""
 
 
@@ -31,7 +31,7 @@ def check_trade(tick: TradeTick) -> None:
         raise _no_time(ts_exchange)
     _check_price(tick.symbol, tick.price)
     _check_size(tick.size)
-    if not NO_ID <= tick.first_id <= tick.last_id <= MOST_ID:
+    if not NO_ID <= tick.first_id <= tick.last_id <= MAX_ID:
         raise FrameError(f"trade ids {tick.first_id} to {tick.last_id}: not from 0 to 2**62, first to last")
 
 
@@ -85,7 +85,7 @@ def _check_place(tick: QuoteTick | BookTick) -> None:
     ts_exchange = tick.ts_exchange
     if ts_exchange is not None and not 0 <= ts_exchange < LAST_NS:
         raise _no_time(ts_exchange)
-    if not NO_ID <= tick.update_id <= MOST_ID:
+    if not NO_ID <= tick.update_id <= MAX_ID:
         raise FrameError(f"update id {tick.update_id}: not from 0 to 2**62")
 
 

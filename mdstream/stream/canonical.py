@@ -4,7 +4,7 @@
        │                                       └ yes: dedupe ─> new ones ─ number ─ encode ─> Trade, Quote, BookL2
        ├ not understood ─> dead letter              └ holes ─┐
        ├ ingestors' heartbeats, status ─> FeedStatus         v
-       ├ four times a second ─> rounds.py: gaps, silence, which source to follow ─> Gap, Heartbeat, switch
+       ├ four times a second ─> feed_monitor.py: gaps, silence, which source to follow ─> Gap, Heartbeat, switch
        └ changes of a book ─> kept, followed or not (books.py) ─ its top, its best levels ─> Quote, BookL2
 
 The output depends on the records' order only, not on how they are cut into batches, on the clock or on the process:
@@ -27,18 +27,18 @@ from mdstream.kinds import HEARTBEAT, OURS, STATUS
 from mdstream.stream import clock, gaps
 from mdstream.stream.book import Book, Said
 from mdstream.stream.books import Books, is_due, stands
-from mdstream.stream.bounds import CHECKS, MOST_ID, check_trade
+from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
+from mdstream.stream.feed_monitor import FeedMonitor, Switch
 from mdstream.stream.headers import LAST_NS, read_headers
 from mdstream.stream.lines import Line, Source, Venue
 from mdstream.stream.output import MS, NO_HEADERS, Output
-from mdstream.stream.rounds import Rounds, Switch
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, LogState, SourceState
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
 from mdstream.transport.batch import Record
 from mdstream.venues.feed import BOOK
 
-MOST_ERRORS = 20
+MAX_ERRORS = 20
 """Of the venues' error frames since the last look, so many are kept to be shown; all are counted."""
 
 PLATFORM = "mdstream"
@@ -95,7 +95,7 @@ class Canonical:
             venue.name.encode(): Source(venue, self.log.sources.setdefault(venue.name, SourceState()))
             for venue in venues
         }
-        self.rounds = Rounds(self.log, self.sources.values(), rules, announces)
+        self.monitor = FeedMonitor(self.log, self.sources.values(), rules, announces)
         self.books = Books(self.instruments)
         for symbol in sorted(self.instruments):
             for name in self.instruments[symbol].feeds:
@@ -181,7 +181,7 @@ class Canonical:
                 instrument.active, instrument.since_ns, instrument.reason = source.name, recv_ns, "the first to speak"
                 instrument.begun_ns = self.log.now_ns
             line.live = policy.merge or instrument.active == source.name
-            self.rounds.add(line)
+            self.monitor.add(line)
         return line
 
     # -- trades
@@ -190,7 +190,7 @@ class Canonical:
         ts_exchange = tick.ts_exchange
         if not (
             tick.price > 0 <= tick.size
-            and NO_ID <= tick.first_id <= tick.last_id <= MOST_ID
+            and NO_ID <= tick.first_id <= tick.last_id <= MAX_ID
             and (ts_exchange is None or 0 <= ts_exchange < LAST_NS)
         ):
             check_trade(tick)
@@ -354,7 +354,7 @@ class Canonical:
 
     def _control(self, provider: str, tick: Control) -> None:
         self.counts[f"control {tick.kind}"] += 1
-        if tick.kind in ("error", "notice") and len(self.errors) < MOST_ERRORS:
+        if tick.kind in ("error", "notice") and len(self.errors) < MAX_ERRORS:
             self.errors.append(f"{provider} {tick.kind}: {tick.detail}")
 
     # -- which source is followed
@@ -368,11 +368,11 @@ class Canonical:
             out.tell(events.SYSTEM, FeedStatus(events.SYSTEM, PLATFORM, "seq_jump", reason, recv_ns))
         for line, book in self.books.due(self.log.now_ns):
             self._publish_kept(out, line, book)
-        for switch in self.rounds.look(out, recv_ns):
+        for switch in self.monitor.evaluate(out, recv_ns):
             self._switch(out, switch, recv_ns)
         self.changed.update(self.books.keep(self.position, self.log.now_ns))
-        self.changed |= self.rounds.changed
-        self.rounds.changed.clear()
+        self.changed |= self.monitor.changed
+        self.monitor.changed.clear()
 
     def _switch(self, out: Output, switch: Switch, recv_ns: int) -> None:
         """Follow the new line from where the old one ended: what it said since then comes first."""
@@ -465,7 +465,7 @@ class Canonical:
         if line is not None and line.trades.view == said.view:
             self.changed.add(said.symbol)
             changes = gaps.lose(line.feed, said.first_id, said.last_id, said.reason, self.log.now_ns)
-            self.rounds.report(out, line, changes, recv_ns)
+            self.monitor.report(out, line, changes, recv_ns)
 
     def _refuse(self, out: Output, record: Record, source: Source, tick: Tick, error: FrameError, recv_ns: int) -> None:
         """Put aside a tick that cannot be true: one letter a frame, with the first one's reason."""
@@ -477,7 +477,7 @@ class Canonical:
             self._dead(out, record, None if recovered else source, error)
         if isinstance(tick, TradeTick) and recovered and (line := source.lines.get(tick.symbol)) is not None:
             changes = gaps.lose(line.feed, tick.first_id, tick.last_id, str(error), self.log.now_ns)
-            self.rounds.report(out, line, changes, recv_ns)
+            self.monitor.report(out, line, changes, recv_ns)
 
     def _dead(self, out: Output, record: Record, source: Source | None, error: Exception) -> None:
         self.counts["dead"] += 1

@@ -1,11 +1,11 @@
 """Which trades and quotes of one feed are new: by id where the venue gives one, else by value and time. Bounded.
 
     contiguous ids   seen  1..40  43..57            last = 57, one hole: 41..42
-    rising ids       the last MOST_RECENT ids; what is not among them and not above the highest forgotten is a repeat
-    opaque ids       the last MOST_RECENT ids
+    rising ids       the last MAX_RECENT ids; what is not among them and not above the highest forgotten is a repeat
+    opaque ids       the last MAX_RECENT ids
 
 Redundant lines of one feed may come interleaved, late and reordered: a late id is new where it fills a hole. Holes are
-kept up to MOST_HOLES; for the other two kinds the window of recent ids bounds how late a trade may come.
+kept up to MAX_HOLES; for the other two kinds the window of recent ids bounds how late a trade may come.
 
 An aggregate stands for several ids, and its size cannot be shared out among them. It is new where all of them are;
 where some were seen, repaired one by one, it is passed over, and the others are missed and come one by one, too.
@@ -23,8 +23,8 @@ import msgspec
 
 from mdstream.ticks import NO_ID, QuoteTick, TradeTick
 
-MOST_HOLES = 256
-MOST_RECENT = 1024
+MAX_HOLES = 256
+MAX_RECENT = 1024
 
 EARLIER_IDS = 1000
 """Where counting begins, so many ids before the first one are new too if they come: lines may be reordered there."""
@@ -43,7 +43,7 @@ RESTART_NS = 5_000_000_000
 NEAR_NS, NEAR_PRICE = 60_000_000_000, 10.0
 """A recovered trade lies between its neighbours, give or take so much time, and within so many times their price."""
 
-MOST_SAME_TIME = 64
+MAX_SAME_TIME = 64
 """Quotes without ids that are remembered within one tick of the venue's clock."""
 
 Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume point"]
@@ -112,7 +112,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
 
     def _miss(self, hole: Hole) -> None:
         self.missing.append(hole)
-        if len(self.missing) > MOST_HOLES:
+        if len(self.missing) > MAX_HOLES:
             self._forget_oldest()
 
     def fill(self, first: int, last: int) -> bool:
@@ -162,7 +162,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
                 kept.append(hole.part(last + 1, hole.last))
         if found:
             self.missing = kept
-            while len(self.missing) > MOST_HOLES:  # one that is cut in its middle leaves two
+            while len(self.missing) > MAX_HOLES:  # one that is cut in its middle leaves two
                 self._forget_oldest()
         return found
 
@@ -172,7 +172,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
             self.given_up.append(oldest)
 
     def add_opaque(self, identity: str) -> bool:
-        """Take in an id without order; whether it is new among the last MOST_RECENT."""
+        """Take in an id without order; whether it is new among the last MAX_RECENT."""
         return self._remember(identity) is not None
 
     def add_rising(self, number: int) -> bool:
@@ -190,7 +190,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         if identity in recent:
             return None
         recent[identity] = None
-        if len(recent) <= MOST_RECENT:
+        if len(recent) <= MAX_RECENT:
             return ""
         oldest = next(iter(recent))
         del recent[oldest]
@@ -359,7 +359,7 @@ class QuoteDedupe(msgspec.Struct, array_like=True):
         if ts == newest:
             if said in self.said if ts is not None else self.said[-1:] == [said]:
                 return False
-            self.said = [*self.said[1 - MOST_SAME_TIME :], said] if ts is not None else [said]
+            self.said = [*self.said[1 - MAX_SAME_TIME :], said] if ts is not None else [said]
         elif ts is not None and newest is not None and ts < newest and recv_ns - self.ids.recv_ns < RESTART_NS:
             return False
         else:

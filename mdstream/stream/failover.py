@@ -30,7 +30,7 @@ LOOKS_TO_KNOW = 8
 UNKNOWN_HABIT_NS = 30 * SECOND_NS
 LONG_MEMORY = 64
 """Looks over which a habit is averaged."""
-MOST_DOUBLINGS = 4
+MAX_DOUBLINGS = 4
 FORGET_AFTER = 10
 """A source that was good for so many times recover_after starts over."""
 
@@ -197,7 +197,7 @@ def choose(
         good_ns = _good_for(feeds[name], now_ns)
         if begins and not feeds[name].failures and findings[name].health is not Health.DEAD:
             return Choice(name, f"{name} is preferred", failed=False)
-        if good_ns >= limits.recover_after_ns << min(max(feeds[name].failures - 1, 0), MOST_DOUBLINGS):
+        if good_ns >= limits.recover_after_ns << min(max(feeds[name].failures - 1, 0), MAX_DOUBLINGS):
             return Choice(name, f"{name} is preferred, and was good for {_seconds(good_ns)}", failed=False)
     return None
 

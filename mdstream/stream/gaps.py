@@ -36,7 +36,7 @@ class Change(NamedTuple):
     reason: str | None = None
 
 
-def look(feed: Feed, now_ns: int, limits: GapLimits) -> list[Change]:
+def evaluate(feed: Feed, now_ns: int, limits: GapLimits) -> list[Change]:
     """What has changed since the last look, taken into the feed's state."""
     seen = feed.trades.seen
     if not (feed.gaps or seen.given_up or any(hole.since != NOT_AWAITED for hole in seen.missing)):

@@ -13,7 +13,7 @@ from mdstream.stream.book import Book
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
 from mdstream.ticks import QuoteTick, Tick, TradeTick
 
-MOST_BUFFERED = 20_000
+MAX_BUFFERED = 20_000
 """Ticks of one feed that stands by; some ten megabytes."""
 
 Buffered = tuple[int, int, TradeTick | QuoteTick]
@@ -73,7 +73,7 @@ class Line:
         buffer = self.buffer
         if not buffer:
             self.feed.buffered_from = offset
-        elif len(buffer) >= MOST_BUFFERED:
+        elif len(buffer) >= MAX_BUFFERED:
             self._drop(buffer[0][0] + 1)
         buffer.append((offset, recv_ns, tick))
 

@@ -16,12 +16,12 @@ import msgspec
 from mdstream.audit.hops.audit import HopAudit, audit_of_hops
 from mdstream.audit.hops.chain import Verdict
 from mdstream.audit.hops.prefixes import PrefixAudit
-from mdstream.audit.prints import MINUTE_NS, Scope
+from mdstream.audit.trades import MINUTE_NS, Scope
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import MdstreamError, SettingsError
 from mdstream.tools.audit_report import hops_report, prefix_report, print_hops, print_prefixes
-from mdstream.tools.moments import NS, minute_of
+from mdstream.tools.timestamps import NS, minute_of
 from mdstream.venues.providers import provider as provider_named
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from mdstream.audit.hops.chain import Chain
 from mdstream.audit.hops.identity import Fault
 from mdstream.audit.hops.prefixes import PrefixAudit
 from mdstream.audit.ledger import Ledger, neighbours
-from mdstream.audit.prints import Bucket
+from mdstream.audit.trades import Bucket
 from mdstream.tools.text import show, table
 
 # ----------------------------------------------------------------------------------------------------------------- JSON

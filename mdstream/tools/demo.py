@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mdstream.demo import show
-from mdstream.demo.scene import scene
+from mdstream.demo.stack import stack
 from mdstream.run.supervisor import interrupt_on_signals, timed_say
 
 
@@ -32,7 +32,7 @@ def command(rate: int, live: bool) -> None:
     say = timed_say()
 
     try:
-        with scene(rate=rate, live=live, say=say) as running:
+        with stack(rate=rate, live=live, say=say) as running:
             say(f"prices flow: {running.page}")
             show.watch(running)
     except KeyboardInterrupt:

@@ -32,7 +32,7 @@ CHECKED_LINES = 1000
 """So many lines are read before the first is published: a file of another kind is refused as a whole."""
 CHUNK_FRAMES = 4000
 CHUNK_BYTES = 4 << 20
-MOST_CHUNKS_UNDER_WAY = 16
+MAX_CHUNKS_UNDER_WAY = 16
 EARLY_NS = 5_000_000
 """Frames may go out so much early: a timer for each of them would cost more than it tells."""
 INTERRUPTED = 130
@@ -169,7 +169,7 @@ class Replay:
         for (topic, partition), records in batches.items():
             futures += await self._publisher.send(topic, partition, records)
         self._under_way.append((len(chunk), asyncio.gather(*futures)))
-        while len(self._under_way) > MOST_CHUNKS_UNDER_WAY or (self._under_way and self._under_way[0][1].done()):
+        while len(self._under_way) > MAX_CHUNKS_UNDER_WAY or (self._under_way and self._under_way[0][1].done()):
             await self._settle_oldest()
 
     async def _settle_oldest(self) -> None:

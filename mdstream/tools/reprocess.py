@@ -11,9 +11,9 @@ from mdstream.cli import set_up_logging
 from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.reprocess import END_NS, Reprocess, Span, Totals
-from mdstream.tools.moments import moment_ns
 from mdstream.tools.progress import Progress
 from mdstream.tools.running import run
+from mdstream.tools.timestamps import timestamp_ns
 
 INTERRUPTED = 130
 
@@ -51,8 +51,8 @@ def command(prefix: str, begin: str | None, end: str | None, force: bool) -> Non
 def _span(begin: str | None, end: str | None) -> Span:
     now_s = time.time()
     span = Span(
-        moment_ns(begin, now_s=now_s) if begin else 0,
-        moment_ns(end, now_s=now_s) if end else END_NS,
+        timestamp_ns(begin, now_s=now_s) if begin else 0,
+        timestamp_ns(end, now_s=now_s) if end else END_NS,
     )
     if span.begin_ns >= span.end_ns:
         raise SettingsError(f"--from {begin} --to {end}: nothing lies between")

@@ -43,7 +43,7 @@ FETCH_MAX_WAIT_MS = 25
 for
 quiet ones is a stall of the busy ones (Faust's own 1,500 ms cost 60% of the wall time)."""
 FETCH_TIMEOUT_S = 1.0
-LEAST_RETRY_S, MOST_RETRY_S = 0.2, 5.0
+MIN_RETRY_S, MAX_RETRY_S = 0.2, 5.0
 TELL_S = 0.1
 
 
@@ -190,7 +190,7 @@ class Consumer(driver.Consumer):
         return True
 
     async def _position_all(self) -> None:
-        delays = delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
         while True:
             try:
                 return await self._position()
@@ -226,7 +226,7 @@ class Consumer(driver.Consumer):
             self._contesting = self.add_future(self._contest())
 
     async def _contest(self) -> None:
-        term, delays = self._term, delays_s(random.Random(), least=LEAST_RETRY_S, most=MOST_RETRY_S)
+        term, delays = self._term, delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
         while not await self.commit_batched(anyway=True):  # are we counted in?
             await asyncio.sleep(next(delays))
             if self._term != term:  # no: they were taken away

@@ -1,6 +1,8 @@
 """What every venue's trade history is: which page to ask for, and what an answer means. Pure: no I/O, no clock.
 
-    missing ids ─ ask ─> Page ─ HTTP, elsewhere ─> Answer ─ judge ─> trades, Gone, or Trouble ─ read ─> the ids it holds
+    missing ids ─ ask ─> Page ─ HTTP, elsewhere ─> Answer ─ judge ─> trades ─ read ─> the ids it holds
+                                                               ├──> RetryableError
+                                                               └──> PermanentError
 
 A venue's provider has to decode the answers (mdstream/repairs.py).
 """
@@ -25,8 +27,8 @@ from mdstream.venues.providers import provider
 from mdstream.venues.spans import Span
 
 OK = 200
-MOST_QUOTED_CHARS = 200
-MOST_WAIT_S = 3 * 86_400.0
+MAX_QUOTED_CHARS = 200
+MAX_WAIT_S = 3 * 86_400.0
 """The longest ban a venue is known to speak out (Binance: three days). What asks for more is taken for so much."""
 
 _HOST = re.compile(r"[a-z]+://(?:[^/@]*@)?([^/:?#]+)")
@@ -59,13 +61,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Gone(NamedTuple):
+class PermanentError(NamedTuple):
     """The venue will never give what was asked for."""
 
     reason: str
 
 
-class Trouble(NamedTuple):
+class RetryableError(NamedTuple):
     """It cannot be had now. `wait_s`: the venue wants to be left alone for so long; None where it did not say."""
 
     reason: str
@@ -116,14 +118,14 @@ class History(Declared, ABC):
             )
         return f"{both}: only one of them is {live or past}; set both if they belong together"
 
-    def ask(self, request: RepairRequest, span: Span) -> Page | Gone:
+    def ask(self, request: RepairRequest, span: Span) -> Page | PermanentError:
         """The page that holds the trades `span` of a request, no more than `most_rows` of them."""
         if request.view not in self.views:
-            return Gone(f"{self.name} gives no history of {request.view or 'trades without a view'}")
+            return PermanentError(f"{self.name} gives no history of {request.view or 'trades without a view'}")
         try:
             venue_symbol = self._provider.to_venue(request.symbol)
         except SymbolError as error:
-            return Gone(str(error))
+            return PermanentError(str(error))
         return self.page(venue_symbol, request.view, span)
 
     @abstractmethod
@@ -138,7 +140,7 @@ class History(Declared, ABC):
         """Which share of its limit the venue says is used up, by everyone at this address; None where it does not."""
         return None
 
-    def judge(self, answer: Answer, *, now_s: float) -> Gone | Trouble | None:
+    def judge(self, answer: Answer, *, now_s: float) -> PermanentError | RetryableError | None:
         """What an answer means; None: it should hold trades. `now_s` is in seconds since 1970.
 
         Only the venue's own words are final: a proxy, a maintenance page or a wrong base URL answers 404 as well.
@@ -147,9 +149,9 @@ class History(Declared, ABC):
         if complaint is None and answer.status == OK:
             return None
         if complaint is not None and complaint.final:
-            return Gone(complaint.text)
-        said = complaint.text if complaint else answer.body[:MOST_QUOTED_CHARS].decode("utf-8", "replace")
-        return Trouble(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
+            return PermanentError(complaint.text)
+        said = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
+        return RetryableError(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
 
     def read(self, request: RepairRequest, frame: bytes) -> tuple[list[Span], int]:
         """The ids of the request's trades that a REST frame holds, and how many trades it holds in all.
@@ -170,15 +172,15 @@ def _host(address: str) -> str:
 def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
     """Seconds to wait, after the header Retry-After (RFC 9110, 10.2.3: seconds, or a date); None where it says neither.
 
-    At most MOST_WAIT_S.
+    At most MAX_WAIT_S.
     """
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
-        return min(float(text), MOST_WAIT_S)
+        return min(float(text), MAX_WAIT_S)
     try:
         date = parsedate_to_datetime(text)
     except ValueError:
         return None
     # A date without a zone is taken for UTC, which HTTP's dates always are.
     until_s = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    return min(max(0.0, until_s - now_s), MOST_WAIT_S)
+    return min(max(0.0, until_s - now_s), MAX_WAIT_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-LEAST_ID, MOST_ID = 0, 2**63 - 1
+MIN_ID, MAX_ID = 0, 2**63 - 1
 
 
 class Span(NamedTuple):

@@ -25,13 +25,13 @@ _WHOLE = len("2026-01-05T15:00:00")
 _PAD: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
 
 
-_MOST_MS = 9_000_000_000_000
+_MAX_MS = 9_000_000_000_000
 """In milliseconds the year 2255, in microseconds April 1970: nobody trades on the other side of it."""
 
 
 def epoch_ns(time: int) -> int:
     """Nanoseconds since 1970 of an Epoch: its size tells the unit."""
-    return time * MS if time < _MOST_MS else time * 1_000
+    return time * MS if time < _MAX_MS else time * 1_000
 
 
 def rfc3339_ns(text: str) -> int:

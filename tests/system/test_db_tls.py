@@ -22,7 +22,7 @@ from databases import ask
 from sink_builders import chunk, trade
 
 from mdstream.audit.hops.database import TimescaleHop
-from mdstream.audit.prints import Scope
+from mdstream.audit.trades import Scope
 from mdstream.config import load
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError

@@ -18,7 +18,7 @@ import pytest
 from certificates import Authority
 
 from mdstream.audit.hops.nats import NatsHop
-from mdstream.audit.prints import Scope
+from mdstream.audit.trades import Scope
 from mdstream.config import Settings, load
 from mdstream.embedded.nats import EmbeddedNats
 from mdstream.errors import SettingsError, SinkError

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.ledger import Ledger, affordable, differing, neighbours
 from mdstream.audit.numbering import Contents, Numbering
-from mdstream.audit.prints import DAY_NS, MINUTE_NS, Bucket, Place, Print, Scope, bucket_of, identity_of
 from mdstream.audit.seen import Ids, Numbers
+from mdstream.audit.trades import DAY_NS, MINUTE_NS, AuditTrade, Bucket, Place, Scope, bucket_of, identity_of
 
 START = 20_000 * DAY_NS
 ALL = Scope()
@@ -27,20 +27,20 @@ def trade(
     side: str | None = "buy",
     time_ns: int | None = None,
     view: str = "",
-) -> Print:
+) -> AuditTrade:
     """A Binance trade; its time is `number` seconds after START unless given."""
     at_ns = START + number * 1_000_000_000 if time_ns is None else time_ns
-    return Print("binance", symbol, str(number), price, 2.0, side, at_ns, view)
+    return AuditTrade("binance", symbol, str(number), price, 2.0, side, at_ns, view)
 
 
-def raw(trades: list[Print], scope: Scope = ALL) -> Ledger:
+def raw(trades: list[AuditTrade], scope: Scope = ALL) -> Ledger:
     ledger = Ledger("raw", scope, may_repeat=True)
     for one in trades:
         ledger.add(one)
     return ledger
 
 
-def canonical(trades: list[Print], seqs: list[int] | None = None, scope: Scope = ALL) -> Ledger:
+def canonical(trades: list[AuditTrade], seqs: list[int] | None = None, scope: Scope = ALL) -> Ledger:
     """A hop that numbers its trades: 1, 2, 3, ... of each symbol unless `seqs` says otherwise."""
     ledger = Ledger("canonical", scope, may_repeat=False)
     for one, seq in zip(trades, seqs or range(1, len(trades) + 1), strict=True):
@@ -48,7 +48,7 @@ def canonical(trades: list[Print], seqs: list[int] | None = None, scope: Scope =
     return ledger
 
 
-def audit(before: list[Print], after: list[Print], seqs: list[int] | None = None) -> list[Difference]:
+def audit(before: list[AuditTrade], after: list[AuditTrade], seqs: list[int] | None = None) -> list[Difference]:
     """Both passes over a raw and a canonical hop."""
     left, right = raw(before), canonical(after, seqs)
     left.choose_views(right)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mdstream import events
 from mdstream.audit.bars import OUT_OF_ORDER_NS, BarAudit, BarDifference
 from mdstream.audit.hops.logs import print_of
-from mdstream.audit.prints import MINUTE_NS, Place, Scope
+from mdstream.audit.trades import MINUTE_NS, Place, Scope
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS
 from mdstream.events import Bar, Trade

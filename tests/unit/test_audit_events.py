@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.audit.events import EventTally, Minute, compare
-from mdstream.audit.prints import Bucket, Scope
+from mdstream.audit.trades import Bucket, Scope
 
 FIRST = Bucket("binance", "BTCUSDT", 10)
 SECOND = Bucket("binance", "BTCUSDT", 11)

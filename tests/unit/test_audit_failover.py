@@ -14,8 +14,8 @@ from stream_histories import FAILOVER, MERGE, Fault, History, faults, history, n
 
 from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.ledger import Ledger, differing
-from mdstream.audit.prints import Place, Print, Scope
 from mdstream.audit.standby import Alive, Followed, StandBy
+from mdstream.audit.trades import AuditTrade, Place, Scope
 from mdstream.errors import FrameError
 from mdstream.events import Trade
 from mdstream.stream.output import Out
@@ -29,7 +29,7 @@ DECODERS = {venue.name: venue.decode for venue in made.VENUES}
 few = settings(max_examples=int(os.environ.get("MDSTREAM_TEST_EXAMPLES", "15")), deadline=None)
 
 
-def heard(past: History) -> list[tuple[str, int, list[Print]]]:
+def heard(past: History) -> list[tuple[str, int, list[AuditTrade]]]:
     """Of each venue's frame in the log: source, receive time, and its trades."""
     frames = []
     for record in past.log:
@@ -45,19 +45,19 @@ def heard(past: History) -> list[tuple[str, int, list[Print]]]:
     return frames
 
 
-def _print(source: str, tick: TradeTick, recv_ns: int) -> Print:
+def _print(source: str, tick: TradeTick, recv_ns: int) -> AuditTrade:
     said = (source, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
-    return Print(*said, tick.ts_exchange or recv_ns, tick.view, recv_ns, tick.recovered)
+    return AuditTrade(*said, tick.ts_exchange or recv_ns, tick.view, recv_ns, tick.recovered)
 
 
-def canonical_of(out: Out) -> list[Print]:
+def canonical_of(out: Out) -> list[AuditTrade]:
     """The stream's trades, as the canonical topic holds them."""
     trades = (msgspec.json.decode(value or b"", type=Trade) for _, value, _, _ in out)
     said = ((t, (t.provider, t.symbol, t.trade_id, t.price, t.size, t.side)) for t in trades)
-    return [Print(*of, t.ts_exchange or t.ts_recv, "", t.ts_recv, t.recovered) for t, of in said]
+    return [AuditTrade(*of, t.ts_exchange or t.ts_recv, "", t.ts_recv, t.recovered) for t, of in said]
 
 
-def audit(past: History, canonical: Iterable[Print], rules: Rules) -> list[Difference]:
+def audit(past: History, canonical: Iterable[AuditTrade], rules: Rules) -> list[Difference]:
     """Both passes over the raw log and these canonical trades."""
     canonical, frames = list(canonical), heard(past)
     followed, alive = Followed(lambda symbol: rules.of(symbol).merge), Alive()

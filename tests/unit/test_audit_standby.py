@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.ledger import Ledger, differing
-from mdstream.audit.prints import DAY_NS, Print, Scope
 from mdstream.audit.recovered import AskedFor
 from mdstream.audit.standby import HANDOVER_NS, SLOT_NS, Alive, Followed, StandBy
+from mdstream.audit.trades import DAY_NS, AuditTrade, Scope
 
 START_NS = 20_000 * DAY_NS
 SECOND_NS = 1_000_000_000
@@ -21,22 +21,22 @@ DELAY_NS = 5_000_000
 MS = 1_000_000
 
 
-def trade(source: str, second: float, *, received: float | None = None, recovered: bool = False) -> Print:
+def trade(source: str, second: float, *, received: float | None = None, recovered: bool = False) -> AuditTrade:
     """A trade of `source` at a second, with an id of its own; received 5 ms later unless said otherwise."""
     time_ns = START_NS + round(second * SECOND_NS)
     received_ns = time_ns + DELAY_NS if received is None else START_NS + round(received * SECOND_NS)
     number = str(round(second * 1000))
-    return Print(source, "BTCUSDT", number, 1.5, 2.0, "buy", time_ns, "", received_ns, recovered)
+    return AuditTrade(source, "BTCUSDT", number, 1.5, 2.0, "buy", time_ns, "", received_ns, recovered)
 
 
-def seconds(source: str, first: int, end: int) -> list[Print]:
+def seconds(source: str, first: int, end: int) -> list[AuditTrade]:
     return [trade(source, second) for second in range(first, end)]
 
 
 class Audit:
     """Both passes over a raw and a canonical hop, in the order in which the command makes them."""
 
-    def __init__(self, raw: list[Print], canonical: list[Print], *, merged: bool = False) -> None:
+    def __init__(self, raw: list[AuditTrade], canonical: list[AuditTrade], *, merged: bool = False) -> None:
         followed, alive = Followed(lambda _: merged), Alive()
         self.raw, self.canonical = (
             Ledger(name, Scope(), may_repeat=repeats) for name, repeats in (("raw", True), ("canonical", False))
@@ -54,7 +54,7 @@ class Audit:
         self.wanted = differing([self.raw, self.canonical])
         self.found = self._differences(raw, canonical)
 
-    def _differences(self, raw: list[Print], canonical: list[Print]) -> list[Difference]:
+    def _differences(self, raw: list[AuditTrade], canonical: list[AuditTrade]) -> list[Difference]:
         left = Details(self.raw, self.wanted, may_repeat=True, stood_by=self._standby.__contains__)
         right = Details(self.canonical, self.wanted, may_repeat=False)
         for one in raw:
@@ -185,7 +185,7 @@ def test_venues_that_take_longer_are_allowed_for_at_a_handover() -> None:
 def test_loss_is_found_whatever_the_switches(data: st.DataObject) -> None:
     """Stretches of any length: with nothing lost nothing is said to be, and a lost trade in a stretch is named."""
     lengths = data.draw(st.lists(st.integers(2, 40), min_size=1, max_size=8))
-    canonical: list[Print] = []
+    canonical: list[AuditTrade] = []
     at = 0
     for number, length in enumerate(lengths):
         canonical += seconds("ab"[number % 2], at, at + length)

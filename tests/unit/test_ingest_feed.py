@@ -14,7 +14,7 @@ from mdstream.ingest.feed import Feed, feed_url
 from mdstream.ingest.intake import Intake
 from mdstream.repair.client import Client, new_session
 from mdstream.testing import free_port
-from mdstream.venues.history import Trouble
+from mdstream.venues.history import RetryableError
 from mdstream.venues.providers import provider
 
 
@@ -56,6 +56,6 @@ async def test_a_rest_interface_that_cannot_be_reached_keeps_its_secrets() -> No
         found = await client.get("/trades?key=secret")
         with pytest.raises(SettingsError, match="OKX_API_BASE_URL=") as caught:
             Client(session, "ftp://user:secret@host?key=secret", variable="OKX_API_BASE_URL")
-    assert isinstance(found, Trouble)
+    assert isinstance(found, RetryableError)
     assert "/api cannot be reached" in found.reason
     assert "secret" not in found.reason + str(caught.value)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.ingest.freshness import FACTOR, FAMILIAR, MOST_WAIT_S, SETTLE_S, WINDOW_S, Freshness, Habit
+from mdstream.ingest.freshness import FACTOR, FAMILIAR, MAX_WAIT_S, SETTLE_S, WINDOW_S, Freshness, Habit
 from mdstream.venues.feed import OTHER, QUOTE, TRADE, Route
 
-LEAST_S = 60.0
+MIN_S = 60.0
 TRADES, QUOTES = Route(b"BTCUSDT", TRADE), Route(b"BTCUSDT", QUOTE)
 
 
@@ -26,7 +26,7 @@ def habit_of(gaps_s: Iterable[float]) -> Habit:
 class Story:
     """A connection's seconds, one after the other."""
 
-    def __init__(self, least_s: float = LEAST_S, *, snapshot: Sequence[Route] = ()) -> None:
+    def __init__(self, least_s: float = MIN_S, *, snapshot: Sequence[Route] = ()) -> None:
         self._snapshot, self._snapshots_due = snapshot, 0
         self.freshness = Freshness(["BTCUSDT"], least_s)
         self._counts: Counter[Route] = Counter()
@@ -63,25 +63,25 @@ def test_busy_source_is_stale_after_the_least_silence() -> None:
     """It speaks every second; a minute without it is no chance."""
     habit = habit_of([1] * 100)
     habit.step(59, spoke=False)
-    assert not habit.stale(LEAST_S)
+    assert not habit.stale(MIN_S)
     habit.step(1, spoke=False)
-    assert habit.stale(LEAST_S)
+    assert habit.stale(MIN_S)
 
 
 def test_quiet_source_is_stale_after_three_of_its_longest_silences() -> None:
     """It trades every few minutes, and is given half an hour."""
     habit = habit_of([10, 600, 20] * 5)
     habit.step(FACTOR * 600 - 1, spoke=False)
-    assert not habit.stale(LEAST_S)
+    assert not habit.stale(MIN_S)
     habit.step(1, spoke=False)
-    assert habit.stale(LEAST_S)
+    assert habit.stale(MIN_S)
 
 
 def test_source_that_hardly_spoke_has_no_habit() -> None:
     """A snapshot and two updates say nothing about what is due."""
     habit = habit_of([1] * (FAMILIAR - 2))
     habit.step(1e6, spoke=False)
-    assert not habit.stale(LEAST_S)
+    assert not habit.stale(MIN_S)
 
 
 def test_long_silence_is_forgotten_after_two_hours() -> None:
@@ -106,8 +106,8 @@ def test_source_that_keeps_to_its_habit_is_never_stale(gaps_s: list[float]) -> N
     """No silence up to the longest so far, and none below the least."""
     habit = habit_of(gaps_s)
     for gap_s in gaps_s:
-        habit.step(min(gap_s, max(habit.usual_s, LEAST_S / 2)), spoke=False)
-        assert not habit.stale(LEAST_S)
+        habit.step(min(gap_s, max(habit.usual_s, MIN_S / 2)), spoke=False)
+        assert not habit.stale(MIN_S)
         habit.step(0, spoke=True)
 
 
@@ -158,7 +158,7 @@ def test_closed_market_causes_no_storm() -> None:
     waits = story.reconnected_after()
     settle = int(SETTLE_S)
     assert waits[:6] == [n + settle for n in (120, 240, 480, 960, 1920, 3600)]
-    assert set(waits[6:]) == {int(MOST_WAIT_S) + settle}
+    assert set(waits[6:]) == {int(MAX_WAIT_S) + settle}
     assert len(story.reconnects) < 70
 
 
@@ -203,7 +203,7 @@ def test_watch_that_is_switched_off_finds_nothing() -> None:
 def test_line_names_some_channels_and_counts_the_rest() -> None:
     """A venue that stops sends a thousand channels into silence at once."""
     symbols = [f"S{n}" for n in range(9)]
-    freshness = Freshness(symbols, LEAST_S)
+    freshness = Freshness(symbols, MIN_S)
     line = freshness.describe_channels([Route(symbol.encode(), TRADE) for symbol in symbols])
     assert line == "S0 trade, S1 trade, S2 trade, S3 trade, S4 trade and 4 more"
 
@@ -223,7 +223,7 @@ def test_quiet_market_within_its_habit_never_reconnects(gaps_s: list[int]) -> No
 
 def test_symbol_of_which_nothing_ever_came_is_mute_and_said() -> None:
     """A venue acknowledges a subscription to a name it does not have, and is silent: no habit would ever tell."""
-    freshness, counts = Freshness(["BTCUSDT", "NOSUCHUSDT", "ETHUSDT"], LEAST_S), Counter[Route]()
+    freshness, counts = Freshness(["BTCUSDT", "NOSUCHUSDT", "ETHUSDT"], MIN_S), Counter[Route]()
     freshness.connected()
     mute: list[frozenset[str]] = []
     for second in range(1, 100):

@@ -154,7 +154,7 @@ def test_controls_log_in_moderation(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_route_counts_are_kept_by_kind_when_keys_run_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys come from the wire: a venue that sends ever new ones fills no memory, and no frame goes uncounted."""
-    monkeypatch.setattr(counters, "MOST_ROUTES", 10)
+    monkeypatch.setattr(counters, "MAX_ROUTES", 10)
     routes = RouteCounts()
     for n in range(1000):
         routes[Route(b"S%d" % n, b"trade")] += 1

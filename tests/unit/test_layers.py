@@ -54,7 +54,7 @@ PURE = sorted(
         "mdstream/ingest/freshness.py",
         "mdstream/ingest/watch.py",
         "mdstream/repair/budget.py",
-        "mdstream/repair/job.py",
+        "mdstream/repair/repair.py",
         "mdstream/repair/search.py",
     )
     for path in PROJECT.glob(pattern)
@@ -89,7 +89,7 @@ def test_the_files_looked_at_are_there() -> None:
     names = {name_of(path) for path in PURE}
     assert {
         "mdstream/venues/binance/feed.py",
-        "mdstream/repair/job.py",
+        "mdstream/repair/repair.py",
         "mdstream/stream/canonical.py",
         "mdstream/events.py",
     } <= names

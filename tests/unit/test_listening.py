@@ -53,7 +53,7 @@ class Server:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr(listening, "MOST_CONNECTIONS", 8)
+    monkeypatch.setattr(listening, "MAX_CONNECTIONS", 8)
     monkeypatch.setattr(listening, "REQUEST_LIMIT_S", 0.4)
 
     async def health(_request: web.Request) -> web.Response:

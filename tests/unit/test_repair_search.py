@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.repair.search import ROUNDS, Search
-from mdstream.venues.spans import LEAST_ID, MOST_ID, Span, count, merged
+from mdstream.venues.spans import MAX_ID, MIN_ID, Span, count, merged
 
 MOST = 5
 
@@ -94,7 +94,7 @@ def test_search_finds_what_appears_before_its_last_round(
 def test_search_ends_whatever_the_venue_answers(newest_first: bool, data: st.DataObject, wanted: Span) -> None:
     """Each answer settles an id at least, each round that brings nothing is counted: no answer makes it go round."""
     search = Search(wanted, newest_first=newest_first)
-    numbers = st.integers(LEAST_ID, 120) | st.just(MOST_ID)
+    numbers = st.integers(MIN_ID, 120) | st.just(MAX_ID)
     answers = st.lists(st.builds(lambda a, b: Span(min(a, b), max(a, b)), numbers, numbers), max_size=4)
     size = count([wanted])
     for _ in range((size + 1) * ROUNDS * (size + 1)):

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.repair.job import NOT_THERE, Repair
+from mdstream.repair.repair import NOT_THERE, Repair
 from mdstream.repair.search import ROUNDS
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_request, encode
 from mdstream.ticks import TradeTick
-from mdstream.venues.history import Answer, Gone, Page, Trouble
+from mdstream.venues.history import Answer, Page, PermanentError, RetryableError
 from mdstream.venues.providers import provider
 
 NOW_S = 1_767_625_200.0
@@ -119,7 +119,7 @@ def test_repair_asks_for_the_same_page_again_after_trouble() -> None:
     page = under_way.page()
     assert isinstance(page, Page)
     taken = under_way.take(page, Answer(429, {"retry-after": "3"}, b"{}"), now_s=NOW_S)
-    assert taken == Trouble("HTTP 429: {}", 3.0)
+    assert taken == RetryableError("HTTP 429: {}", 3.0)
     assert under_way.page() == page
     frames, _ = run(under_way, set(range(20)))
     assert ids_in(frames) == {10, 11, 12}
@@ -130,14 +130,14 @@ def test_repair_ends_at_the_venue_s_refusal() -> None:
     under_way = repair(10, 12)
     page = under_way.page()
     assert isinstance(page, Page)
-    assert under_way.take(page, Answer(404, {}, b'{"message":"NotFound"}'), now_s=NOW_S) == Gone("NotFound")
+    assert under_way.take(page, Answer(404, {}, b'{"message":"NotFound"}'), now_s=NOW_S) == PermanentError("NotFound")
     assert under_way.lost() == [Unrecoverable("BTCUSD", "coinbase", "", 10, 12, "NotFound")]
 
 
 def test_repair_of_what_cannot_be_asked_for_is_lost_at_once() -> None:
     """A symbol that the venue cannot have."""
     under_way = repair(10, 12, symbol="%")
-    assert isinstance(under_way.page(), Gone)
+    assert isinstance(under_way.page(), PermanentError)
     assert "no symbol of the form '%'" in under_way.lost()[0].reason
 
 
@@ -147,7 +147,7 @@ def test_repair_takes_an_answer_that_is_no_json_for_trouble(body: bytes) -> None
     under_way = repair(10, 12)
     page = under_way.page()
     assert isinstance(page, Page)
-    assert isinstance(under_way.take(page, Answer(200, {}, body), now_s=NOW_S), Trouble)
+    assert isinstance(under_way.take(page, Answer(200, {}, body), now_s=NOW_S), RetryableError)
 
 
 def test_repair_gives_up_what_it_cannot_understand_after_some_rounds() -> None:

@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 
 from mdstream.config import Settings
 from mdstream.errors import SettingsError
-from mdstream.reprocess import EVERYTHING, MOST_CHUNKS_UNDER_WAY, MS, Reprocess, Span, Totals, UnderWay
+from mdstream.reprocess import EVERYTHING, MAX_CHUNKS_UNDER_WAY, MS, Reprocess, Span, Totals, UnderWay
 
 
 def record(offset: int, *, received_ns: int | None = None, written_ms: int = 0) -> ConsumerRecord[Any, Any]:
@@ -53,7 +53,7 @@ def test_live_prefix_is_refused() -> None:
 async def test_chunks_under_way_are_bounded() -> None:
     """The next chunk waits for the oldest one; what is acknowledged leaves."""
     under_way = UnderWay()
-    chunks = [asyncio.get_running_loop().create_future() for _ in range(MOST_CHUNKS_UNDER_WAY + 1)]
+    chunks = [asyncio.get_running_loop().create_future() for _ in range(MAX_CHUNKS_UNDER_WAY + 1)]
     for chunk in chunks[:-1]:
         await under_way.add([chunk])
     last = asyncio.ensure_future(under_way.add(chunks[-1:]))

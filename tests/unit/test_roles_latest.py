@@ -99,7 +99,7 @@ def test_flush_keeps_so_many_instruments_and_no_more(
     role: LatestRole, table: dict[bytes, bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A feed that invents symbols must not fill the memory; what is known goes on, and it is said once."""
-    monkeypatch.setattr("mdstream.roles.latest.MOST_INSTRUMENTS", 2)
+    monkeypatch.setattr("mdstream.roles.latest.MAX_INSTRUMENTS", 2)
     take(role, Raw(b"A", event(1)), Raw(b"B", event(1)), Raw(b"C", event(1)))
     role.flush()
     acknowledged = take(role, Raw(b"A", event(2)), Raw(b"C", event(2)))

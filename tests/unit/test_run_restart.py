@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.run.restart import LEAST_S, MOST_S, STEADY_S, Restarts, meaning
+from mdstream.run.restart import MAX_S, MIN_S, STEADY_S, Restarts, meaning
 
 STATUSES = st.integers(-15, 255).filter(lambda status: status != 2)
 
@@ -15,7 +15,7 @@ def test_waits_double_while_a_part_does_not_stay_up(ends: list[tuple[int, float]
     """A part that cannot start must not keep the machine busy; it is tried for ever, 30 s apart at the most."""
     restarts = Restarts()
     waits = [restarts.after(*end) for end in ends]
-    assert waits == [min(LEAST_S * 2**count, MOST_S) for count in range(len(ends))]
+    assert waits == [min(MIN_S * 2**count, MAX_S) for count in range(len(ends))]
     assert restarts.count == len(ends)
 
 
@@ -24,14 +24,14 @@ def test_a_steady_run_is_followed_by_the_least_wait() -> None:
     restarts = Restarts()
     for _ in range(5):
         restarts.after(1, 0.1)
-    assert restarts.after(1, STEADY_S) == LEAST_S
+    assert restarts.after(1, STEADY_S) == MIN_S
 
 
 def test_a_part_that_was_stuck_is_started_again_at_once() -> None:
     """Exit status 75 asks for it. One that is stuck right after each start waits like any other."""
     restarts = Restarts()
     assert restarts.after(75, STEADY_S) == 0
-    assert restarts.after(75, 1.0) == 2 * LEAST_S
+    assert restarts.after(75, 1.0) == 2 * MIN_S
 
 
 def test_a_part_with_wrong_settings_is_not_started_again() -> None:

@@ -197,7 +197,7 @@ def test_stages_act_in_one_order_whenever_they_began() -> None:
 
 def test_held_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A delay lets the oldest go early, a stall that replays keeps the first ones; both count it."""
-    monkeypatch.setattr(stages, "MOST_HELD", 10)
+    monkeypatch.setattr(stages, "MAX_HELD", 10)
     run = Run(50, "delay:ms=60000")
     assert run.got == run.sent
     assert run.counts["early"] == 40

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mdstream.errors import SettingsError
 from mdstream.simulator.faults.kinds import from_text
-from mdstream.simulator.faults.schedule import MOST_ENDED, MOST_LIVE, MOST_SPANS, Faults
+from mdstream.simulator.faults.schedule import MAX_ENDED, MAX_LIVE, MAX_SPANS, Faults
 from mdstream.simulator.market import SECOND_NS
 
 START_NS = 1_767_625_200_000_000_000
@@ -110,7 +110,7 @@ def test_memory_is_bounded() -> None:
     """Only so many faults may be alive; the last that ended are remembered, and the last occurrences of each."""
     faults = of(*["okx:disconnect"] * 60)
     run(faults, 1)
-    for _ in range(MOST_LIVE):
+    for _ in range(MAX_LIVE):
         faults.add(from_text("okx:stall"), START_NS)
     with pytest.raises(
         SettingsError, match="100 faults are waiting or active, and there may be no more: end one first"
@@ -118,8 +118,8 @@ def test_memory_is_bounded() -> None:
         faults.add(from_text("okx:stall"), START_NS)
     for fault in faults.all():
         faults.end(fault, START_NS)
-    assert len(faults.all()) == MOST_ENDED
+    assert len(faults.all()) == MAX_ENDED
     assert faults.get("f1") is None
     often = of("okx:disconnect:every=1s")
     run(often, 300)
-    assert often.all()[0].occurrences > MOST_SPANS == len(often.all()[0].spans)
+    assert often.all()[0].occurrences > MAX_SPANS == len(often.all()[0].spans)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import pytest
 
-from mdstream.simulator.http import MOST_BODY_BYTES, MOST_HEAD_BYTES, BadRequestError, parse_head, serialize
+from mdstream.simulator.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, BadRequestError, parse_head, serialize
 from mdstream.simulator.rest import Answer
 
 POST = b"POST /faults%20x?a=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
@@ -25,14 +25,14 @@ def test_head_is_read_when_it_is_whole() -> None:
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"\x00" * (MOST_HEAD_BYTES + 1), HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE),
+        (b"\x00" * (MAX_HEAD_BYTES + 1), HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE),
         (b"hello\r\n\r\n", HTTPStatus.BAD_REQUEST),
         (b"GET http://elsewhere/ HTTP/1.1\r\n\r\n", HTTPStatus.BAD_REQUEST),
         (b"GET / HTTP/2\r\n\r\n", HTTPStatus.BAD_REQUEST),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", HTTPStatus.LENGTH_REQUIRED),
         (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", HTTPStatus.BAD_REQUEST),
         (
-            b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (MOST_BODY_BYTES + 1),
+            b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1),
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         ),
     ],

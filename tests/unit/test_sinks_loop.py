@@ -72,8 +72,8 @@ async def running(*sinks: Memory, group_records: int = 10) -> AsyncIterator[tupl
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_loop, "LEAST_RETRY_S", 0)
-    monkeypatch.setattr(sink_loop, "MOST_RETRY_S", 0)
+    monkeypatch.setattr(sink_loop, "MIN_RETRY_S", 0)
+    monkeypatch.setattr(sink_loop, "MAX_RETRY_S", 0)
 
 
 async def settle(condition: Callable[[], object]) -> None:

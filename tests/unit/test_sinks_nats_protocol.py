@@ -186,7 +186,7 @@ def test_live_view_gets_the_records_and_nothing_else() -> None:
 
 
 def test_symbols_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mdstream.sinks.nats_work.MOST_SUBJECTS", 3)
+    monkeypatch.setattr("mdstream.sinks.nats_work.MAX_SUBJECTS", 3)
     tails = Tails()
     for n in range(10):
         assert tails[Trade, f"S{n}"] == f"trade.S{n}"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.sinks.numbers import Conflicts
-from mdstream.sinks.remembered import MOST_INSTRUMENTS, REMEMBERED, Remembered
+from mdstream.sinks.remembered import MAX_INSTRUMENTS, REMEMBERED, Remembered
 
 Event = tuple[str, int, bytes]
 
@@ -54,7 +54,7 @@ def test_a_repeat_is_none_and_another_instrument_s_number_is_another() -> None:
 
 def test_instruments_are_bounded() -> None:
     """Names come from the wire."""
-    many = [event(1, name=str(n)) for n in range(MOST_INSTRUMENTS - 1)]
+    many = [event(1, name=str(n)) for n in range(MAX_INSTRUMENTS - 1)]
     assert conflicts([event(1)], many, [event(1, "y")]) == 1
     assert conflicts([event(1)], many, [event(1, name="one more")], [event(1, "y")]) == 0
 

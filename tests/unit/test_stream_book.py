@@ -153,7 +153,7 @@ def test_snapshot_of_another_line_takes_what_it_had_not() -> None:
 
 def test_side_drops_its_worst_levels_and_knows_nothing_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """bids 1..9, five kept: 9..5. 4 is not taken in any more, nor is it told; what is known has no hole."""
-    monkeypatch.setattr(module, "MOST_LEVELS", 5)
+    monkeypatch.setattr(module, "MAX_LEVELS", 5)
     book = synced(bids=tuple(range(1, 10)), asks=(20,))
     assert best(book)[0] == [9, 8, 7, 6, 5]
     assert book.apply(change(bids=levels(4)), 1) is Said.NOTHING
@@ -166,14 +166,14 @@ def test_side_drops_its_worst_levels_and_knows_nothing_below_them(monkeypatch: p
 
 def test_book_that_runs_out_of_known_levels_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are bids below, and nobody knows which: no top is better than a wrong one."""
-    monkeypatch.setattr(module, "MOST_LEVELS", 2)
+    monkeypatch.setattr(module, "MAX_LEVELS", 2)
     book = synced(bids=(7, 8, 9), asks=(20,))
     assert book.apply(change(bids=levels(9, size=0)), 1) is Said.TOP
     assert book.apply(change(bids=levels(8, size=0)), 2) is Said.LOST
 
 
 def test_times_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_TIMES", 2)
+    monkeypatch.setattr(module, "MAX_TIMES", 2)
     book = synced()
     for ts in (1, 2, 3, 4):
         book.apply(change(bids=levels(10, size=ts), ts=ts), ts)

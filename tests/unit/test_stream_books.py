@@ -271,8 +271,8 @@ def test_coinbase_stays_followed_beside_okx() -> None:
     out = stream.step(market(90).records)
     assert [e for e in events(out.status) if e.get("state") == "switched"] == []
     assert {e["provider"] for e in events(out.books)} == {"coinbase"}
-    (lines,) = stream.rounds.lines().values()
-    assert {name: finding.health.name for name, finding in stream.rounds.findings(lines).items()} == {
+    (lines,) = stream.monitor.lines().values()
+    assert {name: finding.health.name for name, finding in stream.monitor.findings(lines).items()} == {
         "coinbase": "GOOD",
         "okx": "GOOD",
     }

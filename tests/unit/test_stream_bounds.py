@@ -18,7 +18,7 @@ from mdstream import repairs
 from mdstream.errors import FrameError
 from mdstream.repairs import Unrecoverable, rest_frame
 from mdstream.stream import checkpoint
-from mdstream.stream.bounds import CHECKS, MOST_ID
+from mdstream.stream.bounds import CHECKS, MAX_ID
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import SeenIds
 from mdstream.stream.headers import LAST_NS
@@ -92,13 +92,13 @@ def test_time_beyond_64_bits_is_a_dead_letter_and_checkpoints_go_on(time: str) -
 
 def test_highest_id_that_is_taken_in_can_be_parked() -> None:
     """A parked id is kept as -2 - id: that has to fit 64 bits as well."""
-    seen = SeenIds(last=MOST_ID)
+    seen = SeenIds(last=MAX_ID)
     seen.park()
     assert seen.last >= -(2**63)
 
 
 EDGES = (-(10**12), -1, 0, 1, NOW_NS // 10**6, NOW_NS // 1_000, NOW_NS, LAST_NS // 10**6, LAST_NS // 1_000,
-         MOST_ID - 1, MOST_ID, 2**63 - 2, 2**63 - 1, 2**63, 2**64, 10**30)  # fmt: skip
+         MAX_ID - 1, MAX_ID, 2**63 - 2, 2**63 - 1, 2**63, 2**64, 10**30)  # fmt: skip
 ODD = st.sampled_from(EDGES) | st.integers(-(2**70), 2**70)
 TIMES = st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "1970-01-01T00:00:00Z",
                          "1969-12-31T23:59:59Z", "2026-01-05T15:00:00.1Z"])  # fmt: skip
@@ -177,7 +177,7 @@ def changed(tick: Any, **said: Any) -> Any:
 @pytest.mark.parametrize("tick", [
     TRADE, QUOTE, BOOK,
     changed(TRADE, size=0.0), changed(TRADE, ts_exchange=None), changed(TRADE, first_id=NO_ID, last_id=NO_ID),
-    changed(TRADE, ts_exchange=0), changed(TRADE, last_id=MOST_ID), changed(TRADE, first_id=0),
+    changed(TRADE, ts_exchange=0), changed(TRADE, last_id=MAX_ID), changed(TRADE, first_id=0),
     changed(QUOTE, bid=None, bid_size=None), changed(QUOTE, ask=None, ask_size=None), changed(QUOTE, bid=1.6),
     changed(QUOTE, bid_size=None, ask_size=0.0), changed(QUOTE, ts_exchange=None, update_id=NO_ID),
     changed(BOOK, bids=[]), changed(BOOK, asks=[]),
@@ -202,14 +202,14 @@ def test_what_may_be_said_is_taken(tick: Any) -> None:
     (changed(TRADE, ts_exchange=LAST_NS), "a time that is none: 9000000000000000000 ns"),
     (changed(TRADE, first_id=8, last_id=7), "trade ids 8 to 7"),
     (changed(TRADE, first_id=-5), "trade ids -5 to 7"),
-    (changed(TRADE, last_id=MOST_ID + 1), "trade ids 7 to 4611686018427387905"),
+    (changed(TRADE, last_id=MAX_ID + 1), "trade ids 7 to 4611686018427387905"),
     (changed(QUOTE, bid=1.7), "a bid of 1.7 above the ask of 1.6"),
     (changed(QUOTE, symbol="CL-USD-200421", bid=-1.0, ask=-2.0), "a bid of -1 above the ask of -2"),
     (changed(QUOTE, bid=-1.0), "a price of -1 for BTCUSDT"),
     (changed(QUOTE, bid=None, ask=0.0), "a price of 0 for BTCUSDT"),
     (changed(QUOTE, bid_size=-1.0), "a size of -1"),
     (changed(QUOTE, ask_size=-1.0), "a size of -1"),
-    (changed(QUOTE, update_id=MOST_ID + 1), "update id 4611686018427387905"),
+    (changed(QUOTE, update_id=MAX_ID + 1), "update id 4611686018427387905"),
     (changed(QUOTE, ts_exchange=LAST_NS), "a time that is none"),
     (changed(BOOK, bids=[(1.7, 1.0)]), "a bid of 1.7 above the ask of 1.6"),
     (changed(BOOK, bids=[(1.5, 1.0), (0.0, 1.0)]), "a price of 0 for BTCUSDT"),

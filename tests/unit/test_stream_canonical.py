@@ -435,9 +435,9 @@ def test_venue_errors_are_kept_to_be_shown_within_a_bound() -> None:
     """A venue that repeats an error for ever fills the counter, not the memory."""
     provider, frame = CONTROL[1]
     canonical_stream = stream()
-    canonical_stream.step([raw(frame, provider=provider)] * (canonical.MOST_ERRORS + 5))
-    assert canonical_stream.counts["control error"] == canonical.MOST_ERRORS + 5
-    assert len(canonical_stream.errors) == canonical.MOST_ERRORS
+    canonical_stream.step([raw(frame, provider=provider)] * (canonical.MAX_ERRORS + 5))
+    assert canonical_stream.counts["control error"] == canonical.MAX_ERRORS + 5
+    assert len(canonical_stream.errors) == canonical.MAX_ERRORS
     assert canonical_stream.errors[0] == "binance error: code 2: Invalid request: unknown variant"
 
 

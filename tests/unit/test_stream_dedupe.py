@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from mdstream.stream.dedupe import (
     EARLIER_IDS,
     JUMP_IDS,
-    MOST_HOLES,
-    MOST_RECENT,
-    MOST_SAME_TIME,
+    MAX_HOLES,
+    MAX_RECENT,
+    MAX_SAME_TIME,
     NEAR_NS,
     NEAR_PRICE,
     NOT_AWAITED,
@@ -163,25 +163,25 @@ def test_range_that_bridges_a_hole_and_the_end_is_one_new_event() -> None:
 
 
 def test_holes_are_bounded_and_the_oldest_given_up_first() -> None:
-    """Beyond MOST_HOLES the oldest is forgotten: a late id in it counts as a repeat, one in a younger hole as new."""
+    """Beyond MAX_HOLES the oldest is forgotten: a late id in it counts as a repeat, one in a younger hole as new."""
     ids = SeenIds()
-    for identity in range(0, 4 * MOST_HOLES, 2):
+    for identity in range(0, 4 * MAX_HOLES, 2):
         ids.add(identity, identity, NOW)
-    assert len(ids.missing) == MOST_HOLES
+    assert len(ids.missing) == MAX_HOLES
     assert ids.given_up[0] == Hole(1, 1, NOW)  # whoever awaits it is told
     assert not ids.add(1, 1, NOW)
-    assert ids.add(4 * MOST_HOLES - 3, 4 * MOST_HOLES - 3, NOW)
+    assert ids.add(4 * MAX_HOLES - 3, 4 * MAX_HOLES - 3, NOW)
 
 
 def test_holes_stay_bounded_when_one_is_split() -> None:
     """An id in the middle of a hole makes two of it, at the limit too."""
     ids = SeenIds()
-    for identity in range(0, 10 * (MOST_HOLES + 1), 10):
+    for identity in range(0, 10 * (MAX_HOLES + 1), 10):
         ids.add(identity, identity, NOW)
-    assert len(ids.missing) == MOST_HOLES
-    assert ids.add(10 * MOST_HOLES - 5, 10 * MOST_HOLES - 5, NOW)
-    assert len(ids.missing) == MOST_HOLES
-    assert ids.add(10 * MOST_HOLES - 9, 10 * MOST_HOLES - 9, NOW)
+    assert len(ids.missing) == MAX_HOLES
+    assert ids.add(10 * MAX_HOLES - 5, 10 * MAX_HOLES - 5, NOW)
+    assert len(ids.missing) == MAX_HOLES
+    assert ids.add(10 * MAX_HOLES - 9, 10 * MAX_HOLES - 9, NOW)
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=40))
@@ -194,11 +194,11 @@ def test_opaque_id_is_new_once(identities: list[str]) -> None:
 
 
 def test_opaque_ids_are_bounded_and_the_oldest_forgotten_first() -> None:
-    """The window holds MOST_RECENT ids."""
+    """The window holds MAX_RECENT ids."""
     ids = SeenIds()
-    for number in range(MOST_RECENT + 1):
+    for number in range(MAX_RECENT + 1):
         assert ids.add_opaque(str(number))
-    assert len(ids.recent) == MOST_RECENT
+    assert len(ids.recent) == MAX_RECENT
     assert not ids.add_opaque("1")
     assert ids.add_opaque("0")
 
@@ -208,7 +208,7 @@ def test_opaque_ids_are_bounded_and_the_oldest_forgotten_first() -> None:
 
 @given(st.permutations(range(5, 400, 3)), st.integers(0, 3))
 def test_rising_id_is_new_once_within_the_window(numbers: list[int], line: int) -> None:
-    """However redundant lines shuffle them, while no more than MOST_RECENT lie between a trade and its copy."""
+    """However redundant lines shuffle them, while no more than MAX_RECENT lie between a trade and its copy."""
     ids = SeenIds()
     assert all(ids.add_rising(number) for number in numbers)
     assert not any(ids.add_rising(number) for number in numbers[line:])
@@ -217,12 +217,12 @@ def test_rising_id_is_new_once_within_the_window(numbers: list[int], line: int) 
 def test_rising_id_below_all_that_is_remembered_is_a_repeat() -> None:
     """What was forgotten was seen: so was anything below the highest of it, as far as anybody can tell."""
     ids = SeenIds()
-    for number in range(0, 10 * (MOST_RECENT + 5), 10):
+    for number in range(0, 10 * (MAX_RECENT + 5), 10):
         assert ids.add_rising(number)
-    assert len(ids.recent) == MOST_RECENT
+    assert len(ids.recent) == MAX_RECENT
     assert not ids.add_rising(40)
     assert not ids.add_rising(33)
-    assert ids.add_rising(10 * MOST_RECENT - 1)
+    assert ids.add_rising(10 * MAX_RECENT - 1)
 
 
 # -- aggregates
@@ -416,6 +416,6 @@ def test_quote_without_any_time_or_id_is_new_when_it_differs_from_the_last() -> 
 
 def test_quotes_of_one_time_are_remembered_within_a_bound() -> None:
     dedupe = QuoteDedupe()
-    for n in range(3 * MOST_SAME_TIME):
+    for n in range(3 * MAX_SAME_TIME):
         dedupe.admit(quote(float(n), at_ms=0), NOW)
-    assert len(dedupe.said) == MOST_SAME_TIME
+    assert len(dedupe.said) == MAX_SAME_TIME

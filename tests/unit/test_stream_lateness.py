@@ -23,7 +23,7 @@ BINANCE = FIRST_IDS["binance"]
 
 
 def findings(stream: Canonical, name: str, symbol: str) -> tuple[Health, str]:
-    return stream.rounds.findings(list(stream.rounds.lines()[symbol]))[name]
+    return stream.monitor.findings(list(stream.monitor.lines()[symbol]))[name]
 
 
 def odd(log: list[Raw], numbers: range, by_ms: int) -> Iterator[Raw]:

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from click.testing import CliRunner
 
-from mdstream.audit.prints import MINUTE_NS, Scope
+from mdstream.audit.trades import MINUTE_NS, Scope
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.tools import audit
 

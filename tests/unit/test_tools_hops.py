@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, cast
 
 from mdstream.audit.hops.logs import RawHop
-from mdstream.audit.prints import Print, Scope
+from mdstream.audit.trades import AuditTrade, Scope
 from mdstream.config import load
 
 NOW_NS = 1_767_625_200_125_400_000
@@ -30,7 +30,7 @@ def match(trade_id: int, **said: str) -> Raw:
 
 def test_trade_that_is_refused_is_not_missed_downstream() -> None:
     """It is on md.dead; a year of 9999 has no minute that could be counted either."""
-    hop, held = RawHop(load(), cast(Scope, None), lambda *_: None), list[Print]()
+    hop, held = RawHop(load(), cast(Scope, None), lambda *_: None), list[AuditTrade]()
     for record in (match(1), match(2, time="9999-12-31T23:59:59Z"), match(3, price="-1"), match(4)):
         hop._take(cast(Any, record), lambda trade, *_: held.append(trade))
     assert [trade.trade_id for trade in held] == ["1", "4"]

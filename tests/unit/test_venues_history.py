@@ -10,7 +10,7 @@ from mdstream.errors import SettingsError
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.venues import rest_setting, ws_setting
-from mdstream.venues.history import MOST_WAIT_S, Answer, Gone, History, Page, Trouble, retry_after_s
+from mdstream.venues.history import MAX_WAIT_S, Answer, History, Page, PermanentError, RetryableError, retry_after_s
 from mdstream.venues.providers import PROVIDERS
 from mdstream.venues.spans import Span
 
@@ -80,15 +80,17 @@ def test_an_answer_is_understood_as_the_request_s_own(name: str, view: str) -> N
 
 @pytest.mark.parametrize("name", HISTORIES)
 def test_ask_is_in_vain_for_a_view_that_the_venue_has_not(name: str) -> None:
-    """Gone for good, in words that name it."""
-    assert history(name).ask(request(name, "sideways"), Span(1, 1)) == Gone(f"{name} gives no history of sideways")
+    """For good, in words that name it."""
+    assert history(name).ask(request(name, "sideways"), Span(1, 1)) == PermanentError(
+        f"{name} gives no history of sideways"
+    )
 
 
 @pytest.mark.parametrize(("name", "view"), [("binance", "trade"), ("coinbase", ""), ("okx", "trades")])
 def test_ask_is_in_vain_for_a_symbol_that_the_venue_cannot_have(name: str, view: str) -> None:
     """With what would be one."""
     found = history(name).ask(request(name, view, "%"), Span(1, 1))
-    assert isinstance(found, Gone)
+    assert isinstance(found, PermanentError)
     assert f"{name} has no symbol of the form '%'" in found.reason
 
 
@@ -154,7 +156,7 @@ FINAL = [
 @pytest.mark.parametrize(("name", "status", "body", "words"), FINAL)
 def test_judge_takes_the_venue_s_own_refusal_for_final(name: str, status: int, body: bytes, words: str) -> None:
     """What it will never give is told in its words."""
-    assert history(name).judge(Answer(status, {}, body), now_s=NOW_S) == Gone(words)
+    assert history(name).judge(Answer(status, {}, body), now_s=NOW_S) == PermanentError(words)
 
 
 TROUBLE = [
@@ -181,7 +183,7 @@ TROUBLE = [
 def test_judge_takes_everything_else_for_trouble_that_passes(name: str, status: int, body: bytes) -> None:
     """A limit, a fault, a region, a wrong base URL, somebody else's page: no trade is given up for any of them."""
     found = history(name).judge(Answer(status, {"retry-after": "7"}, body), now_s=NOW_S)
-    assert isinstance(found, Trouble)
+    assert isinstance(found, RetryableError)
     assert found.wait_s == 7.0
     assert found.reason.startswith(f"HTTP {status}: ")
 
@@ -197,7 +199,7 @@ def test_judge_finds_nothing_wrong_with_an_answer_that_holds_trades(name: str) -
 @given(status=st.integers(100, 599), body=st.binary(max_size=60))
 def test_judge_gives_no_trade_up_for_bytes_that_are_not_the_venue_s(name: str, status: int, body: bytes) -> None:
     """Whatever a proxy answers."""
-    assert not isinstance(history(name).judge(Answer(status, {}, body), now_s=NOW_S), Gone)
+    assert not isinstance(history(name).judge(Answer(status, {}, body), now_s=NOW_S), PermanentError)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +211,8 @@ def test_judge_gives_no_trade_up_for_bytes_that_are_not_the_venue_s(name: str, s
         ("Mon, 05 Jan 2026 15:00:30 GMT", 30.0),
         ("Mon, 05 Jan 2026 14:00:00 GMT", 0.0),
         ("Mon, 05 Jan 2026 15:00:30", 30.0),
-        ("999999999", MOST_WAIT_S),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", MOST_WAIT_S),
+        ("999999999", MAX_WAIT_S),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_WAIT_S),
         ("", None),
         ("-1", None),
         ("soon", None),
@@ -227,7 +229,7 @@ def test_retry_after_is_seconds_or_a_date(text: str, wait_s: float | None) -> No
 def test_retry_after_never_raises(text: str) -> None:
     """It comes from the wire."""
     wait_s = retry_after_s({"retry-after": text}, now_s=NOW_S)
-    assert wait_s is None or 0 <= wait_s <= MOST_WAIT_S
+    assert wait_s is None or 0 <= wait_s <= MAX_WAIT_S
 
 
 @pytest.mark.parametrize(

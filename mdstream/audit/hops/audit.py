@@ -17,9 +17,9 @@ from mdstream.audit.hops.identity import Beside, Fault, TopicFacts, hole_fault
 from mdstream.audit.hops.logs import CanonicalHop, DatabaseHop, JournalHop, RawHop, records
 from mdstream.audit.hops.nats import NatsHop
 from mdstream.audit.ledger import Ledger
-from mdstream.audit.prints import Bucket, Identity, Place, Print, Scope
 from mdstream.audit.recovered import AskedFor
 from mdstream.audit.standby import Alive, Followed, StandBy
+from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope
 from mdstream.config import Settings
 from mdstream.events import Gap
 from mdstream.roles.rules import rules_of
@@ -34,7 +34,7 @@ class CanonicalReading(Reading):
         super().__init__(hop, scope)
         self._followed, self._beside = followed, beside
 
-    def take(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
+    def take(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
         self._followed.learn(trade)
         self.ledger.add(trade, seq, place)
         if self._beside is not None and seq is not None and place is not None:
@@ -48,11 +48,11 @@ class RawReading(Reading):
         super().__init__(hop, scope)
         self._hop, self._standby, self._asked, self._canonical = hop, standby, asked, canonical
 
-    def take(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
+    def take(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
         if self._counts(trade) and self.ledger.add(trade, seq, place):
             self._standby.consider(trade)
 
-    def _counts(self, trade: Print) -> bool:
+    def _counts(self, trade: AuditTrade) -> bool:
         """Of what a venue gave to be asked again, only what was missing."""
         return not trade.recovered or trade in self._asked
 
@@ -73,7 +73,7 @@ class RawReading(Reading):
         stood_by = self._standby.__contains__
         details = Details(self.ledger, wanted, may_repeat=True, ignored=ignored, stood_by=stood_by)
 
-        def add(trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
+        def add(trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
             if self._counts(trade):
                 details.add(trade, seq, place, value)
 

@@ -11,12 +11,12 @@ from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.hops.logs import Hop
 from mdstream.audit.ledger import Ledger, affordable, differing, neighbours
 from mdstream.audit.numbering import Hole
-from mdstream.audit.prints import Bucket, Identity, Place, Print, Scope, bucket_of, identity_of
+from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope, bucket_of, identity_of
 
-MOST_DETAILED = 1_000_000
+MAX_DETAILED = 1_000_000
 """Trades that are held at once, per hop, to name those that differ."""
-MOST_HOLES = 1000
-MOST_KEPT = 10_000
+MAX_HOLES = 1000
+MAX_KEPT = 10_000
 """Differences that are kept to be named; all are counted."""
 
 Verdict = Literal["agree", "differ", "nothing to compare"]
@@ -29,7 +29,7 @@ class Reading:
         self.hop = hop
         self.ledger = Ledger(hop.name, scope, may_repeat=hop.may_repeat, is_end=hop.is_end)
 
-    def take(self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
+    def take(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
         """Take in a trade of the first pass."""
         self.ledger.add(trade, seq, place)
 
@@ -79,7 +79,7 @@ class Chain:
         for ledger in self.ledgers:
             for hole in ledger.numbering.holes():
                 self.hole_count += 1
-                if len(self.holes) < MOST_HOLES:
+                if len(self.holes) < MAX_HOLES:
                     self.holes.append(hole)
         for reading in self.readings:
             reading.settle(self)
@@ -92,7 +92,7 @@ class Chain:
             await self._look_closer(differ)
         self._note_what_was_left_out()
 
-    def ignore(self, trade: Print) -> None:
+    def ignore(self, trade: AuditTrade) -> None:
         """Compare it at no hop."""
         if self.scope.has(bucket_of(trade)):
             self.ignored.add(identity_of(trade))
@@ -100,14 +100,14 @@ class Chain:
                 ledger.discount(trade)
 
     async def _look_closer(self, differ: set[Bucket]) -> None:
-        wanted = affordable(self.ledgers, differ, MOST_DETAILED)
+        wanted = affordable(self.ledgers, differ, MAX_DETAILED)
         self.unnamed = differ - wanted
         # Again the last hop first: what comes meanwhile must not be at a hop and not at the one before it.
         details = [await reading.look_closer(wanted, self.ignored) for reading in reversed(self.readings)][::-1]
         between = (differences(details[a], details[b], wanted) for a, b in neighbours(self.ledgers))
         for difference in chain(*between, *(detail.own_differences() for detail in details)):
             self.totals[difference.hop, difference.kind] += 1
-            if len(self.found) < MOST_KEPT:
+            if len(self.found) < MAX_KEPT:
                 self.found.append(difference)
 
     def _note_what_was_left_out(self) -> None:

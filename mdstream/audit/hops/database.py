@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import psycopg
 
 from mdstream.audit.hops.logs import Add
-from mdstream.audit.prints import MINUTE_NS, Print, Scope
+from mdstream.audit.trades import MINUTE_NS, AuditTrade, Scope
 from mdstream.config import Settings
 from mdstream.db import connection as db
 from mdstream.db import schema
@@ -69,7 +69,7 @@ class TimescaleHop:
             return
         given = "" if trade_id.startswith(_NO_ID) else trade_id
         time_ns = recv_ns if exchange_ns is None else exchange_ns
-        add(Print(source, symbol, given, price, size, side, time_ns, received_ns=recv_ns))
+        add(AuditTrade(source, symbol, given, price, size, side, time_ns, received_ns=recv_ns))
 
     def _query(self) -> tuple[str, dict[str, Any]]:
         scope = self._scope

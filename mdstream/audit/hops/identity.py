@@ -18,14 +18,14 @@ import msgspec
 from mdstream.audit.bars import BarAudit
 from mdstream.audit.hops.logs import records
 from mdstream.audit.numbering import Contents, Hole, Numbering
-from mdstream.audit.prints import MINUTE_NS, Place, Print, Scope
+from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope
 from mdstream.bars.rules import SECOND_NS, Rules
 from mdstream.config import Settings
 from mdstream.events import Bar
 from mdstream.tools.progress import Progress
 from topics import Topics
 
-MOST_FAULTS = 1_000
+MAX_FAULTS = 1_000
 """Faults that are kept to be named, of each topic and kind; all are counted."""
 
 
@@ -91,7 +91,7 @@ class Beside:
         self._note(name, unread, "records that are no bar")
         self._note(name, self._bars.published.of_other_intervals, "bars of no interval of MDSTREAM_BARS")
 
-    def trade(self, trade: Print, seq: int, place: Place) -> None:
+    def trade(self, trade: AuditTrade, seq: int, place: Place) -> None:
         """Take in a record of md.trades."""
         if self._bars is not None:
             is_first = place.partition not in self._partitions
@@ -150,7 +150,7 @@ class Beside:
 
     def _tell(self, fault: Fault) -> None:
         self._counts[fault.topic, fault.kind] += 1
-        if self._counts[fault.topic, fault.kind] <= MOST_FAULTS:
+        if self._counts[fault.topic, fault.kind] <= MAX_FAULTS:
             self.faults.append(fault)
 
     def _note(self, name: str, count: int, what: str) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from mdstream import kafka
-from mdstream.audit.prints import MINUTE_NS, Place, Print, Scope
+from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope
 from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
@@ -39,7 +39,7 @@ class Add(Protocol):
     """Takes in a trade; where the hop numbers its trades, with the number, and its record's place and value."""
 
     def __call__(
-        self, trade: Print, seq: int | None = None, place: Place | None = None, value: bytes = b""
+        self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b""
     ) -> object: ...
 
 
@@ -97,7 +97,7 @@ class JournalHop:
                     j = decode(text)
                 except (msgspec.MsgspecError, UnicodeError) as error:
                     raise CaptureError(str(self._path), number, f"not a line of a journal: {error}") from None
-                add(Print(j.provider, j.symbol, j.trade_id, j.price, j.size, j.side, j.ts_exchange, j.view))
+                add(AuditTrade(j.provider, j.symbol, j.trade_id, j.price, j.size, j.side, j.ts_exchange, j.view))
                 progress.show(number)
 
     def _lines(self) -> Iterator[bytes]:
@@ -139,7 +139,7 @@ class RawHop:
         self._settings, self._scope, self._heard = settings, scope, heard
         self._decoders = {name.encode(): (name, provider().decode) for name, provider in PROVIDERS.items()}
         self.unread: Counter[str] = Counter()
-        self.first: dict[tuple[str, str, str], Print | None] = {}
+        self.first: dict[tuple[str, str, str], AuditTrade | None] = {}
         """By (provider, symbol, view): the trade that reading began with, where it answers a subscription, else None.
 
         Such a trade (TradeTick.resume) is from before anyone listened. Whether it is news only a reader knows who was
@@ -179,7 +179,7 @@ class RawHop:
                     continue
                 time_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange
                 said = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
-                trade = Print(*said, time_ns, tick.view, recv_ns, tick.recovered)
+                trade = AuditTrade(*said, time_ns, tick.view, recv_ns, tick.recovered)
                 if not tick.recovered:  # what repair brings may be from before
                     self.first.setdefault((name, tick.symbol, tick.view), trade if tick.resume else None)
                 add(trade)
@@ -210,11 +210,11 @@ class CanonicalHop:
                 add(print_of(trade), trade.seq, Place(record.partition, record.offset), value)
 
 
-def print_of(trade: Trade) -> Print:
+def print_of(trade: Trade) -> AuditTrade:
     """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
     said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
-    return Print(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+    return AuditTrade(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
 
 
 class DatabaseHop:
@@ -236,7 +236,7 @@ class DatabaseHop:
             connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
             with closing(connection), Progress(f"audit {self.name}", "rows") as progress:
                 for count, row in enumerate(connection.execute(query, values), 1):
-                    add(Print(*row[:-1])._replace(received_ns=row[-1]))
+                    add(AuditTrade(*row[:-1])._replace(received_ns=row[-1]))
                     progress.show(count)
         except sqlite3.Error as error:
             raise MdstreamError(f"{self.path} cannot be read: {error}") from error

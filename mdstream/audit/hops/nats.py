@@ -12,7 +12,7 @@ import msgspec
 from nats.aio.subscription import Subscription
 
 from mdstream.audit.hops.logs import SLACK_MS, Add, print_of
-from mdstream.audit.prints import Scope
+from mdstream.audit.trades import Scope
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError
 from mdstream.events import Trade

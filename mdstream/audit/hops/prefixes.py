@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from mdstream.audit.events import EventTally, Minute, compare
 from mdstream.audit.hops.chain import Chain, Reading, Verdict
 from mdstream.audit.hops.logs import CanonicalHop, records
-from mdstream.audit.prints import MINUTE_NS, Bucket, Scope, hash_of
+from mdstream.audit.trades import MINUTE_NS, Bucket, Scope, hash_of
 from mdstream.config import Settings
 from mdstream.events import BookL2, Quote, encode
 from mdstream.tools.progress import Progress

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 HOW = ("cut", "json", "types", "binary")
-MOST_JUNK_BYTES = 200
+MAX_JUNK_BYTES = 200
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WRONG: tuple[Any, ...] = ([], {}, "junk", [None], {"x": 1})
@@ -30,7 +30,7 @@ def garble(text: str, how: str, rng: Random) -> str | bytes:
         case "types":
             return json.dumps(_mistype(json.loads(text), rng), separators=(",", ":"))
         case _:
-            return b"\xff" + rng.randbytes(rng.randrange(MOST_JUNK_BYTES))
+            return b"\xff" + rng.randbytes(rng.randrange(MAX_JUNK_BYTES))
 
 
 def _mistype(value: Any, rng: Random) -> Any:

@@ -20,10 +20,10 @@ from mdstream.errors import SettingsError
 from mdstream.simulator.faults.kinds import AT_ONCE, Spec
 from mdstream.simulator.market import SECOND_NS
 
-MOST_LIVE = 100
-MOST_ENDED = 100
+MAX_LIVE = 100
+MAX_ENDED = 100
 """Faults that are over and still told of."""
-MOST_SPANS = 100
+MAX_SPANS = 100
 
 
 @dataclass(eq=False)
@@ -38,7 +38,7 @@ class Fault:
     occurrences: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     """What it did so far: frames, trades, connections, ..."""
-    spans: deque[list[int | None]] = field(default_factory=lambda: deque(maxlen=MOST_SPANS))
+    spans: deque[list[int | None]] = field(default_factory=lambda: deque(maxlen=MAX_SPANS))
     """Beginning and end of its last occurrences, in ns since 1970."""
 
     def describe(self) -> dict[str, Any]:
@@ -78,8 +78,8 @@ class Faults:
 
     def add(self, spec: Spec, now_ns: int) -> Fault:
         """A new fault that waits for its time. Raises SettingsError where there are too many."""
-        if sum(fault.state != "ended" for fault in self._faults.values()) >= MOST_LIVE:
-            raise SettingsError(f"{MOST_LIVE} faults are waiting or active, and there may be no more: end one first")
+        if sum(fault.state != "ended" for fault in self._faults.values()) >= MAX_LIVE:
+            raise SettingsError(f"{MAX_LIVE} faults are waiting or active, and there may be no more: end one first")
         self._made += 1
         seed = self._seed if spec.seed is None else spec.seed
         rng = Random(f"{seed}:{spec.venue}:{spec.kind}")
@@ -147,5 +147,5 @@ class Faults:
 
     def _forget(self) -> None:
         ended = [fault_id for fault_id, fault in self._faults.items() if fault.state == "ended"]
-        for fault_id in ended[: max(0, len(ended) - MOST_ENDED)]:
+        for fault_id in ended[: max(0, len(ended) - MAX_ENDED)]:
             del self._faults[fault_id]

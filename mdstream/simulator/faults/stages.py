@@ -13,7 +13,7 @@ from mdstream.simulator.faults.delivery import Frame, Stage
 from mdstream.simulator.faults.garble import garble
 
 MS = 1_000_000
-MOST_HELD = 200_000
+MAX_HELD = 200_000
 """Frames that a stage holds at most: about 100 MB."""
 DEFAULT_SHARE_DROPPED = 0.01
 
@@ -75,7 +75,7 @@ class DuplicateStage(Stage):
     ) -> None:
         super().__init__(symbols, counts)
         self._share, self._late_ns, self._rng = spec.share, int(spec.late_ms * MS), rng
-        self._copies: deque[tuple[int, Frame]] = deque(maxlen=MOST_HELD)
+        self._copies: deque[tuple[int, Frame]] = deque(maxlen=MAX_HELD)
 
     def handle(self, frame: Frame, now_ns: int) -> Iterable[Frame]:
         if self._rng.random() >= self._share:
@@ -119,7 +119,7 @@ class ReorderStage(Stage):
 
 
 class DelayStage(Stage):
-    """Frames beyond MOST_HELD push the oldest ones out early, which is counted."""
+    """Frames beyond MAX_HELD push the oldest ones out early, which is counted."""
 
     def __init__(self, spec: kinds.Delay, symbols: frozenset[str] | None, counts: Counter[str]) -> None:
         super().__init__(symbols, counts)
@@ -129,7 +129,7 @@ class DelayStage(Stage):
     def handle(self, frame: Frame, now_ns: int) -> Iterable[Frame]:
         self.touched(frame)
         self._held.append((now_ns + self._late_ns, frame))
-        if len(self._held) <= MOST_HELD:
+        if len(self._held) <= MAX_HELD:
             return ()
         self._counts["early"] += 1
         return (self._held.popleft()[1],)
@@ -142,7 +142,7 @@ class DelayStage(Stage):
 
 
 class StallStage(Stage):
-    """With `replay`, frames beyond MOST_HELD are never sent, which is counted; their trades stay in REST."""
+    """With `replay`, frames beyond MAX_HELD are never sent, which is counted; their trades stay in REST."""
 
     def __init__(self, spec: kinds.Stall, symbols: frozenset[str] | None, counts: Counter[str]) -> None:
         super().__init__(symbols, counts)
@@ -151,7 +151,7 @@ class StallStage(Stage):
 
     def handle(self, frame: Frame, now_ns: int) -> Iterable[Frame]:  # noqa: ARG002
         self.touched(frame)
-        if self._replay and len(self._held) < MOST_HELD:
+        if self._replay and len(self._held) < MAX_HELD:
             self._held.append(frame)
         elif self._replay:
             self._counts["lost"] += 1

@@ -37,7 +37,7 @@ from mdstream.venues.feed import (
 from mdstream.venues.times import Epoch, epoch_ns
 
 FUTURES = "a frame of Binance futures, for which there is no provider: BINANCE_WS_URL has to lead to spot"
-MOST_FILLS = 1_000_000
+MAX_FILLS = 1_000_000
 """Of one aggregate."""
 STREAMS_PER_SYMBOL = 3
 STREAMS_PER_CONNECTION = 1024
@@ -215,7 +215,7 @@ def _trade(d: _Trade) -> TradeTick:
 
 def _agg_trade(symbol: str, d: _RestAggTrade, recovered: bool = False) -> TradeTick:
     count = d.l - d.f + 1
-    if not 0 < count <= MOST_FILLS:
+    if not 0 < count <= MAX_FILLS:
         raise FrameError(f"an aggregate of trades {d.f} to {d.l}")
     side: Side = "sell" if d.m else "buy"
     return TradeTick(symbol, str(d.a), d.p, d.q, side, epoch_ns(d.T), d.a, d.a, count, "aggTrade", False, recovered)

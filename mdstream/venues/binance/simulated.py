@@ -39,7 +39,7 @@ PONG_TIMEOUT_NS = 60 * SECOND_NS
 LONGEST_CONNECTION_NS = 24 * 3600 * SECOND_NS
 MESSAGES_PER_S = 5
 """Pings, pongs and requests together."""
-MOST_STREAMS = 1024
+MAX_STREAMS = 1024
 LONGEST_ID = 36
 DECIMALS = 8
 QUOTES = ("FDUSD", "USDT", "USDC", "TUSD", "BTC", "ETH", "BNB", "EUR", "GBP", "TRY", "BRL", "JPY")
@@ -169,8 +169,8 @@ class BinanceSession(Session):
                     return [_error(2, "Invalid request: params must be a list of stream names", request_id)]
                 if method == "UNSUBSCRIBE":
                     return [_result(None, request_id), *self._unsubscribe(params)]
-                if len(self._streams.keys() | set(params)) > MOST_STREAMS:
-                    return [_error(2, f"Invalid request: more than {MOST_STREAMS} streams", request_id)]
+                if len(self._streams.keys() | set(params)) > MAX_STREAMS:
+                    return [_error(2, f"Invalid request: more than {MAX_STREAMS} streams", request_id)]
                 return [_result(None, request_id), *self._subscribe(params, now_ns)]
             case "LIST_SUBSCRIPTIONS":
                 return [_result(list(self._streams), request_id)]
@@ -227,7 +227,7 @@ class Binance(Exchange):
             streams, combined = path.removeprefix("/ws").split("/"), False
         else:
             return None
-        return BinanceSession(self, [name for name in streams if name][:MOST_STREAMS], combined, now_ns)
+        return BinanceSession(self, [name for name in streams if name][:MAX_STREAMS], combined, now_ns)
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol):

@@ -19,7 +19,7 @@ from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.rest import Answer, Budget, Rest, as_json, parameters, whole_seconds
 
 MS = 1_000_000
-DEFAULT_LIMIT, MOST_LIMIT = 500, 1000
+DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
 REFUSALS_BEFORE_BAN = 10
 BAN_NS = 120 * SECOND_NS
 
@@ -119,7 +119,7 @@ class BinanceRest(Rest):
         numbers = {name: int(text) for name, text in asked.items() if name != "symbol"}
         if numbers.setdefault("limit", DEFAULT_LIMIT) == 0:
             raise _RefusedError(-1130, "Data sent for parameter 'limit' is not valid.")
-        numbers["limit"] = min(numbers["limit"], MOST_LIMIT)
+        numbers["limit"] = min(numbers["limit"], MAX_LIMIT)
         listing = self._exchange.listing(symbol, now_ns)
         if listing is None:
             raise _RefusedError(-1121, "Invalid symbol.")

@@ -19,7 +19,7 @@ from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.rest import Answer, Budget, Rest, as_json, parameters
 from mdstream.simulator.text import rfc3339
 
-MOST_LIMIT = 1000
+MAX_LIMIT = 1000
 BURST = 1.5
 """How far the requests of a second may exceed the rate."""
 
@@ -72,7 +72,7 @@ class CoinbaseRest(Rest):
 
 def _page(listing: Listing, asked: dict[str, int]) -> Answer:
     tape = listing.instrument.tape
-    limit = min(asked.get("limit") or MOST_LIMIT, MOST_LIMIT)
+    limit = min(asked.get("limit") or MAX_LIMIT, MAX_LIMIT)
     older: Iterator[Fill] = tape.fills_back(asked.get("after", tape.next_id) - 1)
     newer_than = asked.get("before", 0)
     fills = list(islice(takewhile(lambda fill: fill.trade_id > newer_than, older), limit))

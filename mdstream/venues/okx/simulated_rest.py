@@ -17,7 +17,7 @@ from mdstream.simulator.history import Fill
 from mdstream.simulator.rest import Answer, Budget, Rest, as_json, parameters
 
 MS = 1_000_000
-MOST_LIMIT = 100
+MAX_LIMIT = 100
 BY_ID, BY_TIME = "1", "2"
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -59,12 +59,12 @@ def _wrong(asked: dict[str, str]) -> str | None:
     for name in ("after", "before", "limit"):
         if asked.get(name) and not _NUMBER.fullmatch(asked[name]):
             return name
-    return "limit" if not 1 <= int(asked.get("limit") or MOST_LIMIT) <= MOST_LIMIT else None
+    return "limit" if not 1 <= int(asked.get("limit") or MAX_LIMIT) <= MAX_LIMIT else None
 
 
 def _page(listing: Listing, asked: dict[str, str]) -> Iterable[Fill]:
     """Older than `after` and newer than `before`, both of them ids, or milliseconds where `type` is 2."""
-    tape, limit = listing.instrument.tape, int(asked.get("limit") or MOST_LIMIT)
+    tape, limit = listing.instrument.tape, int(asked.get("limit") or MAX_LIMIT)
     after, before = asked.get("after"), asked.get("before")
     if asked.get("type", BY_ID) == BY_ID:
         fills = tape.fills_back(int(after) - 1 if after else tape.next_id)

@@ -1,11 +1,11 @@
-"""mdstream/tools/moments.py: times with and without a zone, and ages."""
+"""mdstream/tools/timestamps.py: times with and without a zone, and ages."""
 
 from __future__ import annotations
 
 import pytest
 
 from mdstream.errors import SettingsError
-from mdstream.tools.moments import minute_of, moment_ns
+from mdstream.tools.timestamps import minute_of, timestamp_ns
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_times_and_ages_are_taken(text: str, minute: int) -> None:
 )
 def test_moments_are_exact(text: str, moment: int) -> None:
     """To the microsecond, with no detour over floating point seconds since 1970."""
-    assert moment_ns(text, now_s=60) == moment
+    assert timestamp_ns(text, now_s=60) == moment
 
 
 def test_what_is_no_time_is_refused() -> None:

@@ -12,7 +12,7 @@ DAY_NS = 1440 * MINUTE_NS
 NO_VIEW = ""
 
 
-class Print(NamedTuple):
+class AuditTrade(NamedTuple):
     """One trade as a hop holds it. `time_ns` is the venue's time, ours where it gives none; `view` as in TradeTick.
 
     `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair;
@@ -58,15 +58,15 @@ Identity = tuple[str, str, str, int]
 """Provider, symbol, trade id and the venue's time: what makes two prints the same trade."""
 
 
-def bucket_of(trade: Print) -> Bucket:
+def bucket_of(trade: AuditTrade) -> Bucket:
     return Bucket(trade.provider, trade.symbol, trade.time_ns // MINUTE_NS)
 
 
-def identity_of(trade: Print) -> Identity:
+def identity_of(trade: AuditTrade) -> Identity:
     return trade.provider, trade.symbol, trade.trade_id, trade.time_ns
 
 
-def fingerprint(trade: Print) -> int:
+def fingerprint(trade: AuditTrade) -> int:
     """64 bits of what must be the same at every hop."""
     price, size = float(trade.price), float(trade.size)
     return hash_of(f"{trade.provider}|{trade.symbol}|{trade.trade_id}|{price!r}|{size!r}|{trade.side}".encode())
@@ -93,7 +93,7 @@ class Scope:
             and (not self.providers or bucket.provider in self.providers)
         )
 
-    def takes(self, trade: Print, bucket: Bucket) -> bool:
+    def takes(self, trade: AuditTrade, bucket: Bucket) -> bool:
         return self.has(bucket) and trade.received_ns < self.received_before_ns
 
     def numbers(self, symbol: str, minute: int) -> bool:

@@ -43,7 +43,7 @@ class Switch(NamedTuple):
     choice: Choice
 
 
-class Rounds:
+class FeedMonitor:
     """Looks at one partition's `sources` and the lines that were added."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Rounds:
         """By symbol, in the order of preference."""
         return self._lines
 
-    def look(self, out: Output, recv_ns: int) -> Iterator[Switch]:
+    def evaluate(self, out: Output, recv_ns: int) -> Iterator[Switch]:
         """The switches that are due, each to be made before the next is asked for. `recv_ns`: of the record at hand."""
         now_ns = self._log.now_ns
         self._log.due_ns = now_ns + LOOK_NS
@@ -82,7 +82,7 @@ class Rounds:
             instrument = lines[0].instrument
             self._learn(lines)
             for line in lines:
-                self.report(out, line, gaps.look(line.feed, now_ns, self._rules.gaps), recv_ns)
+                self.report(out, line, gaps.evaluate(line.feed, now_ns, self._rules.gaps), recv_ns)
             if len(lines) > 1 and not self._rules.of(symbol).merge:
                 yield from self._choose(instrument, lines)
             self._look_for_silence(out, symbol, instrument, lines, recv_ns)

@@ -1,8 +1,8 @@
 """One request from md.gaps on its way: pages out, answers in, frames to publish. Pure: time is an argument.
 
 page ──> answer ──┬─> a frame to publish, or nothing new ──> go_on: next page now │ next round after a pause │ done
-                  ├─> Trouble: ask for the same page later, for ever
-                  └─> Gone: done
+                  ├─> RetryableError: ask for the same page later, for ever
+                  └─> PermanentError: done
 done ──> lost: what is still missing, and why
 """
 
@@ -13,11 +13,11 @@ import msgspec
 from mdstream.errors import FrameError
 from mdstream.repair.search import ROUNDS, Search
 from mdstream.repairs import RepairRequest, Unrecoverable, rest_frame
-from mdstream.venues.history import Answer, Gone, History, Page, Trouble
+from mdstream.venues.history import Answer, History, Page, PermanentError, RetryableError
 from mdstream.venues.spans import Span, count
 
 NOT_THERE = "not in the venue's history"
-MOST_REASON_CHARS = 300
+MAX_REASON_CHARS = 300
 
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -42,28 +42,28 @@ class Repair:
         """Trades of the request that have not."""
         return count(self._search.missing)
 
-    def page(self) -> Page | Gone:
+    def page(self) -> Page | PermanentError:
         """What to ask for now."""
         self._asked = self._search.next(self._history.most_rows)
         page = self._history.ask(self.request, self._asked)
-        if isinstance(page, Gone):
+        if isinstance(page, PermanentError):
             self._reason = page.reason
         return page
 
-    def take(self, page: Page, answer: Answer, *, now_s: float) -> bytes | Gone | Trouble | None:
+    def take(self, page: Page, answer: Answer, *, now_s: float) -> bytes | PermanentError | RetryableError | None:
         """What the answer to the page last asked for comes to: a frame to publish, or None where it brought nothing.
 
         `now_s` is in seconds since 1970.
         """
         verdict = self._history.judge(answer, now_s=now_s)
-        if isinstance(verdict, Gone):
+        if isinstance(verdict, PermanentError):
             self._reason = verdict.reason
         if verdict is not None:
             return verdict
         try:
             _check_json(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return Trouble(f"HTTP {answer.status} without JSON: {error}")  # it is somebody else who speaks
+            return RetryableError(f"HTTP {answer.status} without JSON: {error}")  # it is somebody else who speaks
         frame = rest_frame(page.target, answer.body)
         try:
             came, rows = self._history.read(self.request, frame)
@@ -84,5 +84,5 @@ class Repair:
 
     def lost(self) -> list[Unrecoverable]:
         """What is still missing when there is no page left to ask for."""
-        r, reason = self.request, self._reason[:MOST_REASON_CHARS]
+        r, reason = self.request, self._reason[:MAX_REASON_CHARS]
         return [Unrecoverable(r.symbol, r.provider, r.view, *span, reason) for span in self._search.missing]

@@ -14,7 +14,7 @@ _AGE = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|h|d)$")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def moment_ns(text: str, *, now_s: float) -> int:
+def timestamp_ns(text: str, *, now_s: float) -> int:
     """The time that is meant, ns since 1970; an age counts back from `now_s`, whole microseconds.
 
     Raises SettingsError where the text is neither a time nor an age.
@@ -33,4 +33,4 @@ def moment_ns(text: str, *, now_s: float) -> int:
 
 def minute_of(text: str, *, now_s: float) -> int:
     """The minute since 1970 that such a time lies in."""
-    return moment_ns(text, now_s=now_s) // MINUTE_NS
+    return timestamp_ns(text, now_s=now_s) // MINUTE_NS

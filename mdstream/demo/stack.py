@@ -30,7 +30,7 @@ UP_LIMIT_S = 60.0
 LOOK_S = 0.2
 
 
-class Scene:
+class DemoStack:
     """The running demo: where its page is, and what it knows."""
 
     def __init__(self, parts: Supervisor, running: Pipeline, data: Path, say: Say) -> None:
@@ -66,7 +66,7 @@ class Scene:
 
 
 @contextmanager
-def scene(*, rate: int, live: bool, say: Say) -> Iterator[Scene]:
+def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
     """Start everything, wait until prices flow, and stop everything on leaving. Raises MdstreamError."""
     settings = config.load()
     parts = Supervisor(settings.data_dir / "logs", {}, say=say)
@@ -84,7 +84,7 @@ def scene(*, rate: int, live: bool, say: Say) -> Iterator[Scene]:
             say(f"simulated venues: {', '.join(SYMBOLS)}, {rate} frames/s together; binance stalls now and then")
         running = pipeline.start(parts, list(SYMBOLS.items()), SINKS)
         say("ingestors, core worker, gap repair and the roles files, timescale and nats are starting")
-        played = Scene(parts, running, settings.data_dir, say)
+        played = DemoStack(parts, running, settings.data_dir, say)
         played.wait_for_prices()
         yield played
     finally:
