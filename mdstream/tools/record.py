@@ -21,7 +21,7 @@ from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.kafka.logs import receive_ns
 from mdstream.kinds import OURS
-from mdstream.tools.progress import Progress
+from mdstream.progress import Progress
 from mdstream.tools.running import run
 from mdstream.venues.providers import provider as provider_named
 from topics import Topics

@@ -23,7 +23,7 @@ from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import CaptureError, MdstreamError, SettingsError
 from mdstream.kafka.publisher import Partitioner, Publisher, Record
-from mdstream.tools.progress import Progress
+from mdstream.progress import Progress
 from mdstream.tools.running import run
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics

@@ -22,8 +22,8 @@ from mdstream.audit.standby import Alive, Followed, StandBy
 from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope
 from mdstream.config import Settings
 from mdstream.events import Gap
+from mdstream.progress import Progress
 from mdstream.roles.rules import rules_of
-from mdstream.tools.progress import Progress
 from topics import Topics
 
 

@@ -13,7 +13,7 @@ from mdstream.audit.trades import MINUTE_NS, AuditTrade, Scope
 from mdstream.config import Settings
 from mdstream.db import connection as db
 from mdstream.db import schema
-from mdstream.tools.progress import Progress
+from mdstream.progress import Progress
 
 MINUTE_S = MINUTE_NS // 1_000_000_000
 ROWS_AT_ONCE = 20_000

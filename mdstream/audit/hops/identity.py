@@ -22,7 +22,7 @@ from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope
 from mdstream.bars.rules import SECOND_NS, Rules
 from mdstream.config import Settings
 from mdstream.events import Bar
-from mdstream.tools.progress import Progress
+from mdstream.progress import Progress
 from topics import Topics
 
 MAX_FAULTS = 1_000

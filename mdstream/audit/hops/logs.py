@@ -23,10 +23,10 @@ from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
 from mdstream.kafka import logs
 from mdstream.kinds import OURS
+from mdstream.progress import Progress
 from mdstream.sinks.sqlite import FILE_NAME
 from mdstream.stream.bounds import check_trade
 from mdstream.ticks import TradeTick
-from mdstream.tools.progress import Progress
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 

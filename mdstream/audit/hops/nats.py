@@ -16,10 +16,10 @@ from mdstream.audit.trades import Scope
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError
 from mdstream.events import Trade
+from mdstream.progress import Progress
 from mdstream.redact import redacted
 from mdstream.sinks.nats_stream import RefusedError, ask
 from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, access_of, connect, reason_of, servers_of
-from mdstream.tools.progress import Progress
 
 FETCHED_AT_ONCE = 1_000
 """What the server sends at a time, and what may wait here: it sends no more until it is asked again."""

@@ -14,7 +14,7 @@ from mdstream.audit.hops.logs import CanonicalHop, records
 from mdstream.audit.trades import MINUTE_NS, Bucket, Scope, hash_of
 from mdstream.config import Settings
 from mdstream.events import BookL2, Quote, encode
-from mdstream.tools.progress import Progress
+from mdstream.progress import Progress
 from topics import Topics
 
 KINDS: dict[str, type[Quote | BookL2]] = {"quotes": Quote, "books": BookL2}
