@@ -16,7 +16,7 @@ from aiokafka import ConsumerRecord
 from benchmarks.measure import BenchmarkError
 from mdstream import kafka
 from mdstream.kafka.publisher import Partitioner, Publisher, Record
-from mdstream.tools.progress import Progress
+from mdstream.progress import Progress
 
 SYMBOLS = tuple(f"S{number}USDT" for number in range(100))
 REPEAT_EVERY = 100

@@ -16,8 +16,8 @@ from operator import attrgetter
 from pathlib import Path
 
 from mdstream.errors import MdstreamError
+from mdstream.progress import Progress
 from mdstream.testing import Process
-from mdstream.tools.progress import Progress
 
 WARM_UP = 0.05
 POLL_S = 0.05
