@@ -1,7 +1,7 @@
 """Canonical events to files.
 
     md.trades  md.quotes ─┐                              ┌─> DATA_DIR/market_data.db   idempotent by key
-                          ├─> groups of what is waiting ─┤
+                          ├─> groups of waiting records ─┤
     md.bars    md.status ─┘   (MDSTREAM_FILES_EVENTS)    ├─> DATA_DIR/events.jsonl     exact by recorded offsets
                                                          └─> md.dead                   what is not an event, and why
 

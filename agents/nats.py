@@ -1,8 +1,8 @@
 """Canonical events to NATS.
 
     md.trades  md.quotes  md.books ─┐
-                                    ├─> groups of what is waiting ─┬─> md.events.{type}.{symbol}     (NATS_URL)
-    md.bars    md.status            ┘   (NATS_EVENTS)              └─> md.dead     what NATS can never take, and why
+                                    ├─> groups of waiting records ─┬─> md.events.{type}.{symbol}     (NATS_URL)
+    md.bars    md.status            ┘   (NATS_EVENTS)              └─> md.dead     what NATS can never accept, and why
 
 Payload: the canonical record's bytes. Order: that of the topic, within a subject. With USE_JETSTREAM=true a group is
 acknowledged when the stream has it; the stream holds every event once (see mdstream/sinks/nats.py), and while it is

@@ -2,7 +2,7 @@
 
     md.trades ─┐                                                ┌─> market_data_ticks
     md.quotes ─┤                                                ├─> market_data_quotes       idempotent by key
-    md.bars   ─┼─> groups of what is waiting ─ one transaction ─┼─> market_data_ohlcv        the highest revision stays
+    md.bars   ─┼─> groups of waiting records ─ one transaction ─┼─> market_data_ohlcv        the highest revision stays
     md.status ─┘   (MDSTREAM_TIMESCALE_EVENTS)     │            └─> market_data_feed_events
                                                    └─> md.dead   what is no event or row, and why
 

@@ -227,7 +227,7 @@ class App(Host):
         said.info("%s is up: http://%s:%s/health", self.conf.id, self.conf.web_bind, self.conf.web_port)
 
     def _look(self) -> State:
-        """What the watchdog gets to see."""
+        """The state that the watchdog judges."""
         epoch = self.rebalancing_count
         lanes = {Partition(*tp): Lane(epoch, at.committable, at.delivered) for tp, at in self.positions().items()}
         if isinstance(self._consumer, Consumer):  # owned but not read yet: no progress either

@@ -121,7 +121,7 @@ def number(text: str) -> float | None:
 
 
 MAX_WHOLE_DIGITS = 20
-"""Absurd prices are real: somebody always asks 888888004.0000 for a coin."""
+"""Order books hold absurd prices, such as 888888004.0000 for a coin."""
 _ZEROS = ["0" * (PRICE_DECIMALS - digits) for digits in range(PRICE_DECIMALS + 1)]
 
 

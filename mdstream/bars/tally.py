@@ -28,7 +28,7 @@ MAX_TERMS = 64
 def exact(values: list[float]) -> list[float]:
     """The unrounded sum of `values`: the first float is the sum rounded once, each further one the remainder.
 
-    It depends on the sum alone. One to three floats for what markets trade, never more than forty. `values` is consumed
+    It depends on the sum alone. One to three floats for usual trades, never more than forty. `values` is consumed
     and must not be empty.
     """
     if len(values) == 1:

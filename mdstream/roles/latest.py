@@ -95,7 +95,7 @@ class LatestRole(Collector):
             log.error("%s: more than %d instruments, %r and others have no latest price", name, MAX_INSTRUMENTS, key)
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """Fill the tables for partitions taken over; reading goes on where the group was."""
+        """Fill the tables of partitions taken over; reading continues at the group's offsets."""
         partitions = list(starts)
         self._forget(partitions)
         try:
@@ -124,7 +124,7 @@ class LatestRole(Collector):
                 table.data.update({r.key: r.value for r in records})
 
     async def release(self, _partitions: Iterable[Partition]) -> None:
-        """Write what is pending."""
+        """Write the pending events."""
         self.flush()
 
 

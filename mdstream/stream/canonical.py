@@ -207,7 +207,7 @@ class Canonical:
             self._stand_by(out, line, tick, recv_ns)
             return
         seen = trades.seen
-        # The next id of the view in use: the only check that nearly every trade needs.
+        # The next id of the id space in use: the only check that nearly every trade needs.
         if tick.first_id == seen.last + 1 and tick.view == trades.view:
             seen.last = tick.last_id
             trades.view_ns = now_ns

@@ -142,7 +142,7 @@ def _silent(feed: Feed, newest: Newest, limits: Limits) -> Finding:
 def silent_since(feed: Feed, now_ns: int, limits: Limits) -> int | None:
     """Since when (log time, ns) a feed has sent nothing at all, if that is unusually long; else None.
 
-    For people only: without another source, a fault cannot be told from a quiet market.
+    For people only: without another source, a fault cannot be distinguished from a quiet market.
     """
     spoken = [channel for channel in (feed.trade, feed.quote, feed.book) if channel.seen_ns]
     if not spoken or now_ns - feed.seen_ns < min(_patience_ns(channel, limits) for channel in spoken):

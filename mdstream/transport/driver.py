@@ -130,7 +130,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self.thread_loop.call_soon_threadsafe(fetch.end, waiter)
 
     async def committed(self, partitions: Collection[TP]) -> dict[TP, int | None]:
-        """The committed offset of each partition, None where there is none. Raises KafkaError."""
+        """The committed offset of each partition, None if there is none. Raises KafkaError."""
         consumer = self._ensure_consumer()
         found = await consumer._coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in partitions])  # noqa: SLF001
         return {tp: found[tp].offset if tp in found and found[tp].offset >= 0 else None for tp in partitions}

@@ -31,7 +31,7 @@ EXIT_STUCK = 75
 PULSE_S = 0.5
 ASK_MOST_S = 5.0
 LAST_LOOK_S = 2.0
-"""From the 503 on /live to the exit: a process that recovers meanwhile goes on, and probes of /live can see it."""
+"""From the 503 on /live to the exit: a process that recovers meanwhile continues, and probes of /live see the 503."""
 JOIN_LIMIT_S = 5.0
 
 
