@@ -1,10 +1,10 @@
-"""Every topic in one place: what is on it, by what key, how it is partitioned and how long it is kept. The map.
+"""Every topic in one place: its records, its key, its partitions and its retention.
 
     md.raw.MARKET ──> md.trades  md.quotes  md.books  md.status ──> md.bars, latest prices, sinks
-                      md.gaps (what to repair)   md.state (checkpoints)   md.dead (what could not be understood)
+                      md.gaps (what to repair)   md.state (checkpoints)   md.dead (records that could not be processed)
 
 All share one partition count and Kafka's default key partitioner (murmur2), so partition p of a raw topic maps to
-partition p of every canonical topic. This file imports nothing of mdstream but its settings: anyone may read the map.
+partition p of every canonical topic. This file imports only the settings from mdstream, so every module may import it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
 MAX_FRAME_BYTES = 15 * MIB
-"""The largest frame that is carried; a record batch (MAX_BATCH_BYTES) has room for it and its headers."""
+"""The largest frame accepted; a record batch (MAX_BATCH_BYTES) has room for it and its headers."""
 MAX_BATCH_BYTES = 16 * MIB
 
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic. `retention_ms` None: kept by compaction alone, the last value of each key for ever."""
+    """One topic. `retention_ms` None: compacted, the last value of each key is kept forever."""
 
     name: str
     key: str
@@ -43,17 +43,17 @@ class Topic:
         """The broker's settings of this topic, as Kafka names them."""
         config = {"max.message.bytes": str(self.max_batch_bytes)}
         if self.retention_ms is not None:
-            # Kept by the time of writing: a replayed capture or a backfill is old by its own time, and would be gone at
-            # once.
+            # Retention counts from the time of writing: by its own timestamps a replayed capture or a backfill is old
+            # and would be deleted at once.
             kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
             return config | kept | {"message.timestamp.type": "LogAppendTime"}
-        # Small segments, cleaned soon: a takeover reads a partition of this topic from its beginning.
+        # Small segments, cleaned early: a takeover reads a partition of this topic from its beginning.
         return config | {
             "cleanup.policy": "compact",
             "segment.bytes": str(16 * MIB),
             "segment.ms": str(10 * 60 * 1000),
             "min.cleanable.dirty.ratio": "0.1",
-            # Longer than a takeover takes: what an owner that was overtaken wrote replaces nothing until then.
+            # Longer than a takeover: until then, records of an overtaken owner must not replace valid ones.
             "min.compaction.lag.ms": str(2 * 60 * 1000),
         }
 
@@ -85,5 +85,5 @@ class Topics:
         yield from (self.trades, self.quotes, self.books, self.bars, self.status, self.gaps, self.state, self.dead)
 
     def raw_of(self, market: str) -> Topic:
-        """The raw topic of a market; KeyError where the settings name no such market."""
+        """The raw topic of a market; KeyError for a market that the settings do not name."""
         return self.raw[market]

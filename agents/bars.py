@@ -3,9 +3,9 @@
     md.trades ─> sums per symbol and interval ─> md.state (checkpoint, with the bars to publish) ─> md.bars
                                                                                      MDSTREAM_BARS: 1s,1m,5m,1h
 
-Keys and partitions stay the same. What is in a bar depends on its trades alone: a trade that comes late, or by repair,
-gives the bar again, with the next revision and the contents that it would have had anyway. A worker that crashes loses
-no trade and counts none twice; the last bars may come again, byte for byte.
+Keys and partitions stay the same. A bar's contents depend on its trades alone: a late or recovered trade publishes the
+bar again, with the next revision and the contents it would have had anyway. A worker that crashes loses no trade and
+counts none twice; it may publish the last bars again, byte for byte.
 """
 
 from __future__ import annotations

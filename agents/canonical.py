@@ -4,8 +4,8 @@
                           │          └ md.state (checkpoint)   └ md.status  md.gaps (what is missing)  /feeds
                           └ md.dead (not understood, and why)
 
-Keys and partitions stay the same, and so does the order of each instrument. A worker that crashes repeats what came
-after its last checkpoint, byte for byte with the same `seq`; it loses nothing.
+Keys, partitions and the order of each instrument's records stay the same. A worker that crashes loses nothing; it
+repeats what followed its last checkpoint, byte for byte with the same `seq`.
 """
 
 from __future__ import annotations

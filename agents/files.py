@@ -1,13 +1,13 @@
 """Canonical events to files.
 
     md.trades  md.quotes ─┐                              ┌─> DATA_DIR/market_data.db   idempotent by key
-                          ├─> groups of what is waiting ─┤
+                          ├─> groups of waiting records ─┤
     md.bars    md.status ─┘   (MDSTREAM_FILES_EVENTS)    ├─> DATA_DIR/events.jsonl     exact by recorded offsets
-                                                         └─> md.dead                   what is no event, and why
+                                                         └─> md.dead                   what is not an event, and why
 
-A group is acknowledged when both files have it on the disk. A crash repeats what was not acknowledged, and the repeats
-change nothing. A disk that is full, a database that is locked: the group is tried again until it is stored, the offsets
-stay where they are, and no other role notices.
+A group is acknowledged when both files have it on disk. After a crash, what was not acknowledged is written again, and
+the repeats change nothing. While the disk is full or the database locked, the group is retried until it is stored: the
+offsets stay where they are, and no other role is affected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mdstream.sinks.files import sinks_of
 
 
 def attach(app: App, settings: Settings) -> None:
-    """Declare the agent of the topics that are to be stored."""
+    """Declare the agent of the topics to store."""
     role = SinkRole("files", settings, sinks_of(settings))
     names = role.attach(app, settings.files_events)
 

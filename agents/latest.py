@@ -4,8 +4,8 @@
                ├─> newest per key ─────┤   every half second    ├─> /latest?symbol=S  /latest/  /
     md.quotes ─┘                       └─> table latest_quotes ─┘
 
-Partition p of each table's changelog belongs to the worker that has partition p of the topics: any worker can tell whom
-to ask. The tables are caches: nothing else rests on them.
+Partition p of each table's changelog belongs to the worker that has partition p of the topics, so any worker knows
+which one to ask. The tables are caches: nothing else depends on them.
 """
 
 from __future__ import annotations

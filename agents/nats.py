@@ -1,13 +1,13 @@
 """Canonical events to NATS.
 
     md.trades  md.quotes  md.books ─┐
-                                    ├─> groups of what is waiting ─┬─> md.events.{type}.{symbol}     (NATS_URL)
-    md.bars    md.status            ┘   (NATS_EVENTS)              └─> md.dead     what NATS can never take, and why
+                                    ├─> groups of waiting records ─┬─> md.events.{type}.{symbol}     (NATS_URL)
+    md.bars    md.status            ┘   (NATS_EVENTS)              └─> md.dead     what NATS can never accept, and why
 
 Payload: the canonical record's bytes. Order: that of the topic, within a subject. With USE_JETSTREAM=true a group is
-acknowledged when the stream has it; the stream holds every event once (mdstream/sinks/nats.py says how), and while it
-cannot be reached the offsets stay where they are. Without, NATS is a live view: a group is acknowledged when it has
-gone out, or had nowhere to go.
+acknowledged when the stream has it; the stream holds every event once (see mdstream/sinks/nats.py), and while it is
+unreachable the offsets stay where they are. Without JetStream, NATS is a live view: a group is acknowledged when it was
+sent, or when there was no connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mdstream.sinks.subjects import named
 
 
 def attach(app: App, settings: Settings) -> None:
-    """Declare the agent of the topics that are to be published."""
+    """Declare the agent of the topics to publish."""
     role = SinkRole("nats", settings, [sink_of(settings)], event_of=named)
     names = role.attach(app, settings.nats_events)
 

@@ -1,6 +1,6 @@
 """mdstream: raw exchange frames in, one clean stream of trades and quotes out.
 
-`faust -A mdstream worker` finds `app` here. It is built when first asked for, so that importing mdstream stays cheap.
+`faust -A mdstream worker` finds `app` here. It is built on first access, so that importing mdstream stays cheap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
 
         try:
             built = globals()["app"] = build()
-        except SettingsError as error:  # for whoever starts us to mend: one line, no traceback
+        except SettingsError as error:  # the operator's to fix: one line, no traceback
             raise SystemExit(f"mdstream: {error}") from None
         return built
     raise AttributeError(f"module 'mdstream' has no attribute {name!r}")

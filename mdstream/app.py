@@ -43,10 +43,10 @@ ROLES = {
     "nats": ("agents.nats",),
     "timescale": ("agents.timescale",),
 }
-"""The agents of each role. A sink is a role of its own, so that one that is stuck stops nothing else."""
+"""The agents of each role. Each sink is a role of its own, so that a stuck sink stops nothing else."""
 
 PAGES = ("mdstream.web.health",)
-"""The pages that every role's worker has."""
+"""The pages of every worker, whatever its role."""
 
 TALKATIVE = {
     "mode": logging.WARNING,
@@ -55,15 +55,15 @@ TALKATIVE = {
     "mdstream.transport": logging.WARNING,
     "aiokafka": logging.CRITICAL,
 }
-"""What is shown of those who tell of each service, topic and rebalance: ninety lines until a worker is up. aiokafka
-logs each failed attempt to connect; the watchdog says once that Kafka is away."""
+"""Log levels of libraries that log every service, topic and rebalance: ninety lines until a worker is up. aiokafka
+logs each failed connection attempt; the watchdog logs once that Kafka is unreachable."""
 
 NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 SESSION_S = 6.0
 HEARTBEAT_S = 0.5
-"""A worker hears with its next heartbeat that the group is being shared out anew, and all wait for the last to hear."""
+"""A worker learns of a rebalance with its next heartbeat, and all wait for the last worker to learn of it."""
 WEB_PORT = 6066
-ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  not to listen on: to be told from an address
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  compared with, never listened on
 
 Restore = Callable[[Mapping[Partition, int]], Awaitable[Mapping[Partition, int]]]
 Release = Callable[[set[Partition]], Awaitable[None]]
@@ -72,10 +72,10 @@ Reason = Callable[[], str | None]
 
 
 class BatchSchema(Schema[Any, Any]):
-    """Gives an agent its Batch of a chunk as it is: the records in it are decoded by the agent, all at once."""
+    """Passes an agent the Batch of a chunk unchanged: the agent decodes its records, all at once."""
 
     def update(self, **_: Any) -> None:
-        """Nothing is serialized here. Faust decodes once for all channels with the same key type: each has its own."""
+        """Nothing is serialized here. Faust decodes once per key type for all channels, so each gets its own."""
         self.key_type, self.value_type = cast(Any, self), None
         self.key_serializer = self.value_serializer = None
 
@@ -89,7 +89,7 @@ class BatchSchema(Schema[Any, Any]):
 
 
 class Web(aiohttp_web.Web):
-    """Faust's web server within our bounds, without its own pages: "/" is ours, /table and /router are nobody's."""
+    """Faust's web server with our limits and without its pages: "/" is ours, /table and /router do not exist."""
 
     default_blueprints = ()
     production_blueprints = ()
@@ -100,7 +100,7 @@ class Web(aiohttp_web.Web):
 
 
 class App(Host):
-    """A Faust app whose batched topics come as mdstream.transport.batch.Batch."""
+    """A Faust app whose batched topics arrive as mdstream.transport.batch.Batch."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         self.settings = settings
@@ -130,7 +130,7 @@ class App(Host):
 
     @property
     def batched_consumer(self) -> Consumer:
-        """The consumer, as the transport makes it."""
+        """The consumer that the transport made."""
         consumer = self.consumer
         assert isinstance(consumer, Consumer)
         return consumer
@@ -139,7 +139,7 @@ class App(Host):
         return Web(self)
 
     def positions(self) -> Mapping[TP, Offsets]:
-        """How far each batched partition that is ours has come; none before the worker has started."""
+        """The offsets of each batched partition that we own; empty before the worker has started."""
         return self._consumer.positions() if isinstance(self._consumer, Consumer) else {}
 
     # -- what agents declare
@@ -150,53 +150,53 @@ class App(Host):
         return self.topic(*names, schema=BatchSchema(), acks=False)
 
     def cache_table(self, name: str) -> Any:
-        """A table of symbol to a public event, both as the canonical topic has them: bytes, so partitions agree too."""
+        """A table from symbol to public event, both as the canonical topic's bytes, so that partitions match too."""
         return self.Table(
             name, key_type=bytes, value_type=bytes, use_partitioner=True, partitions=self.settings.partitions
         )
 
     def keep(self, names: Collection[str], *, restore: Restore, release: Release) -> None:
-        """Call `restore` whenever partitions of these topics are assigned, before the first Batch, and `release`
-        before they are taken away. `restore` is given where the group was in each, and returns where to read from; of
-        several agents of one topic the earliest counts."""
+        """Call `restore` when partitions of these topics are assigned, before the first Batch, and `release` before
+        they are revoked. `restore` gets the group's offset of each and returns the offset to read from; where several
+        agents share a topic, the earliest counts."""
         self._keepers.append((frozenset(names), restore, release))
 
     def around(self, *, before: Hook, after: Hook) -> None:
-        """Await `before` ahead of the first assignment and `after` when the worker stops."""
+        """Await `before` before the first assignment and `after` when the worker stops."""
         self._before.append(before)
         self._after.insert(0, after)
 
     def run_beside(self, run: Hook) -> None:
-        """Run a coroutine function for as long as the worker lives; what it raises ends the worker."""
+        """Run a coroutine function as long as the worker runs; an exception from it ends the worker."""
         self.task(run)
 
     @cached_property
     def state_log(self) -> StateLog:
-        """The checkpoints of this worker's agents: one for all of them."""
+        """The checkpoint log that all agents of this worker share."""
         log = StateLog(self.settings.bootstrap_servers, self.topic_map.state.name)
         self.around(before=log.start, after=log.stop)
         return log
 
     def overtaken(self, partition: Partition) -> None:
-        """Say that another worker wrote the state of a partition that is ours: it is to be taken over anew."""
+        """Report that another worker wrote the state of a partition we own: it has to be taken over again."""
         self.batched_consumer.overtaken(TP(*partition))
 
     def holds(self, reason: Reason) -> None:
-        """Ask `reason` why an agent keeps its input on purpose, a database that is away for instance; None: it does
-        not. While it does, the worker is not ready, and never stuck."""
+        """Register a function that returns why an agent holds its input back on purpose, such as an unreachable
+        database, or None. While one returns a reason, the worker is not ready, and never stuck."""
         self._reasons.append(reason)
 
     # -- what the transport calls
 
     async def restore(self, starts: Mapping[TP, int]) -> dict[TP, int]:
-        """Where to read batched partitions from, after their state was restored."""
+        """Restore the state of batched partitions; the offsets to read from."""
         given = {Partition(*tp): start for tp, start in starts.items()}
         wanted = [({p: at for p, at in given.items() if p.topic in names}, each) for names, each, _ in self._keepers]
         restored = await asyncio.gather(*(restore(mine) for mine, restore in wanted if mine))
         return {TP(*p): min(found[p] for found in restored if p in found) for p in given}
 
     async def release(self, tps: Collection[TP]) -> None:
-        """Let every agent make safe what it took of these partitions."""
+        """Have every agent finish and save what it took from these partitions."""
         for names, _, release in self._keepers:
             mine = {Partition(*tp) for tp in tps if tp.topic in names}
             if mine:
@@ -212,11 +212,11 @@ class App(Host):
             raise SystemExit(f"mdstream: MDSTREAM_DATA_DIR={self.settings.data_dir}: {error.strerror}") from None
 
     async def on_start(self) -> None:
-        if logging.root.level <= logging.DEBUG:  # asked for with --log-level: all of it
+        if logging.root.level <= logging.DEBUG:  # asked for with --log-level: show everything
             _quiet(dict.fromkeys(TALKATIVE, logging.NOTSET))
         try:
             await self._set_up()
-        except MdstreamError as error:  # for whoever starts us to mend: one line, no traceback
+        except MdstreamError as error:  # the operator's to fix: one line, no traceback
             raise SystemExit(f"mdstream: {error}") from None
         self.watchdog.start()
         self.add_future(self.watchdog.pulse())
@@ -227,10 +227,10 @@ class App(Host):
         said.info("%s is up: http://%s:%s/health", self.conf.id, self.conf.web_bind, self.conf.web_port)
 
     def _look(self) -> State:
-        """What the watchdog sees of us."""
+        """The state that the watchdog judges."""
         epoch = self.rebalancing_count
         lanes = {Partition(*tp): Lane(epoch, at.committable, at.delivered) for tp, at in self.positions().items()}
-        if isinstance(self._consumer, Consumer):  # what is ours and not read yet stands still, too
+        if isinstance(self._consumer, Consumer):  # owned but not read yet: no progress either
             lanes |= {Partition(*tp): Lane(epoch, -1, 0) for tp in self._consumer.taking}
         holding = next(filter(None, (reason() for reason in self._reasons)), None)
         return State(lanes, settled=epoch > 0 and not self.rebalancing, assignments=epoch, holding=holding)
@@ -238,7 +238,7 @@ class App(Host):
     async def _set_up(self) -> None:
         self._check_port()
         self._advertise()
-        # A consumer that subscribes before its topics exist is assigned none of them, also later.
+        # A consumer that subscribes before its topics exist is never assigned any of them.
         await kafka.create_topics(
             self.settings.bootstrap_servers, self.topic_map, replication=self.settings.replication
         )
@@ -247,7 +247,7 @@ class App(Host):
         collector.tune()
 
     def _advertise(self) -> None:
-        """Take the address that the others are told from the settings, whatever --web-port made of it."""
+        """Take the advertised address from the settings, whatever --web-port made of it."""
         if self.settings.canonical_url:
             self.conf.canonical_url = URL(self.settings.canonical_url)
         if self.tables and self.conf.canonical_url.host in ANYWHERE:
@@ -259,7 +259,7 @@ class App(Host):
             )
 
     def _check_port(self) -> None:
-        """Raises SettingsError where the web server's port is taken: Faust would say so with a traceback only."""
+        """Raises SettingsError when the web server's port is taken: Faust would only print a traceback."""
         host, port = self.conf.web_bind, self.conf.web_port
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -286,7 +286,7 @@ def _quiet(levels: Mapping[str, int]) -> None:
 
 
 def _limits(settings: Settings) -> Limits:
-    """The watchdog's. A core worker's position moves once a checkpoint: the time between two is no stall."""
+    """The watchdog's limits. A core worker's position moves once per checkpoint: the time between two is no stall."""
     more_s = settings.checkpoint_interval_s
     most_s = settings.core_stuck_exit_s if settings.role == "core" else settings.stuck_exit_s
     exit_s = min(settings.stuck_exit_s, most_s)
@@ -316,7 +316,7 @@ def build(settings: Settings | None = None) -> App:
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
         broker_commit_interval=1.0,
-        # With Faust's defaults a join waits for 60 s; the group then takes over within 10.
+        # With Faust's defaults a join takes up to 60 s; with these the group takes over within 10 s.
         broker_session_timeout=SESSION_S,
         broker_rebalance_timeout=SESSION_S,
         broker_heartbeat_interval=HEARTBEAT_S,

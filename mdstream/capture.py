@@ -2,7 +2,7 @@
 
     {"recv_ns":1767625200125400000,"provider":"binance","frame":"{\\"stream\\":...}"}
 
-A frame that is not UTF-8 is kept in base64, with `"encoding":"base64"`. Lines are in the order to be replayed in.
+A frame that is not UTF-8 is kept in base64, with `"encoding":"base64"`. Lines are in replay order.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mdstream.errors import CaptureError, SettingsError
 from topics import MAX_FRAME_BYTES
 
 MAX_LINE_BYTES = 6 * MAX_FRAME_BYTES + 1024
-"""No line is longer: JSON writes a byte of a frame in six at most."""
+"""The longest line: JSON writes a byte of a frame in at most six."""
 
 
 class Frame(NamedTuple):
-    """One frame as it came: `recv_ns` since 1970."""
+    """One frame as received, `recv_ns` after 1970."""
 
     recv_ns: int
     provider: str
@@ -48,7 +48,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_line(frame: Frame) -> bytes:
-    """The line of one frame, its newline included."""
+    """The line of one frame, including its newline."""
     try:
         line = _Line(frame.recv_ns, frame.provider, frame.frame.decode())
     except UnicodeDecodeError:
@@ -57,7 +57,7 @@ def encode_line(frame: Frame) -> bytes:
 
 
 def decode_line(text: bytes) -> Frame:
-    """The frame of one line. Raises ValueError that says what is wrong with it."""
+    """The frame of one line. Raises ValueError with what is wrong."""
     try:
         line = _decode(text)
     except (msgspec.MsgspecError, UnicodeError) as error:
@@ -75,10 +75,10 @@ def decode_line(text: bytes) -> Frame:
 
 
 class Reader:
-    """Iterating gives the frames of a capture file in its order; empty lines are passed over. Memory: one line.
+    """Iterating yields the frames of a capture file in order; empty lines are skipped. Memory: one line.
 
-    Raises CaptureError with the line that cannot be read, that is of none of the `providers` (where given), or at which
-    the file is cut off; also where the file cannot be opened.
+    Raises CaptureError with the number of a line that cannot be read, whose provider is not in `providers` (if given),
+    or where the file is truncated; also when the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, providers: Collection[str] | None = None) -> None:
@@ -116,10 +116,10 @@ class Reader:
 
 
 class Writer:
-    """Writes a capture file that is whole or absent: it grows as `FILE.part` and takes its name when it is finished.
+    """Writes a capture file that is complete or absent: it grows as `FILE.part` and is renamed when finished.
 
-    An error inside the `with` block keeps what was written until then, and every line of it is complete. The `.part`
-    stays behind only where the process was killed, or the disk was full and a gzip stream cannot be cut.
+    After an error inside the `with` block the frames written so far are kept, in complete lines. The `.part` file stays
+    only if the process was killed, or the disk was full and the file is gzipped: a gzip stream cannot be cut.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
@@ -134,7 +134,7 @@ class Writer:
             raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
 
     def _create(self) -> IO[bytes]:
-        self._part.unlink(missing_ok=True)  # of a recording that was killed
+        self._part.unlink(missing_ok=True)  # left by a recording that was killed
         if self._path.suffix == ".gz":
             return cast("IO[bytes]", gzip.open(self._part, "xb", compresslevel=6))
         return self._part.open("xb", buffering=1 << 18)
@@ -144,7 +144,7 @@ class Writer:
         self.frames += 1
 
     def finish(self) -> None:
-        """Close the file and give it its name."""
+        """Close the file and rename it to its final name."""
         self._file.close()
         self._part.replace(self._path)
 
@@ -157,7 +157,7 @@ class Writer:
         if error is None or (self.frames and not isinstance(error, OSError)):
             self.finish()
             return
-        with suppress(OSError):  # the disk may be full: the first error is the one to be told
+        with suppress(OSError):  # the disk may be full: the first error is the one to report
             self._file.close()
         if not self.frames:
             self._part.unlink()
@@ -187,9 +187,9 @@ Item = TypeVar("Item")
 class Merge(Generic[Source, Item]):
     """Several sequences merged into one by time, each kept in its own order.
 
-    A partition is in order of time, but whole partitions arrive one after the other:
+    A partition is in time order, but whole partitions arrive one after the other:
 
-        p0  1 2 3 4 5 6 ...      `take` gives 1 2 3 3 4 4, then waits for p1's next;
+        p0  1 2 3 4 5 6 ...      `take` yields 1 2 3 3 4 4, then waits for p1's next;
         p1      3 4              once p1 is known to be idle, 5 6 ...
     """
 
@@ -200,11 +200,11 @@ class Merge(Generic[Source, Item]):
         self._waiting[source].append((time, item))
 
     def empty(self) -> list[Source]:
-        """The sources whose next item is not here: those to be asked."""
+        """The sources whose next item has not arrived: those to ask."""
         return [source for source, waiting in self._waiting.items() if not waiting]
 
     def take(self, *, idle: Set[Source] = frozenset()) -> Iterator[Item]:
-        """Items in order of time, until a source has none left here and is not `idle`: more of it may be earlier."""
+        """Items in time order, until a source that is not `idle` runs out: its next item may be earlier."""
         while True:
             ready = [waiting for source, waiting in self._waiting.items() if waiting or source not in idle]
             if not ready or not all(ready):

@@ -1,5 +1,4 @@
-"""The `mdstream` command. Each subcommand is a module of its own, imported when it is asked for: `--help` stays
-fast."""
+"""The `mdstream` command. Each subcommand is a module of its own, imported on use, so `--help` stays fast."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ COMMANDS = {
     "topics": "mdstream.tools.topics",
     "worker": "mdstream.tools.worker",
 }
-"""Command name to the module whose `command` it is."""
+"""Command name to the module that defines it as `command`."""
 
 
 class _Lazy(click.Group):
@@ -64,18 +63,18 @@ def cli() -> None:
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
-    """Log lines on stderr, in one form for all commands."""
+    """Log to stderr, in one format for all commands."""
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
-    # aiokafka logs each failed connection attempt; our own errors say it once, with what to do.
+    # aiokafka logs each failed connection attempt; our own errors report it once, with what to do.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    # Alembic tells of each of its plugins, and logs the failures that it prints: what it does is told by ours.
+    # Alembic logs each of its plugins, and logs the failures that it also prints: our own messages cover it.
     logging.getLogger("alembic").setLevel(logging.CRITICAL)
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Run the command line. Exits 0, 1 on a failure of ours, 2 where settings or arguments are wrong."""
+    """Run the command line. Exits 0, 1 on an mdstream error, 2 on wrong settings or arguments."""
     set_up_logging()
     try:
         return cli.main(args=args, prog_name="mdstream")

@@ -1,7 +1,7 @@
-"""A Kafka cluster as a value: where its brokers are, how they know us, and how batches go to them.
+"""A Kafka cluster as a value: its addresses, how clients authenticate, and how they compress batches.
 
-Settings make it once (`Settings.bootstrap_servers`), every client is made of it (mdstream/kafka/security.py), and in a
-message it stands for its addresses.
+`Settings.bootstrap_servers` makes it, every client is made from it (mdstream/kafka/security.py), and as text it is its
+addresses.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ UNSECURED = dict.fromkeys(
     ),
     "",
 )
-"""Variables for processes that use a broker of our own, whatever is set for another one."""
+"""Environment of processes that use our own broker, whatever is set for another one."""
 
 
 @dataclass(frozen=True)
 class Security:
-    """How a client shows who it is, and whom it trusts; named as in Kafka's clients. Prints no secret."""
+    """How a client authenticates, and whom it trusts; named as in Kafka's clients. Prints no secret."""
 
     protocol: Protocol = "PLAINTEXT"
     mechanism: Mechanism | None = None
@@ -61,7 +61,7 @@ class Security:
         return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
     def check(self) -> None:
-        """Raises SettingsError where the settings do not fit together. No file is read."""
+        """Raises SettingsError if the settings do not fit together. Reads no file."""
         self._check_unused()
         if self.sasl:
             self._check_sasl()
@@ -69,7 +69,7 @@ class Security:
             raise SettingsError("KAFKA_SSL_KEYFILE and KAFKA_SSL_KEY_PASSWORD mean nothing without KAFKA_SSL_CERTFILE")
 
     def _check_unused(self) -> None:
-        """What would silently do nothing was meant to protect something."""
+        """Refuse settings that would have no effect: they were meant to protect something."""
         passwords = {
             "KAFKA_SASL_MECHANISM": self.mechanism,
             "KAFKA_SASL_USERNAME": self.username,
@@ -104,7 +104,7 @@ class Security:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster at `servers`, host:port, comma-separated. As text: these."""
+    """The cluster at `servers`: host:port, comma-separated. `str` gives these."""
 
     servers: str
     security: Security = Security()
@@ -119,4 +119,4 @@ class Cluster:
 
 
 Brokers = Cluster | str
-"""A cluster; a text stands for one that asks for neither TLS nor a password."""
+"""A cluster; a string is one without TLS and password."""

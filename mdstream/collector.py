@@ -1,7 +1,7 @@
-"""Python's cyclic garbage collector, set for programs that hold many records for a short time.
+"""Python's cyclic garbage collector, tuned for programs that hold many records for a short time.
 
-A chunk of 1,500 records is 9,000 objects, none in a cycle. With Python's own threshold of 700 the collector walks them
-a dozen times while they are made: 1.8 us a record, four times the parsing of it (measured: decision 8).
+A chunk of 1,500 records is 9,000 objects, none in a cycle. With Python's default threshold of 700 the collector scans
+them a dozen times while they are made: 1.8 us per record, four times the cost of parsing it (measured: decision 8).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ YOUNG_OBJECTS = 20_000
 
 
 def tune() -> None:
-    """Leave what start-up made alone for good, and collect only once many objects have piled up.
+    """Exempt everything made during start-up, and collect only after many new objects.
 
-    To be called when everything is set up.
+    Call it when everything is set up.
     """
     gc.collect()
     gc.freeze()

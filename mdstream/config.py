@@ -1,6 +1,6 @@
 """Settings: read once, at the entry point, from the environment, `.env` and `mdstream.toml`, in that order.
 
-In the environment a setting carries the name given below; in `mdstream.toml` its field name in lower case.
+In the environment a setting has the upper-case name given below; in `mdstream.toml` its field name in lower case.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ def _upper(value: object) -> object:
 
 T = TypeVar("T")
 Given = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
-"""What may be left out; an empty text in the environment leaves it out too."""
+"""An optional setting; an empty text in the environment counts as not set."""
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-"""Names in a list, or separated by commas in one text."""
+"""Names as a list, or comma-separated in one text."""
 
 Market = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""A part of a topic's name, and of paths."""
+"""Part of a topic's name, and of paths."""
 
 
 class InstrumentSettings(BaseModel):
-    """What one instrument has otherwise than the others: its sources, best first, and its policy."""
+    """Overrides for one instrument: its sources, best first, and its policy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,7 +86,7 @@ class InstrumentSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Every setting with its default. Unknown names are for `load` to judge: others have theirs in the environment."""
+    """Every setting with its default. `load` judges unknown names: the environment has other programs' names too."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE, toml_file=TOML_FILE, extra="ignore", frozen=True, populate_by_name=True
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
         min_length=1,
     )
 
-    # How Kafka knows us, and we it: docs/deployment.md. The names are those of Kafka's clients.
+    # Authentication and TLS towards Kafka: docs/deployment.md. The names are those of Kafka's clients.
     kafka_security_protocol: Annotated[Protocol, BeforeValidator(lambda value: _upper(value) or "PLAINTEXT")] = _named(
         "KAFKA_SECURITY_PROTOCOL",
         "kafka_security_protocol",
@@ -340,7 +340,7 @@ class Settings(BaseSettings):
 
     @property
     def bootstrap_servers(self) -> Cluster:
-        """Where Kafka is, and all that its clients have to know."""
+        """The Kafka cluster, with everything a client needs to connect."""
         security = Security(
             protocol=self.kafka_security_protocol,
             mechanism=self.kafka_sasl_mechanism,
@@ -367,12 +367,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         names = set(_names().values())
         for source in (env_settings, dotenv_settings):
-            if isinstance(source, EnvSettingsSource):  # by the field's name, others' ROLE or POLICY would be ours
+            if isinstance(source, EnvSettingsSource):  # by field name we would take other programs' ROLE or POLICY
                 source.env_vars = {k: v for k, v in source.env_vars.items() if k.upper() in names}
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
 
     def venue_addresses(self) -> dict[str, str]:
-        """The addresses of venues that are set, by the names that they have in the environment."""
+        """The venue addresses that are set, by their names in the environment."""
         given = {name: getattr(self, name.lower(), None) for name in VENUE_ADDRESSES}
         return {name: value.get_secret_value() for name, value in given.items() if value}
 
@@ -390,16 +390,16 @@ AllSettings: type[Settings] = create_model(  # type: ignore[call-overload]
 
 
 def _names() -> dict[str, str]:
-    """By the name in mdstream.toml, the name that a setting has in the environment."""
+    """The name of each setting in the environment, by its name in mdstream.toml."""
     aliases = (field.validation_alias for field in AllSettings.model_fields.values())
     return {str(a.choices[1]): str(a.choices[0]) for a in aliases if isinstance(a, AliasChoices)}
 
 
 def load(**given: Any) -> Settings:
-    """The settings, with `given` (by field name; None means not given) above every source.
+    """The settings; `given` (by field name, None: not given) overrides every source.
 
-    Raises SettingsError that names each bad setting, its value (unless it is secret) and what is allowed; for a name
-    that is nearly a setting's; for a file that cannot be read.
+    Raises SettingsError for bad settings, naming each with its value (unless secret) and what is allowed; for a name
+    close to that of a setting; for a file that cannot be read.
     """
     try:
         _check_names()
@@ -419,8 +419,8 @@ def load(**given: Any) -> Settings:
 
 
 def _problem(error: Any) -> str:
-    """Which setting, its value and what is wrong; the value of a secret is never told, whatever type it has."""
-    if not error["loc"]:  # of several settings together: the input would be all of them
+    """The setting, its value and what is wrong; the value of a secret is never shown, whatever its type."""
+    if not error["loc"]:  # about several settings together: the input would be all of them
         return str(error["msg"])
     name, *inside = map(str, error["loc"])
     settings = ((field.validation_alias, str(field.annotation)) for field in AllSettings.model_fields.values())
@@ -431,7 +431,7 @@ def _problem(error: Any) -> str:
 
 
 def _check_names() -> None:
-    """Refuse a name that is nearly a setting's, and any that is none in our own file; warn of the others of ours."""
+    """Refuse a name close to that of a setting, and any unknown one in our own file; warn of others with our prefix."""
     names = _names()
     refused, strange = misspelt.in_environment(names.values(), ENV_FILE)
     refused += misspelt.in_toml([*names, *names.values()], TOML_FILE)

@@ -1,7 +1,7 @@
-"""What stands on md.dead: a record that could not be processed, with the reason and where it came from.
+"""Dead letters, the records of md.dead: a record that could not be processed, with the reason and its origin.
 
 The letter holds what is needed to understand the record and to find it again; where a part is cut, the source record
-still has all of it, as long as its topic keeps it.
+is still complete as long as its topic keeps it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Header(msgspec.Struct, omit_defaults=True):
 
 
 class _Letter(msgspec.Struct, omit_defaults=True):
-    """`encoding` is "base64" where bytes are no UTF-8 text; `bytes` is the size of a value that was cut."""
+    """`encoding` is "base64" for bytes that are not UTF-8; `bytes` is the full size of a value that was cut."""
 
     error: str
     source_topic: str
@@ -57,8 +57,8 @@ def dead_letter(
     """The value of the record for md.dead (its key is the source topic), JSON of at most a few MiB.
 
     {"error":..,"source_topic":..,"partition":..,"offset":..,"key":..,"value":..,"headers":[{"name":..,"value":..}]}
-    Bytes are UTF-8 text, or base64 beside an `encoding` (`key_encoding` for the key) of "base64". A value above
-    MAX_VALUE_BYTES is cut: then `truncated` is true and `bytes` its whole size.
+    Bytes are UTF-8 text, or base64 with an `encoding` (`key_encoding` for the key) of "base64". A value above
+    MAX_VALUE_BYTES is cut: then `truncated` is true and `bytes` its full size.
     """
     key_text, key_encoding = _text(key, MAX_PART_BYTES)
     value_text, encoding = _text(value, MAX_VALUE_BYTES)
@@ -87,12 +87,12 @@ def _text(part: bytes | None, limit_bytes: int) -> tuple[str | None, str | None]
         return None, None
     cut = part[:limit_bytes]
     try:
-        # Not final where it was cut: the limit may stand inside a character, whose first bytes are then left out.
+        # Not final where it was cut: the limit may split a character, whose first bytes are then dropped.
         return codecs.getincrementaldecoder("utf-8")().decode(cut, final=len(part) <= limit_bytes), None
     except UnicodeDecodeError:
         return base64.b64encode(cut).decode(), "base64"
 
 
 def _printable(text: str) -> str:
-    """`text` without lone surrogates, which no encoder takes; an error's text may quote them from a frame."""
+    """`text` without lone surrogates, which no encoder accepts; an error message may quote them from a frame."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,12 +1,12 @@
-"""Class variables that a subclass has to set, asked for when it is made: not at its first use, hours later."""
+"""Class variables that a subclass has to set, checked when the class is created, not at first use hours later."""
 
 from __future__ import annotations
 
 
 class Declared:
-    """Base of what declares class variables: `class Venue(Declared): name: ClassVar[str]`.
+    """Base of classes that declare class variables: `class Venue(Declared): name: ClassVar[str]`.
 
-    Its subclasses have to set each of those without a value. Raises TypeError, naming what is missing.
+    Their subclasses have to set each one that has no value. Raises TypeError naming the missing ones.
     """
 
     def __init_subclass__(cls) -> None:

@@ -2,18 +2,18 @@
 
 MdstreamError
 ├── SettingsError            a setting or argument that cannot be used
-│   └── SymbolError          a symbol that is not one of the venue's form
+│   └── SymbolError          a symbol that does not have the venue's form
 ├── FrameError               a frame that cannot be understood: goes to md.dead with this text
-│   └── MisplacedError       ... or that stands in a partition of other instruments
-├── FeedError                a venue's feed that was given up
+│   └── MisplacedError       a frame in a partition of other instruments
+├── FeedError                a venue's feed that was given up on
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
-│   └── AccessError          it does not take us as we are, or cannot be trusted
-├── OvertakenError           a partition that another worker has claimed, or may have
+│   └── AccessError          it rejects our credentials, or we do not trust it
+├── OvertakenError           a partition that another worker has, or may have, claimed
 ├── SinkError                a sink that cannot store anything now
-├── DatabaseError            the database refuses what is asked, or is away
-│   ├── SchemaError          its tables are not those that this mdstream knows
-│   └── TooSlowError         it was not done within the limit: less at once may be
+├── DatabaseError            the database refuses a request, or is unreachable
+│   ├── SchemaError          its tables are not those of this mdstream version
+│   └── TooSlowError         the request took longer than the limit: a smaller one may succeed
 └── UnsupportedVersionError  a dependency whose internals the transport was not tested with
 """
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 
 class MdstreamError(Exception):
-    """Base of all; `retriable` tells whether trying again later may help."""
+    """Base of all; `retriable`: trying again later may help."""
 
     retriable = False
 
@@ -31,7 +31,7 @@ class SettingsError(MdstreamError):
 
 
 class SymbolError(SettingsError):
-    """`symbol` is not of the form `provider` trades."""
+    """`symbol` does not have the form of the symbols of `provider`."""
 
     def __init__(self, provider: str, symbol: str, expected: str) -> None:
         super().__init__(provider, symbol, expected)
@@ -46,8 +46,8 @@ class FrameError(MdstreamError):
 
 
 class MisplacedError(FrameError):
-    """A frame of `symbol` stands in `partition`, which is not that of its key: taken in, it would begin a second series
-    of the instrument, numbered by itself."""
+    """A frame of `symbol` in `partition`, which is not the partition of its key: processing it would start a second
+    series of the instrument, with its own numbers."""
 
     def __init__(self, symbol: str, partition: int) -> None:
         super().__init__(symbol, partition)
@@ -61,7 +61,7 @@ class MisplacedError(FrameError):
 
 
 class FeedError(MdstreamError):
-    """`provider` was given up after `attempts` connections in a row without data; `reason` is the last one's."""
+    """`provider` was given up on after `attempts` connections in a row without data; `reason` is the last one's."""
 
     retriable = True
 
@@ -85,19 +85,19 @@ class CaptureError(MdstreamError):
 
 
 class BrokerError(MdstreamError):
-    """The broker cannot be reached, or refuses what is asked."""
+    """The broker cannot be reached, or refuses a request."""
 
     retriable = True
 
 
 class AccessError(BrokerError):
-    """The broker does not take us as we are, or shows what we do not trust. The message names the setting."""
+    """The broker rejects our credentials, or has a certificate we do not trust. The message names the setting."""
 
     retriable = False
 
 
 class UnsupportedVersionError(MdstreamError):
-    """The transport subclasses internals of `package`, and was tested with `expected` only."""
+    """The transport subclasses internals of `package`, and was tested only with version `expected`."""
 
     def __init__(self, package: str, found: str, expected: str) -> None:
         super().__init__(package, found, expected)
@@ -111,7 +111,7 @@ class UnsupportedVersionError(MdstreamError):
 
 
 class OvertakenError(MdstreamError):
-    """Another worker wrote the state of partition `number` of `topic` since our claim: what we write may not count."""
+    """Another worker wrote the state of partition `number` of `topic` since our claim: our writes may not count."""
 
     retriable = True
 
@@ -124,7 +124,7 @@ class OvertakenError(MdstreamError):
 
 
 class SinkError(MdstreamError):
-    """`sink` cannot store anything at `place` now. Not `retriable`: it needs somebody to mend it."""
+    """`sink` cannot store anything at `place` now. Not `retriable`: an operator has to fix it."""
 
     def __init__(self, sink: str, place: object, reason: str, *, retriable: bool = True) -> None:
         super().__init__(sink, place, reason)
@@ -135,9 +135,9 @@ class SinkError(MdstreamError):
 
 
 class DatabaseError(MdstreamError):
-    """`place` (USER@HOST:PORT/DATABASE, never with the password) cannot do what is asked, for the `reason` given.
+    """`place` (USER@HOST:PORT/DATABASE, never with the password) cannot do what is asked, for `reason`.
 
-    `reason` ends with what to do about it. Not `retriable`: it needs somebody to mend it.
+    `reason` ends with what to do about it. Not `retriable`: an operator has to fix it.
     """
 
     def __init__(self, place: str, reason: str, *, retriable: bool = False) -> None:
@@ -149,8 +149,8 @@ class DatabaseError(MdstreamError):
 
 
 class SchemaError(DatabaseError):
-    """The database is there, and its tables are not those that this mdstream knows."""
+    """The database is reachable, but its tables are not those of this mdstream version."""
 
 
 class TooSlowError(DatabaseError):
-    """The database did not do what was asked within the limit; less at once may do."""
+    """The database did not finish within the limit; a smaller request may succeed."""

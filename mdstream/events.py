@@ -1,7 +1,7 @@
-"""The public events: one JSON object a Kafka record, UTF-8, key = `symbol`.
+"""The public events: one JSON object per Kafka record, UTF-8, key = `symbol`.
 
 Fields are added, never renamed. Prices and sizes are float64; times are integer nanoseconds since 1970, UTC.
-A field that the venue does not give is null; a field with a default here is left out while it has that default.
+A field the venue does not give is null; a field with a default here is omitted while it has that default.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Trade(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     """A trade as one venue reported it.
 
     `price` is quote per base, `size` in base units, `side` the aggressor's. `ts_exchange` is the venue's time and
-    `ts_recv` the ingestor's. `seq` counts this symbol's trades without a hole. `count` is how many fills an
-    aggregate stands for; `recovered` says that the trade came by repair.
+    `ts_recv` the ingestor's. `seq` numbers this symbol's trades without gaps. `count` is the number of fills in an
+    aggregate; `recovered` marks a trade that came by repair.
     """
 
     symbol: str
@@ -38,7 +38,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="quote"):
-    """The top of the book. A side that is empty is null, both its price and its size."""
+    """The top of the book. Price and size of an empty side are null."""
 
     symbol: str
     seq: int
@@ -68,7 +68,7 @@ class BookL2(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", 
 class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="bar"):
     """Open, high, low, close and volume of the half-open interval [ts_open, ts_open + interval).
 
-    `volume` is in base units, `quote_volume` in quote units; `revision` starts at 0 and rises with each re-emission.
+    `volume` is in base units, `quote_volume` in quote units; `revision` starts at 0 and rises with each re-publication.
     """
 
     symbol: str
@@ -85,7 +85,7 @@ class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="heartbeat"):
-    """A sign of life in the place of data; `symbol` is "__system__" for a whole provider."""
+    """A sign of life instead of data; `symbol` is "__system__" for a whole provider."""
 
     symbol: str
     provider: str
@@ -96,10 +96,10 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
 class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="status"):
     """What happened to a feed.
 
-    `state`: connected, disconnected or gave_up, of a provider's connection (`symbol` is "__system__"); switched, of an
-    instrument, to `provider` and away from `previous`; seq_reset, of an instrument whose venue numbers its trades anew;
-    book_lost, of one whose book is not known until the next one; seq_jump, of the platform itself (`provider` is
-    "mdstream"), which lost its state. `reason` is for people.
+    `state`: connected, disconnected or gave_up, of a provider's connection (`symbol` is "__system__"); switched, when
+    the instrument follows `provider` instead of `previous`; seq_reset, when the venue restarted the instrument's trade
+    ids; book_lost, when its book is unknown until the next one; seq_jump, when the platform itself (`provider` is
+    "mdstream") lost its state. `reason` is for people.
     """
 
     symbol: str
@@ -113,8 +113,8 @@ class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="gap"):
     """Trades first_id..last_id (both included) of one provider that did not arrive in time.
 
-    `state`: open; closed, when all of them came after all, by repair or by themselves; lost, when `missing` of them
-    cannot be had any more, for the `reason` given. `took_ns` is the time from open to closed or lost.
+    `state`: open; closed, when all of them arrived after all, by repair or late; lost, when `missing` of them can no
+    longer be obtained, for the given `reason`. `took_ns` is the time from open to closed or lost.
     """
 
     symbol: str
@@ -136,13 +136,13 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 encode = _encoder.encode
-"""bytes of one event, as they stand on the topic."""
+"""One event as bytes, as on the topic."""
 
 
 def decode(value: bytes) -> Event:
-    """The event that a canonical record's value holds.
+    """The event in a canonical record's value.
 
-    Raises msgspec.MsgspecError, UnicodeDecodeError or RecursionError where the value is none of ours.
+    Raises msgspec.MsgspecError, UnicodeDecodeError or RecursionError for anything else.
     """
     return _decoder.decode(value)
 

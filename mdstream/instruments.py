@@ -1,4 +1,4 @@
-"""Canonical symbols: one instrument has one name at every venue.
+"""Canonical symbols: an instrument has the same name at every venue.
 
 A spot pair is base and quote joined in upper case (`BTCUSDT`), a US stock its ticker (`BRK.B`); anything else keeps
 the venue's own id in upper case (`BTC-USDT-SWAP`).
@@ -14,18 +14,18 @@ _DASHED = re.compile(r"[A-Z0-9]{1,30}(-[A-Z0-9_]{1,30}){1,5}")
 
 
 def is_plain(symbol: str) -> bool:
-    """Whether a canonical symbol is a spot pair's or a share's; anything else has kept the venue's own id.
+    """Whether a canonical symbol is a spot pair's or a share's; anything else keeps the venue's own id.
 
-    Of what is plain the price is above zero, and the size in units of base; of the rest neither is known.
+    A plain symbol's prices are above zero and its sizes are in base units; for others neither is known.
     """
     return "-" not in symbol and "_" not in symbol
 
 
 def split_pair(symbol: str, quotes: Sequence[str]) -> tuple[str, str] | None:
-    """(base, quote) of a joined spot pair; None where none of `quotes` ends it.
+    """(base, quote) of a joined spot pair; None if it ends with none of `quotes`.
 
-    `quotes` are the quote currencies of one venue, and the first that fits wins. They have to be the venue's own: over
-    all venues a joined name is ambiguous (DOTUSD is DOT-USD where USD is traded, and DO-TUSD where TUSD is).
+    `quotes` are the quote currencies of one venue; the first that fits wins. They have to be the venue's own: across
+    venues a joined name is ambiguous (DOTUSD is DOT-USD where USD is traded, and DO-TUSD where TUSD is).
     """
     for quote in quotes:
         if symbol.endswith(quote) and len(symbol) > len(quote):
@@ -34,13 +34,13 @@ def split_pair(symbol: str, quotes: Sequence[str]) -> tuple[str, str] | None:
 
 
 def join_pair(venue_id: str) -> str:
-    """The canonical name of an id that is written with dashes: BTC-USDT is BTCUSDT, BTC-USDT-SWAP stays."""
+    """The canonical name of a dashed id: BTC-USDT becomes BTCUSDT, BTC-USDT-SWAP stays."""
     upper = venue_id.upper()
     return upper.replace("-", "") if upper.count("-") == 1 else upper
 
 
 def dash_pair(symbol: str, quotes: Sequence[str]) -> str | None:
-    """The dashed id of a canonical symbol, or of an id that has its dashes; None where it is neither.
+    """The dashed id of a canonical symbol, or of an id that is already dashed; None if it is neither.
 
     The inverse of `join_pair` for every pair whose quote currency is among `quotes` (see `split_pair`).
     """

@@ -1,6 +1,6 @@
-"""Kinds of raw records that no venue sent: what the ingestors and the repair write of themselves (header `k`).
+"""Kinds (header `k`) of raw records that no venue sent: those that ingestors and the repair write themselves.
 
-A venue's frames are of the kinds that its provider's `route` gives (venues/feed.py).
+The kinds of a venue's frames come from its provider's `route` (venues/feed.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Settings that nobody would read, as their name is wrong: found at the start, and named with the one meant.
+"""Misspelt settings: found at start-up, and reported with the name that was probably meant.
 
-MDSTREAM_PARTITONS=16 would otherwise make topics of eight partitions, without a word.
+MDSTREAM_PARTITONS=16 would otherwise silently create topics with eight partitions.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dotenv import dotenv_values
 
 PREFIX = "MDSTREAM_"
 OTHERS = frozenset({"MDSTREAM_DB_PASSWORD", "MDSTREAM_DB_PORT", "MDSTREAM_FRAMES"})
-"""Names with our prefix that are not for our processes: the compose file's and the tests'."""
+"""Names with our prefix that our processes do not read: those of the compose file and of the tests."""
 TESTS = "MDSTREAM_TEST_"
 NEAR = 0.8
-"""How alike two names are, of 1, for one to be taken for the other misspelt."""
+"""Similarity (0 to 1) from which a name counts as a misspelling of another."""
 
 
 def in_environment(known: Iterable[str], env_file: str) -> tuple[list[str], list[str]]:
-    """Of the names with our prefix in the environment and the file: what to say of those misspelt; the other strangers.
+    """Unknown names with our prefix in the environment and the file: messages about misspelt ones; the other names.
 
     Others may use the prefix: Kubernetes sets MDSTREAM_CORE_PORT in every pod beside a service mdstream-core.
     """
@@ -35,7 +35,7 @@ def in_environment(known: Iterable[str], env_file: str) -> tuple[list[str], list
 
 
 def in_toml(known: Iterable[str], toml_file: str) -> list[str]:
-    """What to say of the file's keys that are no settings: the file is ours alone. Raises tomllib.TOMLDecodeError."""
+    """Messages about the file's keys that are no settings: the file is ours alone. Raises tomllib.TOMLDecodeError."""
     path, known = Path(toml_file), list(known)
     keys = tomllib.loads(path.read_text("utf-8")) if path.is_file() else {}
     meant = {key: _nearest(key, known) for key in keys if key not in known}

@@ -1,9 +1,9 @@
-"""Addresses without their secrets: whatever is logged, shown or published of a URL goes through here.
+"""URLs without their secrets: every URL that is logged, shown or published goes through here.
 
     wss://user:password@venue.example/ws?apikey=abc&depth=5  ─>  wss://venue.example/ws?apikey=***&depth=***
 
-User, password and token are left out; the query's values and the fragment are masked. A secret in the path cannot be
-told from a path.
+User, password and token are removed; the query's values and the fragment are masked. A secret in the path cannot be
+detected.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+?(?=['\"`<>:;,.)\]}]*(?:\s|$)
 
 
 def redacted(url: str) -> str:
-    """One address, with or without a scheme, as it may be shown."""
+    """One URL, with or without a scheme, in a form safe to show."""
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     begins = _QUERY.search(rest)
     head, query = (rest[: begins.start()], rest[begins.start() :]) if begins else (rest, "")
-    if "@" in query:  # a password may hold a "?", a value an "@": which of the two it is, nobody can tell
+    if "@" in query:  # a password may hold a "?", a value an "@": there is no telling which
         return f"{scheme}{separator}{MASK}"
     query, fragment, _ = query.partition("#")
     if query:
@@ -31,5 +31,5 @@ def redacted(url: str) -> str:
 
 
 def scrubbed(text: str) -> str:
-    """A text of somebody else's, each address in it as it may be shown."""
+    """A text from outside, with every URL in it redacted."""
     return _URL.sub(lambda found: redacted(found[0]), text)

@@ -1,7 +1,7 @@
-"""What the canonical stream and `mdstream repair` tell each other: a request on md.gaps, an answer on md.raw.MARKET.
+"""Messages between the canonical stream and `mdstream repair`: requests on md.gaps, answers on md.raw.MARKET.
 
-The trades themselves come as raw frames (`via=rest`, see `rest_frame`). What cannot be had any more comes as a raw
-record of kind REPAIR (kinds.py), behind those frames in the same partition: the log's order is that of the facts.
+The trades themselves come as raw frames (`via=rest`, see `rest_frame`). Trades the venue no longer has are reported by
+a raw record of kind REPAIR (kinds.py) behind those frames, in the same partition: the log has them in order.
 A leaf like mdstream.events: values only.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import msgspec
 
 REST_MARK = b'{"request":"'
-"""What every raw frame begins with that holds a REST answer."""
+"""Every raw frame that holds a REST answer begins with this."""
 
 
 class RepairRequest(msgspec.Struct, frozen=True, tag_field="type", tag="repair_request"):
-    """Trades first_id..last_id (both included, one id space: `view` as in TradeTick) that a provider sent and we miss.
+    """Trades first_id..last_id (both included, in one id space: `view` as in TradeTick) that we missed.
 
-    `symbol` is canonical; `since` is when the hole was seen first, ns. Repeated requests are byte for byte the same.
+    `symbol` is canonical; `since` is when the hole was first seen, ns. Repeated requests are identical byte for byte.
     """
 
     symbol: str
@@ -28,7 +28,7 @@ class RepairRequest(msgspec.Struct, frozen=True, tag_field="type", tag="repair_r
 
 
 class Unrecoverable(msgspec.Struct, frozen=True, tag_field="type", tag="unrecoverable"):
-    """Of a request, the ids first_id..last_id (both included) that the venue has no more, and why."""
+    """Ids first_id..last_id (both included) of a request that the venue no longer has, and why."""
 
     symbol: str
     provider: str
@@ -44,7 +44,7 @@ decode_unrecoverable = msgspec.json.Decoder(Unrecoverable).decode
 
 
 def rest_frame(request: str, body: bytes) -> bytes:
-    """A venue's REST answer as a raw frame: the path asked for, which names the instrument, and the body untouched.
+    """A venue's REST answer as a raw frame: the requested path, which names the instrument, and the body untouched.
 
     `{"request":"/api/v3/aggTrades?symbol=BTCUSDT&fromId=1","response":[...]}`
     """

@@ -1,9 +1,9 @@
-"""The raw log of a time range once more through today's code, into topics of another prefix.
+"""Runs the raw log of a time range through the current code again, into topics with another prefix.
 
     live.raw.MARKET ─ no group, nothing committed ─> in range? ─> Canonical, from an empty state ─> PREFIX.trades ...
 
-Each raw partition is read in log order into the partition of the same number, one market after the other. What comes
-out depends on the raw records and the settings alone: twice the same range gives the same bytes.
+Each raw partition is read in log order into the partition of the same number, one market after the other. The output
+depends only on the raw records and the settings: the same range gives the same bytes again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from topics import Topic, Topics
 
 MAX_CHUNKS_UNDER_WAY = 16
 FETCH_WAIT_MS = 25
-"""A fetch that waits for a quiet partition holds up those that have more."""
+"""A fetch that waits for a quiet partition delays partitions that have records."""
 SLACK_MS = 10 * 60_000
-"""A record is written after its frame was received, but for clocks that differ: reading begins so much earlier."""
+"""A record is written after its frame was received, except for clock differences: reading begins this much earlier."""
 MS = 1_000_000
 END_NS = 1 << 63
 
@@ -45,7 +45,7 @@ class Span:
     end_ns: int = END_NS
 
     def of(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """The records whose frames were received in it."""
+        """The records whose frames were received in this span."""
         if self == EVERYTHING:
             return records
         return [record for record in records if self.begin_ns <= logs.receive_ns(record) < self.end_ns]
@@ -56,7 +56,7 @@ EVERYTHING = Span()
 
 @dataclass
 class Totals:
-    """Raw records read so far, of `expected` or a few more; those in the range; and the records written, by topic."""
+    """Raw records read so far, of `expected` or a few more; those in the range (`taken`); records written, by topic."""
 
     expected: int = 0
     read: int = 0
@@ -72,7 +72,7 @@ Show = Callable[[Totals], None]
 
 
 class Reprocess:
-    """One run into the topics of `prefix`; `totals` tells how far it is, also after an error."""
+    """One run into the topics of `prefix`; `totals` is its progress, also after an error."""
 
     def __init__(self, settings: Settings, prefix: str, span: Span) -> None:
         if prefix == settings.topic_prefix:
@@ -88,10 +88,10 @@ class Reprocess:
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-reprocess")
 
     async def prepare(self, *, replace: bool) -> None:
-        """Make the topics to write to; with `replace` those that are there are deleted first.
+        """Create the output topics; with `replace` existing ones are deleted first.
 
-        Raises SettingsError where they hold records and are not to be replaced, or where a deployment lives under the
-        prefix; BrokerError where a raw topic is missing or has another partition count.
+        Raises SettingsError if they hold records and `replace` is not set, or if a deployment uses the prefix;
+        BrokerError if a raw topic is missing or has another partition count.
         """
         await self._check_raw()
         own = [topic.name for topic in (*self._target.raw.values(), self._target.state)]
@@ -117,7 +117,7 @@ class Reprocess:
                 )
 
     async def run(self, show: Show) -> Totals:
-        """Read, process and publish; returns when the broker has everything. Raises BrokerError where it fails."""
+        """Read, process and publish; returns when the broker has everything. Raises BrokerError if that fails."""
         await self._publisher.start()
         under_way = UnderWay()
         try:
@@ -165,22 +165,22 @@ class Reprocess:
 
 
 class UnderWay:
-    """What was handed to the broker and is not acknowledged yet: a bounded number of chunks."""
+    """Chunks that were sent and that the broker has not acknowledged yet: a bounded number."""
 
     def __init__(self) -> None:
         self._chunks: deque[asyncio.Future[list[object]]] = deque()
 
     async def add(self, futures: Iterable[asyncio.Future[object]]) -> None:
-        """Take in a chunk's futures; waits while too many are under way. Raises the KafkaError one ended in."""
+        """Add a chunk's futures; waits while too many chunks are under way. Raises the KafkaError of a failed one."""
         self._chunks.append(asyncio.gather(*futures))
         await self.settle(MAX_CHUNKS_UNDER_WAY)
 
     async def settle(self, most: int) -> None:
         """Wait until no more than `most` chunks are under way."""
         while len(self._chunks) > most or (self._chunks and self._chunks[0].done()):
-            await asyncio.wait([self._chunks[0]])  # unlike a plain await, Ctrl-C here cancels nothing that was sent
+            await asyncio.wait([self._chunks[0]])  # unlike with a plain await, Ctrl-C cancels nothing that was sent
             self._chunks.popleft().result()
 
     async def give_up(self) -> None:
-        """Let go of what is left after an error or Ctrl-C: its errors are not news."""
+        """Wait for what is left after an error or Ctrl-C, and ignore its errors."""
         await asyncio.gather(*self._chunks, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""What system tests stand on: real brokers, real processes, and waiting for what they do.
+"""Helpers of the system tests: real brokers, real processes, and waiting for conditions.
 
-Imports nothing heavy, so that unit tests which share the conftest stay fast. Everything started here runs in a process
-group of its own and is ended with its context manager, also when the test fails.
+Imports nothing heavy, so that unit tests, which share the conftest, stay fast. Everything started here runs in its own
+process group and ends with its context manager, also when the test fails.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ BROKER_VARIABLE = "MDSTREAM_TEST_BROKER"
 """`kafka` runs the system tests on Apache Kafka, `embedded` (the default) on the embedded broker."""
 
 LIMIT_S = 120.0
-"""How long to wait for what takes a second on an idle machine: it bounds a failure, it measures nothing."""
+"""How long to wait for something that takes a second on an idle machine: it bounds failures and measures nothing."""
 STOP_LIMIT_S = 60.0
 
 T = TypeVar("T")
 
 
 PORTS = range(12_000, 32_000)
-"""Below those that systems give to outgoing connections: one of these cannot take a port before its server starts."""
+"""Below the ephemeral ports: no outgoing connection can take one of these before its server starts."""
 PORTS_EACH = 1_000
 
 _handed_out: set[int] = set()
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on, and that no other call of this test run gets.
+    """A port on 127.0.0.1 that nothing listens on, and that no other call of this test run gets.
 
-    Raises RuntimeError where there is none.
+    Raises RuntimeError if there is none.
     """
-    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # workers do not see one another's
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # workers cannot see each other's
     first = PORTS.start + share * PORTS_EACH % len(PORTS)
     left = [port for port in range(first, first + PORTS_EACH) if port not in _handed_out]
-    random.shuffle(left)  # of two runs at once, the shares are the same
+    random.shuffle(left)  # two runs at the same time have the same shares
     for port in left:
         _handed_out.add(port)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], T], *, what: str, limit_s: float = LIMIT_S, every_s: float = 0.1) -> T:
-    """The first true value of `condition`. Raises AssertionError that names `what` after `limit_s`."""
+    """The first true value of `condition`. Raises AssertionError naming `what` after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -86,7 +86,7 @@ def wait_until(condition: Callable[[], T], *, what: str, limit_s: float = LIMIT_
 
 @dataclass
 class Process:
-    """A process of ours with its output in `log`; `kill` takes its whole group."""
+    """A process of ours with its output in `log`; `kill` kills its whole group."""
 
     name: str
     popen: subprocess.Popen[bytes]
@@ -107,7 +107,7 @@ class Process:
         self.popen.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL to the group, and wait: nothing of it runs on afterwards."""
+        """Send SIGKILL to the group and wait until it has ended."""
         _signal_group(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
 
@@ -115,20 +115,20 @@ class Process:
         """SIGTERM, then SIGKILL after `limit_s`; its exit status."""
         if self.running:
             self.popen.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # then the group is killed below
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the group is killed below
                 self.popen.wait(limit_s)
         _signal_group(self.popen.pid, signal.SIGKILL)
         return self.popen.wait()
 
     def wait(self, limit_s: float = LIMIT_S) -> int:
-        """Its exit status. Raises AssertionError with the end of its output where it does not end in time."""
+        """Its exit status. Raises AssertionError with the end of its output if it does not end in time."""
         try:
             return self.popen.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} still runs after {limit_s:.0f} s:\n{self.output()[-2000:]}") from None
 
     def wait_for(self, text: str, limit_s: float = LIMIT_S) -> None:
-        """Return once `text` is in its output. Raises AssertionError where it is not in time, or the process ended."""
+        """Return once `text` is in its output. Raises AssertionError at the limit, or when the process has ended."""
 
         def found() -> bool:
             if text in self.output():
@@ -148,14 +148,14 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 @dataclass
 class Processes:
-    """Starts processes, each with a log file in `folder`; on exit all are ended, the last one first."""
+    """Starts processes, each with a log file in `folder`; on exit all are stopped, the last one first."""
 
     folder: Path
     env: Mapping[str, str] = field(default_factory=dict)
     started: list[Process] = field(default_factory=list)
 
     def spawn(self, args: Sequence[object], *, name: str, env: Mapping[str, str] | None = None) -> Process:
-        """Run a command line; `env` comes on top of this object's, which comes on top of ours."""
+        """Run a command line; `env` overrides this object's environment, which overrides ours."""
         log = self.folder / f"{name}-{len(self.started)}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(  # noqa: S603  the tests' own commands
@@ -177,7 +177,7 @@ class Processes:
         return self.spawn([BIN / "mdstream", *args], name=f"mdstream-{args[0]}", env=env)
 
     def worker(self, role: str = "core", *, port: int, env: Mapping[str, str] | None = None) -> Process:
-        """Run a worker as users do: `faust -A mdstream worker` with its web server at `port`."""
+        """Run a worker as users do: `faust -A mdstream worker` with its web server on `port`."""
         args = [BIN / "faust", "-A", "mdstream", "worker", "-l", "info", "--web-port", port]
         return self.spawn(args, name=f"worker-{role}-{port}", env={"MDSTREAM_ROLE": role, **(env or {})})
 
@@ -225,8 +225,8 @@ class Broker(Protocol):
 class ApacheKafka:
     """One Apache Kafka broker in KRaft mode on 127.0.0.1. Its data outlives `stop` and `kill`, until `remove`.
 
-    `settings` come on top of server.properties. `listeners`: security protocols and the ports on localhost that they
-    have beside the open one. `users`: whom SCRAM-SHA-512 knows, with their passwords.
+    `settings` extend server.properties. `listeners`: further security protocols and their ports on localhost, beside
+    the plaintext one. `users`: SCRAM-SHA-512 users and their passwords.
     """
 
     def __init__(
@@ -299,8 +299,8 @@ def _kafka_settings(port: int, controller_port: int, log: Path, listeners: Mappi
         "log.dirs": str(log),
         "offsets.topic.num.partitions": "8",
         "group.initial.rebalance.delay.ms": "0",
-        "broker.session.timeout.ms": "25000",  # a busy machine must not look like a dead broker to its own controller
-        "auto.create.topics.enable": "false",  # a topic that nobody declared is a mistake, in tests as in production
+        "broker.session.timeout.ms": "25000",  # on a busy machine the controller must not take the broker for dead
+        "auto.create.topics.enable": "false",  # an undeclared topic is a mistake, in tests as in production
         **one,
     }
 
@@ -312,7 +312,7 @@ _SINGLE_COPY = (
     ("share.coordinator.state.topic", "replication.factor"),
     ("share.coordinator.state.topic", "min.isr"),
 )
-"""What one broker alone has to be told: the defaults want three."""
+"""Needed with a single broker: the defaults require three."""
 
 
 def _java_command(*args: object) -> list[object]:
@@ -327,7 +327,7 @@ def _java(*args: object) -> None:
 
 
 def _kafka_jars() -> Path:
-    """The folder of Kafka's jars, filled by Maven the first time: complete or absent, as it is renamed into place."""
+    """The folder of Kafka's jars, filled by Maven on first use: complete or absent, as it is renamed into place."""
     if KAFKA_CACHE.is_dir():
         return KAFKA_CACHE
     for tool in ("java", "mvn"):
@@ -356,14 +356,14 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 @contextmanager
 def embedded_broker() -> Iterator[EmbeddedBroker]:
-    """The embedded broker at a free port."""
+    """The embedded broker on a free port."""
     with EmbeddedBroker(free_port()) as broker:
         yield broker
 
 
 @contextmanager
 def apache_kafka(settings: Mapping[str, str] | None = None, **options: Any) -> Iterator[ApacheKafka]:
-    """Apache Kafka at a free port; `settings` come on top of server.properties, `options` are ApacheKafka's."""
+    """Apache Kafka on a free port; `settings` extend server.properties, `options` are ApacheKafka's."""
     broker = ApacheKafka(settings=settings, **options)
     try:
         broker.start()
@@ -374,8 +374,8 @@ def apache_kafka(settings: Mapping[str, str] | None = None, **options: Any) -> I
 
 @contextmanager
 def nats_server(*, jetstream: bool = True, settings: str = "") -> Iterator[EmbeddedNats]:
-    """A NATS server at a free port; `settings` are lines for its configuration. `stop`, `kill` and `start` it at will:
-    its streams stay until the end."""
+    """A NATS server on a free port; `settings` are lines for its configuration. Its streams survive `stop`, `kill` and
+    `start`, until the end."""
     from mdstream.embedded.nats import EmbeddedNats
 
     with EmbeddedNats(free_port(), jetstream=jetstream, settings=settings) as server:
@@ -384,7 +384,7 @@ def nats_server(*, jetstream: bool = True, settings: str = "") -> Iterator[Embed
 
 @contextmanager
 def embedded_postgres(settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedPostgres]:
-    """The embedded PostgreSQL at a free port; `settings` come on top of postgresql.conf."""
+    """The embedded PostgreSQL on a free port; `settings` extend postgresql.conf."""
     from mdstream.embedded.postgres import EmbeddedPostgres
 
     with EmbeddedPostgres(free_port(), settings=settings) as server:
@@ -392,7 +392,7 @@ def embedded_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Emb
 
 
 def on_apache_kafka() -> bool:
-    """Whether this test run is the one on Apache Kafka. Raises ValueError where the variable says neither."""
+    """Whether this test run is the one on Apache Kafka. Raises ValueError if the variable names neither broker."""
     wanted = os.environ.get(BROKER_VARIABLE, "embedded")
     if wanted not in ("embedded", "kafka"):
         raise ValueError(f"{BROKER_VARIABLE}={wanted!r}: expected embedded or kafka")
@@ -401,7 +401,7 @@ def on_apache_kafka() -> bool:
 
 @contextmanager
 def chosen_broker() -> Iterator[Broker]:
-    """The broker that MDSTREAM_TEST_BROKER asks for."""
+    """The broker that MDSTREAM_TEST_BROKER selects."""
     if on_apache_kafka():
         with apache_kafka() as kafka:
             yield kafka
@@ -411,7 +411,7 @@ def chosen_broker() -> Iterator[Broker]:
 
 
 async def read_topic(bootstrap: Brokers, topic: str, *, quiet_s: float = 1.0) -> list[ConsumerRecord[Any, Any]]:
-    """Every record of a topic, each partition's in order."""
+    """Every record of a topic, in order within each partition."""
     from mdstream import kafka
 
     partitions = await kafka.partitions_of(bootstrap, topic)

@@ -1,4 +1,4 @@
-"""What a provider's parser makes of a frame, before dedupe and numbering: the common language of all venues.
+"""Ticks: what every provider's parser returns for a frame, before deduplication and numbering.
 
 A leaf like mdstream.events: values only. Prices and sizes are finite float64, times integer nanoseconds UTC.
 """
@@ -16,20 +16,20 @@ from mdstream.events import Level, Side
 NO_ID = -1
 
 BOOK_DEPTH = 20
-"""Levels a side that a BookL2 carries at most."""
+"""Most levels per side in a BookL2."""
 
 PRICE_DECIMALS = 10
 PRICE_UNIT = 10**PRICE_DECIMALS
-"""Prices that identify a level are integers of 1 / PRICE_UNIT; one with more decimals is not understood."""
+"""A price that identifies a level is an integer number of 1 / PRICE_UNIT; one with more decimals is refused."""
 
 
 class TradeTick(msgspec.Struct, gc=False):
-    """One trade. Integer ids `first_id`..`last_id` (both included) are what it stands for; NO_ID where ids are opaque.
+    """One trade. It covers the integer ids `first_id`..`last_id` (both included); NO_ID where ids are opaque.
 
     `view` names the venue's id space where it has several for the same executions (Binance: trade, aggTrade);
     `count` is the number of fills in an aggregate. `resume` marks a venue's answer to a subscription: the last trade
-    before it. It tells a reader who knows an earlier id what was missed; to one who knows none it is history, not news.
-    `recovered` marks a trade of a REST answer: it fills a hole, and is nothing else.
+    before it. To a reader that has seen an earlier id it shows what was missed; otherwise it is history, not news.
+    `recovered` marks a trade from a REST answer: it only ever fills a hole.
     """
 
     symbol: str
@@ -47,7 +47,7 @@ class TradeTick(msgspec.Struct, gc=False):
 
 
 class QuoteTick(msgspec.Struct, gc=False):
-    """The top of the book; `update_id` rises with every change, NO_ID where the venue gives none."""
+    """The top of the book; `update_id` rises with every change, NO_ID if the venue gives none."""
 
     symbol: str
     bid: float | None
@@ -59,7 +59,7 @@ class QuoteTick(msgspec.Struct, gc=False):
 
 
 class BookTick(msgspec.Struct, gc=False):
-    """A whole book, best first, at most BOOK_DEPTH levels a side; `update_id` as in QuoteTick."""
+    """A whole book, best first, at most BOOK_DEPTH levels per side; `update_id` as in QuoteTick."""
 
     symbol: str
     bids: list[Level]
@@ -69,11 +69,11 @@ class BookTick(msgspec.Struct, gc=False):
 
 
 PriceLevel = tuple[int, float]
-"""Price in units of 10**-PRICE_DECIMALS, exact, and size; size 0 for a level that is gone."""
+"""Exact price in units of 10**-PRICE_DECIMALS, and size; size 0 removes the level."""
 
 
 class BookUpdate(msgspec.Struct, gc=False):
-    """Levels that changed, each with its new size, in the frame's order; all levels of both sides where `whole`."""
+    """Changed levels with their new sizes, in the frame's order; if `whole`, all levels of both sides."""
 
     symbol: str
     bids: list[PriceLevel]
@@ -83,7 +83,7 @@ class BookUpdate(msgspec.Struct, gc=False):
 
 
 class Control(msgspec.Struct, frozen=True):
-    """A frame that is not market data. `error` ones are logged and counted; `ignored` is data we do not use (yet)."""
+    """A frame that is not market data. Kind `error` is logged and counted; `ignored` is data we do not use (yet)."""
 
     kind: Literal["ack", "error", "pong", "heartbeat", "notice", "ignored"]
     detail: str = ""
@@ -92,20 +92,20 @@ class Control(msgspec.Struct, frozen=True):
 Tick = TradeTick | QuoteTick | BookTick | BookUpdate | Control
 
 Number = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
-"""A finite number, also where the venue writes it as text (decoders run with strict=False).
+"""A finite number, also if the venue writes it as text (decoders run with strict=False).
 
-The limits are there for the texts "nan" and "inf", which a lax decoder takes for numbers; within them every sum and
-product stays finite.
+The limits exclude the texts "nan" and "inf", which a lax decoder accepts as numbers; within them every sum and product
+stays finite.
 """
 
 Size = Annotated[float, msgspec.Meta(ge=0, lt=1e140)]
 """A Number that is not negative."""
 LevelSize = Annotated[float, msgspec.Meta(ge=0, lt=1e300)]
-"""The size of a level, 0 for one that is gone; read as Number."""
+"""The size of a level, 0 for a removed one; read as Number."""
 
 
 def number(text: str) -> float | None:
-    """The finite number that `text` holds; None where the venue left it empty.
+    """The finite number in `text`; None if it is empty.
 
     Raises FrameError for anything else, infinities and not-a-number included.
     """
@@ -121,14 +121,14 @@ def number(text: str) -> float | None:
 
 
 MAX_WHOLE_DIGITS = 20
-"""Somebody always asks 888888004.0000 for a coin."""
+"""Order books hold absurd prices, such as 888888004.0000 for a coin."""
 _ZEROS = ["0" * (PRICE_DECIMALS - digits) for digits in range(PRICE_DECIMALS + 1)]
 
 
 def price_units(text: str) -> int:
     """A price as the venue writes it, "93741.10", in 1 / PRICE_UNIT. It may not fit 64 bits.
 
-    Raises FrameError for what is no plain decimal number of at most 20 digits before the point and 10 behind it.
+    Raises FrameError for anything but a plain decimal number of at most 20 digits before the point and 10 after it.
     """
     whole, point, fraction = text.partition(".")
     if (

@@ -1,4 +1,4 @@
-"""TLS as a client: the context of a connection, out of the PEM files that settings name, and why it failed."""
+"""TLS as a client: the context of a connection, from the PEM files that settings name, and why a connection failed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NAMED_OTHERWISE = frozenset({62, 64})
 
 
 class Named(NamedTuple):
-    """A file, if one is given, and the setting that names it."""
+    """A file, if given, and the setting that names it."""
 
     setting: str
     path: Path | None
 
     def read(self) -> str:
-        """Its text. Raises SettingsError where it cannot be read."""
+        """Its text. Raises SettingsError if it cannot be read."""
         assert self.path is not None
         try:
             return self.path.read_text()
@@ -31,9 +31,9 @@ class Named(NamedTuple):
 def client_context(
     ca: Named, certificate: Named, key: Named, *, key_password: str = "", check_hostname: bool = True
 ) -> ssl.SSLContext:
-    """A context that trusts `ca`, or else whom the system trusts, and shows `certificate` where one is given.
+    """A context that trusts `ca`, by default the system's CAs, and presents `certificate` if given.
 
-    Without `key` it is looked for beside the certificate. Raises SettingsError that names the file and its setting,
+    Without `key`, the key is read from the certificate's file. Raises SettingsError naming the file and its setting,
     never a password.
     """
     context = ssl.create_default_context()
@@ -50,7 +50,7 @@ def client_context(
 
 
 def _show(context: ssl.SSLContext, certificate: Named, key: Named, password: str) -> None:
-    """Load a certificate and its key. Without a password OpenSSL would ask for one at the terminal."""
+    """Load a certificate and its key. Without a password callback OpenSSL would prompt on the terminal."""
     assert certificate.path is not None
     assert key.path is not None
     for named in (certificate, key):
@@ -68,9 +68,9 @@ def _show(context: ssl.SSLContext, certificate: Named, key: Named, password: str
 
 
 def reason_of(error: ssl.SSLError, *, ca: str, name: str, certificate: str, protocol: str, shown: bool) -> str:
-    """What the other side did, after its address in a sentence, and which of the settings named here to look at.
+    """What the other side did, to follow its address in a sentence, and which of the given settings to check.
 
-    `shown`: whether we have a certificate to show.
+    `shown`: whether we present a certificate.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         said = error.verify_message.rstrip(".")

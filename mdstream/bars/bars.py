@@ -1,19 +1,19 @@
-"""OHLCV bars of one partition of md.trades, in event time. A function of the records and of the times it is told.
+"""OHLCV bars of one partition of md.trades, in event time. A function of the records and the times passed in.
 
     trades ─ step ─> parts: sums per symbol and base slot ─┐        (base: what divides every interval)
                                                             v collect, about once a second
     closed bars (packed) <─ closes <─ open bars of each interval
               └──────────────────────────┴─> Collected: bars to publish, states to write
 
-A trade belongs to the bar [ts_open, ts_open + interval) by the venue's time; by ours where the venue gives none or one
-that is ahead of ours by more than AHEAD_NS. A bar closes when the watermark, the latest time in the partition less the
-lateness, has passed its end. A trade that comes for a closed bar makes it a revision, as long as the bar's interval
-keeps it: its last MAX_KEPT bars or those of KEPT_NS, whichever is less. Whether it does is decided by the records
-before the trade alone, so what is in a bar never depends on batches, on `collect` or on when a bar was closed.
+A trade belongs to the bar [ts_open, ts_open + interval) by the venue's time, or by ours if the venue gives none or one
+more than AHEAD_NS ahead of ours. A bar closes when the watermark (the latest time in the partition less the lateness)
+passes its end. A trade for a closed bar makes a revision, as long as the bar is kept: the last MAX_KEPT bars of its
+interval or those of KEPT_NS, whichever is less. This depends only on the records before the trade, so a bar's contents
+never depend on batches, on `collect` or on when the bar was closed.
 
-Each (symbol, seq) counts once: seq rises without holes, so a repeat is one that is not above the last.
+Each (symbol, seq) counts once: seq rises without gaps, so a trade whose seq is not above the last is a repeat.
 
-An instrument that keeps the venue's own id has no bars: its sizes may be contracts, and nothing here knows of how much.
+An instrument with the venue's own id has no bars: its sizes may be contracts of unknown size.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MAX_ERRORS = 5
 NEVER = 1 << 63
 
 
-# Beyond these limits no sum or product could be kept; nobody trades at such prices.
+# Within these limits every sum and product stays finite; nobody trades at such prices.
 _Amount = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
 _Time = Annotated[int, msgspec.Meta(ge=0, lt=9_000_000_000_000_000_000)]
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
 
 
 class _Trade(msgspec.Struct, gc=False, tag_field="type", tag="trade"):
-    """What of a trade is in a bar."""
+    """The fields of a trade that a bar needs."""
 
     symbol: str
     seq: _Time
@@ -57,7 +57,7 @@ _decode = msgspec.json.Decoder(_Trade).decode
 
 
 class _Part:
-    """The trades of one symbol and base slot [start, end) since the last fold, summed up but for the volumes."""
+    """The trades of one symbol and base slot [start, end) since the last fold, summed up except for the volumes."""
 
     __slots__ = ("end", "expires_ns", "first", "first_ns", "high", "last", "last_ns", "low", "quotes", "sizes", "start",
                  "trades")  # fmt: skip
@@ -87,7 +87,7 @@ class _Part:
         self.quotes.append(price * trade.size)
 
     def _order(self, trade: _Trade, ns: int) -> None:
-        """Whether a trade that is not younger than all the others is the first or the last of them."""
+        """Update first and last for a trade that is not younger than all the others."""
         if ns == self.last_ns and _is_before(self.last, trade):
             self.last = trade
         if ns < self.first_ns or (ns == self.first_ns and _is_before(trade, self.first)):
@@ -98,7 +98,7 @@ class _Part:
         made = Tally(
             symbol, "", self.start, UNPUBLISHED, self.trades, self.high, self.low, first, last, self.sizes, self.quotes
         )
-        if len(made.volume) > 8:  # below, it is cheaper once, later
+        if len(made.volume) > 8:  # fewer are cheaper to settle once, later
             made.settle()
         return made
 
@@ -108,12 +108,12 @@ def _mark(trade: _Trade, ns: int) -> Mark:
 
 
 def _is_before(trade: _Trade, other: _Trade) -> bool:
-    """Which of two trades of one time stands first."""
+    """Whether `trade` comes before `other`, both having the same time."""
     return trade is not other and _mark(trade, 0) < _mark(other, 0)
 
 
 class _Instrument:
-    """One symbol: its last seq, the parts not folded yet, and per interval the bars, closed ones packed."""
+    """One symbol: its last seq, the parts not folded yet, and the bars per interval, closed ones packed."""
 
     __slots__ = ("part", "parts", "plain", "seq", "series", "symbol")
 
@@ -125,9 +125,9 @@ class _Instrument:
 
 
 class Collected(NamedTuple):
-    """What one `collect` comes to.
+    """The result of one `collect`.
 
-    `bars`: the closed and the revised ones, as they are from now on; `states`: every bar that changed and can still
+    `bars`: the closed and the revised ones, with their new contents; `states`: every bar that changed and can still
     change, packed; `seen`: the last seq of every symbol that traded.
     """
 
@@ -137,23 +137,23 @@ class Collected(NamedTuple):
 
 
 class Bars:
-    """The bars of one partition. `step` takes records in, `collect` gives out what they changed."""
+    """The bars of one partition. `step` processes records, `collect` returns what they changed."""
 
     def __init__(self, rules: Rules, *, latest_ns: int = 0, closed_ns: int = 0) -> None:
         self.rules = rules
         self.latest_ns, self.closed_ns = latest_ns, closed_ns
         self.backlog = 0
-        """Parts since the last collect: what the next one will have to give out, times the intervals."""
+        """Parts since the last collect: the next one returns about this many changes per interval."""
         self.counts: Counter[str] = Counter()
         self.late: Counter[str] = Counter()
         self.errors: list[str] = []
         self._instruments: dict[str, _Instrument] = {}
         self._seen: dict[_Instrument, None] = {}
-        self._open: dict[int, list[Tally]] = {}  # by their ends
-        # Bars that changed since the last collect: open ones, closed ones. Keys without values: in their order.
+        self._open: dict[int, list[Tally]] = {}  # by end
+        # Bars that changed since the last collect: open ones, closed ones. Dicts without values are ordered sets.
         self._touched: dict[Tally, None] = {}
         self._revised: dict[Tally, None] = {}
-        self._earliest_end = NEVER  # of the parts that are not folded and no revision
+        self._earliest_end = NEVER  # of the parts not folded yet, except revisions
         self._sources = [rules.source(level) for level in range(len(rules.intervals))]
 
     # -- restored
@@ -163,7 +163,7 @@ class Bars:
         self._instrument(symbol).seq = seq
 
     def put(self, tally: Tally) -> None:
-        """Restore a bar; what can no longer change, or is of an interval that is not built, is passed over."""
+        """Restore a bar; one that can no longer change, or of an interval that is not built, is ignored."""
         level = self.rules.levels.get(tally.interval)
         if level is None:
             return
@@ -178,7 +178,7 @@ class Bars:
     # -- records
 
     def step(self, records: Sequence[Record]) -> None:
-        """Take in records in their order."""
+        """Process records in order."""
         instruments, latest_ns = self._instruments, self.latest_ns
         repeats = unreadable = unmeasured = 0
         for record in records:
@@ -223,7 +223,7 @@ class Bars:
         return found
 
     def _part(self, instrument: _Instrument, trade: _Trade, ns: int, latest_ns: int) -> _Part | None:
-        """The part of the slot at `ns`; None where the trade was dealt with, being too late for some interval."""
+        """The part of the slot at `ns`; None if the trade was too late for some interval and is already handled."""
         self._seen[instrument] = None
         start = ns - ns % self.rules.base_ns
         found = instrument.parts.get(start)
@@ -243,7 +243,7 @@ class Bars:
         return found
 
     def _add_old(self, instrument: _Instrument, part: _Part, trade: _Trade, latest_ns: int) -> None:
-        """Put one trade into the bars that still take it, and count it for each interval that does not."""
+        """Add one trade to the bars that still accept it, and count it as late for each interval that does not."""
         self.backlog += 1
         part.add(trade, part.first_ns)
         tally = part.tally(instrument.symbol)
@@ -262,15 +262,15 @@ class Bars:
 
     @property
     def watermark_ns(self) -> int:
-        """No trade before it is waited for any more."""
+        """Trades before this time are no longer waited for."""
         return self.latest_ns - self.rules.lateness_ns
 
     def is_due(self, until_ns: int) -> bool:
-        """Whether a collect with this watermark would close bars. Revisions can wait, and are fewer then."""
+        """Whether a collect with this watermark would close bars. Revisions can wait, which makes fewer of them."""
         return min(self._open, default=NEVER) <= until_ns or self._earliest_end <= until_ns
 
     def collect(self, until_ns: int) -> Collected:
-        """Close the bars that end up to the watermark `until_ns`, and give out all that changed since the last time."""
+        """Close the bars that end up to the watermark `until_ns`, and return all changes since the last collect."""
         self._fold()
         self.closed_ns = max(self.closed_ns, until_ns)
         ends = [end for end in self._open if end <= self.closed_ns]
@@ -290,7 +290,7 @@ class Bars:
         return Collected(bars, states, seen)
 
     def _closed(self, tally: Tally) -> tuple[Tally, bytes] | None:
-        """Number and pack a bar that is to be published; None where it cannot be revised any more."""
+        """Number and pack a bar to publish; None if it can no longer be revised."""
         tally.revision += 1
         tally.settle()
         level = self.rules.levels[tally.interval]
@@ -306,7 +306,7 @@ class Bars:
         return tally, packed
 
     def _fold(self) -> None:
-        """Put the parts into the bars of every interval, the longer ones by what the shorter ones gained."""
+        """Add the parts to the bars of every interval, to longer ones by what the shorter ones gained."""
         for instrument in self._seen:
             parts, instrument.parts, instrument.part = instrument.parts, {}, None
             if not parts:
@@ -319,7 +319,7 @@ class Bars:
                     self._merge(instrument, level, tally)
 
     def _merge(self, instrument: _Instrument, level: int, gain: Tally) -> None:
-        """Put a gain into its bar. Where there is none it becomes the bar."""
+        """Add a gain to its bar; without a bar it becomes the bar."""
         series, ts_open = instrument.series[level], gain.ts_open
         end = ts_open + self.rules.intervals[level].ns
         found = series.get(ts_open)
@@ -335,7 +335,7 @@ class Bars:
 
 
 def _rolled_up(parts: list[Tally], each: Interval) -> list[Tally]:
-    """Parts of bars summed up to bars of this interval."""
+    """Sum parts up to bars of this interval."""
     rolled: dict[int, Tally] = {}
     for part in parts:
         ts_open = part.ts_open - part.ts_open % each.ns

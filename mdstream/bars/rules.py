@@ -1,4 +1,4 @@
-"""Which bars are built, of which trades, and for how long they can be revised."""
+"""Which bars are built, from which trades, and for how long they can be revised."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ UNITS = {"s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3_600 * SECOND_NS, "d": 86_40
 
 MAX_KEPT = 300
 KEPT_NS = 4 * 3_600 * SECOND_NS
-"""Closed bars are kept for revision: so many, or those of so long, whichever is less, but two at least."""
+"""Closed bars kept for revision: this many, or those of this time, whichever is less, but at least two."""
 
 AHEAD_NS = 60 * SECOND_NS
-"""How far a venue's clock may be ahead of ours. It bounds the open bars; and one bad time must not close all others."""
+"""How far a venue's clock may be ahead of ours. It bounds the open bars, and one bad time cannot close them all."""
 
 
 class Interval(NamedTuple):
-    """One length of bar; `kept` closed bars of it can be revised."""
+    """One bar length; its last `kept` closed bars can be revised."""
 
     name: str
     ns: int
@@ -26,11 +26,11 @@ class Interval(NamedTuple):
 
     @property
     def window_ns(self) -> int:
-        """A trade is too late for a bar that ended so long before the latest time."""
+        """A trade is too late for a bar that ended this long before the latest time."""
         return self.kept * self.ns
 
     def slot(self, ts_open: int) -> int:
-        """A number that no two bars share that are kept or open at the same time; there are a few more than `kept`."""
+        """A number, unique among the bars kept or open at the same time; there are a few more numbers than `kept`."""
         return ts_open // self.ns % (self.kept + AHEAD_NS // self.ns + 8)
 
 
@@ -47,12 +47,12 @@ class Rules:
         self.intervals = tuple(sorted(map(interval, dict.fromkeys(names)), key=lambda each: each.ns))
         self.lateness_ns = lateness_ns
         self.base_ns = gcd(*(each.ns for each in self.intervals))
-        """Every bar of every interval is made of slots of this length."""
+        """Bars of every interval consist of slots of this length."""
         self.window_ns = min(each.window_ns for each in self.intervals)
-        """A trade in a slot that ended less than this before the latest time is too late for no interval."""
+        """A trade in a slot that ended less than this before the latest time is in time for every interval."""
         self.levels = {each.name: level for level, each in enumerate(self.intervals)}
 
     def source(self, level: int) -> int | None:
-        """The longest shorter interval that this one is made of; None: of base slots."""
+        """The longest shorter interval that divides this one; None: it is built from base slots."""
         ns = self.intervals[level].ns
         return next((shorter for shorter in range(level)[::-1] if ns % self.intervals[shorter].ns == 0), None)

@@ -1,17 +1,16 @@
 """The bars' state on md.state, as records: what is written at a checkpoint and what is read back.
 
-A checkpoint is one record batch: the bars that changed, the symbols' last seq, then the progress, so a log that was
-read to its end always ends in a whole checkpoint. The progress holds the input position that all of it is as of, and
-the bars that are published after it: whoever takes over publishes them (again), and no revision is given out twice with
-different contents.
+A checkpoint is one record batch: the bars that changed, the symbols' last seq, then the progress, so a log read to its
+end always ends in a complete checkpoint. The progress holds the input position that all of it is as of, and the bars to
+publish after it: a worker that takes over publishes them (again), and no revision is ever published with two contents.
 
-Names, each behind the input topic's own:
+Names, each prefixed with the input topic's:
 
     |SYMBOL             last seq
-    |SYMBOL|1m|SLOT     one bar; a slot is used again for later bars, so compaction bounds what is kept
+    |SYMBOL|1m|SLOT     one bar; later bars reuse a slot, so compaction bounds the topic
     (empty)             progress
 
-Whose checkpoints count, ledger.py says.
+ledger.py decides whose checkpoints count.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from mdstream.stream.output import NO_HEADERS, Out
 
 MS = 1_000_000
 LAYOUT: Final = "bars/2"
-"""Of the structs in a record: to be changed with the place or meaning of a field. Records of another one are passed
-over: the state begins anew."""
+"""The layout of the structs in a record. Change it with the place or meaning of a field. Records with another layout
+are ignored: the state starts empty."""
 
 
 class Seen(msgspec.Struct, array_like=True, tag="seen"):
@@ -43,7 +42,7 @@ class Seen(msgspec.Struct, array_like=True, tag="seen"):
 
 
 class Progress(msgspec.Struct, array_like=True, tag="progress"):
-    """How far a partition is. `outbox`: values of the bars that go out once this is written."""
+    """The progress of a partition. `outbox`: values of the bars to publish once this is written."""
 
     position: int
     latest_ns: int
@@ -52,14 +51,14 @@ class Progress(msgspec.Struct, array_like=True, tag="progress"):
 
 
 class Restored(msgspec.Struct):
-    """The state of one partition; `progress` is None where there is no checkpoint."""
+    """The state of one partition; `progress` is None without a checkpoint."""
 
     progress: Progress | None = None
     seen: dict[str, int] = msgspec.field(default_factory=dict)
     tallies: dict[tuple[str, str, int], Tally] = msgspec.field(default_factory=dict)
 
     def bars(self, rules: Rules) -> Bars:
-        """The machine as it was at the checkpoint."""
+        """The `Bars` as they were at the checkpoint."""
         progress = self.progress or Progress(0, 0, 0)
         bars = Bars(rules, latest_ns=progress.latest_ns, closed_ns=progress.closed_ns)
         for symbol, seq in self.seen.items():
@@ -74,7 +73,7 @@ _decode_state = msgspec.msgpack.Decoder(Tally | Seen | Progress).decode
 
 
 def changes(topic: str, claim: int, rules: Rules, collected: Collected, now_ms: int) -> Out:
-    """The records of what changed, without the progress that completes a checkpoint."""
+    """The records of the changes, without the progress that completes a checkpoint."""
     states = [(f"|{symbol}".encode(), _encode(Seen(symbol, seq))) for symbol, seq in collected.seen.items()]
     for tally, packed in collected.states:
         slot = rules.intervals[rules.levels[tally.interval]].slot(tally.ts_open)
@@ -88,7 +87,7 @@ def progress(topic: str, claim: int, made: Progress, now_ms: int) -> Out:
 
 
 def published(outbox: Iterable[bytes], rules: Rules) -> Out:
-    """Bars as records for md.bars, stamped with the bar's end."""
+    """Bars as records for md.bars, with the bar's end as timestamp."""
     out: Out = []
     for value in outbox:
         bar = events.decode(value)
@@ -100,12 +99,12 @@ def published(outbox: Iterable[bytes], rules: Rules) -> Out:
 
 
 def opened(topic: str) -> Ledger:
-    """A reader of this state that has read nothing yet."""
+    """An empty ledger for this state."""
     return Ledger(topic, LAYOUT)
 
 
 def read(found: Ledger) -> Restored:
-    """The state in a ledger that was read to its end."""
+    """The state in a ledger that has read the log to its end."""
     restored = Restored()
     for _, packed in found:
         state = _decode_state(packed)

@@ -1,9 +1,9 @@
-"""What is known of one bar: a sum over its trades that does not depend on their order, nor on how it was put together.
+"""The contents of one bar: a sum over its trades that does not depend on their order or grouping.
 
     trades a b c d e    tally(a b) + tally(c d e) == tally(e c) + tally(a d b), to the last bit
 
-Open and close are the prices at the least and greatest Mark, high and low the extremes, the trades an integer sum. A
-float sum depends on its order, so volumes are kept unrounded, as a few floats that add up to them (`exact`).
+Open and close are the prices at the least and greatest Mark, high and low the extremes, the trade count an integer sum.
+A float sum depends on its order, so volumes are kept unrounded, as a few floats that add up to them (`exact`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import msgspec
 from mdstream.events import Bar, encode
 
 Mark = tuple[int, str, int, str, float]
-"""Where a trade stands among the others: event time in ns, provider, length of its id, id, price.
+"""A trade's sort key within its bar: event time in ns, provider, length of its id, id, price.
 
-Shorter ids come first, then by the alphabet: the numeric order where a venue counts, and some fixed order where it does
-not. The price is what a bar takes from it; trades of one time, feed and id (none, where the venue gives none) need it
-to have an order at all.
+Shorter ids come first, then alphabetical order: numeric order if the venue counts, else some fixed order. The price is
+what the bar takes from the trade; it also orders trades with the same time, feed and id (or without ids).
 """
 
 UNPUBLISHED = -1
@@ -27,9 +26,9 @@ MAX_TERMS = 64
 
 
 def exact(values: list[float]) -> list[float]:
-    """The sum of `values` without any rounding: the first float is the sum rounded once, each next what is left.
+    """The unrounded sum of `values`: the first float is the sum rounded once, each further one the remainder.
 
-    It depends on the sum alone. One to three floats for what markets trade, never more than forty. `values` is consumed
+    It depends on the sum alone. One to three floats for usual trades, never more than forty. `values` is consumed
     and must not be empty.
     """
     if len(values) == 1:
@@ -42,7 +41,7 @@ def exact(values: list[float]) -> list[float]:
 
 
 class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
-    """One bar as it stands. `volume` and `quote_volume` add up to the sums; `revision` is the last one given out."""
+    """The state of a bar. `volume` and `quote_volume` add up to the sums; `revision`: the last one published."""
 
     symbol: str
     interval: str
@@ -57,7 +56,7 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
     quote_volume: list[float]
 
     def within(self, interval: str, ts_open: int) -> Tally:
-        """A longer bar of which no more is known than this one."""
+        """A longer bar with the trades of this one."""
         return Tally(
             self.symbol,
             interval,
@@ -73,7 +72,7 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
         )
 
     def add(self, other: Tally) -> None:
-        """Take in the trades of another part of this bar."""
+        """Add the trades of another part of this bar."""
         self.trades += other.trades
         if other.high > self.high:
             self.high = other.high
@@ -94,7 +93,7 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
         self.quote_volume = exact(self.quote_volume)
 
     def public(self) -> bytes:
-        """The settled bar as it stands on md.bars."""
+        """The settled bar as published on md.bars."""
         return encode(
             Bar(
                 self.symbol,
@@ -113,5 +112,5 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
 
 
 pack = msgspec.msgpack.Encoder().encode
-"""bytes of a Tally: what a bar that is closed is kept as, a tenth of the memory of the objects."""
+"""A Tally as bytes: closed bars are kept this way, in a tenth of the memory of the objects."""
 unpack = msgspec.msgpack.Decoder(Tally).decode

@@ -1,6 +1,6 @@
-"""What waits for Kafka: records per lane (a topic's partition), in their order, bounded as a whole.
+"""Records waiting for Kafka, in order per lane (one partition of a topic), with one limit for all.
 
-Nothing is dropped here. When the backlog is full its writers wait (`room`), so they stop reading their sockets, and TCP
+Nothing is dropped. When the backlog is full its writers wait (`room`), so they stop reading their sockets, and TCP
 makes the venue wait. Records count until Kafka has acknowledged them, not until they are taken.
 """
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from mdstream.kafka.publisher import Record
 
 RECORD_OVERHEAD_BYTES = 128
-"""What a record takes in a batch besides its value: key, headers, lengths. Generous."""
+"""Size of a record in a batch besides its value: key, headers, lengths. A generous estimate."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`records` and `bytes` (of their values): full at either. At `resume` of both, writers go on."""
+    """Full at either `records` or `bytes` (of values). Below the share `resume` of both, writers continue."""
 
     records: int = 100_000
     bytes: int = 64 << 20
@@ -25,7 +25,7 @@ class Limits:
 
 
 class Backlog:
-    """Lanes 0..lanes-1, each a queue of records."""
+    """Queues of records, one for each of the lanes 0..lanes-1."""
 
     def __init__(self, lanes: int, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -33,9 +33,9 @@ class Backlog:
         self._room = asyncio.Event()
         self._room.set()
         self.filled = asyncio.Event()
-        """Set when a record is added: for the sender, which clears it."""
+        """Set when a record is added; the sender clears it."""
         self.empty = asyncio.Event()
-        """Set while there are no records, taken ones included."""
+        """Set while there are no records, including taken ones."""
         self.empty.set()
         self.records = 0
         self.bytes = 0
@@ -43,7 +43,7 @@ class Backlog:
         self.times_full = 0
 
     def add(self, lane: int, record: Record, size_bytes: int) -> None:
-        """Queue a record whose value has `size_bytes`. One more than the limit fits: look at `full` afterwards."""
+        """Queue a record whose value has `size_bytes`. Never refuses: check `full` afterwards."""
         self._lanes[lane].append(record)
         if not self.records:
             self.empty.clear()
@@ -65,13 +65,13 @@ class Backlog:
         return [lane for lane, records in enumerate(self._lanes) if records]
 
     def queued(self, lane: int) -> int:
-        """Records of a lane that were not taken yet."""
+        """Records of a lane that are not taken yet."""
         return len(self._lanes[lane])
 
     def take(self, lane: int, most_bytes: int) -> tuple[list[Record], int, bool]:
-        """The lane's first records, at least one and at most `most_bytes` with overhead; their values' bytes; any left?
+        """The lane's first records, at least one, within `most_bytes` with overhead; their values' bytes; any left?
 
-        They still count: tell `release` once Kafka has them.
+        They still count: call `release` once Kafka has them.
         """
         records = self._lanes[lane]
         size_bytes = 0
@@ -85,7 +85,7 @@ class Backlog:
         return records, size_bytes, False
 
     def release(self, records: int, size_bytes: int) -> None:
-        """Forget what was taken: Kafka has it."""
+        """Stop counting taken records: Kafka has them."""
         self.records -= records
         self.bytes -= size_bytes
         limits = self._limits

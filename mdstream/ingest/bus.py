@@ -1,4 +1,4 @@
-"""A market's way into Kafka: its raw topic's partitions as lanes of one backlog, and the sender that empties it."""
+"""The way into Kafka: the raw topics' partitions as lanes of one backlog, and the sender that empties it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from topics import Topic
 
 @dataclass
 class Bus:
-    """Backlog and sender over the partitions of `raw`: the raw topic of each market, in this order of lanes."""
+    """Backlog and sender for the partitions of `raw`, the raw topic of each market; lanes follow its order."""
 
     raw: dict[str, Topic]
     bootstrap_servers: Brokers
@@ -29,7 +29,7 @@ class Bus:
         )
 
     def intake(self, provider: str, market: str) -> Intake:
-        """A way in for the frames of `provider`."""
+        """An intake for the frames of `provider`."""
         before = list(self.raw)[: list(self.raw).index(market)]
         return Intake(
             provider,

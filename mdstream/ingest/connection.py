@@ -1,10 +1,10 @@
-"""One websocket of a feed: connect, subscribe, read, watch; and again after a pause, until it is closed or given up.
+"""One websocket of a feed: connect, subscribe, read, watch; reconnect after a pause, until closed or given up.
 
-    connecting ──> up: frames flow, subscriptions are sent beside ──> down ──> pause ──> connecting
+    connecting ──> up: frames flow while subscriptions are sent ────> down ──> pause ──> connecting
          └──────── failed ──────────────────────────────────────────>──┘
 
-The pause doubles up to a minute and starts over only after data arrived: a venue that accepts and then drops us is not
-hammered. Each connection subscribes anew to all its symbols.
+The pause doubles up to a minute and is reset only after data arrived, so a venue that accepts and then drops us is not
+hammered. Each new connection subscribes to all its symbols again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from topics import MAX_FRAME_BYTES
 log = logging.getLogger(__name__)
 
 MAX_SIZE_BYTES = MAX_FRAME_BYTES - 65_536
-"""A bigger frame would not fit a record batch with its headers: the connection is closed with 1009."""
+"""A larger frame would not fit into a record batch with its headers: the connection is closed with 1009."""
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 PING_INTERVAL_S = 20.0
 FRAMES_AHEAD = 64
-"""Frames the websocket holds for us before it stops reading; one read of the socket may put some thousand there."""
+"""Frames the websocket buffers before it stops reading; one read of the socket may add some thousand."""
 
 T = TypeVar("T")
 Changed = Callable[[bool, str | None], None]
@@ -47,7 +47,7 @@ Changed = Callable[[bool, str | None], None]
 
 
 class Connection:
-    """Reads `symbols` from `url` into `intake`. `data_silence_s`: the least silence that is stale (freshness.py)."""
+    """Reads `symbols` from `url` into `intake`. `data_silence_s`: the shortest silence that is stale (freshness.py)."""
 
     def __init__(
         self,
@@ -90,18 +90,18 @@ class Connection:
             await self._unless_closing(asyncio.sleep(delay_s))
 
     async def close(self) -> None:
-        """Say goodbye to the venue; what has arrived is still read, then `run` returns."""
+        """Close the websocket; frames that have arrived are still read, then `run` returns."""
         self._closing.set()
         if self._socket is not None:
             await self._socket.close()
 
     async def _session(self) -> str:
-        """One connection from beginning to end; why it ended."""
+        """Run one connection to its end; why it ended."""
         try:
             socket = await self._unless_closing(self._connect())
         except (OSError, TimeoutError, EOFError, InvalidHandshake, InvalidProxy, InvalidURI) as error:
             self._counters.failed_attempts += 1
-            what = scrubbed(str(error)) or type(error).__name__  # a library quotes the address, a proxy's too
+            what = scrubbed(str(error)) or type(error).__name__  # libraries quote the address, also a proxy's
             return self._down(f"{redacted(self._url)} cannot be reached: {what}")
         if socket is None:
             return "closed"
@@ -127,8 +127,8 @@ class Connection:
             max_queue=FRAMES_AHEAD,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
-            # Pings keep the path through firewalls open. Missing pongs decide nothing: while the backlog is full
-            # nothing is read, pongs neither. Silence does (watch.py).
+            # Pings keep the path through firewalls open. Missing pongs mean nothing: while the backlog is full nothing
+            # is read, not even pongs. Silence decides (watch.py).
             ping_interval=PING_INTERVAL_S,
             ping_timeout=None,
         )
@@ -147,7 +147,7 @@ class Connection:
                     task.cancel()
 
     async def _subscribe(self, socket: ClientConnection) -> None:
-        # A connection that is lost meanwhile is the reader's to report: it has frames to read still.
+        # The reader reports a connection lost meanwhile: it still has frames to read.
         with suppress(ConnectionClosed):
             for frame in self._provider.subscribe(self._symbols):
                 await socket.send(frame)
@@ -155,7 +155,7 @@ class Connection:
             self._changed(True, None)
 
     async def _read(self, socket: ClientConnection) -> NoReturn:
-        """The hot loop: it suspends only where no frame is there, or no room. Raises ConnectionClosed in the end."""
+        """The hot loop: it suspends only without a frame, or without room. Ends with ConnectionClosed."""
         recv, route, add_frame, now_ns = socket.recv, self._provider.route, self._intake.add_frame, time.time_ns
         own_key = self._intake.key
         controls = Controls(self._provider, self._counters)
@@ -208,7 +208,7 @@ class Connection:
             log.warning("%s, no longer stale: %s", self._provider.name, freshness.describe_channels(ended))
 
     async def _unless_closing(self, coroutine: Coroutine[Any, Any, T]) -> T | None:
-        """What the coroutine returns; None where `close` was called first, which cancels it."""
+        """The coroutine's result; None if `close` is called first, which cancels it."""
         task, closing = asyncio.ensure_future(coroutine), asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait((task, closing), return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What the venue says about itself rather than the market: acks, errors, notices. Counted, and logged in moderation."""
+"""A venue's frames without market data: acks, errors, notices. Counted, and logged up to a limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Controls:
         self._lines = 0
 
     def read(self, frame: bytes) -> None:
-        """Count and log what the frame says, if it is an error or a notice, or cannot be understood."""
+        """Count and log a frame that is an error or a notice, or that cannot be understood."""
         try:
             ticks = self._provider.decode(frame)
         except (FrameError, msgspec.MsgspecError) as error:

@@ -1,4 +1,4 @@
-"""What an ingestor counts: plain integers, read by the HTTP endpoint when somebody asks."""
+"""An ingestor's counters: plain integers, read by the HTTP endpoint on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_ROUTES = 100_000
 
 
 class RouteCounts(dict[Route, int]):
-    """Frames by key and kind. Keys come from the wire, so there is a bound: beyond it they are kept by kind only."""
+    """Frames by key and kind. Bounded, because keys come from the wire: beyond the bound only kinds are counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class RouteCounts(dict[Route, int]):
         return sums
 
     def by_kind(self) -> dict[Kind, int]:
-        """All there were, as in the header `k`."""
+        """Frames by kind, as in the header `k`."""
         sums = self._sums()
         return {kind: sums[kind] for kind in (TRADE, QUOTE, BOOK, OTHER)}
 
 
 @dataclass(slots=True)
 class FeedCounters:
-    """One provider's. Heartbeats and status records are not among its frames."""
+    """One provider's counters. Heartbeats and status records do not count as frames."""
 
     routes: RouteCounts = field(default_factory=RouteCounts)
     bytes: int = 0
@@ -67,7 +67,7 @@ class FeedCounters:
 
 @dataclass(slots=True)
 class BusCounters:
-    """Of the way to Kafka. `records` and `bytes` were acknowledged; `errors` are deliveries that had to be repeated."""
+    """Counters of the way to Kafka. `records` and `bytes` were acknowledged; `errors` are repeated deliveries."""
 
     records: int = 0
     bytes: int = 0

@@ -1,8 +1,8 @@
-"""A provider's feed: its symbols over as many connections as the venue's limits ask for, and one state for all.
+"""A provider's feed: its symbols over as many connections as the venue's limits require, with one state for all.
 
     connected      every connection is up and has sent its subscriptions
-    disconnected   at least one is not: its instruments have no data, and who stands in has to know
-    gave_up        one did not come back within the attempts allowed: the feed has ended
+    disconnected   at least one is not: its instruments have no data, and failover has to know
+    gave_up        one did not reconnect within the allowed attempts: the feed has ended
 
 Each change is a status record in every partition, behind the frames that came before it.
 """
@@ -25,7 +25,7 @@ from mdstream.venues.feed import Provider, Route
 log = logging.getLogger(__name__)
 
 CONNECT_INTERVAL_S = 0.5
-"""Between a feed's first connections: the strictest venue takes three a second."""
+"""Between a feed's first connections: the strictest venue accepts three per second."""
 
 
 class Feed:
@@ -44,7 +44,7 @@ class Feed:
     ) -> None:
         self.provider, self.symbols, self.intake = provider, symbols, intake
         self.refused = refused
-        """Why symbols that were asked for are left out."""
+        """Why requested symbols are left out."""
         self.state: str | None = None
         self.reason: str | None = None
         url = feed_url(provider, addresses)
@@ -70,26 +70,26 @@ class Feed:
 
     @property
     def problem(self) -> str | None:
-        """What keeps the feed from being ready; None where nothing does."""
+        """Why the feed is not ready; None if it is."""
         if not self.connected:
             return self.state or "connecting"
         stale = next((c.freshness for c in self._connections if c.freshness.data_stale), None)
         return None if stale is None else f"stale: {stale.describe()}"
 
     def stale_channels(self) -> dict[Route, float]:
-        """The channels that are silent beyond their habit, and for how many seconds."""
+        """The stale channels, and how many seconds each has been silent."""
         return {r: c.freshness.habits[r].silent_s for c in self._connections for r in sorted(c.freshness.stale)}
 
     def mute(self) -> list[str]:
-        """The symbols of which nothing at all has come, though they were subscribed to."""
+        """The subscribed symbols for which nothing at all has arrived."""
         return sorted(symbol for c in self._connections for symbol in c.freshness.mute)
 
     def data(self) -> list[tuple[float, float | None]]:
-        """Of each connection: how long its data has been silent, and how long it may be."""
+        """For each connection: how long its data has been silent, and the silence that makes it stale."""
         return [(c.freshness.data.silent_s, c.freshness.data_limit_s) for c in self._connections]
 
     def silent_s(self) -> dict[Route, float | None]:
-        """How long each subscribed channel has been silent while connected; None where it has never spoken."""
+        """How long each subscribed channel has been silent while connected; None if it never had data."""
         return {
             route: habit.silent_s if habit.spoken else None
             for connection in self._connections
@@ -111,7 +111,7 @@ class Feed:
         self._tell("disconnected", "the ingestor stops")
 
     async def close(self) -> None:
-        """Close the connections; `run` returns when all that had arrived is queued, and a last status record."""
+        """Close the connections; `run` returns when all received frames and a last status record are queued."""
         self._closing = True
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
@@ -139,7 +139,7 @@ class Feed:
 
 
 def feed_url(provider: Provider, addresses: Mapping[str, str]) -> str:
-    """Where to connect to. Raises SettingsError where an override is no websocket address."""
+    """The address to connect to. Raises SettingsError if an override is no websocket address."""
     url = provider.url(addresses)
     if not url.startswith(("ws://", "wss://")) or not url.isprintable() or " " in url:
         shown = redacted(url)

@@ -1,19 +1,19 @@
-"""Is there data where data is due? A rule over counts, stepped about once a second.
+"""Is expected data arriving? A rule over counts, stepped about once a second.
 
-A channel (one symbol's trades, quotes or books) and a connection as a whole are each held against their own habit:
+A channel (one symbol's trades, quotes or books) and a connection as a whole are each compared with their own history:
 
     stale   silent for least_s, and for FACTOR times its longest silence of the last one to two hours
 
-so a busy pair is missed after a minute, and one that trades every ten minutes after half an hour. Who has not spoken
-in FAMILIAR steps has no habit yet and is never stale.
+so a busy pair is stale after a minute of silence, and one that trades every ten minutes after half an hour. A source
+with data in fewer than FAMILIAR steps has no expected interval yet and is never stale.
 
-    a symbol is mute         nothing at all has come of it in least_s: it is said. Venues acknowledge names they lack
-    a channel is stale       it is said: the market may have gone quiet, or the subscription was lost
-    the connection is stale  its data has stopped, though heartbeats may flow: it is made anew. If that brings nothing,
-                             the wait for the next time doubles, up to an hour: a market that closes causes no storm
+    a symbol is mute         nothing at all has come for it in least_s: logged. Venues acknowledge unknown names, too
+    a channel is stale       logged: the market may have gone quiet, or the subscription was lost
+    the connection is stale  its data has stopped, though heartbeats may flow: reconnect. If that brings nothing, the
+                             wait for the next time doubles, up to an hour: a market that closes causes no storm
 
-What comes in the first seconds of a connection answers the subscription (snapshots, last trades) and proves nothing.
-Time counts only while the connection is up and read.
+Frames in the first seconds of a connection answer the subscription (snapshots, last trades) and prove nothing. Time
+counts only while the connection is up and being read.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ WINDOW_S = 3600.0
 SETTLE_S = 10.0
 MAX_WAIT_S = 3600.0
 NAMED = 5
-"""Channels that one line of the log names."""
+"""Channels named in one log line."""
 
 
 class Habit:
-    """How long one source of data is silent as a rule, and how long it is silent now; in seconds."""
+    """The longest recent silence of one source of data, and its current silence; in seconds."""
 
     __slots__ = ("_age_s", "_before_s", "_broken", "_longest_s", "silent_s", "spoken")
 
     def __init__(self) -> None:
         self.silent_s = 0.0
         self.spoken = 0
-        """Steps in which it spoke."""
+        """Steps with data."""
         self._longest_s = self._before_s = self._age_s = 0.0
         self._broken = True
 
     def interrupt(self) -> None:
-        """The silence now under way is cut by a new connection: it teaches nothing."""
+        """A new connection cuts the current silence: do not learn from it."""
         self._broken = True
 
     def step(self, passed_s: float, *, spoke: bool) -> None:
-        """`passed_s` seconds on."""
+        """Advance by `passed_s` seconds."""
         self.silent_s += passed_s
         self._age_s += passed_s
         if self._age_s >= WINDOW_S:
@@ -67,17 +67,17 @@ class Habit:
         return max(self._longest_s, self._before_s)
 
     def limit_s(self, least_s: float) -> float | None:
-        """The silence that makes it stale; None while it has no habit."""
+        """The silence that makes it stale; None while its expected interval is unknown."""
         return max(least_s, FACTOR * self.usual_s) if self.spoken >= FAMILIAR else None
 
     def stale(self, least_s: float) -> bool:
-        """Whether it is silent for longer than it ever is."""
+        """Whether it has been silent for unusually long."""
         limit_s = self.limit_s(least_s)
         return limit_s is not None and self.silent_s >= limit_s
 
 
 class Freshness:
-    """Of one connection with canonical `symbols`; `least_s` 0: nothing is ever stale."""
+    """The freshness of one connection with canonical `symbols`; with `least_s` 0 nothing is ever stale."""
 
     def __init__(self, symbols: Collection[str], least_s: float) -> None:
         self._least_s = least_s
@@ -94,13 +94,13 @@ class Freshness:
         self.mute: frozenset[str] = frozenset()
 
     def connected(self) -> None:
-        """A new connection: what comes first does not count."""
+        """A new connection: its first frames do not count."""
         self._settling_s = min(SETTLE_S, self._least_s)
         for habit in (self.data, *self._habits.values()):
             habit.interrupt()
 
     def step(self, passed_s: float, counts: Mapping[Route, int], data_frames: int) -> bool:
-        """Whether to make the connection anew, `passed_s` seconds on.
+        """Advance by `passed_s` seconds; whether to reconnect.
 
         `counts`: frames so far by route; `data_frames`: those of this connection, whatever their symbol.
         """
@@ -134,7 +134,7 @@ class Freshness:
 
     @property
     def data_limit_s(self) -> float | None:
-        """The silence that would make the connection stale; None while it has no habit."""
+        """The silence that makes the connection stale; None while its expected interval is unknown."""
         return self.data.limit_s(self._least_s) if self._least_s else None
 
     @property
@@ -143,16 +143,16 @@ class Freshness:
         return bool(self._least_s) and self.data.stale(self._least_s)
 
     def describe(self) -> str:
-        """In words, the silence of the connection's data."""
+        """The silence of the connection's data, in words."""
         return f"no data for {self.data.silent_s:.0f} s, where {self.data.usual_s:.0f} s was the longest silence"
 
     def describe_mute(self) -> str:
-        """In words, the symbols that are mute; the first NAMED of them."""
+        """The first NAMED mute symbols, in words."""
         named = _named(sorted(self.mute))
         return f"nothing has come of {named} in {self._connected_s:.0f} s: does the venue have such an instrument?"
 
     def describe_channels(self, routes: Collection[Route]) -> str:
-        """In words, each with its silence if it is silent now; the first NAMED of them."""
+        """The first NAMED channels in words, each with its silence if it is silent now."""
         return _named([self._describe_channel(route) for route in sorted(routes)])
 
     def _describe_channel(self, route: Route) -> str:
@@ -161,7 +161,7 @@ class Freshness:
 
     @property
     def habits(self) -> Mapping[Route, Habit]:
-        """Each subscribed channel's, spoken or not."""
+        """By subscribed channel, with data or not."""
         return self._habits
 
 

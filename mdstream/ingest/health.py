@@ -1,4 +1,4 @@
-"""Is the ingestor alive, is it ready? A rule over what it knows of itself: progress, not just a process that runs."""
+"""Is the ingestor live, is it ready? A rule over its progress: a running process is not enough."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Health:
 
 
 def assess(*, feeds: Mapping[str, str | None], stalled_s: float, ready_s: float, verdict: Verdict) -> Health:
-    """The health that follows from each feed's problem (None: it has none), from how long Kafka took nothing, and from
-    what the watchdog says of the way there.
+    """The ingestor's health, from each feed's problem (None: it has none), how long Kafka has accepted nothing, and the
+    watchdog's verdict on the way to Kafka.
 
-    A feed that is down or stale makes the ingestor not ready, never dead: it reconnects by itself, a restart is no
-    faster. `status`: ok; degraded, when only feeds have problems; else the watchdog's.
+    A feed that is down or stale makes the ingestor not ready, never dead: it reconnects by itself, and a restart would
+    not be faster. `status`: ok; degraded, when only feeds have problems; else the watchdog's.
     """
     problems = [f"{name}: {problem}" for name, problem in feeds.items() if problem is not None]
     if stalled_s >= ready_s:

@@ -1,4 +1,4 @@
-"""A heartbeat per provider and partition each second, and with it the rates of that second."""
+"""A heartbeat per provider and partition each second; it also computes the rates of that second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INTERVAL_S = 1.0
 
 
 async def beat(feeds: Sequence[Feed]) -> None:
-    """Queue heartbeats until cancelled. A beat that is late is not made up for: its time says when it was."""
+    """Queue heartbeats until cancelled. A late beat is not made up for: it carries its time."""
     now_s = asyncio.get_running_loop().time
     due_s = last_s = now_s()
     totals = [0] * len(feeds)

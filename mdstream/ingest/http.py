@@ -18,7 +18,7 @@ from mdstream.watchdog.guard import Watchdog
 
 
 class Endpoint:
-    """Answers from what the feeds and the bus know at the moment."""
+    """Answers from the current state of the feeds and the bus."""
 
     def __init__(self, feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
         self._feeds, self._bus, self._watchdog = feeds, bus, watchdog
@@ -92,7 +92,7 @@ def _describe(feed: Feed) -> dict[str, Any]:
 
 
 def _by_symbol(channels: Mapping[Route, float | None]) -> dict[str, dict[str, float | None]]:
-    """{"BTCUSDT": {"trade": 0.4, "quote": 0.1}}: seconds of silence; null where a channel has never spoken."""
+    """{"BTCUSDT": {"trade": 0.4, "quote": 0.1}}: seconds of silence; null if a channel never had data."""
     found: dict[str, dict[str, float | None]] = {}
     for (key, kind), silent_s in channels.items():
         found.setdefault(key.decode(), {})[kind.decode()] = silent_s and round(silent_s, 1)

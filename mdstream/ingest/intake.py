@@ -1,4 +1,7 @@
-"""Frames, heartbeats and status as raw records: key, value, time and the headers p, t, k, via (topics.py, md.raw)."""
+"""Frames, heartbeats and status as raw records: key, value, time and headers.
+
+Headers: p (provider), t (receive time, ns, 8 bytes big-endian), k (kind), via (ws: a live feed).
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ _VIA = ("via", b"ws")
 
 
 class Intake:
-    """One provider's way into the backlog, where its topic's partitions are the lanes from `first_lane` on."""
+    """One provider's way into the backlog; its topic's partitions are the lanes from `first_lane` on."""
 
     def __init__(
         self, provider: str, backlog: Backlog, *, first_lane: int, partitions: int, counters: FeedCounters
     ) -> None:
         self.provider, self.counters = provider, counters
         self.key = provider.encode()
-        """The key of what belongs to no instrument."""
+        """The key of records that belong to no instrument."""
         self._backlog = backlog
         self._partition = Partitioner(partitions)
         self._first_lane, self._partitions = first_lane, partitions
@@ -36,7 +39,7 @@ class Intake:
         self._k = {kind: ("k", kind) for kind in (TRADE, QUOTE, BOOK, OTHER, HEARTBEAT, STATUS)}
 
     def add_frame(self, frame: bytes, route: Route, received_ns: int) -> bool:
-        """Queue a frame as it came; whether the backlog is full now, and the caller has to wait for `room`."""
+        """Queue a frame as received; True if the backlog is now full and the caller has to wait for `room`."""
         key, kind = route
         backlog, counters, size_bytes = self._backlog, self.counters, len(frame)
         headers = [self._p, ("t", _int64(received_ns)), self._k[kind], _VIA]
@@ -50,7 +53,7 @@ class Intake:
         await self._backlog.room()
 
     def add_heartbeat(self, *, connected: bool, symbols: int, now_ns: int) -> None:
-        """Queue a sign of life for every partition. With a full backlog it is left out: the next one says the same."""
+        """Queue a sign of life for every partition. With a full backlog it is skipped: the next one is as good."""
         if self._backlog.full:
             self.counters.heartbeats_skipped += 1
             return
@@ -61,7 +64,7 @@ class Intake:
         )
 
     def add_status(self, *, state: str, reason: str | None, now_ns: int) -> None:
-        """Queue, for every partition, what happened to the feed: connected, disconnected or gave_up."""
+        """Queue the feed's new state for every partition: connected, disconnected or gave_up."""
         self._add_everywhere(
             STATUS,
             {"type": "status", "provider": self.provider, "state": state, "reason": reason, "ts": now_ns},

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: read from the plain counters at the moment of the scrape, so that counting costs nothing."""
+"""The Prometheus metrics, read from the plain counters at the scrape, so that counting costs nothing."""
 
 from __future__ import annotations
 

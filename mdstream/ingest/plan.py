@@ -1,4 +1,4 @@
-"""Which symbols of which providers, from what the user typed."""
+"""Which symbols of which providers, from the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Canonical `symbols` of one provider, each once, and those that it cannot have, each with the reason."""
+    """Canonical `symbols` of one provider, each once, and the reasons why others were refused."""
 
     provider: Provider
     symbols: tuple[str, ...]
@@ -24,10 +24,10 @@ class Wanted:
 
 
 def plan(name: str, symbols: str) -> list[Wanted]:
-    """What `--provider NAME --symbols A,B` asks for; "all" is every provider there is.
+    """The plan for `--provider NAME --symbols A,B`; "all" means every provider.
 
-    A symbol that a venue cannot have is refused, and the others stay. Raises SymbolError where none is left for a
-    provider, SettingsError for an unknown one or no symbol.
+    A symbol that is not valid at a venue is refused, the others stay. Raises SymbolError if none is left for a
+    provider, SettingsError for an unknown provider or without symbols.
     """
     given = [part.strip() for part in symbols.split(",") if part.strip()]
     if not given:

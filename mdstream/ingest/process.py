@@ -1,7 +1,7 @@
-"""The ingestor process: start in order, run until told to stop, stop in the opposite order with nothing left behind.
+"""The ingestor process: start in order, run until a signal, stop in reverse order with nothing left behind.
 
 topics there? ──> HTTP port free? ──> producer up? ──> feeds, heartbeats, watchdog
-SIGTERM, SIGINT ──> feeds close, what had arrived is queued ──> backlog flushed ──> producer down
+SIGTERM, SIGINT ──> feeds close, received frames are queued ──> backlog flushed ──> producer down
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ REPORT_INTERVAL_S = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. `max_attempts` None: a lost feed is tried again for ever."""
+    """How to run. `max_attempts` None: reconnect forever."""
 
     port: int = DEFAULT_PORT
     max_attempts: int | None = None
 
 
 def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
-    """Ingest until a signal. Raises MdstreamError when it cannot start, or when every feed was given up."""
+    """Ingest until a signal. Raises MdstreamError if it cannot start, or when every feed was given up."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(ingest(wanted, settings, options))
 
@@ -87,7 +87,7 @@ def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
 
 
 async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
-    """Until a signal, the end of all feeds, or a fault; then wind down."""
+    """Run until a signal, the end of all feeds, or an error; then wind down."""
     running = asyncio.ensure_future(_run_feeds(feeds))
     tasks = (bus.sender.run(), beat(feeds), _report(feeds, bus), watchdog.pulse())
     helpers = [asyncio.ensure_future(task) for task in tasks]
@@ -96,7 +96,7 @@ async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
     try:
         await asyncio.wait((running, signalled, *helpers), return_when=asyncio.FIRST_COMPLETED)
         await watchdog.stop()
-        for task in helpers:  # none of them ends by itself
+        for task in helpers:  # a helper that ended has failed: raise its error
             if task.done():
                 task.result()
         await _wind_down(feeds, bus, running)
@@ -122,14 +122,14 @@ async def _wind_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[No
 
 
 async def _run_feeds(feeds: Sequence[Feed]) -> None:
-    """Until all have ended. Raises FeedError when all were given up; while one lives, the others are only logged."""
+    """Run until all have ended. Raises FeedError if all were given up; if only some, these are logged."""
     given_up: list[FeedError] = []
 
     async def run(feed: Feed) -> None:
         try:
             await feed.run()
         except FeedError as error:
-            log.error("%s", error)  # noqa: TRY400  an end that was asked for, not a fault to trace
+            log.error("%s", error)  # noqa: TRY400  an intended end, not an error to trace
             given_up.append(error)
 
     async with asyncio.TaskGroup() as tasks:
@@ -140,7 +140,7 @@ async def _run_feeds(feeds: Sequence[Feed]) -> None:
 
 
 async def _signal() -> None:
-    """Return at the first SIGTERM or SIGINT. A second one ends the process as it would any other."""
+    """Return at the first SIGTERM or SIGINT. A second one ends the process, as by default."""
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
@@ -151,7 +151,7 @@ async def _signal() -> None:
 
 
 async def _report(feeds: Sequence[Feed], bus: Bus) -> None:
-    """A line a minute for who reads the log rather than /metrics."""
+    """Log a line per minute and feed, for users without /metrics."""
     while True:
         await asyncio.sleep(REPORT_INTERVAL_S)
         for feed in feeds:

@@ -1,11 +1,11 @@
-"""From the backlog to Kafka: one delivery under way per lane, repeated until the broker has it.
+"""From the backlog to Kafka: one delivery under way per lane (a partition), repeated until the broker has it.
 
-    ticker   a record was added ──> 5 ms later every lane that holds some is due
+    ticker   a record was added ──> 5 ms later every lane with records is due
     lane     due ──> take up to a batch ──> send, wait for the acknowledgement ──> release
-                       ^    failed: wait, replace the producer if the error is for good, send the same again
+                       ^    failed: wait, replace the producer if the error is permanent, send the same again
 
-So a lane keeps its order, memory is bounded by the backlog, and an outage only makes the backlog fill. A delivery that
-the broker has although it said otherwise is written twice: readers drop repeats by id.
+So each lane keeps its order, the backlog bounds memory, and an outage only fills the backlog. A delivery that the
+broker stored but did not acknowledge is written twice: readers drop repeats by id.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 LINGER_S = 0.005
 RETRY_MOST_S = 5.0
 REFUSAL_S = 2 * REQUEST_TIMEOUT_MS / 1000
-"""A refusal holds for so long: the next attempt ends within half of it, with an acknowledgement or another one."""
+"""A refusal is valid for so long: the next attempt ends within half of it, acknowledged or refused again."""
 DELIVERY_BYTES = BATCH_BYTES - 16_384
-"""A delivery fits one batch: two could be stored in the wrong order when the first fails and the second does not."""
+"""A delivery fits one batch: of two, the first could fail and the second succeed, in the wrong order."""
 
 
 class Sender:
@@ -63,11 +63,11 @@ class Sender:
         self._retry_s = retry_s
 
     async def start(self) -> None:
-        """Connect. Raises BrokerError where no broker answers."""
+        """Connect. Raises BrokerError if no broker answers."""
         await self._publisher.start()
 
     async def stop(self, limit_s: float) -> None:
-        """Disconnect, in `limit_s` at most: without its broker a producer waits for ever."""
+        """Disconnect, within `limit_s`: without its broker a producer waits forever."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._publisher.stop(), limit_s)
 
@@ -79,19 +79,19 @@ class Sender:
                 tasks.create_task(self._drain(lane))
 
     async def flush(self) -> None:
-        """Return when Kafka has all that was queued."""
+        """Return when Kafka has everything queued."""
         await self._backlog.empty.wait()
 
     @property
     def stalled_s(self) -> float:
-        """Seconds since Kafka last took something, 0 while there is nothing to take."""
+        """Seconds since Kafka last accepted a delivery, 0 while nothing is queued."""
         return time.monotonic() - self._progress_s if self._backlog.records else 0.0
 
     def state(self) -> State:
-        """What the watchdog sees: what Kafka has acknowledged in each lane, and what waits there.
+        """The watchdog's input: what Kafka has acknowledged in each lane, and what is waiting there.
 
-        A broker that answers a delivery with a refusal (too few replicas, no permission) makes us hold the records: to
-        start again would lose them, and change nothing.
+        If the broker refuses a delivery (too few replicas, no permission), we hold the records: a restart would lose
+        them and change nothing.
         """
         lanes = {
             Partition(*lane): Lane(0, done, done + self._under_way[i] + self._backlog.queued(i))
@@ -163,14 +163,14 @@ class Sender:
         delay_s = next(delays)
         log.warning("Kafka did not take a batch for %s, again in %.1f s: %r", where, delay_s, error)
         await asyncio.sleep(delay_s)
-        # A failed batch leaves a hole in an idempotent producer's sequence, and the broker refuses all that follows;
-        # a producer whose sender task died refuses everything. Both are for good: only a new one helps.
+        # A failed batch leaves a hole in an idempotent producer's sequence, and the broker refuses all later batches; a
+        # producer whose sender task died refuses everything. Both are permanent: only a new producer helps.
         if not error.retriable:
             await self._replace(publisher)
 
     async def _replace(self, failed: Publisher) -> None:
         async with self._replacing:
-            if self._publisher is not failed:  # another lane was first
+            if self._publisher is not failed:  # another lane has already replaced it
                 return
             self.counters.restarts += 1
             await failed.stop()
@@ -179,7 +179,7 @@ class Sender:
                 fresh = self._new_publisher()
                 try:
                     await fresh.start()
-                except (BrokerError, SettingsError) as error:  # a password's file that is being replaced, say
+                except (BrokerError, SettingsError) as error:  # a password file that is being replaced, say
                     self.counters.last_error = str(error)
                     log.warning("%s", error)
                     await asyncio.sleep(next(delays))
@@ -189,5 +189,5 @@ class Sender:
 
 
 def _is_refusal(error: KafkaError) -> bool:
-    """Whether the broker has answered no. A time limit or a lost connection is no answer."""
+    """Whether the broker has refused. A timeout or a lost connection is not a refusal."""
     return isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError)

@@ -1,5 +1,5 @@
-"""What a worker process does: each role runs a pure machine between Kafka and the world.
+"""The roles of a worker process: each runs pure logic between Kafka and the outside.
 
 canonical.py  bars.py  latest.py   the core role: restore, process, checkpoint, release
-sink.py                            the others: events into a place that keeps them
+sink.py                            the other roles: store events outside Kafka
 """

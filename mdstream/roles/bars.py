@@ -1,13 +1,13 @@
-"""What stands between agents/bars.py and the pure bars.
+"""Connects agents/bars.py with the pure bars.
 
     batch ─> step                                                     once a second, and as soon as bars close:
     collect ─> checkpoint, the bars in it ─> does it count? ─> publish them ─> acknowledge the input
 
-Remember first, emit second, other than canonical.py: when a bar of a quiet market closes, and so how often it is
-revised, is for the clock to say, which is not in the log. A worker that worked it out again could number the revisions
-otherwise, and a reader that keeps the highest would keep the wrong one. So a number is written down before anyone sees
-it, and known to be what every later owner goes on from. A crash between any two arrows repeats work, or publishes the
-same bytes again, and loses nothing.
+Checkpoint first, publish second, unlike canonical.py: when a bar of a quiet market closes, and so how often it is
+revised, depends on the clock, which is not in the log. A worker that recomputed it could number the revisions
+differently, and a reader that keeps the highest would keep the wrong one. So a revision is stored, where every later
+owner continues from it, before anyone sees it. A crash between any two arrows repeats work or publishes the same bytes
+again, and loses nothing.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from topics import Topics
 log = logging.getLogger(__name__)
 
 QUIET_S = 5.0
-"""After so long without a trade in a partition its event time goes on with the clock, so that its last bars close."""
+"""After so long without a trade, a partition's event time follows the clock, so that its last bars close."""
 PAUSE_S = 0.25
-"""Least time between two looks at what is due: a worker that catches up closes bars all the time."""
+"""Least time between two checks for due bars: a worker that is catching up closes bars all the time."""
 MAX_BARS = 12_000
-"""About so many changed bars are collected at once: with what one batch adds, half of what a checkpoint may hold."""
+"""About how many changed bars are collected at once: with those of one batch, half of what a checkpoint may hold."""
 
 
 class _Owned:
@@ -49,19 +49,19 @@ class _Owned:
 
     def __init__(self, bars: Bars, claim: int, position: int) -> None:
         self.bars, self.claim, self.position = bars, claim, position
-        self.batches: list[Batch] = []  # taken in, not yet covered by a checkpoint
+        self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
         self.changes: dict[bytes, Record] = {}  # collected, not yet in a checkpoint, by key
         self.outbox: list[bytes] = []  # numbered, not yet published
         self.heard_s = self.written_s = time.monotonic()
 
     def until_ns(self, now_s: float) -> int:
-        """The watermark: by the trades, and by the clock where none have come for a while."""
+        """The watermark: by the trades, or by the clock if none have arrived for a while."""
         quiet_s = now_s - self.heard_s - QUIET_S
         return self.bars.watermark_ns + max(0, int(quiet_s * SECOND_NS))
 
 
 class _Turn(NamedTuple):
-    """A checkpoint that is not written yet, and what follows from it."""
+    """A checkpoint that is not written yet, with its batches and output."""
 
     partition: Partition
     owned: _Owned
@@ -104,7 +104,7 @@ class BarsRole:
     # -- partitions
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """Take over partitions, given with the offset to begin at where there is no state; where to read each from."""
+        """Take over partitions, given with the offset to start at without a state; the offset to read each from."""
         ledgers = {partition: bars_state.opened(partition.topic) for partition in starts}
         claims = await self._state.take_over(ledgers)
         owned: dict[Partition, _Owned] = {}
@@ -118,14 +118,14 @@ class BarsRole:
         return {partition: each.position for partition, each in owned.items()}
 
     async def _open(self, partition: Partition, owned: _Owned, found: Ledger) -> None:
-        """The first checkpoint under a claim, then what the last owner may not have published."""
+        """Write the first checkpoint under a claim, then publish what the last owner may not have published."""
         turn = self._turn(partition, owned)
         records = [*found.repairs(owned.claim, now_ms()), *turn.records(now_ms())]
         await self._state.write(partition, owned.claim, records)
         await self._publish(partition.number, turn.progress.outbox)
 
     async def release(self, partitions: Iterable[Partition]) -> None:
-        """Make safe and publish what was processed, and let go of the partitions."""
+        """Checkpoint and publish what was processed, and give up the partitions."""
         partitions = list(partitions)
         try:
             await self.checkpoint()
@@ -136,7 +136,7 @@ class BarsRole:
                 self._owned.pop(partition, None)
 
     async def _leave_nothing(self, partitions: Iterable[Partition]) -> None:
-        """Write down that all is published: the next owner need not publish it again."""
+        """Record that everything is published, so that the next owner does not publish it again."""
         async with self._turning:
             ours = [(p, self._owned[p]) for p in partitions if p in self._owned]
             turns = [self._turn(partition, owned) for partition, owned in ours]
@@ -145,7 +145,7 @@ class BarsRole:
     # -- trades
 
     async def process(self, batch: Batch) -> None:
-        """Take a batch in. Waits only where so much has changed that it must be written first."""
+        """Process a batch. Waits only if so much has changed that it has to be written first."""
         records = batch.take()
         owned = self._owned.get(batch.partition)
         if owned is None or not records:
@@ -169,7 +169,7 @@ class BarsRole:
     # -- bars
 
     async def run(self) -> None:
-        """Checkpoint and publish at the set interval and as bars close, for ever. Raises what broke it."""
+        """Checkpoint and publish at the set interval and as bars close, forever. Raises a failed checkpoint's error."""
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), self._interval_s)
@@ -183,14 +183,14 @@ class BarsRole:
         return waited or owned.bars.is_due(owned.until_ns(now_s))
 
     async def checkpoint(self, wanted: Callable[[_Owned], bool] = lambda owned: bool(owned.batches)) -> None:
-        """Make safe what was processed so far, publish what it closed and acknowledge it. A partition that another
-        worker has claimed is dropped, and told."""
+        """Checkpoint what was processed so far, publish the bars it closed and acknowledge it. A partition that another
+        worker has claimed is dropped and reported."""
         async with self._turning:
             turns = [self._turn(partition, owned) for partition, owned in self._owned.items() if wanted(owned)]
             await all_of(self._complete(turn) for turn in turns)
 
     def _turn(self, partition: Partition, owned: _Owned) -> _Turn:
-        """Everything that changed since the last one, as it stands between two batches."""
+        """Everything that changed since the last one, as of between two batches."""
         now_s = owned.written_s = time.monotonic()
         bars = owned.bars
         collected = bars.collect(owned.until_ns(now_s))
@@ -216,7 +216,7 @@ class BarsRole:
                 del self._owned[partition]
                 self._overtaken(partition)
         finally:
-            if not done:  # whatever the reason: the next checkpoint must not pass over what this one was to hold
+            if not done:  # whatever the reason: the next checkpoint has to include these changes
                 turn.put_back()
         for batch in turn.batches if done else ():
             batch.acknowledge()

@@ -1,4 +1,4 @@
-"""What the bars agent counts, for Prometheus: added up once a batch, looked at when somebody asks."""
+"""The bars agent's counters for Prometheus: updated once per batch, read at a scrape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mdstream.bars.rules import Rules
 
 
 class BarsMetrics(Collector):
-    """Trades by what became of them; bars, revisions and trades that came too late by interval."""
+    """Trades by outcome; bars, revisions and late trades by interval."""
 
     def __init__(self, rules: Rules) -> None:
         # All at zero from the start: a rate over a counter that appears with its first event misses that event.
@@ -22,7 +22,7 @@ class BarsMetrics(Collector):
         self._revisions, self._late = self._bars.copy(), self._bars.copy()
 
     def take(self, bars: Bars) -> None:
-        """Add what a partition counted since the last time, and set it to zero there."""
+        """Add a partition's counts since the last time, and reset them there."""
         for counted, total in ((bars.counts, self._trades), (bars.late, self._late)):
             total.update(counted)
             counted.clear()

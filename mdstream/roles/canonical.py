@@ -1,11 +1,11 @@
-"""What stands between agents/canonical.py and the pure stream.
+"""Connects agents/canonical.py with the pure stream.
 
     batch ─> step ─> publish (several batches under way, order kept) ──┐
                                                                         v acknowledged by the broker
     once a second: snapshot ─> wait for the output ─> checkpoint ─> does it count? ─> acknowledge the input
 
-Emit first, remember second: a crash between any two arrows repeats work and loses none. A worker that has been
-overtaken publishes what the new owner publishes too, byte for byte, until its next checkpoint tells it.
+Publish first, checkpoint second: a crash between any two arrows repeats work and loses none. An overtaken worker
+publishes the same bytes as the new owner, until its next checkpoint is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def factory(settings: Settings) -> Callable[[Partition, Restored], Canonical]:
-    """What makes the stream of a raw partition, by the settings, from its restored state (a new one to begin anew)."""
+    """A function that makes the stream of a raw partition from its restored state, or from an empty one."""
     venues = [provider() for provider in PROVIDERS.values()]
     partitioner = Partitioner(settings.partitions)
     rules = rules_of(settings)
@@ -60,7 +60,7 @@ def factory(settings: Settings) -> Callable[[Partition, Restored], Canonical]:
 
 
 def routed(topics: Topics, output: Output) -> tuple[tuple[Topic, Out], ...]:
-    """Where the records of an output go."""
+    """The topic of each list of records in an output."""
     return (
         (topics.trades, output.trades),
         (topics.quotes, output.quotes),
@@ -78,8 +78,8 @@ class _Owned:
         self.canonical, self.claim = canonical, claim
         self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
         self.output: list[asyncio.Future[object]] = []
-        # Held from a batch's step until its output is queued: a snapshot in between would know of output that nobody
-        # waits for.
+        # Held from a batch's step until its output is queued: a snapshot in between would include changes whose output
+        # it does not wait for.
         self.stepping = asyncio.Lock()
 
 
@@ -120,7 +120,7 @@ class CanonicalRole:
         await self._publisher.stop()
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """Take over partitions, given with the offset to begin at where there is no state; where to read each from."""
+        """Take over partitions, given with the offset to start at without a state; the offset to read each from."""
         ledgers = {partition: checkpoint.opened(partition.topic) for partition in starts}
         claims = await self._state.take_over(ledgers)
         restored = {partition: checkpoint.read(found) for partition, found in ledgers.items()}
@@ -131,26 +131,26 @@ class CanonicalRole:
             canonical = self._new(partition, state)
             canonical.numbers_from = numbered.get(partition)
             owned[partition] = _Owned(canonical, claims[partition])
-        # Before anything comes of it: what the next owner begins with must not depend on where the log begins then.
+        # Before any output: the next owner's start must not depend on where the log begins by then.
         await asyncio.gather(*(self._open(partition, owned[partition], found) for partition, found in ledgers.items()))
         self._owned |= owned
         return {partition: each.canonical.read_from for partition, each in owned.items()}
 
     async def _open(self, partition: Partition, owned: _Owned, found: Ledger) -> None:
-        """The first checkpoint under a claim: the position, and what the last owner's late records stand before."""
+        """Write the first checkpoint under a claim: the position, and the values that late records have shadowed."""
         repairs = found.repairs(owned.claim, now_ms())
         await self._state.write(partition, owned.claim, [*repairs, *self._records(partition, owned, ())])
 
     @staticmethod
     def _records(partition: Partition, owned: _Owned, changed: Iterable[str]) -> Out:
-        """A checkpoint of these instruments, as the state stands now."""
+        """A checkpoint of these instruments in their current state."""
         canonical = owned.canonical
         pairs = ((symbol, canonical.instruments[symbol]) for symbol in changed)
         return checkpoint.write(partition.topic, owned.claim, pairs, canonical.position, canonical.log, now_ms())
 
     async def _numbered(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The beginnings of those whose canonical partition holds trades already: an owner that was killed before its
-        first checkpoint began there, and so will we."""
+        """The beginning offsets of raw partitions whose canonical partition already holds trades: an owner killed
+        before its first checkpoint started there, and so do we."""
         raw = {partition: TopicPartition(*partition) for partition in partitions}
         if not raw:
             return {}
@@ -161,7 +161,7 @@ class CanonicalRole:
         return {partition: begins[tp] for partition, tp in raw.items() if ends[trades[partition]] > 0}
 
     async def process(self, batch: Batch) -> None:
-        """Publish what the batch comes to. Waits only where an earlier batch of the partition has not gone out."""
+        """Publish the output of a batch. Waits only while output of an earlier batch of the partition is not sent."""
         records = batch.take()
         owned = self._owned.get(batch.partition)
         if owned is None or not records:
@@ -178,7 +178,7 @@ class CanonicalRole:
                 owned.output += await self._publisher.send(topic.name, number, records)
 
     def feeds(self) -> dict[str, Any]:
-        """The sources of each instrument that is ours, as /feeds shows them."""
+        """The sources of each instrument we own, as /feeds shows them."""
         return feeds(owned.canonical for owned in self._owned.values())
 
     def _report(self, canonical: Canonical) -> None:
@@ -188,21 +188,21 @@ class CanonicalRole:
         canonical.errors.clear()
 
     async def run(self) -> None:
-        """Checkpoint at the set interval, for ever. Raises what a broken output or checkpoint raised."""
+        """Checkpoint at the set interval, forever. Raises the error of failed output or of a failed checkpoint."""
         while True:
             await asyncio.sleep(self._interval_s)
             await self.checkpoint()
 
     async def checkpoint(self) -> None:
-        """Make safe all that was processed so far. A partition that another worker has claimed is dropped, and told."""
+        """Checkpoint what was processed so far. A partition that another worker has claimed is dropped and reported."""
         async with self._checkpointing:
             due = {partition: owned for partition, owned in self._owned.items() if owned.batches}
-            # The snapshots first: the stream goes on while the output that they rest on is being acknowledged.
+            # Snapshots first: the stream continues while the output they depend on is being acknowledged.
             snapshots = [await self._snapshot(partition, owned) for partition, owned in due.items()]
             await all_of(self._complete(snapshot) for snapshot in snapshots)
 
     async def _snapshot(self, partition: Partition, owned: _Owned) -> _Snapshot:
-        """Everything that changed since the last one, as it stands between two batches."""
+        """Everything that changed since the last one, as of between two batches."""
         async with owned.stepping:
             changed, owned.canonical.changed = owned.canonical.changed, set()
             batches, owned.batches = owned.batches, []
@@ -223,13 +223,13 @@ class CanonicalRole:
                 del self._owned[partition]
                 self._overtaken(partition)
         finally:
-            if not done:  # whatever the reason: no later checkpoint may pass over what this one was to hold
+            if not done:  # whatever the reason: the next checkpoint has to include these changes
                 snapshot.put_back()
         for batch in snapshot.batches if done else ():
             batch.acknowledge()
 
     async def release(self, partitions: Iterable[Partition]) -> None:
-        """Make safe what was processed and let go of the partitions."""
+        """Checkpoint what was processed and give up the partitions."""
         partitions = list(partitions)
         try:
             await self.checkpoint()

@@ -1,7 +1,7 @@
-"""Who is followed, and why: the sources of each instrument as the stream sees them, for the /feeds page.
+"""Which source is followed, and why: the sources of each instrument as the stream judges them, for /feeds.
 
-The stream judges a source by what the others say in the meantime, and by log time. A source without another, or a log
-that nobody writes any more, is never at fault there: it is shown as silent here, which changes nothing but the page.
+The stream judges a source by comparison with the others, in log time. A single source, or any source while nobody
+writes the log, is therefore never at fault there. Here it is shown as silent, which changes only the page.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mdstream.stream.failover import Finding, Health, silent_since
 from mdstream.stream.lines import Line
 
 LOG_STANDS_NS = 30_000_000_000
-"""Every ingestor writes to every partition each second; the rest is for clocks that differ."""
+"""Every ingestor writes to every partition each second; the rest allows for clock differences."""
 
 
 def feeds(canonicals: Iterable[Canonical], *, now_ns: int | None = None) -> dict[str, Any]:
-    """By symbol: policy, source in use, since when (ns) and why, and each source. Silence is in seconds of log time.
+    """By symbol: policy, source in use, since when (ns) and why, and every source. Silence is in seconds of log time.
 
-    `now_ns`: the time now, by our clock.
+    `now_ns`: the current time of our clock.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     said: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def _source(canonical: Canonical, line: Line, finding: Finding, now_ns: int) -> 
 
 
 def _silence(canonical: Canonical, line: Line, now_ns: int) -> tuple[int | None, str]:
-    """Since when (log time, ns) a source that is not at fault says nothing, and why, if known; None: it speaks."""
+    """Since when (log time, ns) a source that is not at fault is silent, and why; (None, "") if it is not silent."""
     log_ns = canonical.log.now_ns
     if log_ns and now_ns - log_ns >= LOG_STANDS_NS:
         why = f"nothing was read since {_clock(log_ns)}: no ingestor writes, or this worker is behind (/health)"

@@ -1,9 +1,8 @@
 """The last trade and quote of each instrument, in two Faust tables, conflated.
 
-A table write costs as much as normalising thirty frames, so it is done once per instrument and interval: in between,
-only the newest event of each instrument is kept. The tables are caches of the canonical topics: a partition that is
-taken over is filled again from the table's changelog, read to its end within a time limit, and by what comes next if
-that fails.
+A table write costs as much as normalising thirty frames, so there is one per instrument and interval; in between, only
+the newest event of each instrument is kept. The tables are caches of the canonical topics: after a takeover a partition
+is filled from the table's changelog, read to its end within a time limit, or by the next events if that fails.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ log = logging.getLogger(__name__)
 CONFLATION_S = 0.5
 RESTORE_LIMIT_S = 10.0
 MAX_INSTRUMENTS = 100_000
-"""Of each table in one worker; some 50 MB. Symbols come from the wire: a faulty feed must not fill the memory."""
+"""Per table and worker; some 50 MB. Symbols come from the wire: a faulty feed must not fill the memory."""
 
 Table = Any
-"""faust.Table of symbol to the public event, both as bytes."""
+"""faust.Table from symbol to public event, both as bytes."""
 
 
 class LatestRole(Collector):
@@ -47,10 +46,10 @@ class LatestRole(Collector):
         self._pending: dict[str, dict[Any, Any]] = {name: {} for name in tables}
         self._batches: list[Batch] = []
         self._conflicts = Conflicts("latest")
-        self._full: set[str] = set()  # tables of which it was said
+        self._full: set[str] = set()  # tables whose overflow was logged
 
     def collect(self) -> Iterator[Metric]:
-        """What is counted, for Prometheus."""
+        """The counters for Prometheus."""
         conflicts = CounterMetricFamily(
             "mdstream_seq_conflicts", "numbers stored with another content", labels=["sink"]
         )
@@ -63,26 +62,26 @@ class LatestRole(Collector):
         self._batches.append(batch)
 
     async def run(self) -> None:
-        """Flush at the set interval, for ever."""
+        """Flush at the set interval, forever."""
         while True:
             await asyncio.sleep(CONFLATION_S)
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new since the last time into the tables, and acknowledge it."""
+        """Write the new events since the last flush into the tables, and acknowledge them."""
         batches, self._batches = self._batches, []
         for name, pending in self._pending.items():
             table = self._tables[name]
             for key, value in pending.items():
                 seq = _seq(value)
-                if key is None or seq is None:  # not written by us: it must not stop what is
+                if key is None or seq is None:  # not written by us: it must not block our own records
                     log.warning("%s: a record that is no event of ours is passed over, key %r", name, key)
                     continue
                 known = table.get(key)
                 shown = -1 if known is None else _seq(known) or 0
                 if known is None and len(table) >= MAX_INSTRUMENTS:
                     self._leave_out(name, key)
-                elif shown < seq:  # a repeat after a crash never turns the clock back
+                elif shown < seq:  # a repeat after a crash must not restore an older event
                     table[key] = value
                 elif shown == seq and known != value:
                     self._conflicts.found([(key.decode("utf-8", "replace"), seq)])
@@ -96,7 +95,7 @@ class LatestRole(Collector):
             log.error("%s: more than %d instruments, %r and others have no latest price", name, MAX_INSTRUMENTS, key)
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """Fill the tables for partitions taken over; reading goes on where the group was."""
+        """Fill the tables of partitions taken over; reading continues at the group's offsets."""
         partitions = list(starts)
         self._forget(partitions)
         try:
@@ -107,7 +106,7 @@ class LatestRole(Collector):
         return starts
 
     def _forget(self, partitions: Iterable[Partition]) -> None:
-        """Drop what belongs to partitions that are no longer ours."""
+        """Drop entries of partitions we no longer own."""
         for name, table in self._tables.items():
             ours = {p.number for p in partitions if p.topic == name}
             for key in [key for key in table if self._partitioner(key) not in ours]:
@@ -125,7 +124,7 @@ class LatestRole(Collector):
                 table.data.update({r.key: r.value for r in records})
 
     async def release(self, _partitions: Iterable[Partition]) -> None:
-        """Write what is pending."""
+        """Write the pending events."""
         self.flush()
 
 
@@ -137,7 +136,7 @@ _decode_seq = msgspec.json.Decoder(_Numbered).decode
 
 
 def _seq(value: bytes | None) -> int | None:
-    """An event's number; None where the value is no event."""
+    """An event's `seq`; None if the value is no event."""
     try:
         return None if value is None else _decode_seq(value).seq
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""What a core worker counts, for Prometheus: added up once a batch, looked at when somebody asks. Nothing per frame."""
+"""A core worker's counters for Prometheus: updated once per batch, never per frame, and read at a scrape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATENCY_BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 class CanonicalMetrics(Collector):
-    """Events by type and provider, the rest of what came by what became of it, and how late trades arrive."""
+    """Events by type and provider, other raw records by outcome, and the latency of trades."""
 
     def __init__(self) -> None:
         self.events: Counter[tuple[str, str]] = Counter()
@@ -36,7 +36,7 @@ class CanonicalMetrics(Collector):
         self._last = (time.monotonic(), 0)
 
     def take(self, canonical: Canonical) -> None:
-        """Add what a partition counted since the last time, and set it to zero there."""
+        """Add a partition's counts since the last time, and reset them there."""
         for source in canonical.sources.values():
             latency_ns = source.state.newest_latency_ns
             if source.trades and latency_ns is not None:

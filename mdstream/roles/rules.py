@@ -1,4 +1,4 @@
-"""The stream's rules, as the settings have them."""
+"""The stream's rules, from the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECOND_NS = 1_000_000_000
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Sources and policy of every instrument, and the limits. Raises SettingsError for a provider that there is not."""
+    """Sources and policy of every instrument, and the limits. Raises SettingsError for an unknown provider."""
     default = Policy(_known(settings.sources) or tuple(PROVIDERS), merge=settings.policy == "merge")
     return Rules(
         policy=default,

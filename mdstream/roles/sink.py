@@ -1,4 +1,4 @@
-"""What every sink role is made of: its sinks, the loop that writes them, and where refused records go.
+"""The common parts of sink roles: the sinks, the loop that writes to them, and dead letters for refused records.
 
 canonical topics ─> agent ─ process ─> SinkLoop ─┬─> each sink ─> acknowledge
                                                  └─> md.dead
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class SinkRole:
-    """Stores the batches that are put in, until stopped. `name` is the role's, `event_of` decodes for its sinks."""
+    """Stores the batches it is given, until stopped. `name` is the role's, `event_of` decodes records for its sinks."""
 
     def __init__(
         self, name: str, settings: Settings, sinks: Sequence[Sink], *, event_of: Decoder = events.decode
@@ -40,7 +40,7 @@ class SinkRole:
         self.metrics = SinkMetrics(self._loop, sinks)
 
     def attach(self, app: App, kinds: Collection[str]) -> list[str]:
-        """Make this role's life the worker's; the names of the topics that hold these kinds of events."""
+        """Tie this role to the worker's start and stop; the names of the topics that hold these kinds of events."""
         names = [getattr(self._topics, kind).name for kind in kinds]
         app.around(before=self.start, after=self.stop)
         app.registry.register(self.metrics)
@@ -50,7 +50,7 @@ class SinkRole:
         return names
 
     async def start(self) -> None:
-        """Open the sinks and connect. Raises SinkError where the settings are wrong, BrokerError."""
+        """Open the sinks and connect. Raises SinkError for wrong settings, BrokerError."""
         for sink in self._sinks:
             try:
                 await sink.open()
@@ -61,30 +61,30 @@ class SinkRole:
         await self._publisher.start()
 
     async def run(self) -> None:
-        """Store what is put in, until `stop`."""
+        """Store the batches it is given, until `stop`."""
         self._running = asyncio.create_task(self._loop.run())
         with suppress(asyncio.CancelledError):
             await self._running
 
     async def process(self, batch: Batch) -> None:
-        """Take a batch; it is acknowledged once every sink has it. Waits while the sinks are behind."""
+        """Accept a batch; it is acknowledged once every sink has it. Waits while the sinks are behind."""
         await self._loop.put(batch)
 
     def holding(self) -> str | None:
-        """Why nothing is acknowledged for now; None while every sink works."""
+        """Why nothing is acknowledged at present; None while every sink works."""
         return self._loop.holding()
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """Where to begin: where the group was, as nothing else is kept of a partition."""
+        """Start at the group's offsets: a sink keeps no other state of a partition."""
         return starts
 
-    async def release(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002  all come at once
-        """Return when everything that was taken is stored and acknowledged. With a sink that is down it never does."""
+    async def release(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002  always all of them
+        """Return when everything accepted is stored and acknowledged. While a sink is down, it does not return."""
         await self._loop.settled()
 
     async def stop(self) -> None:
-        """Let go of a write under way, close the sinks and disconnect."""
-        if self._running is not None:  # it would open anew what is closed here
+        """Abandon a write under way, close the sinks and disconnect."""
+        if self._running is not None:  # it would reopen what is closed here
             self._running.cancel()
             await asyncio.wait([self._running])
         for sink in self._sinks:

@@ -1,10 +1,10 @@
-"""md.state as a log: partitions of it taken over, and written a checkpoint at a time.
+"""md.state as a log: taking over its partitions, and writing them a checkpoint at a time.
 
-    take over   read to the end ─> write our claim ─> read up to it         nothing older can come behind it and count
-    write       checkpoint ─> what stands between it and our last record? ─> nothing of others: it counts
+    take over   read to the end ─> write our claim ─> read up to it        later records under older claims do not count
+    write       checkpoint ─> any records of others between it and our last record? ─> none: it counts
 
-The offsets of our own records tell the second: they follow one another as long as nobody else writes. One StateLog
-serves all roles of a worker, so what one writes is no stranger to the other. What stands in the records is the roles'.
+The offsets of our own records show whether there are any: they are consecutive as long as nobody else writes. All roles
+of a worker share one StateLog, so that each knows the others' records as ours. The roles define the records' contents.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from mdstream.transport.batch import Partition
 from topics import MAX_BATCH_BYTES
 
 READ_LIMIT_S = 60.0
-"""Less than the topic's compaction lag: no record that counts goes while it is read."""
+"""Less than the topic's compaction lag: no valid record is deleted during a read."""
 
 
 class StateLog:
-    """The checkpoint topic; its partitions have the numbers of those whose state is kept."""
+    """The checkpoint topic; state of partition n of an input topic is in its partition n."""
 
     def __init__(self, bootstrap_servers: Brokers, topic: str) -> None:
         self._bootstrap_servers, self._topic = bootstrap_servers, topic
-        # A checkpoint should be one batch, however much changed: then it costs one answer.
+        # A checkpoint should be one batch, however much changed: then it costs one round trip.
         self._publisher = Publisher(bootstrap_servers, client_id="mdstream-state", batch_bytes=MAX_BATCH_BYTES)
         self._tenures: defaultdict[int, Tenure] = defaultdict(Tenure)
         self._writing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -52,10 +52,10 @@ class StateLog:
     # -- taken over
 
     async def take_over(self, ledgers: Mapping[Partition, Ledger]) -> dict[Partition, int]:
-        """Claim partitions, and let the ledger of each read all that was written before the claim; the claims.
+        """Claim partitions, and have each one's ledger read everything written before the claim; the claims.
 
-        Raises OvertakenError where somebody else came in between, BrokerError, KafkaError, TimeoutError where it took
-        longer than READ_LIMIT_S.
+        Another worker's claim in between shows at the first `write`. Raises BrokerError, KafkaError, TimeoutError after
+        READ_LIMIT_S.
         """
         tps = [TopicPartition(self._topic, number) for number in {partition.number for partition in ledgers}]
         async with asyncio.timeout(READ_LIMIT_S), self._reader() as consumer:
@@ -76,7 +76,7 @@ class StateLog:
             return claim
 
     def let_go(self, partitions: Iterable[Partition]) -> None:
-        """Hold these no more: who writes there is no business of ours."""
+        """Give up these partitions: others may write their state from now on."""
         for topic, number in partitions:
             self._tenures[number].let_go(topic)
 
@@ -85,8 +85,8 @@ class StateLog:
     async def write(self, partition: Partition, claim: int, records: Out) -> None:
         """Write a checkpoint, and wait until the broker has it and it is known to count.
 
-        Raises OvertakenError where somebody else has written there since `claim`: it may not count then. BrokerError,
-        KafkaError.
+        Raises OvertakenError if another worker has written there since `claim`, as the checkpoint may not count then;
+        BrokerError, KafkaError.
         """
         async with self._writing[partition.number]:
             self._check(partition, claim)
@@ -98,10 +98,10 @@ class StateLog:
             raise OvertakenError(partition.topic, partition.number)
 
     async def _append(self, number: int, records: Out) -> int:
-        """Write records and look at what others wrote before them; the offset of the first one."""
+        """Write records and check what others wrote before them; the offset of the first one."""
         sent: list[Any] = await asyncio.gather(*await self._publisher.send(self._topic, number, records))
         first, last = int(sent[0].offset), int(sent[-1].offset)
-        if first < 0:  # it came a second time, and the broker does not say where the first is
+        if first < 0:  # sent twice, and the broker does not return the first one's offset
             raise BrokerError(f"the broker does not tell at which offset of {self._topic}[{number}] it wrote")
         unseen = self._tenures[number].wrote(last, len(records) if len(sent) == 1 else 0)
         if unseen:
@@ -125,7 +125,7 @@ class StateLog:
 def _give(
     records: Sequence[ConsumerRecord], ledgers: Mapping[Partition, Ledger], claims: Mapping[Partition, int]
 ) -> None:
-    """Give records of one partition to its ledgers, each up to and with its claim."""
+    """Pass records of one partition to its ledgers, each up to and including its claim."""
     for partition, found in ledgers.items():
         if partition.number == records[0].partition:
             last = claims.get(partition, inf)
@@ -135,5 +135,5 @@ def _give(
 
 
 def now_ms() -> int:
-    """The time stamp of what is written now."""
+    """The timestamp of records written now."""
     return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""Several things at once, each to its end."""
+"""Running several coroutines, each to its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Run all of them to their ends, whatever becomes of the others. Raises what the first of those that failed did."""
+    """Run all of them to their ends, even if others fail. Raises the first error, in the order of `works`."""
     for result in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result

@@ -1,24 +1,24 @@
-"""One venue's book of one instrument, kept of a snapshot and of what changed since. Frames in, levels out.
+"""One venue's book of one instrument, built from a snapshot and the updates since. Updates in, levels out.
 
               snapshot            best bid < best ask
     EMPTY ──────────────> SYNCED <───────────────────> CROSSED
       ^                      │                            │
-      └──────── lose ────────┴──── a side is run out of ──┴── for LONGEST_CROSSED_NS
+      └──────── lose ────────┴─ a side ran out of levels ─┴── for LONGEST_CROSSED_NS
 
-    EMPTY    no level is known: changes are passed over until a snapshot comes
+    EMPTY    no level is known: updates are ignored until a snapshot arrives
     SYNCED   every level that is not below its side's floor is known: the top is the venue's
-    CROSSED  as SYNCED, but nobody could trade on it: half of a change, an auction, or an update that was lost. Nothing
-             is told of it, and if it lasts it is the last of the three
+    CROSSED  as SYNCED, but not tradable: half of a change, an auction, or a lost update. Nothing is published
+             meanwhile; if it lasts, a lost update is the cause
 
-Sizes are absolute, so an update that is repeated at once does no harm. One that comes again behind newer ones would
-bring back what is gone: the last MAX_TIMES times of the venue tell it (redundant lines of one feed). An update that is
-merely older by its time is no copy: a venue's clock may be set back.
+Sizes are absolute, so an update repeated at once does no harm. One repeated after newer ones (redundant lines of one
+feed) would restore removed levels; it is recognised by its venue time, among the last MAX_TIMES. An update with an
+older but unknown time is no copy: a venue's clock may be set back.
 
-    keys of the bids  ... 93741_0  93741_1         best last: what changes is near the end of a list, and the top is
-    keys of the asks  ... -93742_0 -93741_2        its last item; both sides are read in the same way
+    keys of the bids  ... 93741_0  93741_1         best last: changes are near the end of a list, and the top is its
+    keys of the asks  ... -93742_0 -93741_2        last item; both sides are read in the same way
 
-A side keeps MAX_LEVELS, and drops the worst beyond that. From then on no level below the worst one kept is taken in
-until the next snapshot: what is known has no hole, so its best is the best there is, or the book is lost.
+A side keeps MAX_LEVELS and drops the worst beyond that. From then on no level below the worst kept one is accepted
+until the next snapshot: the known levels have no hole, so the best known level is the best, or the book is lost.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from mdstream.events import Level
 from mdstream.ticks import BOOK_DEPTH, PRICE_UNIT, BookTick, BookUpdate, PriceLevel, QuoteTick
 
 MAX_LEVELS = 50_000
-"""Of a side: six megabytes."""
+"""Per side: six megabytes."""
 UNBOUNDED = -(10**31)
-"""The floor of a side of which every level is known; below all keys."""
+"""The floor of a side with every level known; below all keys."""
 MAX_TIMES = 512
-"""With a batch each 50 ms, 25 seconds by which a redundant line may lag."""
+"""With an update every 50 ms, a redundant line may lag by 25 seconds."""
 LONGEST_CROSSED_NS = 5_000_000_000
 
 
@@ -49,24 +49,24 @@ class State(Enum):
 
 
 class Said(Enum):
-    """What came of an update."""
+    """The result of an update."""
 
     NOTHING = "nothing"
-    """Nothing changed that is told."""
+    """Nothing changed that is published."""
     LEVELS = "levels"
-    """One of the best levels changed, and not the top."""
+    """One of the best levels changed, but not the top."""
     TOP = "top"
-    """The top changed, or is told again: after a snapshot, or when the book is no longer crossed."""
+    """The top changed, or has to be published again: after a snapshot, or when the book is no longer crossed."""
     CROSSED = "crossed"
-    """The book is crossed: nothing is to be told of it."""
+    """The book is crossed: nothing is published."""
     PASSED = "passed over"
-    """It was passed over: a copy, or there is no snapshot yet."""
+    """The update was ignored: a copy, or there is no snapshot yet."""
     LOST = "lost"
-    """The book cannot be right any more: it is empty until the next snapshot."""
+    """The book can no longer be right: it is empty until the next snapshot."""
 
 
 class _Image(msgspec.Struct, array_like=True):
-    """All of a book, levels in the order of their keys."""
+    """A whole book, levels in the order of their keys."""
 
     ts: int | None
     recv_ns: int
@@ -78,13 +78,13 @@ class _Image(msgspec.Struct, array_like=True):
     asks: tuple[list[int], list[float]]
 
 
-# JSON, because keys may not fit the 64 bits of msgpack's integers; compressed it is a third, some 6 bytes a level.
+# JSON, because keys may exceed msgpack's 64-bit integers. Compression leaves a third, some 6 bytes per level.
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Image).decode
 
 
 class Side:
-    """The levels of one side: sizes by key, and the keys in order. A key is the price, of asks its negative."""
+    """The levels of one side: sizes by key, and the keys in order. A key is the price, negated for asks."""
 
     __slots__ = ("floor", "keys", "sizes")
 
@@ -97,7 +97,7 @@ class Side:
             self._drop(len(self.keys) - MAX_LEVELS)
 
     def set(self, key: int, size: float) -> bool:
-        """Take in the new size of a level; whether one of the best BOOK_DEPTH changed by that."""
+        """Set the new size of a level; whether one of the best BOOK_DEPTH levels changed."""
         keys, sizes = self.keys, self.sizes
         if size:
             known = sizes.get(key)
@@ -119,7 +119,7 @@ class Side:
         return len(keys) < BOOK_DEPTH or key >= keys[-BOOK_DEPTH]
 
     def _drop(self, count: int) -> None:
-        """Forget the worst levels, and that there may be any below the others."""
+        """Drop the worst levels, and accept none below the others from now on."""
         for key in self.keys[:count]:
             del self.sizes[key]
         del self.keys[:count]
@@ -127,11 +127,11 @@ class Side:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the best level may be one that is not known."""
+        """Whether the best level may be unknown."""
         return not self.keys and self.floor != UNBOUNDED
 
     def best(self) -> list[PriceLevel]:
-        """The best BOOK_DEPTH levels that are known, by key, best first."""
+        """The best BOOK_DEPTH known levels, by key, best first."""
         sizes = self.sizes
         return [(key, sizes[key]) for key in self.keys[: -BOOK_DEPTH - 1 : -1]]
 
@@ -140,8 +140,8 @@ _Top = tuple[PriceLevel | None, PriceLevel | None]
 
 
 class Book:
-    """`ts` and `recv_ns`: the venue's time of the last update applied (None where it gives none), and our receive time
-    of it. `moved`: updates were applied since the last image."""
+    """`ts` and `recv_ns`: the venue's time (None if it gives none) and our receive time of the last update applied.
+    `moved`: updates were applied since the last image."""
 
     __slots__ = ("_asks", "_bids", "_crossed_ns", "_times", "_top", "moved", "recv_ns", "state", "ts")
 
@@ -149,7 +149,7 @@ class Book:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything: what is known cannot be trusted."""
+        """Forget everything: the book cannot be trusted."""
         self.state = State.EMPTY
         self.moved = False
         self.ts: int | None = None
@@ -159,7 +159,7 @@ class Book:
         self._times: dict[int, None] = {}
 
     def apply(self, update: BookUpdate, recv_ns: int) -> Said:
-        """Take in an update, received at `recv_ns`; what it comes to."""
+        """Apply an update received at `recv_ns`; its result."""
         if update.whole:
             self._begin(update)
             changed = True
@@ -186,7 +186,7 @@ class Book:
         return changed
 
     def _is_copy(self, ts: int | None) -> bool:
-        """Whether an update was applied already, before the last one. (The last one again changes nothing.)"""
+        """Whether an update was already applied, before the last one. (Repeating the last one changes nothing.)"""
         return ts != self.ts and ts in self._times
 
     def _remember(self, ts: int | None) -> None:
@@ -197,7 +197,7 @@ class Book:
                 del times[next(iter(times))]
 
     def _settle(self, changed: bool, recv_ns: int, *, again: bool) -> Said:
-        """What is to be told now that an update was applied; `again`: in any case."""
+        """What to publish now that an update was applied; `again`: the top in any case."""
         if not changed and self.state is State.SYNCED:
             return Said.NOTHING
         bids, asks = self._bids.keys, self._asks.keys
@@ -228,18 +228,18 @@ class Book:
         )
 
     def quote(self, symbol: str) -> QuoteTick:
-        """The top of a book that is SYNCED."""
+        """The top of a SYNCED book."""
         (bid, bid_size), (ask, ask_size) = (_public(level) if level else (None, None) for level in self._top)
         return QuoteTick(symbol, bid, bid_size, ask, ask_size, self.ts)
 
     def picture(self, symbol: str) -> BookTick:
-        """The best levels of a book that is SYNCED."""
+        """The best levels of a SYNCED book."""
         bids = [_public(level) for level in self._bids.best()]
         asks = [_public((-key, size)) for key, size in self._asks.best()]
         return BookTick(symbol, bids, asks, self.ts)
 
     def image(self) -> bytes:
-        """All of a book that is not EMPTY; `of_image` gives it back."""
+        """A whole book that is not EMPTY, as bytes; `of_image` restores it."""
         bids, asks = ((side.keys, [side.sizes[key] for key in side.keys]) for side in (self._bids, self._asks))
         floors = self._bids.floor, self._asks.floor
         self.moved = False
@@ -248,7 +248,7 @@ class Book:
 
     @classmethod
     def of_image(cls, image: bytes) -> Book:
-        """The book of an `image`."""
+        """The book that made `image`."""
         said, book = _decode(decompress(image)), cls()
         book._bids = Side(zip(*said.bids, strict=True), said.bid_floor)
         book._asks = Side(zip(*said.asks, strict=True), said.ask_floor)
@@ -260,6 +260,6 @@ class Book:
 
 
 def _public(level: PriceLevel) -> Level:
-    """Price and size as the public events have them: the nearest float64 to what the venue wrote."""
+    """Price and size as in public events: the float64 nearest to the venue's number."""
     price, size = level
     return price / PRICE_UNIT, size

@@ -1,18 +1,18 @@
-"""The books that a partition keeps: what is told of them and when, and how they are found again after a restart.
+"""The books of a partition: when they are published, and how they are restored after a restart.
 
     BookUpdate ─> Book (book.py) ─ TOP ─────────> a quote, at once
                                  └ TOP, LEVELS ─> due ─ at most every TELL_NS ─> a book of the best levels
 
 A book is a function of its raw records from `kept_from` on, so no checkpoint holds it: a worker that takes over reads
-them again (Canonical.read_from) and tells nothing. They begin with the snapshot; some time later with an image of all
-levels, made every KEEP_NS, one book at a look, and written under a key of its own:
+them again (Canonical.read_from) and publishes nothing. They begin with a snapshot, or later with an image of all
+levels, made every KEEP_NS, for one book per evaluation, and written under its own key:
 
     raw       ... S u u . u . . u | u . u u . | u . .        S: snapshot, u: update, | : image
-    kept_from     ^ ─────────────> ^ ────────> ^             never further back than KEEP_NS and a turn of all books
+    kept_from     ^ ─────────────> ^ ────────> ^             never further back than KEEP_NS and one round of all books
 
-What is published when rests on the log alone, also after a restart: whether a book is due and when one was told last
-are in the checkpoint. The quotes of a book that stands by are not buffered as others are, which would tie each buffer
-to an image older than itself: who is switched to tells the top of the moment, and its book.
+What is published when depends only on the log, also after a restart: the checkpoint holds whether a book is due and
+when the last one was published. A standby's quotes from its book are not buffered like other quotes: that would tie
+each buffer to an image older than itself. After a switch, the new source publishes its current top and its book.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from mdstream.stream.state import NOT_KEPT, Instrument
 from mdstream.ticks import BookUpdate
 
 TELL_NS = 100_000_000
-"""Between two published books of one feed."""
+"""Least time between two published books of one feed."""
 KEEP_NS = 30_000_000_000
-"""How much of the raw log may have to be read again for a book."""
+"""How much of the raw log a book may need to be read again."""
 
 
 class Books:
-    """The kept books of one partition's lines; their images stand among its `instruments`."""
+    """The kept books of one partition's lines; their images are in its `instruments`."""
 
     def __init__(self, instruments: dict[str, Instrument]) -> None:
         self._instruments = instruments
-        self._lines: list[Line] = []  # by symbol and source: the order must not depend on who spoke first
+        self._lines: list[Line] = []  # by symbol and source: the order must not depend on which came first
 
     def of(self, line: Line) -> Book:
-        """A line's book, an empty one where it had none."""
+        """A line's book, an empty one if it had none."""
         return line.book or self._add(line, Book())
 
     def _add(self, line: Line, book: Book) -> Book:
@@ -48,7 +48,7 @@ class Books:
         return book
 
     def restore(self, line: Line) -> None:
-        """Begin again with what the checkpoint has of a line's book; the records from `kept_from` on bring the rest."""
+        """Restore what the checkpoint has of a line's book; the records from `kept_from` on complete it."""
         kept = line.feed.kept
         if kept.kept_from == NOT_KEPT:
             return
@@ -63,7 +63,7 @@ class Books:
         return (line.feed.kept.kept_from for line in self._lines if _is_kept(line))
 
     def apply(self, line: Line, update: BookUpdate, offset: int, recv_ns: int, now_ns: int) -> Said:
-        """Take in an update of a raw record; what it comes to. `now_ns`: log time."""
+        """Apply an update of a raw record; its result. `now_ns`: log time."""
         kept, said = line.feed.kept, self.of(line).apply(update, recv_ns)
         if update.whole:
             kept.kept_from, kept.has_image, kept.kept_ns = offset, False, now_ns
@@ -74,12 +74,12 @@ class Books:
         return said
 
     def refill(self, line: Line, update: BookUpdate, offset: int, recv_ns: int) -> None:
-        """Take in once more an update that was taken in before the restart."""
+        """Apply again an update that was applied before the restart."""
         if line.book is not None and 0 <= line.feed.kept.kept_from <= offset:
             line.book.apply(update, recv_ns)
 
     def lose(self, line: Line) -> bool:
-        """Trust a line's book no more, until its next snapshot; whether there was one."""
+        """Discard a line's book until its next snapshot; whether there was one."""
         if line.book is None or not _is_kept(line):
             return False
         line.book.clear()
@@ -87,16 +87,16 @@ class Books:
         return True
 
     def lose_before(self, offset: int) -> Iterator[Line]:
-        """The lines whose books rest on records before an offset that are gone; they are lost."""
+        """Lose the books that depend on records before an offset, which are gone; their lines."""
         return (line for line in self._lines if line.feed.kept.kept_from < offset and self.lose(line))
 
     def due(self, now_ns: int) -> Iterator[tuple[Line, Book]]:
-        """The books of which one is to be published now."""
+        """The books to publish now."""
         return ((line, line.book) for line in self._lines if line.book and line.live and is_due(line, now_ns))
 
     def keep(self, position: int, now_ns: int) -> tuple[str, ...]:
-        """Let the oldest book that is old enough begin at `position`, the next record to be applied; the keys of what
-        has to be written for that."""
+        """Make the oldest book that is due for it begin at `position`, the next record to apply; the keys to write for
+        that."""
         old = [line for line in self._lines if _is_kept(line) and now_ns - line.feed.kept.kept_ns >= KEEP_NS]
         if not old:
             return ()
@@ -113,23 +113,23 @@ class Books:
 
 
 def stands(line: Line) -> bool:
-    """Whether a line's book can be told as it is now.
+    """Whether a line's book can be published as it is now.
 
-    A connection that was made or lost since the book's last word may have been its own: then its next frame tells,
-    because a new connection begins with a snapshot.
+    A connection made or lost since the book's last update may have been its own. Its next frame then decides, because a
+    new connection begins with a snapshot.
     """
     synced = line.book is not None and line.book.state is State.SYNCED
     return synced and line.feed.book.seen_ns > line.source.state.linked_ns
 
 
 def is_due(line: Line, now_ns: int) -> bool:
-    """Whether the best levels of a book changed, and the last one published is old enough. Not while it is crossed."""
+    """Whether a book's best levels changed and TELL_NS have passed since one was published; never while crossed."""
     kept = line.feed.kept
     return kept.due and now_ns - kept.told_ns >= TELL_NS and line.book is not None and line.book.state is State.SYNCED
 
 
 def image_key(line: Line) -> str:
-    """The key of a book's image beside its instrument's; no symbol has spaces."""
+    """The key of a book's image, beside its instrument's key; no symbol has spaces."""
     return f"{line.symbol} book {line.source.name}"
 
 

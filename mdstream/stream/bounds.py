@@ -1,12 +1,12 @@
-"""What a tick may say. What it may not is refused: it becomes a dead letter, and nothing of it an event or state.
+"""Limits of a tick's values. A tick beyond them is refused: it is dead-lettered, and changes no event or state.
 
-    times     0 <= t < LAST_NS: a checkpoint holds 64 bits, and no venue has traded before 1970 or after 2255
+    times     0 <= t < LAST_NS: a checkpoint holds 64 bits, and no venue trades before 1970 or after 2255
     ids       NO_ID, or 0 <= first <= last <= MAX_ID
-    sizes     no less than 0
-    prices    above 0 for a pair or a share; what keeps the venue's own id (a spread, an oil future) may be negative
-    quotes    of one venue: never a bid above its ask
+    sizes     0 or more
+    prices    above 0 for a pair or a share; others, under the venue's own id (a spread, an oil future), may be negative
+    quotes    of one venue: the bid is never above the ask
 
-These are the rules for every venue; a provider's types need not repeat them. canonical.py asks the usual cases itself.
+These rules hold for every venue; a provider's types need not repeat them. canonical.py checks the usual cases inline.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mdstream.stream.headers import LAST_NS
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
 MAX_ID = 2**62
-"""Parked ids are kept as -2 - id (dedupe.py), which has to fit 64 bits as well."""
+"""Parked ids are kept as -2 - id (dedupe.py), which has to fit 64 bits too."""
 
 
 def check_trade(tick: TradeTick) -> None:
-    """Raises FrameError for what no trade can be."""
+    """Raises FrameError for an impossible trade."""
     ts_exchange = tick.ts_exchange
     if ts_exchange is not None and not 0 <= ts_exchange < LAST_NS:
         raise _no_time(ts_exchange)
@@ -36,7 +36,7 @@ def check_trade(tick: TradeTick) -> None:
 
 
 def check_quote(tick: QuoteTick) -> None:
-    """Raises FrameError for what no top of one venue's book can be."""
+    """Raises FrameError for an impossible top of one venue's book."""
     _check_place(tick)
     bid, ask, bid_size, ask_size = tick.bid, tick.ask, tick.bid_size, tick.ask_size
     if bid is None or ask is None or not 0 < bid <= ask:
@@ -52,7 +52,7 @@ def check_quote(tick: QuoteTick) -> None:
 
 
 def check_book(tick: BookTick) -> None:
-    """Raises FrameError for what no book of one venue can be. Of a size the parser's types have to see (ticks.Size)."""
+    """Raises FrameError for an impossible book of one venue. The parser's types have to check sizes (ticks.Size)."""
     _check_place(tick)
     bids, asks = tick.bids, tick.asks
     if not (bids and asks and bids[-1][0] > 0 < asks[0][0] >= bids[0][0]):  # the usual case: they are sorted
@@ -63,7 +63,7 @@ def check_book(tick: BookTick) -> None:
 
 
 def check_update(tick: BookUpdate) -> None:
-    """Raises FrameError for what changes no book of one venue. Of what prices and sizes are, the parser sees to."""
+    """Raises FrameError for an impossible update of one venue's book. The parser checks prices and sizes."""
     ts_exchange = tick.ts_exchange
     if ts_exchange is not None and not 0 <= ts_exchange < LAST_NS:
         raise _no_time(ts_exchange)
@@ -78,7 +78,7 @@ CHECKS: Mapping[type, Callable[[Any], None]] = {
     BookTick: check_book,
     BookUpdate: check_update,
 }
-"""By the type of a tick."""
+"""By tick type."""
 
 
 def _check_place(tick: QuoteTick | BookTick) -> None:

@@ -1,14 +1,14 @@
 """One partition's stream: raw records in, numbered public events out. A pure function of the log and its state.
 
-    record ─ log time ─ decode ─> ticks ─> is its source followed? ── no: buffered, in case it has to stand in
+    record ─ log time ─ decode ─> ticks ─> is its source followed? ── no: buffered, in case it has to take over
        │                                       └ yes: dedupe ─> new ones ─ number ─ encode ─> Trade, Quote, BookL2
        ├ not understood ─> dead letter              └ holes ─┐
        ├ ingestors' heartbeats, status ─> FeedStatus         v
        ├ four times a second ─> feed_monitor.py: gaps, silence, which source to follow ─> Gap, Heartbeat, switch
        └ changes of a book ─> kept, followed or not (books.py) ─ its top, its best levels ─> Quote, BookL2
 
-The output depends on the records' order only, not on how they are cut into batches, on the clock or on the process:
-what is processed again from a restored state comes out byte for byte the same, with the same `seq`.
+The output depends only on the order of the records, not on batch boundaries, the clock or the process: reprocessing
+from a restored state gives the same bytes, with the same `seq`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from mdstream.transport.batch import Record
 from mdstream.venues.feed import BOOK
 
 MAX_ERRORS = 20
-"""Of the venues' error frames since the last look, so many are kept to be shown; all are counted."""
+"""Most error frames of venues kept for the log between two reports; all are counted."""
 
 PLATFORM = "mdstream"
-"""The provider of what the platform says of itself."""
+"""The provider in events about the platform itself."""
 
 
 class _Status(msgspec.Struct):
-    """What an ingestor says of its connection: the value of a raw record of kind `status`."""
+    """An ingestor's report on its connection: the value of a raw record of kind `status`."""
 
     provider: str
     state: str
@@ -57,12 +57,12 @@ _decode_status = msgspec.json.Decoder(_Status).decode
 
 
 class Canonical:
-    """The state of one raw partition and the step that moves it on.
+    """The state of one raw partition and the step that advances it.
 
-    `announces` tells which keys are this partition's. Instruments: their frames are refused in any other. Providers:
-    an ingestor writes its status records to every partition, and one of them tells the public. `position` is the offset
-    of the next record to take in; with a restored state records from `read_from` on have to be given, and those before
-    `position` fill the buffers again.
+    `announces` returns whether a key belongs to this partition. Frames of instruments that do not are refused. Of
+    providers: an ingestor writes its status records to every partition, and only one of these publishes them.
+    `position` is the offset of the next record to process. With a restored state, records have to be passed from
+    `read_from` on; those before `position` only refill buffers and books.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Canonical:
         self.changed: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.switches: Counter[tuple[str, str]] = Counter()
-        """By the source left and the one taken."""
+        """By the source left and the one switched to."""
         self.errors: list[str] = []
         self.numbers_from: int | None = None
-        """Where output that is there was numbered from, and no state goes on from it: who begins behind that offset has
-        lost the state, and the public is told."""
+        """Set if there is output already but no state: the offset its numbering started from. Starting behind that
+        offset means the state was lost, which is published."""
         self._refused_offset = NOT_BUFFERED
         self._topic, self._partition = topic, partition
         self.rules, self._announces = rules, announces
@@ -105,13 +105,13 @@ class Canonical:
 
     @property
     def read_from(self) -> int:
-        """The offset to read from: where the oldest buffer or book begins, or `position`."""
+        """The offset to read from: where the oldest buffer or book begins, at most `position`."""
         feeds = (feed for instrument in self.instruments.values() for feed in instrument.feeds.values())
         buffered = [feed.buffered_from for feed in feeds if feed.buffered_from != NOT_BUFFERED]
         return min([*buffered, *self.books.begins(), self.position])
 
     def step(self, records: Sequence[Record]) -> Output:  # noqa: C901  a call costs more than a branch here
-        """Take in records in their order; what is to be published."""
+        """Process records in order; what to publish."""
         out = Output()
         if records:
             records = self._follow_on(out, records)
@@ -141,16 +141,16 @@ class Canonical:
                             trade(out, source, tick, recv_ns)
                         else:
                             other(out, source, tick, recv_ns)
-                    except FrameError as error:  # the others of the frame are as good as before
+                    except FrameError as error:  # the frame's other ticks are still good
                         self._refuse(out, record, source, tick, error, recv_ns)
-            except Exception as error:  # whatever a venue sends, the stream goes on
+            except Exception as error:  # whatever a venue sends, the stream continues
                 self._dead(out, record, source, error)
         if records:
             self.position = records[-1].offset + 1
         return out
 
     def _follow_on(self, out: Output, records: Sequence[Record]) -> Sequence[Record]:
-        """The records that are to be processed. No book outlives records that are gone from the log before them."""
+        """The records to process. If records before them are gone from the log, the books that need these are lost."""
         expected, self._next = self._next, records[-1].offset + 1
         if records[0].offset > expected:
             for line in self.books.lose_before(records[0].offset):
@@ -158,16 +158,16 @@ class Canonical:
         return self._refill(records) if records[0].offset < self.position else records
 
     def _new_line(self, source: Source, symbol: str, recv_ns: int) -> Line:
-        """As `_line`, for a symbol that a frame names. Raises MisplacedError where it is another partition's.
+        """As `_line`, for a symbol from a frame. Raises MisplacedError if it belongs to another partition.
 
-        One that the state brought stays: it was here before the partitions were counted anew.
+        A symbol in the restored state stays: it was here before the partition count changed.
         """
         if symbol not in self.instruments and not self._announces(symbol):
             raise MisplacedError(symbol, self._partition)
         return self._line(source, symbol, recv_ns)
 
     def _line(self, source: Source, symbol: str, recv_ns: int) -> Line:
-        """A source's line of an instrument, made where there is none. The first to speak is followed."""
+        """A source's line of an instrument, created if missing. The first source to send anything is followed."""
         line = source.lines.get(symbol)
         if line is not None:
             return line
@@ -201,13 +201,13 @@ class Canonical:
             return
         trades, now_ns = line.trades, self.log.now_ns
         line.feed.trade.seen_ns = now_ns
-        if ts_exchange is not None and not tick.resume:  # that one may be hours old
+        if ts_exchange is not None and not tick.resume:  # a resume point may be hours old
             source.state.latency_ns = recv_ns - ts_exchange
         if not line.live:
             self._stand_by(out, line, tick, recv_ns)
             return
         seen = trades.seen
-        # The next id of the view in use: all there is to ask of nearly every trade.
+        # The next id of the id space in use: the only check that nearly every trade needs.
         if tick.first_id == seen.last + 1 and tick.view == trades.view:
             seen.last = tick.last_id
             trades.view_ns = now_ns
@@ -256,7 +256,7 @@ class Canonical:
             self._late_trade(out, line, tick, recv_ns)
 
     def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
-        """One of a stretch that is over: news only where it was missing then. Raises FrameError for another's trade."""
+        """A trade with an older id: published only if it was missing. Raises FrameError if it cannot be that one."""
         if tick.recovered and (doubt := line.trades.doubt(tick)) is not None:
             reason = "does the REST interface belong to the websocket's venue?"
             raise FrameError(f"recovered trade {tick.trade_id} is not the one that is missing: {doubt}; {reason}")
@@ -265,7 +265,7 @@ class Canonical:
         else:
             self.counts["trade, no hole" if tick.recovered else "trade, repeat"] += 1
 
-    # -- the rest of what venues say
+    # -- other ticks
 
     def _other(self, out: Output, source: Source, tick: Tick, recv_ns: int) -> None:
         if isinstance(tick, Control):
@@ -334,7 +334,7 @@ class Canonical:
         elif said is Said.PASSED or said is Said.CROSSED:
             self.counts[f"book, {said.value}"] += 1
         else:
-            again = not stands(line)  # meanwhile tickers told the top
+            again = not stands(line)  # meanwhile the top came from tickers
             feed.book.seen_ns = feed.quote.seen_ns = now_ns
             if (said is Said.TOP or again) and line.live:
                 self._publish_quote(out, line, book.quote(line.symbol), recv_ns)
@@ -375,7 +375,7 @@ class Canonical:
         self.monitor.changed.clear()
 
     def _switch(self, out: Output, switch: Switch, recv_ns: int) -> None:
-        """Follow the new line from where the old one ended: what it said since then comes first."""
+        """Follow the new line from where the old one ended, beginning with what it has buffered since then."""
         old, new, choice = switch
         instrument, previous = new.instrument, new.instrument.active
         instrument.active, instrument.since_ns, instrument.reason = choice.source, recv_ns, choice.reason
@@ -402,7 +402,7 @@ class Canonical:
             self._publish_kept(out, new, book)
 
     def _refill(self, records: Sequence[Record]) -> list[Record]:
-        """Put into the buffers and books again what stood in them at `position`; the records from there on."""
+        """Refill the buffers and books to their contents at `position`; the records from there on."""
         for record in records:
             if record.offset < self.position:
                 self._refill_from(record)
@@ -413,7 +413,7 @@ class Canonical:
             provider, recv_ns, kind = read_headers(record)
             source = self.sources.get(provider)
             ticks = source.decode(record.value or b"") if source is not None and kind not in OURS else ()
-        except Exception:  # it was reported when it was read first
+        except Exception:  # reported when it was first read
             return
         for tick in ticks:
             if source is None or isinstance(tick, (BookTick, Control)):
@@ -426,20 +426,20 @@ class Canonical:
             elif line.live or not 0 <= line.feed.buffered_from <= record.offset:
                 continue
             elif isinstance(tick, QuoteTick) or (not tick.recovered and line.trades.is_later(tick)):
-                with suppress(FrameError):  # refused when it was read first
+                with suppress(FrameError):  # refused when it was first read
                     CHECKS[type(tick)](tick)
                     line.stand_by(record.offset, recv_ns, tick)
 
-    # -- what is ours, and what nobody understands
+    # -- our own records, and frames that cannot be understood
 
     def _strange(self, out: Output, provider: bytes, kind: bytes, frame: bytes, recv_ns: int) -> None:
-        """A record of no provider that we know. Raises FrameError for a venue's frame."""
+        """A record of an unknown provider. Raises FrameError for a venue's frame."""
         if kind not in OURS:
             raise FrameError(f"unknown provider {provider.decode('utf-8', 'replace')!r}")
         self._ours(out, None, kind, frame, recv_ns)
 
     def _ours(self, out: Output, source: Source | None, kind: bytes, frame: bytes, recv_ns: int) -> None:
-        """What the ingestor itself says, or the repair."""
+        """A record written by an ingestor or by the repair."""
         self.counts[kind.decode()] += 1
         if kind == HEARTBEAT:
             if source is not None:
@@ -468,12 +468,12 @@ class Canonical:
             self.monitor.report(out, line, changes, recv_ns)
 
     def _refuse(self, out: Output, record: Record, source: Source, tick: Tick, error: FrameError, recv_ns: int) -> None:
-        """Put aside a tick that cannot be true: one letter a frame, with the first one's reason."""
+        """Dead-letter an impossible tick: one letter per frame, with the first one's reason."""
         self.counts["refused"] += 1
         recovered = isinstance(tick, TradeTick) and tick.recovered
         if self._refused_offset != record.offset:
             self._refused_offset = record.offset
-            # What the REST interface says is no fault of the live feed.
+            # An error in a REST answer is no fault of the live feed.
             self._dead(out, record, None if recovered else source, error)
         if isinstance(tick, TradeTick) and recovered and (line := source.lines.get(tick.symbol)) is not None:
             changes = gaps.lose(line.feed, tick.first_id, tick.last_id, str(error), self.log.now_ns)
@@ -482,7 +482,7 @@ class Canonical:
     def _dead(self, out: Output, record: Record, source: Source | None, error: Exception) -> None:
         self.counts["dead"] += 1
         told = isinstance(error, (FrameError, msgspec.MsgspecError))
-        if source is not None and not isinstance(error, MisplacedError):  # that one is not the venue's
+        if source is not None and not isinstance(error, MisplacedError):  # that is not the venue's fault
             source.state.faults += 1
             self._doubt_book(out, source, record)
         letter = dead_letter(
@@ -497,7 +497,7 @@ class Canonical:
         out.dead.append((self._topic.encode(), letter, record.timestamp, NO_HEADERS))
 
     def _doubt_book(self, out: Output, source: Source, record: Record) -> None:
-        """A frame that was not understood may have been an update of a book that we keep."""
+        """Lose the book that a frame may have updated: it could not be understood."""
         _, recv_ns, kind = read_headers(record)
         line = source.lines.get((record.key or b"").decode("utf-8", "replace"))
         if line is not None and kind in (BOOK, b"") and self.books.lose(line):
@@ -505,14 +505,14 @@ class Canonical:
 
 
 def _market_ns(line: Line, tick: TradeTick, recv_ns: int) -> int:
-    """When a trade was made, in log time: the venue's time, freed of what its clock differs from ours."""
+    """When a trade was made, in log time: the venue's time, corrected for its clock's difference from ours."""
     state = line.source.state
     own_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange + state.usual_latency_ns
     return own_ns + state.offset_ns
 
 
 def _covered_to_ns(line: Line) -> int:
-    """Up to when a line that was followed has given the market's trades, in log time."""
+    """Until when a formerly followed line has covered the market's trades, in log time."""
     state, seen_ns = line.source.state, line.feed.trade.seen_ns
     newest_ts = line.trades.newest_ts
     return min(newest_ts + state.usual_latency_ns + state.offset_ns, seen_ns) if newest_ts else seen_ns

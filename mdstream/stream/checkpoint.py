@@ -1,9 +1,9 @@
 """The canonical state on md.state, as records: what is written at a checkpoint and what is read back.
 
-A checkpoint is one record batch: the instruments that changed, then the input position that all of it is as of, so a
-log that was read to its end always ends in a whole checkpoint. Names are the instruments, and the empty one for the
-position and what belongs to no instrument, so compaction keeps the last of each. Whose checkpoints count, ledger.py
-says. A state of another LAYOUT is passed over: it begins anew where the group's offset is.
+A checkpoint is one record batch: the instruments that changed, then the input position they are all as of, so a log
+read to its end always ends in a complete checkpoint. A record's name is the instrument, or empty for the position and
+what belongs to no instrument, so compaction keeps the last of each. ledger.py decides whose checkpoints count. A state
+with another LAYOUT is ignored: processing starts with an empty state at the group's offset.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from mdstream.stream.output import Out
 from mdstream.stream.state import Instrument, LogState
 
 LAYOUT: Final = "canonical/3"
-"""Of the structs in state.py: to be changed when a field's place or meaning changes. New fields at their ends need
-none."""
+"""The layout of the structs in state.py. Change it when a field's place or meaning changes; fields added at the end
+need no change."""
 _MARK = b"|"
 
 
 class _End(msgspec.Struct, array_like=True):
-    """What ends a checkpoint."""
+    """The end of a checkpoint."""
 
     position: int
     log: LogState
 
 
 class Restored(msgspec.Struct):
-    """The state of one raw partition; `position` is the next offset to process, None where there is no checkpoint."""
+    """The state of one raw partition; `position` is the next offset to process, None without a checkpoint."""
 
     instruments: dict[str, Instrument] = msgspec.field(default_factory=dict)
     position: int | None = None
@@ -52,19 +52,19 @@ def write(
     log: LogState,
     now_ms: int,
 ) -> Out:
-    """The records of one checkpoint of a partition of `topic`; `position` is the first offset not in it."""
+    """The records of one checkpoint of a partition of `topic`; `position` is the first offset not included."""
     states = [(_MARK + symbol.encode(), _encode(instrument)) for symbol, instrument in changed]
     states.append((ledger.END, _encode(_End(position, log))))
     return ledger.records(LAYOUT, topic, claim, states, now_ms)
 
 
 def opened(topic: str) -> Ledger:
-    """A reader of this state that has read nothing yet."""
+    """An empty ledger for this state."""
     return Ledger(topic, LAYOUT)
 
 
 def read(found: Ledger) -> Restored:
-    """The state in a ledger that was read to its end."""
+    """The state in a ledger that has read the log to its end."""
     restored = Restored()
     for name, state in found:
         if name == ledger.END:

@@ -1,12 +1,12 @@
-"""Log time: the clock of a raw partition, made of the receive times in it. It never runs back.
+"""Log time: the clock of a raw partition, made from the receive times in it. It never goes back.
 
     records of A  t= 1.00   1.01          1.02          receive times of one ingestor's clock
     records of B       1.00    1.01  1.90               another's
     log time         1.00 1.01  1.01 1.90  1.90
 
-Clocks are trusted to a minute. One that is further behind, or that leaps ahead by more than a second or two at once,
-is moved to where log time is: a leap is a clock that was set, or a time in which nobody wrote at all, and neither says
-that any one feed was silent. With the ingestors' heartbeats a log that somebody writes never leaps.
+A clock that is more than BEHIND_NS behind, or that leaps ahead by more than LEAP_NS at once, is adjusted to log time. A
+leap means that a clock was set, or that nobody wrote at all; neither shows that a single feed was silent. With the
+ingestors' heartbeats, a log that is being written to never leaps.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ BEHIND_NS = 60_000_000_000
 
 
 def ahead_of(log: LogState, source: SourceState, recv_ns: int) -> int:
-    """By how much a record is ahead of log time, ns."""
+    """How far a record is ahead of log time, ns."""
     return recv_ns + source.offset_ns - log.now_ns
 
 
 def advance(log: LogState, source: SourceState, recv_ns: int) -> None:
-    """Let a record of a source move log time."""
+    """Advance log time by a record of a source."""
     ahead_ns = ahead_of(log, source, recv_ns)
     if not log.now_ns:
         log.now_ns = recv_ns

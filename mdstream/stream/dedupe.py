@@ -1,18 +1,18 @@
-"""Which trades and quotes of one feed are new: by id where the venue gives one, else by value and time. Bounded.
+"""Which trades and quotes of one feed are new: by id if the venue gives one, else by value and time. Bounded.
 
     contiguous ids   seen  1..40  43..57            last = 57, one hole: 41..42
-    rising ids       the last MAX_RECENT ids; what is not among them and not above the highest forgotten is a repeat
+    rising ids       the last MAX_RECENT ids; an id not above the highest forgotten one is a repeat
     opaque ids       the last MAX_RECENT ids
 
-Redundant lines of one feed may come interleaved, late and reordered: a late id is new where it fills a hole. Holes are
-kept up to MAX_HOLES; for the other two kinds the window of recent ids bounds how late a trade may come.
+Trades from redundant lines of one feed may arrive interleaved, late and reordered: a late id is new if it fills a hole.
+Up to MAX_HOLES holes are kept; for the other two kinds the window of recent ids bounds how late a trade may arrive.
 
-An aggregate stands for several ids, and its size cannot be shared out among them. It is new where all of them are;
-where some were seen, repaired one by one, it is passed over, and the others are missed and come one by one, too.
+An aggregate covers several ids, and its size cannot be divided among them. It is new if all of them are. If some were
+seen (repaired one by one) it is skipped, and the others count as missing and are repaired one by one, too.
 
-A venue that numbers its trades anew is told from a repeat by time: a copy is never younger than the newest trade, the
-first trade of a new count is; within one tick of the venue's clock, a copy's id is none below those of that time. Ids
-from before are known on for lines that lag behind.
+When a venue restarts its trade ids, time separates new trades from repeats: a copy is never younger than the newest
+trade, the first trade of the new count is; at the same venue time, a copy's id is never below the ids of that time. The
+old ids stay known for lines that lag behind.
 """
 
 from __future__ import annotations
@@ -27,33 +27,34 @@ MAX_HOLES = 256
 MAX_RECENT = 1024
 
 EARLIER_IDS = 1000
-"""Where counting begins, so many ids before the first one are new too if they come: lines may be reordered there."""
+"""At the start, so many ids before the first one are new too if they arrive: lines may be reordered there."""
 
 NOT_AWAITED = 0
 
 JUMP_IDS = 10_000_000
-"""Nobody misses so many trades of one instrument: the venue counts from elsewhere now."""
+"""A larger jump is no gap in one instrument's trades: the venue restarted its ids."""
 
 VIEW_SILENCE_NS = 10_000_000_000
-"""A venue's other view of the same trades (trade, aggTrade) takes over once the one in use was silent for so long."""
+"""The venue's other id space of the same trades (`view`: trade, aggTrade) takes over after this much silence of the one
+in use."""
 
 RESTART_NS = 5_000_000_000
-"""Update ids below the last one count as a new count, not as repeats, once none above it came for so long."""
+"""Update ids below the last one are a new count, not repeats, once no higher id has arrived for so long."""
 
 NEAR_NS, NEAR_PRICE = 60_000_000_000, 10.0
-"""A recovered trade lies between its neighbours, give or take so much time, and within so many times their price."""
+"""A recovered trade lies between its neighbours, within this time margin and this price factor."""
 
 MAX_SAME_TIME = 64
-"""Quotes without ids that are remembered within one tick of the venue's clock."""
+"""How many quotes without ids are remembered for one venue time."""
 
 Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume point"]
-"""`new` and `restart` (new, and the first of a new count) are to be published; the others are not."""
+"""`new` and `restart` (new, and the first of a new count) are published; the others are not."""
 
 
 class Hole(msgspec.Struct, gc=False, array_like=True):
-    """Ids first..last, both included, that did not come. `since`: log time in ns, NOT_AWAITED where nobody waits for
-    them; `asked`: it was reported as a gap. What was known around it: the venue's times of the youngest trade before it
-    and of the one behind it, and that one's price; 0 for nothing."""
+    """Ids first..last, both included, that did not arrive. `since`: log time in ns, NOT_AWAITED if they are not waited
+    for; `asked`: it was reported as a gap. Its neighbours: `from_ts` and `to_ts` are the venue's times of the youngest
+    trade before it and of the one behind it, `price` is the latter's price; 0 for unknown."""
 
     first: int
     last: int
@@ -64,39 +65,39 @@ class Hole(msgspec.Struct, gc=False, array_like=True):
     price: float = 0.0
 
     def part(self, first: int, last: int) -> Hole:
-        """What is left of it."""
+        """The part first..last of it, unchanged otherwise."""
         return Hole(first, last, self.since, self.asked, self.from_ts, self.to_ts, self.price)
 
     def not_awaited(self, first: int, last: int) -> Hole:
-        """What nobody waits for any longer of it."""
+        """The part first..last of it, no longer awaited."""
         return Hole(first, last, NOT_AWAITED, False, self.from_ts, self.to_ts, self.price)
 
 
 class SeenIds(msgspec.Struct, gc=False, array_like=True):
-    """What was seen of one id space. The fields are its whole state, for the checkpoint."""
+    """The ids seen in one id space. The fields are its whole state, for the checkpoint."""
 
     last: int = NO_ID
     """The newest contiguous id; below NO_ID while parked."""
     missing: list[Hole] = []
-    """Up to the newest id, in rising order and apart."""
+    """Holes up to the newest id, in rising order and disjoint."""
     recent: dict[str, None] = {}
     """Opaque or rising ids, oldest first."""
     floor: int = NO_ID
     """The highest rising id that was forgotten."""
     given_up: list[Hole] = []
-    """Holes that were awaited and for which there was no more room; whoever reports gaps empties it."""
+    """Awaited holes dropped for lack of room; the gap report empties this list."""
 
     @property
     def newest(self) -> int:
         return self.last if self.last >= NO_ID else -2 - self.last
 
     def park(self) -> None:
-        """From here on another source is followed: the next higher id comes without a hole before it."""
+        """Another source is followed from here on: the next higher id leaves no hole before it."""
         if self.last > NO_ID:
             self.last = -2 - self.last
 
     def add(self, first: int, last: int, now_ns: int) -> bool:
-        """Take in ids first..last (both included); whether any of them is new. A hole is awaited from `now_ns` on."""
+        """Add ids first..last (both included); whether any of them is new. A hole is awaited from `now_ns` on."""
         newest = self.newest
         if newest == NO_ID:
             if first > 0:
@@ -116,27 +117,27 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
             self._forget_oldest()
 
     def fill(self, first: int, last: int) -> bool:
-        """Take first..last out of the holes; whether any was in one."""
+        """Remove first..last from the holes; whether any was in one."""
         return self._cut(first, last, keep=False)
 
     def has_some(self, first: int, last: int) -> bool:
-        """Whether of first..last some were seen and some were not."""
+        """Whether some of first..last were seen and some were not."""
         newest = self.newest
         new = sum(self.missing_within(first, min(last, newest))) + max(0, last - newest)
         return first <= newest and 0 < new <= last - first
 
     def miss_to(self, last: int, now_ns: int) -> None:
-        """Await all after the newest id up to `last`."""
+        """Await all ids after the newest up to `last`."""
         if last > self.newest:
             self._miss(Hole(self.newest + 1, last, now_ns))
             self.last = last
 
     def give_up(self, first: int, last: int) -> bool:
-        """Wait no longer for first..last, though they are new if they come; whether any was missing."""
+        """Stop waiting for first..last, which are still new if they arrive; whether any was missing."""
         return self._cut(first, last, keep=True)
 
     def missing_within(self, first: int, last: int) -> tuple[int, int]:
-        """Of first..last: how many are awaited, and how many are missing without being awaited."""
+        """How many of first..last are awaited, and how many are missing but not awaited."""
         awaited = lost = 0
         for hole in self.missing:
             ids = min(hole.last, last) - max(hole.first, first) + 1
@@ -162,7 +163,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
                 kept.append(hole.part(last + 1, hole.last))
         if found:
             self.missing = kept
-            while len(self.missing) > MAX_HOLES:  # one that is cut in its middle leaves two
+            while len(self.missing) > MAX_HOLES:  # a hole cut in its middle leaves two
                 self._forget_oldest()
         return found
 
@@ -172,11 +173,11 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
             self.given_up.append(oldest)
 
     def add_opaque(self, identity: str) -> bool:
-        """Take in an id without order; whether it is new among the last MAX_RECENT."""
+        """Add an id without order; whether it is new among the last MAX_RECENT."""
         return self._remember(identity) is not None
 
     def add_rising(self, number: int) -> bool:
-        """Take in an id that rises, with holes that mean nothing; whether it is new."""
+        """Add a rising id, whose holes mean nothing; whether it is new."""
         if number <= self.floor:
             return False
         forgotten = self._remember(str(number))
@@ -185,7 +186,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         return forgotten is not None
 
     def _remember(self, identity: str) -> str | None:
-        """None where it is known; else what was forgotten for it, "" for nothing."""
+        """None if it is known; else the id forgotten to make room, "" for none."""
         recent = self.recent
         if identity in recent:
             return None
@@ -197,7 +198,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         return oldest
 
     def anew(self) -> SeenIds:
-        """For another count: nothing seen, and everything awaited given up."""
+        """Ids for a new count: nothing seen, and every awaited hole given up."""
         awaited = [hole for hole in self.missing if hole.since != NOT_AWAITED]
         self.missing = [hole.not_awaited(hole.first, hole.last) for hole in self.missing]
         given_up, self.given_up = self.given_up, []
@@ -205,21 +206,21 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
 
 
 class TradeDedupe(msgspec.Struct, array_like=True):
-    """Which trades of one feed were published. `newest_ts`: the venue's time of the youngest of them, 0 for none, and
-    `newest_first` the lowest id of that time."""
+    """Which trades of one feed were published. `newest_ts`: the venue's time of the youngest of them, 0 for none;
+    `newest_first`: the lowest id of that time."""
 
     view: str = ""
     view_ns: int = 0
     seen: SeenIds = msgspec.field(default_factory=SeenIds)
     newest_ts: int = 0
     before: SeenIds | None = None
-    """The count before this one, for trades that are not younger than `before_ts`."""
+    """The previous count, for trades not younger than `before_ts`."""
     before_ts: int = 0
     newest_first: int = 0
     before_first: int = 0
 
     def admit(self, tick: TradeTick, now_ns: int, *, contiguous: bool) -> Verdict:
-        """What a trade is, taken in where it is to be published. `now_ns`: log time."""
+        """Judge a trade, and record it if it is to be published. `now_ns`: log time."""
         if tick.view != self.view:
             if self.view and now_ns - self.view_ns < VIEW_SILENCE_NS:
                 return "other view"
@@ -231,7 +232,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         return verdict
 
     def _date(self, tick: TradeTick) -> None:
-        """Take in the time of a trade that is to be published."""
+        """Record the time of a trade that will be published."""
         ts = tick.ts_exchange
         if ts is not None and ts > self.newest_ts:
             self.newest_ts, self.newest_first = ts, tick.first_id
@@ -239,7 +240,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
             self.newest_first = tick.first_id
 
     def fill(self, tick: TradeTick) -> bool:
-        """Take in a trade only where it was missing; whether it was."""
+        """Record a trade only if it was missing; whether it was."""
         if tick.view != self.view or tick.last_id == NO_ID:
             return False
         seen = self._of(tick)
@@ -249,13 +250,13 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         return filled
 
     def _note(self, tick: TradeTick, last: int) -> None:
-        """Keep what is known around a hole up to `last` that this trade has just shown."""
+        """Record the neighbours of a hole up to `last` that this trade has just revealed."""
         hole = self.seen.missing[-1] if self.seen.missing else None
         if hole is not None and hole.last == last and hole.since != NOT_AWAITED and not hole.price:
             hole.from_ts, hole.to_ts, hole.price = self.newest_ts, tick.ts_exchange or 0, tick.price
 
     def doubt(self, tick: TradeTick) -> str | None:
-        """Why a recovered trade cannot be the one that is missing; None where nothing speaks against it."""
+        """Why a recovered trade cannot be the missing one; None if nothing contradicts it."""
         holes = self._of(tick).missing if tick.view == self.view else []
         hole = next((hole for hole in holes if hole.first <= tick.last_id <= hole.last), None)
         if hole is None or not hole.price:
@@ -268,14 +269,14 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         return None
 
     def go_on_behind(self, tick: TradeTick) -> None:
-        """Count from behind a trade that another source has covered: what is missing after it is missed."""
+        """Continue counting after a trade that another source has covered: ids missing after it are holes."""
         if self.seen.newest == NO_ID:
             self.view = tick.view
         if tick.view == self.view and tick.last_id > self.seen.newest and not self._jumps(tick):
             self.seen.last = tick.last_id
 
     def is_later(self, tick: TradeTick) -> bool:
-        """Whether a trade comes after all those that were published, as far as its id tells."""
+        """Whether a trade comes after all published ones, as far as its id shows."""
         known = tick.view == self.view and tick.last_id != NO_ID
         return not known or tick.first_id > self.seen.newest or self.restarts(tick)
 
@@ -300,7 +301,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         if not self._jumps(tick):
             if _add(seen, tick, now_ns, contiguous):
                 self._note(tick, tick.first_id - 1)
-                # From before we listened: where counting begins, not news.
+                # From before we subscribed: counting begins here, and it is not news.
                 return "resume point" if tick.resume and begins else "new"
             if not self.restarts(tick):
                 return "repeat"
@@ -310,7 +311,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         return "restart"
 
     def restarts(self, tick: TradeTick) -> bool:
-        """Whether a trade that is not new by its id begins a new count."""
+        """Whether a trade that is not new by its id starts a new count."""
         ts = tick.ts_exchange
         if ts is None or tick.last_id == NO_ID or tick.resume:
             return False
@@ -325,7 +326,7 @@ def _add(seen: SeenIds, tick: TradeTick, now_ns: int, contiguous: bool) -> bool:
 
 
 class UpdateIds(msgspec.Struct, array_like=True):
-    """Order and repeats of quotes or books by the venue's update id, which rises."""
+    """Recognises old and repeated quotes or books by the venue's rising update id."""
 
     last: int = NO_ID
     recv_ns: int = 0
@@ -342,16 +343,16 @@ Said = tuple[float | None, float | None, float | None, float | None]
 
 
 class QuoteDedupe(msgspec.Struct, array_like=True):
-    """Which quotes of one feed were published: by update id, else by value within one time of the venue."""
+    """Which quotes of one feed were published: by update id, else by value at the same venue time."""
 
     ids: UpdateIds = msgspec.field(default_factory=UpdateIds)
     newest_ts: int | None = None
     said: list[Said] = []
-    """The quotes at `newest_ts`, of a venue that gives no update id."""
+    """The quotes at `newest_ts`, if the venue gives no update id."""
 
     def admit(self, tick: QuoteTick, recv_ns: int) -> bool:
-        """Whether it is new. What is older than the newest is late or a repeat: a top of the book is only worth
-        something while it is the latest."""
+        """Whether it is new. A quote older than the newest is late or a repeat: only the latest top of the book has any
+        value."""
         if tick.update_id != NO_ID:
             return self.ids.admit(tick.update_id, recv_ns)
         said = (tick.bid, tick.bid_size, tick.ask, tick.ask_size)

@@ -1,16 +1,16 @@
-"""Which source an instrument follows: what is wrong with each, and when to change. Pure rules over the log's state.
+"""Which source an instrument follows: the faults of each, and when to switch. Pure rules over the log's state.
 
     good   nothing is wrong
     poor   late, faulty or with gaps: left for a good one that has been good for a while
-    dead   lost, silent, or its ingestor gone: left at once for any that is not
+    dead   disconnected, silent, or its ingestor gone: left at once for any that is not dead
 
            fault, and another is better: at once                       B before A in order of preference
       A ────────────────────────────────────> B
       A <──────────────────────────────────── B
-           A good for recover_after, doubled with each failure of late; at the very beginning at once
+           A good for recover_after, doubled with each recent failure; at the very beginning at once
 
-Silence is told from quiet by the others: a feed is silent when they speak and it does not, for longer than it ever
-does. A market in which nobody speaks is quiet, and nothing changes.
+The other sources distinguish a silent feed from a quiet market: a feed is silent when others send and it does not, for
+much longer than its usual interval. A market in which no source sends is quiet, and nothing changes.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mdstream.stream.state import Channel, Feed, SourceState
 
 SECOND_NS = 1_000_000_000
 HABITS = 10
-"""Silence counts after so many times the feed's usual silence."""
+"""Silence counts after so many times the feed's expected interval."""
 LOOKS_TO_KNOW = 8
-"""How often a feed has to have spoken before its habit is known."""
+"""Evaluations with new data needed before the expected interval is known."""
 UNKNOWN_HABIT_NS = 30 * SECOND_NS
 LONG_MEMORY = 64
-"""Looks over which a habit is averaged."""
+"""Evaluations over which the expected interval is averaged."""
 MAX_DOUBLINGS = 4
 FORGET_AFTER = 10
-"""A source that was good for so many times recover_after starts over."""
+"""A source that was good for so many times recover_after has its failures forgotten."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Limits:
 
     @property
     def buffer_ns(self) -> int:
-        """How much of a standby is kept: what may pass until a source is left, and how late it may have been."""
+        """How much of a standby is kept: the time until a source is left, and how late it may have been."""
         return 2 * self.stale_after_ns + self.max_latency_ns + SECOND_NS
 
 
@@ -58,7 +58,7 @@ class Health(IntEnum):
 
 
 class Finding(NamedTuple):
-    """How a feed is, and why it is not good."""
+    """A feed's health, and why it is not good."""
 
     health: Health
     reason: str = ""
@@ -68,7 +68,7 @@ GOOD = Finding(Health.GOOD)
 
 
 class Newest(NamedTuple):
-    """When any source of an instrument spoke last, by kind; log time in ns, 0 for never."""
+    """When any source of an instrument last sent each kind of data; log time in ns, 0 for never."""
 
     trade: int
     quote: int
@@ -84,7 +84,7 @@ class Newest(NamedTuple):
 
 
 def learn(channel: Channel, now_ns: int, limits: Limits) -> bool:
-    """Take in, at a look, whether the feed has spoken since the last one; whether it has."""
+    """Update the expected interval at an evaluation; whether the feed has sent anything since the last one."""
     if channel.seen_ns <= channel.marked_ns:
         return False
     if channel.marked_ns:
@@ -102,7 +102,7 @@ def _patience_ns(channel: Channel, limits: Limits) -> int:
 
 
 def judge(feed: Feed, source: SourceState, newest: Newest, now_ns: int, limits: Limits) -> Finding:
-    """How a feed is at `now_ns`, by what it and the others said."""
+    """A feed's health at `now_ns`, from its data and that of the others."""
     seen_ns = feed.seen_ns
     if source.down_ns and source.down_ns >= seen_ns:
         return Finding(Health.DEAD, f"disconnected ({source.down_reason})")
@@ -140,9 +140,9 @@ def _silent(feed: Feed, newest: Newest, limits: Limits) -> Finding:
 
 
 def silent_since(feed: Feed, now_ns: int, limits: Limits) -> int | None:
-    """Since when (log time, ns) a feed says nothing at all, where that is longer than it ever does; else None.
+    """Since when (log time, ns) a feed has sent nothing at all, if that is unusually long; else None.
 
-    For people: whether it is at fault or its market asleep, nobody can tell who has no other source to compare with.
+    For people only: without another source, a fault cannot be distinguished from a quiet market.
     """
     spoken = [channel for channel in (feed.trade, feed.quote, feed.book) if channel.seen_ns]
     if not spoken or now_ns - feed.seen_ns < min(_patience_ns(channel, limits) for channel in spoken):
@@ -151,7 +151,7 @@ def silent_since(feed: Feed, now_ns: int, limits: Limits) -> int | None:
 
 
 def note(feed: Feed, finding: Finding, now_ns: int, limits: Limits) -> bool:
-    """Keep since when a feed is good; whether that changed anything."""
+    """Record since when a feed has been good; whether that changed anything."""
     before = feed.healthy_since_ns, feed.failures
     if finding.health is not Health.GOOD:
         feed.healthy_since_ns = 0
@@ -163,7 +163,7 @@ def note(feed: Feed, finding: Finding, now_ns: int, limits: Limits) -> bool:
 
 
 class Choice(NamedTuple):
-    """The source to take, and why; `failed` where the one in use is left for a fault."""
+    """The source to switch to, and why; `failed` if the one in use is left for a fault."""
 
     source: str
     reason: str
@@ -180,9 +180,9 @@ def choose(
     *,
     begins: bool,
 ) -> Choice | None:
-    """The source to change to, None to stay. `order` are the allowed ones that have spoken, best first.
+    """The source to switch to, None to stay. `order`: the allowed sources that have sent anything, best first.
 
-    `begins`: nobody has been followed for long, so that the preferred source need not show that it is good.
+    `begins`: no source has been followed for long yet, so the preferred one need not prove that it is good.
     """
     mine = findings.get(active, Finding(Health.DEAD, "not among the sources"))
     others = [name for name in order if name != active]

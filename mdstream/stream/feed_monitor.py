@@ -1,10 +1,10 @@
-"""What is looked at four times a second of log time: gaps, silence, and which source each instrument follows.
+"""The evaluation made four times a second of log time: gaps, silence, and which source each instrument follows.
 
     every record ─> log time ─ due? ─> sources: how late, how faulty, still there?
-                                       instruments: habits, gaps, health of each source ─> switch
+                                       instruments: intervals, gaps, health of each source ─> switch
                                                     silent for long ─> heartbeat
 
-Nothing here costs anything per frame. Times that are published are receive times, made from log time.
+Nothing here is done per frame. Published times are receive times, derived from log time.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from mdstream.stream.state import Instrument, LogState, SourceState
 
 LOOK_NS = 250_000_000
 WINDOW_NS = 600_000_000_000
-"""A source's least latency is that of this window and the one before."""
+"""A source's least latency is taken over this window and the one before."""
 RECENT, ENOUGH = 5, 3
-"""Looks of whose latencies the median counts, and the fewest that tell anything."""
+"""Evaluations over which the median latency is taken, and the fewest that suffice."""
 KEPT = 1 - LOOK_NS / 60e9
-"""Of a count per minute, from one look to the next."""
+"""Share of a count per minute that remains from one evaluation to the next."""
 FORGOTTEN = 0.01
 
 
 class Switch(NamedTuple):
-    """An instrument has to follow another line; `old` None where the one in use is none of ours any more."""
+    """An instrument has to follow another line; `old` is None if the one in use is no longer among its sources."""
 
     old: Line | None
     new: Line
@@ -44,7 +44,7 @@ class Switch(NamedTuple):
 
 
 class FeedMonitor:
-    """Looks at one partition's `sources` and the lines that were added."""
+    """Evaluates one partition's `sources` and the lines that were added."""
 
     def __init__(
         self, log: LogState, sources: Iterable[Source], rules: Rules, announces: Callable[[str], bool]
@@ -55,10 +55,10 @@ class FeedMonitor:
         self._symbols: list[str] = []  # sorted: the order must not depend on how the state was restored
         self.changed: set[str] = set()
         self.gaps: Counter[tuple[str, str]] = Counter()
-        """By provider and state, since they were last taken."""
+        """By provider and state, since they were last read."""
 
     def add(self, line: Line) -> None:
-        """Look at a line from now on; lines stand in the order of preference."""
+        """Evaluate a line from now on; lines are kept in order of preference."""
         if line.symbol not in self._lines:
             insort(self._symbols, line.symbol)
         lines = self._lines.setdefault(line.symbol, [])
@@ -67,11 +67,11 @@ class FeedMonitor:
         lines.sort(key=lambda line: order.index(line.source.name))
 
     def lines(self) -> Mapping[str, list[Line]]:
-        """By symbol, in the order of preference."""
+        """By symbol, in order of preference."""
         return self._lines
 
     def evaluate(self, out: Output, recv_ns: int) -> Iterator[Switch]:
-        """The switches that are due, each to be made before the next is asked for. `recv_ns`: of the record at hand."""
+        """The switches that are due; make each before asking for the next. `recv_ns`: of the current record."""
         now_ns = self._log.now_ns
         self._log.due_ns = now_ns + LOOK_NS
         for source in self._sources:
@@ -113,7 +113,7 @@ class FeedMonitor:
             yield Switch(by_name.get(instrument.active), by_name[choice.source], choice)
 
     def findings(self, lines: list[Line]) -> dict[str, Finding]:
-        """How each source of an instrument is now."""
+        """The current health of each source of an instrument."""
         newest = Newest.of([line.feed for line in lines])
         now_ns, limits = self._log.now_ns, self._rules.limits
         return {
@@ -121,7 +121,7 @@ class FeedMonitor:
         }
 
     def report(self, out: Output, line: Line, changes: Iterable[Change], recv_ns: int) -> None:
-        """Publish what became of gaps, and ask for those that opened."""
+        """Publish the changes of gaps, and request repair of those that opened."""
         for change in changes:
             self.changed.add(line.symbol)
             self.gaps[line.source.name, change.state] += 1
@@ -158,7 +158,7 @@ class FeedMonitor:
 
 
 def _sample(state: SourceState, now_ns: int, max_latency_ns: int) -> None:
-    """Take in how late a source is, if it has traded since the last look, and let its faults fade."""
+    """Record how late a source is, if it has traded since the last evaluation, and let its fault count decay."""
     state.faults = state.faults * KEPT if state.faults > FORGOTTEN else 0.0
     if now_ns - state.window_ns >= WINDOW_NS:
         state.least_before_ns, state.least_ns, state.window_ns = state.least_ns, None, now_ns

@@ -1,10 +1,10 @@
-"""Gaps: trade ids that a venue gave to somebody and that did not come. Only of sources whose ids are contiguous.
+"""Gaps: trade ids the venue assigned that never arrived. Only for sources whose ids are contiguous.
 
     hole ──waited for gap_after──> open ──all came──> closed
-      └ filled: it was reordering    └──no more to be had──> lost
+      └ filled: it was reordering    └──not available──> lost
 
-A hole is what deduplication sees (dedupe.py); it becomes a gap once it is too old to be reordering. Only stretches in
-which the source was followed have holes: what was missed while another source stood in is no gap.
+Deduplication detects holes (dedupe.py); a hole becomes a gap once it is too old to be reordering. Holes exist only
+where the source was followed: trades missed while another source was followed are no gap.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mdstream.stream.state import Feed, OpenGap
 
 @dataclass(frozen=True)
 class GapLimits:
-    """`after_ns`: how long reordering may take; `most`: trades of one gap that are asked for one by one."""
+    """`after_ns`: how long reordering may take; `most`: the largest gap, in trades, for which repair is requested."""
 
     after_ns: int = 1_000_000_000
     most: int = 100_000
 
 
 class Change(NamedTuple):
-    """What became of trades first..last; `since_ns` and `now_ns` in log time, `missing`: how many are not there."""
+    """The new state of trades first..last. `since_ns`: log time; `missing`: how many are not there."""
 
     state: Literal["open", "closed", "lost"]
     first: int
@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
 
 def evaluate(feed: Feed, now_ns: int, limits: GapLimits) -> list[Change]:
-    """What has changed since the last look, taken into the feed's state."""
+    """The changes since the last evaluation, recorded in the feed's state."""
     seen = feed.trades.seen
     if not (feed.gaps or seen.given_up or any(hole.since != NOT_AWAITED for hole in seen.missing)):
         return []
@@ -45,14 +45,14 @@ def evaluate(feed: Feed, now_ns: int, limits: GapLimits) -> list[Change]:
 
 
 def lose(feed: Feed, first: int, last: int, reason: str, now_ns: int) -> list[Change]:
-    """The repair found that first..last are not to be had any more; what it comes to."""
+    """Record that the repair found first..last no longer available; the resulting changes."""
     seen = feed.trades.seen
     seen.give_up(first, last)
     return [change._replace(reason=reason) for change in _ended(feed, seen, now_ns)]
 
 
 def _given_up(feed: Feed, seen: SeenIds, now_ns: int) -> list[Change]:
-    """Holes for which there was no room, or whose ids mean something else now."""
+    """Holes given up for lack of room, or because their ids now mean other trades."""
     holes, seen.given_up = seen.given_up, []
     changes: list[Change] = []
     for hole in holes:

@@ -1,4 +1,4 @@
-"""The headers of a raw record: p (provider), t (receive time, ns), k (kind); topics.py has the contract."""
+"""The headers of a raw record: p (provider), t (receive time, ns), k (kind)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from mdstream.stream.output import MS
 from mdstream.transport.batch import Record
 
 LAST_NS = 9_000_000_000_000_000_000
-"""Times are before the year 2255, so that a `seq`, which starts at one in us, stays below 2**53."""
+"""Times are before the year 2255, so that a `seq`, which starts at a time in us, stays below 2**53."""
 
 _int64 = struct.Struct(">q")
 
 
 def read_headers(record: Record) -> tuple[bytes, int, bytes]:
-    """Provider, receive time in ns and kind of a raw record. Raises FrameError for a time that is none.
+    """Provider, receive time in ns and kind of a raw record. Raises FrameError for an invalid time.
 
-    Events are numbered from the receive time on: a wrong one would spoil `seq` and the checkpoint for good.
+    `seq` starts at a receive time: a wrong one would spoil `seq` and the checkpoint for good.
     """
     headers = record.headers
     if len(headers) == 4:
@@ -36,7 +36,7 @@ def read_headers(record: Record) -> tuple[bytes, int, bytes]:
 
 
 def _find_headers(record: Record) -> tuple[bytes, bytes, bytes]:
-    """Provider, time and kind wherever they stand; without a time, that of the record."""
+    """Provider, time and kind in any order; without a time, the record's timestamp."""
     found = dict(record.headers)
     received = found["t"] if "t" in found else _int64.pack(max(-1, min(record.timestamp * MS, LAST_NS)))
     return found.get("p", b""), received, found.get("k", b"")

@@ -3,18 +3,18 @@
     owner A   claim@100  checkpoint  checkpoint ............... checkpoint (refused: B claimed before it)
     owner B                                      claim@200 ...................... checkpoint
 
-A worker that takes a partition over writes a claim. Its identity is its offset, which the broker gives out once, in
-order. Every other record names the claim that it was written under, and counts as long as no later claim stands before
-it. So all readers agree on what the state is, whoever wrote and whenever it arrives:
+A worker that takes over a partition writes a claim. The claim's identity is its offset, which the broker assigns once,
+in order. Every other record names the claim it was written under, and counts if no later claim precedes it. So all
+readers agree on the state, whoever wrote and whenever a record arrives:
 
-- of two workers that take over at the same time the one whose claim comes later is the owner;
-- what is read is of one line of owners, each of which has read all that the one before it could write;
-- an owner knows from the offset of its own checkpoint whether it counts: only a record of somebody else may stand
-  between it and the last one, and then it looks (mdstream/roles/state_log.py).
+- if two workers take over at the same time, the one with the later claim is the owner;
+- the state comes from a single sequence of owners, each of which has read all that its predecessor could write;
+- an owner learns from the offset of its checkpoint whether it counts: if offsets between it and the owner's last record
+  belong to others, it reads those records (mdstream/roles/state_log.py).
 
-Keys are the same under every claim, so that compaction bounds the topic. A record that was refused may therefore take
-the place of one that counts. Its key is `shadowed`: the next owner writes what counts again with its first checkpoint.
-Until then the topic's compaction lag keeps both (topics.py).
+Keys are the same under every claim, so that compaction bounds the topic. A refused record may therefore replace one
+that counts. Its key is `shadowed`: the next owner rewrites the valid value with its first checkpoint. Until then the
+topic's compaction lag keeps both (topics.py).
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from mdstream.stream.output import NO_HEADERS, Out
 
 UNCLAIMED = -1
 END = b""
-"""The name of the record that ends a checkpoint. One record batch holds all of it: it is there as a whole or not at
-all."""
+"""The name of the record that ends a checkpoint. A checkpoint is one record batch: it is complete or absent."""
 _LAYOUT = "claim/1"
 _CLAIM_MARK = b"@"
 
 
 class _Entry(msgspec.Struct, array_like=True):
-    """A record's value. `claim`: the offset of the claim that it was written under; of a claim itself UNCLAIMED."""
+    """A record's value. `claim`: the offset of the claim it was written under; UNCLAIMED in a claim itself."""
 
     layout: str
     topic: str
@@ -53,7 +52,7 @@ def claim_of(topic: str, now_ms: int) -> Out:
 
 
 def records(layout: str, topic: str, claim: int, states: Iterable[tuple[bytes, bytes]], now_ms: int) -> Out:
-    """Records of packed states by name, written under a claim. A name is unique within the topic."""
+    """Records of packed states by name, under a claim. A name is unique within the topic."""
     prefix = topic.encode()
     return [
         (prefix + name, _encode(_Entry(layout, topic, claim, msgspec.Raw(state))), now_ms, NO_HEADERS)
@@ -62,9 +61,9 @@ def records(layout: str, topic: str, claim: int, states: Iterable[tuple[bytes, b
 
 
 class Ledger:
-    """The state of one partition of `topic`, as a reader of the log has it so far: packed, by name.
+    """The state of one partition of `topic`, as read from the log so far: packed, by name.
 
-    `claim` is the last owner's. States of another `layout` than ours are passed over, their writers' claims are not.
+    `claim` is the last owner's. States with another `layout` than ours are ignored, but their writers' claims count.
     """
 
     def __init__(self, topic: str, layout: str) -> None:
@@ -72,11 +71,11 @@ class Ledger:
         self.claim = UNCLAIMED
         self.states: dict[bytes, bytes] = {}
         self.shadowed: set[bytes] = set()
-        """Names whose last record does not count: compaction may take the one that does."""
+        """Names whose last record does not count: compaction may delete the one that does."""
         self._prefix = len(topic.encode())
 
     def take(self, offset: int, key: bytes | None, value: bytes | None) -> None:
-        """Take in a record of the log, in order. What is none of this topic's, or cannot be read, changes nothing."""
+        """Read the next record of the log. Records of other topics, and unreadable ones, change nothing."""
         entry = _entry(value)
         if key is None or entry is None or entry.topic != self.topic:
             return
@@ -95,7 +94,7 @@ class Ledger:
         return ((name, state) for name, state in self.states.items() if state != _NOTHING)
 
     def repairs(self, claim: int, now_ms: int) -> Out:
-        """What counts, for each shadowed name, to be written with the next checkpoint; nothing, where nothing does."""
+        """The valid state of each shadowed name (nil if there is none), to be written with the next checkpoint."""
         states = ((name, self.states.get(name, _NOTHING)) for name in sorted(self.shadowed))
         return records(self.layout, self.topic, claim, states, now_ms)
 
@@ -103,34 +102,34 @@ class Ledger:
 class Tenure:
     """What a worker knows of one partition of md.state: its own claims in it, and whether others have written since.
 
-    Its own records follow one another as long as nobody else writes. What stands between two of them is to be looked
-    at before the second one is taken to count.
+    Its own records have consecutive offsets as long as nobody else writes. Records between two of them have to be
+    checked before the second one counts.
     """
 
     def __init__(self) -> None:
         self._claims: dict[str, int] = {}
         self._contested: set[str] = set()
-        self._seen: int | None = None  # whose the records before this offset are is known
+        self._seen: int | None = None  # the writers of all records before this offset are known
 
     def claimed(self, topic: str, claim: int) -> None:
-        """The partition was claimed for a topic: what was written before is the business of its ledger."""
+        """The partition was claimed for a topic: the ledger covers everything written before."""
         self._claims[topic] = claim
         self._contested.discard(topic)
 
     def let_go(self, topic: str) -> None:
-        """Hold the topic no more."""
+        """Give up the topic."""
         self._claims.pop(topic, None)
         if not self._claims:
             self._seen = None
 
     def wrote(self, first: int, count: int) -> range:
-        """So many records of ours stand from offset `first` on; the offsets before them to be looked at now."""
+        """We wrote `count` records from offset `first` on; the offsets before them that have to be checked now."""
         unseen = range(first if self._seen is None else self._seen, first)
         self._seen = first + count
         return unseen
 
     def look(self, offset: int, value: bytes | None) -> None:
-        """One of the records that stand between ours."""
+        """Check a record that lies between ours."""
         entry = _entry(value)
         if entry is not None and entry.topic in self._claims:
             claim = offset if entry.layout == _LAYOUT else entry.claim
@@ -138,12 +137,12 @@ class Tenure:
                 self._contested.add(entry.topic)
 
     def owns(self, topic: str, claim: int) -> bool:
-        """Whether all that was written for the topic since `claim` is known to be ours."""
+        """Whether everything written for the topic since `claim` is known to be ours."""
         return self._claims.get(topic) == claim and topic not in self._contested
 
 
 def _entry(value: bytes | None) -> _Entry | None:
-    """What a record holds; None where it is none of ours: a tombstone, or of a layout before there were claims."""
+    """A record's entry; None for others: a tombstone, or a layout from before there were claims."""
     if value is None:
         return None
     try:

@@ -1,6 +1,6 @@
-"""A source's feed of one instrument as the hot path needs it, and the buffer of a feed that stands by.
+"""A source's feed of one instrument as the hot path needs it, and the buffer of a standby.
 
-The buffer is not in the checkpoint: it is the raw records from `Feed.buffered_from` on, and is filled again from them.
+The buffer is not in the checkpoint: it is refilled from the raw records from `Feed.buffered_from` on.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
 from mdstream.ticks import QuoteTick, Tick, TradeTick
 
 MAX_BUFFERED = 20_000
-"""Ticks of one feed that stands by; some ten megabytes."""
+"""Ticks of one standby; some ten megabytes."""
 
 Buffered = tuple[int, int, TradeTick | QuoteTick]
-"""Offset of the raw record, its receive time in ns, and what it said."""
+"""Offset of the raw record, its receive time in ns, and the tick."""
 
 
 class Venue(Protocol):
-    """What the stream asks of a provider."""
+    """What the stream needs from a provider."""
 
     @property
     def name(self) -> str: ...
@@ -33,7 +33,7 @@ class Venue(Protocol):
 
 
 class Source:
-    """One provider as a partition knows it: its decoder, its lines by symbol, and what came of its frames.
+    """One provider within a partition: its decoder, its lines by symbol, and counts of its events.
 
     The counts are of canonical events since the last `reset`.
     """
@@ -53,9 +53,9 @@ class Source:
 
 
 class Line:
-    """One source's feed of one instrument. `live`: it is published; else it stands by, or is no source at all.
+    """One source's feed of one instrument. `live`: it is published; else it is a standby, or no allowed source.
 
-    `book`: of a venue that sends changes of its book, kept whether live or not.
+    `book`: for a venue that sends updates of its book; kept whether live or not.
     """
 
     __slots__ = ("allowed", "book", "buffer", "feed", "instrument", "key", "live", "source", "symbol", "trades")
@@ -69,7 +69,7 @@ class Line:
         self.book: Book | None = None
 
     def stand_by(self, offset: int, recv_ns: int, tick: TradeTick | QuoteTick) -> None:
-        """Keep what it said, for the case that it is needed."""
+        """Buffer a tick, in case this source has to take over."""
         buffer = self.buffer
         if not buffer:
             self.feed.buffered_from = offset
@@ -78,7 +78,7 @@ class Line:
         buffer.append((offset, recv_ns, tick))
 
     def forget_before(self, recv_ns: int) -> bool:
-        """Drop what was received before a time; whether there was any."""
+        """Drop ticks received before a time; whether there were any."""
         buffer = self.buffer
         before = len(buffer)
         while buffer and buffer[0][1] < recv_ns:
@@ -86,20 +86,20 @@ class Line:
         return len(buffer) < before
 
     def _drop(self, offset: int) -> None:
-        """Drop what came from records before `offset`: the ticks of one record stay or go together."""
+        """Drop the ticks of records before `offset`: those of one record stay or go together."""
         buffer = self.buffer
         while buffer and buffer[0][0] < offset:
             buffer.popleft()
         self.feed.buffered_from = buffer[0][0] if buffer else NOT_BUFFERED
 
     def take_over(self) -> Sequence[Buffered]:
-        """Go live; what it had said while it stood by."""
+        """Go live; the ticks buffered meanwhile."""
         said, self.buffer = self.buffer, deque()
         self.live = True
         self.feed.buffered_from = NOT_BUFFERED
         return said
 
     def step_back(self) -> None:
-        """Stand by from here on."""
+        """Become a standby."""
         self.live = False
         self.trades.seen.park()

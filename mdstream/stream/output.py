@@ -1,4 +1,4 @@
-"""What a list of raw records comes to, by topic."""
+"""The output of a list of raw records, by topic."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from mdstream.events import FeedStatus, Gap, Heartbeat, encode
 Headers = list[tuple[str, bytes]]
 NO_HEADERS: Headers = []
 Out = list[tuple[bytes | None, bytes | None, int, Headers]]
-"""Records to publish: key, value, time stamp in ms, no headers."""
+"""Records to publish: key, value, timestamp in ms, no headers."""
 
 MS = 1_000_000
 
 
 class Output:
-    """Records in the order in which they are to be published, a list a topic."""
+    """Records in publishing order, one list per topic."""
 
     __slots__ = ("books", "dead", "gaps", "quotes", "status", "trades")
 

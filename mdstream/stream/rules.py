@@ -1,4 +1,4 @@
-"""What the user decides about sources, gaps and silence, as the stream needs it."""
+"""The user's settings for sources, gaps and silence, as the stream needs them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdstream.stream.gaps import GapLimits
 
 @dataclass(frozen=True)
 class Policy:
-    """Which sources an instrument may have, best first: one at a time, or all of them merged."""
+    """The sources an instrument may use, best first: one at a time, or all of them merged."""
 
     sources: tuple[str, ...]
     merge: bool = False
@@ -19,8 +19,8 @@ class Policy:
 
 @dataclass(frozen=True)
 class Rules:
-    """`policy` holds for every instrument that is not in `by_symbol`; `heartbeat_ns`: silence after which a heartbeat
-    is written, and again after each further one."""
+    """`policy` applies to every instrument not in `by_symbol`; a heartbeat is written after each `heartbeat_ns` of
+    silence."""
 
     policy: Policy
     by_symbol: Mapping[str, Policy] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""The batched Faust transport: agents take lists of records, and offsets are kept right."""
+"""The batched Faust transport: agents get lists of records, and committed offsets are always safe."""

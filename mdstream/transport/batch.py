@@ -1,4 +1,4 @@
-"""What an agent takes from a batched topic."""
+"""What an agent receives from a batched topic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 
 class Record(Protocol):
-    """One Kafka record, as it came: `timestamp` in ms, `headers` in their order."""
+    """One Kafka record as received: `timestamp` in ms, `headers` in order."""
 
     @property
     def offset(self) -> int: ...
@@ -32,9 +32,8 @@ class Partition(NamedTuple):
 class Batch:
     """Consecutive records of one partition: offsets [first, next).
 
-    An agent calls `take` once, when it starts on the records, and `acknowledge` once everything that follows from them
-    is safe. Offsets are committed up to the first batch that is not acknowledged, in whatever order acknowledgements
-    come.
+    An agent calls `take` once, when it starts on the records, and `acknowledge` once all their effects are safe.
+    Offsets are committed up to the first batch that is not acknowledged, in whatever order acknowledgements arrive.
     """
 
     __slots__ = ("_acknowledge", "_on_take", "_records", "first", "next", "partition")
@@ -54,20 +53,20 @@ class Batch:
         self._on_take, self._acknowledge = on_take, acknowledge
 
     def take(self) -> Sequence[Record]:
-        """The records, which leave the batch: memory is theirs who holds the list, and the fetcher may go on.
+        """Move the records out of the batch: the caller owns the returned list, and the fetcher may continue.
 
-        None come where the partition was taken from us meanwhile: its next owner reads them.
+        Empty if the partition was revoked meanwhile: its next owner reads them.
         """
         records, self._records = self._records, ()
         return records if self._on_take() else ()
 
     def acknowledge(self) -> None:
-        """Say that the effects of every record in the batch are safe. Saying it again changes nothing."""
+        """Report that the effects of every record in the batch are safe. Repeating it changes nothing."""
         self._acknowledge(self.next)
 
 
 def of_all(agents: int, acknowledge: Callable[[int], None]) -> list[Callable[[int], None]]:
-    """An `acknowledge` for each agent that has the same records: it takes all of theirs to make one."""
+    """An `acknowledge` for each agent with the same records; `acknowledge` is called once all of them were called."""
     waiting = set(range(agents))
 
     def one(agent: int, next_offset: int) -> None:

@@ -1,4 +1,4 @@
-"""Who we are, in Faust's words: its driver makes aiokafka's arguments of them again."""
+"""Our credentials as Faust objects, from which its driver makes aiokafka's arguments again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mdstream.kafka.security import security_options
 
 
 def credentials(security: Security) -> Credentials | None:
-    """What Faust's clients show; None where nothing is asked for. Raises SettingsError where a file cannot be used."""
+    """The credentials of Faust's clients; None without security. Raises SettingsError if a file cannot be used."""
     given = security_options(security)
     context = given["ssl_context"]
     if not security.sasl:

@@ -1,17 +1,16 @@
 """Faust's aiokafka driver with two kinds of topics.
 
-Batched topics: an agent gets one Batch for each chunk of a partition, and everything about their offsets is kept here:
-where reading starts, what may be committed, and what the broker has confirmed. Agents that read the same topic get a
-Batch each, of the same records: a chunk is done when all of them have acknowledged it. Faust's channels of these topics
-have acks off, so its own bookkeeping never sees them. All other topics (changelogs, the assignor's) go the way Faust
-takes them.
+Batched topics: an agent gets one Batch for each chunk of a partition, and their offsets are managed here: where reading
+starts, what may be committed, and what the broker has confirmed. Agents that read the same topic each get a Batch of
+the same records: a chunk is done when all of them have acknowledged it. Faust's channels of these topics have acks off,
+so its own bookkeeping never sees them. All other topics (changelogs, the assignor's) are handled by Faust.
 
     assigned ─> restore state (hook) ─> explicit seek ─> commit the start ─> chunks ─> Batch ─> agent
                      │ again, while it fails                                             │ acknowledge
     revoked  ─> stop that ─> release (hook: checkpoint) ─> commit ─> forget    Offsets <─┘ ─> commit, confirmed
 
-A chunk is delivered only if it begins where the last one ended, whatever happened in between (a rebalance, a flow that
-was suspended, a fetch under way while the position moved): so nothing is skipped and nothing is delivered out of order.
+A chunk is delivered only if it begins where the last one ended, whatever happened in between (a rebalance, a suspended
+flow, a fetch under way while the position moved): so nothing is skipped or delivered out of order.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ from mdstream.transport.versions import require_tested_versions
 
 FETCH_MAX_WAIT_MS = 25
 """How long the broker may hold back an answer without data. All partitions share one request at a time, so a long wait
-for
-quiet ones is a stall of the busy ones (Faust's own 1,500 ms cost 60% of the wall time)."""
+for quiet ones stalls the busy ones (Faust's own 1,500 ms cost 60% of the wall time)."""
 FETCH_TIMEOUT_S = 1.0
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 5.0
 TELL_S = 0.1
@@ -55,16 +53,16 @@ class Assigned:
     def __init__(self, start: int, confirmed: int | None) -> None:
         self.offsets = Offsets(start, confirmed=confirmed)
         self.open = True
-        self.waiting = False  # a batch stands in the agent's queue: no second one is put there
+        self.waiting = False  # a batch is in the agent's queue: no second one is added
         self.sought: int | None = None  # where reading was sent back to after a hole
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """aiokafka's consumer in a thread of its own; everything here but the constructor runs on that thread's loop."""
+    """aiokafka's consumer in its own thread; everything here but the constructor runs on that thread's loop."""
 
     consumer: Consumer
     _waiter: fetch.Waiter | None = None
-    """What the last wait for records waited for."""
+    """The future of the last wait for records."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -78,8 +76,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await self._tell(super().on_partitions_assigned(assigned, generation_id))
 
     async def _tell(self, app: Coroutine[Any, Any, None]) -> None:
-        """Have the app's loop do what a rebalance asks of it, unless it is stopping: then nobody answers there any
-        more, and the consumer, which waits for this, could not leave its group."""
+        """Have the app's loop do its part of a rebalance, unless it is stopping: then nobody answers there any more,
+        and the consumer, which waits for this, could not leave its group."""
         telling = asyncio.ensure_future(app)
         while not (telling.done() or self.app.should_stop):
             await asyncio.wait([telling], timeout=TELL_S)
@@ -113,17 +111,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             )
 
     def _may_wait(self, waiter: fetch.Waiter) -> bool:
-        """Whether nothing has been buffered that was left out only as its agent had not taken a batch yet, and now has.
+        """Whether to wait: not if buffered records were left out only because their agent was busy, and it is not now.
 
-        Whoever takes one later finds the waiter: so between the two of us nobody waits for what is there already.
+        An agent that takes one later finds the waiter and wakes it, so nothing waits for records that are already here.
         """
         self._waiter = waiter
         return not (self.consumer.has_room and self._ensure_consumer()._fetcher._records)  # noqa: SLF001
 
     def wake(self, tp: TP) -> None:
-        """End a wait for records that was begun while a batch of the partition was waiting, if more of it is buffered.
+        """End a wait for records that began while a batch of the partition was waiting, if more of it is buffered.
 
-        Called on the app's loop. Without it the records would lie there until some other partition has news.
+        Called on the app's loop. Without it the records would wait until another partition gets records.
         """
         waiter, consumer = self._waiter, self._consumer
         if waiter is None or waiter.done() or consumer is None or tp not in consumer._fetcher._records:  # noqa: SLF001
@@ -132,7 +130,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self.thread_loop.call_soon_threadsafe(fetch.end, waiter)
 
     async def committed(self, partitions: Collection[TP]) -> dict[TP, int | None]:
-        """The committed offset of each partition, None where there is none. Raises KafkaError."""
+        """The committed offset of each partition, None if there is none. Raises KafkaError."""
         consumer = self._ensure_consumer()
         found = await consumer._coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in partitions])  # noqa: SLF001
         return {tp: found[tp].offset if tp in found and found[tp].offset >= 0 else None for tp in partitions}
@@ -162,14 +160,14 @@ class Consumer(driver.Consumer):
         self._room = asyncio.Event()
         self._committing = asyncio.Lock()
         self.taking: frozenset[TP] = frozenset()
-        """What is assigned and not positioned yet."""
+        """The partitions assigned and not positioned yet."""
         self._term = 0  # how often partitions were given up
         self._positioning: asyncio.Task[None] | None = None
         self._contesting: asyncio.Future[Any] | None = None
 
     @property
     def has_room(self) -> bool:
-        """Whether an agent took its batch since it was last decided what to fetch. May be read by any thread."""
+        """Whether an agent took its batch since the last decision on what to fetch. Any thread may read it."""
         return self._room.is_set()
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -178,9 +176,9 @@ class Consumer(driver.Consumer):
     # -- assigned: where to start
 
     async def take_over(self) -> bool:
-        """Position every partition that is assigned; False where they are taken away meanwhile.
+        """Position every assigned partition; False if they are revoked meanwhile.
 
-        What fails is tried again for as long as they are ours: the watchdog ends a worker that gets nowhere.
+        Failures are retried for as long as we own them: the watchdog ends a worker that makes no progress.
         """
         self._positioning = asyncio.create_task(self._position_all())
         await asyncio.wait([self._positioning])
@@ -199,7 +197,7 @@ class Consumer(driver.Consumer):
             await asyncio.sleep(next(delays))
 
     async def _position(self) -> None:
-        """Restore what belongs to each assigned partition, seek explicitly, and commit where reading starts."""
+        """Restore the state of each assigned partition, seek explicitly, and commit the start."""
         assigned = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
         if not assigned:
             return
@@ -221,19 +219,19 @@ class Consumer(driver.Consumer):
         await self.commit_batched()
 
     def overtaken(self, tp: TP) -> None:
-        """Another worker has claimed a partition of ours: take all over anew, unless it is the group's doing."""
+        """Another worker has claimed a partition of ours: take all over again, unless the group has reassigned them."""
         if tp in self._assigned and (self._contesting is None or self._contesting.done()):
             self._contesting = self.add_future(self._contest())
 
     async def _contest(self) -> None:
         term, delays = self._term, delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
-        while not await self.commit_batched(anyway=True):  # are we counted in?
+        while not await self.commit_batched(anyway=True):  # are we still a member?
             await asyncio.sleep(next(delays))
-            if self._term != term:  # no: they were taken away
+            if self._term != term:  # no: they were revoked
                 return
         if self._term == term and not self.should_stop:
             await self.release()
-            if self._term == term + 1:  # else they were taken away meanwhile, and what comes next is positioned anyway
+            if self._term == term + 1:  # else they were revoked meanwhile, and the next assignment positions them
                 cast(Any, self.app.tables).recovery.signal_recovery_start.set()
 
     # -- records
@@ -268,22 +266,22 @@ class Consumer(driver.Consumer):
         await asyncio.sleep(0)
 
     async def _deliver(self, tp: TP, chunk: Chunk) -> None:
-        """Queue a chunk for its agent, if it begins where the last one ended; otherwise go back to there."""
+        """Queue a chunk for its agent, if it begins where the last one ended; else seek back to there."""
         assigned = self._assigned.get(tp)
         if assigned is None:
-            return  # not ours (any more): whoever is assigned it next is positioned explicitly
+            return  # not ours (any more): the next owner is positioned explicitly
         if not assigned.open or not self.flow_active or not self.app.flow_control.is_active():
-            assigned.sought = None  # what is dropped here may be gone back for, whatever was before
+            assigned.sought = None  # the dropped chunk may be fetched again, whatever was sought before
             return
         expected = assigned.offsets.delivered
         if chunk.first != expected:
             if assigned.sought != expected:
-                # The position moved while this chunk was under way, or one before it was dropped: go back, once.
+                # The position moved while this chunk was under way, or an earlier one was dropped: seek back, once.
                 assigned.sought = expected
                 await self.seek_wait({tp: expected})
                 return
             self.log.error("%s: offset %s was expected, the broker goes on at %s", tp, expected, chunk.first)
-            if chunk.first < expected:  # the topic was made anew
+            if chunk.first < expected:  # the topic was recreated
                 assigned = self._assigned[tp] = Assigned(chunk.first, None)
         assigned.offsets.deliver(chunk.next)
         if not chunk.records:
@@ -323,7 +321,7 @@ class Consumer(driver.Consumer):
             timestamp_type=0,
             headers=None,
             key=None,
-            value=cast(bytes, batches),  # BatchSchema hands out one to each agent
+            value=cast(bytes, batches),  # BatchSchema gives one to each agent
             checksum=None,
             serialized_key_size=0,
             serialized_value_size=0,
@@ -339,10 +337,10 @@ class Consumer(driver.Consumer):
             await self.commit_batched()
 
     async def commit_batched(self, *, anyway: bool = False) -> bool:
-        """Commit what was acknowledged; False where the broker did not confirm it.
+        """Commit what was acknowledged; False if the broker did not confirm it.
 
-        With nothing new to commit nothing is sent, unless `anyway`: then what is committable now is sent again, which
-        proves that we are a member of the group.
+        Nothing is sent if there is nothing new, except with `anyway`: then the committable offsets are sent again,
+        which proves that we are a member of the group.
         """
         async with self._committing:
             offsets: dict[TP, int] = {}
@@ -360,7 +358,7 @@ class Consumer(driver.Consumer):
             return True
 
     def positions(self) -> dict[TP, Offsets]:
-        """The bookkeeping of each batched partition that is ours, to look at."""
+        """The offsets of each batched partition that we own, for reading."""
         return {tp: assigned.offsets for tp, assigned in self._assigned.items()}
 
     # -- revoked
@@ -370,7 +368,7 @@ class Consumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def release(self) -> None:
-        """Deliver nothing more, let the agents make safe what they took, commit that, and forget the partitions."""
+        """Stop delivering, have the agents save what they took, commit that, and forget the partitions."""
         self._term += 1
         if self._positioning is not None and not self._positioning.done():
             self._positioning.cancel()
@@ -381,7 +379,7 @@ class Consumer(driver.Consumer):
         self.stop_flow()
         for assigned in self._assigned.values():
             assigned.open = False
-        # Within the time that the group waits for us: who is late loses nothing but does work twice.
+        # Within the time that the group waits for us: after it nothing is lost, but work is done twice.
         limit_s = self.app.conf.broker_rebalance_timeout / 2
         try:
             await asyncio.wait_for(self._release(ours), limit_s)
@@ -397,12 +395,12 @@ class Consumer(driver.Consumer):
         await self.commit_batched()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        if tp.topic not in self.batched_topics:  # Faust watches acknowledgements of its own kind
+        if tp.topic not in self.batched_topics:  # Faust watches only its own acknowledgements
             super().verify_event_path(now, tp)
 
 
 class Transport(driver.Transport):
-    """The transport that mdstream's apps use. Raises UnsupportedVersionError with untested versions of its base."""
+    """The transport of mdstream's apps. Raises UnsupportedVersionError with untested versions of its base."""
 
     Consumer = Consumer
 
@@ -412,7 +410,7 @@ class Transport(driver.Transport):
 
 
 def _start(tp: TP, wanted: int | None, earliest: int, log: Any) -> int:
-    """Where to read from: from what is wanted on; from the beginning, where nothing is or the log does not go back."""
+    """The offset to read from: `wanted`; the earliest, if `wanted` is None or no longer in the log."""
     if wanted is None:
         return earliest
     if wanted < earliest:

@@ -1,8 +1,8 @@
-"""Records out of aiokafka's fetcher by whole Kafka batches, as its C extension made them.
+"""Reads records from aiokafka's fetcher in whole Kafka batches, as its C extension made them.
 
-aiokafka hands records over one by one through a generator, each wrapped in a ConsumerRecord: 0.9 us a record of the 8
-that a frame may cost. What is in its buffer (one FetchResult a partition) can be read batch by batch for 0.1 us. A
-record made by the C extension has offset, timestamp, key, value and headers like the other.
+aiokafka yields records one by one from a generator, each wrapped in a ConsumerRecord: 0.9 us per record, of the 8 us
+that a frame may cost. Its buffer (one FetchResult per partition) can be read batch by batch for 0.1 us. A record made
+by the C extension has offset, timestamp, key, value and headers too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiokafka.errors import CorruptRecordException
 from mdstream.transport.batch import Record
 
 CHUNK_RECORDS = 1500
-"""A chunk is closed at the first Kafka batch that reaches so many: about 10 ms of an agent's work."""
+"""A chunk ends with the Kafka batch that reaches this many: about 10 ms of an agent's work."""
 
 
 class Chunk(NamedTuple):
@@ -40,10 +40,10 @@ async def chunks(
     most_others: int,
     may_wait: Callable[[Waiter], bool],
 ) -> dict[Any, Any]:
-    """What is buffered, by partition: a Chunk for each in `batched`, a list of ConsumerRecord for each in `others`.
+    """The buffered records by partition: a Chunk for each in `batched`, a list of ConsumerRecord for each in `others`.
 
-    Waits up to `timeout_s` for the first data, or until `end` is called with what `may_wait` was given, if that allows
-    it. Raises the KafkaError that a fetch ended in.
+    If `may_wait` allows it, waits up to `timeout_s` for the first data, or until `end` is called with the waiter that
+    `may_wait` was given. Raises the KafkaError of a failed fetch.
     """
     found = await _buffered(fetcher, batched, others, most_others)
     if found or not timeout_s:
@@ -59,7 +59,7 @@ async def chunks(
 
 
 def end(waiter: Waiter) -> None:
-    """End a wait for data. To be called on the loop that waits."""
+    """End a wait for data. Call it on the loop that waits."""
     if not waiter.done():
         waiter.set_result(None)
 
@@ -69,7 +69,7 @@ async def _buffered(fetcher: Fetcher, batched: Collection[Any], others: Collecti
     found: dict[Any, Any] = {}
     for tp in [tp for tp in buffer if tp in batched]:
         result = buffer[tp]
-        if not isinstance(result, FetchResult):  # an error: show it once what came before it is handed over
+        if not isinstance(result, FetchResult):  # an error: raise it once the records before it are handed over
             if found:
                 return found
             del buffer[tp]
@@ -89,10 +89,10 @@ async def _buffered(fetcher: Fetcher, batched: Collection[Any], others: Collecti
 
 
 def _take(tp: Any, result: FetchResult) -> Chunk | None:
-    """The next chunk of one partition; None where its position moved since the fetch.
+    """The next chunk of one partition; None if its position moved since the fetch.
 
-    A chunk has no hole. Where the broker left offsets out, it ends before them and they are asked for again; where they
-    are missing at the beginning it says so with its `first`, and the reader decides.
+    A chunk has no hole. If the broker skipped offsets, the chunk ends before them and they are fetched again; if they
+    are missing at its beginning, its `first` shows it, and the caller decides.
     """
     if not result.check_assignment(tp) or not result.has_more():
         return None
@@ -118,6 +118,6 @@ def _take(tp: Any, result: FetchResult) -> Chunk | None:
     if not rest:
         result._partition_records = None  # noqa: SLF001
     skip = 0
-    while skip < len(records) and records[skip].offset < first:  # a batch may begin before the position asked for
+    while skip < len(records) and records[skip].offset < first:  # a batch may begin before the requested position
         skip += 1
     return Chunk(records[skip:] if skip else records, first, partition.next_fetch_offset)

@@ -1,4 +1,4 @@
-"""What the transport asks of the app that it serves."""
+"""What the transport requires of its app."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from faust.types import TP
 
 
 class Host(faust.App):
-    """An app with batched topics: it restores what belongs to partitions, and makes it safe before they are taken."""
+    """An app with batched topics: it restores the state of partitions, and saves it before they are revoked."""
 
     batched_topics: Counter[str]
-    """How many agents read each."""
+    """How many agents read each topic."""
 
     @abc.abstractmethod
     async def restore(self, starts: Mapping[TP, int]) -> dict[TP, int]:
-        """Make the agents ready for these partitions, given with the offset to read each from if they know no better
-        one; the offset to read each from. May be called again, or cancelled at any await."""
+        """Prepare the agents for these partitions, each given with a default offset; the offset to read each from. May
+        be called again, or cancelled at any await."""
 
     @abc.abstractmethod
     async def release(self, tps: Collection[TP]) -> None:
-        """Let every agent make safe what it took of these partitions."""
+        """Have every agent finish and save what it took from these partitions."""

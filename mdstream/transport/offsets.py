@@ -1,12 +1,12 @@
-"""Which offset of one partition may be committed: pure bookkeeping, one instance for each time it is assigned.
+"""Which offset of one partition may be committed: pure bookkeeping, one instance per assignment.
 
     delivered, in order        [100,150) [150,170) [170,240)
     acknowledged, in any order [100,150)           [170,240)
     committable                150: the end of the longest acknowledged prefix
 
 Invariants, whatever the order of calls: `committable` never passes a batch that is not acknowledged, never falls, and
-reaches the end of the last delivered batch once all are acknowledged. `confirmed` is what the broker said it has: a
-commit that failed leaves it alone, so the same offset is offered again.
+reaches the end of the last delivered batch once all are acknowledged. `confirmed` is what the broker has confirmed: a
+failed commit does not change it, so the same offset is offered again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Offsets:
             self._acknowledged.discard(self.committable)
 
     def pending(self) -> int | None:
-        """The offset to commit now; None where the broker has it already."""
+        """The offset to commit now; None if the broker already has it."""
         return self.committable if self.confirmed is None or self.committable > self.confirmed else None
 
     def confirm(self, offset: int) -> None:

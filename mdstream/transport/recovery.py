@@ -1,10 +1,10 @@
 """A table manager that leaves recovery to the transport.
 
-Faust's own recovery reads changelogs through the worker's consumer, and while it does nothing else is processed; it is
-known to hang and to be off by one on compacted changelogs, and a rebalance in the middle of it has left workers that
-own partitions and process nothing (decision 5). Here every table is a cache: nothing waits for it, and what
-restores it reads by itself (mdstream/roles/latest.py). What is left of recovery is its last step, run after each
-assignment: seek, resume.
+Faust's own recovery reads changelogs through the worker's consumer, and meanwhile nothing else is processed. It is
+known to hang, to be off by one on compacted changelogs, and, after a rebalance during recovery, to leave workers that
+own partitions and process nothing (decision 5). Here every table is a cache: nothing waits for it, and it is restored
+with a consumer of its own (mdstream/roles/latest.py). Only the last step of recovery remains, after each assignment:
+seek, resume.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SeekOnly(Recovery):
     """After each assignment: position every partition, then let records flow."""
 
     async def on_rebalance(self, *_: Any, **__: Any) -> None:
-        """Partitions are assigned. Which those are, and whether they still are ours, the consumer knows."""
+        """Partitions were assigned. The consumer knows which, and whether they are still ours."""
         self.signal_recovery_start.set()
 
     @Service.task
@@ -35,12 +35,12 @@ class SeekOnly(Recovery):
                 await self._resume_streams()
 
     async def _resume_streams(self, generation_id: int = 0) -> None:  # noqa: ARG002  Faust's signature
-        """Faust's, less its own ways to position and to find out that the next rebalance is here."""
+        """Faust's method, without its own positioning and its detection of the next rebalance."""
         app = cast(Any, self.app)
         consumer = app.consumer
         await app.on_rebalance_complete.send()
         if not await consumer.take_over():
-            return  # the next assignment comes by here, too
+            return  # the next assignment gets here again
         consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
         self.completed.set()
         app.flow_control.resume()
@@ -61,7 +61,7 @@ class SeekOnly(Recovery):
 
 
 class CacheTables(TableManager):
-    """Faust's table manager with tables that never hold up a partition."""
+    """Faust's table manager with tables that never delay a partition."""
 
     app: faust.App
 
@@ -73,10 +73,10 @@ class CacheTables(TableManager):
 
 
 class CacheTable(faust.Table[bytes, bytes]):
-    """A table of bytes to bytes that knows the partition of a key by itself.
+    """A table from bytes to bytes that computes the partition of a key itself.
 
-    Faust asks its producer, which raises TypeError as long as the broker has not told it of the changelog topic: right
-    after the topic was made.
+    Faust asks its producer, which raises TypeError until it has the changelog topic's metadata: right after the topic
+    was created.
     """
 
     def __init__(self, app: faust.App, **options: Any) -> None:

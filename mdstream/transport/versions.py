@@ -1,4 +1,4 @@
-"""The transport subclasses parts of Faust and aiokafka that are not public: only tested versions are let through."""
+"""The transport subclasses private parts of Faust and aiokafka: only tested versions are accepted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TESTED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
 
 def require_tested_versions() -> None:
-    """Raises UnsupportedVersionError where another version is installed than the transport was tested with."""
+    """Raises UnsupportedVersionError if a version is installed that the transport was not tested with."""
     for package, expected in TESTED.items():
         found = version(package)
         if found != expected:

@@ -1,11 +1,11 @@
-"""The venues, one folder each. A folder is found by its name: to remove it is to remove the venue.
+"""The venues, one folder each. Folders are discovered: removing one removes the venue.
 
     NAME/feed.py            Provider: names, limits and formats of the websocket feed
     NAME/history.py         History: past trades over REST
     NAME/simulated.py       Exchange: the feed as the simulator serves it
     NAME/simulated_rest.py  Rest: the REST interface as the simulator serves it
 
-docs/providers.md shows how to add one. Settings may say that a venue is elsewhere: at a proxy, at a region's server, at
+docs/providers.md shows how to add one. Settings can override a venue's addresses: with a proxy, a regional server, or
 `mdstream simulate`.
 """
 
@@ -26,20 +26,20 @@ NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if module.
 
 
 def ws_setting(venue: str) -> str:
-    """The setting that overrides the address of its websocket, by its name in the environment."""
+    """The environment name of the setting that overrides the venue's websocket address."""
     return f"{venue.upper()}_WS_URL"
 
 
 def rest_setting(venue: str) -> str:
-    """The setting that overrides the address of its REST interface, by its name in the environment."""
+    """The environment name of the setting that overrides the address of the venue's REST interface."""
     return f"{venue.upper()}_API_BASE_URL"
 
 
 def parts(kind: type[Part], file: str) -> dict[str, type[Part]]:
-    """Every venue's class of a kind, from its `file`, by the venue's name.
+    """Every venue's class of a kind, from its `file`, by venue name.
 
-    A venue without that file is left out. So is one whose file cannot be imported, with an error in the log: one broken
-    venue stops no other.
+    A venue without that file is left out. So is one whose file cannot be imported, with an error in the log: a broken
+    venue does not stop the others.
     """
     found: dict[str, type[Part]] = {}
     for name in NAMES:

@@ -1,7 +1,7 @@
-"""What every provider is: a venue's names, limits and formats, without any I/O.
+"""The base of every provider: a venue's names, limits and formats, without any I/O.
 
-Two shells use it. The ingestor asks for `url`, `subscribe` and, for each frame, `route`: which instrument, which kind.
-agents/canonical.py asks `decode` what the frame says. docs/providers.md shows how to add one.
+It has two users. The ingestor calls `url`, `subscribe` and, for each frame, `route`: which instrument, which kind. The
+canonical stream (agents/canonical.py) calls `decode`. docs/providers.md shows how to add a provider.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 """A venue's name of an instrument."""
 
 UNREADABLE = (UnicodeDecodeError, RecursionError)
-"""What msgspec raises besides its own errors: for text that is not UTF-8, and for arrays nested a thousand deep."""
+"""Raised by msgspec besides its own errors: for text that is not UTF-8, and for arrays nested a thousand deep."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Remembered(dict[K, V]):
-    """The answers of a pure function, looked up in 30 ns once known. Keys come from the wire, so there is a bound."""
+    """A cache of a pure function; a hit takes 30 ns. Bounded, because keys come from the wire."""
 
     def __init__(self, function: Callable[[K], V], *, most: int = 100_000) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class Remembered(dict[K, V]):
 def side_of_book(price: str, size: str) -> tuple[float | None, float | None]:
     """Price and size of the best order as the venue writes them; (None, None) for "" or "0": no orders on that side.
 
-    Raises FrameError where either is not a finite number.
+    Raises FrameError if either is not a finite number.
     """
     value = number(price)
     return (value, number(size)) if value else (None, None)
 
 
 class Route(NamedTuple):
-    """Where a raw frame belongs: `key` is the canonical symbol (the provider's name where the frame has none)."""
+    """Key and kind of a raw frame: `key` is the canonical symbol (the provider's name if the frame has none)."""
 
     key: bytes
     kind: bytes
@@ -76,21 +76,21 @@ class Keepalive(NamedTuple):
 
 
 class Provider(Declared, ABC):
-    """One venue. Instances hold caches only: any number may live side by side."""
+    """One venue. Instances hold only caches: there may be any number of them."""
 
     name: ClassVar[str]
     market: ClassVar[str]
     default_url: ClassVar[str]
     contiguous_ids: ClassVar[bool] = False
-    """Whether trade ids count by one for each instrument, so that a number left out is a trade missed; else they only
-    rise, or are opaque: then nobody can tell what is missing."""
+    """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
+    are opaque, and missed trades cannot be detected."""
     max_symbols: ClassVar[int]
-    """Symbols a connection may carry; more are spread over several connections."""
+    """Most symbols per connection; more are spread over several connections."""
     subscribe_interval_s: ClassVar[float] = 0.25
-    """Pause between subscribe frames, so that the venue's limit of messages a second holds."""
+    """Pause between subscribe frames, to stay within the venue's limit of messages per second."""
     keepalive: ClassVar[Keepalive | None] = None
     silence_s: ClassVar[float] = 30.0
-    """With no frame at all for so long, the connection is taken for dead."""
+    """Without any frame for so long, the connection counts as dead."""
 
     def url(self, addresses: Mapping[str, str]) -> str:
         """The address to connect to: the override in `addresses`, else the venue's own."""
@@ -98,15 +98,15 @@ class Provider(Declared, ABC):
 
     @abstractmethod
     def to_venue(self, symbol: str) -> str:
-        """The venue's name of a canonical symbol, or of one given in the venue's own form. Raises SymbolError."""
+        """The venue's name of a canonical symbol, or of one already in the venue's form. Raises SymbolError."""
 
     @abstractmethod
     def from_venue(self, symbol: str) -> str:
         """The canonical name of the venue's symbol; the inverse of `to_venue`."""
 
     def canonical(self, symbol: str) -> str:
-        """The canonical name of a symbol as a user gives it. Raises SymbolError, also where that name does not lead
-        back to the venue's own (BTC-TUSD, where TUSD is not known, would become BTCT-USD)."""
+        """The canonical name of a symbol as a user gives it. Raises SymbolError, also if `to_venue` does not give back
+        the venue's name (BTC-TUSD, while TUSD is not known, would become BTCT-USD)."""
         venue_id = self.to_venue(symbol)
         canonical = self.from_venue(venue_id)
         try:
@@ -128,11 +128,11 @@ class Provider(Declared, ABC):
 
     @abstractmethod
     def route(self, frame: bytes) -> Route:
-        """Key and kind of a raw frame, without parsing it. Never raises: what it cannot tell is OTHER."""
+        """Key and kind of a raw frame, without parsing it. Never raises: an unknown frame is OTHER."""
 
     @abstractmethod
     def decode(self, frame: bytes) -> Sequence[Tick]:
-        """What the frame says, in its own order.
+        """The ticks in a frame, in its own order.
 
-        Raises FrameError or msgspec.MsgspecError where it cannot be understood.
+        Raises FrameError or msgspec.MsgspecError if it cannot be understood.
         """

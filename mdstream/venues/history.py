@@ -1,10 +1,10 @@
-"""What every venue's trade history is: which page to ask for, and what an answer means. Pure: no I/O, no clock.
+"""The base of every venue's trade history: which page to request, and what an answer means. Pure: no I/O, no clock.
 
     missing ids ─ ask ─> Page ─ HTTP, elsewhere ─> Answer ─ judge ─> trades ─ read ─> the ids it holds
                                                                ├──> RetryableError
                                                                └──> PermanentError
 
-A venue's provider has to decode the answers (mdstream/repairs.py).
+The venue's provider has to decode the answers (mdstream/repairs.py).
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from mdstream.venues.spans import Span
 OK = 200
 MAX_QUOTED_CHARS = 200
 MAX_WAIT_S = 3 * 86_400.0
-"""The longest ban a venue is known to speak out (Binance: three days). What asks for more is taken for so much."""
+"""The longest known ban of a venue (Binance: three days). A longer requested wait is cut to this."""
 
 _HOST = re.compile(r"[a-z]+://(?:[^/@]*@)?([^/:?#]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What we allow ourselves at one venue, in its own units (requests, or their weights). `burst`: at once."""
+    """Our own request limits at one venue, in its units (requests, or their weights). `burst`: at once."""
 
     per_s: float
     burst: float
 
 
 class Page(NamedTuple):
-    """One request. `target` is path and query behind the base URL; `rows` trades are asked for; `cost`: of the budget.
+    """One request. `target`: path and query after the base URL; `rows`: trades requested; `cost`: share of the budget.
 
-    A `#` and what follows it is not sent: it is for who reads the answer on the raw topic.
+    A `#` and the text after it are not sent: they are for readers of the answer on the raw topic.
     """
 
     target: str
@@ -54,7 +54,7 @@ class Page(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came over HTTP; the names of headers are in lower case."""
+    """An HTTP response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -62,37 +62,37 @@ class Answer(NamedTuple):
 
 
 class PermanentError(NamedTuple):
-    """The venue will never give what was asked for."""
+    """The venue will never give the requested trades."""
 
     reason: str
 
 
 class RetryableError(NamedTuple):
-    """It cannot be had now. `wait_s`: the venue wants to be left alone for so long; None where it did not say."""
+    """Not available now. `wait_s`: how long the venue asks to wait; None if it does not say."""
 
     reason: str
     wait_s: float | None = None
 
 
 class Complaint(NamedTuple):
-    """An answer that holds no trades but the venue's own words on why. `final`: asking again cannot help."""
+    """The venue's error message in an answer without trades. `final`: asking again cannot help."""
 
     text: str
     final: bool
 
 
 class History(Declared, ABC):
-    """One venue's REST interface to past trades."""
+    """One venue's REST interface for past trades."""
 
     name: ClassVar[str]
-    """The provider's."""
+    """The provider's name."""
     default_url: ClassVar[str]
     sites: ClassVar[Mapping[str, str]] = {}
-    """Hosts whose trades are known, websocket and REST, each with what it belongs to: an exchange, its testnet."""
+    """Known hosts, websocket and REST, each with the site it belongs to: an exchange, its testnet."""
     views: ClassVar[frozenset[str]]
-    """The id spaces it can be asked in, as TradeTick names them."""
+    """The id spaces it can be queried in, as TradeTick names them."""
     newest_first: ClassVar[bool]
-    """The order in which it is read: a page holds the newest trades below an id, else the oldest from one on."""
+    """The reading order: if True a page holds the newest trades below an id, else the oldest from an id on."""
     most_rows: ClassVar[int]
     limits: ClassVar[Limits]
 
@@ -101,12 +101,12 @@ class History(Declared, ABC):
         self.market = self._provider.market
 
     def base_url(self, addresses: Mapping[str, str]) -> str:
-        """Where its REST interface is: the override in `addresses`, else the venue's own."""
+        """The address of its REST interface: the override in `addresses`, else the venue's own."""
         return (addresses.get(rest_setting(self.name)) or self.default_url).rstrip("/")
 
     def check_addresses(self, addresses: Mapping[str, str]) -> str | None:
-        """Why it is not sure that websocket and REST interface are of one exchange; None where it is, or both are
-        unknown. Raises SettingsError where they are of two."""
+        """A warning if only one of websocket and REST address is known to belong to a site; None if both belong to the
+        same one, or both are unknown. Raises SettingsError if they belong to different sites."""
         urls = self._provider.url(addresses), self.base_url(addresses)
         live, past = (self.sites.get(_host(url)) for url in urls)
         if live == past:
@@ -119,7 +119,7 @@ class History(Declared, ABC):
         return f"{both}: only one of them is {live or past}; set both if they belong together"
 
     def ask(self, request: RepairRequest, span: Span) -> Page | PermanentError:
-        """The page that holds the trades `span` of a request, no more than `most_rows` of them."""
+        """The page with the trades `span` of a request, which may hold at most `most_rows` of them."""
         if request.view not in self.views:
             return PermanentError(f"{self.name} gives no history of {request.view or 'trades without a view'}")
         try:
@@ -130,20 +130,20 @@ class History(Declared, ABC):
 
     @abstractmethod
     def page(self, venue_symbol: str, view: str, span: Span) -> Page:
-        """As `ask`, for a view that is known."""
+        """As `ask`, for a known `view`."""
 
     @abstractmethod
     def complaint(self, answer: Answer) -> Complaint | None:
-        """The venue's own words where an answer is no list of trades; None where it is one, or not the venue's."""
+        """The venue's error message in an answer; None if the answer is a list of trades, or not from the venue."""
 
-    def load(self, headers: Mapping[str, str]) -> float | None:  # noqa: ARG002  a hook: most venues do not tell
-        """Which share of its limit the venue says is used up, by everyone at this address; None where it does not."""
+    def load(self, headers: Mapping[str, str]) -> float | None:  # noqa: ARG002  a hook: most venues do not report it
+        """The used share of the venue's limit, by everyone at this address; None if the venue does not report it."""
         return None
 
     def judge(self, answer: Answer, *, now_s: float) -> PermanentError | RetryableError | None:
-        """What an answer means; None: it should hold trades. `now_s` is in seconds since 1970.
+        """The error in an answer; None: it should hold trades. `now_s` is in seconds since 1970.
 
-        Only the venue's own words are final: a proxy, a maintenance page or a wrong base URL answers 404 as well.
+        Only the venue's own message is final: a proxy, a maintenance page or a wrong base URL also answers 404.
         """
         complaint = self.complaint(answer)
         if complaint is None and answer.status == OK:
@@ -154,10 +154,10 @@ class History(Declared, ABC):
         return RetryableError(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
 
     def read(self, request: RepairRequest, frame: bytes) -> tuple[list[Span], int]:
-        """The ids of the request's trades that a REST frame holds, and how many trades it holds in all.
+        """The ids of the request's trades in a REST frame, and how many trades it holds in all.
 
-        Read with the provider's own `decode`: what counts as here is what the canonical stream will understand.
-        Raises FrameError or msgspec.MsgspecError where it cannot be understood.
+        Uses the provider's own `decode`: only trades that the canonical stream will understand count. Raises FrameError
+        or msgspec.MsgspecError if the frame cannot be understood.
         """
         trades = [tick for tick in self._provider.decode(frame) if isinstance(tick, TradeTick)]
         ours = (trade for trade in trades if trade.symbol == request.symbol and trade.view == request.view)
@@ -170,7 +170,7 @@ def _host(address: str) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
-    """Seconds to wait, after the header Retry-After (RFC 9110, 10.2.3: seconds, or a date); None where it says neither.
+    """Seconds to wait by the header Retry-After (RFC 9110, 10.2.3: seconds, or a date); None without a valid one.
 
     At most MAX_WAIT_S.
     """
@@ -181,6 +181,6 @@ def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
         date = parsedate_to_datetime(text)
     except ValueError:
         return None
-    # A date without a zone is taken for UTC, which HTTP's dates always are.
+    # A date without a zone counts as UTC, as HTTP dates always are.
     until_s = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     return min(max(0.0, until_s - now_s), MAX_WAIT_S)

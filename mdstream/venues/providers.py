@@ -1,4 +1,4 @@
-"""The venues that have a feed: whatever `--provider` may name."""
+"""The venues with a feed: the names allowed for `--provider`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROVIDERS: dict[str, type[Provider]] = parts(Provider, "feed")  # type: ignore[t
 
 
 def provider(name: str) -> Provider:
-    """A new instance of the provider called `name`. Raises SettingsError that lists those there are."""
+    """A new instance of the provider called `name`. Raises SettingsError listing the known ones."""
     try:
         return PROVIDERS[name]()
     except KeyError:

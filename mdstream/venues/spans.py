@@ -1,4 +1,4 @@
-"""Sets of trade ids as lists of spans: sorted, apart from one another, each with both ends included."""
+"""Sets of trade ids as lists of spans: sorted, disjoint, each with both ends included."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Span(NamedTuple):
 
 
 def count(spans: Iterable[Span]) -> int:
-    """How many ids there are in all."""
+    """The number of ids."""
     return sum(span.last - span.first + 1 for span in spans)
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
-    """The ids of all spans, whatever their order and overlap, in as few spans as possible."""
+    """The ids of all spans, in any order and overlap, as the fewest spans."""
     joined: list[Span] = []
     for span in sorted(spans):
         if joined and span.first <= joined[-1].last + 1:
@@ -35,13 +35,13 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 
 def within(spans: Iterable[Span], bounds: Span) -> list[Span]:
-    """The ids that are inside `bounds` as well."""
+    """The ids inside `bounds`."""
     cut = (Span(max(span.first, bounds.first), min(span.last, bounds.last)) for span in spans)
     return [span for span in cut if span.first <= span.last]
 
 
 def without(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
-    """The ids that are not among `taken`."""
+    """The ids not in `taken`."""
     left: list[Span] = []
     at = 0
     for first, last in spans:

@@ -1,7 +1,8 @@
-"""Times as venues write them to integer nanoseconds, exactly.
+"""Venues' times to integer nanoseconds, exactly.
 
-Of RFC 3339: `datetime` ends at microseconds and costs a microsecond; here all but the fraction is remembered, since the
-frames of one second share it. Which times an event may have at all is asked later, for every venue (stream/bounds.py).
+RFC 3339: `datetime` ends at microseconds and costs a microsecond per call; here everything but the fraction is cached,
+since the frames of one second share it. The limits of an event's time are checked later, for every venue
+(stream/bounds.py).
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _PAD: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
 
 
 _MAX_MS = 9_000_000_000_000
-"""In milliseconds the year 2255, in microseconds April 1970: nobody trades on the other side of it."""
+"""In milliseconds the year 2255, in microseconds April 1970: no trade has a time beyond either."""
 
 
 def epoch_ns(time: int) -> int:
-    """Nanoseconds since 1970 of an Epoch: its size tells the unit."""
+    """Nanoseconds since 1970 of an Epoch, whose size shows its unit."""
     return time * MS if time < _MAX_MS else time * 1_000
 
 

@@ -1,7 +1,7 @@
-"""The watchdog of one process: a thread with a loop and a Kafka client of its own.
+"""The watchdog of one process: a thread with its own event loop and Kafka client.
 
-It shares neither with what it watches: an agent that blocks the main loop and a client whose fetcher died are exactly
-what it is there to see. From the main loop it takes one immutable State, replaced twice a second.
+It shares neither with what it watches: it has to detect an agent that blocks the main loop, and a client whose fetcher
+died. From the main loop it reads one immutable State, replaced twice a second.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from mdstream.watchdog.rule import Limits, Rule, State, Verdict
 log = logging.getLogger(__name__)
 
 EXIT_STUCK = 75
-"""EX_TEMPFAIL of sysexits.h: start it again."""
+"""EX_TEMPFAIL of sysexits.h: restart the process."""
 PULSE_S = 0.5
 ASK_MOST_S = 5.0
 LAST_LOOK_S = 2.0
-"""From /live saying 503 to the exit: what moves again meanwhile is left alone, and who asks /live can see it."""
+"""From the 503 on /live to the exit: a process that recovers meanwhile continues, and probes of /live see the 503."""
 JOIN_LIMIT_S = 5.0
 
 
 class Watchdog:
-    """Watches what `look` shows. `reads`: see Rule. `fate`: what becomes of what waits, for the last line of the log.
+    """Watches what `look` returns. `reads`: see Rule. `fate`: what happens to waiting data, for the last log line.
 
     `look` is called on the main loop, `fate` on the watchdog's thread.
     """
@@ -62,19 +62,19 @@ class Watchdog:
     # -- on the main loop
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Start watching."""
         self._answered_s = time.monotonic()
         self._thread.start()
 
     async def pulse(self) -> None:
-        """Show the state and that the loop turns, until cancelled."""
+        """Publish the state, and that the loop is turning, until cancelled."""
         while True:
             self._state = self._look()
             self._pulses += 1
             await asyncio.sleep(PULSE_S)
 
     async def stop(self) -> None:
-        """Watch no more: what is being stopped has limits of its own."""
+        """Stop watching: shutdown has its own limits."""
         self._stopping.set()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, JOIN_LIMIT_S)
@@ -88,7 +88,7 @@ class Watchdog:
 
     @property
     def verdict(self) -> Verdict:
-        """How the process is doing."""
+        """The current verdict on the process."""
         return self.rule.verdict(self._state, self.unanswered_s)
 
     # -- on the watchdog's thread
@@ -102,7 +102,7 @@ class Watchdog:
         while not self._stopping.is_set() and not asking.done():
             await asyncio.sleep(PULSE_S)
             now_s = time.monotonic()
-            # At most twice the interval: the rest of it this process was suspended.
+            # At most twice the interval: beyond that this process was suspended.
             self.rule.looked(self._pulses, min(now_s - last_s, 2 * PULSE_S))
             last_s = now_s
             verdict = self.verdict
@@ -113,10 +113,10 @@ class Watchdog:
         asking.cancel()
         await asyncio.wait([asking])
         if not asking.cancelled():
-            asking.result()  # raises what ended it, into the log
+            asking.result()  # raises its error, into the log
 
     async def _ask(self) -> None:
-        """Ask Kafka for ever; a connection that failed is replaced. Once it took us: what changed is told, once."""
+        """Ask Kafka forever; a failed connection is replaced. A refusal of our credentials is logged once."""
         refusal = ""
         while True:
             try:
@@ -125,7 +125,7 @@ class Watchdog:
                     await self._ask_by(consumer)
             except (AccessError, SettingsError) as error:
                 if refusal != (refusal := str(error)):
-                    log.error("%s", error)  # noqa: TRY400  the line says it all
+                    log.error("%s", error)  # noqa: TRY400  the line is enough
             except (BrokerError, KafkaError, OSError, TimeoutError) as error:
                 log.debug("no answer for the watchdog: %s", error)
             await asyncio.sleep(self._ask_s)
@@ -142,18 +142,18 @@ class Watchdog:
             await asyncio.sleep(self._ask_s)
 
     def _end(self, verdict: Verdict) -> NoReturn:
-        # A log that nobody reads, or a lock that the frozen loop holds, must not keep us here.
+        # A log pipe that nobody reads, or a lock held by the frozen loop, must not block the exit.
         last_resort = threading.Timer(LAST_LOOK_S, os._exit, [EXIT_STUCK])
         last_resort.daemon = True
         last_resort.start()
         where = f"; the event loop stands at {_main_line()}" if self.rule.frozen_s >= self.rule.limits.ready_s else ""
         log.critical("%s%s; %s; exit %d", "; ".join(verdict.problems), where, self._fate(), EXIT_STUCK)
-        # No clean-up: it would go through what is stuck. A crash loses nothing, by design.
+        # No clean-up: it would need the stuck parts. A crash loses nothing, by design.
         os._exit(EXIT_STUCK)
 
 
 def _report(verdict: Verdict, was: str) -> str:
-    """One line when the status becomes stuck or unreachable, and one when it is no longer."""
+    """Log one line when the status becomes stuck or unreachable, and one when it no longer is."""
     if verdict.status != was and verdict.status in ("stuck", "unreachable"):
         log.warning("%s", "; ".join(verdict.problems))
     elif verdict.status != was and was in ("stuck", "unreachable"):
@@ -162,7 +162,7 @@ def _report(verdict: Verdict, was: str) -> str:
 
 
 async def _ends(consumer: AIOKafkaConsumer, partitions: Mapping[Partition, object]) -> dict[Partition, int]:
-    """The end of each partition's log as its leader tells it: one request a broker. Without any: just an answer."""
+    """The end of each partition's log from its leader: one request per broker. Without partitions: just a request."""
     if not partitions:
         await consumer.topics()
         return {}
@@ -171,7 +171,7 @@ async def _ends(consumer: AIOKafkaConsumer, partitions: Mapping[Partition, objec
 
 
 def _main_line() -> str:
-    """Where the main thread is: file, line, function."""
+    """The main thread's current position: file, line, function."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001  the documented way
     if frame is None:
         return "an unknown place"

@@ -1,17 +1,17 @@
-"""Is this process stuck? Pure: stepped with what was seen and with how much time that stands for.
+"""Is this process stuck? Pure: stepped with observations and the time that each counts for.
 
-    ahead   there is input that is not done: the log's end, or what was handed out, lies beyond the position
-    stuck   ahead, and the position stays where it is
+    ahead   there is unfinished input: the log's end, or the delivered offset, is beyond the position
+    stuck   ahead, and the position does not move
 
                        ready_s                    exit_s
     position moves ──────┬──────────────────────────┬──────────>
                          │ /ready 503               │ /live 503, then exit
 
-Time counts against a process only while Kafka answers: between two answers in a row. A broker that is away says nothing
-about us, and a restart would find it away too. Time during which the process itself was suspended does not count
-either. A process that holds its input on purpose (its database is away) is not ready, and never stuck.
+Time counts against a process only while Kafka answers: between two consecutive answers. An unreachable broker proves
+nothing about the process, and a restart would not reach it either. Time during which the process was suspended does not
+count. A process that holds its input back on purpose (its database is unreachable) is not ready, and never stuck.
 
-Invariants: what moves, or has nothing ahead, is never stuck; what does neither is, once the counted time is exit_s.
+Invariants: a position that moves, or has nothing ahead, is never stuck; any other is, once the counted time is exit_s.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Status = Literal["ok", "starting", "holding", "unreachable", "stuck"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds: until /ready says no; until the process ends (0: it never does); and to be assigned partitions first."""
+    """Seconds: until /ready fails; until the process exits (0: never); until the first assignment is overdue."""
 
     ready_s: float = 10.0
     exit_s: float = 60.0
@@ -37,9 +37,9 @@ class Limits:
 
 
 class Lane(NamedTuple):
-    """A partition as the process has it: all before `done` is safe, all before `given` was handed to us.
+    """The process's progress in a partition: all before `done` is safe, all before `given` was delivered to us.
 
-    `epoch` changes when the partition is assigned anew: then its count starts over.
+    `epoch` changes when the partition is assigned again: its stalled time then restarts.
     """
 
     epoch: int
@@ -49,8 +49,8 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """What a process says of itself. `settled`: no assignment is under way; `assignments`: how many there have been so
-    far. `holding`: why it waits on purpose."""
+    """What a process reports about itself. `settled`: no assignment is under way; `assignments`: how many there have
+    been. `holding`: why it waits on purpose."""
 
     lanes: Mapping[Partition, Lane] = field(default_factory=dict)
     settled: bool = True
@@ -69,21 +69,21 @@ class Verdict:
 
 
 class Sight(NamedTuple):
-    """Where something stands, and how much lies ahead of it."""
+    """A position, and how much is ahead of it."""
 
     position: Hashable
     ahead: int
 
 
 class Progress(Generic[K]):
-    """How long each of several things has stood still with something ahead of it."""
+    """How long each of several positions has not moved with something ahead of it."""
 
     def __init__(self) -> None:
         self._seen: dict[K, Sight] = {}
         self.stalled_s: dict[K, float] = {}
 
     def step(self, seen: Mapping[K, Sight], counted_s: float) -> None:
-        """`counted_s` seconds after the last step this was seen; what is not among it any more is forgotten."""
+        """Record what was seen, `counted_s` seconds after the last step; keys no longer in it are forgotten."""
         self.stalled_s = {
             key: self.stalled_s[key] + counted_s if self._stood_still(key, sight) else 0.0
             for key, sight in seen.items()
@@ -96,13 +96,13 @@ class Progress(Generic[K]):
 
     @property
     def worst(self) -> tuple[float, K | None]:
-        """The longest stall and whose it is; (0, None) without any."""
+        """The longest stall and its key; (0, None) without any."""
         key = max(self.stalled_s, key=self.stalled_s.__getitem__, default=None)
         return (0.0, None) if key is None else (self.stalled_s[key], key)
 
 
 class Rule:
-    """Judges one process. `reads`: the ends of its partitions' logs are input of its own, as a worker's are."""
+    """Judges one process. `reads`: the logs of its partitions are its input, as for a worker."""
 
     def __init__(self, limits: Limits, *, reads: bool) -> None:
         self.limits = limits
@@ -114,16 +114,16 @@ class Rule:
         self._settled_once = False
         self._positions: Mapping[Partition, Lane] = {}
         self.ahead: dict[Partition, int] = {}
-        """Records that are not done, by partition, at the last answer; never negative."""
+        """Unfinished records by partition at the last answer; never negative."""
 
     def looked(self, pulses: int, counted_s: float) -> None:
-        """The main loop has turned `pulses` times so far."""
+        """Record that the main loop has turned `pulses` times so far."""
         self._loop.step({"loop": Sight(pulses, 1)}, counted_s)
 
     def answered(self, state: State, ends: Mapping[Partition, int], counted_s: float) -> None:
-        """Kafka has told where the logs of `state`'s partitions end, `counted_s` seconds after its last answer.
+        """Record Kafka's answer on the log ends of `state`'s partitions, `counted_s` seconds after its last answer.
 
-        An end may be lower than the true one: beyond what we know it counts for nothing.
+        An end may be lower than the true one: below what was delivered it is ignored.
         """
         self._positions = state.lanes
         known = {tp: max(lane.given, ends.get(tp, 0) if self._reads else 0) for tp, lane in state.lanes.items()}
@@ -154,11 +154,11 @@ class Rule:
 
     @property
     def frozen_s(self) -> float:
-        """How long the main loop has not turned."""
+        """Seconds since the main loop last turned."""
         return self._loop.worst[0]
 
     def verdict(self, state: State, unanswered_s: float) -> Verdict:
-        """What follows for a process in `state`, `unanswered_s` seconds after Kafka's last answer."""
+        """The verdict on a process in `state`, `unanswered_s` seconds after Kafka's last answer."""
         limits, starting_s, (stalled_s, where) = self.limits, self._start.worst[0], self._lanes.worst
         start_s = min(limits.exit_s, limits.start_s) if self._settled_once else limits.start_s
         due = self.frozen_s >= limits.exit_s or stalled_s >= limits.exit_s or starting_s >= start_s

@@ -1,4 +1,4 @@
-"""The page /feeds: which source each instrument follows, and why. A browser gets a page, everybody else JSON."""
+"""The page /feeds: which source each instrument follows, and why. Browsers get HTML, other clients JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mdstream.web.peers import ask_peers
 
 
 def attach(app: App, feeds: Callable[[], dict[str, Any]]) -> None:
-    """Declare the page; `feeds` gives the instruments that this worker owns."""
+    """Declare the page; `feeds` returns the instruments that this worker owns."""
 
     async def one(view: View, symbol: str, *, local: bool) -> Response:
         found, missing = {name: said for name, said in feeds().items() if name == symbol}, list[str]()

@@ -15,7 +15,7 @@ from mdstream.config import Settings
 
 
 def attach(app: App, _settings: Settings) -> None:
-    """Declare the pages of any role's worker."""
+    """Declare the pages; every role has them."""
     app.registry.register(Positions(app))
     app.registry.register(Progress(app))
 
@@ -41,10 +41,10 @@ def attach(app: App, _settings: Settings) -> None:
 
 
 def health(app: App) -> dict[str, Any]:
-    """What the worker owns, how far it is, and how it is doing.
+    """The worker's partitions, positions and status.
 
     `status`: ok, starting, holding (on purpose), unreachable (Kafka), stuck. `waiting`: records ahead of each position.
-    `quiet_s`: seconds without a new record on our partitions of each topic; only who writes there knows what is due.
+    `quiet_s`: seconds without a new record on our partitions of each topic; only its writers know what is normal.
     """
     verdict, rule = app.watchdog.verdict, app.watchdog.rule
     partitions = {f"{tp.topic}/{tp.partition}": offsets.committable for tp, offsets in app.positions().items()}
@@ -79,7 +79,7 @@ class Positions(Collector):
 
 
 class Progress(Collector):
-    """What the watchdog found at Kafka's last answer."""
+    """The watchdog's findings at Kafka's last answer."""
 
     def __init__(self, app: App) -> None:
         self._watchdog = app.watchdog

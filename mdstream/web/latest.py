@@ -1,4 +1,4 @@
-"""The core worker's pages: latest prices of every instrument, whichever worker is asked."""
+"""The core worker's pages: any worker returns the latest prices of every instrument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTML pages of a worker, each with the style sheet that they share put into it: one file, one request."""
+"""The HTML pages of a worker, with their shared style sheet inlined: one file, one request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EMPTY = "<style></style>"
 
 
 class Page(NamedTuple):
-    """What is sent. The headers let a browser run this page's own script and style, and nothing that got into it."""
+    """A page and its headers, which let a browser run only the page's own script and style, nothing injected."""
 
     text: str
     headers: dict[str, str]
@@ -29,7 +29,7 @@ def page(name: str) -> Page:
 
 
 def policy(html: str) -> str:
-    """The Content-Security-Policy of a page with scripts and styles inside: their hashes, and questions to us alone."""
+    """The Content-Security-Policy of a page with inline scripts and styles: their hashes, and requests only to us."""
     script, style = (" ".join(_hashes(html, tag)) or "'none'" for tag in ("script", "style"))
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; "

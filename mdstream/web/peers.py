@@ -1,7 +1,7 @@
-"""What the other workers of the group answer, by the table routing: each owns some partitions, and pages show all.
+"""Requests to the other workers of the group, by the table routing: each owns some partitions, and pages show all.
 
-A worker is known by the address that it advertises. Where two advertise the same one, 0.0.0.0 in two containers, some
-partitions have no worker that could be asked: pages say which, instead of passing over half of the instruments.
+A worker is known by the address it advertises. If two advertise the same one (0.0.0.0 in two containers), some
+partitions have no worker that could be asked: pages name them instead of silently omitting half of the instruments.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ SHARED = "no worker has them at an address of its own: see NODE_CANONICAL_URL"
 
 
 class Answer(NamedTuple):
-    """A worker's: its JSON object, with the HTTP status."""
+    """A worker's answer: its JSON object, with the HTTP status."""
 
     status: int
     value: dict[str, Any]
 
 
 class _Group(NamedTuple):
-    """Who has which partitions of the tables: we, and others by their address."""
+    """Which partitions of the tables we have, and which the others, by address."""
 
     ours: Collection[int]
     others: dict[str, set[int]]
 
 
 async def ask_peers(app: App, path: str, field: str) -> tuple[dict[str, Any], list[str]]:
-    """The `field` of every other worker's answer to `path`, merged, and what could not be asked: addresses, and
-    partitions without one."""
+    """The `field` of every other worker's answer to `path`, merged, and what gave no answer: addresses, and partitions
+    without an address."""
     found: dict[str, Any] = {}
     missing: list[str] = []
     group = _group(app)
@@ -53,7 +53,7 @@ async def ask_peers(app: App, path: str, field: str) -> tuple[dict[str, Any], li
 
 
 async def ask_owner(app: App, path: str, symbol: str, partition: int) -> Answer | None:
-    """What the worker that has the symbol's partition answers to `path`; None where that is us."""
+    """The answer to `path` of the worker that owns the symbol's partition; None if we own it."""
     group = _group(app)
     if partition in group.ours:
         return None

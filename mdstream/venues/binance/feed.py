@@ -1,11 +1,12 @@
-"""Binance spot, combined streams; also frames of the raw path (/ws/...), which lack the {"stream","data"} around them.
+"""Binance spot, combined streams; also frames of the raw path (/ws/...), without the {"stream","data"} envelope.
 
-Channels: trade or aggTrade, bookTicker, depth20@100ms; read past: depth, kline and the others. Of the REST interface:
-the answers of historicalTrades and aggTrades, as repair publishes them.
+Channels: trade or aggTrade, bookTicker, depth20@100ms; ignored: depth, kline and others. REST: the answers of
+historicalTrades and aggTrades, as repair publishes them.
 Source: binance/binance-spot-api-docs, web-socket-streams.md and rest-api.md (read 2026-07).
 Quirks: numbers are text; times are milliseconds, or microseconds (timeUnit); bookTicker has no time; depth20 has
-neither symbol nor time, only the stream's name says whose it is; `m` true means that the buyer was the maker, so the
-aggressor sold. Futures have frames of the same names: their trade has `X`, their aggTrade no `M`, their bookTicker `e`.
+neither symbol nor time, only the stream's name has the symbol; `m` true means that the buyer was the maker, so the
+aggressor sold. Futures have frames with the same names: their trade has `X`, their aggTrade no `M`, their bookTicker
+`e`.
 Ids: `t` (trade) and `a` (aggTrade) are contiguous per symbol, `u` and `lastUpdateId` rise.
 """
 
@@ -38,7 +39,7 @@ from mdstream.venues.times import Epoch, epoch_ns
 
 FUTURES = "a frame of Binance futures, for which there is no provider: BINANCE_WS_URL has to lead to spot"
 MAX_FILLS = 1_000_000
-"""Of one aggregate."""
+"""In one aggregate."""
 STREAMS_PER_SYMBOL = 3
 STREAMS_PER_CONNECTION = 1024
 STREAMS_PER_REQUEST = 200
@@ -125,7 +126,7 @@ class _DepthMessage(msgspec.Struct):
 
 
 class _Other(msgspec.Struct):
-    """Acks, errors, notices, channels that are read past, and frames of the raw path; every field may be missing."""
+    """Acks, errors, notices, ignored channels, and frames of the raw path; every field may be missing."""
 
     stream: str = ""
     id: int | str | None = None
@@ -278,7 +279,7 @@ def _parse_other(frame: bytes) -> Tick:
 
 
 def _parse_stream(stream: str, frame: bytes) -> Tick:
-    """A combined frame that is not laid out as the venue does it today."""
+    """A combined frame with another layout than the venue's current one."""
     named = f'{stream}"'.encode()
     at = named.find(b"@")
     parse = _BY_CHANNEL.get(named[at : at + 7])
@@ -312,8 +313,8 @@ def _parse_rest(frame: bytes) -> Sequence[TradeTick]:
     return [_rest_trade(symbol, d) for d in _decode_rest_trades(frame).response]
 
 
-# Told by the stream's name, which every combined frame begins with: cheaper than parsing twice. Seven bytes tell all of
-# them apart, depth updates (`@depth"`, `@depth@`) too.
+# By the stream's name, with which every combined frame begins: cheaper than parsing twice. Seven bytes distinguish all
+# names, depth updates (`@depth"`, `@depth@`) too.
 _BY_CHANNEL: dict[bytes, Callable[[bytes], Tick]] = {
     b'@trade"': _parse_trade,
     b"@bookTi": _parse_book_ticker,

@@ -1,8 +1,8 @@
-"""Binance spot: historicalTrades for the view `trade`, aggTrades for `aggTrade`, both upwards from an id.
+"""Binance spot: historicalTrades for the id space `trade`, aggTrades for `aggTrade`, both upwards from an id.
 
 Source: binance/binance-spot-api-docs, rest-api.md and errors.md (read 2026-07).
-Limits: 6,000 units of weight a minute and address; aggTrades costs 4, historicalTrades 25. Each answer tells in
-X-MBX-USED-WEIGHT-1M how much the address has used. 429 and 418 come with Retry-After; who ignores them is banned.
+Limits: 6,000 units of weight per minute and address; aggTrades costs 4, historicalTrades 25. Each answer reports in
+X-MBX-USED-WEIGHT-1M how much the address has used. 429 and 418 come with Retry-After; ignoring them leads to a ban.
 Reach: from the first trade on. data-api.binance.vision has no historicalTrades.
 """
 
@@ -17,7 +17,7 @@ from mdstream.venues.spans import Span, count
 
 WEIGHT_PER_MINUTE = 6_000
 PATHS = {"trade": ("historicalTrades", 25.0), "aggTrade": ("aggTrades", 4.0)}
-"""By view: the last part of the path, and the weight of a request."""
+"""By id space (`view`): the last part of the path, and the weight of a request."""
 SITES = {
     **dict.fromkeys(("stream.binance.com", "data-stream.binance.vision", "data-api.binance.vision"), "Binance"),
     **dict.fromkeys((f"api{which}.binance.com" for which in ("", 1, 2, 3, 4, "-gcp")), "Binance"),
@@ -26,7 +26,7 @@ SITES = {
     **dict.fromkeys(("fstream.binance.com", "fapi.binance.com"), "Binance futures"),
 }
 REQUEST_IS_WRONG = range(-1199, -1099)
-"""Codes that say what is wrong with a request (-1121: invalid symbol). Those above are of the venue's own state."""
+"""Codes for an error in the request (-1121: invalid symbol). Codes above describe the venue's own state."""
 
 
 class _Error(msgspec.Struct):
@@ -44,7 +44,7 @@ class BinanceHistory(History):
     views = frozenset(PATHS)
     newest_first = False
     most_rows = 1_000
-    limits = Limits(per_s=WEIGHT_PER_MINUTE / 2 / 60, burst=300.0)  # half of it: others may be at the same address
+    limits = Limits(per_s=WEIGHT_PER_MINUTE / 2 / 60, burst=300.0)  # half of it: others may use the same address
 
     def page(self, venue_symbol: str, view: str, span: Span) -> Page:
         path, weight = PATHS[view]

@@ -1,9 +1,9 @@
 """Binance spot as the simulator serves it: combined streams at /stream, raw ones at /ws.
 
 Channels: trade, aggTrade, bookTicker, depth5|10|20 at 1000 or 100 ms. Any other stream is acknowledged and stays
-silent, as the venue does with names it does not know (kline and diff depth among them: they are not simulated).
-Source: binance/binance-spot-api-docs, web-socket-streams.md (read 2026-07). What it leaves open and is chosen here:
-close code 1008 for too many messages and for a client that does not read.
+silent, as with names the venue does not know (kline and diff depth among them: they are not simulated).
+Source: binance/binance-spot-api-docs, web-socket-streams.md (read 2026-07). Our choices where it is silent: close
+code 1008 for too many messages and for a client that does not read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MAX_STREAMS = 1024
 LONGEST_ID = 36
 DECIMALS = 8
 QUOTES = ("FDUSD", "USDT", "USDC", "TUSD", "BTC", "ETH", "BNB", "EUR", "GBP", "TRY", "BRL", "JPY")
-"""Quote currencies; a symbol that ends in none of them is priced as if in USDT."""
+"""Quote currencies; a symbol that ends in none of them is priced as in USDT."""
 
 _STREAM = re.compile(r"^([a-z0-9]{2,30})@([A-Za-z0-9@_]{1,40})$")
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
@@ -119,7 +119,7 @@ class BinanceSession(Session):
         self._combined = combined
         self._asked_by_url = streams
         self._streams: dict[str, Topic | None] = {}
-        """What was asked for; None where no such stream exists."""
+        """The requested streams; None for one that does not exist."""
         self._allowance = Allowance(MESSAGES_PER_S, 1.0)
         self._opened_ns = self._pinged_ns = self._ponged_ns = now_ns
 

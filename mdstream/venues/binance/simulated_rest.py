@@ -1,8 +1,8 @@
 """Binance spot over REST: aggTrades and historicalTrades, oldest first, with the request weights of a minute.
 
-Source: binance/binance-spot-api-docs, rest-api.md and errors.md (read 2026-07). What they leave open and is chosen
-here: a limit above 1000 counts as 1000; going on after a 429 is tolerated ten times in a minute, then comes a 418 for
-two minutes. startTime and endTime may lie as far apart as one likes.
+Source: binance/binance-spot-api-docs, rest-api.md and errors.md (read 2026-07). Our choices where they are silent: a
+limit above 1000 counts as 1000; requests after a 429 are tolerated ten times in a minute, then a 418 follows for two
+minutes. startTime and endTime may be any distance apart.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _USED = "Please use WebSocket Streams for live updates to avoid"
 
 
 class _RefusedError(Exception):
-    """A request that the venue refuses with a code and a sentence."""
+    """A request that the venue refuses with a code and a message."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(code, sentence)
@@ -37,7 +37,7 @@ class _RefusedError(Exception):
 
 
 class Weights:
-    """The weight used in the running minute, and how often a 429 was not heeded in it."""
+    """The weight used in the current minute, and how often a 429 was ignored in it."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget, self._window_ns = budget, int(budget.per_s * SECOND_NS)
@@ -47,7 +47,7 @@ class Weights:
         self.used = 0
 
     def take(self, weight: int, now_ns: int) -> Answer | None:
-        """None where the request is within the budget, else the answer it gets."""
+        """None if the request is within the budget, else the answer it gets."""
         if now_ns < self._banned_until_ns:
             return self._banned(now_ns)
         if now_ns // self._window_ns != self._window:
@@ -103,7 +103,7 @@ class BinanceRest(Rest):
         return answer._replace(headers={**answer.headers, "x-mbx-used-weight": used, "x-mbx-used-weight-1m": used})
 
     def _read(self, asked: dict[str, str], known: set[str], now_ns: int) -> tuple[Listing, dict[str, int]]:
-        """The listing and the numbers that a request names, its limit among them."""
+        """The listing and the numeric parameters of a request, including its limit."""
         symbol = asked.get("symbol", "")
         if not symbol:
             raise _RefusedError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")

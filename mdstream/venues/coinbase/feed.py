@@ -1,16 +1,16 @@
 """Coinbase Exchange feed (not Advanced Trade).
 
-Channels: matches, ticker, heartbeat, level2_batch. Of the REST interface: the answers of /products/{id}/trades, as
-repair publishes them.
+Channels: matches, ticker, heartbeat, level2_batch. REST: the answers of /products/{id}/trades, as repair publishes
+them.
 Source: docs.cdp.coinbase.com/exchange/websocket-feed and its REST reference (read 2026).
 Quirks: `side` of a match names the MAKER, so the aggressor's is the opposite, in REST too; numbers are text, times RFC
-3339; a ticker comes only with a trade, and in captures before 2022 it has no sizes; the product stands anywhere in a
+3339; a ticker comes only with a trade, and in captures before 2022 it has no sizes; the product may be anywhere in a
 frame.
 Ids: `trade_id` is contiguous per product. `sequence` counts the product's whole order feed: it rises, but with holes.
 `last_match`, once after each subscription, is the last trade before it: a point to resume from.
-Books: level2_batch sends a snapshot after each subscription, then each 50 ms what changed: absolute sizes, "0" for a
-level that is gone. An l2update has no sequence number: that one was lost shows only where the rest does not fit, and
-the way back is the snapshot of the next connection. Quotes are the book's top; without a book, the ticker's.
+Books: level2_batch sends a snapshot after each subscription, then the changes every 50 ms: absolute sizes, "0" for a
+removed level. An l2update has no sequence number: a lost one shows only when the book becomes inconsistent, and
+recovery takes the snapshot of the next connection. Quotes are the book's top; without a book, the ticker's.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ from mdstream.venues.feed import (
 from mdstream.venues.times import rfc3339_ns
 
 QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH", "DAI", "SGD", "AUD", "CAD", "BRL", "INR")
-"""Quote currencies of the venue's products; those that end in another one stand before it."""
+"""Quote currencies of the venue's products; one that ends with another's name comes before it."""
 KINDS = {b"match": TRADE, b"last_match": TRADE, b"ticker": QUOTE, b"snapshot": BOOK, b"l2update": BOOK}
 AGGRESSOR: dict[str, Side] = {"buy": "sell", "sell": "buy"}
-"""The maker's side to the aggressor's."""
+"""The aggressor's side by the maker's."""
 
 _TYPE = re.compile(rb'\{\s*"type"\s*:\s*"([a-z0-9_]{1,40})"')
 _PRODUCT = re.compile(rb'"product_id"\s*:\s*"([A-Za-z0-9_-]{1,60})"')
 _REST = re.compile(rb'\{"request":"/products/([A-Za-z0-9_-]{1,60})/trades\?')
-# The same without a pattern, for frames without white space, as the venue sends them: half the time.
+# The same without a regex, for frames without white space, as the venue sends them: takes half the time.
 _TYPE_MARK = b'{"type":"'
 _PRODUCT_MARK = b'"product_id":"'
 _BY_START = {(name + b'","')[:8]: kind for name, kind in KINDS.items()}
@@ -135,8 +135,8 @@ class Coinbase(Provider):
     default_url = "wss://ws-feed.exchange.coinbase.com"
     contiguous_ids = True
     max_symbols = 100
-    subscribe_interval_s = 0.02  # the venue takes a hundred messages a second
-    silence_s = 15.0  # the heartbeat channel alone sends a frame a second and product
+    subscribe_interval_s = 0.02  # the venue accepts a hundred messages per second
+    silence_s = 15.0  # the heartbeat channel alone sends a frame per second and product
 
     def __init__(self) -> None:
         self._routes = {kind: Remembered(partial(_route, kind)) for kind in (TRADE, QUOTE, BOOK, OTHER)}
@@ -152,7 +152,7 @@ class Coinbase(Provider):
         return join_pair(symbol)
 
     def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        # The venue rejects a whole request for one product or channel that it does not give: so one request each, and
+        # The venue rejects a whole request for one product or channel it does not offer: so one request each, and
         # level2 apart, which it has closed to anonymous readers before.
         products = [self.to_venue(symbol) for symbol in symbols]
         return [

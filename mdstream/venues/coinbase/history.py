@@ -1,7 +1,7 @@
 """Coinbase Exchange: /products/{id}/trades, downwards from an id.
 
 Source: docs.cdp.coinbase.com, Exchange REST API, products (read 2026).
-Limits: 10 requests a second and address, 15 in a burst; 429 beyond.
+Limits: 10 requests per second and address, 15 in a burst; 429 beyond.
 Reach: from the first trade on.
 """
 
@@ -35,9 +35,9 @@ class CoinbaseHistory(History):
     views = frozenset({""})
     newest_first = True
     most_rows = 1_000
-    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may be at the same address
+    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
 
-    def page(self, venue_symbol: str, view: str, span: Span) -> Page:  # noqa: ARG002  there is one
+    def page(self, venue_symbol: str, view: str, span: Span) -> Page:  # noqa: ARG002  there is only one
         rows = count([span])
         return Page(f"/products/{venue_symbol}/trades?after={span.last + 1}&limit={rows}", rows, 1.0)
 
@@ -49,6 +49,6 @@ class CoinbaseHistory(History):
             error = _decode_error(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        # A path that is not the venue's has other words: "Route not found".
+        # For an unknown path the message differs: "Route not found".
         final = answer.status == 400 or (answer.status == 404 and error.message == "NotFound")
         return Complaint(error.message, final)

@@ -1,10 +1,10 @@
 """Coinbase Exchange as the simulator serves it: the feed without authentication.
 
-Channels: matches (`side` is the MAKER's), ticker (once an order, `side` the taker's), heartbeat (1/s and product),
-level2_batch and its alias level2_50 (snapshot, then l2update). status and ticker_batch are accepted and silent. full,
-user, level2, level3 and rfq_matches need authentication, which there is none of here.
-Source: docs.cdp.coinbase.com/exchange/websocket-feed, overview, channels and rate limits (read 2026). What it leaves
-open and is chosen here: close code 1008; l2updates come every 100 ms at most.
+Channels: matches (`side` is the MAKER's), ticker (one per order, `side` is the taker's), heartbeat (1/s per product),
+level2_batch and its alias level2_50 (snapshot, then l2update). status and ticker_batch are accepted and stay silent.
+full, user, level2, level3 and rfq_matches need authentication, which is not simulated.
+Source: docs.cdp.coinbase.com/exchange/websocket-feed, overview, channels and rate limits (read 2026). Our choices where
+it is silent: close code 1008; l2updates come at most every 100 ms.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _levels(listing: Listing, levels: Levels, before: str = "") -> str:
 
 
 def _order_id(party: int, number: int) -> str:
-    """An identifier of a UUID's form, different for every order."""
+    """An identifier in the form of a UUID, different for every order."""
     return f"{number & 0xFFFFFFFF:08x}-{number >> 32 & 0xFFFF:04x}-4000-8000-{party:04x}{number >> 48 & 0xFFFFFFFF:08x}"
 
 
@@ -134,7 +134,7 @@ class CoinbaseSession(Session):
         self._opened_ns = now_ns
         self._subscribed = False
         self._asked: dict[tuple[str, str], int] = {}
-        """(channel, product) to how often it was subscribed to."""
+        """How often each (channel, product) was subscribed to."""
         self._allowance = Allowance(MESSAGES_PER_S, 1.0)
 
     def received(self, text: str, now_ns: int) -> list[Action]:
@@ -163,7 +163,7 @@ class CoinbaseSession(Session):
         return [_error("ErrSlowConsume", None), Close(POLICY_VIOLATION, "ErrSlowConsume")]
 
     def _subscribe(self, wanted: list[tuple[str, list[str]]], now_ns: int) -> list[Action]:
-        """All of a request or nothing of it: one bad product refuses it whole."""
+        """All of a request or none of it: one bad product makes the venue refuse it."""
         pairs = [(channel, product) for channel, products in wanted for product in products]
         topics = {pair: self._topic(*pair, now_ns) for pair in pairs}
         for channel, products in wanted:
@@ -233,7 +233,7 @@ class Coinbase(Exchange):
 
 
 def _wanted(request: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """(channel, products) of a request; a channel is a name or brings products of its own. Raises _RefusedError."""
+    """(channel, products) of a request; a channel is a name or has its own products. Raises _RefusedError."""
     common, channels = request.get("product_ids", []), request.get("channels")
     if not isinstance(channels, list) or not channels:
         raise _RefusedError("channels has to be a list of channels")

@@ -1,8 +1,8 @@
 """Coinbase Exchange over REST: a product's trades, newest first, paged by trade id. `side` is the MAKER's.
 
-Source: docs.cdp.coinbase.com/exchange, product trades, pagination and rate limits (read 2026). What they leave open
-and is chosen here: a limit above 1000 counts as 1000; a cursor that is no number is a 400; with `before` the trades
-just above it are left out where there are more than `limit`, as the venue gives the newest ones.
+Source: docs.cdp.coinbase.com/exchange, product trades, pagination and rate limits (read 2026). Our choices where they
+are silent: a limit above 1000 counts as 1000; a cursor that is no number is a 400; with `before` the trades just above
+it are left out if there are more than `limit`, as the venue gives the newest ones.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mdstream.simulator.text import rfc3339
 
 MAX_LIMIT = 1000
 BURST = 1.5
-"""How far the requests of a second may exceed the rate."""
+"""Factor by which the requests of a second may exceed the rate."""
 
 _PATH = re.compile(r"/products/([^/]{1,40})/trades/?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Bucket:
-    """Requests that may be made now: `budget` flows in steadily, BURST times as many are kept."""
+    """A token bucket: filled steadily at the rate of `budget`, holds up to BURST times its requests."""
 
     def __init__(self, budget: Budget) -> None:
         self._per_ns = budget.most / (budget.per_s * SECOND_NS)
@@ -36,7 +36,7 @@ class Bucket:
         self._at_ns = 0
 
     def take(self, now_ns: int) -> bool:
-        """Take one; False where there is none."""
+        """Take a token; False if there is none."""
         self._level = min(self._most, self._level + (now_ns - self._at_ns) * self._per_ns)
         self._at_ns = now_ns
         if self._level < 1.0:

@@ -1,15 +1,15 @@
 """OKX v5, public channels: spot, swaps, dated futures and options.
 
-Channels: trades, bbo-tbt, books5; understood as well: trades-all, tickers, the snapshots of books. The updates of books
-are read past. trades-all lives at another address (/ws/v5/business). Of the REST interface: the answers of
-history-trades, as repair publishes them.
+Channels: trades, bbo-tbt, books5; also understood: trades-all, tickers, the snapshots of books. Updates of books are
+ignored. trades-all is at another address (/ws/v5/business). REST: the answers of history-trades, as repair publishes
+them.
 Source: OKX API guide v5, public data (read 2026-08).
 Quirks: all numbers and times are text, times are milliseconds, an empty side of a ticker is ""; bbo-tbt and books have
-no symbol but in `arg`; `ping` and `pong` are not JSON. Sizes are passed on in the venue's unit: base units on spot, but
-CONTRACTS on swaps, futures and options (multiply by the instrument's `ctVal`).
+their symbol only in `arg`; `ping` and `pong` are not JSON. Sizes are passed on in the venue's unit: base units on spot,
+but CONTRACTS on swaps, futures and options (multiply by the instrument's `ctVal`).
 Ids: `tradeId` is contiguous per instrument. `trades` merges the fills of one taker order at one price: its id is the
-last of `count`, so it stands for tradeId-count+1 .. tradeId (older captures have no `count`: one each). trades-all and
-history-trades give each fill for itself, under the same ids.
+last of `count`, so it covers tradeId-count+1 .. tradeId (older captures have no `count`: one each). trades-all and
+history-trades give each fill separately, under the same ids.
 `seqId` of the books rises.
 """
 
@@ -44,9 +44,9 @@ from mdstream.venues.feed import (
 )
 
 QUOTES = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH", "OKB", "DAI", "TRY", "BRL", "AUD", "SGD", "AED")
-"""Quote currencies of the venue's spot pairs; those that end in another one stand before it."""
+"""Quote currencies of the venue's spot pairs; one that ends with another's name comes before it."""
 CHANNELS = ("trades", "bbo-tbt", "books5")
-ARGS_PER_REQUEST = 300  # a request may have 64 KB, an argument here has less than 100 bytes
+ARGS_PER_REQUEST = 300  # a request may have 64 KB; an argument here has less than 100 bytes
 KINDS = {b"trades": TRADE, b"trades-all": TRADE, b"bbo-tbt": QUOTE, b"tickers": QUOTE, b"books5": BOOK, b"books": BOOK}
 
 _HEAD = re.compile(
@@ -112,7 +112,7 @@ class _Arg(msgspec.Struct):
 
 
 class _Other(msgspec.Struct):
-    """Acks, errors, notices, and data whose fields stand in an order that _HEAD does not know."""
+    """Acks, errors, notices, and data with its fields in an order that _HEAD does not match."""
 
     event: str = ""
     arg: _Arg | None = None
@@ -139,7 +139,7 @@ class Okx(Provider):
     contiguous_ids = True
     max_symbols = 200
     subscribe_interval_s = 0.5
-    keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, "ping")  # the venue closes after 30 s without anything
+    keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, "ping")  # the venue closes after 30 s without any message
 
     def __init__(self) -> None:
         self._routes = Remembered(self._route)
@@ -201,7 +201,7 @@ class Okx(Provider):
     def _decode_rest(self, frame: bytes) -> Sequence[TradeTick]:
         """{"request":"/api/v5/market/history-trades?instId=BTC-USDT&..","response":{"code":"0","msg":"","data":[{..},..]}}
 
-        The request may end in #trades-all: it was asked for on behalf of that channel.
+        The request may end in #trades-all: it was then made for that channel.
         """
         match = _REST.match(frame)
         if match is None:
@@ -233,7 +233,7 @@ def _parse_trades(symbol: str, frame: bytes, view: str = "trades") -> Sequence[T
 
 
 def _parse_trades_all(symbol: str, frame: bytes) -> Sequence[TradeTick]:
-    """As trades, but each fill for itself. The ids are the same, so the two views must not be mixed."""
+    """As trades, but each fill separately. The ids are the same, so the two channels must not be mixed."""
     return _parse_trades(symbol, frame, "trades-all")
 
 
@@ -259,7 +259,7 @@ def _best(levels: Sequence[_Level]) -> tuple[float | None, float | None]:
 
 
 def _parse_books(symbol: str, frame: bytes) -> Sequence[Tick]:
-    """As bbo-tbt, five levels a side (books5), or up to 400 with "action":"snapshot" (books); updates are read past."""
+    """As bbo-tbt, five levels per side (books5), or up to 400 with "action":"snapshot" (books); updates are ignored."""
     if b'"action":"update"' in frame[:200]:
         return _BOOK_UPDATE
     message = _decode_books(frame)
@@ -273,7 +273,7 @@ def _levels(levels: Sequence[_Level]) -> list[Level]:
 
 
 def _control(m: _Other) -> Control:
-    """{"id":"1","event":"error","code":"60018","msg":"Wrong URL or channel:foo,.."} and its like."""
+    """{"id":"1","event":"error","code":"60018","msg":"Wrong URL or channel:foo,.."} and similar."""
     if m.event.endswith("error"):
         return Control("error", f"code {m.code}: {m.msg}")
     if m.event in ("subscribe", "unsubscribe"):

@@ -1,7 +1,7 @@
-"""OKX: history-trades by id, downwards; each fill for itself, also where the channel `trades` merged some.
+"""OKX: history-trades by id, downwards; each fill separately, also where the channel `trades` merges them.
 
 Source: OKX API guide v5, REST, market data (read 2026-08).
-Limits: 20 requests in 2 seconds and address. Errors come with a `code`, mostly under HTTP 200: 50011 beyond the limit.
+Limits: 20 requests per 2 seconds and address. Errors have a `code`, mostly with HTTP 200; beyond the limit it is 50011.
 Reach: three months.
 """
 
@@ -16,7 +16,7 @@ REQUESTS_PER_S = 20 / 2
 SITES = {"ws.okx.com": "OKX", "www.okx.com": "OKX", "wspap.okx.com": "OKX's demo"}
 NO_ERROR = "0"
 REQUEST_IS_WRONG = "51"
-"""What the codes begin with that say what is wrong with a request (51001: no such instrument)."""
+"""The prefix of codes for an error in the request (51001: no such instrument)."""
 
 
 class _Status(msgspec.Struct):
@@ -34,7 +34,7 @@ class OkxHistory(History):
     views = frozenset({"trades", "trades-all"})
     newest_first = True
     most_rows = 100
-    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may be at the same address
+    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
 
     def page(self, venue_symbol: str, view: str, span: Span) -> Page:
         rows = count([span])

@@ -2,8 +2,8 @@
 
 Channels: trades (fills of one order at one price merged, with `count`), tickers, bbo-tbt, books5, books. trades-all
 and candles belong to the business endpoint and are refused with 60008.
-Source: OKX API v5 documentation, public websocket and error codes (read 2026-08). What it leaves open and is chosen
-here: the wording of 60008, 60012 and 60013; a new subscriber gets the present state of every channel but trades.
+Source: OKX API v5 documentation, public websocket and error codes (read 2026-08). Our choices where it is silent: the
+wording of 60008, 60012 and 60013; a new subscriber gets the current state of every channel but trades.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _books5(listing: Listing, book: Book) -> str:
 
 
 def _books(listing: Listing, book: Book, *, snapshot: bool) -> str:
-    """The checksum is always 0 since the venue gave it up."""
+    """The checksum is always 0: the venue no longer fills it."""
     asks, bids = (book.asks, book.bids) if snapshot else (book.ask_changes, book.bid_changes)
     return (
         f'{_arg("books", listing)}"action":"{"snapshot" if snapshot else "update"}",'
@@ -177,7 +177,7 @@ class OkxSession(Session):
         return [Unsubscribe(topic), ack]
 
     def _topic(self, arg: Any, request_id: Any, now_ns: int) -> Topic | Send:
-        """The topic that one argument of a request names, or the error to send."""
+        """The topic named by one argument of a request, or the error to send."""
         if not isinstance(arg, dict) or not isinstance(arg.get("channel"), str):
             return self._error("60013", "Invalid args", request_id)
         name, symbol = arg["channel"], arg.get("instId")
@@ -223,7 +223,7 @@ class Okx(Exchange):
 
 
 def _parse(text: str) -> dict[str, Any] | None:
-    """The request; None where it is not one of a form and operation that the endpoint knows."""
+    """The request; None if the endpoint does not know its form or operation."""
     try:
         request = json.loads(text)
     except ValueError:

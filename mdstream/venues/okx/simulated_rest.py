@@ -1,7 +1,7 @@
 """OKX v5 over REST: history-trades, newest first, single fills.
 
-Source: OKX API v5 documentation, market data, trades history, and error codes (read 2026-08). What it leaves open and
-is chosen here: with `before` too the newest trades come first; a limit above 100 is an error.
+Source: OKX API v5 documentation, market data, trades history, and error codes (read 2026-08). Our choices where it is
+silent: the newest trades come first with `before`, too; a limit above 100 is an error.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class OkxRest(Rest):
 
 
 def _wrong(asked: dict[str, str]) -> str | None:
-    """The first parameter that is not what the venue takes."""
+    """The first parameter that the venue does not accept."""
     if asked.get("type", BY_ID) not in (BY_ID, BY_TIME):
         return "type"
     for name in ("after", "before", "limit"):
@@ -63,7 +63,7 @@ def _wrong(asked: dict[str, str]) -> str | None:
 
 
 def _page(listing: Listing, asked: dict[str, str]) -> Iterable[Fill]:
-    """Older than `after` and newer than `before`, both of them ids, or milliseconds where `type` is 2."""
+    """Trades older than `after` and newer than `before`: ids, or milliseconds if `type` is 2."""
     tape, limit = listing.instrument.tape, int(asked.get("limit") or MAX_LIMIT)
     after, before = asked.get("after"), asked.get("before")
     if asked.get("type", BY_ID) == BY_ID:
