@@ -45,7 +45,7 @@ def before_hole(records: list[ConsumerRecord], due: int, *, forgiven: int | None
 
 
 async def seek_to_time(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], from_ms: int) -> None:
-    """Go to the first records that were written at `from_ms` or later; to the beginning on a broker that cannot say."""
+    """Seek to the first records written at `from_ms` or later; to the end of a partition without any."""
     partitions = list(partitions)
     await consumer.seek_to_beginning(*partitions)
     if from_ms <= 0:

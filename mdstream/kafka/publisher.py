@@ -1,4 +1,4 @@
-"""Record batches to known partitions: what the ingestors and the agents write with.
+"""Record batches to known partitions: the producer of the ingestors and the agents.
 
 A batch costs one await and one future whatever it holds; its records keep their order, and so do batches of one
 partition. Sending one record at a time through a producer's `send` costs 10 to 200 us each, a batched one 0.3 us.
