@@ -27,7 +27,7 @@ SLOW_SHARE = 20
 
 @dataclass(frozen=True)
 class Contender:
-    """`python -m ARGUMENTS` runs in .bench/ with `packages`, the first one's version is shown; mdstream has its own command."""
+    """`python -m` with `arguments` runs in .bench/ (not for mdstream), with `packages`; the first is shown."""
 
     name: str
     title: str

@@ -74,7 +74,7 @@ class Details:
         self._rewritten: list[Difference] = []
 
     def add(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
-        """Take in a trade, in the same order as the ledger did, with its record's value where the hop numbers it."""
+        """Take in a trade, in the same order as the ledger did, with its record's value if the hop numbers it."""
         if seq is not None:
             self._check(trade, seq, place, value)
         bucket = bucket_of(trade)

@@ -21,7 +21,7 @@ _OFFSET_BITS = 48
 
 
 class Hole(NamedTuple):
-    """Numbers [first, last] that are missing; `place`: the record that came after them, where it is known."""
+    """Numbers [first, last] that are missing; `place`: the record that came after them, if known."""
 
     symbol: str
     first: int

@@ -2,7 +2,7 @@
 
 empty ──join──> preparing ──all joined, or time is up──> completing ──the leader has assigned──> stable
   ^                 ^                                        │                                      │
-  └──the last left──┴──────────── somebody joins, leaves or falls silent ───────────────────────────┘
+  └──the last left──┴──────────── a member joins, leaves or falls silent ───────────────────────────┘
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     to ask    the ids not asked for in this round
     absent    the ids asked for in this round that did not come
 
-A round asks, page by page, for all that is missing. What was absent is asked for again in the next round, since a
+A round asks, page by page, for all missing ids. Absent ids are asked for again in the next round, since a
 venue's REST interface may lag behind its websocket. After ROUNDS fruitless rounds in a row the rest counts as gone.
 
 Invariants: an id is in one of the two lists until it is found; every answer shortens the first list, so a round ends

@@ -122,7 +122,7 @@ class Close(NamedTuple):
 
 
 Action = Send | Ping | Subscribe | Unsubscribe | Close
-"""What a session wants done, in the order given."""
+"""Actions of a session, in the order given."""
 
 POLICY_VIOLATION = 1008
 

@@ -201,7 +201,7 @@ def _has_our_types(probe: AsyncCursor, table: Table) -> bool:
 
 
 def _row_at_fault(error: psycopg.Error | ValueError | OverflowError) -> str | None:
-    """Why a row can never be stored; None where no row is at fault."""
+    """Why a row can never be stored; None if no row is at fault."""
     if not isinstance(error, psycopg.Error):
         return str(error)
     if error.sqlstate is None:

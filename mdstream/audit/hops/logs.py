@@ -1,4 +1,4 @@
-"""Where trades can be read for the audit: the simulator's journal, the raw topics, the canonical topic, the database.
+"""The sources of trades for the audit: the simulator's journal, the raw topics, the canonical topic, the database.
 
 Each hop is read the same way: `await hop.read(add)` calls `add` for every trade it holds.
 """

@@ -1,4 +1,4 @@
-"""The audit's hop for the nats role: the trades in the JetStream stream, where each must be once."""
+"""The audit's hop for the nats role: the trades in the JetStream stream, where each must appear once."""
 
 from __future__ import annotations
 
