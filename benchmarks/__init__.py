@@ -1,1 +1,1 @@
-"""How fast mdstream is beside what else does the same work: `python -m benchmarks --help`, docs/benchmarks.md."""
+"""Benchmarks of mdstream against alternatives for the same work: `python -m benchmarks --help`, docs/benchmarks.md."""

@@ -39,7 +39,7 @@ class Plan:
 
 
 def contenders(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """The contenders' names in `a,b`, in the table's order; all where nothing was given."""
+    """The contenders' names in `a,b`, in the table's order; all if nothing was given."""
     known = tuple(contender.name for contender in pipeline.CONTENDERS)
     if value is None:
         return known
@@ -114,7 +114,7 @@ def command(
 
 
 def measure(plan: Plan, choice: str) -> report.Results:
-    """Start what is needed, measure every part, and stop it all again."""
+    """Start what is needed, measure every part, and stop everything."""
     rows: list[pipeline.Row] = []
     if "pipeline" in plan.parts:
         click.echo("installing the contenders' packages into .bench/ where they are not there yet", err=True)
@@ -147,7 +147,7 @@ def main() -> None:
     """Run the command line: exit 1 on a failure of ours, 2 for wrong arguments."""
     try:
         command(prog_name="python -m benchmarks")
-    except (MdstreamError, AssertionError) as error:  # the latter: mdstream.testing's word for "not in time"
+    except (MdstreamError, AssertionError) as error:  # AssertionError: mdstream.testing's "not in time"
         click.echo(f"benchmarks: {error}", err=True)
         sys.exit(1)
 

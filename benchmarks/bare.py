@@ -1,6 +1,6 @@
 """The limit of any ingestor in Python: `python -m benchmarks.bare URL FRAMES` receives frames and does nothing else.
 
-Prints one JSON line: the frames received after the warm-up, and the wall and CPU seconds that they took.
+Prints one JSON line: the frames received after the warm-up, and the wall and CPU seconds they took.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mdstream.ingest.connection import FRAMES_AHEAD, MAX_SIZE_BYTES
 
 
 async def main(url: str, total: int) -> None:
-    # The ingestor's own settings, on the loop that it runs on.
+    # The ingestor's own settings and event loop.
     async with connect(url, compression=None, max_size=MAX_SIZE_BYTES, max_queue=FRAMES_AHEAD) as socket:
         recv, warm_up = socket.recv, int(total * WARM_UP)
         for _ in range(warm_up):

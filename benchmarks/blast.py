@@ -1,7 +1,7 @@
-"""A venue that sends as fast as it is read: `python -m benchmarks.blast PORT FRAMES`, in a process of its own.
+"""A venue that sends as fast as it is read: `python -m benchmarks.blast PORT FRAMES`, in its own process.
 
 The websocket frames are made beforehand and written many at a time to the bare transport, so that the server takes
-next to nothing of the machine. Whoever connects gets FRAMES frames, and then silence.
+almost no CPU. Each client gets FRAMES frames, and then silence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks import frames
 
 DIFFERENT = 20_000
 AT_ONCE = 500
-"""Frames a write: some 100 KiB."""
+"""Frames per write: some 100 KiB."""
 
 _KEY = re.compile(rb"^sec-websocket-key:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _ANSWER = (
@@ -34,7 +34,7 @@ def block(first: int, count: int) -> bytes:
 
 
 class Blast(asyncio.Protocol):
-    """One client: the handshake, then blocks for as long as its socket takes them. What it says is not read."""
+    """One client: the handshake, then blocks for as long as its socket takes them. Its messages are ignored."""
 
     def __init__(self, blocks: list[bytes], total: int) -> None:
         self._blocks, self._total = blocks, total

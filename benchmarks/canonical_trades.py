@@ -1,4 +1,4 @@
-"""Canonical trades for the benchmarks of sinks: what comes of benchmarks/frames.py, without the core worker."""
+"""Canonical trades for the benchmarks of sinks: those of benchmarks/frames.py, without the core worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many records a topic holds, asked often and cheaply."""
+"""Counts a topic's records, often and cheaply."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ANSWER_LIMIT_S = 30
 
 @asynccontextmanager
 async def counting(bootstrap: str, topic: str, *, exact: bool) -> AsyncIterator[Count]:
-    """A function that tells how many records are in `topic`, which is never cleaned and holds no transactions.
+    """A function that counts the records in `topic`, which is never cleaned and holds no transactions.
 
-    `exact`: the broker's end offsets are where the topic ends (benchmarks/warmup.py finds out).
+    `exact`: the broker's end offsets are exact (benchmarks/warmup.py finds out).
     """
     partitions = await kafka.partitions_of(bootstrap, topic)
     async with kafka.reader(bootstrap) as consumer:
@@ -32,7 +32,7 @@ async def counting(bootstrap: str, topic: str, *, exact: bool) -> AsyncIterator[
 
 
 class _Tails:
-    """Counts where the reported end is the first offset of the last batch plus one: reads that batch to its end."""
+    """Counts if the reported end is the first offset of the last batch plus one: reads that batch to its end."""
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
         self._consumer, self._partitions = consumer, partitions

@@ -1,7 +1,7 @@
-"""Canonical topic to PostgreSQL, one `mdstream worker timescale`, beside writers that have the rows in memory.
+"""Canonical topic to PostgreSQL, one `mdstream worker timescale`, compared with writers that have the rows in memory.
 
-Each writes the same rows into the same tables, empty, on a server that is started for it alone. The role reads them
-from the topic, decodes them and drops repeats; it is counted by its own page, and its rows are counted afterwards.
+Each writes the same rows into the same empty tables, on its own server. The role reads them from the topic, decodes
+them and drops repeats; its rate comes from its own metrics, and its rows are counted afterwards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _COUNTER = re.compile(r"^mdstream_timescale_rows_total (\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Database:
-    """Rows that get into PostgreSQL: by the role from the topic, by one bare COPY, and by INSERTs."""
+    """Rates of rows into PostgreSQL: by the role from the topic, by one bare COPY, and by INSERTs."""
 
     role: Rate
     copy: Rate
@@ -44,7 +44,7 @@ class Database:
 async def measure(broker: Broker, *, count: int, folder: Path) -> Database:
     """Store `count` trades in each way; by COPY and by the role ROUNDS times, in turn.
 
-    Raises BenchmarkError where a process ends, stands still, or a row is missing.
+    Raises BenchmarkError if a process ends or stalls, or a row is missing.
     """
     insert = _writer("insert", "multi-row INSERT", count, folder)
     copy, role = [], []
@@ -61,7 +61,7 @@ def _tell(title: str, found: Rate) -> None:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """A server with our tables, empty; its address."""
+    """The address of a server with our tables, empty."""
     with embedded_postgres() as server:
         migrate.upgrade(config.load(database_url=server.url))
         yield server.url
@@ -95,7 +95,7 @@ async def _role(broker: Broker, title: str, count: int, folder: Path) -> Rate:
 
 
 def _stored(port: int) -> int:
-    """Rows that the worker has stored, as its page says; to count them in the database would slow it down."""
+    """Rows that the worker has stored, from its metrics; counting them in the database would slow it down."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             found = _COUNTER.search(answer.read().decode())
@@ -105,7 +105,7 @@ def _stored(port: int) -> int:
 
 
 def _verify(url: str, count: int, title: str) -> None:
-    """Raises BenchmarkError where the table does not hold every trade once."""
+    """Raises BenchmarkError if the table does not hold every trade once."""
     with psycopg.connect(url) as connection:
         found = connection.execute(f"SELECT count(*), count(DISTINCT seq) FROM {TABLE.name}").fetchone()
     if found != (count, count):

@@ -1,4 +1,4 @@
-"""Where contenders run: a broker for all of them, and for each run topics of its own, gone afterwards."""
+"""Where contenders run: one broker for all of them, and separate topics for each run, deleted afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARKET = "crypto"
 class Broker:
     """A broker that is up; `title` is for the report.
 
-    `idempotent`: it has an idempotent producer. `exact_ends`: a topic's end offsets are where it ends.
+    `idempotent`: it has an idempotent producer. `exact_ends`: its reported end offsets are exact.
     """
 
     bootstrap: str
@@ -54,15 +54,15 @@ class Deployment:
 
 
 def default_broker() -> str:
-    """Apache Kafka where it can be run, else the embedded broker."""
+    """Apache Kafka if it can run here, else the embedded broker."""
     return "kafka" if shutil.which("java") and shutil.which("mvn") else "embedded"
 
 
 @contextmanager
 def running(choice: str) -> Iterator[Broker]:
-    """A broker: `kafka` and `embedded` are started here and stopped afterwards, HOST:PORT is one that is there.
+    """A broker: `kafka` and `embedded` are started here and stopped afterwards, HOST:PORT is a running one.
 
-    Raises SettingsError where Kafka cannot be run here, BrokerError where the embedded broker cannot.
+    Raises SettingsError if Kafka cannot run here, BrokerError if the embedded broker cannot.
     """
     if choice == "kafka":
         if default_broker() != "kafka":
@@ -78,7 +78,7 @@ def running(choice: str) -> Iterator[Broker]:
 
 @asynccontextmanager
 async def deployment(broker: Broker, name: str) -> AsyncIterator[Deployment]:
-    """Fresh topics for a run of `name`. Raises BrokerError where no broker answers."""
+    """Fresh topics for a run of `name`. Raises BrokerError if no broker answers."""
     prefix = f"bench-{name}-{uuid.uuid4().hex[:8]}"
     settings = config.load(
         bootstrap_servers=broker.bootstrap,
@@ -96,7 +96,7 @@ async def deployment(broker: Broker, name: str) -> AsyncIterator[Deployment]:
 
 
 async def _delete(bootstrap: str, prefix: str) -> None:
-    """Delete the topics that were made for a run, and those that it made itself."""
+    """Delete the topics created for a run, and those that it created itself."""
     async with kafka.admin(bootstrap) as client:
         mine = [name for name in await client.list_topics() if name.startswith(f"{prefix}.")]
         await client.delete_topics(mine)

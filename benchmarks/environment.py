@@ -1,4 +1,4 @@
-"""The contenders' own virtual environment, .bench/: their packages never touch mdstream's."""
+"""The contenders' own virtual environment, .bench/, separate from mdstream's packages."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def pins(requirements: str) -> dict[str, str]:
 
 
 def install(packages: Sequence[str]) -> None:
-    """Have `packages` and what they need in .bench/, in the pinned versions; done once.
+    """Install `packages` and their dependencies into .bench/, in the pinned versions; done once.
 
-    Raises BenchmarkError with pip's reason where that cannot be.
+    Raises BenchmarkError with pip's reason if that fails.
     """
     text = REQUIREMENTS.read_text()
     stamp = hashlib.sha256(f"{text}{sys.version}{packages}".encode()).hexdigest()[:16]
@@ -45,7 +45,7 @@ def install(packages: Sequence[str]) -> None:
 
 
 def _create() -> None:
-    """An empty environment of this Python, unless it is there; one that was left half made is made again."""
+    """An empty environment of this Python, unless it exists; a half-made one is made again."""
     made = FOLDER / f".python-{platform.python_version()}"
     if not made.exists():
         venv.create(FOLDER, with_pip=True, clear=True)

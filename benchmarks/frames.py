@@ -1,6 +1,6 @@
-"""The raw frames, the same for every contender, and what has to come out of them.
+"""The raw frames, the same for every contender, and the expected trades.
 
-Binance trades of a hundred instruments in turn, ids without a hole; every hundredth frame repeats the one before it.
+Binance trades of a hundred instruments in turn, ids without a gap; every hundredth frame repeats the previous one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MASK = (1 << 64) - 1
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
-    """What the contenders' trades are compared by."""
+    """The fields by which the contenders' trades are compared."""
 
     symbol: str
     trade_id: str
@@ -43,7 +43,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
 
 class Expected(NamedTuple):
-    """How many different trades there are, and the sum of their hashes: in whatever order they come, it is the same."""
+    """How many different trades there are, and the sum of their hashes, which is the same in any order."""
 
     trades: int
     digest: int
@@ -66,7 +66,7 @@ def frame(number: int) -> tuple[bytes, bytes, int]:
 
 
 def trade(number: int) -> Trade:
-    """The trade that frame `number` reports, without a look at its text."""
+    """The trade that frame `number` reports, without parsing its text."""
     symbol, trade_id, cents, units, received_ns, maker = _facts(number)
     side = "sell" if maker == "true" else "buy"
     return Trade(symbol, str(trade_id), cents / 100, units / 100_000, side, received_ns // MS * MS, received_ns)
@@ -83,7 +83,7 @@ def _facts(number: int) -> tuple[str, int, int, int, int, str]:
 
 
 def expected(frames: int) -> Expected:
-    """What has to come out of the first `frames` frames."""
+    """The expected output for the first `frames` frames."""
     numbers = (number for number in range(frames) if number % REPEAT_EVERY != REPEAT_EVERY - 1)
     return Expected(unique(frames), sum(hash(trade(number)) for number in numbers) & _MASK)
 
@@ -115,7 +115,7 @@ def _by_partition(numbers: range, partitions: int) -> Iterator[tuple[int, list[R
 
 
 async def verify(bootstrap: str, topic: str, wanted: Expected) -> None:
-    """Raises BenchmarkError where the trades in `topic` are not those expected, each once and under its symbol."""
+    """Raises BenchmarkError unless the trades in `topic` are those expected, each once and under its symbol."""
     count, digest, decode = 0, 0, msgspec.json.Decoder(Trade).decode
     async for record in records(bootstrap, topic):
         found = decode(record.value)

@@ -1,4 +1,4 @@
-"""Websocket to raw topic, one `mdstream ingest`, beside a bare receive loop on the same frames: the limit."""
+"""Websocket to raw topic, one `mdstream ingest`, compared with a bare receive loop on the same frames: the limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BARE_LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Ingest:
-    """What one process takes from a websocket: the ingestor, and a loop that throws everything away."""
+    """Rates of one process from a websocket: the ingestor, and a loop that discards everything."""
 
     ingestor: Rate
     bare: Rate
@@ -28,7 +28,7 @@ class Ingest:
 async def measure(broker: Broker, *, count: int, folder: Path) -> Ingest:
     """Send `count` frames to each of the two.
 
-    Raises BenchmarkError where a process ends, stands still, or a frame does not arrive.
+    Raises BenchmarkError if a process ends or stalls, or a frame does not arrive.
     """
     bare = _bare(count, folder)
     click.echo(f"bare receive loop ({count:,} frames): {bare.per_second:,.0f} frames/s", err=True)
@@ -40,7 +40,7 @@ async def measure(broker: Broker, *, count: int, folder: Path) -> Ingest:
 
 
 def _venue(processes: Processes, count: int) -> str:
-    """Start the server; its URL."""
+    """Start the server. Returns its URL."""
     port = free_port()
     args = [sys.executable, "-m", "benchmarks.blast", port, count]
     processes.spawn(args, name="venue", env={"PYTHONPATH": str(PROJECT)}).wait_for("ready")
@@ -61,7 +61,7 @@ async def _ingestor(place: Deployment, count: int, *, exact: bool, folder: Path)
             symbols = ",".join(frames.SYMBOLS)
             args = ("ingest", "--provider", "binance", "--symbols", symbols, "--port", free_port())
             process = processes.mdstream(*args, env={"BINANCE_WS_URL": url})
-            # The heartbeats, one a second and partition, are counted too: some hundred in all.
+            # The heartbeats, one per second and partition, are counted too: some hundred in all.
             found = await rate(process, written, frames=count, outputs=count, title="mdstream ingest")
         if status := process.stop():
             raise BenchmarkError(f"mdstream ingest ended with {status}: {last_words(process.output())}")
@@ -69,7 +69,7 @@ async def _ingestor(place: Deployment, count: int, *, exact: bool, folder: Path)
 
 
 async def _verify(place: Deployment, count: int) -> None:
-    """Raises BenchmarkError where the raw topic does not hold every frame."""
+    """Raises BenchmarkError if the raw topic does not hold every frame."""
     found = 0
     async for record in frames.records(place.bootstrap, place.raw):
         found += dict(record.headers)["k"] == b"trade"

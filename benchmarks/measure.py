@@ -1,7 +1,7 @@
-"""What a process costs: CPU seconds and memory of it and its children, and the rate at which its output grows.
+"""A process's cost: CPU seconds and memory of it and its children, and the rate at which its output grows.
 
-The clock starts when 5% of the output is there, so that start-up, imports and joining a group cost nobody anything, and
-stops when all of it is there.
+The clock starts when 5% of the output is there, so that start-up, imports and joining a group do not count, and stops
+when all of it is there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BenchmarkError(MdstreamError):
 
 @dataclass(frozen=True)
 class Rate:
-    """`frames` were worked off in `wall_s` seconds with `cpu_s` CPU seconds."""
+    """`frames` were processed in `wall_s` seconds with `cpu_s` CPU seconds."""
 
     frames: float
     wall_s: float
@@ -49,14 +49,14 @@ class Rate:
 
 
 def middle(rates: Sequence[Rate], by: Callable[[Rate], float] = attrgetter("per_cpu_second")) -> Rate:
-    """The middle one: what else a machine does makes single runs differ by half."""
+    """The median: other load on the machine makes single runs differ by half."""
     return sorted(rates, key=by)[(len(rates) - 1) // 2]
 
 
 def told_by(process: Process, title: str, *, limit_s: float) -> Rate:
-    """The rate that a process measures of itself and prints as its only line.
+    """The rate that a process measures itself and prints as its only line.
 
-    Raises BenchmarkError where it fails, AssertionError where it takes longer.
+    Raises BenchmarkError if it fails, AssertionError if it takes longer.
     """
     if process.wait(limit_s):
         raise BenchmarkError(f"{title} failed: {last_words(process.output())}")
@@ -69,7 +69,7 @@ def cpu_s(session: int) -> float:
 
 
 def peak_rss_bytes(session: int) -> int:
-    """The most memory that was ever resident, summed over a session's processes."""
+    """Peak resident memory, summed over a session's processes."""
     return sum(_high_water_bytes(folder) for folder, _ in _members(session))
 
 
@@ -78,7 +78,7 @@ def _members(session: int) -> Iterator[tuple[Path, list[str]]]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
         fields = stat.rpartition(")")[2].split()
         if int(fields[3]) == session:
@@ -95,7 +95,7 @@ def _high_water_bytes(folder: Path) -> int:
 async def rate(process: Process, count: Count, *, frames: int, outputs: int, title: str) -> Rate:
     """How fast `process` turns `frames` into the `outputs` that `count` sees.
 
-    Raises BenchmarkError where the process ends, or its output does not grow for STALL_S.
+    Raises BenchmarkError if the process ends, or its output does not grow for STALL_S.
     """
     began: tuple[int, float, float] | None = None
     seen, seen_at = 0, time.monotonic()
@@ -126,6 +126,6 @@ def _check(process: Process, found: int, quiet_s: float) -> None:
 
 
 def last_words(output: str) -> str:
-    """The last line that says something: of a traceback, the exception."""
+    """The last line that is not empty: of a traceback, the exception."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it says nothing"

@@ -1,4 +1,4 @@
-"""The most memory that a core worker holds while it works off a backlog of two million frames."""
+"""Peak memory of a core worker that processes a backlog of two million frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKLOG = 2_000_000
 
 @dataclass(frozen=True)
 class Memory:
-    """The peak of resident memory over the whole life of the worker, its start included."""
+    """The worker's peak resident memory, including its start."""
 
     backlog: int
     peak_bytes: int
@@ -24,7 +24,7 @@ class Memory:
 
 
 async def measure(broker: Broker, *, backlog: int, folder: Path) -> Memory:
-    """Work off `backlog` frames. Raises BenchmarkError where the worker ends or stands still."""
+    """Process `backlog` frames. Raises BenchmarkError if the worker ends or stalls."""
     async with deployment(broker, "memory") as place:
         await frames.fill(broker.bootstrap, place.raw, frames=backlog, partitions=PARTITIONS)
         async with counting(broker.bootstrap, place.trades, exact=broker.exact_ends) as written:

@@ -1,7 +1,7 @@
-"""Canonical topic to NATS by one nats role, beside a bare publish loop with messages of the same size: the limit.
+"""Canonical topic to NATS by one nats role, compared with the limit: a bare publish loop of messages of the same size.
 
-Both ways to publish: to whoever listens, and into a JetStream stream. Every message has to have arrived: the server
-confirms it.
+Both ways to publish: to core subscribers, and into a JetStream stream. Every message must arrive: the server confirms
+it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from mdstream.testing import PROJECT, Processes, free_port, nats_server
 BARE_LIMIT_S = 300.0
 ROUNDS = 3
 CORE_TIMES = 4
-"""Without acknowledgements it goes several times as fast: for a run of the same length."""
+"""Without acknowledgements it is several times as fast: more messages for a run of the same length."""
 
 Kind = Literal["core", "jetstream"]
 
 
 @dataclass(frozen=True)
 class NatsRates:
-    """What the role publishes, and what a bare loop does, one way and the other."""
+    """The rates of the role and of a bare loop, for both ways to publish."""
 
     role: dict[Kind, Rate]
     bare: dict[Kind, Rate]
 
 
 async def measure(broker: Broker, *, count: int, folder: Path) -> NatsRates:
-    """Publish `count` trades by each into a stream, and CORE_TIMES as many to whoever listens, ROUNDS times in turn.
+    """Publish `count` trades by each into a stream, and CORE_TIMES as many with core NATS, ROUNDS times in turn.
 
-    Raises BenchmarkError where a process ends, stands still, or a message does not arrive.
+    Raises BenchmarkError if a process ends or stalls, or a message does not arrive.
     """
     found = NatsRates({}, {})
     kinds: dict[Kind, int] = {"core": count * CORE_TIMES, "jetstream": count}
@@ -93,7 +93,7 @@ async def _role(place: Deployment, kind: Kind, count: int, folder: Path) -> Rate
 
 
 def _arrived(session: aiohttp.ClientSession, kind: Kind) -> Count:
-    """Messages that the server has, as it says itself: to ask the worker would slow it down."""
+    """Messages that the server reports: asking the worker would slow it down."""
     page, number = {"core": ("/varz", "in_msgs"), "jetstream": ("/jsz", "messages")}[kind]
 
     async def count() -> int:
@@ -104,7 +104,7 @@ def _arrived(session: aiohttp.ClientSession, kind: Kind) -> Count:
 
 
 async def _verify(server: EmbeddedNats, stream: str, count: int) -> None:
-    """Raises BenchmarkError where the stream does not hold `count` messages."""
+    """Raises BenchmarkError if the stream does not hold `count` messages."""
     async with await nats.connect(server.url) as client:
         found = (await client.jetstream().stream_info(stream)).state.messages
     if found != count:

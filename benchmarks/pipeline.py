@@ -1,7 +1,7 @@
-"""Raw topic to canonical topic, one process each: mdstream's core worker beside what else does the same work.
+"""Raw topic to canonical topic, one process each: mdstream's core worker compared with alternatives.
 
-Every contender gets topics of its own on the same broker, filled with the same frames, and is alone while it runs. Its
-output is read back: a rate counts only when every trade is there, once, with the right values.
+Every contender gets its own topics on the same broker, filled with the same frames, and runs alone. Its output is read
+back: a rate counts only if every trade is there, once, with the right values.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mdstream.testing import PROJECT, Process, Processes, free_port
 
 Kind = Literal["mdstream", "framework", "by hand"]
 SLOW_SHARE = 20
-"""A slow contender gets a twentieth of the frames: its rate is the same, and the table is done in minutes."""
+"""A slow contender gets a twentieth of the frames: its rate is the same, and the run takes minutes."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`module` is run in .bench/ (mdstream: its own command); `packages` are installed there, the first is shown."""
+    """`python -m` with `arguments` runs in .bench/ (not for mdstream), with `packages`; the first is shown."""
 
     name: str
     title: str
@@ -69,7 +69,7 @@ REFERENCE = "confluent"
 
 @dataclass
 class Row:
-    """What came of a contender: its rates, one a round, or the reason why there are none."""
+    """A contender's result: its rates, one per round, or the reason why there are none."""
 
     contender: Contender
     version: str
@@ -78,14 +78,14 @@ class Row:
 
     @property
     def rate(self) -> Rate | None:
-        """The middle one by CPU; None where it could not be measured."""
+        """The median by CPU; None if it could not be measured."""
         if self.reason is not None or not self.rates:
             return None
         return middle(self.rates)
 
 
 def prepare(names: Sequence[str]) -> list[Row]:
-    """A row for each contender, its packages installed; one that cannot be says so."""
+    """A row for each contender, its packages installed; if that fails, the row has the reason."""
     pins = environment.pins(environment.REQUIREMENTS.read_text())
     rows = []
     for contender in CONTENDERS:
@@ -106,7 +106,7 @@ def prepare(names: Sequence[str]) -> list[Row]:
 async def measure(broker: Broker, rows: Sequence[Row], *, count: int, rounds: int, folder: Path) -> None:
     """Fill in the rates, `rounds` times one contender after the other.
 
-    Raises BenchmarkError where mdstream itself fails; another one's failure is its row's reason.
+    Raises BenchmarkError if mdstream itself fails; another one's failure is its row's reason.
     """
     for round_ in range(rounds):
         for row in rows:
@@ -151,7 +151,7 @@ def _start(processes: Processes, contender: Contender, place: Deployment, *, ide
 
 
 def _job(place: Deployment, *, idempotent: bool) -> Mapping[str, str]:
-    """What peers/work.py reads."""
+    """The variables that peers/work.py reads."""
     return {
         "PYTHONPATH": str(PROJECT),
         "BENCH_BROKERS": place.bootstrap,

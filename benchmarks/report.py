@@ -27,7 +27,7 @@ MB = 1_000_000
 
 @dataclass
 class Results:
-    """What one run found; a part that did not run is empty."""
+    """The results of one run; a part that did not run is empty."""
 
     broker: str
     machine: str = field(default_factory=lambda: machine())
@@ -57,7 +57,7 @@ def _processor() -> str:
 
 
 def text(results: Results) -> str:
-    """The report, in Markdown, so that docs/benchmarks.md can hold it as it is."""
+    """The report, in Markdown, for docs/benchmarks.md."""
     parts = [f"{results.at:%Y-%m-%d %H:%M} UTC; {results.machine}; {results.broker} on the same machine."]
     if results.pipeline:
         parts += ["Raw topic to canonical topic, one process each:", _pipeline_table(results.pipeline)]
@@ -137,7 +137,7 @@ def _memory_line(memory: Memory) -> str:
 
 
 def table(lines: Sequence[Sequence[str]], *, texts: int) -> str:
-    """A Markdown table, aligned for the terminal: a head, then rows, of which the first `texts` columns lean left."""
+    """A Markdown table, aligned for the terminal: a header, then rows; the first `texts` columns are left-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def row(cells: Sequence[str], fill: str = " ") -> str:
@@ -152,8 +152,7 @@ def table(lines: Sequence[Sequence[str]], *, texts: int) -> str:
 
 
 def broken(results: Results) -> list[str]:
-    """The promises (docs/benchmarks.md) that these results break, each as a sentence; parts that did not run break
-    none."""
+    """The promises (docs/benchmarks.md) that these results break, as sentences; parts that did not run break none."""
     found = _broken_by_pipeline(results.pipeline) if results.pipeline else []
     if results.ingest is not None and results.ingest.ingestor.per_second < MIN_INGEST_PER_S:
         rate = results.ingest.ingestor.per_second

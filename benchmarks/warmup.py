@@ -1,7 +1,7 @@
-"""What comes before the first measurement: a broker that has been busy for a while, and what it can do.
+"""Before the first measurement: warm up the broker, and find out what it can do.
 
-A Java broker that was just started is several times slower than after some seconds of work; without a warm-up whoever
-comes first pays for it.
+A Java broker that has just started is several times slower than after some seconds of work; without a warm-up the first
+contender would pay for it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ FRAMES = 200_000
 
 
 async def warm_up(broker: Broker) -> Broker:
-    """Write and read for some seconds; the broker with its abilities as found.
+    """Write and read for some seconds. Returns the broker with its abilities as found.
 
-    Raises BrokerError where none answers.
+    Raises BrokerError if none answers.
     """
     exact = True
     async with deployment(broker, "warmup") as place:

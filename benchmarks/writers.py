@@ -1,7 +1,7 @@
 """Writers to compare the timescale role with: `python -m benchmarks.writers copy|insert URL ROWS`.
 
     copy    the limit: one binary COPY of finished rows into the empty table, in one transaction, once
-    insert  what is usually written: INSERT with a thousand rows a statement, repeats left out, a commit each
+    insert  the usual way: INSERT with a thousand rows per statement, repeats left out, a commit each
 
 Both have the rows in memory before the clock starts. Prints one JSON line, as benchmarks.bare does.
 """
@@ -48,7 +48,7 @@ async def insert(connection: AsyncConnection, rows: Sequence[Row]) -> None:
 
 
 def _readable(row: Row) -> Row:
-    """The row with its time as people write it: COPY's is in microseconds since 2000."""
+    """The row with its time as a datetime: COPY's is in microseconds since 2000."""
     at = TABLE.names.index("timestamp")
     return (*row[:at], Y2000 + timedelta(microseconds=row[at]), *row[at + 1 :])
 

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, a plain line every few seconds elsewhere. On stderr."""
+"""Progress of a long command: a bar on a terminal, a plain line every few seconds elsewhere. On stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAR_EVERY_S = 0.1
 
 
 class Progress:
-    """Shows a count of `unit`s and, where it is known, the fraction done. `show` is cheap: most calls do nothing."""
+    """Shows a count of `unit`s and, if known, the fraction done. `show` is cheap: most calls do nothing."""
 
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit

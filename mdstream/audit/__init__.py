@@ -3,12 +3,12 @@
     journal ──> raw topic ──> canonical topic ──> database          a Ledger each: count and hash per bucket
                      └── buckets that differ ──┘                    read again: a Details each, trade by trade
 
-    trades.py   a trade as every hop can tell it, and the buckets
+    trades.py   a trade in the form common to all hops, and the buckets
     seen.py     which ids and numbers were seen, as intervals
     ledger.py   first pass: counts and sums of hashes, whatever the order
     details.py  second pass, of the buckets that differ
     standby.py  which source the canonical stream followed: the trades of the others are no loss
     events.py   quotes and books of two prefixes, by count and hash
 
-The first pass keeps no trade; only buckets that differ are looked at trade by trade. No I/O here.
+The first pass keeps no trade; only buckets that differ are compared trade by trade. The I/O is in hops/.
 """

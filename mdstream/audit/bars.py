@@ -1,14 +1,14 @@
-"""Whether the bars are what their trades say: the last revision of each, and one content for each revision.
+"""Compares the bars with their trades: the last revision of each, and one content for each revision.
 
     md.bars    published ─> last revision and its hash, by instrument, interval and beginning ─┐
-    md.trades  trade ─> tallies of base slots, packed ─ rolled up ─> the bar as it has to be ──┴─> faults
+    md.trades  trade ─> tallies of base slots, packed ─ rolled up ─> the expected bar ─────────┴─> faults
 
-The bars are read first: then every trade in them is read as well, and those that came later are known by their receive
-time. Nothing of the worker's state is used, only its rules: to which bar a trade belongs (bars.md), and how late it may
-be. Sums are exact, so a bar has to be the same to the last bit.
+The bars are read first, so every trade in them is read too, and later trades are recognized by their receive time. The
+audit uses the worker's rules but not its state: which bar a trade belongs to (bars.md), and how late it may be. Sums
+are exact, so a bar must be the same to the last bit.
 
-Not judged is a bar that the audited range cuts, one that was still gaining trades a moment ago, and one that is not
-due: no trade of its partition is young enough to close it, and it is not there.
+Not judged: a bar cut by the audited range, a bar that gained trades until just now, and an absent bar that is not due,
+because no trade of its partition is recent enough to close it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
 from mdstream.events import Bar, encode
 
 OUT_OF_ORDER_NS = 120 * SECOND_NS
-"""A log whose beginning was deleted holds every trade that is so much younger than its first record."""
+"""A log whose beginning was deleted holds every trade that is this much younger than its first record."""
 
 _LAST = Struct("<QQQdHQ")
-"""Of a published bar: revision, hash, trades, volume, partition, offset. A fifth of the memory of the objects."""
+"""A published bar: revision, hash, trades, volume, partition, offset. A fifth of the memory of objects."""
 
 BarFault = Literal["missing", "different", "rewritten"]
 
 
 class BarDifference(NamedTuple):
-    """A bar whose last revision is not what its trades say or is not there, or a revision with two contents."""
+    """A bar whose last revision is missing or does not match its trades, or a revision with two contents."""
 
     kind: BarFault
     symbol: str
@@ -48,7 +48,7 @@ class BarDifference(NamedTuple):
 
 
 class Published:
-    """The bars as they were published: of each the last revision, and the hash of every one. Read in order."""
+    """The published bars: the last revision of each, and the hash of every revision. Read in order."""
 
     def __init__(self, rules: Rules, scope: Scope) -> None:
         self._levels, self._scope = rules.levels, scope
@@ -81,7 +81,7 @@ class Published:
         series[bar.ts_open] = _LAST.pack(bar.revision, content, bar.trades, bar.volume, *place)
 
     def _compare(self, bar: Bar, content: int, place: Place, known: tuple[int, Place]) -> None:
-        """A revision that came again must have come with the same content."""
+        """A repeated revision must have the same content."""
         first, where = known
         if first == content:
             self.repeats += 1
@@ -95,7 +95,7 @@ class Published:
 
 
 class _Partition:
-    """The event time of one partition, and from when on all of its trades were read."""
+    """The event time of one partition, and the time from which all of its trades were read."""
 
     __slots__ = ("from_ns", "settled_ns", "time_ns")
 
@@ -104,7 +104,7 @@ class _Partition:
 
 
 class _Instrument:
-    """One symbol's trades as tallies: the slot that is added to as it is, the others packed."""
+    """One symbol's trades as tallies: the current slot unpacked, the others packed."""
 
     __slots__ = ("beyond", "hot", "partition", "seq", "slots", "unsettled")
 
@@ -113,11 +113,11 @@ class _Instrument:
         self.hot: Tally | None = None
         self.slots: dict[int, bytes] = {}
         self.beyond: dict[tuple[int, int], Tally] = {}  # by level and ts_open: trades too late for a shorter bar
-        self.unsettled: set[int] = set()  # slots with a trade that came a moment ago
+        self.unsettled: set[int] = set()  # slots with a trade received just now
 
 
 class BarAudit:
-    """Holds the bars that were published against those that the trades make. `published` is filled first."""
+    """Compares the published bars with those that the trades make. `published` is filled first."""
 
     def __init__(self, rules: Rules, scope: Scope) -> None:
         self._rules, self._scope = rules, scope
@@ -127,9 +127,9 @@ class BarAudit:
         self.judged = 0
 
     def trade(self, trade: AuditTrade, seq: int, partition: int, *, begins_cut: bool = False) -> None:
-        """Take in a trade of md.trades, those of a partition in their order.
+        """Take in a trade of md.trades; those of a partition come in order.
 
-        `begins_cut`: it is the first record of a log of which the beginning is gone.
+        `begins_cut`: it is the first record of a log whose beginning is gone.
         """
         log = self._partitions[partition]
         if begins_cut:
@@ -182,7 +182,7 @@ class BarAudit:
     # -- the verdict
 
     def differences(self) -> Iterator[BarDifference]:
-        """Everything that is wrong, when all was read."""
+        """All differences, once everything is read."""
         yield from self.published.rewritten
         for symbol, instrument in sorted(self._instruments.items()):
             for level, each in enumerate(self._rules.intervals):

@@ -48,13 +48,13 @@ class Difference(NamedTuple):
     found: str
     seqs: tuple[int, ...] = ()
     places: tuple[Place, ...] = ()
-    """Where its records stand on the topic, where its number is what is wrong."""
+    """The positions of its records on the topic, if its number is the fault."""
 
 
 class Details:
-    """The trades of the buckets that are looked at, by id; those in `ignored` are passed over.
+    """The trades of the wanted buckets, by id; those in `ignored` are skipped.
 
-    `stood_by` tells which ones the next hop does not have by design.
+    `stood_by` decides which ones the next hop does not have by design.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Details:
         self._rewritten: list[Difference] = []
 
     def add(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:
-        """Take in a trade, in the same order as the ledger did, with its record's value where the hop numbers it."""
+        """Take in a trade, in the same order as the ledger did, with its record's value if the hop numbers it."""
         if seq is not None:
             self._check(trade, seq, place, value)
         bucket = bucket_of(trade)
@@ -96,7 +96,7 @@ class Details:
                 held.places.append(place)
 
     def _check(self, trade: AuditTrade, seq: int, place: Place | None, value: bytes) -> None:
-        """A number that came again must have come with the same bytes."""
+        """A repeated number must have the same bytes."""
         first = self._contents.add(trade.symbol, seq, value, place)
         if first is not None:
             where = (trade.provider, trade.symbol, bucket_of(trade).start, trade.trade_id)
@@ -108,7 +108,7 @@ class Details:
         return self._trades[bucket]
 
     def own_differences(self) -> Iterator[Difference]:
-        """What is wrong at this hop by itself."""
+        """The faults within this hop."""
         yield from self._rewritten
         if self._may_repeat:
             return
@@ -123,7 +123,7 @@ class Details:
 
 
 def differences(left: Details, right: Details, buckets: Iterable[Bucket]) -> Iterator[Difference]:
-    """What `right` does not hold as `left`, the hop before it, does."""
+    """The trades that differ between `right` and `left`, the hop before it."""
     for bucket in sorted(buckets):
         before, after = left.of(bucket), right.of(bucket)
         where = (right.name, left.name, *_where(bucket))

@@ -12,7 +12,7 @@ from mdstream.audit.trades import Bucket, Scope
 
 
 class EventTally:
-    """One kind of event under one prefix. What comes again with its number is a repeat and counts once."""
+    """One kind of event under one prefix. An event that comes again with its number is a repeat and counts once."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope

@@ -15,7 +15,7 @@ MASK = (1 << 64) - 1
 
 @dataclass(slots=True)
 class Tally:
-    """One bucket: trades by identity, and the sum of their hashes; beside it what came more than once."""
+    """One bucket: the number of trades by identity, the sum of their hashes, and how many came more than once."""
 
     count: int = 0
     digest: int = 0
@@ -32,7 +32,7 @@ class Tally:
         return self.count == other.count and self.digest == other.digest
 
     def without(self, other: Tally) -> Tally:
-        """What is left when the trades of another one are taken out."""
+        """This tally minus the trades of another."""
         return Tally(self.count - other.count, (self.digest - other.digest) & MASK)
 
 
@@ -42,25 +42,25 @@ NOTHING = Tally()
 class Ledger:
     """What one hop holds. `may_repeat`: a trade that comes again counts once (raw), else it is doubled (canonical).
 
-    `is_end`: no hop follows it; the ones after it come, like it, after the one before it.
+    `is_end`: no hop follows it; the hops after it in the list follow the same hop as it does.
     """
 
     def __init__(self, name: str, scope: Scope, *, may_repeat: bool, is_end: bool = False) -> None:
         self.name, self.scope, self._may_repeat, self.is_end = name, scope, may_repeat, is_end
         self._tallies: dict[Bucket, dict[str, Tally]] = {}
         self._stood_by: dict[Bucket, dict[str, Tally]] = {}
-        # By day: the ids of some venues begin anew, and what is the same trade has the same time.
+        # By day: some venues restart their ids, and the same trade has the same time.
         self._ids: defaultdict[tuple[str, str, str, int], Ids] = defaultdict(Ids)
         self.numbering = Numbering(scope)
         self._views: dict[Bucket, str] = {}
         self.set_aside: dict[tuple[str, str, str], int] = {}
-        """Trades of a view that is not compared, by (provider, symbol, view)."""
+        """Trades of an id space (`view`) that is not compared, by (provider, symbol, view)."""
 
     def add(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None) -> bool:
-        """Take in a trade, `seq` where the hop numbers its trades, and where its record stands; whether it counts."""
+        """Take in a trade, its `seq` if the hop has one, and its record's place. Returns whether it counts."""
         bucket, again = bucket_of(trade), False
         if seq is not None and (not self.scope.symbols or trade.symbol in self.scope.symbols):
-            # Before the scope is asked: numbers run through all minutes and providers of a symbol.
+            # Before the scope check: numbers run through all minutes and providers of a symbol.
             again = not self.numbering.add(trade.symbol, seq, bucket.minute, place)
         if not self.scope.takes(trade, bucket):
             return False
@@ -75,33 +75,33 @@ class Ledger:
         return False
 
     def _is_new(self, trade: AuditTrade, again: bool) -> bool:
-        if not trade.trade_id:  # nothing tells two of them apart but a number
+        if not trade.trade_id:  # only a number distinguishes two of them
             return not again
         return self._ids[_id_space(trade)].add(trade.trade_id)
 
     def holds(self, trade: AuditTrade) -> bool:
-        """Whether a trade of this identity is here; one of a hop that knows no views counts for any."""
+        """Whether a trade of this identity is here; at a hop without id spaces (`view`) it counts for any."""
         spaces = {_id_space(trade), _id_space(trade._replace(view=NO_VIEW))}
         return any(trade.trade_id in self._ids[space] for space in spaces if space in self._ids)
 
     def stand_by(self, bucket: Bucket, view: str, stood_by: Tally) -> None:
-        """Of a bucket's trades, those that the next hop does not have by design: another source was followed."""
+        """Add to those trades of a bucket that the next hop lacks by design: another source was followed."""
         held = self._stood_by.setdefault(bucket, {}).setdefault(view, Tally())
         held.count += stood_by.count
         held.digest = (held.digest + stood_by.digest) & MASK
 
     def discount(self, trade: AuditTrade) -> None:
-        """Take a trade back out of its bucket, if it is here: it is not to be compared."""
+        """Remove a trade from its bucket, if it is here: it is not compared."""
         tally = self._tallies.get(bucket_of(trade), {}).get(trade.view)
         if tally is not None and _id_space(trade) in self._ids and trade.trade_id in self._ids[_id_space(trade)]:
             tally.count -= 1
             tally.digest = (tally.digest - fingerprint(trade)) & MASK
 
     def choose_views(self, like: Ledger | None) -> None:
-        """Where a venue gave an instrument's trades in several views, take the one that the next hop took.
+        """If a venue gave an instrument's trades in several id spaces (`view`), choose the one that the next hop took.
 
-        That is, in each minute the view whose trades are those of `like`; else the view that agrees in most minutes;
-        else the one with the most trades. What is not taken is in `set_aside`.
+        That is, in each minute the one whose trades are those of `like`; else the one that agrees in most minutes; else
+        the one with the most trades. The others go to `set_aside`.
         """
         agreed: Counter[tuple[str, str, str]] = Counter()
         traded: Counter[tuple[str, str, str]] = Counter()
@@ -123,15 +123,15 @@ class Ledger:
                     self.set_aside[key] = self.set_aside.get(key, 0) + tally.count
 
     def view(self, bucket: Bucket) -> str:
-        """The view that is compared in a bucket."""
+        """The id space (`view`) that is compared in a bucket."""
         return self._views.get(bucket, NO_VIEW)
 
     def tally(self, bucket: Bucket) -> Tally:
-        """What is compared of a bucket, in the chosen view."""
+        """The trades of a bucket that are compared, in the chosen id space."""
         return self._tallies.get(bucket, {}).get(self.view(bucket), NOTHING)
 
     def due(self, bucket: Bucket) -> Tally:
-        """What the next hop has to have of a bucket."""
+        """What the next hop must have of a bucket."""
         return self._due(bucket, self.view(bucket))
 
     def _due(self, bucket: Bucket, view: str) -> Tally:
@@ -153,7 +153,7 @@ class Ledger:
         return total
 
     def stood_by(self) -> int:
-        """Trades that the next hop does not have by design, of the views that are compared."""
+        """Trades that the next hop lacks by design, in the id spaces that are compared."""
         return sum(
             views[self.view(bucket)].count for bucket, views in self._stood_by.items() if self.view(bucket) in views
         )
@@ -164,7 +164,7 @@ def _id_space(trade: AuditTrade) -> tuple[str, str, str, int]:
 
 
 def neighbours(hops: Sequence[Ledger]) -> Iterator[tuple[int, int]]:
-    """Which hop comes before which: their places in the chain, the last one that is no end before each."""
+    """Pairs of neighbouring hops, by position: each hop with the last hop before it that is not an end."""
     before: int | None = None
     for at, hop in enumerate(hops):
         if before is not None:
@@ -185,7 +185,7 @@ def differing(hops: Sequence[Ledger]) -> set[Bucket]:
 
 
 def affordable(hops: list[Ledger], buckets: set[Bucket], most_trades: int) -> set[Bucket]:
-    """As many of the buckets, the earliest first, as hold no more than `most_trades` at the hop that has most."""
+    """As many buckets, earliest first, as hold at most `most_trades` at the hop with the most; at least one."""
     taken: set[Bucket] = set()
     for bucket in sorted(buckets, key=lambda bucket: (bucket.minute, bucket)):
         most_trades -= max(hop.tally(bucket).count + hop.tally(bucket).doubled for hop in hops)

@@ -1,7 +1,7 @@
-"""Whether a `seq` names one event for ever: which numbers were seen, which are missing, which came with other bytes.
+"""Whether a `seq` always names one event: which numbers were seen, which are missing, which came with other bytes.
 
     first pass    Numbering   numbers as intervals: seen, and seen again
-    second pass   Contents    only of those seen again: hash and place of the first, to hold each further one against
+    second pass   Contents    only for those seen again: hash and place of the first, to compare the others with
 
 A number that comes again with the same bytes is a repeat, as after a crash, and no fault.
 """
@@ -21,7 +21,7 @@ _OFFSET_BITS = 48
 
 
 class Hole(NamedTuple):
-    """Numbers [first, last] that are missing; `place`: the record that came after them, where it is known."""
+    """Numbers [first, last] that are missing; `place`: the record that came after them, if known."""
 
     symbol: str
     first: int
@@ -37,13 +37,13 @@ class Numbering:
         self._seen: defaultdict[str, Numbers] = defaultdict(Numbers)
         self._next: dict[str, int] = {}
         self._jumps: dict[tuple[str, int], Place] = {}
-        self._judged: dict[str, tuple[int, int]] = {}  # the least and the greatest number within the scope
+        self._judged: dict[str, tuple[int, int]] = {}  # the lowest and highest number within the scope
         self.repeated: defaultdict[str, Numbers] = defaultdict(Numbers)
-        """Within the scope: numbers that came again. Whether with the same content, a second pass tells."""
+        """Repeated numbers within the scope. A second pass checks whether their contents are the same."""
         self.events = self.repeats = 0
 
     def add(self, symbol: str, seq: int, minute: int, place: Place | None = None) -> bool:
-        """Take in an event's number; whether it is new."""
+        """Take in an event's number. Returns whether it is new."""
         is_new = self._seen[symbol].add(seq)
         if self._next.get(symbol) != seq and place is not None:
             self._jumps.setdefault((symbol, seq), place)
@@ -70,19 +70,19 @@ class Numbering:
 
 
 class Contents:
-    """What the numbers that came again stood for. Memory: 16 bytes for each of them."""
+    """The contents of repeated numbers. Memory: 16 bytes each."""
 
     def __init__(self, repeated: Mapping[str, Numbers]) -> None:
         self._symbols = {symbol: _Contents(numbers) for symbol, numbers in repeated.items()}
 
     def add(self, symbol: str, seq: int, value: bytes, place: Place | None) -> Place | None:
-        """Take in every record, in order; the place of the first one where this one has its number and other bytes."""
+        """Take in every record, in order. Returns the place of the first with its number if the bytes differ."""
         known = self._symbols.get(symbol)
         return None if known is None else known.add(seq, value, place or Place(0, 0))
 
 
 class _Contents:
-    """One symbol's: a slot for each number, 0 until it is seen."""
+    """One symbol's contents: a slot for each number, 0 until it is seen."""
 
     def __init__(self, numbers: Numbers) -> None:
         runs = list(numbers.runs())

@@ -1,4 +1,4 @@
-"""What repair was asked for. A venue's REST answer may hold more: trades that nobody missed are not to be compared."""
+"""What repair was asked for. A venue's REST answer may hold more: trades that were not missing are not compared."""
 
 from __future__ import annotations
 

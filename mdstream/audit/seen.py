@@ -18,7 +18,7 @@ class Numbers:
         self._last: list[int] = []
 
     def add(self, number: int) -> bool:
-        """Take it in; whether it is new."""
+        """Add it. Returns whether it is new."""
         first, last = self._first, self._last
         at = bisect_right(first, number)  # the run that may hold it is the one before
         if at and number <= last[at - 1]:
@@ -60,7 +60,7 @@ class Ids:
         self._others: set[int] = set()
 
     def add(self, trade_id: str) -> bool:
-        """Take it in; whether it is new."""
+        """Add it. Returns whether it is new."""
         if is_number(trade_id):
             return self._numbers.add(int(trade_id))
         hashed = hash_of(trade_id.encode())
@@ -74,5 +74,5 @@ class Ids:
 
 
 def is_number(trade_id: str) -> bool:
-    """Whether the id is a number in the one way to write it: "07" is another id than "7"."""
+    """Whether the id is a number in canonical form: "07" is another id than "7"."""
     return trade_id.isascii() and trade_id.isdigit() and len(trade_id) <= 18 and (trade_id[0] != "0" or trade_id == "0")

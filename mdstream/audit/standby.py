@@ -1,13 +1,13 @@
-"""Which source the canonical stream followed, and when: what tells a trade that stood by from one that was lost.
+"""Which source the canonical stream followed, and when: it distinguishes a trade that stood by from a lost one.
 
     canonical, in order   A A A A A | B B B B B | A A         three stretches, each up to its last trade
     raw, of A             a a a a a   . . . x x   a a         x: came back, while B was followed: stood by
-    raw, of B             . b . b . b b . b b b   b b         . b of the first stretch: stood by; what comes after A's
-                                                              last trade is B's to tell: where it is missing, it is lost
+    raw, of B             . b . b . b b . b b b   b b         . b of the first stretch: stood by; trades after A's last
+                                                              one are due from B: those missing are lost
 
-A stretch is told by the canonical trades alone, not by what the worker says of its switches: the audit does not trust
-what it checks. Nothing stands by for a source that gave no frame at all at that time: then nobody was followed, and
-what others told and the canonical stream does not have is lost.
+Stretches come from the canonical trades alone, not from the switches that the worker reports: the audit does not trust
+what it checks. Nothing stands by for a source that sent no frame at all at that time: then no source was followed, and
+trades of others that the canonical stream lacks are lost.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mdstream.audit.seen import Numbers
 from mdstream.audit.trades import AuditTrade, Bucket, bucket_of, fingerprint
 
 HANDOVER_NS = 100_000_000
-"""So near to a handover a trade of either source is not called lost: the delays of venues differ."""
+"""This close to a handover, a trade of either source does not count as lost: the venues' delays differ."""
 SLOT_NS = 10_000_000_000
-"""A source is taken for alive at a time where it gave a frame in the same ten seconds, or in those before or after."""
+"""A source counts as alive if it sent a frame in the same ten seconds, or in those before or after."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Stretch:
 
 
 class Followed:
-    """The stretches of every instrument. `merged` tells the instruments whose sources are all followed at once."""
+    """The stretches of every instrument. `merged`: whether an instrument's sources are all followed at once."""
 
     def __init__(self, merged: Callable[[str], bool] = lambda _: False) -> None:
         self._merged = merged
@@ -57,7 +57,7 @@ class Followed:
             known.append(Stretch(trade.provider, trade.time_ns, last_ns, trade.received_ns))
 
     def instead_of(self, trade: AuditTrade) -> str | None:
-        """The source that was followed when this trade was made, where that is another one than the trade's."""
+        """The source followed when this trade was made, if it is not the trade's own; else None."""
         stretches = self._stretches.get(trade.symbol)
         if not stretches or self._merged(trade.symbol):
             return None
@@ -76,13 +76,13 @@ class Followed:
 
 
 class Alive:
-    """When each source gave frames, in slots of receive time."""
+    """When each source sent frames, in slots of receive time."""
 
     def __init__(self) -> None:
         self._slots: defaultdict[str, Numbers] = defaultdict(Numbers)
 
     def heard(self, source: str, received_ns: int) -> None:
-        """Take in that a venue's frame came."""
+        """Note that a frame of the source came."""
         self._slots[source].add(received_ns // SLOT_NS)
 
     def in_or_around(self, source: str, slot: int) -> bool:
@@ -91,10 +91,10 @@ class Alive:
 
 
 class StandBy:
-    """The raw trades that the canonical hop, which was read, does not have because another source was followed.
+    """The raw trades that the canonical hop, already read, lacks because another source was followed.
 
-    While the raw hop is read they are only candidates, kept as count and hash by bucket, source followed and slot: only
-    when all is read, it is known which sources were alive then.
+    While the raw hop is read they are only candidates, kept as count and hash by bucket, followed source and slot:
+    which sources were alive is known once everything is read.
     """
 
     def __init__(self, followed: Followed, alive: Alive, canonical: Ledger) -> None:
@@ -109,14 +109,14 @@ class StandBy:
             self._candidates[key].take(fingerprint(trade))
 
     def settle(self, raw: Ledger) -> None:
-        """Tell the raw ledger what stood by; every frame was heard."""
+        """Enter what stood by into the raw ledger, once every frame is heard."""
         for (bucket, view, source, slot), tally in self._candidates.items():
             if self._alive.in_or_around(source, slot):
                 raw.stand_by(bucket, view, tally)
         self._candidates.clear()
 
     def __contains__(self, trade: AuditTrade) -> bool:
-        """Whether a raw trade stood by; every frame was heard."""
+        """Whether a raw trade stood by; valid once every frame is heard."""
         source = self._source(trade)
         return source is not None and self._alive.in_or_around(source, trade.received_ns // SLOT_NS)
 

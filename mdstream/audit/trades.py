@@ -1,4 +1,4 @@
-"""A trade as every hop of the audit can tell it, and the buckets that trades are counted in."""
+"""A trade in the form common to all hops of the audit, and the buckets that trades are counted in."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NO_VIEW = ""
 
 
 class AuditTrade(NamedTuple):
-    """One trade as a hop holds it. `time_ns` is the venue's time, ours where it gives none; `view` as in TradeTick.
+    """One trade as a hop holds it. `time_ns` is the venue's time, ours if it gives none; `view` as in TradeTick.
 
     `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair;
-    `fills` that it stands for, where the hop knows.
+    `fills`: how many it stands for, if the hop knows.
     """
 
     provider: str
@@ -33,7 +33,7 @@ class AuditTrade(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a record stands in its topic."""
+    """A record's position in its topic."""
 
     partition: int
     offset: int
@@ -74,10 +74,10 @@ def fingerprint(trade: AuditTrade) -> int:
 
 @dataclass(frozen=True)
 class Scope:
-    """What is audited: minutes [first, end), and instruments and providers, all where empty.
+    """What is audited: minutes [first, end), instruments and providers (empty: all).
 
-    What was received at `received_before_ns` or later is passed over: it may not have come to every hop yet, late and
-    repaired trades of a minute that is long over among it.
+    Trades received at `received_before_ns` or later are skipped: they may not have reached every hop yet. This includes
+    late and repaired trades of minutes long past.
     """
 
     first_minute: int = 0
@@ -97,7 +97,7 @@ class Scope:
         return self.has(bucket) and trade.received_ns < self.received_before_ns
 
     def numbers(self, symbol: str, minute: int) -> bool:
-        """Whether a number is judged: they run through all providers."""
+        """Whether a number is judged, whatever its provider: numbers run through all of them."""
         return self.first_minute <= minute < self.end_minute and (not self.symbols or symbol in self.symbols)
 
 

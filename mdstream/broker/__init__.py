@@ -1,6 +1,6 @@
-"""The embedded broker: one node of Kafka in memory, in Python, that keeps no more than it is told to.
+"""The embedded broker: one Kafka node in memory, in Python, with a memory limit.
 
-It speaks the part of Kafka's protocol that clients of one broker need, in the versions that aiokafka has structs for:
-producing (idempotently too), fetching, groups, topics, and deleting records. It has no transactions, no security and no
-replicas, and what it held is gone when it stops. Why it exists is told in decision 38.
+It implements the part of Kafka's protocol that clients of one broker need, in the versions that aiokafka has structs
+for: producing (also idempotently), fetching, groups, topics, and deleting records. It has no transactions, no security
+and no replicas, and loses its records when it stops. Decision 38 explains why it exists.
 """

@@ -1,4 +1,4 @@
-"""What the broker answers: a function for each request, from the struct that came in to the fields that go out."""
+"""The broker's answers: a function for each request, from the request's struct to the fields of the response."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OK, UNKNOWN = NoError.errno, UnknownTopicOrPartitionError.errno
 NODE = 1
 LATEST, EARLIEST = -1, -2
 TOPIC = 2
-"""What DescribeConfigs calls a topic; a broker it calls 4."""
+"""DescribeConfigs' code for a topic; a broker is 4."""
 
 Fields = dict[str, Any]
 Answer = Callable[[Any, str], Fields | Awaitable[Fields | None] | None]
@@ -53,7 +53,7 @@ SUPPORTED = (
     (transaction.InitProducerIdRequest, 0, 0),
     (admin.DescribeConfigsRequest, 0, 0),
 )
-"""The requests that are answered, with their first and last version: those of them that need no code of their own."""
+"""The supported requests, with their first and last version: the versions that need no code of their own."""
 
 STRUCTS: dict[tuple[int, int], type[RequestStruct]] = {
     (request.API_KEY, struct.API_VERSION): struct
@@ -65,7 +65,7 @@ VERSIONS = [(request.API_KEY, first, last) for request, first, last in SUPPORTED
 
 
 class Api:
-    """The broker behind its socket; `host` and `port` are what clients are told to connect to."""
+    """The broker behind its socket; `host` and `port` are the address that clients are told."""
 
     def __init__(self, store: Store, host: str, port: int) -> None:
         self.store, self._host, self._port = store, host, port
@@ -77,7 +77,7 @@ class Api:
         }
 
     async def answer(self, request: RequestStruct, client: str) -> bytes | None:
-        """The response, encoded; None where the client wants none."""
+        """The response, encoded; None if the client wants none."""
         fields = self._answers[request.API_KEY](request, client)
         if inspect.isawaitable(fields):
             fields = await fields
@@ -87,7 +87,7 @@ class Api:
         return bytes(schema.encode([fields.get(name, 0) for name in schema.names]))
 
     def tick(self) -> None:
-        """To be called several times a second."""
+        """Call several times a second."""
         for each in self.groups.values():
             each.tick()
 
@@ -101,7 +101,7 @@ class Api:
         return {"topics": topics} if request.required_acks else None
 
     def _append(self, topic: str, number: int, content: bytes, request: Any) -> tuple[int, ...]:
-        """Error, offset, append time, and from version 5 on where the log begins."""
+        """Error, offset, append time, and from version 5 on the log's start offset."""
         log = self.store.log(topic, number)
         error, first = UNKNOWN, -1
         if log is not None:
@@ -126,7 +126,7 @@ class Api:
                 yield topic, asked, self.store.log(topic, asked[0])
 
     def _read(self, request: Any) -> tuple[list[tuple[str, list[tuple[Any, ...]]]], int]:
-        """The partitions asked for with their records, and the records' bytes; an error counts as if it were many."""
+        """The requested partitions with their records, and the records' bytes; an error counts as `min_bytes`."""
         left, size = request.max_bytes, 0
         answer: list[tuple[str, list[tuple[Any, ...]]]] = [(topic, []) for topic, _ in request.topics]
         found = dict(answer)
@@ -170,7 +170,7 @@ class Api:
         if request.transactional_id is not None:
             return {"error_code": -1, "producer_id": -1, "producer_epoch": -1}
         self._producers += 1
-        # A producer that outlives a restart of ours must not be taken for a new one: ids begin where the clock is.
+        # Ids start at the clock, so that a producer from before our restart never shares its id with a new one.
         return {"producer_id": (time.time_ns() >> 20 << 16) + self._producers % (1 << 16), "producer_epoch": 0}
 
     # -- topics

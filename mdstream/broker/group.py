@@ -2,7 +2,7 @@
 
 empty ──join──> preparing ──all joined, or time is up──> completing ──the leader has assigned──> stable
   ^                 ^                                        │                                      │
-  └──the last left──┴──────────── somebody joins, leaves or falls silent ───────────────────────────┘
+  └──the last left──┴──────────── a member joins, leaves or falls silent ───────────────────────────┘
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NONE, UNKNOWN_MEMBER, ILLEGAL_GENERATION, INCONSISTENT, REBALANCING = 0, 25, 22,
 
 
 class State(Enum):
-    """The names are those that Kafka tells its clients."""
+    """The names are those that Kafka sends to clients."""
 
     EMPTY = "Empty"
     PREPARING = "PreparingRebalance"
@@ -40,7 +40,7 @@ class Joined(NamedTuple):
 
 
 class Synced(NamedTuple):
-    """The answer to a sync: which partitions, in the words of the leader."""
+    """The answer to a sync: the member's partitions, as encoded by the leader."""
 
     error: int
     assignment: bytes = b""
@@ -55,7 +55,7 @@ class Position(NamedTuple):
 
 @dataclass(eq=False)
 class Member:
-    """One consumer; it is counted out at `deadline` unless it waits for us."""
+    """One consumer; it is removed at `deadline` unless it waits for our answer."""
 
     id: str
     client: str
@@ -77,7 +77,7 @@ class Member:
 
 @dataclass(eq=False)
 class Group:
-    """One group: who is in it, and how far each partition was read."""
+    """One group: its members, and the committed offset of each partition."""
 
     name: str
     state: State = State.EMPTY
@@ -88,7 +88,7 @@ class Group:
     members: dict[str, Member] = field(default_factory=dict)
     offsets: dict[tuple[str, int], Position] = field(default_factory=dict)
     _due: float = 0.0
-    """When a rebalance goes on without those that have not joined again."""
+    """When a rebalance goes on without members that have not rejoined."""
 
     # -- what members ask
 
@@ -102,7 +102,7 @@ class Group:
         session_s: float,
         rebalance_s: float,
     ) -> Joined:
-        """Who is in the group with us, once everybody has joined. A new member comes with an empty `member_id`."""
+        """The group's generation, once all members have joined. A new member has an empty `member_id`."""
         if member_id and member_id not in self.members:
             return Joined(UNKNOWN_MEMBER, member=member_id)
         others = [_names(member.protocols) for name, member in self.members.items() if name != member_id]
@@ -125,13 +125,13 @@ class Group:
         return await joining
 
     def _keeps(self, member_id: str) -> bool:
-        """Whether a member that joins again with nothing new just missed the answer. A leader wants a new round."""
+        """Whether a member that rejoins unchanged has just missed the answer. A leader wants a new round."""
         if self.state is State.STABLE:
             return member_id != self.leader
         return self.state is State.COMPLETING
 
     async def sync(self, member_id: str, generation: int, assignments: dict[str, bytes]) -> Synced:
-        """What the leader has assigned to the member; the leader brings it along."""
+        """The member's assignment; the leader's request carries those of all members."""
         error = self._error(member_id, generation)
         if error or self.state is State.PREPARING:
             return Synced(error or REBALANCING)
@@ -151,7 +151,7 @@ class Group:
         return await syncing
 
     def heartbeat(self, member_id: str, generation: int) -> int:
-        """Kafka's error code: REBALANCING asks the member to join again."""
+        """Kafka's error code: REBALANCING asks the member to rejoin."""
         error = self._error(member_id, generation)
         if error:
             return error
@@ -166,7 +166,7 @@ class Group:
         return NONE
 
     def commit(self, member_id: str, generation: int, offsets: dict[tuple[str, int], Position]) -> int:
-        """Kafka's error code. Who is in no group, generation -1, may commit while nobody is."""
+        """Kafka's error code. A client outside the group, generation -1, may commit while the group is empty."""
         if generation >= 0 or self.members:
             error = self._error(member_id, generation)
             if error or self.state is State.COMPLETING:
@@ -183,7 +183,7 @@ class Group:
     # -- rounds
 
     def tick(self) -> None:
-        """Count out who is silent, and end a round that is over. To be called several times a second."""
+        """Remove silent members, and end a round whose time is up. Call several times a second."""
         now = time.monotonic()
         silent = [m for m in self.members.values() if not m.waits and m.deadline < now]
         if self.state is State.PREPARING and now >= self._due:
@@ -208,7 +208,7 @@ class Group:
             member.syncing = None
 
     def _go_on(self) -> None:
-        """Begin the next generation if everybody has joined."""
+        """Begin the next generation if all members have joined."""
         if not self.members:
             self.state, self.leader, self.protocol = State.EMPTY, "", ""
             self.generation += 1
@@ -235,7 +235,7 @@ def _names(protocols: list[tuple[str, bytes]]) -> list[str]:
 
 
 def _common(offers: list[list[str]]) -> list[str]:
-    """What everybody can do, in the order of the first."""
+    """The protocols that all members offer, in the order of the first."""
     return [name for name in offers[0] if all(name in offer for offer in offers[1:])]
 
 

@@ -15,9 +15,9 @@ from mdstream.broker import records
 
 DAY_MS = 86_400_000
 BATCH_OVERHEAD = 300
-"""Bytes that Python needs to keep a batch, besides the batch."""
+"""Bytes of Python's overhead per batch."""
 SEQUENCES = 5
-"""As many batches of a producer are known again, as Kafka knows and idempotent producers have under way."""
+"""Batches remembered per producer to detect repeats: Kafka's number, and an idempotent producer's most in flight."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Rules:
     retention_bytes: int = -1
     max_message_bytes: int = 1_048_588
     compaction_lag_ms: int = 60_000
-    """Kafka leaves alone the segment that is written to; here what is a minute old may be compacted."""
+    """Kafka does not compact the active segment; here a batch may be compacted after a minute."""
 
     @classmethod
     def of(cls, config: Mapping[str, str]) -> Rules:
-        """Raises ValueError where a number is none."""
+        """Raises ValueError if a number is invalid."""
         return cls(
             compact="compact" in config.get("cleanup.policy", "delete"),
             append_time=config.get("message.timestamp.type") == "LogAppendTime",
@@ -54,7 +54,7 @@ class Batch:
     taken_ms: int
     content: bytes
     live_keys: int = 0
-    """Of how many keys it holds the newest record; counted in a compacted log only."""
+    """The number of keys whose newest record it holds; counted in a compacted log only."""
 
     @property
     def size(self) -> int:
@@ -62,7 +62,7 @@ class Batch:
 
 
 class RefusedError(Exception):
-    """A batch that is not taken; `code` is Kafka's error code."""
+    """A refused batch; `code` is Kafka's error code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -85,7 +85,7 @@ class Log:
         self._newest: dict[bytes | None, Batch] = {}
 
     def append(self, content: bytes, now_ms: int) -> tuple[int, Batch | None]:
-        """The offset that the batch's first record has, and the batch; None where it is a repeat of one that is there.
+        """The offset of the batch's first record, and the batch; None if it repeats one that is already there.
 
         Raises RefusedError.
         """
@@ -110,9 +110,9 @@ class Log:
         return first, batch
 
     def _repeated(self, header: records.Header) -> int | None:
-        """The offset of the batch that this one repeats. Raises RefusedError where an idempotent producer skipped one.
+        """The offset of the batch that this one repeats. Raises RefusedError if an idempotent producer skipped one.
 
-        A producer that is not known may begin anywhere, as with Kafka, which forgets producers too.
+        An unknown producer may begin anywhere, as with Kafka, which forgets producers too.
         """
         if header.producer_id < 0:
             return None
@@ -152,14 +152,14 @@ class Log:
         return b"".join(found)
 
     def since(self, time_ms: int) -> tuple[int, int] | None:
-        """Offset and time of the first record at `time_ms` or later; None where there is none."""
+        """Offset and time of the first record at `time_ms` or later; None if there is none."""
         found = next((batch for batch in self._batches if batch.last_ms >= time_ms), None)
         return None if found is None else records.first_at(found.content, time_ms)
 
     # -- forgetting
 
     def delete_before(self, offset: int) -> None:
-        """Drop the batches that end before `offset`, and begin there."""
+        """Drop the batches that end before `offset`, and move the start there."""
         count = bisect_right(self._firsts, offset)
         if count and self._batches[count - 1].last >= offset:
             count -= 1
@@ -167,7 +167,7 @@ class Log:
         self.start = max(self.start, min(offset, self.end))
 
     def expire(self, now_ms: int) -> None:
-        """Drop what the topic's settings let go."""
+        """Apply the topic's retention or compaction."""
         if self.rules.compact:
             self._compact(now_ms)
             return
@@ -180,7 +180,7 @@ class Log:
         self._drop(count)
 
     def _drop(self, count: int) -> None:
-        """Forget the oldest batches."""
+        """Drop the oldest batches."""
         if count:
             self.size -= sum(batch.size for batch in self._batches[:count])
             self.start = self._batches[count - 1].last + 1
@@ -194,7 +194,7 @@ class Log:
             batch.live_keys += 1
 
     def _compact(self, now_ms: int) -> None:
-        """Drop batches of which every key has a newer record; a batch is kept whole as long as one key needs it."""
+        """Drop batches whose keys all have a newer record; a batch is kept whole as long as one key needs it."""
         until = now_ms - self.rules.compaction_lag_ms
         kept = [batch for batch in self._batches if batch.live_keys or batch.taken_ms > until]
         if len(kept) < len(self._batches):

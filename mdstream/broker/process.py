@@ -1,4 +1,4 @@
-"""The broker as a process: until it is told to stop."""
+"""The broker as a process, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ async def serve(
 ) -> None:
     """Answer clients on 127.0.0.1 until SIGINT or SIGTERM.
 
-    `topics` are there from the beginning; others are made when a client asks for them, with so many `partitions`.
-    `advertise` is the port that clients are told, where it is another one. `started` is called once they are answered.
-    Raises OSError where the port cannot be had.
+    `topics` exist from the start; others are created with `partitions` partitions when a client asks for them.
+    `advertise` is the port that clients are told, if it differs. `started` is called once clients are answered.
+    Raises OSError if the port is not available.
     """
     store = Store(limit_mib * MIB, partitions=partitions)
     for topic in topics:

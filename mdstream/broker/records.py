@@ -1,6 +1,6 @@
 """The header of a Kafka record batch, read and stamped in place.
 
-A broker never looks at the records themselves, but for their keys where a topic is compacted. The layout is that of
+A broker never reads the records themselves, except their keys in a compacted topic. The layout is that of
 version 2 (kafka.apache.org/documentation/#recordbatch):
 
     0 base offset   8 length    12 leader epoch   16 magic   17 crc      21 attributes  23 last offset delta
@@ -21,11 +21,11 @@ _HEADER = struct.Struct(">qiiBIhiqqqhii")
 _OFFSET, _ATTRIBUTES, _CRC, _LAST_TIME = struct.Struct(">q"), struct.Struct(">h"), struct.Struct(">I"), 35
 _LENGTH_COUNTS_FROM, _MAGIC, _CRC_AT, _CRC_COUNTS_FROM = 12, 2, 17, 21
 _APPEND_TIME = 0x08
-"""The attribute bit that says: every record has the batch's last time, which is when the broker took it."""
+"""The attribute bit for LogAppendTime: every record has the batch's last time, when the broker took it."""
 
 
 class Header(NamedTuple):
-    """What a broker has to know of a batch."""
+    """The fields of a batch's header that the broker needs."""
 
     attributes: int
     last_delta: int
@@ -37,8 +37,7 @@ class Header(NamedTuple):
 
 
 def read(batch: bytes) -> Header | None:
-    """The header of a sound batch; None where the bytes are not one whole batch, of version 2, that its checksum
-    fits."""
+    """The header of a valid batch; None unless the bytes are one whole batch of version 2 with a correct checksum."""
     if len(batch) < HEADER_BYTES:
         return None
     _, length, _, magic, crc, attributes, last_delta, _, last_ms, producer_id, epoch, sequence, count = (
@@ -52,7 +51,7 @@ def read(batch: bytes) -> Header | None:
 
 
 def stamp(batch: bytes, offset: int, *, append_ms: int | None) -> bytes:
-    """The batch with its place in the log and, unless `append_ms` is None, the time it was taken at."""
+    """The batch with its offset in the log and, unless `append_ms` is None, its append time."""
     stamped = bytearray(batch)
     _OFFSET.pack_into(stamped, 0, offset)
     if append_ms is not None:
@@ -69,7 +68,7 @@ def keys(batch: bytes) -> set[bytes | None]:
 
 
 def first_at(batch: bytes, since_ms: int) -> tuple[int, int] | None:
-    """Offset and time of the first record that is not older; None where all are."""
+    """Offset and time of the first record at `since_ms` or later; None if there is none."""
     return next(((r.offset, r.timestamp) for r in _records(batch) if r.timestamp >= since_ms), None)
 
 

@@ -26,12 +26,12 @@ _CLIENT = String("utf-8")
 
 
 class UnknownRequestError(Exception):
-    """What a client says is no request, or none that is answered here: the connection ends, as Kafka ends it."""
+    """A client's frame is not a request, or not a supported one: the connection is closed, as Kafka does."""
 
 
 @asynccontextmanager
 async def serving(store: Store, port: int, *, advertise: int) -> AsyncIterator[None]:
-    """Answer clients while inside. Raises OSError where the port cannot be had."""
+    """Answer clients while the block runs. Raises OSError if the port is not available."""
     api = Api(store, HOST, advertise)
     open_ones: set[asyncio.Task[None]] = set()
 
@@ -64,7 +64,7 @@ async def _every(seconds: float, do: Callable[[], None]) -> None:
 
 
 async def _converse(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until the client leaves, or says what we do not know."""
+    """Answer one client until it leaves or sends an unknown request."""
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, UnknownRequestError):
         while True:
             (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
@@ -83,7 +83,7 @@ async def _answer(api: Api, frame: bytes) -> bytes | None:
     if request_type is None:
         if key != API_VERSIONS:
             raise UnknownRequestError
-        # Whoever asks in a newer version is told in the oldest one which there are (KIP-511).
+        # A request in a newer version is answered in the oldest one with the versions there are (KIP-511).
         schema = ApiVersionRequest_v0.RESPONSE_TYPE.SCHEMA
         return _ID.pack(number) + bytes(schema.encode([UnsupportedVersionError.errno, VERSIONS]))
     rest = BytesIO(frame)

@@ -11,7 +11,7 @@ from mdstream.broker.log import Batch, Log, Rules
 
 
 class Topic:
-    """A topic: its settings as they were given, and one log for each partition."""
+    """A topic: its settings as given, and one log for each partition."""
 
     def __init__(self, partitions: int, config: Mapping[str, str]) -> None:
         self.config = dict(config)
@@ -20,11 +20,11 @@ class Topic:
 
 
 class Store:
-    """All topics. Beyond `limit_bytes` the oldest batch of all goes first, whatever its topic says. Compacted topics
-    are left alone: what they hold is bounded by their keys.
+    """All topics. Beyond `limit_bytes` the oldest batch of all is dropped first, whatever its topic's settings.
+    Compacted topics are left alone: their size is bounded by their keys.
 
-    With `partitions` a topic that a client asks for is made with so many, as Kafka does: after a restart that are the
-    topics which a worker made for itself.
+    With `partitions`, a topic that a client asks for is created with that many, as Kafka does: after a restart, these
+    are the topics that a worker created for itself.
     """
 
     def __init__(self, limit_bytes: int, *, partitions: int | None = None) -> None:
@@ -34,11 +34,11 @@ class Store:
         self._waiting: dict[Log, set[asyncio.Future[None]]] = {}
 
     def create(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
-        """Raises ValueError for a setting that is none."""
+        """Raises ValueError for an invalid setting."""
         self.topics[name] = Topic(partitions, config)
 
     def asked_for(self, name: str) -> Topic | None:
-        """The topic, made if it may be."""
+        """The topic, created if that is allowed."""
         if name not in self.topics and self._partitions is not None:
             self.create(name, self._partitions, {})
         return self.topics.get(name)
@@ -49,13 +49,13 @@ class Store:
             self._tell(log)
 
     def log(self, topic: str, partition: int) -> Log | None:
-        """None where there is none."""
+        """The log of a partition, or None."""
         found = self.topics.get(topic)
         return found.logs[partition] if found is not None and 0 <= partition < len(found.logs) else None
 
     @property
     def size(self) -> int:
-        """Bytes that the logs hold, with what Python needs to hold them."""
+        """Bytes of all logs, with Python's overhead."""
         return sum(log.size for topic in self.topics.values() for log in topic.logs)
 
     def append(self, log: Log, content: bytes) -> int:
@@ -68,7 +68,7 @@ class Store:
         return first
 
     def expire(self) -> None:
-        """Drop what retention, compaction and the limit let go. To be called every few seconds."""
+        """Apply retention, compaction and the limit. Call about once a second."""
         for topic in self.topics.values():
             for log in topic.logs:
                 log.expire(now_ms())
@@ -85,7 +85,7 @@ class Store:
     # -- waiting for records
 
     async def news(self, logs: Iterable[Log], limit_s: float) -> None:
-        """Return when something is written to one of the logs, or it is deleted, or after `limit_s`."""
+        """Return when one of the logs is written to or deleted, or after `limit_s`."""
         waiter = asyncio.get_running_loop().create_future()
         logs = list(logs)
         for log in logs:

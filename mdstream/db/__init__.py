@@ -1,6 +1,6 @@
-"""The database: its tables (schema.py), what makes them (migrations/), and the check that they are the right ones.
+"""The database: its tables (schema.py), their migrations (migrations/), and the check of their version.
 
-mdstream db upgrade ──> upgrade.py ──> migrations/env.py ──> versions/*.py      plain PostgreSQL
-                                              └──> timescale.py                 hypertables, where there is TimescaleDB
+mdstream db upgrade ──> migrate.py ──> migrations/env.py ──> versions/*.py      plain PostgreSQL
+                                              └──> timescale.py                 hypertables, with TimescaleDB
 sinks, audit, api   ──> connection.py: connect, check, explain
 """

@@ -1,6 +1,6 @@
-"""Connections to the database, the check that it is the right one, and its failures as one line that says what to do.
+"""Connections to the database, the check of its schema, and its failures as one line that says what to do.
 
-Whatever is shown or raised here names the database as USER@HOST:PORT/DATABASE, never with the password.
+Everything shown or raised here names the database as USER@HOST:PORT/DATABASE, never with the password.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mdstream.errors import DatabaseError, SchemaError, SettingsError
 __all__ = ["check", "connect", "explain", "judge", "options", "place", "place_of", "url_of"]
 
 CONNECT_LIMIT_S = 10
-"""How long an attempt to connect may take, each address by itself."""
+"""Limit of an attempt to connect, per address."""
 
 _EXPECTED = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
 
 def url_of(settings: Settings) -> str:
-    """MARKET_DATA_DATABASE_URL. Raises SettingsError where it is not set."""
+    """MARKET_DATA_DATABASE_URL. Raises SettingsError if it is not set."""
     url = "" if settings.database_url is None else settings.database_url.get_secret_value().strip()
     if not url:
         raise SettingsError(f"MARKET_DATA_DATABASE_URL is not set: expected {_EXPECTED}")
@@ -44,7 +44,7 @@ def options(url: str) -> dict[str, Any]:
         raise SettingsError(f"MARKET_DATA_DATABASE_URL cannot be read: expected {_EXPECTED}") from None
     misplaced = any("@" in str(found.get(name, "")) for name in ("user", "host", "dbname"))
     if misplaced or not re.fullmatch(r"[0-9,]*", str(found.get("port", ""))):
-        # A part of the password has become a host or a port, and would be shown with the next failure.
+        # Part of the password was parsed as a host or port, and the next failure would show it.
         raise SettingsError(
             f"MARKET_DATA_DATABASE_URL cannot be read: expected {_EXPECTED}, "
             "with @ : / % of a user or password written as %40 %3A %2F %25"
@@ -75,7 +75,7 @@ async def connect(url: str) -> AsyncConnection[Any]:
 
 
 async def check(connection: AsyncConnection[Any], *, write: bool = True) -> None:
-    """Return where the tables are those that this mdstream knows, and we may read them and (`write`) write to them.
+    """Return if the tables are those that this mdstream knows, and we may read them and (`write`) write to them.
 
     Raises SchemaError or DatabaseError that say what to run.
     """
@@ -92,9 +92,9 @@ async def check(connection: AsyncConnection[Any], *, write: bool = True) -> None
 
 
 def judge(revision: str | None, where: str) -> None:
-    """Return where the schema is the one that this mdstream writes. Raises SchemaError that says which side is behind.
+    """Return if the schema is the one that this mdstream writes. Raises SchemaError that says which side is behind.
 
-    `revision`: what the version table holds, None where there is none.
+    `revision`: what the version table holds, None if there is none.
     """
     if revision is None:
         raise SchemaError(where, "it has no tables of mdstream: run `mdstream db upgrade`")
@@ -106,7 +106,7 @@ def judge(revision: str | None, where: str) -> None:
 
 
 async def _missing_grants(connection: AsyncConnection[Any], *, write: bool) -> list[str]:
-    """The statements that give this user what it lacks."""
+    """The statements that grant this user the missing privileges."""
     user, database = f'"{connection.info.user}"', connection.info.dbname
     wanted = ("SELECT", "INSERT", "UPDATE") if write else ("SELECT",)
     tables = [table.name for table in schema.TABLES]
@@ -126,6 +126,6 @@ _LACKING = """SELECT t FROM unnest(%s::text[]) WITH ORDINALITY wanted (t, n)
 
 
 async def _column(connection: AsyncConnection[Any], query: LiteralString, *values: object) -> list[str]:
-    """The first column of what a query finds, without nulls."""
+    """The first column of a query's rows, without nulls."""
     cursor = await connection.execute(query, values)
     return [str(row[0]) for row in await cursor.fetchall() if row[0] is not None]

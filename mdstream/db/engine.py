@@ -1,4 +1,4 @@
-"""The migrations' way into the database: one transaction that nobody else upgrades in."""
+"""The migrations' connection to the database: one transaction, one upgrade at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mdstream.db.failures import explain
 ONE_AT_A_TIME = 0x6D_64_73_74_72_65_61_6D
 """Key of the advisory lock that an upgrade holds: the bytes of "mdstream"."""
 LOCK_LIMIT = "30s"
-"""How long to wait for other sessions: longer, and everybody who wants the tables would stand in the queue behind."""
+"""How long to wait for other sessions: every later session that wants the tables queues up behind this one."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What PostgreSQL says when it fails, as a DatabaseError: retriable or not, and what to do about it."""
+"""PostgreSQL's errors as a DatabaseError: retriable or not, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdstream.errors import DatabaseError, SchemaError, TooSlowError
 
 
 class Advice(NamedTuple):
-    """What to do, and whether it may pass by itself."""
+    """What to do, and whether the failure may pass by itself."""
 
     text: str
     retriable: bool = False
@@ -43,10 +43,10 @@ BY_STATE = {
     "58": Advice("look at the server's log", retriable=True),
 }
 
-# To a failed connection libpq gives no SQLSTATE, only its words.
+# For a failed connection libpq gives no SQLSTATE, only a message.
 BY_WORDS = (
     (r'database ".*" does not exist', BY_STATE["3D000"]),
-    # Not each word of SSL: a TLS connection that is cut says "SSL SYSCALL error" and the like.
+    # Not every mention of SSL: a TLS connection that is cut says "SSL SYSCALL error" and the like.
     (r"certificate|private key|SSL was required|no encryption| alert |wrong version number|sslmode", _TLS),
     (r"password|role \".*\" does not exist|pg_hba\.conf|authentication", BY_STATE["28"]),
     (r"starting up|shutting down|recovery|too many|connection slots", _PASSES),
@@ -56,9 +56,9 @@ _OWNER = Advice("run this as the owner of the tables, or as who may create them:
 
 
 def explain(error: psycopg.Error, where: str, *, owner: bool = False) -> DatabaseError:
-    """The failure as one line: what the server said, and what to do. `where` stands for the database in it.
+    """The failure as one line: what the server said, and what to do. `where` names the database.
 
-    `owner`: what was tried is the business of the tables' owner, and no GRANT gives the right to it.
+    `owner`: the operation needs the tables' owner, and no GRANT allows it.
     """
     advice = _OWNER if owner and error.sqlstate == "42501" else _advice(error)
     return advice.error(where, f"{_words(error)} ({advice.text})", retriable=advice.retriable)
@@ -69,18 +69,18 @@ def _advice(error: psycopg.Error) -> Advice:
     if state is not None:
         return BY_STATE.get(state) or BY_STATE.get(state[:2]) or _OTHER
     if not isinstance(error, psycopg.OperationalError):
-        return _OTHER  # psycopg's own: what it was given is wrong
+        return _OTHER  # raised by psycopg itself for wrong arguments
     said = str(error)
     return next((advice for pattern, advice in BY_WORDS if re.search(pattern, said)), _AWAY)
 
 
 def _words(error: psycopg.Error) -> str:
-    """The server's sentence with its hint, or the last that libpq says, without the addresses it tried before."""
+    """The server's message with its hint, or libpq's last one, without the addresses it tried before."""
     if error.diag.message_primary:
         hint = (error.diag.message_hint or "").split("\n")[0]
         return f"{error.diag.message_primary}. {hint}" if hint else error.diag.message_primary
     said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")] or [
         "no reason given"
     ]
-    attempts = [line for line in said if " failed: " in line]  # below may stand what libpq thinks of it
+    attempts = [line for line in said if " failed: " in line]  # libpq may add a hint below
     return re.sub(r"^(.* failed: |connection is bad: )?(FATAL: +)?", "", (attempts or said)[-1]).strip()

@@ -1,10 +1,10 @@
-"""The older service's tables: known by their columns, set aside, their rows taken over, put back by a downgrade.
+"""The older service's tables: recognized by their columns, set aside, copied, put back by a downgrade.
 
     market_data_ticks, key (exchange, symbol, timestamp, source)  ──>  mdstream_legacy.market_data_ticks, untouched
                                                                          └─ every row ──> market_data_ticks, trade_id ''
 
-Its key is a part of ours, so that no two rows become one. The old tables take their space until somebody drops them,
-and make the way back exact.
+Its key is a part of ours, so no two rows become one. The old tables take space until somebody drops them, and make the
+downgrade exact.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TIMES = ("timestamp with time zone", "timestamp without time zone")
 
 
 class Old(NamedTuple):
-    """A table of the older service. `has` and `lacks` tell it from others; `values`: what it has not, as SQL.
+    """A table of the older service. `has` and `lacks` identify it; `values`: SQL for the columns that it lacks.
 
-    `also`: by our column's name, what it may be called there.
+    `also`: by our column's name, its other names there.
     """
 
     has: frozenset[str]
@@ -55,9 +55,9 @@ Columns = Mapping[str, str]
 
 
 def set_aside(connection: Connection, names: Iterable[str]) -> None:
-    """Move those of the named tables that the older service left into a schema of their own, indexes included.
+    """Move the named tables that the older service left into their own schema, with their indexes.
 
-    Raises SchemaError where one of them is somebody else's.
+    Raises SchemaError if one of them is foreign.
     """
     for name in names:
         found = _columns(connection, name)
@@ -74,8 +74,8 @@ def set_aside(connection: Connection, names: Iterable[str]) -> None:
 
 
 def take_over(connection: Connection) -> None:
-    """Copy every row of the tables set aside into ours, which are new and empty."""
-    connection.execute(text("SET LOCAL TIME ZONE 'UTC'"))  # what a timestamp without a zone is
+    """Copy every row of the tables set aside into our new, empty ones."""
+    connection.execute(text("SET LOCAL TIME ZONE 'UTC'"))  # the zone of a timestamp without one
     for name, old in OLD.items():
         found = _columns(connection, f"{SCHEMA}.{name}")
         if not found:
@@ -88,7 +88,7 @@ def take_over(connection: Connection) -> None:
 
 
 def put_back(connection: Connection) -> None:
-    """Give the tables that were set aside their names again. Ours are dropped."""
+    """Move the tables that were set aside back to their place. Ours are already dropped."""
     if connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}')")) is None:
         return
     home = connection.scalar(text("SELECT quote_ident(current_schema())"))
@@ -98,7 +98,7 @@ def put_back(connection: Connection) -> None:
 
 
 def _foreign(name: str, found: Columns) -> str | None:
-    """Why a table is not the older service's; None where it is."""
+    """Why a table is not the older service's; None if it is."""
     old = OLD.get(name)
     if old is None:
         return "which had none of that name"
@@ -112,7 +112,7 @@ def _foreign(name: str, found: Columns) -> str | None:
 
 
 def _copy(name: str, ours: Columns, found: Columns, old: Old) -> tuple[str, list[str]]:
-    """The INSERT of every row, and the columns that have a place of their own; what else there is goes into `extra`."""
+    """The INSERT of every row, and the columns that are copied by name; the others go into `extra`."""
     known, values = set(ours), []
     for column, kind in ours.items():
         source = next((other for other in (column, *old.also.get(column, ())) if other in found), None)
@@ -130,7 +130,7 @@ def _copy(name: str, ours: Columns, found: Columns, old: Old) -> tuple[str, list
 
 
 def _columns(connection: Connection, table: str) -> Columns:
-    """The columns of a table; none where there is no such table."""
+    """The columns of a table; empty if there is no such table."""
     rows: Any = connection.execute(
         text(
             "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "

@@ -1,4 +1,4 @@
-"""The schema's revisions, moved by Alembic from wherever mdstream is installed; infra/alembic.ini is for checkouts."""
+"""Schema upgrades and downgrades with Alembic, for any installation; infra/alembic.ini is for checkouts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Revision(NamedTuple):
-    """A revision of the schema, and the first line of what it says about itself."""
+    """A revision of the schema, and the first line of its docstring."""
 
     name: str
     text: str
 
 
 def upgrade(settings: Settings) -> None:
-    """Bring the tables to the newest revision, and TimescaleDB's policies to what the settings say; or change nothing.
+    """Bring the tables to the newest revision, and TimescaleDB's policies to the settings; or change nothing.
 
     Raises SettingsError, DatabaseError.
     """
@@ -32,9 +32,9 @@ def upgrade(settings: Settings) -> None:
 
 
 def downgrade(settings: Settings, revision: str) -> None:
-    """Go back to an older revision, `base` for none, with the loss of what only the newer one has.
+    """Go back to an older revision, `base` for none; what only the newer one has is lost.
 
-    Raises SettingsError where there is no such revision, DatabaseError.
+    Raises SettingsError if there is no such revision, DatabaseError.
     """
     try:
         command.downgrade(_config(settings), revision)
@@ -44,7 +44,7 @@ def downgrade(settings: Settings, revision: str) -> None:
 
 
 def history() -> list[Revision]:
-    """Every revision there has been, oldest first."""
+    """Every revision so far, oldest first."""
     scripts = ScriptDirectory.from_config(_config(None)).walk_revisions()
     return [Revision(script.revision, script.doc) for script in reversed(list(scripts))]
 

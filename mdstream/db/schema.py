@@ -1,14 +1,14 @@
 """The tables as writers and readers see them at the newest schema: names, columns, keys. Values only.
 
-The migrations make them (mdstream/db/migrations/versions); a test holds the two together. Rules of every writer:
+The migrations create them (mdstream/db/migrations/versions); a test keeps the two in sync. Rules for every writer:
 
-- `timestamp` has microseconds, rounded down. It is the venue's time, or that of receipt where the venue gives none; a
+- `timestamp` has microseconds, rounded down. It is the venue's time, or the time of receipt if the venue gives none; a
   bar's is its opening. The same event has the same timestamp, however often it is written.
-- Times that need every digit stand beside it, in nanoseconds since 1970: `ts_exchange_ns` (null where the venue gives
-  none) and `ts_recv_ns`.
-- `exchange` is where it was traded (the event's `venue`, or else its `provider`), `source` the provider it came by.
-- `extra` holds what an event says beyond the columns, as an object, and is null where there is nothing: of a trade
-  `count`, `recovered` and `conditions`, each only where it is not the default.
+- Exact times are stored beside it, in nanoseconds since 1970: `ts_exchange_ns` (null if the venue gives none) and
+  `ts_recv_ns`.
+- `exchange` is where it was traded (the event's `venue`, or else its `provider`), `source` the provider it came from.
+- `extra` holds fields of an event without a column, as an object, and is null if there are none: for a trade `count`,
+  `recovered` and `conditions`, each only if it is not the default.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 REVISIONS = ("0001", "0002")
-"""Every schema there has been, oldest first: what the version table may hold."""
+"""Every schema so far, oldest first: what the version table may hold."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "mdstream_schema_version"
 """A name of our own: the older service may have left an `alembic_version` in the same database."""
@@ -68,7 +68,7 @@ TICKS = Table(
 
 
 def trade_id(given: str, seq: int) -> str:
-    """What stands in `trade_id`: the venue's id, or `#seq` where it gives none, so that no two trades become one."""
+    """The value of `trade_id`: the venue's id, or `#seq` if it gives none, so that no two trades become one."""
     return given or f"#{seq}"
 
 
@@ -112,7 +112,7 @@ OHLCV = Table(
 """Bars; of the same key the highest `revision` stays. Nulls only in rows of the older service."""
 
 OWN_BARS = "mdstream"
-"""`exchange` of the bars on md.bars: they are made of the canonical trades, whatever sources those came by."""
+"""`exchange` of the bars on md.bars: they are made of the canonical trades, whatever their sources."""
 
 FEED_EVENTS = Table(
     "market_data_feed_events",
@@ -134,14 +134,14 @@ FEED_EVENTS = Table(
     ),
     key=("symbol", "timestamp", "event_id"),
 )
-"""What stands on md.status: `type` is status, heartbeat or gap, `timestamp` the time of receipt, `source` the provider.
+"""The events of md.status: `type` is status, heartbeat or gap, `timestamp` the time of receipt, `source` the provider.
 
-These events have no number of their own: `event_id` is `event_id()` of the event's bytes, which a repeat has again.
+These events have no number: `event_id` is `event_id()` of the event's bytes, which a repeat shares.
 """
 
 
 def event_id(value: bytes) -> str:
-    """32 hexadecimal digits that stand for the bytes of an event on md.status."""
+    """32 hexadecimal digits that identify the bytes of an event on md.status."""
     return blake2b(value, digest_size=16).hexdigest()
 
 

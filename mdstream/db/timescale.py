@@ -1,4 +1,4 @@
-"""Hypertables, columnstore and retention: all that is done where the server has TimescaleDB (2.19 or newer).
+"""Hypertables, columnstore and retention, for servers with TimescaleDB (2.19 or newer).
 
     plain tables of the migrations ──> make_hypertables ──> set_policies(settings)       repeated, changes what differs
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 class Hypertable(NamedTuple):
     """`chunk`: the time that one chunk spans; `segment_by`: what rows are grouped by in the columnstore.
 
-    The chunk being written should fit into memory with its indexes: a day of ticks or quotes, a week of what is fewer.
+    The chunk being written should fit into memory with its indexes: a day of ticks or quotes, a week of the rest.
     """
 
     chunk: str
     segment_by: str
     keep_days: str
-    """The setting that says how long its rows are kept."""
+    """The setting for how long its rows are kept."""
 
 
 HYPERTABLES = {
@@ -39,7 +39,7 @@ HYPERTABLES = {
     "market_data_feed_events": Hypertable("7 days", "symbol", "db_keep_feed_events_days"),
 }
 
-# No index on the time alone (create_default_indexes): nobody asks for it, and every row written would pay.
+# No index on the time alone (create_default_indexes): no query uses it, and it would slow down every write.
 MAKE_HYPERTABLE = text("""SELECT create_hypertable(
     CAST(:table AS regclass), by_range('timestamp', CAST(:chunk AS interval)),
     create_default_indexes => FALSE, if_not_exists => TRUE, migrate_data => TRUE)""")
@@ -80,7 +80,7 @@ DELETE = Policy(
 )
 
 VERSIONS = "SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'timescaledb'"
-"""What this database has, null where nothing, and what the server has installed; no row without the extension."""
+"""The version in this database (null: none) and the one on the server; no row without the extension."""
 LEAST = (2, 19)
 
 FAILED_JOBS = f"""SELECT job_id || ' (' || proc_name || ' of ' || s.hypertable_name || '): ' || coalesce((
@@ -89,11 +89,11 @@ FAILED_JOBS = f"""SELECT job_id || ' (' || proc_name || ' of ' || s.hypertable_n
     FROM timescaledb_information.job_stats s JOIN timescaledb_information.jobs USING (job_id)
     WHERE last_run_status = 'Failed' AND to_regclass(quote_ident(s.hypertable_schema) || '.' || quote_ident(
         s.hypertable_name)) = ANY(ARRAY['{"', '".join(HYPERTABLES)}']::regclass[]) ORDER BY job_id"""  # noqa: S608  our own
-"""Background jobs of our tables whose last run failed, with what they said."""
+"""Background jobs of our tables whose last run failed, with their error."""
 
 
 def judge_version(installed: str | None, available: str, where: str) -> None:
-    """Return where the extension has the interface that is used here. Raises DatabaseError that says what to do."""
+    """Return if the extension has the interface used here. Raises DatabaseError that says what to do."""
     if _is_new_enough(installed or available):
         return
     wanted = ".".join(map(str, LEAST))
@@ -117,7 +117,7 @@ def offered(connection: Connection) -> bool:
 
 
 def settle(connection: Connection, settings: Settings) -> None:
-    """Give the tables what TimescaleDB has for them, as the settings say now; warn where there is none."""
+    """Set up hypertables and policies according to the settings; warn if there is no TimescaleDB."""
     if offered(connection):
         make_hypertables(connection)
         set_policies(connection, settings)
@@ -129,7 +129,7 @@ def settle(connection: Connection, settings: Settings) -> None:
 
 
 def make_hypertables(connection: Connection) -> None:
-    """Make our tables hypertables, moving what rows they have into chunks. Raises DatabaseError: it is too old."""
+    """Make our tables hypertables, moving their rows into chunks. Raises DatabaseError if TimescaleDB is too old."""
     for installed, available in connection.execute(text(VERSIONS)):
         judge_version(installed, available, place_of(connection))
     connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
@@ -138,7 +138,7 @@ def make_hypertables(connection: Connection) -> None:
 
 
 def set_policies(connection: Connection, settings: Settings) -> None:
-    """Set what is compressed and what is deleted, and when, to what the settings say now."""
+    """Set the compression and retention policies to the settings."""
     if connection.scalar(text("SELECT current_setting('timescaledb.license')")) == "apache":
         log.warning("TimescaleDB's Apache edition has no columnstore and no policies: nothing is compressed or deleted")
         return
@@ -150,7 +150,7 @@ def set_policies(connection: Connection, settings: Settings) -> None:
 
 
 def _set_policy(connection: Connection, table: str, policy: Policy, days: int) -> None:
-    """Change only what differs: a policy that is removed and added again runs at once, and has lost its schedule."""
+    """Change only what differs: a policy that is removed and added again runs at once and loses its schedule."""
     given = {"table": table, "days": days}
     found = connection.execute(FIND_POLICY, given | {"proc": policy.proc, "age": policy.age}).first()
     if found is None:
@@ -158,5 +158,5 @@ def _set_policy(connection: Connection, table: str, policy: Policy, days: int) -
             connection.execute(policy.add, given)
     elif not days:
         connection.execute(policy.remove, {"table": table})
-    elif found[1] is False:  # None: an age of another kind, somebody's own
+    elif found[1] is False:  # None: an age of another kind, set by an operator
         connection.execute(CHANGE_POLICY, {"job": found[0], "age": policy.age, "days": days})

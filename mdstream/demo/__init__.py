@@ -1,1 +1,1 @@
-"""Everything on one machine: broker, simulated venues, ingestors, a core worker and the files role, as processes."""
+"""Everything on one machine, as processes: services, simulated venues, ingestors, core worker, repair and sinks."""

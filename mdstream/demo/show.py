@@ -1,4 +1,4 @@
-"""What the demo shows in the terminal: a live table, or plain lines where the output is no terminal."""
+"""The demo's output: a live table, or plain lines if stdout is not a terminal."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SYMBOLS = {
     "coinbase": "BTCUSD,ETHUSD,SOLUSD",
 }
 FAULTS = ("binance:stall:every=60s,for=10s", "okx:drop:share=0.0005,run=3")
-"""What goes wrong at the simulated venues: another source has to stand in, and lost trades have to be fetched."""
+"""Faults of the simulated venues: another source must stand in, and lost trades must be fetched."""
 VENUES_STAGE = pipeline.INGEST_STAGE + 1
 VENUES_PORT = 9440
 UP_LIMIT_S = 60.0
@@ -31,7 +31,7 @@ LOOK_S = 0.2
 
 
 class DemoStack:
-    """The running demo: where its page is, and what it knows."""
+    """The running demo: its page, the latest prices, and what is stored."""
 
     def __init__(self, parts: Supervisor, running: Pipeline, data: Path, say: Say) -> None:
         self.page = running.page
@@ -39,7 +39,7 @@ class DemoStack:
         self._said: set[str] = set()
 
     def latest(self) -> dict[str, Any]:
-        """The latest prices by symbol; starts again what has ended. Raises PartError where that would be in vain."""
+        """The latest prices by symbol; restarts parts that have ended. Raises PartError if that would not help."""
         self._parts.look()
         return self._running.latest()
 
@@ -48,9 +48,9 @@ class DemoStack:
         return stored(self._data, self._running.sinks)
 
     def wait_for_prices(self) -> None:
-        """Return with the first price; what the ingestors cannot reach is said as soon as they know it.
+        """Return with the first price; venues that cannot be reached are reported as soon as they are known.
 
-        Raises MdstreamError where none comes.
+        Raises MdstreamError if none comes.
         """
         deadline = time.monotonic() + UP_LIMIT_S
         while not self.latest():
@@ -93,9 +93,9 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
 
 
 def _simulate(parts: Supervisor, rate: int) -> dict[str, str]:
-    """Start the venues; the variables that point the ingestors at them."""
+    """Start the venues. Returns the variables that point the ingestors at them."""
     faults = [part for fault in FAULTS for part in ("--fault", fault)]
-    port = str(free_port(VENUES_PORT))  # a fixed one: started again, the venues are where they were
+    port = str(free_port(VENUES_PORT))  # fixed, so that restarted venues keep their addresses
     part = parts.start("simulate", "simulate", "--port", port, "--rate", str(rate), *faults, stage=VENUES_STAGE)
     found: dict[str, str] = {}
 

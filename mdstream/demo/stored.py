@@ -13,11 +13,11 @@ from mdstream.sinks.sqlite import FILE_NAME
 
 ANSWER_LIMIT_S = 1.0
 COUNTERS = {"timescale": "mdstream_timescale_rows_total", "nats": "mdstream_nats_published_total"}
-"""What each role says on /metrics of what its server has acknowledged."""
+"""Each role's counter on /metrics of what its server has acknowledged."""
 
 
 class Stored(NamedTuple):
-    """Trades in SQLite, rows in PostgreSQL and messages in the stream on NATS; None while nobody can tell."""
+    """Trades in SQLite, rows in PostgreSQL and messages in the stream on NATS; None while unknown."""
 
     trades: int | None
     rows: int | None
@@ -25,7 +25,7 @@ class Stored(NamedTuple):
 
 
 def stored(data: Path, ports: Mapping[str, int]) -> Stored:
-    """What is stored now; `ports` are those of the roles' pages."""
+    """What is stored now; `ports` are the roles' HTTP ports."""
     return Stored(_trades(data), _counted("timescale", ports), _counted("nats", ports))
 
 

@@ -1,1 +1,1 @@
-"""Servers as child processes that stop with their parent: for trying things out and for tests."""
+"""Servers as child processes that stop with their parent, for trials and tests."""

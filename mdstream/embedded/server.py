@@ -1,4 +1,4 @@
-"""Servers as child processes that stop with their parent: for trying things out and for tests.
+"""Servers as child processes that stop with their parent, for trials and tests.
 
 The broker is our own (mdstream/broker), in memory; production runs Apache Kafka (docker-compose.kafka.yml).
 """
@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bool:
-    """Whether a Kafka broker answers at the port: an open socket alone does not say that it is up."""
+    """Whether a Kafka broker answers on the port: an open socket alone does not mean that it is up."""
     # ApiVersions v0: length, key, version, correlation id, null client id (kafka.apache.org/protocol).
     request = struct.pack(">ihhih", 10, _API_VERSIONS, 0, _CORRELATION_ID, -1)
     try:
@@ -48,10 +48,10 @@ def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bo
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """What a child has to run first so that it gets SIGTERM when its parent dies; None where the system cannot.
+    """What a child must run first so that it gets SIGTERM when its parent dies; None if the system does not support it.
 
-    Without it a parent killed with SIGKILL would leave the child behind, holding its port and its memory. To Linux the
-    parent is the thread that starts the child: start children from one that lasts, the main thread at best.
+    Without it a parent killed with SIGKILL would leave the child behind, holding its port and its memory. For Linux the
+    parent is the thread that starts the child: start children from a long-lived one, ideally the main thread.
     """
     if sys.platform != "linux":
         return None
@@ -67,12 +67,12 @@ def die_with_parent() -> Callable[[], None] | None:
 
 
 class EmbeddedServer(ABC):
-    """A server that comes as a wheel, a child process. What is in its folder outlives `stop`, until `remove`."""
+    """A server as a child process. What is in its folder survives `stop`, until `remove`."""
 
     _process: subprocess.Popen[bytes] | None = None
     _folder: Path | None = None
     _kept: Path | None = None
-    """The folder that it was told to keep its data in."""
+    """The folder given to keep its data in."""
 
     @property
     def pid(self) -> int | None:
@@ -84,14 +84,14 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Run it and wait until it answers. Raises MdstreamError where it cannot."""
+        """Run it and wait until it answers. Raises MdstreamError if that fails."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End it in order; what is stopped already stays so."""
+        """Shut it down cleanly; a stopped server stays stopped."""
 
     def remove(self) -> None:
-        """Stop it and delete what it keeps, unless it was told where to keep it."""
+        """Stop it and delete its data, unless it was given a folder."""
         self.stop()
         if self._folder is not None and self._kept is None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -106,7 +106,7 @@ class EmbeddedServer(ABC):
 
 
 class EmbeddedBroker(EmbeddedServer):
-    """One broker process on 127.0.0.1. `start` and `stop` may be called again; what it held is gone with a stop."""
+    """One broker process on 127.0.0.1. `start` and `stop` may be called again; a stop loses its records."""
 
     def __init__(self, port: int = DEFAULT_PORT) -> None:
         self.port = port
@@ -118,7 +118,7 @@ class EmbeddedBroker(EmbeddedServer):
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Run it and wait until it answers. Raises BrokerError: port in use, or it ended at once."""
+        """Run it and wait until it answers. Raises BrokerError if the port is in use or it ended at once."""
         check_free(self.port)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self._process = subprocess.Popen(  # noqa: S603  our own module, no shell
@@ -126,7 +126,7 @@ class EmbeddedBroker(EmbeddedServer):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._output,
-            start_new_session=True,  # Ctrl-C in the terminal reaches us, and we stop it
+            start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop it
             preexec_fn=die_with_parent(),
         )
         try:
@@ -147,7 +147,7 @@ class EmbeddedBroker(EmbeddedServer):
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """End it, at once if it has to be: there is nothing to save."""
+        """Stop it, with SIGKILL if necessary: there is nothing to save."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -170,7 +170,7 @@ class EmbeddedBroker(EmbeddedServer):
 
 
 def check_free(port: int) -> None:
-    """Raises BrokerError where the port of 127.0.0.1 cannot be had."""
+    """Raises BrokerError if the port of 127.0.0.1 is not available."""
     with contextlib.closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # sockets in TIME_WAIT do not hold a port
         try:

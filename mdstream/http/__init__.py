@@ -1,1 +1,1 @@
-"""What the HTTP endpoints of all processes share."""
+"""Shared parts of all processes' HTTP endpoints."""

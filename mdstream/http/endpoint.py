@@ -1,4 +1,4 @@
-"""What the HTTP endpoints of the processes without Faust share: a port, JSON answers, metrics as text."""
+"""Shared parts of the HTTP endpoints without Faust: a port, JSON answers, metrics as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mdstream.http.metrics import new_registry
 
 
 class Metrics(Collector, ABC):
-    """What Prometheus scrapes of one process: read from plain counters at the moment of the scrape."""
+    """One process's Prometheus metrics, read from plain counters at scrape time."""
 
     def __init__(self) -> None:
         self._registry = new_registry()
@@ -36,13 +36,13 @@ class Metrics(Collector, ABC):
 
 
 def reply(value: dict[str, Any], *, ok: bool = True) -> web.Response:
-    """A JSON answer: 200, or 503 where something is not `ok`."""
+    """A JSON answer: 200, or 503 if not `ok`."""
     return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=200 if ok else 503)
 
 
 @asynccontextmanager
 async def serve(application: web.Application, *, host: str, port: int) -> AsyncIterator[None]:
-    """Listen while the block runs. Raises SettingsError where the port is taken or the address is not ours."""
+    """Listen while the block runs. Raises SettingsError if the port is taken or the address is not ours."""
     runner = Runner(application)
     await runner.setup()
     try:

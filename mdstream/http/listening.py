@@ -1,8 +1,8 @@
-"""How every HTTP endpoint of ours listens: so many connections, so long for a request, and what each answer forbids.
+"""Limits of all our HTTP endpoints: connections, time for a request, and security headers.
 
-A client that opens connections and says nothing must not take the descriptors that sinks and Kafka need: it is let go
-after REQUEST_LIMIT_S, and beyond MAX_CONNECTIONS the next one is answered 503. Nobody is asked who he is here: what
-listens on another address than 127.0.0.1 needs a proxy that does (docs/operations.md).
+A client that opens connections and sends nothing must not take the descriptors that sinks and Kafka need: it is
+disconnected after REQUEST_LIMIT_S, and beyond MAX_CONNECTIONS the next one gets a 503. There is no authentication: an
+endpoint on another address than 127.0.0.1 needs a proxy that does it (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Of every answer that does not say otherwise. No answer is to be kept, embedded, or taken for a page by accident."""
+"""Defaults for every answer: it must not be cached, embedded, or mistaken for a page."""
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"
 
 
 class Runner(web.AppRunner):
-    """aiohttp's server of an application, within these bounds."""
+    """aiohttp's server of an application, within these limits."""
 
     def __init__(self, application: web.Application) -> None:
         application.on_response_prepare.append(_protect)
@@ -40,7 +40,7 @@ class Runner(web.AppRunner):
 
     @property
     def server(self) -> Any:
-        """What makes the protocol of a new connection: aiohttp's server, while there is room."""
+        """The protocol factory of new connections: aiohttp's server, while there is room."""
         server = super().server
         return server and partial(_admit, server)
 
@@ -62,7 +62,7 @@ async def _protect(_request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _concerns_us(record: logging.LogRecord) -> bool:
-    """A request that is no HTTP is answered with 400; a traceback of it would only help to fill a disk."""
+    """A request that is not HTTP is answered with 400; a logged traceback would only help to fill a disk."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

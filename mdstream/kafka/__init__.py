@@ -1,4 +1,4 @@
-"""What mdstream asks of Kafka besides Faust: is it there, what can it do, which topics; logs read, records written."""
+"""Kafka access outside Faust: broker checks, topics, reading logs, writing records."""
 
 from mdstream.kafka.broker import (
     admin,

@@ -1,7 +1,7 @@
-"""What every part of mdstream asks of a Kafka broker besides records: is it there, what can it do, which topics.
+"""Broker checks and topic administration: is a broker reachable, what can it do, which topics exist.
 
-Brokers differ in two ways that matter here: some have no idempotent producer, and the end offset that one reports may
-be lower than the true one (decision 11).
+Brokers differ in two ways that matter here: some have no idempotent producer, and some report an end offset lower than
+the true one (decision 11).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
 ADMIN_TIMEOUT_MS = 30_000
-"""A broker that has just started takes its time to make topics."""
+"""A broker that has just started creates topics slowly."""
 NAMED_LIMIT_S, NAMED_EVERY_S = 15.0, 0.2
-"""How long a broker that answers may name no broker, itself included, and how often it is asked."""
+"""How long a broker's metadata may name no broker, not even itself, and how often it is polled."""
 
 
 async def unreachable(bootstrap_servers: Brokers, error: BaseException) -> BrokerError:
-    """The error to show when no broker answers, or none takes us. Raises SettingsError where a file cannot be used."""
+    """The error to show if no broker answers, or none lets us in. Raises SettingsError if a file cannot be used."""
     if reason := await why(Cluster.of(bootstrap_servers)):
         return AccessError(f"Kafka at {reason}")
     return BrokerError(
@@ -56,11 +56,11 @@ def lost(bootstrap_servers: Brokers, error: BaseException) -> BrokerError:
 
 @asynccontextmanager
 async def admin(bootstrap_servers: Brokers) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client. Raises BrokerError where no broker answers."""
+    """An admin client. Raises BrokerError if no broker answers."""
     client = await _admin_client(bootstrap_servers)
     try:
         yield client
-    except NodeNotReadyError as error:  # the brokers' advertised addresses are not those that we began with
+    except NodeNotReadyError as error:  # the brokers advertise other addresses than the bootstrap ones
         raise await unreachable(bootstrap_servers, error) from error
     except KafkaError as error:
         raise lost(bootstrap_servers, error) from error
@@ -69,8 +69,8 @@ async def admin(bootstrap_servers: Brokers) -> AsyncIterator[AIOKafkaAdminClient
 
 
 async def _admin_client(bootstrap_servers: Brokers) -> AIOKafkaAdminClient:
-    """A client that knows a broker. A broker that has just come back answers before its cluster counts it in again, and
-    names none until then: it is asked anew, as no request of such a client would go anywhere.
+    """A client that knows a broker. A restarted broker answers before it has rejoined its cluster, and names no broker
+    until then: it is polled, as such a client could send no request.
     """
     deadline = time.monotonic() + NAMED_LIMIT_S
     while True:
@@ -91,9 +91,9 @@ async def _admin_client(bootstrap_servers: Brokers) -> AIOKafkaAdminClient:
 
 
 async def create_topics(bootstrap_servers: Brokers, topics: Iterable[Topic], *, replication: int = 1) -> list[str]:
-    """Declare the topics that are not there yet and wait until the broker shows all; the names of the new ones.
+    """Create the missing topics and wait until the broker shows all. Returns the names of the new ones.
 
-    Raises BrokerError where the broker refuses one, or an existing topic has another partition count.
+    Raises BrokerError if the broker refuses one, or an existing topic has another partition count.
     """
     wanted = {topic.name: topic for topic in topics}
     async with admin(bootstrap_servers) as client:
@@ -110,9 +110,9 @@ async def create_topics(bootstrap_servers: Brokers, topics: Iterable[Topic], *, 
 
 
 async def _create(client: AIOKafkaAdminClient, new: list[NewTopic]) -> str | None:
-    """Why the cluster cannot make them yet: it has not counted in a broker that has just come (back); else None.
+    """Why the cluster cannot create them yet (a broker that has just started has not joined it), or None.
 
-    Raises BrokerError where it will not.
+    Raises BrokerError if the cluster refuses one.
     """
     response = await client.create_topics(new)
     for name, code, *message in response.topic_errors:
@@ -147,9 +147,9 @@ async def _wait_until_shown(client: AIOKafkaAdminClient, wanted: dict[str, Topic
 
 
 async def delete_topics(bootstrap_servers: Brokers, names: Iterable[str], limit_s: float = 30.0) -> None:
-    """Delete those of the topics that are there, and wait until the broker shows them no more.
+    """Delete the topics that exist and wait until the broker no longer shows them.
 
-    Raises BrokerError where the broker refuses one.
+    Raises BrokerError if the broker refuses one.
     """
     async with admin(bootstrap_servers) as client:
         wanted = set(names)
@@ -170,7 +170,7 @@ async def delete_topics(bootstrap_servers: Brokers, names: Iterable[str], limit_
 
 
 async def has_idempotent_producer(bootstrap_servers: Brokers) -> bool:
-    """Whether the broker hands out producer ids. Raises BrokerError where none answers."""
+    """Whether the broker hands out producer ids. Raises BrokerError if none answers."""
     client = AIOKafkaClient(**options(bootstrap_servers), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await client.bootstrap()
@@ -192,14 +192,14 @@ async def has_idempotent_producer(bootstrap_servers: Brokers) -> bool:
 
 
 async def partition_counts(bootstrap_servers: Brokers) -> dict[str, int]:
-    """Every topic of the broker with the number of its partitions. Raises BrokerError where no broker answers."""
+    """Every topic of the broker with the number of its partitions. Raises BrokerError if no broker answers."""
     async with admin(bootstrap_servers) as client:
-        # All topics, not the wanted ones: to ask a broker for a topic by name may create it.
+        # All topics, not the wanted ones: asking a broker for a topic by name may create it.
         return {t["topic"]: len(t["partitions"]) for t in await client.describe_topics()}
 
 
 async def partitions_of(bootstrap_servers: Brokers, topic: str) -> list[TopicPartition]:
-    """The partitions of a topic. Raises BrokerError where there is no such topic."""
+    """The partitions of a topic. Raises BrokerError if there is no such topic."""
     count = (await partition_counts(bootstrap_servers)).get(topic, 0)
     if not count:
         raise BrokerError(

@@ -1,7 +1,7 @@
-"""Why a Kafka cluster does not take us: aiokafka only says that it could not connect.
+"""Why a Kafka cluster does not let us in: aiokafka only reports that it could not connect.
 
-A connection is made by hand to each address, and to each broker that they name; what goes wrong first is told in words
-that name the setting to look at.
+Connects to each address, and to each broker named there. The first failure becomes a message that names the setting to
+check.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from mdstream.cluster import Cluster, Security
 from mdstream.kafka.security import security_options
 
 LIMIT_S = 5.0
-"""How long all of it may take: by then no broker has answered for some time already."""
+"""Limit of the whole diagnosis: the caller has already waited for a broker before it."""
 FAILURES = (KafkaError, OSError, ValueError, AssertionError)
-"""What aiokafka raises while it connects: the last two where the other side does not keep to SASL."""
+"""What aiokafka raises while it connects: the last two if the peer does not follow SASL."""
 
 
 async def why(cluster: Cluster) -> str | None:
-    """What keeps the cluster from taking us, and the setting to look at; None where it is only not there.
+    """Why the cluster does not let us in, and the setting to check; None if it is only unreachable.
 
-    Raises SettingsError where a file cannot be used.
+    Raises SettingsError if a file cannot be used.
     """
     given, handled = security_options(cluster.security), sys.exc_info()[1]
     waiting = [(host, port) for host, port, _ in collect_hosts(cluster.servers, randomize=False)]
@@ -57,8 +57,8 @@ async def why(cluster: Cluster) -> str | None:
 
 
 class _OAuth(OAuthAuthenticator):  # type: ignore[misc]  # aiokafka ships no types
-    """aiokafka takes a refused token for an accepted one: it does not read the answer, which is empty only where all is
-    well (RFC 7628, 3.2.3)."""
+    """aiokafka takes a refused token for an accepted one: it ignores the answer, which is empty only on success
+    (RFC 7628, 3.2.3)."""
 
     async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
         if payload:
@@ -83,9 +83,9 @@ async def _brokers_named_by(host: str, port: int, given: dict[str, Any]) -> set[
 
 
 def reason_of(error: BaseException, security: Security, *, handled: BaseException | None = None) -> str | None:
-    """What the broker did, and the setting to look at; None for a failure that no setting causes.
+    """What the broker did, and the setting to check; None for a failure that no setting causes.
 
-    `handled`: the error that made us look, which Python counts among the causes.
+    `handled`: the error that triggered the diagnosis, which Python counts among the causes.
     """
     causes = list(_causes(error, handled))
     for cause in causes:
@@ -125,7 +125,7 @@ def _credentials(security: Security) -> str:
 
 
 def _closed_reason(security: Security) -> str:
-    """For a connection that was closed without a word: what most often is behind it."""
+    """The most likely reasons for a connection that was closed without an answer."""
     wants = {"PLAINTEXT": "TLS or a password", "SSL": "a password, or no TLS", "SASL_PLAINTEXT": "TLS"}
     wanted = wants.get(security.protocol, "no TLS")
     where = f"KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port"

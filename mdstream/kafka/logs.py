@@ -1,4 +1,4 @@
-"""Whole logs for a command to read: from a time on, without holes, and whether they hold anything."""
+"""Whole logs for a command to read: from a timestamp on, without holes; and which topics hold records."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MS = 1_000_000
 async def read_whole(
     consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], *, quiet_s: float = 0.5
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """Like read_to_end, of logs in which every offset holds a record (neither compacted nor transactional).
+    """Like read_to_end, for logs in which every offset holds a record (neither compacted nor transactional).
 
-    A broker may leave offsets out of an answer: they are asked for again, once. Then they are gone.
+    A broker may leave offsets out of an answer: they are requested once more, then count as gone.
     """
     partitions = list(partitions)
     due = {tp: await consumer.position(tp) for tp in partitions}
@@ -34,7 +34,7 @@ async def read_whole(
 
 
 def before_hole(records: list[ConsumerRecord], due: int, *, forgiven: int | None) -> list[ConsumerRecord]:
-    """The records from offset `due` up to the first that is missing; a hole at `forgiven` is none."""
+    """The records from offset `due` up to the first that is missing; a hole at `forgiven` is ignored."""
     first = records[0].offset if due == forgiven else due
     if records[-1].offset - first + 1 == len(records):
         return records
@@ -45,7 +45,7 @@ def before_hole(records: list[ConsumerRecord], due: int, *, forgiven: int | None
 
 
 async def seek_to_time(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], from_ms: int) -> None:
-    """Go to the first records that were written at `from_ms` or later; to the beginning on a broker that cannot say."""
+    """Seek to the first records written at `from_ms` or later; to the end of a partition without any."""
     partitions = list(partitions)
     await consumer.seek_to_beginning(*partitions)
     if from_ms <= 0:
@@ -59,7 +59,7 @@ async def seek_to_time(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPar
 
 
 async def topics_with_records(bootstrap_servers: Brokers, names: Iterable[str]) -> list[str]:
-    """Of the topics named, those that are there and hold a record. Raises BrokerError where no broker answers."""
+    """Those of the named topics that exist and hold a record. Raises BrokerError if no broker answers."""
     counts = await kafka.partition_counts(bootstrap_servers)
     unknown = {
         name: [TopicPartition(name, number) for number in range(counts[name])] for name in names if name in counts
@@ -76,7 +76,7 @@ async def topics_with_records(bootstrap_servers: Brokers, names: Iterable[str]) 
 
 
 async def _one_with_records(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> str | None:
-    """Found by reading, not by asking for the end, which may be too low."""
+    """Reads instead of asking for the end offset, which may be too low."""
     consumer.assign(partitions)
     await consumer.seek_to_beginning(*partitions)
     async for records in kafka.read_to_end(consumer, partitions):
@@ -86,7 +86,7 @@ async def _one_with_records(consumer: AIOKafkaConsumer, partitions: list[TopicPa
 
 
 def receive_ns(record: ConsumerRecord[bytes, bytes]) -> int:
-    """When the ingestor received it: its header `t`, else the record's own time."""
+    """When the ingestor received it: its header `t`, else the record's timestamp."""
     for name, value in record.headers:
         if name == "t":
             return int.from_bytes(value or b"", "big", signed=True)

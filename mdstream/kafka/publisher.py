@@ -1,4 +1,4 @@
-"""Record batches to known partitions: what the ingestors and the agents write with.
+"""Record batches to known partitions: the producer of the ingestors and the agents.
 
 A batch costs one await and one future whatever it holds; its records keep their order, and so do batches of one
 partition. Sending one record at a time through a producer's `send` costs 10 to 200 us each, a batched one 0.3 us.
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Headers = list[tuple[str, bytes]]
 Record = tuple[bytes | None, bytes | None, int, Headers]
-"""key, value, time stamp in ms, headers."""
+"""key, value, timestamp in ms, headers."""
 
 BATCH_BYTES = 512 * 1024
 """Size a batch is closed at. A single record that is larger goes out as a batch of its own."""
@@ -32,7 +32,7 @@ REQUEST_TIMEOUT_MS = 30_000
 
 
 class Publisher:
-    """A producer of batches, acknowledged by all replicas, idempotent where the broker can."""
+    """A producer of batches, acknowledged by all replicas, idempotent if the broker supports it."""
 
     def __init__(self, bootstrap_servers: Brokers, *, client_id: str, batch_bytes: int = BATCH_BYTES) -> None:
         self._bootstrap_servers = Cluster.of(bootstrap_servers)
@@ -41,7 +41,7 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
-        """Connect. Raises BrokerError where no broker answers."""
+        """Connect. Raises BrokerError if no broker answers."""
         idempotent = await kafka.has_idempotent_producer(self._bootstrap_servers)
         if not idempotent:
             log.info("the broker at %s has no idempotent producer: writing without", self._bootstrap_servers)
@@ -64,15 +64,15 @@ class Publisher:
         self._producer = producer
 
     async def stop(self) -> None:
-        """Send what is under way and disconnect."""
+        """Send what is queued and disconnect."""
         if self._producer is not None:
             await self._producer.stop()
 
     async def send(self, topic: str, partition: int, records: Iterable[Record]) -> list[asyncio.Future[object]]:
-        """Queue records for one partition, in order; one future a batch, done when the broker has it.
+        """Queue records for one partition, in order. Returns one future per batch, done when the broker has it.
 
-        Waits while an earlier batch of this partition has not gone out, so memory stays bounded by the callers'.
-        Raises KafkaError (KafkaTimeoutError after REQUEST_TIMEOUT_MS without room); the futures raise it likewise.
+        Waits while an earlier batch of this partition is unsent, so only the callers' records take memory.
+        Raises KafkaError (KafkaTimeoutError after REQUEST_TIMEOUT_MS without room); so do the futures.
         """
         producer = self._producer
         if producer is None:
@@ -84,7 +84,7 @@ class Publisher:
 
 
 def _batches(create: Callable[[], BatchBuilder], records: Iterable[Record]) -> Iterator[BatchBuilder]:
-    """Batches filled with the records, in order; one that does not fit a batch's size has its own."""
+    """The records as batches, in order; a record larger than a batch gets its own."""
     batch = create()
     append, count = batch._builder.append, 0  # noqa: SLF001  its public append takes twice as long
     for key, value, timestamp_ms, headers in records:
@@ -115,7 +115,7 @@ class Partitioner:
     def __call__(self, key: bytes) -> int:
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= self._most_keys:  # keys come from the wire: bounded all the same
+            if len(self._known) >= self._most_keys:  # keys come from the network: bounded
                 self._known.clear()
             found = self._known[key] = (murmur2(key) & 0x7FFFFFFF) % self._partitions
         return found

@@ -1,4 +1,4 @@
-"""Reading logs outside any group: from where one likes, to an end."""
+"""Reading logs outside any consumer group: from any offset to an end."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mdstream.kafka.security import options
 
 FETCH_BYTES = 1 << 19
 STOP_LIMIT_S = 1.0
-"""A TLS connection may wait half a minute for the other side's farewell; nothing is left to say by then."""
+"""A TLS connection may wait half a minute for the peer's shutdown, although nothing is left to send."""
 STALL_S = 30.0
-"""A read that has not reached the end of a log and gets nothing for so long is taken for stuck."""
+"""A read that gets nothing for this long before the end of a log counts as stuck."""
 TAIL_S = 3.0
-"""So long is read past the reported end, which may be short by the last batch."""
+"""How long to read past the reported end, which may be short by the last batch."""
 
 
 @asynccontextmanager
 async def reader(
     bootstrap_servers: Brokers, *, max_partition_fetch_bytes: int = FETCH_BYTES, fetch_max_wait_ms: int = 200
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer outside any group, to assign and seek by hand. Raises BrokerError where no broker answers."""
+    """A consumer outside any group, to assign and seek by hand. Raises BrokerError if no broker answers."""
     consumer = AIOKafkaConsumer(
         **options(bootstrap_servers),
         enable_auto_commit=False,
@@ -53,11 +53,11 @@ async def reader(
 
 
 class LogEnd:
-    """Tells when a consumer has read partitions to the end they had when this was made.
+    """Detects when a consumer has read partitions to the end they had when this was created.
 
-    The reported end alone does not say it: a broker may report one that is too low, and a compacted or
-    transactional log may end in offsets that hold no record. So a fetch has to come back empty as well; on a topic that
-    is written to all the time, TAIL_S of reading past the reported end stand for that.
+    The reported end is not enough: a broker may report one that is too low, and a compacted or transactional log may
+    end in offsets without a record. So a fetch must also come back empty; on a topic that is written to all the time,
+    TAIL_S of reading past the reported end replaces that.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], *, quiet_s: float = 0.5) -> None:
@@ -66,7 +66,7 @@ class LogEnd:
         self._empty_since: float | None = None
 
     async def reached(self, *, empty: bool) -> bool:
-        """To be asked after each fetch, with whether it was empty. Raises BrokerError where STALL_S brought nothing."""
+        """Call after each fetch, with whether it was empty. Raises BrokerError if STALL_S brought nothing."""
         now = time.monotonic()
         if not empty:
             self._empty_since = None
@@ -89,10 +89,10 @@ async def read_to_end(
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Chunks of records from each partition's current position to its end (LogEnd).
 
-    Raises BrokerError where nothing comes for STALL_S although the end is not reached.
+    Raises BrokerError if nothing comes for STALL_S before the end.
     """
     partitions = list(partitions)
-    if not partitions:  # getmany would take none for all
+    if not partitions:  # getmany reads all partitions if given none
         return
     end = LogEnd(consumer, await consumer.end_offsets(partitions), quiet_s=quiet_s)
     while True:
@@ -106,8 +106,8 @@ async def read_to_end(
 async def read_until(
     consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """Chunks of records from each partition's current position until it has come to its end here. To be given a time
-    limit: an end that the log does not have is waited for."""
+    """Chunks of records from each partition's current position to its offset in `ends`. Needs a timeout: it waits for
+    an end that the log does not have."""
     behind = set(ends)
     while behind := {tp for tp in behind if await consumer.position(tp) < ends[tp]}:
         for records in (await consumer.getmany(*behind, timeout_ms=200)).values():

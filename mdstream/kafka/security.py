@@ -1,4 +1,4 @@
-"""What makes a client of aiokafka, or of Faust, out of a Cluster."""
+"""Client options for aiokafka and Faust, from a Cluster."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mdstream.cluster import Brokers, Cluster, Security
 from mdstream.errors import SettingsError
 from mdstream.tls import Named, client_context
 
-# At DEBUG aiokafka logs every request as it stands, and so the password that is in one of them.
+# At DEBUG aiokafka logs every request verbatim, including the one with the password.
 logging.getLogger("aiokafka.conn").setLevel(logging.INFO)
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no types
-    """The token in a file, read anew for each connection: who renews it only has to replace the file."""
+    """The token in a file, read for each connection: replacing the file renews it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships 
 
 
 def options(brokers: Brokers) -> dict[str, Any]:
-    """The arguments that every client of aiokafka takes. Raises SettingsError where a file cannot be used."""
+    """The arguments that every client of aiokafka takes. Raises SettingsError if a file cannot be used."""
     cluster = Cluster.of(brokers)
     return {"bootstrap_servers": cluster.servers, **security_options(cluster.security)}
 
@@ -55,7 +55,7 @@ def security_options(security: Security) -> dict[str, Any]:
 
 
 def ssl_context(security: Security) -> ssl.SSLContext | None:
-    """The context of a protocol with TLS, else None. Raises SettingsError where a file cannot be used."""
+    """The context of a protocol with TLS, else None. Raises SettingsError if a file cannot be used."""
     if not security.tls:
         return None
     return client_context(
@@ -68,7 +68,7 @@ def ssl_context(security: Security) -> ssl.SSLContext | None:
 
 
 def password(security: Security) -> str:
-    """The password, given or in its file, whose last line break is no part of it. Raises SettingsError."""
+    """The password, from its setting or its file, without the final line break. Raises SettingsError."""
     if security.password is not None:
         return security.password.get_secret_value()
     return _secret_in(Named("KAFKA_SASL_PASSWORD_FILE", security.password_file))

@@ -1,1 +1,1 @@
-"""Past trades of the venues, and the repair of gaps with them (docs/repair.md)."""
+"""Repair of gaps with the venues' past trades (docs/repair.md)."""

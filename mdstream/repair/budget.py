@@ -27,7 +27,7 @@ class Budget:
         return max(0.0, short / self._limits.per_s, self._held_until_s - now_s)
 
     def spend(self, cost: float, now_s: float) -> None:
-        """Take `cost` out; beyond what is there it becomes a debt, which time pays off."""
+        """Take `cost` out; the balance may go negative, and refills over time."""
         self._fill(now_s)
         self._units -= cost
 

@@ -1,4 +1,4 @@
-"""HTTP to one venue: a target in, an Answer or the RetryableError out. Never raises for what a network does."""
+"""HTTP client of one venue: a target in, an Answer or RetryableError out. Never raises for network errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_session() -> ClientSession:
 
 
 class Client:
-    """Asks the REST interface at `base_url`. Raises SettingsError where that is no HTTP address."""
+    """Queries the REST interface at `base_url`. Raises SettingsError if that is not an HTTP address."""
 
     def __init__(self, session: ClientSession, base_url: str, *, variable: str) -> None:
         self._session, self._base_url, self._shown = session, base_url, redacted(base_url)
@@ -46,5 +46,5 @@ class Client:
                 return Answer(response.status, headers, bytes(body))
         except TimeoutError:
             return RetryableError(f"no answer from {self._shown} in time")
-        except (ClientError, OSError, ValueError) as error:  # ValueError: a redirect to what is no address
+        except (ClientError, OSError, ValueError) as error:  # ValueError: a redirect to an invalid address
             return RetryableError(f"{self._shown} cannot be reached: {scrubbed(str(error)) or type(error).__name__}")

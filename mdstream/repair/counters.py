@@ -1,4 +1,4 @@
-"""What is counted of one venue's repairs: plain numbers, put into form when somebody asks."""
+"""Counters of one venue's repairs: plain numbers, turned into metrics at scrape time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 RECOVERED, PARTLY, UNRECOVERABLE = "recovered", "partly", "unrecoverable"
-"""How a request ends: all of its trades came, some did, none did."""
+"""How a request ends: all, some or none of its trades were found."""
 TROUBLE, ABSENT = "trouble", "absent"
-"""Why something is asked for again: the venue could not answer; it answered, but without all that is missing."""
+"""Why a page is requested again: the venue could not answer, or its answer lacked missing trades."""
 
 
 @dataclass
 class Counters:
-    """Since the process began."""
+    """Since the process started."""
 
     requests: Counter[str] = field(default_factory=lambda: Counter({RECOVERED: 0, PARTLY: 0, UNRECOVERABLE: 0}))
     retries: Counter[str] = field(default_factory=lambda: Counter({TROUBLE: 0, ABSENT: 0}))

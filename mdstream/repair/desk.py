@@ -1,10 +1,10 @@
-"""One venue's repairs, a page at a time, in turns, so that a long one does not hold up a short one.
+"""One venue's repairs, taking turns page by page, so that a long one does not hold up a short one.
 
     add ─> queue ─ the one that is due ─> budget ─> GET ─> publish ─┬─> more to ask for: back into the queue
              ^                                                      └─> done
              └── RetryableError: wait as long as the venue said, or longer each time; then the next in turn
 
-A venue that cannot be reached keeps its own repairs waiting, for as long as it takes, and nobody else's.
+An unreachable venue holds up its own repairs, for as long as it takes, and no other venue's.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 TELL_INTERVAL_S = 60.0
 HIGH_LOAD, LOAD_PAUSE_S = 0.8, 10.0
-"""Where the venue says that so much of its limit is used, by others too, nothing is asked for so long."""
+"""If the venue reports this much of its limit as used, by other clients too, nothing is requested for this long."""
 
 
 class RepairJob:
-    """A request in hand. `waiting_since_s`: when it was written to md.gaps, in seconds since 1970."""
+    """An open request. `waiting_since_s`: when it was written to md.gaps, in seconds since 1970."""
 
     __slots__ = ("done", "dropped", "repair", "started_s", "waiting_since_s")
 
@@ -46,7 +46,7 @@ class RepairJob:
 
 
 class Desk:
-    """The repairs of one venue, while `run` runs. `problem`: why the venue gives nothing at the moment."""
+    """The repairs of one venue, while `run` runs. `problem`: why the venue currently returns nothing."""
 
     def __init__(self, history: History, client: Client, raw_log: RawLog, *, patience_s: float) -> None:
         self.history = history
@@ -54,7 +54,7 @@ class Desk:
         self.problem: str | None = None
         self._client, self._raw_log, self._patience_s = client, raw_log, patience_s
         self._budget = Budget(history.limits)
-        self._queue: list[tuple[float, int, RepairJob]] = []  # by the time that each is due at
+        self._queue: list[tuple[float, int, RepairJob]] = []  # by due time
         self._numbers = counting()
         self._open: set[RepairJob] = set()
         self._more = asyncio.Event()
@@ -66,15 +66,15 @@ class Desk:
 
     @property
     def open(self) -> int:
-        """Requests in hand."""
+        """Number of open requests."""
         return len(self._open)
 
     def oldest_s(self, now_s: float) -> float:
-        """Since when the oldest request in hand was written, in seconds; 0 without any."""
+        """Age of the oldest open request, in seconds since it was written; 0 without any."""
         return max((now_s - job.waiting_since_s for job in self._open), default=0.0)
 
     def add(self, request: RepairRequest, *, waiting_since_s: float, done: Callable[[], None]) -> RepairJob:
-        """Take a request in hand; `done` is called when the broker has all that came of it."""
+        """Take on a request; `done` is called when the broker has all its results."""
         job = RepairJob(
             Repair(request, self.history, patience_s=self._patience_s), waiting_since_s=waiting_since_s, done=done
         )
@@ -83,7 +83,7 @@ class Desk:
         return job
 
     def drop(self, jobs: Collection[RepairJob]) -> None:
-        """Leave requests to another process. A page that is under way may still be published."""
+        """Leave requests to another process. A page in flight may still be published."""
         for job in jobs:
             job.dropped = True
         self._open.difference_update(jobs)
@@ -96,7 +96,7 @@ class Desk:
             self._more.set()
 
     async def run(self) -> None:
-        """Repair until cancelled. Raises only what is a mistake of ours."""
+        """Repair until cancelled. Raises only programming errors."""
         while True:
             job = await self._next()
             page = job.repair.page()
@@ -174,7 +174,7 @@ class Desk:
         await asyncio.sleep(wait_s)
 
     def _tell_trouble(self, wait_s: float) -> None:
-        """One line for the same trouble in a minute: a limit is met again and again."""
+        """At most one line a minute for the same trouble: a rate limit is hit again and again."""
         reason, now_s = self.problem or "", time.monotonic()
         if self._told is not None and self._told[0] == reason and now_s - self._told[1] < TELL_INTERVAL_S:
             return

@@ -16,7 +16,7 @@ from mdstream.watchdog.guard import Watchdog
 
 
 class Endpoint:
-    """Answers from what the desks and the consumer know at the moment."""
+    """Answers from the current state of the desks and the consumer."""
 
     def __init__(self, desks: Sequence[Desk], requests: Requests, watchdog: Watchdog) -> None:
         self._desks, self._requests, self._watchdog = desks, requests, watchdog
@@ -32,7 +32,7 @@ class Endpoint:
         return app
 
     def _problems(self) -> list[str]:
-        # A venue that is away makes us not ready, never dead: a restart would find it away too.
+        # An unreachable venue makes us not ready, never dead: a restart would not help.
         venues = [f"{desk.history.name}: {desk.problem}" for desk in self._desks if desk.problem is not None]
         return [*self._watchdog.verdict.problems, *venues]
 

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes of `mdstream repair`: read from the plain counters at the moment of the scrape."""
+"""The Prometheus metrics of `mdstream repair`, read from the plain counters at scrape time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The repair process: start in order, run until told to stop, stop in the opposite order with nothing left behind.
+"""The repair process: start in order, run until told to stop, stop in reverse order.
 
 topics there? ──> HTTP port free? ──> producer up? ──> desks, watchdog ──> md.gaps
 SIGTERM, SIGINT ──> what is done is committed, the group left ──> desks dropped ──> producer down
@@ -35,12 +35,12 @@ NOTHING_LOST = "nothing is lost: requests that are not done are repeated"
 
 
 def group_of(prefix: str, only: Collection[str]) -> str:
-    """The consumer group. Processes that take some providers alone are a group of their own: each group reads all."""
+    """The consumer group. Processes for some providers only form their own group: each group reads all requests."""
     return ".".join([prefix, "repair", *(["-".join(sorted(only))] if only else [])])
 
 
 async def repair(settings: Settings, *, only: Collection[str], port: int) -> None:
-    """Repair until cancelled. `only`: the providers to take requests of; empty for all there are.
+    """Repair until cancelled. `only`: the providers whose requests are taken; empty for all.
 
     Raises MdstreamError when it cannot start, or the broker cannot be read.
     """
@@ -101,7 +101,7 @@ async def _work(requests: Requests, desks: Collection[Desk], watchdog: Watchdog)
                 task.result()
     finally:
         await watchdog.stop()
-        # The reader first: it commits what is done, for which nothing may be under way any more but be done or not.
+        # The reader first: it commits what is done before the desks are cancelled.
         for task in (reading, *helpers):
             task.cancel()
             await asyncio.wait([task])

@@ -1,7 +1,7 @@
-"""What repair writes: REST answers and losses to the raw topics, requests that make no sense to md.dead.
+"""What repair writes: REST answers and losses to the raw topics, invalid requests to md.dead.
 
-Each call returns when the broker has the records, however long that takes: what comes after it in the code comes after
-it in the log. A record that the broker has although it said otherwise is written twice, which harms nobody.
+Each call returns when the broker has the records, however long that takes: the order of calls is the order in the log.
+A record that the broker stored although it reported an error is written twice, which is harmless.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MS = 1_000_000
 
 
 class RawLog:
-    """A producer that does not give up. `problem`: why the broker takes nothing at the moment."""
+    """A producer that retries forever. `problem`: why the broker currently takes nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._topics = settings, Topics(settings)
@@ -47,27 +47,27 @@ class RawLog:
         return Publisher(self._settings.bootstrap_servers, client_id="mdstream-repair")
 
     async def start(self) -> None:
-        """Connect. Raises BrokerError where no broker answers."""
+        """Connect. Raises BrokerError if no broker answers."""
         await self._publisher.start()
 
     async def stop(self) -> None:
-        """Disconnect, soon: without its broker a producer waits for ever."""
+        """Disconnect within a limit: without its broker a producer waits forever."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._publisher.stop(), DISCONNECT_LIMIT_S)
 
     async def frame(self, market: str, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
-        """Write a REST frame where the instrument's live frames are."""
+        """Write a REST frame to the partition of the instrument's live frames."""
         headers = _headers(provider, recv_ns, TRADE)
         await self._write_raw(market, symbol, [(symbol.encode(), frame, recv_ns // MS, headers)])
 
     async def lost(self, market: str, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
-        """Write what cannot be had any more of one instrument, behind the frames written before."""
+        """Write one instrument's trades that the venue no longer has, after the frames written before."""
         key, headers = losses[0].symbol.encode(), _headers(losses[0].provider, now_ns, REPAIR)
         records = [(key, encode(loss), now_ns // MS, headers) for loss in losses]
         await self._write_raw(market, losses[0].symbol, records)
 
     async def dead(self, record: ConsumerRecord[bytes, bytes], error: str) -> None:
-        """Write a record that is no request, with the reason."""
+        """Dead-letter a record that is not a request, with the reason."""
         letter = dead_letter(
             error=error,
             topic=record.topic,
@@ -104,7 +104,7 @@ class RawLog:
 
     async def _replace(self, failed: Publisher) -> None:
         async with self._replacing:
-            if self._publisher is not failed:  # another venue's repairs were first
+            if self._publisher is not failed:  # another desk has replaced it already
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(failed.stop(), DISCONNECT_LIMIT_S)

@@ -1,7 +1,7 @@
-"""One request from md.gaps on its way: pages out, answers in, frames to publish. Pure: time is an argument.
+"""The state of one request from md.gaps: pages out, answers in, frames to publish. Pure: time is an argument.
 
 page ──> answer ──┬─> a frame to publish, or nothing new ──> go_on: next page now │ next round after a pause │ done
-                  ├─> RetryableError: ask for the same page later, for ever
+                  ├─> RetryableError: ask for the same page later, forever
                   └─> PermanentError: done
 done ──> lost: what is still missing, and why
 """
@@ -23,7 +23,7 @@ _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Repair:
-    """The state of one request. `patience_s`: so long is waited, in all, for ids that the venue does not show (yet)."""
+    """The state of one request. `patience_s`: total time to wait for ids that the venue does not show (yet)."""
 
     def __init__(self, request: RepairRequest, history: History, *, patience_s: float) -> None:
         self.request = request
@@ -34,12 +34,12 @@ class Repair:
 
     @property
     def found(self) -> int:
-        """Trades of the request that have come so far."""
+        """Trades of the request found so far."""
         return self._search.found
 
     @property
     def missing(self) -> int:
-        """Trades of the request that have not."""
+        """Trades of the request still missing."""
         return count(self._search.missing)
 
     def page(self) -> Page | PermanentError:
@@ -51,7 +51,7 @@ class Repair:
         return page
 
     def take(self, page: Page, answer: Answer, *, now_s: float) -> bytes | PermanentError | RetryableError | None:
-        """What the answer to the page last asked for comes to: a frame to publish, or None where it brought nothing.
+        """Take in the answer to the last page: a frame to publish, an error, or None if it brought nothing new.
 
         `now_s` is in seconds since 1970.
         """
@@ -63,7 +63,7 @@ class Repair:
         try:
             _check_json(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return RetryableError(f"HTTP {answer.status} without JSON: {error}")  # it is somebody else who speaks
+            return RetryableError(f"HTTP {answer.status} without JSON: {error}")  # not the venue's answer
         frame = rest_frame(page.target, answer.body)
         try:
             came, rows = self._history.read(self.request, frame)
@@ -73,7 +73,7 @@ class Repair:
         return frame if self._search.answered(self._asked, came, at_end=rows < page.rows) else None
 
     def go_on(self) -> float | None:
-        """Seconds to wait before the next page; None where there is none."""
+        """Seconds to wait before the next page; None if there is none."""
         if not self._search.round_is_over:
             return 0.0
         if not self._search.end_round():

@@ -4,8 +4,8 @@
                         ├─> a venue that is not ours ───────────┤
                         └─> no request at all ─> md.dead ───────┴─> commit the end of the longest prefix that is done
 
-Requests end in any order and only the prefix is committed: a crash repeats some, which harms nobody, and loses none.
-What is read and not committed is bounded (MAX_HELD): at the bound nothing more is read until the prefix moves.
+Requests end in any order and only the prefix is committed: a crash repeats some, which is harmless, and loses none.
+Uncommitted requests are bounded (MAX_HELD): at the bound nothing more is read until the prefix moves.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SESSION_MS, HEARTBEAT_MS = 6_000, 2_000
 
 
 class _Share:
-    """One partition while it is ours: its offsets, and its requests in hand by their bytes."""
+    """One assigned partition: its offsets, and its open requests by their bytes."""
 
     def __init__(self, first_offset: int, epoch: int) -> None:
         self.offsets = Offsets(first_offset, confirmed=None)
@@ -58,7 +58,7 @@ class _Share:
 
 
 class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """Reads md.gaps while `run` runs. `only`: the providers whose requests are taken; None for all there are."""
+    """Reads md.gaps while `run` runs. `only`: the providers whose requests are taken; None for all."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
 
     @property
     def held(self) -> int:
-        """Requests that were read and are not part of a prefix that is done."""
+        """Requests that were read but are not part of a finished prefix."""
         return sum(share.offsets.unacknowledged for share in self._shares.values())
 
     @property
     def partitions(self) -> list[int]:
-        """The partitions of md.gaps that are ours."""
+        """The assigned partitions of md.gaps."""
         return sorted(tp.partition for tp in self._shares)
 
     def state(self) -> State:
-        """What the watchdog sees: how far we have read. A request that is in hand for long is no standstill."""
+        """For the watchdog: how far we have read. A request that stays open for long does not count as a stall."""
         lanes = {
             Partition(tp.topic, tp.partition): Lane(share.epoch, share.offsets.delivered, share.offsets.delivered)
             for tp, share in self._shares.items()
@@ -99,7 +99,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         return State(lanes, settled=self._settled, holding=self._raw_log.problem or full)
 
     async def run(self) -> None:
-        """Read until cancelled, then commit and leave the group. Raises BrokerError where the broker cannot be read."""
+        """Read until cancelled, then commit and leave the group. Raises BrokerError if the broker cannot be read."""
         consumer = self._consumer = AIOKafkaConsumer(
             **options(self._bootstrap_servers),
             group_id=self._group,
@@ -136,19 +136,19 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             epoch = self._epoch
             for record in chain.from_iterable(chunk.values()):
                 if self._epoch != epoch:
-                    break  # these came under an assignment that is over: they come again, here or elsewhere
+                    break  # from a previous assignment: they come again, here or elsewhere
                 await self._take(record)
             if time.monotonic() - self._committed_s >= COMMIT_INTERVAL_S:
                 self._committed_s = time.monotonic()
                 await self._commit(consumer)
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> None:
-        """Find out where partitions that are newly ours begin: that position is committed at once."""
+        """Find where newly assigned partitions begin: that position is committed at once."""
         epoch = self._epoch
         for tp in consumer.assignment() - self._shares.keys() if self._settled else ():
             with suppress(IllegalStateError, KafkaTimeoutError):  # no longer ours, or not known yet: next time
                 position = await consumer.position(tp)
-                if self._epoch != epoch:  # it may be that of an assignment that is over
+                if self._epoch != epoch:  # the position may be from a previous assignment
                     return
                 self._shares[tp] = _Share(position, epoch)
 
@@ -174,7 +174,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         share.offsets.acknowledge(next_offset)
 
     def _hand_on(self, share: _Share, desk: Desk, request: RepairRequest, record: ConsumerRecord[bytes, bytes]) -> None:
-        """To the desk; a request that is in hand already is only answered once more."""
+        """Pass the request to the desk; a repeat of an open request is done with it."""
         content, next_offset = bytes(record.value or b""), record.offset + 1
         if content in share.jobs:
             share.jobs[content][2].append(next_offset)
@@ -186,7 +186,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             for each in waiting:
                 share.offsets.acknowledge(each)
 
-        # Where a broker gives a record no time, it is waiting since now.
+        # A record without a timestamp counts as waiting since now.
         since_s = record.timestamp / 1000 if record.timestamp > 0 else time.time()
         share.jobs[content] = desk, desk.add(request, waiting_since_s=since_s, done=done), waiting
 
@@ -198,13 +198,13 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         await self._raw_log.lost(PROVIDERS[r.provider].market, [loss], now_ns=time.time_ns())
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit what is done. What fails is left to the next time, or to who gets the partition."""
+        """Commit what is done. A failed commit is left to the next one, or to the next owner of the partition."""
         shares = dict(self._shares)
         pending = {tp: offset for tp, share in shares.items() if (offset := share.offsets.pending()) is not None}
         if not pending:
             return
         try:
-            # Without a coordinator aiokafka would try for ever.
+            # Without a coordinator aiokafka would try forever.
             async with asyncio.timeout(COMMIT_LIMIT_S):
                 await consumer.commit(pending)
         except (CommitFailedError, IllegalStateError) as error:
@@ -216,7 +216,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
                 shares[tp].offsets.confirm(offset)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002  all come at once
-        """Commit what is done, and leave the rest to whoever comes next; before every assignment, of all there were."""
+        """Commit what is done, leave the rest to the next owner. Runs before every assignment, for all partitions."""
         self._settled = False
         if self._consumer is not None:
             await self._commit(self._consumer)
@@ -230,14 +230,14 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         self._epoch += 1
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """They begin at their committed offsets, else at the oldest request. Records of theirs may be here already."""
+        """Partitions begin at their committed offset, else at the oldest request. Some records may already be here."""
         self._settled = True
         numbers = sorted(tp.partition for tp in assigned)
         log.info("%s has partitions %s of %s", self._group, numbers, self._topic)
 
 
 def _read_request(value: bytes) -> RepairRequest:
-    """The request. Raises ValueError that says what is wrong with it."""
+    """The request. Raises ValueError with what is wrong."""
     try:
         request = decode_request(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

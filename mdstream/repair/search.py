@@ -1,13 +1,13 @@
 """Which ids of a missing range to ask for next, and when to stop asking. Pure: answers in, questions out.
 
     to ask    the ids not asked for in this round
-    absent    those that were asked for in this round and did not come
+    absent    the ids asked for in this round that did not come
 
-A round asks, page by page, for all that is missing. What was absent is asked for again in the next round, since a
-venue's REST interface may lag behind its websocket. After ROUNDS rounds in a row that brought nothing the rest is gone.
+A round asks, page by page, for all missing ids. Absent ids are asked for again in the next round, since a
+venue's REST interface may lag behind its websocket. After ROUNDS fruitless rounds in a row the rest counts as gone.
 
-Invariants: an id is in one of the two lists until it came; every answer makes the first list shorter, so a round ends
-whatever a venue answers; a round that brings nothing brings the end nearer, so the search does.
+Invariants: an id is in one of the two lists until it is found; every answer shortens the first list, so a round ends
+whatever a venue answers; fruitless rounds are counted, so the search ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Search:
 
     @property
     def missing(self) -> list[Span]:
-        """What has not come so far."""
+        """The ids not found so far."""
         return merged([*self._to_ask, *self._absent])
 
     @property
@@ -42,11 +42,11 @@ class Search:
 
     @property
     def fruitless_rounds(self) -> int:
-        """Rounds in a row that brought nothing; from ROUNDS on what is missing is gone."""
+        """Rounds in a row that brought nothing; from ROUNDS on, missing ids count as gone."""
         return self._fruitless
 
     def next(self, most: int) -> Span:
-        """The ids to ask for now, at most so many. Only while the round is not over."""
+        """The ids to ask for now, at most `most`. Only while the round is not over."""
         if self._newest_first:
             first, last = self._to_ask[-1]
             return Span(max(first, last - most + 1), last)
@@ -54,9 +54,9 @@ class Search:
         return Span(first, min(last, first + most - 1))
 
     def answered(self, asked: Span, came: Iterable[Span], *, at_end: bool) -> int:
-        """Take in the answer to `asked`: the ids that `came`, also such as were not asked for; how many were wanted.
+        """Take in the answer to `asked`: the ids that `came`, even unasked ones. Returns how many were wanted.
 
-        `at_end`: the venue gave fewer trades than it was asked for, so that there are none further on.
+        `at_end`: the venue returned fewer trades than requested, so there are none further on.
         """
         spans = merged(came)
         before = count(self._to_ask) + count(self._absent)
@@ -69,7 +69,7 @@ class Search:
         return new
 
     def _covered(self, asked: Span, came: list[Span], *, at_end: bool) -> Span:
-        """The ids of which the answer tells whether the venue has them: never none."""
+        """The ids for which the answer shows whether the venue has them; never empty."""
         if self._newest_first:
             lowest = MIN_ID if at_end else came[0].first if came else asked.first
             return Span(lowest, asked.last) if lowest <= asked.last else asked
@@ -77,7 +77,7 @@ class Search:
         return Span(asked.first, highest) if highest >= asked.first else asked
 
     def end_round(self) -> bool:
-        """Close the round that is over; whether there is a next one. If not, what is missing (if anything) is gone."""
+        """Close the finished round. Returns whether there is a next one; if not, missing ids are gone."""
         self._fruitless = 0 if self._found_in_round else self._fruitless + 1
         self._found_in_round = 0
         if not self._absent or self._fruitless >= ROUNDS:

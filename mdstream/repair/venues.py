@@ -1,4 +1,4 @@
-"""The venues whose past trades can be asked for: what mdstream/venues/ has of them."""
+"""The venues whose past trades can be requested, as found in mdstream/venues/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mdstream's own parts: ingestors, core worker, gap repair and sinks, each with a port for its pages."""
+"""mdstream's own parts: ingestors, core worker, gap repair and sinks, each with its HTTP port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER_LIMIT_S = 2.0
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Where the pages are: of the core worker, of the ingestors by provider, of the sinks by role."""
+    """The core worker's page, and the HTTP ports of the ingestors by provider and of the sinks by role."""
 
     page: str
     ingestors: dict[str, int]
@@ -35,7 +35,7 @@ class Pipeline:
         return found.get("symbols") or {}
 
     def problems(self) -> list[str]:
-        """Which venues the ingestors have no connection to, and why, in their words."""
+        """The venues that the ingestors have no connection to, with the ingestors' reasons."""
         pages = [_json(f"http://127.0.0.1:{port}/health") for port in self.ingestors.values()]
         feeds = [feed for page in pages for feed in page.get("feeds", {}).items()]
         return [f"{name}: {feed['reason']}" for name, feed in feeds if feed["reason"]]
@@ -59,7 +59,7 @@ def start(parts: Supervisor, wanted: Sequence[tuple[str, str]], sinks: Sequence[
 
 
 def _json(url: str) -> dict[str, Any]:
-    """A page, one that says 503 as well; empty where nobody answers yet."""
+    """A page's JSON, also with status 503; empty if nothing answers yet."""
     found: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         try:

@@ -1,4 +1,4 @@
-"""When a part that ended is started again."""
+"""When a part that ended is restarted."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from mdstream.watchdog.guard import EXIT_STUCK
 
 MIN_S, MAX_S = 1.0, 30.0
 STEADY_S = 60.0
-"""Who ran for so long has not failed to start: its next wait is the least again."""
+"""A part that ran this long did start: its next wait is the shortest again."""
 WRONG_SETTINGS = 2
-"""The exit status of a part whose settings or arguments are wrong: started again it would say the same."""
+"""The exit status of a part with wrong settings or arguments: a restart would not help."""
 
 
 @dataclass
 class Restarts:
-    """One part's ends, and how long to wait after each."""
+    """One part's exits, and how long to wait after each."""
 
     count: int = 0
     _failures: int = 0
 
     def after(self, status: int, ran_s: float) -> float | None:
-        """Seconds to wait before it is started again; None: never.
+        """Seconds to wait before the restart; None: never.
 
-        A process that was stuck (75) asks to be started again, so after a steady run it is at once.
+        A process that was stuck (75) asks for a restart, so after a steady run there is no wait.
         """
         if status == WRONG_SETTINGS:
             return None

@@ -1,4 +1,4 @@
-"""Broker, database and NATS: those that are configured are used, the others are started."""
+"""Broker, database and NATS: configured ones are used, the others are started."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def start_broker(parts: Supervisor, services: Services) -> None:
     port = free_port(embedded.DEFAULT_PORT)
     part = parts.start("broker", "broker", "--port", str(port), stage=SERVICE_STAGE)
     parts.wait(lambda: embedded.answers(port), part, UP_LIMIT_S)
-    services.environment.update(UNSECURED)  # whatever is set for another one
+    services.environment.update(UNSECURED)  # overrides security settings meant for another one
     services.add("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}", f"broker 127.0.0.1:{port} (embedded, in memory)")
 
 
@@ -68,7 +68,7 @@ def _kept(temporary: bool) -> tuple[str, ...]:
 
 
 def find_or_start(parts: Supervisor, settings: Settings, *, sinks: tuple[str, ...]) -> Services:
-    """The broker, and what the sinks need. Raises MdstreamError where one that is configured does not answer."""
+    """The broker, and what the sinks need. Raises MdstreamError if a configured one does not answer."""
     services, configured = Services(), settings.model_fields_set
     if "kafka_servers" in configured:
         _check_broker(settings)
@@ -87,7 +87,7 @@ def find_or_start(parts: Supervisor, settings: Settings, *, sinks: tuple[str, ..
 
 
 def _check_broker(settings: Settings) -> None:
-    """Raises BrokerError where none answers."""
+    """Raises BrokerError if none answers."""
 
     async def ask() -> None:
         async with kafka.admin(settings.bootstrap_servers):
@@ -97,7 +97,7 @@ def _check_broker(settings: Settings) -> None:
 
 
 def _database(settings: Settings) -> str:
-    """What the configured database is called. Raises DatabaseError where it does not answer."""
+    """The name of the configured database. Raises DatabaseError if it does not answer."""
 
     async def ask() -> str:
         async with await database.connect(database.url_of(settings)) as connection:
@@ -107,7 +107,7 @@ def _database(settings: Settings) -> str:
 
 
 def _nats(settings: Settings) -> str:
-    """The configured servers, without user and password. Raises SinkError where none of them answers."""
+    """The configured servers, without user and password. Raises SinkError if none of them answers."""
     urls = [urlsplit(url.strip()) for url in settings.nats_url.get_secret_value().split(",")]
     found = [(url.hostname or "127.0.0.1", url.port or NATS_PORT) for url in urls]
     shown = ",".join(f"{host}:{port}" for host, port in found)
@@ -125,7 +125,7 @@ def _takes_connections(url: str) -> bool:
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` if nobody listens there, else any free port of 127.0.0.1. Raises MdstreamError."""
+    """`wanted` if it is free, else any free port of 127.0.0.1. Raises MdstreamError."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Runs the parts of a deployment as processes: starts again whoever ends, and leaves none behind, however it ends."""
+"""Runs the parts of a deployment as processes: restarts those that end, and leaves none behind, however it ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Show = Callable[[str, str], None]
 
 
 class PartError(MdstreamError):
-    """A part ended, and to start it again would be in vain."""
+    """A part ended, and a restart would not help."""
 
     def __init__(self, name: str, status: int, log: Path) -> None:
         super().__init__(name, status, log)
@@ -41,7 +41,7 @@ class PartError(MdstreamError):
 
 @dataclass
 class Part:
-    """`mdstream ARGS`, which is `up` once that says so. Parts of a higher `stage` stop before those of a lower one."""
+    """A process `mdstream ARGS`. Parts of a higher `stage` stop before those of a lower one."""
 
     name: str
     args: tuple[str, ...]
@@ -51,15 +51,15 @@ class Part:
     reader: threading.Thread | None = None
     started_at: float = 0.0
     due_at: float | None = None
-    """When it is started again, while it does not run."""
+    """When it is restarted, while it does not run."""
     restarts: Restarts = field(default_factory=Restarts)
 
 
 class Supervisor:
-    """Starts `mdstream` subcommands with `environment` on top of ours. To be used by the thread that lasts longest, as
-    parts end with the thread that started them.
+    """Starts `mdstream` subcommands with `environment` on top of ours. Use it from the longest-lived thread: parts end
+    with the thread that started them.
 
-    What a part prints goes to its file in `logs` and, line by line, to `show`.
+    A part's output goes to its file in `logs` and, line by line, to `show`.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str], *, say: Say, show: Show | None = None) -> None:
@@ -69,7 +69,7 @@ class Supervisor:
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, *args: str, stage: int) -> Part:
-        """Run `mdstream ARGS` from now on, whatever happens to it. Raises ValueError for a name that is taken."""
+        """Run `mdstream ARGS` from now on, with restarts. Raises ValueError for a name that is taken."""
         if name in self.parts:
             raise ValueError(f"there is a part {name} already")
         part = self.parts[name] = Part(name, args, stage, self._logs / f"{name}.log")
@@ -78,11 +78,11 @@ class Supervisor:
         return part
 
     def set(self, environment: Mapping[str, str]) -> None:
-        """Give the parts that are started from now on these variables too."""
+        """Add variables for the parts started from now on."""
         self._environment |= environment
 
     def wait(self, up: Callable[[], bool], part: Part, limit_s: float) -> None:
-        """Until `up` says yes. Raises PartError where the part ends, MdstreamError after `limit_s`."""
+        """Wait until `up` is true. Raises PartError if the part ends, MdstreamError after `limit_s`."""
         deadline = time.monotonic() + limit_s
         while not up():
             if part.process is not None and (status := part.process.poll()) is not None:
@@ -93,7 +93,7 @@ class Supervisor:
             time.sleep(LOOK_S)
 
     def look(self) -> None:
-        """Start again whoever ended and is due. To be called about once a second. Raises PartError."""
+        """Restart parts that have ended and are due. Call about once a second. Raises PartError."""
         for part in self.parts.values():
             if part.process is not None and (status := part.process.poll()) is not None:
                 self._ended(part, status)
@@ -120,7 +120,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops them in order
+            start_new_session=True,  # Ctrl-C reaches only the supervisor, which then stops them in order
             preexec_fn=die_with_parent(),
         )
         assert process.stdout is not None
@@ -135,7 +135,7 @@ class Supervisor:
                     self._show(part.name, line.decode(errors="replace").rstrip())
 
     def stop(self) -> None:
-        """Ask the parts to stop, those of the highest stage first, and wait until they have; who does not is killed."""
+        """Stop the parts, highest stage first, and wait for them; those that do not stop are killed."""
         for stage in sorted({part.stage for part in self.parts.values()}, reverse=True):
             _stop([part.process for part in self.parts.values() if part.stage == stage and part.process is not None])
         for part in self.parts.values():
@@ -157,13 +157,13 @@ def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 
 def _finish(reader: threading.Thread | None) -> None:
-    """Let the last lines of a part that ended come in; a child of its own may hold the pipe open."""
+    """Wait for the last lines of a part that ended; a child of the part may hold the pipe open."""
     if reader is not None:
         reader.join(timeout=1.0)
 
 
 def interrupt_on_signals() -> None:
-    """Make SIGTERM, and SIGINT where who started us in the background has it ignored, a KeyboardInterrupt."""
+    """Turn SIGTERM, and SIGINT even if a background shell has it ignored, into a KeyboardInterrupt."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's
         raise KeyboardInterrupt
@@ -173,7 +173,7 @@ def interrupt_on_signals() -> None:
 
 
 def timed_say() -> Say:
-    """Says things with the seconds since now in front."""
+    """A printer of messages that start with the seconds since this call."""
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -217,7 +217,7 @@ async def _serve(options: Options) -> None:
 
 
 def _announce(options: Options, port: int) -> None:
-    """Where the venues are, in the shell's language: whoever starts this reads it from stdout."""
+    """Print the venues' addresses as shell exports: the caller reads them from stdout."""
     host = f"[{options.host}]" if ":" in options.host else options.host
     for name in options.venues:
         click.echo(f"export {rest_setting(name)}=http://{host}:{port}/{name}")
@@ -225,7 +225,7 @@ def _announce(options: Options, port: int) -> None:
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """uvloop's loop where it is installed (everywhere but on Windows), else asyncio's own."""
+    """uvloop's loop if it is installed (everywhere but on Windows), else asyncio's own."""
     try:
         import uvloop
     except ImportError:

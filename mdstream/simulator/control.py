@@ -1,10 +1,10 @@
 """The simulator's control endpoint.
 
 GET /status                 counts and active faults
-POST /pause, /resume        stop and go on making market data; connections, pings and heartbeats stay
-GET /faults                 what is waiting and active, and what ended lately
+POST /pause, /resume        stop and resume market data; connections, pings and heartbeats stay
+GET /faults                 waiting, active and recently ended faults
 POST /faults                a new fault, as a JSON object
-GET, DELETE /faults/{id}    one fault: tell of it, end it
+GET, DELETE /faults/{id}    show or end one fault
 DELETE /faults              end all of them
 """
 
@@ -25,7 +25,7 @@ PATHS = "GET /status, POST /pause, POST /resume, GET POST DELETE /faults, GET DE
 
 
 class Control:
-    """Answers what is not for a venue. `status` gives the counts."""
+    """Answers requests that are not for a venue. `status` returns the counts."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Control:
         self._status, self._now_ns = status, now_ns
 
     def answer(self, request: Request) -> Answer:
-        """The answer to a request, whatever it is."""
+        """The answer to any request."""
         path = request.path.rstrip("/")
         if path == "/faults":
             return self._faults(request)
@@ -65,7 +65,7 @@ class Control:
                     fault = self._injection.add(from_json(request.body), self._now_ns())
                 except SettingsError as error:
                     return _error(HTTPStatus.BAD_REQUEST, str(error))
-                self._injection.turn(self._now_ns())  # one that begins at once has begun when the answer is there
+                self._injection.turn(self._now_ns())  # so that an immediate fault is active before the answer
                 return json_answer(HTTPStatus.CREATED, fault.describe())
             case "DELETE":
                 for fault in faults.all():

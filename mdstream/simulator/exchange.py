@@ -1,10 +1,10 @@
-"""What every simulated venue is: requests in, replies out, market events to text. Pure: no socket, no clock.
+"""The base of simulated venues: requests in, replies out, market events to text. Pure: no socket, no clock.
 
 Exchange   one venue: which symbols and channels there are; opens sessions
 Listing    one instrument at it, and the topics that clients have asked for
 Channel    a kind of market event, and how the venue writes it
-Topic      a channel of a listing, and who listens
-Session    one connection: what it asked for, its limits, its keepalive
+Topic      a channel of a listing, and its subscribers
+Session    one connection: its subscriptions, its limits, its keepalive
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mdstream.simulator.market import SECOND_NS, Instrument, Market, Order, Trad
 from mdstream.simulator.text import Writer
 
 MAX_LISTINGS = 5_000
-"""Instruments a venue opens at most: every symbol is tradable, but memory is bounded."""
+"""Most instruments that a venue opens: every symbol is tradable, but memory is bounded."""
 
 
 class Kind(Enum):
-    """What makes a channel send: each is one event of the market, or the passing of time."""
+    """What triggers a channel: an event of the market, or the passing of time."""
 
     TRADE = "trade"
     QUOTE = "quote"
@@ -43,10 +43,10 @@ class Beat(NamedTuple):
 class Channel:
     """How a venue writes one kind of event.
 
-    `encode(listing, event)` gives the text frames; the event's type follows from `kind` (Order, Top, Book or Beat).
-    `trades` gives the trades it reports by id, for the journal; None where it reports none. `view` names their id
-    space where the venue has several. `first(listing, now_ns)` gives what a new subscriber gets at once. `every`: only
-    each n-th event is sent.
+    `encode(listing, event)` returns the text frames; the event's type follows from `kind` (Order, Top, Book or Beat).
+    `trades` returns the trades it reports by id, for the journal; None if it reports none. `view` names their id space
+    if the venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
+    n-th event is sent.
     """
 
     kind: Kind
@@ -54,13 +54,13 @@ class Channel:
     trades: Callable[[Order], Sequence[Trade]] | None = None
     view: str = ""
     resolution_ns: int = 1
-    """What the times on the wire are cut off to."""
+    """Times on the wire are truncated to this."""
     first: Callable[[Listing, int], list[str]] | None = None
     every: int = 1
 
 
 class Topic:
-    """A channel of a listing; `subscribers` in the order they came. `lingers`: it goes on without any."""
+    """A channel of a listing; `subscribers` in order of arrival. `lingers`: it goes on without any."""
 
     __slots__ = ("channel", "lingers", "listing", "subscribers")
 
@@ -71,7 +71,7 @@ class Topic:
 
     @property
     def is_live(self) -> bool:
-        """Whether its events are made."""
+        """Whether its events are produced."""
         return bool(self.subscribers) or self.lingers
 
 
@@ -84,21 +84,21 @@ class Listing:
         self.price, self.size = price, size
         self.topics: dict[Channel, Topic] = {}
         self.reported: dict[str, int] = {}
-        """By view: the id of the last trade that went to a subscriber."""
+        """By id space (`view`): the id of the last trade that went to a subscriber."""
 
     def topic(self, channel: Channel) -> Topic:
-        """The topic of a channel, made when it is first asked for."""
+        """The topic of a channel, created on first use."""
         if channel not in self.topics:
             self.topics[channel] = Topic(self, channel)
         return self.topics[channel]
 
     def live(self, kind: Kind) -> list[Topic]:
-        """Topics of a kind that somebody listens to, or did just now."""
+        """Topics of a kind with subscribers, or lingering ones."""
         return [topic for topic in self.topics.values() if topic.channel.kind is kind and topic.is_live]
 
 
 class Send(NamedTuple):
-    """A text frame. `of`: the topic whose present state it tells a new subscriber; None where it is an answer."""
+    """A text frame. `of`: the topic whose current state it gives a new subscriber; None for an answer."""
 
     text: str
     of: Topic | None = None
@@ -122,7 +122,7 @@ class Close(NamedTuple):
 
 
 Action = Send | Ping | Subscribe | Unsubscribe | Close
-"""What a session wants done, in the order given."""
+"""Actions of a session, in the order given."""
 
 POLICY_VIOLATION = 1008
 
@@ -135,7 +135,7 @@ class Allowance:
         self._taken: deque[int] = deque(maxlen=count)
 
     def take(self, now_ns: int) -> bool:
-        """Take one; False where that is one too many (which then does not count)."""
+        """Take one; False if that is one too many (which then does not count)."""
         taken = self._taken
         if len(taken) == taken.maxlen and now_ns - taken[0] < self._window_ns:
             return False
@@ -144,7 +144,7 @@ class Allowance:
 
 
 class Session(ABC):
-    """One connection. Each method gives what to do now; the shell does it, in order."""
+    """One connection. Each method returns what to do now; the shell does it, in order."""
 
     def opened(self, now_ns: int) -> list[Action]:  # noqa: ARG002  a hook: the default has no use for the time
         """Called once, after the handshake."""
@@ -155,7 +155,7 @@ class Session(ABC):
         """A text message came."""
 
     def ping_received(self, now_ns: int) -> list[Action]:  # noqa: ARG002
-        """A ping frame came; the pong is the shell's business."""
+        """A ping frame came; the shell sends the pong."""
         return []
 
     def pong_received(self, payload: bytes, now_ns: int) -> list[Action]:  # noqa: ARG002
@@ -168,7 +168,7 @@ class Session(ABC):
 
     @abstractmethod
     def too_slow(self) -> list[Action]:
-        """The client does not read what it is sent: how the venue cuts it off. Ends with a Close."""
+        """How the venue cuts off a client that does not read. Ends with a Close."""
 
 
 class Exchange(Declared, ABC):
@@ -176,32 +176,32 @@ class Exchange(Declared, ABC):
 
     name: ClassVar[str]
     path: ClassVar[str]
-    """Path of the websocket that the ingestor is pointed to, below /NAME."""
+    """Path of the websocket for the ingestor, below /NAME."""
     fewest_decimals: ClassVar[int]
-    """Decimals of a price at least."""
+    """Fewest decimals of a price."""
 
     def __init__(self, market: Market, symbols: Iterable[str] | None = None) -> None:
-        """`symbols`: canonical names of all that is tradable; None: whatever has the right form."""
+        """`symbols`: canonical names of all tradable pairs; None: every symbol of the right form."""
         self._market = market
         self._symbols = None if symbols is None else frozenset(symbols)
         self.listings: dict[str, Listing] = {}
         self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
-        """Told of each new listing."""
+        """Called for each new listing."""
 
     @abstractmethod
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
-        """A session for a websocket at `path` (below /NAME); None where the venue has no such path."""
+        """A session for a websocket at `path` (below /NAME); None if the venue has no such path."""
 
     @abstractmethod
     def split(self, symbol: str) -> tuple[str, str] | None:
-        """Base and quote of the venue's symbol; None where it has not the form of one."""
+        """Base and quote of the venue's symbol; None if it does not have the right form."""
 
     @abstractmethod
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         """How the venue writes this instrument's prices and sizes."""
 
     def listing(self, symbol: str, now_ns: int) -> Listing | None:
-        """The listing of the venue's symbol, opened when it is first asked for; None where it is not tradable."""
+        """The listing of the venue's symbol, opened on first use; None if it is not tradable."""
         found = self.listings.get(symbol)
         if found is not None:
             return found

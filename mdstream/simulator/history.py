@@ -1,9 +1,9 @@
-"""What instruments traded lately, for the venues' REST endpoints: 33 bytes a fill, the oldest forgotten first. Pure.
+"""Recent trades for the venues' REST endpoints: 33 bytes a fill, the oldest forgotten first. Pure.
 
     History   shares a number of fills among the instruments that trade
     Tape      the last fills of one instrument, and what its aggregates span
 
-Ids of fills and of aggregates both count up by one, so a place on the tape says the id.
+Ids of fills and of aggregates both count up by one, so the position on the tape gives the id.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 MAX_FILLS = 2_000_000
-"""Of all instruments together: about 70 MB, and three minutes of 20,000 frames/s."""
+"""For all instruments together: about 70 MB, and three minutes of 20,000 frames/s."""
 _BUY, _GONE = 1, 2
 
 
@@ -41,7 +41,7 @@ class Aggregate(NamedTuple):
 
 
 class Span(Protocol):
-    """What a tape needs to know of a trade."""
+    """The fields of a trade that a tape needs."""
 
     @property
     def first_id(self) -> int: ...
@@ -61,20 +61,20 @@ class Tape:
         self.restart(first_id)
 
     def restart(self, first_id: int) -> None:
-        """Forget everything; the next fill and the next aggregate have this id."""
+        """Forget everything; the next fill and the next aggregate get this id."""
         self._first_fill = self._first_aggregate = first_id
         self._ts_ns, self._ticks, self._lots = array("q"), array("q"), array("q")
         self._flags = bytearray()
         self._lossless = True
         self._begins = array("q")
-        """Of each aggregate, the id of its first fill."""
+        """The id of each aggregate's first fill."""
 
     def __len__(self) -> int:
         return len(self._flags)
 
     @property
     def first_id(self) -> int:
-        """Id of the oldest fill that is remembered."""
+        """Id of the oldest remembered fill."""
         return self._first_fill
 
     @property
@@ -115,7 +115,7 @@ class Tape:
         self._first_aggregate += cut
 
     def remove(self, first_id: int, last_id: int) -> None:
-        """Lose the fills first_id..last_id (both included) for good, and every aggregate of one of them."""
+        """Remove the fills first_id..last_id (both included) for good, and every aggregate of one of them."""
         for place in self._places(first_id, last_id):
             self._flags[place] |= _GONE
             self._lossless = False
@@ -134,19 +134,19 @@ class Tape:
         return (self._fill(place) for place in places if not self._flags[place] & _GONE)
 
     def aggregates(self, first_id: int) -> Iterator[Aggregate]:
-        """The aggregates from an id of theirs on, oldest first."""
+        """The aggregates from an aggregate id on, oldest first."""
         return self._known(range(max(0, first_id - self._first_aggregate), len(self._begins)))
 
     def aggregates_back(self, last_id: int) -> Iterator[Aggregate]:
-        """The aggregates up to an id of theirs, newest first."""
+        """The aggregates up to an aggregate id, newest first."""
         return self._known(range(min(last_id - self._first_aggregate, len(self._begins) - 1), -1, -1))
 
     def id_at(self, ts_ns: int) -> int:
-        """Id of the first fill at that time or later; `next_id` where there is none."""
+        """Id of the first fill at that time or later; `next_id` if there is none."""
         return self._first_fill + bisect_left(self._ts_ns, ts_ns)
 
     def aggregate_at(self, ts_ns: int) -> int:
-        """Id of the first aggregate at that time or later; `next_aggregate_id` where there is none."""
+        """Id of the first aggregate at that time or later; `next_aggregate_id` if there is none."""
         return self._first_aggregate + bisect_left(self._begins, self.id_at(ts_ns))
 
     def _places(self, first_id: int, last_id: int) -> range:
@@ -160,7 +160,7 @@ class Tape:
         return (found for place in places if (found := self._aggregate(place)) is not None)
 
     def _aggregate(self, place: int) -> Aggregate | None:
-        """The aggregate at a place; None where one of its fills is lost."""
+        """The aggregate at a position; None if one of its fills is lost."""
         first = self._begins[place]
         last = (self._begins[place + 1] if place + 1 < len(self._begins) else self.next_id) - 1
         begin, end = first - self._first_fill, last + 1 - self._first_fill
@@ -183,7 +183,7 @@ class History:
         return Tape(self, first_id)
 
     def join(self, tape: Tape) -> None:
-        """A tape has its first fill: from now on there is less room for each of the others."""
+        """Called for a tape's first fill: from then on there is less room for each of the others."""
         self._tapes.append(tape)
         share = max(1, self._most // len(self._tapes))
         for each in self._tapes:

@@ -1,7 +1,7 @@
-"""The simulator's one port: what a connection's first request is decides what the connection is.
+"""The simulator's one port: a connection's first request decides its protocol.
 
-A websocket's handshake goes to a Client, with all that came so far; any other request is answered here, one after the
-other on the same connection. The websocket library's own parser takes no body, and control requests have one.
+A websocket handshake goes to a Client, with all data so far; any other request is answered here, one after the other on
+the same connection. The websocket library's own parser takes no body, and control requests have one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mdstream.simulator.rest import Answer
 MAX_HEAD_BYTES = 8 * 1024
 MAX_BODY_BYTES = 64 * 1024
 IDLE_TIMEOUT_S = 30.0
-"""A connection that asks for nothing in this time is closed."""
+"""A connection without a request in this time is closed."""
 
 
 class Request(NamedTuple):
@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
 
 class BadRequestError(Exception):
-    """Bytes that are no request that can be answered."""
+    """Bytes that are not a request that can be answered."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class BadRequestError(Exception):
 
 
 class Head(NamedTuple):
-    """A request as far as its headers; `size` in bytes of them, `body` of what is to follow."""
+    """A request as far as its headers; `size` in bytes of them, `body` in bytes of what follows."""
 
     request: Request
     size: int
@@ -48,7 +48,7 @@ class Head(NamedTuple):
 
 
 def parse_head(data: bytes) -> Head | None:
-    """The head of the first request in `data`; None where it is not complete. Raises BadRequestError."""
+    """The head of the first request in `data`; None if it is incomplete. Raises BadRequestError."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         if len(data) > MAX_HEAD_BYTES:
@@ -89,14 +89,14 @@ def serialize(answer: Answer, *, keep: bool) -> bytes:
 
 
 def json_answer(status: HTTPStatus, content: Any) -> Answer:
-    """JSON with a line's end, as people read it in a terminal."""
+    """JSON with a final line break, for terminals."""
     return Answer(status, (json.dumps(content) + "\n").encode())
 
 
 class Door(asyncio.Protocol):
-    """A connection. `answer` gives the answer to a request; None closes without one.
+    """A connection. `answer` returns the answer to a request; None closes without one.
 
-    `websocket` makes the protocol that a websocket's connection goes on with; `closed` is told of the end of any other.
+    `websocket` creates the protocol that takes over a websocket; `closed` is called when this one's part is over.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class Door(asyncio.Protocol):
         self._closed(self)
 
     def close(self) -> None:
-        """End the connection after what was written."""
+        """Close the connection after pending writes."""
         if self._transport is not None:
             self._transport.close()
 
     def _handle(self) -> None:
-        """Answer every request that came whole."""
+        """Answer every complete request."""
         while self._transport is not None and not self._transport.is_closing() and (head := parse_head(self._data)):
             if "websocket" in head.request.headers.get("upgrade", "").lower():
                 self._pass_on(self._transport)

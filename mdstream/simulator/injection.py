@@ -1,4 +1,4 @@
-"""Faults put into effect: on a venue's connections, on its instruments, and on the frames for its clients."""
+"""Applies faults to a venue's connections, its instruments, and the frames for its clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MS = 1_000_000
 
 
 class Injection:
-    """All faults of a simulation at work. `pipes` has the venues, and no others, whose frames go through `deliver`."""
+    """All active faults of a simulation. `pipes` has exactly the venues whose frames go through `deliver`."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Injection:
             exchange.on_opened = self._set_clock
 
     def add(self, spec: Spec, now_ns: int) -> Fault:
-        """A new fault. Raises SettingsError where its venue is not served."""
+        """A new fault. Raises SettingsError if its venue is not served."""
         if spec.venue not in self._exchanges:
             served = ", ".join(self._exchanges)
             raise SettingsError(f"venue: {spec.venue!r} is not served here; these are: {served}")
@@ -50,14 +50,14 @@ class Injection:
             self._apply(change, now_ns)
 
     def turn(self, now_ns: int) -> None:
-        """Begin and end what is due, and let go on what was held long enough."""
+        """Begin and end due faults, and release frames held long enough."""
         for change in self.faults.due(now_ns):
             self._apply(change, now_ns)
         for pipe in self.pipes.values():
             self._send(pipe.due(now_ns))
 
     def deliver(self, topic: Topic, texts: Sequence[str], order: Order | None, now_ns: int) -> None:
-        """Put a topic's frames through the venue's faults; `order` where they report its trades."""
+        """Put a topic's frames through the venue's faults; `order`: the one whose trades they report."""
         to, symbol, trades = tuple(topic.subscribers), topic.listing.canonical, topic.channel.trades
         if order is None or trades is None:
             frames = [Frame(text, to, symbol) for text in texts]
@@ -69,7 +69,7 @@ class Injection:
         self._send(self.pipes[topic.listing.exchange].push(frames, now_ns))
 
     def tell(self, topic: Topic, text: str, client: Client, now_ns: int) -> bool:
-        """Put what one client is to be told through the venue's faults; False where there are none."""
+        """Put a frame for one client through the venue's faults; False if there are none."""
         pipe = self.pipes.get(topic.listing.exchange)
         if pipe is None:
             return False
@@ -77,7 +77,7 @@ class Injection:
         return True
 
     def gate(self, venue: str, *, rest: bool = False) -> Gate:
-        """How a venue meets a handshake now, or a REST request."""
+        """How a venue currently treats a handshake, or a REST request."""
         wait_s, refusal = 0.0, None
         for fault in self._active(venue):
             match fault.spec.parameters:
@@ -114,7 +114,7 @@ class Injection:
         return [listing for listing in listings if spec.symbols is None or listing.canonical in spec.symbols]
 
     def _break_connections(self, fault: Fault) -> None:
-        """Cut or close those of the venue, or only those that carry one of the symbols."""
+        """Cut or close the venue's connections, or only those that carry one of the symbols."""
         spec = fault.spec
         for client in [client for client in self._clients if client.venue == spec.venue]:
             if spec.symbols is None or any(topic.listing.canonical in spec.symbols for topic in client.topics):
@@ -125,7 +125,7 @@ class Injection:
                     client.abort()
 
     def _set_clock(self, listing: Listing) -> None:
-        """The venue's clock is off by what all active faults together say."""
+        """Set the venue's clock off by the sum of all active faults."""
         off_ns = 0
         for fault in self._active(listing.exchange):
             symbols = fault.spec.symbols
@@ -147,7 +147,7 @@ class Injection:
             self._begin_books_anew(spec, now_ns)
 
     def _begin_books_anew(self, spec: Spec, now_ns: int) -> None:
-        """Send a book as it stands to those whose next update would not follow on the last one they got."""
+        """Send a full book to subscribers whose next update would not follow the last one they got."""
         for listing in self._listings(spec):
             for topic in listing.live(Kind.BOOK):
                 for text in topic.channel.first(listing, now_ns) if topic.channel.first else ():
@@ -159,10 +159,10 @@ class Injection:
         for frame in frames:
             data = frame_of(frame.payload)
             for client in frame.to:
-                if client in self._clients:  # it may have left while the frame was held
+                if client in self._clients:  # the client may have left while the frame was held
                     client.out.append(data)
 
 
 def _lose(frame: Frame) -> None:
-    """The venue's REST endpoint does not know these trades either."""
+    """Remove these trades from the venue's REST endpoint too."""
     frame.about.listing.instrument.tape.remove(frame.first_id, frame.last_id)

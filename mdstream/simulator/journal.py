@@ -1,4 +1,4 @@
-"""The ground truth of a simulation: every trade of what was subscribed to, a JSON line each, sent or not."""
+"""The ground truth of a simulation: every trade of the subscribed topics, a JSON line each, sent or not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BUFFERED_LINES = 2_000
 
 
 class Journal:
-    """Appends to `path`: restarts of the simulator go into one journal. Written at least when `flush` is called.
+    """Appends to `path`: restarts of the simulator share one journal. Written at the latest when `flush` is called.
 
-    Raises SettingsError where the file cannot be opened for writing.
+    Raises SettingsError if the file cannot be opened for writing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +27,7 @@ class Journal:
         self._lines: list[str] = []
 
     def add(self, topic: Topic, order: Order, trades: Iterable[Trade]) -> None:
-        """One line a trade, as the venue reported it: prices and sizes with the venue's digits, times cut off alike."""
+        """One line per trade, as the venue reported it: with its digits of prices and sizes, and truncated times."""
         listing, channel, tape = topic.listing, topic.channel, topic.listing.instrument.tape
         head = f'{{"provider":"{listing.exchange}","symbol":"{listing.canonical}","trade_id":"'
         ts_ns = order.ts_ns - order.ts_ns % channel.resolution_ns
@@ -42,7 +42,7 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the operating system. Raises OSError where it does not take it."""
+        """Hand everything to the operating system. Raises OSError if it refuses."""
         self._file.writelines(self._lines)
         self._lines.clear()
         self._file.flush()

@@ -3,12 +3,12 @@
 Pure: time and seed are arguments, so the same seed and the same calls give the same market. All prices are whole
 ticks and all sizes whole lots (10 ** -decimals each); only the venues turn them into text.
 
-    Asset       what one asset is worth in USD: a random walk, calm for minutes and wild for seconds
+    Asset       one asset's price in USD: a random walk, calm for minutes and wild for seconds
     Instrument  one pair at one venue: a top and a book around the ratio of two assets, and its trades
 
 Invariants, each of them tested: trade ids and aggregate ids go up by one, update ids rise, bid < ask, the levels of a
-side are strictly ordered from the top away and above zero, a book's changes make it of the one before, fills of one
-order only get worse for the taker, time never runs back (the times that a venue tells may, where its clock is set).
+side are strictly ordered away from the top and above zero, a book's changes turn the previous book into it, fills of
+one order only get worse for the taker, time never runs back (a venue's reported times may, if its clock is set).
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from mdstream.simulator.history import History
 
 BOOK_LEVELS = 20
 MAX_FILLS = 12
-"""Fills of one taker's order at most."""
+"""Most fills of one taker's order."""
 
 SECOND_NS = 1_000_000_000
 STEP_NS = 1_000_000
 LONGEST_STEP_S = 60.0
 
 CALM_VOLATILITY = 1e-4
-"""Standard deviation of a price's logarithm after one second; 1e-4 is about 56% a year, as bitcoin's."""
+"""Standard deviation of a price's logarithm after one second; 1e-4 is about 56% a year, like bitcoin's."""
 WILD_VOLATILITY = 8e-4
 CALM_S, WILD_S = 40.0, 4.0
 REVERSION_PER_S = 1e-4
 FURTHEST_LOG = 1.0
-"""A price stays within a factor e of where it began, so that it never runs out of ticks."""
+"""A price stays within a factor e of its start, so that it never runs out of ticks."""
 
 USD = {
     "BTC": 93741.2, "ETH": 3242.55, "BNB": 890.1, "SOL": 138.42, "XRP": 2.104, "DOGE": 0.14512, "ADA": 0.4127,
     "TRX": 0.2871, "AVAX": 13.82, "LINK": 13.44, "LTC": 82.35, "BCH": 601.7, "DOT": 2.115, "UNI": 5.871,
     "EUR": 1.172, "GBP": 1.351, "CHF": 1.262, "AUD": 0.668, "CAD": 0.729, "TRY": 0.0233, "BRL": 0.181, "JPY": 0.0064,
 }  # fmt: skip
-"""Where prices begin; an asset that is not listed begins at a price made from its name."""
+"""Start prices; an asset that is not listed starts at a price made from its name."""
 STABLE = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "DAI", "USDE", "USD1", "RLUSD"})
 
 Levels = list[tuple[int, int]]
@@ -72,12 +72,12 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     merged: Sequence[Trade]
     """Fills at one price as one trade, under the last one's id."""
     first_aggregate_id: int
-    """Id of merged[0] where merged trades have ids of their own; the next ones follow without a hole."""
+    """Id of merged[0] where merged trades have their own ids; the next ones follow without a hole."""
     update_id: int
 
     @property
     def aggregates(self) -> list[Trade]:
-        """`merged` under ids of their own."""
+        """`merged` with their own ids."""
         first = self.first_aggregate_id
         return [Trade(first + i, t.first_id, t.last_id, t.ticks, t.lots) for i, t in enumerate(self.merged)]
 
@@ -94,7 +94,7 @@ class Top(msgspec.Struct, frozen=True, gc=False):
 
 
 class Book(msgspec.Struct, frozen=True):
-    """The best BOOK_LEVELS of each side, and what changed since the instrument's book before (0 lots: gone)."""
+    """The best BOOK_LEVELS of each side, and what changed since the instrument's previous book (0 lots: gone)."""
 
     ts_ns: int
     update_id: int
@@ -108,7 +108,7 @@ class Book(msgspec.Struct, frozen=True):
 
 
 class Asset:
-    """What one asset is worth in USD as time passes."""
+    """One asset's price in USD over time."""
 
     def __init__(self, name: str, seed: int, now_ns: int) -> None:
         self._rng = Random(f"{seed}:{name}")
@@ -121,7 +121,7 @@ class Asset:
         self.usd = self._start
 
     def at(self, now_ns: int) -> float:
-        """Its worth at `now_ns`; a time before the last one asked for changes nothing."""
+        """The price at `now_ns`; a time before the last one changes nothing."""
         elapsed_ns = now_ns - self._at_ns
         if elapsed_ns >= STEP_NS and not self._steady:
             self._at_ns = now_ns
@@ -164,7 +164,7 @@ class Instrument:
         self._gap = max(1, round(price / self._tick * 1e-5))
         self._now_ns = now_ns
         self.clock_off_ns = 0
-        """What the venue's clock is ahead of the time: every time that it tells."""
+        """How far the venue's clock is ahead; applies to every time that it reports."""
         self._next_id = self._next_aggregate_id = first_id
         self._update_id = first_id
         self._skew = 0.0
@@ -182,34 +182,34 @@ class Instrument:
 
     @property
     def venue_ns(self) -> int:
-        """The time as the venue tells it."""
+        """The time as the venue reports it."""
         return self._now_ns + self.clock_off_ns
 
     def restart(self, first_id: int) -> None:
-        """Begin again: trades, aggregates and updates are numbered from `first_id`, and the old ones are forgotten."""
+        """Restart: trades, aggregates and updates are numbered from `first_id`, and the old ones are forgotten."""
         self._next_id = self._next_aggregate_id = self._update_id = first_id
         self.last_order = self._order_before(first_id, self.last.ticks, self.last.lots)
         self.tape.restart(first_id)
 
     def order(self, now_ns: int, most_fills: int = MAX_FILLS) -> Order:
-        """A taker's order and the one to `most_fills` trades it made."""
+        """A taker's order with one to `most_fills` fills."""
         top, buy = self.quote(now_ns), self._rng.random() < 0.5
         fills = self._fill(top.ask if buy else top.bid, self._gap if buy else -self._gap, min(most_fills, MAX_FILLS))
         merged = fills if len(fills) == 1 else _merge(fills)
-        self._update_id += 3  # received, matched, done: what venues number and do not all send
+        self._update_id += 3  # received, matched, done: venues number all of these and send some
         order = Order(self.venue_ns, buy, fills, merged, self._next_aggregate_id, self._update_id)
         self._next_aggregate_id += len(merged)
         self._remember(order)
         return order
 
     def quote(self, now_ns: int) -> Top:
-        """A new top of the book. Every event moves it: what a channel shows of the market are samples."""
+        """A new top of the book. Every event moves it: a channel shows samples of the market."""
         self._now_ns = max(self._now_ns, now_ns)
         self.top = self._move()
         return self.top
 
     def book(self, now_ns: int) -> Book:
-        """A new book; unless more than its top moved, most of its levels are those of the one before."""
+        """A new book; unless more than its top moved, most of its levels are those of the previous one."""
         top, before = self.quote(now_ns), self._book
         bids = self._side(top.bid, top.bid_lots, -self._gap, before.bids if before else [])
         asks = self._side(top.ask, top.ask_lots, self._gap, before.asks if before else [])
@@ -233,17 +233,17 @@ class Instrument:
 
     def _move(self) -> Top:
         rng = self._rng
-        # The venue's own price leans a little (1e-5 is 0.1 basis points) to one side of what the assets are worth.
+        # The venue's own price leans a little (1e-5 is 0.1 basis points) to one side of the assets' ratio.
         self._skew = self._skew * 0.99 + rng.gauss(0.0, 1e-5)
         ticks = self._base.at(self._now_ns) / self._quote.at(self._now_ns) * (1 + self._skew) / self._tick
         spread = 1 + int(rng.random() ** 3 * (6 if self._base.wild else 3))
-        # Whatever the asset is worth, there is room for every level of the bids above zero.
+        # Whatever the price, there is room for every level of the bids above zero.
         bid = max(int(ticks - spread / 2), BOOK_LEVELS * self._gap + 1)
         self._update_id += 1
         return Top(self.venue_ns, self._update_id, bid, self._lots(4.0), bid + spread, self._lots(4.0))
 
     def _order_before(self, first_id: int, ticks: int, lots: int) -> Order:
-        """What `last_order` is until the first one: ids go on from it."""
+        """The value of `last_order` until the first order: ids continue from it."""
         before = Trade(first_id - 1, first_id - 1, first_id - 1, ticks, lots)
         return Order(self.venue_ns, False, (before,), (before,), first_id - 1, self._update_id)
 
@@ -266,7 +266,7 @@ class Instrument:
         return fills
 
     def _side(self, best: int, lots: int, step: int, before: Levels) -> Levels:
-        """Levels at multiples of the gap, so that a small move of the top leaves most of the others as they were."""
+        """Levels at multiples of the gap, so that a small move of the top leaves most of them unchanged."""
         rng, known = self._rng, dict(before)
         levels = [(best, lots)]
         ticks = best
@@ -286,7 +286,7 @@ class Instrument:
 
 
 class Market:
-    """All instruments; those of one asset share what it is worth. Ids begin at `first_id`."""
+    """All instruments; those of one asset share its price. Ids begin at `first_id`."""
 
     def __init__(self, seed: int, first_id: int, history: History | None = None) -> None:
         self._seed, self._first_id = seed, first_id
@@ -294,7 +294,7 @@ class Market:
         self._assets: dict[str, Asset] = {}
 
     def instrument(self, venue: str, base: str, quote: str, *, fewest_decimals: int, now_ns: int) -> Instrument:
-        """A new instrument; its randomness depends on the seed and on its names alone."""
+        """A new instrument; its randomness depends only on the seed and its names."""
         return Instrument(
             self._asset(base, now_ns),
             self._asset(quote, now_ns),
@@ -328,6 +328,6 @@ def _merge(fills: Sequence[Trade]) -> list[Trade]:
 
 
 def _changes(before: Levels, after: Levels) -> Levels:
-    """The levels that make `after` of `before`: gone ones with 0 lots, then new and resized ones."""
+    """The levels that turn `before` into `after`: gone ones with 0 lots, then new and resized ones."""
     old, new = dict(before), dict(after)
     return [(ticks, 0) for ticks in old if ticks not in new] + [(t, n) for t, n in after if old.get(t) != n]

@@ -1,8 +1,8 @@
-"""What is sent when: market events at a steady rate, over everything that is subscribed to. Pure: time is an argument.
+"""What is sent when: market events at a steady rate, over all subscriptions. Pure: time is an argument.
 
-Trades and quotes are drawn at random among the listings that somebody listens to; books come by the clock, each every
-100 ms, and less often where they would take more than a fifth of the rate; heartbeats come every second. A market that
-nobody listens to stands still, at once or after `linger_s`: its ids go on where they were.
+Trades and quotes are drawn at random among the listings with subscribers; books come by the clock, each every 100 ms,
+and less often if they would take more than a fifth of the rate; heartbeats come every second. A market without
+subscribers stands still, at once or after `linger_s`: its ids later continue where they were.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mdstream.simulator.market import MAX_FILLS, SECOND_NS, Order, Trade
 BOOK_INTERVAL_NS = SECOND_NS // 10
 HEARTBEAT_INTERVAL_NS = SECOND_NS
 BOOK_SHARE = 0.2
-"""Of the rate, at most."""
+"""At most this share of the rate."""
 WEIGHTS = {Kind.TRADE: 1.0, Kind.QUOTE: 1.0}
 """Orders come as often as quotes, and fill nearly two trades each."""
 MAX_BEHIND_S = 1.0
@@ -28,7 +28,7 @@ MAX_DRAWS = 64
 
 
 class Delivery(NamedTuple):
-    """Text frames for the subscribers of a topic; `order` and `trades` where they report trades not reported before."""
+    """Text frames for the subscribers of a topic; `order` and `trades` if they report new trades."""
 
     topic: Topic
     frames: list[str]
@@ -37,7 +37,7 @@ class Delivery(NamedTuple):
 
 
 class Pacer:
-    """How many frames are due. What cannot be made up for within MAX_BEHIND_S is given up, and counted."""
+    """How many frames are due. A backlog beyond MAX_BEHIND_S is given up, and counted."""
 
     def __init__(self, rate: float, now_ns: int) -> None:
         self._rate = rate
@@ -55,23 +55,23 @@ class Pacer:
         return int(min(self._owed, max(1.0, self._rate * MAX_AT_ONCE_S)))
 
     def spend(self, frames: int) -> None:
-        """Frames that were sent; sending more than was due is made up for later."""
+        """Record sent frames; an excess over what was due is compensated later."""
         self._owed -= frames
 
     def skip(self, now_ns: int) -> None:
-        """Let time pass that owes nothing."""
+        """Let time pass without frames due."""
         self._at_ns, self._owed = now_ns, 0.0
 
 
 class Timetable:
-    """Listings that are due again and again, `interval_ns` apart, evenly spread."""
+    """Listings that are due periodically, every `interval_ns`, evenly spread."""
 
     def __init__(self, interval_ns: int) -> None:
         self.interval_ns = interval_ns
         self._queue: deque[tuple[int, Listing]] = deque()
 
     def set(self, listings: Sequence[Listing], now_ns: int) -> None:
-        """From now on these; those that were there before keep their time."""
+        """Replace the listings; those that were there before keep their time."""
         known = {listing: due for due, listing in self._queue}
         spread = self.interval_ns // max(1, len(listings))
         dues = [(known.get(listing, now_ns + i * spread), listing) for i, listing in enumerate(listings)]
@@ -89,9 +89,9 @@ class Timetable:
 
 
 class Production:
-    """All that the venues send. `most_trades`: stop after so many trades were reported.
+    """All that the venues send. `most_trades`: stop after this many reported trades.
 
-    `linger_s`: what was subscribed to is made for so long after its last subscriber left, for nobody.
+    `linger_s`: how long a topic's events are still produced after its last subscriber left.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Production:
         self._most_trades = most_trades
         self._linger_ns = int(linger_s * SECOND_NS)
         self._lingering: dict[Topic, int] = {}
-        """Topics without subscribers, and when they end: in the order of these times."""
+        """Topics without subscribers, and when they end; in the order of these times."""
         self._listings: dict[Listing, None] = {}
         self._changed = False
         self._sources: list[tuple[Listing, Kind, list[Topic]]] = []
@@ -114,7 +114,7 @@ class Production:
         self.paused = False
         self.frames = 0
         self.trades: dict[str, int] = {}
-        """Trades made of what is subscribed to, by venue."""
+        """Trades produced for subscriptions, by venue."""
 
     @property
     def finished(self) -> bool:
@@ -123,11 +123,11 @@ class Production:
 
     @property
     def given_up(self) -> int:
-        """Frames that the rate asked for and this machine could not make in time."""
+        """Frames of the rate that this machine could not produce in time."""
         return int(self._pacer.given_up)
 
     def subscribe(self, topic: Topic, subscriber: Any) -> None:
-        """Add a subscriber; again changes nothing."""
+        """Add a subscriber; a repeat changes nothing."""
         topic.subscribers[subscriber] = None
         topic.lingers = False
         self._lingering.pop(topic, None)
@@ -135,7 +135,7 @@ class Production:
         self._changed = True
 
     def unsubscribe(self, topic: Topic, subscriber: Any) -> None:
-        """Take a subscriber off, if it is one."""
+        """Remove a subscriber, if it is one."""
         topic.subscribers.pop(subscriber, None)
         if self._linger_ns and not topic.subscribers and not topic.lingers:
             topic.lingers = True
@@ -143,14 +143,14 @@ class Production:
         self._changed = True
 
     def restart(self, listing: Listing, first_id: int) -> None:
-        """Let an instrument's ids begin again."""
+        """Restart an instrument's ids."""
         listing.instrument.restart(first_id)
         listing.reported.clear()
 
     def tell(self, topic: Topic) -> Sequence[Trade]:
-        """The topic's last trade, if it is news: a new subscriber was told of it, and knew an earlier one.
+        """The topic's last trade, if it is new: a new subscriber gets it, and an earlier one was reported before.
 
-        The first time it is history: it says where the ids go on from, and no consumer counts it as a trade.
+        The first time it is history: it shows where the ids continue, and no consumer counts it as a trade.
         """
         if topic.channel.trades is None:
             return ()
@@ -161,7 +161,7 @@ class Production:
         return self._report(topic, last)
 
     def produce(self, now_ns: int) -> Iterator[Delivery]:
-        """What is to be sent now. Subscriptions must not change until the iterator is exhausted."""
+        """What to send now. Subscriptions must not change until the iterator is exhausted."""
         if self._lingering:
             self._leave(now_ns)
         if self._changed:
@@ -185,14 +185,14 @@ class Production:
             self._pacer.skip(now_ns)
 
     def _leave(self, now_ns: int) -> None:
-        """Topics that lingered long enough stand still from now on."""
+        """Stop topics that have lingered long enough."""
         for topic in [topic for topic, until_ns in self._lingering.items() if until_ns <= now_ns]:
             del self._lingering[topic]
             topic.lingers = False
             self._changed = True
 
     def _look_again(self, now_ns: int) -> None:
-        """Subscriptions changed: see what there is demand for."""
+        """Subscriptions changed: collect the live listings and topics."""
         self._changed = False
         self._listings = {
             listing: None for listing in self._listings if any(t.is_live for t in listing.topics.values())
@@ -207,7 +207,7 @@ class Production:
         self._heartbeats.set([listing for listing in listings if listing.live(Kind.HEARTBEAT)], now_ns)
 
     def _draw(self, before: int, due: int, now_ns: int) -> Iterator[Delivery]:
-        """Orders and quotes until `due` frames were made since the count was `before`, their times spread evenly."""
+        """Orders and quotes until `due` frames are produced since the count was `before`, their times spread evenly."""
         start_ns, self._made_ns = self._made_ns, now_ns
         while (missing := due - (self.frames - before)) > 0:
             draws = min(missing, MAX_DRAWS)
@@ -235,7 +235,7 @@ class Production:
                 yield Delivery(topic, frames, event, self._report(topic, channel.trades(event)))
 
     def _report(self, topic: Topic, trades: Sequence[Trade]) -> Sequence[Trade]:
-        """`trades`, or nothing where another topic reported them (one view may have several forms)."""
+        """`trades`, or nothing if another topic reported them (one id space may have several forms)."""
         listing, view = topic.listing, topic.channel.view
         if listing.reported.get(view, -1) >= trades[0].trade_id:
             return ()

@@ -1,4 +1,4 @@
-"""What every simulated REST endpoint is: a path and a query in, a venue's answer out. Pure: no socket, no clock."""
+"""The base of simulated REST endpoints: a path and a query in, a venue's answer out. Pure: no socket, no clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mdstream.simulator.market import SECOND_NS
 
 
 class Answer(NamedTuple):
-    """What goes back to an HTTP client. `headers` come on top of those that every answer has."""
+    """An answer to an HTTP client. `headers` are added to those that every answer has."""
 
     status: HTTPStatus
     body: bytes
@@ -40,7 +40,7 @@ class Rest(Declared, ABC):
         self._exchange = exchange
         self.budget = budget or self.venue_budget
         self.requests = self.refused = 0
-        """Requests so far, and those of them that the budget did not allow."""
+        """Requests so far, and those refused by the budget."""
 
     @abstractmethod
     def get(self, path: str, query: str, now_ns: int) -> Answer:
@@ -53,10 +53,10 @@ def parameters(query: str) -> dict[str, str]:
 
 
 def as_json(content: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Answer:
-    """An answer without the blanks that JSON does not need, as the venues write it."""
+    """An answer in compact JSON, as the venues write it."""
     return Answer(status, json.dumps(content, separators=(",", ":")).encode(), headers or {})
 
 
 def whole_seconds(ns: int) -> int:
-    """Seconds, rounded up, at least one: what Retry-After takes."""
+    """Seconds, rounded up, at least one, for Retry-After."""
     return max(1, -(-ns // SECOND_NS))

@@ -1,4 +1,4 @@
-"""The simulator's shell: one port, a path per venue, a turn every few milliseconds, and an HTTP door for control.
+"""The simulator's shell: one port, a path per venue, a turn every few milliseconds, and HTTP control.
 
 ws://HOST:PORT/VENUE/...    the venues' websockets
 http://HOST:PORT/VENUE/...  their REST endpoints
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a simulation is asked to be. `first_id` None: made from the time, so that no restart uses an id again."""
+    """The options of a simulation. `first_id` None: made from the time, so that no restart reuses an id."""
 
     host: str = "127.0.0.1"
     port: int = 9440
@@ -55,7 +55,7 @@ class Options:
     first_id: int | None = None
     send_queue_bytes: int = 8 * MIB
     history: int = MAX_FILLS
-    """Fills that REST endpoints remember, of all instruments together."""
+    """Fills that REST endpoints remember, for all instruments together."""
     rest_budgets: Mapping[str, Budget] = field(default_factory=dict)
     """By venue, instead of the venue's own."""
     linger_s: float = 0.0
@@ -64,9 +64,9 @@ class Options:
 
 
 class Simulator:
-    """Serves until `stop`. `say` is told of what happens: the trades asked for were made, a fault began or ended.
+    """Serves until `stop`. `say` gets messages: the requested trades were made, a fault began or ended.
 
-    Raises SettingsError where an option cannot be used.
+    Raises SettingsError if an option cannot be used.
     """
 
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
@@ -74,7 +74,7 @@ class Simulator:
         # Wall time at the start, monotonic from there: the market's time never runs back.
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         now_ns = self.now_ns()
-        # In microseconds: no rate that is allowed uses ids up faster than time makes new ones.
+        # In microseconds: no allowed rate uses up ids faster than time provides new ones.
         first_id = now_ns // 1000 if options.first_id is None else options.first_id
         self._history = History(options.history)
         market = Market(options.seed, first_id, self._history)
@@ -103,10 +103,10 @@ class Simulator:
         self._cut_off = 0
 
     async def start(self) -> int:
-        """Listen, and give the port. Raises SettingsError where that address cannot be had."""
+        """Listen. Returns the port. Raises SettingsError if the address is not available."""
         host, port = self._options.host, self._options.port
         loop = asyncio.get_running_loop()
-        self._injection.turn(self.now_ns())  # a fault that is there from the start meets the first client
+        self._injection.turn(self.now_ns())  # an initial fault applies to the first client
         try:
             self._server = await loop.create_server(self._open, host, port)
         except OSError as error:
@@ -122,7 +122,7 @@ class Simulator:
         return bound
 
     async def run(self, until: asyncio.Event) -> None:
-        """Serve until the event is set. Raises what went wrong within, such as a journal on a full disk."""
+        """Serve until the event is set. Raises a background task's error, such as a full disk for the journal."""
         stopping = asyncio.create_task(until.wait())
         done, _ = await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -141,14 +141,14 @@ class Simulator:
         for client in list(self._connections):
             client.close(GOING_AWAY, "The simulator stops")
         if self._connections:
-            # Each connection ends itself CLOSE_TIMEOUT_S later at the latest; the journal waits for none beyond that.
+            # Each connection ends within CLOSE_TIMEOUT_S; the journal does not wait longer for any of them.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_lost.wait(), CLOSE_TIMEOUT_S + 1.0)
         if self._journal is not None:
             self._journal.close()
 
     def status(self) -> dict[str, object]:
-        """Counts since the start, as /status gives them."""
+        """Counts since the start, as /status shows them."""
         production = self._production
         return {
             "uptime_s": round((self.now_ns() - self._started_ns) / 1e9, 3),
@@ -173,7 +173,7 @@ class Simulator:
             "finished": production.finished,
         }
 
-    # what the clients' sockets ask for
+    # called by the clients' sockets
 
     def now_ns(self) -> int:
         """Nanoseconds since 1970."""
@@ -213,7 +213,7 @@ class Simulator:
         self._report(topic, topic.listing.instrument.last_order, self._production.tell(topic))
         return self._injection.tell(topic, text, client, self.now_ns())
 
-    # what other requests ask for
+    # called for other requests
 
     def _answer(self, request: Request) -> Answer | None:
         _, name, *rest = request.path.split("/", 2)
@@ -226,7 +226,7 @@ class Simulator:
             return json_answer(HTTPStatus(refusal), {"error": "refused"}) if refusal else None
         return self._rests[name].get("/" + rest[0] if rest else "", request.query, self.now_ns())
 
-    # what happens by the clock
+    # connections, and the clock
 
     def _open(self) -> Door:
         door = Door(self._answer, self._connect, self._doors.pop)
@@ -245,7 +245,7 @@ class Simulator:
             what()
 
     def _turn(self) -> None:
-        """Make what is due and write it: one write a client."""
+        """Produce what is due and write it: one write per client."""
         now_ns = self.now_ns()
         self._cut_off_the_slow()
         self._injection.turn(now_ns)

@@ -11,14 +11,14 @@ Writer = Callable[[int], str]
 
 
 def fixed(decimals: int, width: int) -> Writer:
-    """Writes with `width` decimals always, the last of them zeros: fixed(2, 8)(9374120) is 93741.20000000."""
+    """Writes `width` decimals, padded with zeros: fixed(2, 8)(9374120) is 93741.20000000."""
     form = f"%.{decimals}f" + ("." if decimals == 0 < width else "") + "0" * (width - decimals)
     scale = 10**decimals
     return lambda number: form % (number / scale)
 
 
 def shortest(decimals: int) -> Writer:
-    """Writes no zero that says nothing: shortest(2)(9374120) is 93741.2."""
+    """Writes no trailing zeros: shortest(2)(9374120) is 93741.2."""
     form, scale = f"%.{decimals}f", 10**decimals
     if not decimals:
         return str

@@ -1,4 +1,4 @@
-"""The venues that can be simulated, and their REST interfaces: what mdstream/venues/ has of them."""
+"""The venues that can be simulated, and their REST interfaces, as found in mdstream/venues/."""
 
 from __future__ import annotations
 

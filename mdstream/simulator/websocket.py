@@ -1,7 +1,7 @@
 """One client's socket: the sans-I/O protocol of `websockets` on an asyncio transport.
 
-Market data goes past the protocol object: a frame is encoded once for all clients, and what a client gets in one turn
-goes out in one write. Everything else (handshake, pings, closing) is the library's.
+Market data bypasses the protocol object: a frame is encoded once for all clients, and a client's frames of one turn go
+out in one write. Everything else (handshake, pings, closing) is the library's.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ def frame_of(payload: str | bytes) -> bytes:
 
 
 class Gate(NamedTuple):
-    """How a handshake is met: answered after `wait_s`, refused with HTTP status `refusal`, cut off where that is 0."""
+    """How to treat a handshake: answer after `wait_s`, or refuse with HTTP status `refusal` (0: cut off)."""
 
     wait_s: float = 0.0
     refusal: int | None = None
 
 
 class Host(TypingProtocol):
-    """What a client's socket needs of the server."""
+    """What a client's socket needs from the server."""
 
     def now_ns(self) -> int: ...
     def gate(self, target: str) -> Gate:
-        """How a handshake with this path and query is met."""
+        """How to treat a handshake with this path and query."""
 
     def session(self, target: str) -> tuple[str, Session] | None:
-        """The venue's name and a new session for a websocket's path and query; None where there is none."""
+        """The venue's name and a new session for a websocket's path and query; None if there is none."""
 
     def joined(self, client: Client) -> None:
         """The handshake is done."""
 
     def left(self, client: Client) -> None:
-        """No more frames for this client; may be said again."""
+        """No more frames for this client; may be called again."""
 
     def lost(self, client: Client) -> None:
         """The connection is gone."""
@@ -74,7 +74,7 @@ class Host(TypingProtocol):
     def subscribe(self, topic: Topic, client: Client) -> None: ...
     def unsubscribe(self, topic: Topic, client: Client) -> None: ...
     def tell(self, topic: Topic, text: str, client: Client) -> bool:
-        """A client is to be told the topic's present state; False where that is left to the client's socket."""
+        """Send a client the topic's current state; False if the client's socket has to send it."""
 
 
 class Client(asyncio.Protocol):
@@ -95,7 +95,7 @@ class Client(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A slow client is cut off, never waited for: the server asks how much waits, and needs no signal to pause.
+        # A slow client is cut off, never waited for: the server polls the buffered bytes and needs no signal to pause.
         self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from no class of asyncio's
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_S, self._transport.abort)
 
@@ -123,7 +123,7 @@ class Client(asyncio.Protocol):
 
     @property
     def waiting_bytes(self) -> int:
-        """What was written and the operating system has not taken yet."""
+        """Bytes written that the operating system has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport else 0
 
     def flush(self, now_ns: int) -> None:
@@ -134,19 +134,19 @@ class Client(asyncio.Protocol):
         self.out.clear()
 
     def tick(self, now_ns: int) -> None:
-        """Let the session look at the time."""
+        """Run the session's timed actions."""
         if self.is_open and self._session is not None:
             self._do(self._session.tick(now_ns, self._sent_ns))
 
     def abort(self) -> None:
-        """Cut the connection, now and without a word."""
+        """Cut the connection at once, without a closing handshake."""
         if self._transport is not None:
             self._transport.abort()
         self._session = None
         self._host.left(self)
 
     def cut_off(self) -> None:
-        """Close as the venue closes on a client that does not read."""
+        """Close as the venue does for a client that does not read."""
         if self._session is not None:
             self._do(self._session.too_slow())
 
@@ -158,7 +158,7 @@ class Client(asyncio.Protocol):
             self._transport.close()
         self._write()
 
-    # what the protocol object says
+    # the protocol object's side
 
     def _handle_events(self) -> None:
         for event in self._protocol.events_received():
@@ -232,7 +232,7 @@ class Client(asyncio.Protocol):
         self._write()
 
     def _write(self) -> None:
-        """Send what the protocol object has to say, and see whether the connection is coming to its end."""
+        """Send the protocol object's data, and check whether the connection is ending."""
         transport = self._transport
         if transport is None:
             return
@@ -240,7 +240,7 @@ class Client(asyncio.Protocol):
             if data:
                 transport.write(data)
             else:
-                transport.close()  # which first writes what is waiting
+                transport.close()  # which first flushes the buffer
         if self._protocol.state is not State.OPEN and self._session is not None:
             self._end(transport)
         elif self._protocol.close_expected():

@@ -1,10 +1,10 @@
-"""What a sink is: a place where events are kept, written in groups, idempotent, never dropping.
+"""The Sink protocol: stores events in groups, idempotently, and never drops one.
 
     Batch ─ decode ─> Chunk ─ Sink.write ─> durable ─> acknowledge        (mdstream/sinks/loop.py)
-                └ no event of ours ─> Refusal ─> md.dead
+                └ not an event ─> Refusal ─> md.dead
 
-A new sink is a class with the members of `Sink`. Its `write` may be called again with what it has stored already (after
-a crash or a rebalance), and that must change nothing.
+A new sink is a class with the members of `Sink`. Its `write` may be called again with events that it has already stored
+(after a crash or a rebalance); that must change nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mdstream.errors import SinkError
 from mdstream.transport.batch import Partition, Record
 
 Decoder = Callable[[bytes], Any]
-"""Makes an event of a record's value. Raises one of _NO_EVENT."""
+"""Decodes a record's value into an event. Raises one of _NO_EVENT."""
 
 
 def from_os(sink: str, place: object, error: OSError) -> SinkError:
-    """What the operating system refused, as a SinkError: a full disk passes, a wrong path does not."""
+    """An error of the operating system as a SinkError: a full disk is retriable, a wrong path is not."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         return SinkError(sink, place, reason)
@@ -33,7 +33,7 @@ def from_os(sink: str, place: object, error: OSError) -> SinkError:
 
 
 class Chunk(NamedTuple):
-    """Consecutive records of one partition, in order, with what the role's decoder makes of each: events, or heads."""
+    """Consecutive records of one partition, in order, each with its value as the role decodes it: events, or heads."""
 
     partition: Partition
     records: Sequence[Record]
@@ -49,41 +49,41 @@ class Refusal(NamedTuple):
 
 
 class Sink(Protocol):
-    """Where events are kept. All methods are called from one task, one at a time."""
+    """Stores events. All methods are called from one task, one at a time."""
 
     @property
     def name(self) -> str:
-        """Short and lower case: it stands in log lines and metrics."""
+        """Short and lower case: it appears in log lines and metrics."""
 
     async def open(self) -> None:
-        """Get ready. Raises SinkError, not retriable where the settings are wrong."""
+        """Get ready. Raises SinkError, not retriable if the settings are wrong."""
 
     async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
-        """Store all events; on return they survive the death of this process and of the machine. What can never be
-        stored comes back, its neighbours are stored.
+        """Store all events; on return they survive a crash of this process and of the machine. Returns what can never
+        be stored; the rest is stored.
 
-        Raises SinkError where nothing can be stored now: the same chunks come again later, and the sink opens anew what
-        it needs.
+        Raises SinkError if nothing can be stored now: the same chunks come again later, and the sink reopens what it
+        needs.
         """
 
     async def close(self) -> None:
-        """Let go of everything, also after a failed `open`."""
+        """Release everything, also after a failed `open`."""
 
     def metrics(self) -> dict[str, float]:
-        """Numbers by name, without the sink's; a counter's name ends in _total."""
+        """Values by metric name, without the sink's name; a counter's name ends in _total."""
 
 
 def decode(
     partition: Partition, records: Sequence[Record], event_of: Decoder = events.decode
 ) -> tuple[Chunk, list[Refusal]]:
-    """The records with their events, and those that hold none."""
+    """The records with their events, and the records without one."""
     try:
         return Chunk(partition, records, [event_of(record.value or b"") for record in records]), []
     except _NO_EVENT:
         return _decode_each(partition, records, event_of)
 
 
-# A text that is not UTF-8 and a value nested too deeply have errors of their own in msgspec.
+# msgspec raises other errors for text that is not UTF-8 and for values nested too deeply.
 _NO_EVENT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, also after a power cut: the few calls that make them so."""
+"""Files that are whole or absent, even after a power cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Give the file at `path` new content: afterwards, and after a crash at any moment, it holds the old or the new."""
+    """Replace the content of the file at `path`: after a crash at any point it holds the old or the new content."""
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(content)
@@ -17,13 +17,13 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename within a folder, safe on the disk when this returns."""
+    """Rename within a folder; durable on return."""
     source.replace(target)
     sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new, renamed and deleted names in the folder safe on the disk."""
+    """Make new, renamed and deleted names in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

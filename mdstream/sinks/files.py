@@ -17,11 +17,11 @@ from mdstream.transport.batch import Partition
 
 MIB = 1 << 20
 LOOK_LIMIT_MS = 2_000
-"""How long to wait for one record that the broker should have at hand."""
+"""How long to wait for one record that the broker should have."""
 
 
 def sinks_of(settings: Settings) -> list[Sink]:
-    """The files role's sinks. Raises SettingsError where there are none."""
+    """The files role's sinks. Raises SettingsError if there are none."""
     sinks: list[Sink] = []
     if settings.sqlite:
         sinks.append(SqliteSink(settings.data_dir))
@@ -40,13 +40,13 @@ def sinks_of(settings: Settings) -> list[Sink]:
 
 
 async def _value_at(bootstrap_servers: Brokers, partition: Partition, offset: int) -> bytes | None:
-    """The value of one record; None where the broker has no record at that offset (any more, or yet)."""
+    """The value of one record; None if the broker has no record at that offset (any more, or yet)."""
     tp = TopicPartition(partition.topic, partition.number)
     async with kafka.reader(bootstrap_servers) as consumer:
         consumer.assign([tp])
         consumer.seek(tp, offset)
         found = await consumer.getmany(tp, timeout_ms=LOOK_LIMIT_MS, max_records=1)
-        for record in found.get(tp, ()):  # beyond the log the reader begins at its first record instead
+        for record in found.get(tp, ()):  # outside the log the reader starts at its first record instead
             value: bytes | None = record.value
             return value if record.offset == offset else None
         if (await consumer.end_offsets([tp]))[tp] > offset:

@@ -1,12 +1,12 @@
 """JSON lines: DATA_DIR/events.jsonl, one event a line, as on the topic.
 
-Order: each partition's own, partitions interleaved. At `rotate_bytes` the file is put aside as events-TIME-N.jsonl,
+Order: each partition's own, partitions interleaved. At `rotate_bytes` the file is renamed to events-TIME-N.jsonl,
 with TIME in UTC, and may be compressed. A group is on the disk with its position (mdstream/sinks/position.py) before it
 is acknowledged, so a crash neither loses nor repeats a line of this file.
 
-One file has one writer, held by a lock that dies with the process: a second worker in the same folder writes
+One file has one writer, ensured by a lock that dies with the process: a second worker in the same folder writes
 events-2.jsonl, and so on. When a partition moves to another worker after a crash, lines may repeat across their files;
-equal `seq` of one type and symbol shows it. Events of one `seq` with two contents are both written, and told of.
+an equal `seq` of one type and symbol shows it. Events with one `seq` and two contents are both written, and reported.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NUMBERED = {kind: f"{kind.__struct_config__.tag}." for kind in (Trade, Quote, B
 
 T = TypeVar("T")
 ValueAt = Callable[[Partition, int], Awaitable[bytes | None]]
-"""The value of the record at an offset, None where the broker has none there. May raise BrokerError."""
+"""The value of the record at an offset, None if the broker has none there. May raise BrokerError."""
 
 
 class JsonlSink:
@@ -88,7 +88,7 @@ class JsonlSink:
         return ()
 
     async def close(self) -> None:
-        """Waits for a write under way; a compression under way is given up and made up for at the next start."""
+        """Waits for a write in progress; a compression in progress is abandoned, and redone at the next start."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._let_go)
         self._thread.shutdown()
         if self._compressor is not None:
@@ -140,7 +140,7 @@ class JsonlSink:
             self._let_go()
             raise SinkError(self.name, self.path, str(error), retriable=False) from error
         except OSError as error:
-            self._let_go()  # the next attempt cuts off what was written in part
+            self._let_go()  # the next attempt truncates a partial write
             raise from_os(self.name, self.path, error) from error
 
     def _opened(self) -> FileIO:
@@ -164,7 +164,7 @@ class JsonlSink:
         return os.path.samestat(there, os.fstat(file.fileno())) and there.st_size == self._length
 
     def _begin(self) -> FileIO:
-        """The file at the recorded length: what a crash left behind it is cut off."""
+        """The file truncated to the recorded length: a crash may have left more."""
         written = position.load(self._position_path)
         file = FileIO(self.path, "a+")
         try:
@@ -181,7 +181,7 @@ class JsonlSink:
         return file
 
     def _recovered(self, file: FileIO, actual: int, written: Written | None) -> tuple[int, dict[Partition, Position]]:
-        """Length and positions that hold for the file as it was found."""
+        """The length and positions that apply to the file as found."""
         if written is not None and written.length <= actual:
             return written.length, written.positions
         if written is not None and written.aside and self.path.with_name(written.aside).exists():
@@ -228,7 +228,7 @@ class JsonlSink:
 
 
 def _claim(folder: Path) -> tuple[Path, IO[bytes]]:
-    """The first file that no other process writes, and the lock that keeps it ours. Raises OSError if all are taken."""
+    """The first file that no other process writes, and the lock on it. Raises OSError if all are taken."""
     for n in range(1, MAX_WRITERS + 1):
         path = folder / (f"{STEM}.jsonl" if n == 1 else f"{STEM}-{n}.jsonl")
         lock = path.with_name(path.name + ".lock").open("ab")
@@ -255,7 +255,7 @@ def _numbered(chunks: Sequence[Chunk]) -> Iterator[tuple[str, int, bytes]]:
 def _lines(records: Sequence[Record]) -> bytes:
     lines = b"\n".join([record.value or b"" for record in records])
     if lines.count(b"\n") >= len(records):
-        # Somebody's event over several lines. A line break between JSON's tokens is a space like any other.
+        # Another writer's event spans several lines. Between JSON tokens a line break is plain whitespace.
         lines = b"\n".join([(record.value or b"").replace(b"\n", b" ") for record in records])
     return lines + b"\n"
 

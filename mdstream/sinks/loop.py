@@ -3,9 +3,9 @@
     put ─ decode ─> queue ─ all that waits ─┬─> sink A ─┬─> refusals to md.dead ─> acknowledge
                                             └─> sink B ─┘
 
-While a group is written the next one gathers, decoded, so groups grow with the load: a transaction each, however small
-the batches. A sink that fails is tried again with the same group, for as long as it takes; its neighbours wait, and
-nothing is acknowledged. Memory: the group under way and the one that gathers.
+While a group is written, the next one collects, already decoded, so groups grow with the load: one transaction each,
+however small the batches. A failing sink is retried with the same group for as long as it takes; the other sinks wait,
+and nothing is acknowledged. Memory: the group being written and the one being collected.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from mdstream.transport.batch import Batch
 log = logging.getLogger(__name__)
 
 GROUP_RECORDS = 20_000
-"""Records that may wait before `put` does. A group is what waits when the one before it is stored."""
+"""`put` blocks once this many records wait. A group is all that waits when the previous one is stored."""
 COMPANY_RECORDS = 1_000
 LINGER_S = 0.05
-"""A group smaller than COMPANY_RECORDS waits so long to become one: on a quiet feed this bounds the disk's syncs."""
+"""A group smaller than COMPANY_RECORDS waits this long for more: on a quiet feed this limits disk syncs."""
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 10.0
 
 T = TypeVar("T")
 Bury = Callable[[Sequence[Refusal]], Awaitable[None]]
-"""Makes refused records safe on md.dead. May raise KafkaError."""
+"""Dead-letters refused records; on return md.dead has them. May raise KafkaError."""
 
 
 class Taken(NamedTuple):
-    """A batch, how many records it brought, the events in them, and what is none."""
+    """A batch, its number of records, their events, and the records that are not events."""
 
     batch: Batch
     records: int
@@ -91,24 +91,24 @@ class SinkLoop:
         self._group_records = group_records
         self._linger_s = linger_s
         self._queue: asyncio.Queue[Taken] = asyncio.Queue()
-        self._queued = 0  # records in it: `put` keeps it bounded
+        self._queued = 0  # records in the queue: `put` keeps it bounded
         self._room, self._company = asyncio.Event(), asyncio.Event()
         self._rng = random.Random()
         self.health = {name: Health(name) for name in (*(sink.name for sink in sinks), "dead letters")}
         self.records = self.groups = self.refused = 0
-        self._writing = 0  # records in the group under way
+        self._writing = 0  # records in the group being written
 
     @property
     def held(self) -> int:
-        """Records that were taken and are not acknowledged."""
+        """Records taken but not acknowledged."""
         return self._queued + self._writing
 
     def holding(self) -> str | None:
-        """Why the records that were taken are kept for now; None while everything works."""
+        """Why taken records cannot be stored right now; None while everything works."""
         return next((health.reason for health in self.health.values() if health.reason is not None), None)
 
     async def put(self, batch: Batch) -> None:
-        """Take a batch; it is acknowledged once it is stored. Waits while a whole group is waiting already."""
+        """Take a batch; it is acknowledged once stored. Waits while a whole group is already waiting."""
         while self._queued >= self._group_records:
             self._room.clear()
             await self._room.wait()
@@ -124,7 +124,7 @@ class SinkLoop:
         await self._queue.join()
 
     async def run(self) -> None:
-        """Store groups for ever. Raises only what is a mistake of ours."""
+        """Store groups forever. Raises only programming errors."""
         while True:
             group = await self._gather()
             await self._store(group)

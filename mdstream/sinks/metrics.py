@@ -1,4 +1,4 @@
-"""What a sink role counts, for Prometheus: plain numbers, put into form when somebody asks."""
+"""A sink role's metrics for Prometheus, built from plain counters at scrape time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdstream.sinks.base import Sink
 from mdstream.sinks.loop import SinkLoop
 
 CONFLICTS = "seq_conflicts_total"
-"""A number that several sinks have: one metric for all of them."""
+"""A counter that several sinks have: one metric for all of them."""
 
 
 class SinkMetrics(Collector):

@@ -1,4 +1,4 @@
-"""NATS: events on md.events.{type}.{symbol}, each the canonical record's bytes; to whoever listens, or into a stream.
+"""NATS: events on md.events.{type}.{symbol}, each the canonical record's bytes; to live subscribers, or into a stream.
 
     records ─> work_of ─┬─> trades, quotes, books: batches, whole or not at all ─┐
                         └─> bars, status, ...: one by one within a subject       ├─> the stream
@@ -8,18 +8,17 @@
 connection or this process:
 
 - Numbered events go in batches that the stream takes whole or not at all (ADR-50), one at a time. So nothing overtakes
-  what was refused or lost: no window is ever stored in part.
-- A batch names the last message of each of its subjects. If the stream has another one, stored by a worker that was
-  thought dead or over a connection that was given up, it refuses the batch; what it has is looked up, and events whose
-  `seq` is there are left out. That holds however long ago they were stored. One of a number that this process has
-  stored lately with another content is told of: whoever drops repeats by their number would never see it.
-- Events without a number go singly, those of a subject one after the other. The server drops ids that it knows; beyond
-  its duplicate window the place in the topic that the subject's last message names tells what is there. (Where its own
-  writer repeats a bar or status under a later offset, after it was down for longer than that window, only this
-  process's memory tells.)
+  a refused or lost batch: no window is ever stored in part.
+- A batch names the last message of each of its subjects. If the stream has another one, stored by a worker presumed
+  dead or over an abandoned connection, it refuses the batch; the sink then looks up the last messages and leaves out
+  events whose `seq` is stored, however long ago. A number that this process recently stored with another content is
+  reported: a consumer that drops repeats by number would never see the second event.
+- Events without a number go one at a time within a subject. The server drops ids that it knows; beyond its duplicate
+  window, the topic offset in the subject's last message shows what is stored. (If the writer of a bar or status was
+  down for longer than that window and repeats it at a later offset, only this process's memory detects it.)
 
-`CoreSink` publishes to whoever listens at that moment: a live view. What comes while there is no connection passes and
-is counted.
+`CoreSink` publishes to the current subscribers: a live view. Events that come while there is no connection are skipped
+and counted.
 """
 
 from __future__ import annotations
@@ -68,18 +67,18 @@ T = TypeVar("T")
 CLIENT = "mdstream-nats"
 BATCH_BYTES = 4 << 20
 ASKED_AT_ONCE = 64
-"""Subjects that are asked or told about at a time."""
+"""Subjects looked up or stored concurrently."""
 CHANGES_TAKEN = 5
-"""A batch is made anew so often because the stream has changed; then it counts as failed."""
+"""Attempts at one batch while the stream keeps changing; then it counts as failed."""
 RECENT_IDS = 50_000
-"""Ids of unnumbered events that are remembered, so that their repeats cost the server nothing."""
+"""Remembered ids of unnumbered events, so that their repeats cost the server nothing."""
 MIN_RETRY_S, MAX_RETRY_S = 0.5, 15.0
 LOOK_S = 1.0
-"""How often a connection that nobody writes to is looked at."""
+"""How often an idle connection is checked."""
 
 
 def sink_of(settings: Settings) -> Sink:
-    """The nats role's sink. Raises SettingsError where NATS_URL cannot be used."""
+    """The nats role's sink. Raises SettingsError if NATS_URL cannot be used."""
     return JetStreamSink(settings) if settings.use_jetstream else CoreSink(settings)
 
 
@@ -149,7 +148,7 @@ class JetStreamSink:
         return stream
 
     async def _drop(self) -> None:
-        """Let go of the connection and of what was known over it: the next one asks again."""
+        """Drop the connection and what was learned over it: the next one looks it up again."""
         wire, self._wire, self._stream = self._wire, None, None
         self._last.clear()
         if wire is not None:
@@ -189,7 +188,7 @@ class JetStreamSink:
             return
 
     def _new(self, window: Sequence[Numbered]) -> tuple[list[Numbered], dict[str, int]]:
-        """The events that the stream does not have, and the last message that it has of their subjects."""
+        """The events that the stream lacks, and the number of its last message of each of their subjects."""
         new: list[Numbered] = []
         expected: dict[str, int] = {}
         highest: dict[str, int] = {}
@@ -217,7 +216,7 @@ class JetStreamSink:
             del self._recent[next(iter(self._recent))]
 
     async def _look_up(self, stream: Stream, tails: Iterable[str]) -> None:
-        """Know the last message of each of the subjects."""
+        """Fetch the last message of each subject, unless it is known."""
         if len(self._last) > MAX_SUBJECTS:
             self._last.clear()
 
@@ -228,7 +227,7 @@ class JetStreamSink:
 
 
 async def _for_each(items: Collection[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Do the work of every item, ASKED_AT_ONCE of them at a time. The first failure ends all of it, and is raised."""
+    """Run `work` for every item, ASKED_AT_ONCE at a time. The first failure ends all of it, and is raised."""
     left = iter(items)
 
     async def take() -> None:
@@ -244,7 +243,7 @@ async def _for_each(items: Collection[T], work: Callable[[T], Awaitable[None]]) 
 
 
 class CoreSink:
-    """Publishes events to whoever listens. Never fails: what cannot be published now is counted and passes."""
+    """Publishes events to current subscribers. Never fails: what cannot be published is counted and skipped."""
 
     name = "nats"
 
@@ -259,7 +258,7 @@ class CoreSink:
         self.published = self.missed = 0
 
     async def open(self) -> None:
-        """Never fails: a server that is away now may come."""
+        """Never fails: an unreachable server may come up later."""
         if not self._enabled:
             log.warning("NATS_ENABLED=false: events pass, and nothing is published")
             return
@@ -290,7 +289,7 @@ class CoreSink:
             refused += commands.refused
             if wire is not None and not await self._did(wire.send(commands.text)):
                 wire = None
-        # The answer to a flush says that the server has all that went before.
+        # The answer to a flush confirms everything sent before it.
         if wire is not None and await self._did(wire.flush(timeout=ANSWER_LIMIT_S)):
             self.published += count
         else:
@@ -298,7 +297,7 @@ class CoreSink:
         return refused
 
     async def _did(self, sending: Coroutine[Any, Any, None]) -> bool:
-        """Whether it went out. A connection on which it did not is dropped."""
+        """Whether it was sent; if not, the connection is dropped."""
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 await sending
@@ -310,7 +309,7 @@ class CoreSink:
     # -- the connection
 
     async def _keep(self) -> None:
-        """See to it that there is a connection, for ever."""
+        """Keep a connection open, forever."""
         while True:
             if self._wire is not None and not self._wire.is_connected:
                 await self._lost(self._wire.why or ConnectionResetError("it closed the connection"))
@@ -336,7 +335,7 @@ class CoreSink:
             await wire.drop()
 
     def _tell(self, error: BaseException) -> None:
-        """Say it once, until a connection came about."""
+        """Log it once per outage."""
         if not self._told:
             log.warning(
                 "nats cannot write %s: %s; it is tried again, and events pass meanwhile", self._place, reason_of(error)

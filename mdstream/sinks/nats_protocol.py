@@ -1,4 +1,4 @@
-"""The bytes that go to a NATS server, and what its stored messages say of themselves. Pure.
+"""The bytes sent to a NATS server, and what the headers of its stored messages say. Pure.
 
     HPUB <subject> [reply] <header bytes> <total bytes>\\r\\n NATS/1.0\\r\\n <headers> \\r\\n <payload>\\r\\n
 
@@ -16,7 +16,7 @@ MESSAGE_ID, SEQ, PLACE = "Nats-Msg-Id", "Mdstream-Seq", "Mdstream-Place"
 
 
 class Numbered(NamedTuple):
-    """An event that has a `seq`. `tail` is its subject without the prefix, `value` its record's."""
+    """An event that has a `seq`. `tail` is its subject without the prefix, `value` its record's value."""
 
     tail: str
     seq: int
@@ -24,14 +24,14 @@ class Numbered(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a record stands in its topic; `timestamp` in ms tells one topic from another that was made anew."""
+    """A record's position in its topic; `timestamp` (ms) distinguishes a topic from a recreated one."""
 
     partition: int
     offset: int
     timestamp: int
 
     def is_within(self, last: Place | None) -> bool:
-        """Whether whoever has come as far as `last` has this record too. Of another partition nobody can tell."""
+        """Whether a writer that has stored up to `last` has stored this record too; False for another partition."""
         if last is None or self.partition != last.partition:
             return False
         return self.offset <= last.offset and self.timestamp <= last.timestamp
@@ -44,7 +44,7 @@ _PLACE = re.compile(rf"^{PLACE}: (-?\d+) (-?\d+) (-?\d+)\r$".encode(), re.MULTIL
 
 
 def place_in(headers: bytes) -> Place | None:
-    """The place that a stored message's headers name; None where they name none."""
+    """The place that a stored message's headers name, or None."""
     found = _PLACE.search(headers)
     return None if found is None else Place(*map(int, found.groups()))
 
@@ -54,8 +54,8 @@ def batch(
 ) -> bytes:
     """Commands that store all of the messages in a stream, or none.
 
-    `expected` is the number that the stream gave to the last message of each subject, 0 where there is none: if it is
-    another one when the batch arrives, nothing is stored. Errors come to `reply`, as does the acknowledgement.
+    `expected` is the stream's number of each subject's last message, 0 if there is none: if it is another one when the
+    batch arrives, nothing is stored. Errors and the acknowledgement go to `reply`.
     """
     parts: list[bytes] = []
     unchecked, last = dict(expected), len(messages)
@@ -94,7 +94,7 @@ def windows(messages: Iterable[Numbered], *, most: int, most_bytes: int) -> Iter
 
 
 def covers(patterns: Iterable[str], prefix: str) -> bool:
-    """Whether one of a stream's subjects takes in all of ours: the prefix and two tokens more."""
+    """Whether one of a stream's subjects covers all of ours: the prefix and two more tokens."""
     ours = [*prefix.split("."), "*", "*"]
 
     def one(pattern: str) -> bool:

@@ -1,6 +1,6 @@
-"""A JetStream stream as its server answers for it: made or checked, its last messages, batches and single messages.
+"""A JetStream stream: creates or checks it, fetches last messages, stores batches and single messages.
 
-Everything is asked of the stream's leader, so that an answer is what the stream holds, not what a replica knows of it.
+All requests go to the stream's leader, so an answer is what the stream holds, not what a replica knows of it.
 Source: https://docs.nats.io/reference/reference-protocols/nats_api_reference (read 2026-11).
 """
 
@@ -27,21 +27,21 @@ log = logging.getLogger(__name__)
 MIN_VERSION = (2, 12, 1)
 """The first server that takes batches with message ids."""
 BATCH_MESSAGES = 1_000
-"""What a server takes in one batch, unless its operator lowered it."""
+"""A server's limit for one batch, unless its operator lowered it."""
 S = 1_000_000_000
 MIB = 1 << 20
 MAX_REPLIES, MAX_REPLY_BYTES = 1_024, 1 << 20
-"""Answers that may wait for us: two a batch, one batch at a time. More are a fault, and are dropped with an error."""
+"""Limit of unread answers: two per batch, one batch at a time. More are a fault, and are dropped with an error."""
 
 NOT_FOUND, NO_MESSAGE = 10059, 10037
 OVERLAP, NO_ROOM = 10065, 10047
 NOT_ENABLED = frozenset({10039, 10076})
 CHANGED = frozenset({10071, 10164, 10201})
-"""The stream holds something else than was thought: another number of a subject's last message, a message id."""
+"""The stream is not as expected: a subject's last message has another number, or a message id is known."""
 
 
 class RefusedError(Exception):
-    """The server says no. `code` is its own number for the reason, 0 where nobody answers at the subject."""
+    """The server refused a request. `code` is its error code, 0 if it gives none."""
 
     def __init__(self, code: int, description: str) -> None:
         super().__init__(code, description)
@@ -52,11 +52,11 @@ class RefusedError(Exception):
 
 
 class UnusableError(Exception):
-    """A stream, or a server, that cannot serve until somebody mends it; the text says how."""
+    """A stream or server that is unusable until an operator fixes it; the text says how."""
 
 
 class Last(NamedTuple):
-    """The last message of a subject. `at` is its number in the stream, 0 where there is none; `seq` its event's."""
+    """The last message of a subject. `at` is its number in the stream, 0 if there is none; `seq` its event's."""
 
     at: int = 0
     seq: int = -1
@@ -71,8 +71,8 @@ class _Seq(msgspec.Struct):
 
 
 class Stream:
-    """The stream `settings.nats_stream`, over one connection. Whatever fails raises one of nats_wire.Failure or
-    RefusedError, and leaves this of no more use."""
+    """The stream `settings.nats_stream`, over one connection. Every failure raises one of nats_wire.Failure or
+    RefusedError, and makes this object unusable."""
 
     def __init__(self, wire: Wire, settings: Settings) -> None:
         self._wire, self._settings = wire, settings
@@ -81,10 +81,10 @@ class Stream:
         self._batches = 0
         self._answer: asyncio.Future[Msg] | None = None
         self.most_bytes = wire.max_payload
-        """Headers and payload of a message, together."""
+        """Limit of a message's headers and payload together."""
 
     async def open(self) -> None:
-        """Make the stream, or see that it is what we need. Raises UnusableError."""
+        """Create the stream, or check that it fits. Raises UnusableError."""
         self._check_version()
         try:
             config = await self._found_or_made()
@@ -149,7 +149,7 @@ class Stream:
                 raise UnusableError(f"the stream {self._name} is of no use ({what}): set NATS_STREAM to another name")
 
     def _lacking(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What has to be added so that it keeps our promises. Its limits are whoever's who made it."""
+        """Settings to add so that our guarantees hold. The limits stay as its creator set them."""
         lacking: dict[str, Any] = {} if config.get("allow_atomic") else {"allow_atomic": True}
         wanted = _window_ns(self._settings, config.get("max_age", 0))
         if config.get("duplicate_window", 0) < wanted:
@@ -171,14 +171,14 @@ class Stream:
             raise
         message = answer["message"]
         seq = -1
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # somebody else's message, who has no seq
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # another writer's message, without a seq
             seq = msgspec.json.decode(b64decode(message.get("data", "")), type=_Seq).seq
         return Last(message["seq"], seq, nats_protocol.place_in(b64decode(message.get("hdrs", ""))))
 
     async def store(self, messages: Sequence[Numbered], expected: dict[str, int]) -> int:
-        """Store all messages, or none; the number of the last one, those before it have the numbers before.
+        """Store all messages, or none. Returns the number of the last one; the others have the numbers before it.
 
-        `expected` as in nats_protocol.batch; RefusedError with a code of CHANGED where it is otherwise.
+        `expected` as in nats_protocol.batch; raises RefusedError with a code of CHANGED if it does not hold.
         """
         self._batches += 1
         self._answer = asyncio.get_running_loop().create_future()
@@ -202,7 +202,7 @@ class Stream:
             self._answer.set_result(message)
 
     async def store_one(self, tail: str, message_id: str, place: Place, value: bytes) -> bool:
-        """Store one message unless its id is known; whether it is new."""
+        """Store one message unless its id is known. Returns whether it is new."""
         headers = {nats_protocol.MESSAGE_ID: message_id, nats_protocol.PLACE: str(place)}
         subject = f"{self._prefix}.{tail}"
         answer = await self._wire.request(subject, value, timeout=ANSWER_LIMIT_S, headers=headers)
@@ -213,13 +213,13 @@ _SWITCH_ON = "start it with `nats-server -js` (or `jetstream {}` in its configur
 
 
 async def ask(wire: Wire, what: str, body: object = None) -> dict[str, Any]:
-    """The server's answer to a request of its JetStream API. Raises RefusedError, one of nats_wire.Failure."""
+    """The server's answer to a JetStream API request. Raises RefusedError, one of nats_wire.Failure."""
     request = b"" if body is None else msgspec.json.encode(body)
     return _checked(await wire.request(f"$JS.API.{what}", request, timeout=ANSWER_LIMIT_S))
 
 
 def _checked(answer: Msg) -> dict[str, Any]:
-    """What the server answered. Raises RefusedError, NoRespondersError."""
+    """The decoded answer. Raises RefusedError, NoRespondersError."""
     if not answer.data:
         raise NoRespondersError
     said: dict[str, Any] = msgspec.json.decode(answer.data)
@@ -230,7 +230,7 @@ def _checked(answer: Msg) -> dict[str, Any]:
 
 
 def _config(settings: Settings) -> dict[str, Any]:
-    """The stream as we make it."""
+    """The configuration of a new stream."""
     age = int(settings.nats_stream_hours * 3600 * S)
     return {
         "name": settings.nats_stream,
@@ -249,6 +249,6 @@ def _config(settings: Settings) -> dict[str, Any]:
 
 
 def _window_ns(settings: Settings, max_age: int) -> int:
-    """How long message ids have to be known: no longer than messages are kept, or the server refuses it."""
+    """The duplicate window: no longer than messages are kept, or the server refuses it."""
     wanted = int(settings.nats_duplicate_window_s * S)
     return min(wanted, max_age) if max_age else wanted

@@ -1,7 +1,7 @@
-"""One connection to a NATS server that takes whole protocol commands, and says in one way what went wrong.
+"""One connection to a NATS server that takes whole protocol commands and reports failures in one way.
 
-It is never renewed: nats-py would send after a reconnect what it had not sent before, but not what was on its way, so
-that later messages overtake lost ones. Whoever uses it opens another one and begins where the server's answers ended.
+It never reconnects: nats-py would then send what was unsent, but not what was in flight, so later messages would
+overtake lost ones. The caller opens a new connection and continues after the last acknowledged message.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ ANSWER_LIMIT_S = 10
 PING_S, PINGS_UNANSWERED = 10, 2
 """A connection without traffic is found dead in 20 to 30 s; one with traffic by ANSWER_LIMIT_S."""
 PENDING_BYTES = 4 << 20
-"""What is written beyond it waits until the socket has taken the rest."""
+"""Beyond this, a write waits until the socket has taken the rest."""
 CLOSE_LIMIT_S = 1.0
 
 SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 Failure = (Error, OSError, TimeoutError)
-"""What a connection that fails raises. All of it may pass."""
+"""What a failing connection raises. All of it may be temporary."""
 
 
 class Wire(Client):
-    """A connection with two more verbs: `send` commands, `drop` it."""
+    """A connection with two more methods: `send` commands, `drop` it."""
 
     def __init__(self, *, tls_only: bool = False, shows_certificate: bool = False) -> None:
         super().__init__()
@@ -51,19 +51,19 @@ class Wire(Client):
         """The last thing that went wrong."""
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """What the server says first. Where it does not ask for TLS, nats-py shows it the password in the clear."""
+        """Handles the server's first message. If it does not ask for TLS, nats-py sends the password in the clear."""
         assert self._current_server is not None
         in_the_clear = initial_connection and self._current_server.uri.scheme != "wss"
         if in_the_clear and self._tls_only and not info.get("tls_required"):
             if not info.get("tls_available"):
                 raise Error("it offers no TLS: NATS_URL, NATS_CA")
-            info["tls_required"] = True  # it would do without
-        if in_the_clear and info.get("tls_verify") and not self._shows_certificate:  # it would only cut us off
+            info["tls_required"] = True  # the server would accept plain text
+        if in_the_clear and info.get("tls_verify") and not self._shows_certificate:  # the server would only disconnect
             raise Error("it asks for a certificate of ours: NATS_CERT, NATS_KEY")
         await super()._process_info(info, initial_connection)
 
     async def send(self, commands: bytes) -> None:
-        """Hand over whole commands. `publish` costs 5 to 10 us a message, joined ones a tenth of that.
+        """Send whole commands. `publish` costs 5 to 10 us a message, joined ones a tenth of that.
 
         Raises ConnectionClosedError.
         """
@@ -71,10 +71,10 @@ class Wire(Client):
             raise ConnectionClosedError
         await self._send_command(commands)
         await self._flush_pending()
-        await asyncio.sleep(0)  # another task writes: it begins while the caller makes the next ones
+        await asyncio.sleep(0)  # another task writes: it starts while the caller builds the next commands
 
     async def drop(self) -> None:
-        """End it at once: what has not been sent never is."""
+        """Close it at once; unsent data is discarded."""
         self._pending, self._pending_data_size = [], 0
         if isinstance(self._transport, TcpTransport) and (writer := self._transport._bare_io_writer) is not None:  # noqa: SLF001  close() would wait until a peer that hangs has taken what is in the socket's buffer
             writer.transport.abort()
@@ -83,12 +83,12 @@ class Wire(Client):
                 await self.close()
 
     async def failed(self, error: Exception) -> None:
-        """Keep what nats-py would log with a traceback."""
+        """Keep the error, which nats-py would log with a traceback."""
         self.why = error
 
 
 class Access(NamedTuple):
-    """How a server knows us, and we it: the files that NATS_CREDS, NATS_CA, NATS_CERT and NATS_KEY name."""
+    """Credentials and certificates: the files that NATS_CREDS, NATS_CA, NATS_CERT and NATS_KEY name."""
 
     creds: Path | None = None
     ca: Path | None = None
@@ -100,7 +100,7 @@ class Access(NamedTuple):
         return self.ca is not None or self.certificate is not None
 
     def options(self) -> dict[str, Any]:
-        """What nats-py is told. Raises SettingsError where a file cannot be used."""
+        """Options for nats-py. Raises SettingsError if a file cannot be used."""
         if self.key is not None and self.certificate is None:
             raise SettingsError("NATS_KEY means nothing without NATS_CERT")
         found: dict[str, Any] = {}
@@ -121,7 +121,7 @@ async def connect(servers: list[str], access: Access, *, name: str) -> Wire:
     wire = Wire(tls_only=tls_only, shows_certificate=access.certificate is not None)
     try:
         given = access.options()
-    except SettingsError as error:  # it was good when we started: a file is being replaced, perhaps
+    except SettingsError as error:  # it was valid at the start: a file may be being replaced
         raise Error(str(error)) from None
     try:
         async with asyncio.timeout(CONNECT_LIMIT_S * len(servers)):
@@ -168,14 +168,14 @@ def servers_of(settings: Settings) -> list[str]:
 
 
 def access_of(settings: Settings) -> Access:
-    """What the settings say. Raises SettingsError where a file cannot be used."""
+    """The files that the settings name. Raises SettingsError if one cannot be used."""
     access = Access(settings.nats_creds, settings.nats_ca, settings.nats_cert, settings.nats_key)
     access.options()
     return access
 
 
 def is_unauthorized(error: BaseException) -> bool:
-    """Whether the server does not know us; while connecting, nats-py gives no more than the server's words."""
+    """Whether the server rejects our credentials; while connecting, nats-py passes on only the server's text."""
     return isinstance(error, AuthorizationError) or "authorization" in str(error).lower()
 
 
@@ -190,7 +190,7 @@ def reason_of(error: BaseException) -> str:
             name="NATS_URL",
             certificate="NATS_CERT, NATS_KEY",
             protocol="NATS_URL",
-            shown=True,  # without one it is not tried where one is asked for
+            shown=True,  # if the server asks for one and there is none, no handshake is tried
         )
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there"

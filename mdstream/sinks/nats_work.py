@@ -1,5 +1,4 @@
-"""What a group of records comes to on NATS: numbered events in their order, the others by subject, and what cannot go.
-Pure."""
+"""A group of records sorted for NATS: numbered events in order, the others by subject, and what is refused. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from mdstream.sinks.subjects import UNNUMBERED, Unnumbered, identity_of, tail_of
 from mdstream.transport.batch import Partition, Record
 
 MAX_TAIL = 1_024
-"""A server ends the connection on a line of more than 4,096 bytes. A symbol that long is none."""
+"""A server closes the connection on a line of more than 4,096 bytes. No real symbol is that long."""
 MAX_ID = 4_096
 MAX_HEADERS_BYTES = MAX_ID + MAX_TAIL + 512
 """Our headers at most: an id, a number, a place, a batch's three."""
@@ -22,7 +21,7 @@ MAX_SUBJECTS = 100_000
 
 
 class Other(NamedTuple):
-    """An event without a number. `message_id` is the same whenever it comes again."""
+    """An event without a number. `message_id` is the same for every repeat."""
 
     message_id: str
     place: Place
@@ -39,7 +38,7 @@ class Work:
 
 
 class Commands(NamedTuple):
-    """Protocol commands that publish so many messages, and what cannot go."""
+    """Protocol commands, the number of messages that they publish, and what is refused."""
 
     text: bytes
     messages: int
@@ -47,7 +46,7 @@ class Commands(NamedTuple):
 
 
 class Tails(dict[tuple[type[Any], str], str]):
-    """`before`, tail, `after` by type and symbol: worked out once, as that costs ten times as much as a look-up."""
+    """`before`, tail, `after` by type and symbol: computed once, as that costs ten times as much as a look-up."""
 
     def __init__(self, before: str = "", after: str = "") -> None:
         super().__init__()
@@ -55,14 +54,14 @@ class Tails(dict[tuple[type[Any], str], str]):
         self.most = MAX_TAIL + len(before) + len(after)
 
     def __missing__(self, key: tuple[type[Any], str]) -> str:
-        if len(self) >= MAX_SUBJECTS:  # symbols come from the wire: bounded all the same
+        if len(self) >= MAX_SUBJECTS:  # symbols come from the network: bounded
             self.clear()
         text = self[key] = f"{self._before}{tail_of(*key)}{self._after}"
         return text
 
 
 def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
-    """The chunks' events sorted by how they are stored; a message takes `most_bytes` of headers and payload."""
+    """The chunks' events sorted by how they are stored; a message has at most `most_bytes` of headers and payload."""
     work, room = Work(), most_bytes - MAX_HEADERS_BYTES
     for partition, records, events in chunks:
         for record, event in zip(records, events, strict=True):
@@ -77,9 +76,9 @@ def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
 
 
 def commands_of(chunk: Chunk, heads: Tails, *, most_bytes: int) -> Commands:
-    """The chunk's events as commands that publish them to whoever listens, in their order; `most_bytes` of payload.
+    """The chunk's events as commands that publish them to live subscribers, in order; at most `most_bytes` of payload.
 
-    `heads` are what the commands begin with: `PUB <prefix>.<tail> `.
+    `heads` are the beginnings of the commands: `PUB <prefix>.<tail> `.
     """
     partition, records, events = chunk
     parts: list[bytes] = []

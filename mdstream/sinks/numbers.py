@@ -1,8 +1,8 @@
-"""The numbers (`seq`) of an instrument's trades, quotes and books, as a sink meets them.
+"""The numbers (`seq`) of an instrument's trades, quotes and books, as a sink sees them.
 
-A number stands for one event for ever. Where two writers number the same instrument, or one that lost its checkpoint
-numbers anew, a sink is given a number that it holds with another content. It cannot tell which of the two is right: it
-keeps what it stored first where both would have the same place, and says so.
+A number stands for one event forever. If two writers number the same instrument, or one that lost its checkpoint
+reuses numbers, a sink gets a number that it holds with another content. It cannot know which of the two is right: if
+both would have the same place it keeps the first, and it reports the conflict.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Callable, Hashable, Iterable
 log = logging.getLogger(__name__)
 
 QUIET_S = 60.0
-"""Of one instrument no more than one line in so long."""
+"""At most one log line per instrument in this time."""
 
 
 class Numbers:
-    """The highest number that was seen of each instrument, by the kind of its events."""
+    """The highest number seen of each instrument and kind of event."""
 
     def __init__(self) -> None:
         self._highest: defaultdict[Hashable, dict[str, int]] = defaultdict(dict)
 
     def rise(self, kind: Hashable, numbers: Iterable[tuple[str, int]]) -> bool:
-        """Whether each number, given with its symbol, is above all that came before it; those that do not rise have
-        been met already, with this content or another."""
+        """Whether each number, given with its symbol, is above all that came before it; one that is not was seen
+        before, with this content or another."""
         highest = self._highest[kind]
         rising = True
         for symbol, number in numbers:
@@ -38,7 +38,7 @@ class Numbers:
 
 
 class Conflicts:
-    """Counts the events whose number is stored with another content, and says so in the log. `sink` is its name."""
+    """Counts and logs the events whose number is stored with another content. `sink` is the sink's name."""
 
     def __init__(self, sink: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._sink, self._now_s = sink, now_s

@@ -1,9 +1,9 @@
-"""What an events.jsonl holds: its length, and for each partition how far its lines go.
+"""The position file of an events.jsonl: its length, and how far it holds each partition.
 
     write lines ─> sync ─> replace the position file          after a crash: cut the lines behind the recorded length
 
-A record below the recorded position is in the file already, provided that it is of the same log: a topic that was made
-anew counts from 0 again. That is told by the last record written: `crc` is its value's, and the broker is asked for it.
+A record below the recorded position is already in the file, provided that it is of the same log: a recreated topic
+counts from 0 again. To check, the broker is asked for the last record written: its value must have the CRC `crc`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """`length` bytes of the file are whole lines; `aside` is the name it is about to be put aside by."""
+    """`length` bytes of the file are whole lines; `aside` is the name it is about to be rotated to."""
 
     length: int
     positions: dict[Partition, Position]
@@ -47,7 +47,7 @@ class PositionFileError(Exception):
 
 
 def load(path: Path) -> Written | None:
-    """What was recorded; None where there is no such file. Raises PositionFileError, OSError."""
+    """What was recorded; None if there is no such file. Raises PositionFileError, OSError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def load(path: Path) -> Written | None:
 
 
 def save(path: Path, written: Written) -> None:
-    """Record it, durably and at once. Raises OSError."""
+    """Record it, durably and atomically. Raises OSError."""
     topics: dict[str, dict[int, Position]] = {}
     for partition, position in written.positions.items():
         topics.setdefault(partition.topic, {})[partition.number] = position

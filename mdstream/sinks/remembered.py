@@ -1,12 +1,12 @@
-"""The last contents that a sink was given, by number: a number that comes again with another one is a conflict.
+"""The last contents that a sink received, by number: a number that comes again with another content is a conflict.
 
-A sink that does not look at what it has stored drops such an event as a repeat, or keeps both. It notices what it
-remembers of each instrument:
+A sink that does not compare with what it has stored drops such an event as a repeat, or keeps both. It detects
+conflicts among the events that it remembers of each instrument:
 
     seq     ... 126  127 | 128  129            129 is the last one: 2 to 129 are remembered
-    slot    ... 126  127 |   0    1            a number's place in the ring, where it takes that of 128 before it
+    slot    ... 126  127 |   0    1            a number's place in the ring, replacing the number 128 below it
 
-That an event is news, as nearly all are, is seen by its number alone: its bytes are kept, and not looked at.
+Nearly all events are new, which the number alone shows: their bytes are kept, but not compared.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from mdstream.sinks.numbers import Conflicts
 
 REMEMBERED = 128
-"""Contents of each instrument's trades, quotes or books: a writer that starts again repeats about a second of them."""
+"""Contents of each instrument's trades, quotes or books: a restarted writer repeats about a second of them."""
 MAX_INSTRUMENTS = 4_096
-"""Names come from the wire: beyond so many, memory begins anew."""
+"""Names come from the network: beyond this many, the memory is cleared."""
 
 
 class _Numbered(msgspec.Struct):
@@ -41,14 +41,14 @@ class _Ring:
 
 
 class Remembered:
-    """Contents by instrument and number; what stands first counts as a number's content."""
+    """Contents by instrument and number; the first one counts as a number's content."""
 
     def __init__(self, conflicts: Conflicts) -> None:
         self._conflicts = conflicts
         self._rings: dict[str, _Ring] = {}
 
     def note(self, events: Iterable[tuple[str, int, bytes]]) -> None:
-        """Take in events, those that are repeats among them: instrument and kind in one name, number, content."""
+        """Take in events, including repeats: instrument and kind in one name, number, content."""
         rings, found = self._rings, []
         for name, number, value in events:
             ring = rings.get(name)
@@ -70,6 +70,6 @@ class Remembered:
 
 
 def _is_of(number: int, ring: _Ring) -> bool:
-    """Whether what the number's slot holds is of this number: another one's is there where numbers have holes."""
+    """Whether the number's slot holds this number: if numbers have holes, it may hold another one."""
     value = ring.values[number % REMEMBERED]
     return bool(value) and _decode(value).seq == number

@@ -1,4 +1,4 @@
-"""Files put aside: their names, and their compression in a thread of its own."""
+"""Rotated files: their names, and their compression in a separate thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def aside(path: Path, now: datetime) -> Path:
 
 
 def left_plain(path: Path) -> Iterator[Path]:
-    """Files of `path` that were put aside and not compressed, oldest first."""
+    """Rotated files of `path` that are not compressed, oldest first."""
     form = re.compile(rf"{re.escape(path.stem)}-\d{{8}}T\d{{6}}Z-\d+{re.escape(path.suffix)}")
     yield from sorted(other for other in path.parent.iterdir() if form.fullmatch(other.name))
 
@@ -52,7 +52,7 @@ class Compressor:
         self._thread.submit(self._compress, path)
 
     def close(self) -> None:
-        """Give up what is under way, within a block's time."""
+        """Abandon the current compression, within a block's time."""
         self._closing.set()
         self._thread.shutdown(cancel_futures=True)
 

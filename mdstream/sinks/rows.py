@@ -19,11 +19,11 @@ Row = tuple[Any, ...]
 EPOCH_US = 946_684_800_000_000
 """2000-01-01 in microseconds since 1970: PostgreSQL's own zero."""
 MAX_NS = (1 << 63) - 1
-"""The year 2262. A time beyond it has no nanoseconds in a bigint, and psycopg says so; a bar's has no such column."""
+"""The year 2262. Later nanoseconds do not fit a bigint, and psycopg raises; a bar has no such column."""
 
 
 class Form(NamedTuple):
-    """How events of one type are stored. `row` gets the event and its bytes; it raises ValueError for what has none."""
+    """How events of one type are stored. `row` gets the event and its bytes; raises ValueError if it does not fit."""
 
     table: Table
     row: Callable[[Any, bytes], Row]
@@ -106,4 +106,4 @@ FORMS: dict[type[Event], Form] = {
     Heartbeat: Form(schema.FEED_EVENTS, _heartbeat),
     Gap: Form(schema.FEED_EVENTS, _gap),
 }
-"""Books have no table: twenty levels a side, ten times a second, are for who reads md.books."""
+"""Books have no table: twenty levels a side, ten times a second, are for readers of md.books."""

@@ -6,8 +6,8 @@
                    that does not rise: this group)─────────────────┘
 
 A session begins staged: after a crash or a rebalance the first groups bring repeats, which cost nothing there. Straight
-takes half the time, and a single repeat fails the whole: then the group is staged after all. Staged groups are compared
-with what is stored: see numbers.py.
+takes half the time, but a single repeat fails the whole group, which is then staged. Staged groups are compared with
+what is stored: see numbers.py.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_se
 """An acknowledged row must outlive a crash of the server, whatever the database's default."""
 SETTINGS = {
     # A bar's new revision unpacks the thousand bars around it. TimescaleDB refuses a group that unpacks 100,000 rows in
-    # all, and would do so each time that it comes. Without the extension the name means nothing, and does no harm.
+    # all, and would do so at every retry. Without the extension the setting is unused and harmless.
     "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
-    # The join with what is stored reads its stretch of time once. Statistics lag behind a table that only grows at its
-    # end: taken for empty, the stretch would be walked through for each row.
+    # The join with what is stored reads its time range once. Statistics lag behind a table that only grows at its end:
+    # a range presumed empty would be scanned for each row.
     "enable_nestloop": "off",
     "enable_mergejoin": "off",
 }
 NEAR = timedelta(minutes=1)
-"""How far from a group's own times a number is looked for."""
+"""How far from a group's own times a number is looked up."""
 Y2000 = datetime(2000, 1, 1, tzinfo=UTC)
 
-# SQLSTATE classes that one row can be at fault for: data exceptions, integrity constraints, program limits (a text that
-# is too long for an index).
+# SQLSTATE classes that a single row can cause: data exceptions, integrity constraints, program limits (a text too long
+# for an index).
 _ROW_STATES = ("22", "23", "54")
 # Without a SQLSTATE: what psycopg cannot write as the column's type, a lone surrogate or a number beyond a bigint.
 _ROW_ERRORS = (psycopg.Error, ValueError, OverflowError)
@@ -55,18 +55,18 @@ Rows = Mapping[str, Sequence[Row]]
 
 
 class Written(NamedTuple):
-    """How many rows were news, and symbol and number of those whose number is stored with another content."""
+    """How many rows were new, and symbol and number of those whose number is stored with another content."""
 
     new: int
     clashes: Collection[tuple[str, int]] = ()
 
 
 class RowRefusedError(Exception):
-    """A row among those of a write can never be stored; the text is the reason."""
+    """A row of the write can never be stored; the text is the reason."""
 
 
 class Session:
-    """A connection that is prepared to write. After any error but RowRefusedError it is of no more use."""
+    """A connection prepared for writing. After any error but RowRefusedError it is unusable."""
 
     def __init__(self, connection: AsyncConnection, straight: Collection[str]) -> None:
         self._connection = connection
@@ -76,7 +76,7 @@ class Session:
 
     @classmethod
     async def begin(cls, url: str, *, write_limit_s: float, lock_limit_s: float) -> Session:
-        """Raises DatabaseError, SettingsError or psycopg.Error, not retriable where somebody has to mend something."""
+        """Raises DatabaseError, SettingsError or psycopg.Error; not retriable if an operator has to act."""
         connection = await db.connect(url)
         try:
             await db.check(connection)
@@ -119,7 +119,7 @@ class Session:
             raise
 
     async def _transact(self, rows: Rows, straight: Collection[str]) -> dict[str, Written]:
-        """What became of the rows of each table. Into those in `straight` all are news, or it fails."""
+        """Write the rows; the result by table. In tables of `straight` all rows are new, or the write fails."""
         written: dict[str, Written] = {}
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             for table, some in rows.items():
@@ -133,8 +133,8 @@ class Session:
         return written
 
     async def _merge(self, cursor: AsyncCursor, statements: Statements, rows: Sequence[Row]) -> Written:
-        """From the staging table into its own, without what is there already."""
-        # In a column of somebody else's type our values need not come back as they were.
+        """From the staging table into its own, without what is already there."""
+        # A column whose type somebody changed may not return our values as they were.
         comparable = statements.table.name in self._straight
         listed, found = _lists(statements.table, rows), set[tuple[str, int]]()
         for span in spans(map(itemgetter(statements.table.names.index("timestamp")), rows)):
@@ -150,7 +150,7 @@ NUMBERED = [
     for name, some in STATEMENTS.items()
     if some.clashes
 ]
-"""Tables whose rows have a number, and what picks it with its symbol."""
+"""Tables whose rows have a number, and a getter of symbol and number."""
 
 
 def _sum(written: Mapping[str, Written]) -> Written:
@@ -165,7 +165,7 @@ def _lists(table: Table, rows: Iterable[Row]) -> dict[str, Any]:
 
 
 def _times(span: Span, *, around: timedelta = timedelta()) -> dict[str, Any]:
-    # As literals for this one execution (`prepare=False`): the planner leaves out the chunks of other days.
+    # As literals for this one execution (`prepare=False`): the planner excludes the chunks of other days.
     first, last = (Y2000 + timedelta(microseconds=time) for time in span)
     return {"first": first - around, "last": last + around}
 
@@ -174,7 +174,7 @@ async def _set_limits(connection: AsyncConnection, *, write_limit_s: float, lock
     limits_s = {
         "lock_timeout": lock_limit_s,
         "statement_timeout": write_limit_s,
-        # The locks of a client that is gone without a word must not outlive the limit either.
+        # The locks of a client that has vanished must not outlive the limit either.
         "idle_in_transaction_session_timeout": write_limit_s,
     }
     limits = {name: str(round(limit_s * MS)) for name, limit_s in limits_s.items()}
@@ -184,7 +184,7 @@ async def _set_limits(connection: AsyncConnection, *, write_limit_s: float, lock
 
 
 async def _prepare(connection: AsyncConnection) -> frozenset[str]:
-    """Make the staging tables; the tables that may be copied into straight."""
+    """Create the staging tables. Returns the tables that may be copied into straight."""
     straight = set()
     for name, statements in STATEMENTS.items():
         probe = await connection.execute(statements.probe)
@@ -195,13 +195,13 @@ async def _prepare(connection: AsyncConnection) -> frozenset[str]:
 
 
 def _has_our_types(probe: AsyncCursor, table: Table) -> bool:
-    """Whether each column is of our type still: binary rows of another one would fail, or be taken for other values."""
+    """Whether each column still has our type: with another one, binary rows would fail or be misread."""
     found = [column.type_code for column in probe.description or ()]
     return found == [adapters.types[column.type].oid for column in table.columns]
 
 
 def _row_at_fault(error: psycopg.Error | ValueError | OverflowError) -> str | None:
-    """Why a row can never be stored; None where no row is at fault."""
+    """Why a row can never be stored; None if no row is at fault."""
     if not isinstance(error, psycopg.Error):
         return str(error)
     if error.sqlstate is None:

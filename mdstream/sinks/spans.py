@@ -1,4 +1,4 @@
-"""Where in time the rows of a group are. Pure."""
+"""The time ranges of a group's rows. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from itertools import pairwise
 from typing import NamedTuple
 
 MAX_SPANS = 16
-"""What is asked of the database once for each; more would cost more than reading what lies between."""
+"""One query for each; more would cost more than reading what lies between."""
 MIN_GAP = 60_000_000
-"""A shorter stretch without a row is read along: a minute, in microseconds."""
+"""A shorter gap does not split a span: a minute, in microseconds."""
 
 
 class Span(NamedTuple):
-    """From `first` to `last`, both of them included."""
+    """From `first` to `last`, both included."""
 
     first: int
     last: int
 
 
 def spans(times: Iterable[int]) -> list[Span]:
-    """The stretches, in order, that hold all of the times (microseconds; at least one), parted at the widest gaps: a
-    late trade must not make a look at its group one at everything since."""
+    """The spans, in order, that hold all of the times (microseconds; at least one), split at the widest gaps: a late
+    trade must not make its group's query read everything since."""
     ordered = sorted(set(times))
     wide = [(after - before, before, after) for before, after in pairwise(ordered) if after - before > MIN_GAP]
     cuts = sorted((before, after) for _, before, after in nlargest(MAX_SPANS - 1, wide))

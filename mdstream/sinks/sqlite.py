@@ -2,8 +2,8 @@
 
 The columns are the public events' fields (docs/events.md). What makes two rows the same:
 
-- trades: (symbol, ts_exchange, provider, trade_id), the identity of a tick, whatever its `seq`. Not less: ids of some
-  venues begin anew each day. Where the venue gives no time, the rest of it; where it gives no id, `seq` stands in.
+- trades: (symbol, ts_exchange, provider, trade_id), the identity of a tick, whatever its `seq`. All four are needed:
+  some venues restart their ids each day. Without a venue's time, the other three; without an id, `seq` replaces it.
 - quotes, books: (symbol, ts_recv, seq). They have no identity but their number; a repeat has the same bytes.
 - bars: (symbol, interval, ts_open); the highest revision stays.
 - status: every field.
@@ -86,7 +86,7 @@ UPGRADES = {
 
 
 class Table(NamedTuple):
-    """Where events of one type go. `insert` leaves alone what is there already."""
+    """The table for events of one type. `insert` leaves existing rows alone."""
 
     insert: str
     row: Callable[[Any], tuple[Any, ...]]
@@ -147,12 +147,12 @@ NUMBERED: Mapping[type[Event], tuple[str, Sequence[str], str]] = {
     Quote: ("quotes", QUOTE, "ts_recv"),
     BookL2: ("books", BOOK, "ts_recv"),
 }
-"""Table, columns, and the time that it is searched by, of events with a number."""
+"""Table, columns and the time column to search by, for events with a number."""
 _number = itemgetter(0, 1)
 
 Rows = Mapping[type[Event], Sequence[tuple[Any, ...]]]
 
-# What one row can be at fault for: a constraint, a text or number that SQLite cannot hold.
+# Errors that a single row can cause: a constraint, a text or number that SQLite cannot hold.
 _ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
 
@@ -178,7 +178,7 @@ class SqliteSink:
         return await self._in_thread(lambda: self._store(chunks))
 
     async def close(self) -> None:
-        """Waits for a write under way; the last connection to close empties the WAL into the database."""
+        """Waits for a write in progress; the last connection to close empties the WAL into the database."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown()
@@ -243,7 +243,7 @@ class SqliteSink:
         return refused
 
     def _clashes(self, connection: sqlite3.Connection, rows: Rows, new: int) -> list[tuple[str, int]]:
-        """Numbers that are stored with another content; looked for only where something has come before."""
+        """Numbers that are stored with another content; looked up only if something may have come before."""
         rising = [self._numbers.rise(kind, map(_number, rows[kind])) for kind in NUMBERED if kind in rows]
         if all(rising) and new == sum(map(len, rows.values())):
             return []
@@ -292,7 +292,7 @@ class SqliteSink:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
-        connection.execute("BEGIN IMMEDIATE")  # another worker may be creating it at this moment
+        connection.execute("BEGIN IMMEDIATE")  # another worker may be creating it right now
         version = _check_version(connection, self.path)
         steps = [SCHEMA] if version == 0 else [UPGRADES[older] for older in range(version, SCHEMA_VERSION)]
         for statement in chain.from_iterable(steps):

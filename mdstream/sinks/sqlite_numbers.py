@@ -1,4 +1,4 @@
-"""What a SQLite database holds of the numbers in a group: see numbers.py for what is made of it."""
+"""Finds the numbers of a group that a SQLite database holds with another content: see numbers.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mdstream.sinks.spans import spans
 
 NEAR_NS = 60_000_000_000
-"""How far from a group's own times a number is looked for."""
+"""How far from a group's own times a number is looked up."""
 MAX_NS = (1 << 63) - 1
 
 
@@ -19,8 +19,8 @@ def clashes(
 ) -> Iterator[tuple[str, int]]:
     """Symbol and number of the rows whose number another row has, of these or of the table near them in time.
 
-    `columns` are the rows', symbol and number first; `time` is the one that the table is searched by. Rows without a
-    time are compared with one another only.
+    `columns` are the rows', symbol and number first; `time` is the one to search the table by. Rows without a time are
+    only compared with one another.
     """
     at = columns.index(time)
     contents: defaultdict[str, defaultdict[int, set[tuple[Any, ...]]]] = defaultdict(lambda: defaultdict(set))

@@ -1,16 +1,16 @@
-"""How rows get into a table, straight or by way of a temporary table. Pure SQL.
+"""How rows get into a table, straight or through a temporary table. Pure SQL.
 
-    straight    COPY table FROM STDIN                    twice as fast, and fails where a single row is there already
+    straight    COPY table FROM STDIN                    twice as fast, but fails if a single row is already there
     staged      COPY staging FROM STDIN                  no index, no WAL: it costs a tenth of what follows
                 SELECT .. FROM staging JOIN table        whose number is stored with another content?
                 DELETE FROM staging USING table          what is there already
                 INSERT INTO table SELECT .. FROM staging ON CONFLICT ..
 
-The staging tables are the connection's own and empty after each transaction.
+The staging tables belong to the connection and are empty after each transaction.
 
-Rows that are there already are found by a join over the group's own stretch of time, which reads a compressed chunk
-once. Left to ON CONFLICT, each of them makes TimescaleDB unpack a thousand rows to look for it, and a bar write all of
-them back unpacked. ON CONFLICT is there for repeats within the group, and for who else writes at the same moment.
+Rows that are already there are found by a join over the group's own time range, which reads a compressed chunk once.
+With ON CONFLICT alone, TimescaleDB unpacks a thousand rows to look for each of them, and for a bar writes all of them
+back unpacked. ON CONFLICT handles repeats within the group and concurrent writers.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mdstream.sinks.rows import wire_types
 
 NUMBER = "seq"
 LOOKUP = ("symbol", "interval")
-"""What narrows a look at the table, where it has them: lists of what the group holds."""
+"""Columns that narrow a query, if the table has them: lists of the group's values."""
 
 
 @dataclass(frozen=True)
 class Statements:
-    """What is said to the database for one table. `probe` fails where it lacks the table or a column, and tells their
-    types; `straight` is None where rows may take the place of others; `types` are those of a row's values in a COPY.
+    """The statements for one table. `probe` fails if the table or a column is missing, and reports the columns' types;
+    `straight` is None if rows may replace others; `types` are those of a row's values in a COPY.
 
-    `clashes` and `known` are asked for each span of the group's times, with its `first` and `last` and what the group
-    has in the columns of LOOKUP. `clashes` is None where rows have no number.
+    `clashes` and `known` run for each span of the group's times, with its `first` and `last` and the group's values of
+    the LOOKUP columns. `clashes` is None if rows have no number.
     """
 
     table: Table
@@ -47,9 +47,9 @@ class Statements:
 
 
 def statements(table: Table) -> Statements:
-    """`merge` leaves alone what is there already; of bars the highest revision stays."""
+    """`merge` leaves existing rows alone; of bars the highest revision stays."""
     staging, columns = f"{table.name}_staging", ", ".join(table.names)
-    # The types are ours, not the table's: whatever somebody made of a column, binary rows fit, and the merge converts.
+    # The types are ours, not the table's: if somebody altered a column, binary rows still fit, and the merge converts.
     typed = ", ".join(f"{column.name} {column.type}" for column in table.columns)
     revised = table is schema.OHLCV
     numbered = any(column.name == NUMBER for column in table.columns)
@@ -85,7 +85,7 @@ def _known(table: Table, staging: str, *, revised: bool) -> str:
 
 
 def _within(table: Table) -> str:
-    """The stored rows that are looked at, told by what an index and the columnstore's groups begin with."""
+    """The stored rows to compare with, by the leading columns of an index and of the columnstore's groups."""
     listed = " AND ".join(f"stored.{name} = ANY(%({name})s)" for name in LOOKUP if name in table.names)
     return f"{listed} AND stored.timestamp BETWEEN %(first)s AND %(last)s"
 

@@ -1,4 +1,4 @@
-"""What an event is called on NATS: its subject and its message id. Pure.
+"""An event's subject and message id on NATS. Pure.
 
     trade of BTCUSDT  ──> md.events.trade.BTCUSDT      id trade.BTCUSDT.1767625200125401
     quote of BRK.B    ──> md.events.quote.BRK%2EB      id quote.BRK%2EB.1767625200125402
@@ -7,7 +7,7 @@
 
 A symbol is one token of a subject. Tokens hold no dot (it separates them), no wildcard (`*`, `>`) and no blank; those,
 `%` itself, control characters and everything beyond ASCII are written as %XX, a byte of UTF-8 each. Every other
-character stays, so ordinary symbols stay as they are, and `decode_token` gives each symbol back.
+character stays, so ordinary symbols are unchanged, and `decode_token` restores each symbol.
 Source: https://docs.nats.io/nats-concepts/subjects (read 2026-11).
 """
 
@@ -23,7 +23,7 @@ from mdstream.events import Bar, FeedStatus, Gap, Heartbeat
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """What has to be known of an event that has a `seq`: to read all of it takes three times as long."""
+    """The fields needed of an event that has a `seq`: reading all of it takes three times as long."""
 
     symbol: str
     seq: int
@@ -39,7 +39,7 @@ class BookHead(Head, frozen=True, gc=False, tag_field="type", tag="book"): ...
 
 
 Unnumbered = Bar | FeedStatus | Gap | Heartbeat
-"""Events without a `seq`, which tells a repeat from a loss; these are told by their identity."""
+"""Events without a `seq`: a repeat is recognized by its identity instead."""
 UNNUMBERED: frozenset[type] = frozenset(get_args(Unnumbered))
 Named = TradeHead | QuoteHead | BookHead | Unnumbered
 
@@ -47,13 +47,13 @@ _decoder: msgspec.json.Decoder[Named] = msgspec.json.Decoder(Named)
 
 
 def named(value: bytes) -> Named:
-    """What a record's value is to be called by. Raises msgspec.MsgspecError where it is no event; what has a `seq` is
-    looked at no further than that."""
+    """The event in a record's value; one with a `seq` is decoded no further than its head. Raises msgspec.MsgspecError
+    if it is not an event."""
     return _decoder.decode(value)
 
 
 EMPTY = "%"
-"""The token of the empty text: no other text gives it, as a `%` is always followed by two digits."""
+"""The token of the empty text: no other text encodes to it, as a `%` is always followed by two digits."""
 
 _UNSAFE = re.compile(r"[^!-~]|[.*>%]")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
@@ -69,7 +69,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def decode_token(token: str) -> str:
-    """The text that `encode_token` made the token of."""
+    """The text that `encode_token` encoded."""
     if token == EMPTY:
         return ""
     plain = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), token.encode())
@@ -82,8 +82,8 @@ def tail_of(kind: type[msgspec.Struct], symbol: str) -> str:
 
 
 def identity_of(event: Unnumbered, value: bytes) -> str:
-    """What tells this event from every other one of its subject. `value` is its record's: status events have no
-    number and are the same where all their fields are."""
+    """What distinguishes this event from every other one of its subject. `value` is its record's: status events have
+    no number and are the same if all their fields are."""
     if isinstance(event, Bar):
         return f"{encode_token(event.interval)}.{event.ts_open}.{event.revision}"
     return f"{encode_token(event.provider)}.{event.ts_recv}.{blake2b(value, digest_size=8).hexdigest()}"

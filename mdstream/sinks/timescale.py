@@ -2,11 +2,11 @@
 
     group ─ rows ─> Session.write, one transaction ─> acknowledge
               ├ what the database refuses: the group is halved until the row is alone ─> md.dead
-              └ what takes too long: less at once from now on, and more again when that was quick
+              └ what takes too long: smaller writes from now on, larger again once they are quick
 
-Whatever is written again changes nothing, so a crash between COMMIT and the acknowledgement leaves no trace. A write
-that fails for any other reason than a row ends the connection, and the next attempt makes a new one: after a failover,
-a restart or a cut nothing is left of the old session.
+Writing an event again changes nothing, so a crash between COMMIT and the acknowledgement does no harm. A write that
+fails for any other reason than a row ends the connection, and the next attempt opens a new one: after a failover, a
+restart or a network cut nothing is left of the old session.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 LOCK_LIMIT_S = 5.0
 """How long a write waits for a lock before it counts as failed (and is tried again later)."""
 GRACE_S = 5.0
-"""What the server has beyond a write's limit to say that it is over, before the connection counts as dead."""
+"""Time for the server to report that a write's limit is over, before the connection counts as dead."""
 MAX_AT_ONCE = 1 << 17
-"""Events in one transaction, where nothing is slow: more than a group holds."""
+"""Events in one transaction while nothing is slow: more than a group holds."""
 QUICK = 0.25
-"""A write that took less than this part of the limit may be twice as large the next time."""
+"""After a write that took less than this part of the limit, the next one may be twice as large."""
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class TimescaleSink:
         self.rows = self.repeats = self.connections = 0
 
     async def open(self) -> None:
-        """Raises DatabaseError, not retriable where somebody has to mend the settings or the database."""
+        """Raises DatabaseError, not retriable if an operator has to fix the settings or the database."""
         await self._guarded(self._opened())
 
     async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
@@ -82,7 +82,7 @@ class TimescaleSink:
             part, entries = entries[: self._at_once], entries[self._at_once :]
             await self._in_time(part, refused)
             if entries and time.monotonic() - began_s > self._write_limit_s:
-                # What is stored stays. Said as a failure, the role is seen to hold, and not taken for stuck.
+                # What is stored stays. Reported as a failure, so that the role counts as holding, not as stuck.
                 reason = f"a group takes longer than {self._write_limit_s:g} s: what is stored stays, the rest follows"
                 raise DatabaseError(self._place, reason, retriable=True)
         return refused
@@ -102,7 +102,7 @@ class TimescaleSink:
         }
 
     async def _in_time(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:
-        """As `_store`, and how many are written at once follows from how long it takes. Raises TooSlowError."""
+        """As `_store`, and adapts the size of the next write to the time taken. Raises TooSlowError."""
         began_s = time.monotonic()
         try:
             await self._store(entries, refused)
@@ -116,7 +116,7 @@ class TimescaleSink:
             self._at_once = min(2 * self._at_once, MAX_AT_ONCE)
 
     async def _store(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:
-        """Store all but those that never can be; each part is a transaction of its own."""
+        """Store all but those that never can be; each part is its own transaction."""
         try:
             new, clashes = await self._guarded(self._write(entries))
         except RowRefusedError as error:
@@ -137,7 +137,7 @@ class TimescaleSink:
         return await (await self._opened()).write(rows)
 
     async def _guarded(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result, within the limit. The session outlives a refused row, and nothing else."""
+        """The work's result, within the limit. The session survives a refused row, and nothing else."""
         limit_s = self._write_limit_s + GRACE_S
         try:
             async with asyncio.timeout(limit_s):
@@ -164,7 +164,7 @@ class TimescaleSink:
 
 
 def _by_table(entries: Iterable[Entry]) -> dict[str, list[Row]]:
-    """Rows by the name of their table. Raises RowRefusedError where an event has none."""
+    """Rows by the name of their table. Raises RowRefusedError if an event has none."""
     rows: dict[str, list[Row]] = defaultdict(list)
     for _, record, event in entries:
         form = FORMS.get(type(event))
@@ -178,5 +178,5 @@ def _by_table(entries: Iterable[Entry]) -> dict[str, list[Row]]:
 
 
 def sink_of(settings: Settings) -> TimescaleSink:
-    """The timescale role's sink. Raises SettingsError where MARKET_DATA_DATABASE_URL is not set or cannot be read."""
+    """The timescale role's sink. Raises SettingsError if MARKET_DATA_DATABASE_URL is not set or cannot be read."""
     return TimescaleSink(db.url_of(settings), write_limit_s=settings.timescale_write_s)

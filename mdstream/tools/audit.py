@@ -33,7 +33,7 @@ COULD_NOT_AUDIT = 3
 DEFAULT_END = "1m"
 NOW = "now"
 UNDER_WAY_NS = 30_000_000_000
-"""What was received so lately may not be at every hop yet, whenever it was made."""
+"""What was received this recently may not be at every hop yet, whenever it was traded."""
 
 
 @click.command()
@@ -118,7 +118,7 @@ def command(
 
 
 def _audited(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What the audit found. Ends the process with a status of its own where it fails: 1 says that something differs."""
+    """The audit's result. Exits with a separate status if it fails: 1 means that something differs."""
     try:
         return asyncio.run(work())
     except SettingsError:

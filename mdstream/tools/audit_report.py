@@ -1,4 +1,4 @@
-"""What an audit found, as one JSON object or as tables."""
+"""An audit's result, as one JSON object or as tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mdstream.tools.text import show, table
 
 
 def hops_report(audit: HopAudit, listed: int, *, minutes: bool) -> dict[str, Any]:
-    """The whole result; `listed` differences are named, and as many faults of each topic and kind."""
+    """The whole result; names `listed` differences, and as many faults of each topic and kind."""
     chain = audit.chain
     report: dict[str, Any] = {
         "agree": audit.verdict == "agree",
@@ -65,7 +65,7 @@ def _minute(chain: Chain, bucket: Bucket) -> dict[str, Any]:
 
 
 def prefix_report(audit: PrefixAudit, listed: int) -> dict[str, Any]:
-    """The whole result; `listed` differences are named of each kind of event."""
+    """The whole result; names `listed` differences of each kind of event."""
     here, there = audit.here.topic_prefix, audit.there.topic_prefix
     counts = audit.minute_counts()
     return {
@@ -125,7 +125,7 @@ def print_hops(audit: HopAudit, listed: int, *, minutes: bool) -> None:
 
 
 def print_prefixes(audit: PrefixAudit, listed: int) -> None:
-    """What is the same and what is not, with examples, and the verdict."""
+    """What is the same and what differs, with examples, and the verdict."""
     here, there = audit.here.topic_prefix, audit.there.topic_prefix
     show(_kinds(audit, here, there))
     if audit.trades.totals:
@@ -197,7 +197,7 @@ def _faults(audit: HopAudit, listed: int) -> Table:
 
 
 def _named(faults: Iterable[Fault], listed: int) -> list[Fault]:
-    """So many of each topic and kind."""
+    """At most `listed` faults of each topic and kind."""
     seen: Counter[tuple[str, str]] = Counter()
     named = []
     for fault in faults:

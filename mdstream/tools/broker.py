@@ -64,7 +64,7 @@ def command(port: int, keep_mb: int, report_every: float) -> None:
 
 
 def _resident_mib() -> str:
-    """What the process takes now; a question mark where the system does not tell."""
+    """The process's memory now; a question mark if the system does not show it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

@@ -1,6 +1,6 @@
-"""What a deployment looks like from outside: its brokers, topics, consumer groups and feeds. For `mdstream status`.
+"""A deployment as seen from its broker: brokers, topics, consumer groups and feeds. For `mdstream status`.
 
-Everything is asked of the broker; no worker and no ingestor has to answer.
+Only the broker is queried; no worker or ingestor has to answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAILS = (1_000, 10_000, 100_000)
 """How far back to look for a heartbeat, in records. A heartbeat comes each second, to every partition."""
 STATUS_TAIL = 1_000
 SILENT_AFTER_NS = 5_000_000_000
-"""Without a heartbeat for so long a feed's ingestor has ended, or cannot reach the broker."""
+"""Without a heartbeat for this long, a feed's ingestor has ended or cannot reach the broker."""
 
 
 class Broker(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Broker(msgspec.Struct, frozen=True):
 
 
 class TopicFacts(msgspec.Struct, frozen=True):
-    """One topic of the settings. `records` spans the offsets kept; where the broker compacts, fewer are there."""
+    """One topic of the settings. `records` spans the offsets kept; a compacted topic holds fewer."""
 
     name: str
     present: bool
@@ -56,9 +56,9 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Feed(msgspec.Struct, frozen=True):
-    """What a provider's ingestor said last. Times in ns since 1970; null where nothing was found.
+    """The last state of a provider's ingestor. Times in ns since 1970; null if nothing was found.
 
-    `state`: connected, disconnected, gave_up, or silent where no heartbeat came of late.
+    `state`: connected, disconnected, gave_up, silent without a recent heartbeat, or unknown.
     """
 
     provider: str
@@ -71,7 +71,7 @@ class Feed(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All of it, at one time."""
+    """The whole deployment at one time."""
 
     bootstrap_servers: str
     brokers: list[Broker]
@@ -81,7 +81,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 async def snapshot(settings: Settings, *, now_ns: int) -> Snapshot:
-    """The deployment as the broker shows it. Raises BrokerError where none answers."""
+    """The deployment as the broker shows it. Raises BrokerError if none answers."""
     topics = Topics(settings)
     async with kafka.admin(settings.bootstrap_servers) as client, kafka.reader(settings.bootstrap_servers) as consumer:
         counts = {t["topic"]: len(t["partitions"]) for t in await client.describe_topics()}
@@ -112,7 +112,7 @@ class Log:
         return max(0, self.end[tp] - self.first[tp])
 
     def lag(self, tp: TopicPartition, committed: int) -> int:
-        """Records behind; never negative: the two are not asked for at one time."""
+        """Records behind; never negative, although the two are not read at the same time."""
         return max(0, self.end[tp] - max(committed, self.first[tp]))
 
 
@@ -144,7 +144,7 @@ async def _lag(
 
 
 class Said(msgspec.Struct):
-    """A heartbeat or status record of an ingestor, as it stands on a raw topic."""
+    """A heartbeat or status record of an ingestor on a raw topic."""
 
     provider: str
     ts: int
@@ -163,7 +163,7 @@ async def _feeds(
     changes: dict[str, FeedStatus] = {}
     for tp in there[topics.status.name]:
         for record in await _tail(consumer, tp, log, STATUS_TAIL):
-            with suppress(msgspec.MsgspecError):  # another program's record is no news of a feed
+            with suppress(msgspec.MsgspecError):  # another program's record says nothing about a feed
                 event = events.decode(record.value)
                 if isinstance(event, FeedStatus) and event.symbol == events.SYSTEM:
                     changes[event.provider] = event
@@ -177,7 +177,7 @@ async def _feeds(
 
 
 async def _last_said(consumer: AIOKafkaConsumer, tp: TopicPartition, log: Log) -> dict[str, list[Said]]:
-    """What ingestors said of late, by provider, oldest first; looks further back until it finds something."""
+    """The ingestors' recent records by provider, oldest first; reads further back until it finds some."""
     said: dict[str, list[Said]] = {}
     for count in TAILS:
         for record in await _tail(consumer, tp, log, count):
@@ -191,7 +191,7 @@ async def _last_said(consumer: AIOKafkaConsumer, tp: TopicPartition, log: Log) -
 
 
 def feed_of(provider: str, market: str, said: Iterable[Said], change: FeedStatus | None, now_ns: int) -> Feed:
-    """What `provider` is up to, by what its ingestor said, oldest first, and the last change on md.status."""
+    """The state of `provider`, from its ingestor's records, oldest first, and the last change on md.status."""
     state, reason, changed_ns = (change.state, change.reason, change.ts_recv) if change else ("unknown", None, None)
     heartbeat_ns = symbols = None
     for one in said:

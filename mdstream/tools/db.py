@@ -88,7 +88,7 @@ def current() -> None:
 
 
 async def _look(url: str) -> tuple[str, str]:
-    """The database, and what it runs on. Raises DatabaseError where it is not as it should be."""
+    """The database, and what it runs on. Raises DatabaseError if it is not as it should be."""
     async with await connect(url) as connection:
         await check(connection)
         where = place_of(connection)
@@ -98,7 +98,7 @@ async def _look(url: str) -> tuple[str, str]:
 
 
 async def _extension(connection: AsyncConnection[Any], where: str) -> str | None:
-    """The version of TimescaleDB in this database. Raises DatabaseError: it is too old, or its jobs fail."""
+    """The version of TimescaleDB in this database. Raises DatabaseError if it is too old or its jobs fail."""
     versions = await (await connection.execute(VERSIONS)).fetchone()
     if versions is None or versions[0] is None:
         return None

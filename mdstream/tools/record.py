@@ -28,18 +28,18 @@ from topics import Topics
 
 FETCH_MS = 200
 PATIENCE_S = 1.0
-"""A partition that gives nothing for so long has nothing: the others are written without waiting for it."""
+"""A partition that returns nothing for this long is idle: the others are written without waiting for it."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to record: frames of these providers and instruments, all where empty."""
+    """What to record: frames of these providers and instruments (empty: all)."""
 
     providers: frozenset[bytes]
     keys: frozenset[bytes]
 
     def frame_of(self, record: ConsumerRecord[bytes, bytes]) -> Frame | None:
-        """The venue's frame in a raw record; None where it is not wanted or of our own making."""
+        """The venue's frame in a raw record; None if it is not wanted or not from a venue."""
         headers = dict(record.headers)
         provider = headers.get("p", b"")
         if headers.get("k") in OURS or (self.providers and provider not in self.providers):
@@ -144,7 +144,7 @@ class Recorder:
         merge: Merge[TopicPartition, Frame | None],
         chunk: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]],
     ) -> None:
-        # Also what is not wanted: its time says that nothing earlier is to come from its partition.
+        # Also unwanted records: their time shows that nothing earlier will come from their partition.
         for partition, records in chunk.items():
             for record in records:
                 merge.add(partition, receive_ns(record), self._wanted.frame_of(record))

@@ -1,4 +1,4 @@
-"""`mdstream repair`: fetches the trades that are missing, as md.gaps asks for them."""
+"""`mdstream repair`: fetches the missing trades that md.gaps asks for."""
 
 from __future__ import annotations
 

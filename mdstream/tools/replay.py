@@ -29,12 +29,12 @@ from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
 CHECKED_LINES = 1000
-"""So many lines are read before the first is published: a file of another kind is refused as a whole."""
+"""Lines read before the first is published, so that a file of another kind is refused as a whole."""
 CHUNK_FRAMES = 4000
 CHUNK_BYTES = 4 << 20
 MAX_CHUNKS_UNDER_WAY = 16
 EARLY_NS = 5_000_000
-"""Frames may go out so much early: a timer for each of them would cost more than it tells."""
+"""Frames may go out this much early: a timer for each would cost more than it gains."""
 INTERRUPTED = 130
 
 NS = 1_000_000_000
@@ -83,7 +83,7 @@ def command(file: Path, speed: float | None, fast: bool, now: bool, loop: bool) 
 
 
 def _check(path: Path) -> None:
-    """Read the first lines. Raises CaptureError where one is not of a capture, or of no provider that there is."""
+    """Read the first lines. Raises CaptureError if one is not of a capture, or of an unknown provider."""
     for _ in islice(Reader(path, providers=PROVIDERS), CHECKED_LINES):
         pass
 
@@ -91,8 +91,8 @@ def _check(path: Path) -> None:
 class Pace:
     """When a frame is due, and which receive time it goes out with.
 
-    `speed` None: at once. With `now` the receive time is the time that the frame is due at, so that no time ever lies
-    in the future, however fast the replay is.
+    `speed` None: at once. With `now` the receive time is the time that the frame is due at, so that no time is ever in
+    the future, however fast the replay.
     """
 
     def __init__(self, *, speed: float | None, now: bool) -> None:
@@ -101,7 +101,7 @@ class Pace:
         self._start_ns = 0
 
     def begin(self, now_ns: int) -> None:
-        """A round begins: its first frame is due now."""
+        """Begin a round: its first frame is due now."""
         self._first_ns, self._start_ns = None, now_ns
 
     def due_ns(self, recv_ns: int, now_ns: int) -> int:
@@ -129,9 +129,9 @@ class Replay:
         self._under_way: deque[tuple[int, asyncio.Future[list[object]]]] = deque()
 
     async def run(self, path: Path, *, loop: bool) -> bool:
-        """Publish the file, for ever with `loop`; True when the broker has all of it.
+        """Publish the file, forever with `loop`; True when the broker has all of it.
 
-        Raises CaptureError after what comes before the corrupt line was published, BrokerError where the broker fails.
+        Raises CaptureError once everything before a corrupt line is published, BrokerError if the broker fails.
         """
         await self._publisher.start()
         try:
@@ -146,7 +146,7 @@ class Replay:
             self._count_done()
 
     async def _round(self, path: Path, progress: Progress) -> bool:
-        """Publish the file once; whether there was anything in it."""
+        """Publish the file once. Returns whether it held any frame."""
         before = self.published
         reader = Reader(path, providers=PROVIDERS)
         self._pace.begin(time.time_ns())
@@ -174,7 +174,7 @@ class Replay:
 
     async def _settle_oldest(self) -> None:
         count, acknowledged = self._under_way[0]
-        await asyncio.wait([acknowledged])  # unlike a plain await, Ctrl-C here takes back nothing that was sent
+        await asyncio.wait([acknowledged])  # unlike with a plain await, Ctrl-C here does not cancel what was sent
         acknowledged.result()
         self.published += count
         self._under_way.popleft()
@@ -199,7 +199,7 @@ class Replay:
 
 
 class _Router:
-    """Makes raw records of one provider's frames."""
+    """Turns one provider's frames into raw records."""
 
     def __init__(self, provider: str, topic: str, partitions: int) -> None:
         self._route = PROVIDERS[provider]().route
@@ -208,7 +208,7 @@ class _Router:
         self._partitioner = Partitioner(partitions)
 
     def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], Record]:
-        """(topic, partition) and the record that the ingestor would have written there."""
+        """(topic, partition) and the record that the ingestor would write there."""
         key, kind = self._route(frame)
         headers = [("p", self._name), ("t", struct.pack(">q", recv_ns)), ("k", kind), ("via", b"replay")]
         return (self._topic, self._partitioner(key)), (key, frame, recv_ns // MS, headers)
@@ -217,7 +217,7 @@ class _Router:
 async def _chunks(frames: Iterable[Frame], pace: Pace) -> AsyncIterator[list[tuple[Frame, int]]]:
     """Frames with their receive times, in chunks that are due when they come out.
 
-    What comes before a corrupt line is given first, then its CaptureError is raised.
+    Yields everything before a corrupt line, then raises its CaptureError.
     """
     chunk: list[tuple[Frame, int]] = []
     size = 0

@@ -1,4 +1,4 @@
-"""`mdstream reprocess`: the raw log through today's code, into topics of another prefix."""
+"""`mdstream reprocess`: the raw log through the current code, into topics of another prefix."""
 
 from __future__ import annotations
 

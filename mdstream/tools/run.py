@@ -59,7 +59,7 @@ def command(providers: tuple[str, ...], symbols: tuple[str, ...], sinks: tuple[s
         raise SettingsError("every --provider needs its own --symbols")
     wanted = list(zip(providers, symbols, strict=True))
     for each in wanted:
-        plan(*each)  # what is wrong with it is said before anything starts
+        plan(*each)  # errors are reported before anything starts
     settings = config.load()
     interrupt_on_signals()
     say = timed_say()
@@ -92,7 +92,7 @@ def _running(
 
 
 def _addresses(services: Services, running: Pipeline, settings: Settings, sinks: tuple[str, ...]) -> Iterator[str]:
-    """What to open, and where things go."""
+    """The addresses to open, and where data goes."""
     yield f"latest prices {running.page}   venues {running.page}feeds   health {running.page}health"
     yield from (f"ingest {name} http://127.0.0.1:{port}/health" for name, port in running.ingestors.items())
     yield from (f"{role} http://127.0.0.1:{port}/health" for role, port in running.sinks.items())

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T | None:
-    """What `main` returns; None where Ctrl-C or SIGTERM cancelled it, after it has cleaned up."""
+    """What `main` returns; None if Ctrl-C or SIGTERM cancelled it, after it has cleaned up."""
     return asyncio.run(_until_signal(main))
 
 

@@ -15,7 +15,7 @@ LOOK_S = 0.2
 
 
 def serve(server: EmbeddedServer, said: str) -> None:
-    """Run it and say so. Raises MdstreamError where it cannot start, or ends by itself."""
+    """Run it and print `said`. Raises MdstreamError if it cannot start, or ends by itself."""
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's

@@ -64,7 +64,7 @@ async def _watch(settings: Settings, as_json: bool) -> None:
 
 
 async def _view(settings: Settings, as_json: bool) -> list[Table | str]:
-    """What to show now. A broker that is away is shown as such: it may come back."""
+    """What to show now. An unreachable broker is shown as such: it may come back."""
     now_ns = time.time_ns()
     try:
         facts = await cluster.snapshot(settings, now_ns=now_ns)

@@ -26,7 +26,7 @@ from topics import Topics
 KINDS = ("trades", "quotes", "books", "bars", "status", "gaps", "dead")
 FETCH_MS = 200
 FETCH_RECORDS = 5_000
-"""At most so many lines are put together before they are written."""
+"""At most this many lines are collected before they are written."""
 
 
 class Sample(click.ParamType):
@@ -42,7 +42,7 @@ class Sample(click.ParamType):
 
 
 class Pick:
-    """Which records are printed: those of one key (None: of any), of these one in `every`, at most `most`."""
+    """Which records are printed: those of one key (None: any), one in `every` of these, at most `most`."""
 
     def __init__(self, *, key: bytes | None = None, every: int = 1, most: int | None = None) -> None:
         self.key, self._every, self._left = key, every, most
@@ -53,7 +53,7 @@ class Pick:
         return self._left == 0
 
     def lines(self, records: Iterable[ConsumerRecord]) -> list[bytes]:
-        """A line for each record that is picked. Records without a value have none."""
+        """A line for each picked record. Records without a value have none."""
         lines = []
         for record in records:
             if self.done:
@@ -63,7 +63,7 @@ class Pick:
             self._seen += 1
             if self._every > 1 and self._seen % self._every != 1:
                 continue
-            # What stands on a line of its own must hold no line break: in JSON it can only be a space.
+            # A line must hold no line break: in JSON it can only be whitespace.
             lines.append(record.value.replace(b"\n", b" "))
             if self._left is not None:
                 self._left -= 1
@@ -96,7 +96,7 @@ def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, co
     try:
         run(_tail(settings.bootstrap_servers, topic, pick, from_beginning=from_beginning))
     except (_InterruptedError, BrokenPipeError):
-        return  # somebody pressed Ctrl-C, or reads no more
+        return  # Ctrl-C, or the reader is gone
 
 
 async def _tail(bootstrap_servers: Brokers, topic: str, pick: Pick, *, from_beginning: bool) -> None:
@@ -115,13 +115,13 @@ async def _tail(bootstrap_servers: Brokers, topic: str, pick: Pick, *, from_begi
 
 
 class _InterruptedError(Exception):
-    """A signal came while a write to stdout was waiting for its reader."""
+    """A signal arrived while a write to stdout was waiting for its reader."""
 
 
 def _write(content: bytes) -> None:
     """Write to stdout, past Python's buffer. Raises BrokenPipeError, and _InterruptedError on SIGINT and SIGTERM.
 
-    Without the latter a reader that has stopped reading (a pager) could keep the event loop, and so Ctrl-C, waiting.
+    Without the latter, a reader that has stopped reading (a pager) could block the event loop, and so Ctrl-C.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  the signature is signal's

@@ -1,4 +1,4 @@
-"""How the commands print: tables that a terminal folds and a pipe does not."""
+"""Output of the commands: tables that fold in a terminal but not in a pipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def show(*printed: Table | str) -> None:
-    """Print to stdout, in the terminal's width or, into a pipe, in a width that folds nothing."""
+    """Print to stdout, in the terminal's width or, into a pipe, PIPE_WIDTH wide."""
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=PIPE_WIDTH)

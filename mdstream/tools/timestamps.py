@@ -1,4 +1,4 @@
-"""Times as the commands take them: one like 2026-01-05T15:00, UTC where no zone is given, or an age like 15m."""
+"""Times as the commands take them: one like 2026-01-05T15:00, UTC unless it has a zone, or an age like 15m."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def timestamp_ns(text: str, *, now_s: float) -> int:
-    """The time that is meant, ns since 1970; an age counts back from `now_s`, whole microseconds.
+    """The time in ns since 1970, in whole microseconds; an age counts back from `now_s`.
 
-    Raises SettingsError where the text is neither a time nor an age.
+    Raises SettingsError if the text is neither a time nor an age.
     """
     if age := _AGE.match(text):
         return int((now_s - float(age[1]) * _UNIT_S[age[2]]) * 1e6) * 1000
@@ -32,5 +32,5 @@ def timestamp_ns(text: str, *, now_s: float) -> int:
 
 
 def minute_of(text: str, *, now_s: float) -> int:
-    """The minute since 1970 that such a time lies in."""
+    """The minute since 1970 of such a time."""
     return timestamp_ns(text, now_s=now_s) // MINUTE_NS

@@ -1,4 +1,4 @@
-"""`mdstream topics`: the map of topics, and their declaration."""
+"""`mdstream topics`: the list of topics, and their creation."""
 
 from __future__ import annotations
 

@@ -47,10 +47,10 @@ def command(role: str | None, port: int | None, log_level: str, loop: str | None
     """
     settings = config.load(role=role, http_port=port)
     asyncio.run(_reachable(settings.bootstrap_servers))
-    # By the environment: with --web-port Faust would advertise HTTP_HOST, and forget NODE_CANONICAL_URL.
+    # By the environment: with --web-port Faust would advertise HTTP_HOST and ignore NODE_CANONICAL_URL.
     os.environ |= {"MDSTREAM_ROLE": settings.role, "HTTP_PORT": str(settings.http_port or WEB_PORT)}
     loop = loop or ("uvloop" if find_spec("uvloop") else "aio")
-    # Faust chooses its event loop while its modules are imported, so it begins in a process of its own.
+    # Faust chooses its event loop while its modules are imported, so it starts in a new process.
     os.execv(  # noqa: S606  our own interpreter, no shell
         sys.executable,
         [

@@ -1,1 +1,1 @@
-"""Where the audit reads: each hop that a trade passes, and the chain of them."""
+"""The audit's I/O: each hop that a trade passes, and the chain of hops."""

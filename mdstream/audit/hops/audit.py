@@ -1,6 +1,6 @@
-"""The chain of hops that a trade passes: journal, raw topics, canonical topic, and where the sinks keep it.
+"""The chain of hops that a trade passes: journal, raw topics, canonical topic, and the sinks' stores.
 
-Beside it what else the platform numbers: quotes, books and bars (identity.py).
+Also the other things that the platform numbers: quotes, books and bars (identity.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from topics import Topics
 
 
 class CanonicalReading(Reading):
-    """The canonical hop: it tells which sources were followed, and what has to be in the bars."""
+    """The canonical hop: it shows which sources were followed, and what must be in the bars."""
 
     def __init__(self, hop: CanonicalHop, scope: Scope, followed: Followed, beside: Beside | None) -> None:
         super().__init__(hop, scope)
@@ -42,7 +42,7 @@ class CanonicalReading(Reading):
 
 
 class RawReading(Reading):
-    """The raw hop: of some of its trades the next hop knows nothing, by design."""
+    """The raw hop: by design, the next hop does not have all of its trades."""
 
     def __init__(self, hop: RawHop, scope: Scope, standby: StandBy, asked: AskedFor, canonical: Ledger) -> None:
         super().__init__(hop, scope)
@@ -53,12 +53,12 @@ class RawReading(Reading):
             self._standby.consider(trade)
 
     def _counts(self, trade: AuditTrade) -> bool:
-        """Of what a venue gave to be asked again, only what was missing."""
+        """Of the trades that repair brought, only those that were missing."""
         return not trade.recovered or trade in self._asked
 
     def settle(self, chain: Chain) -> None:
         self._standby.settle(self.ledger)
-        # Trades from before the feed began are compared only where the canonical hop took them for news.
+        # Trades from before the feed began are compared only if the canonical hop took them as new.
         before = [trade for trade in self._hop.first.values() if trade is not None]
         for trade in before:
             if not self._canonical.holds(trade) and trade not in self._standby:
@@ -83,7 +83,7 @@ class RawReading(Reading):
 
 
 class HopAudit:
-    """The whole audit of one deployment; `beside` None: of its trades alone."""
+    """The whole audit of one deployment; with `beside` None, of its trades alone."""
 
     def __init__(self, chain: Chain, canonical: Ledger, beside: Beside | None) -> None:
         self.chain, self._canonical, self.beside = chain, canonical, beside
@@ -101,7 +101,7 @@ class HopAudit:
         return [trades, *(self.beside.topics if self.beside else ())]
 
     def faults(self) -> list[Fault]:
-        """What is wrong with numbers and bars. Single trades are named by the chain."""
+        """The faults of numbers and bars. Single trades are named by the chain."""
         holes = [hole_fault(self._canonical.name, hole) for hole in self.chain.holes]
         return [*holes, *(self.beside.faults if self.beside else ())]
 
@@ -109,7 +109,7 @@ class HopAudit:
         return [*self.chain.notes, *(self.beside.notes if self.beside else ())]
 
     async def run(self) -> None:
-        """Read everything and compare. Raises MdstreamError where something cannot be read."""
+        """Read everything and compare. Raises MdstreamError if something cannot be read."""
         if self.beside is not None:
             await self.beside.read_bars()  # before the trades, so that every trade in them is read
         await self.chain.run()
@@ -118,8 +118,8 @@ class HopAudit:
 
 
 async def audit_of_hops(settings: Settings, scope: Scope, journal: Path | None, *, trades_only: bool) -> HopAudit:
-    """Of the hops that exist. Raises as `_chain` does. Numbers run through all providers: of one alone there are only
-    trades to audit."""
+    """The audit of the hops that exist. Raises as `_chain` does. Numbers run through all providers, so for some
+    providers alone only trades are audited."""
     beside = None if trades_only or scope.providers else Beside(settings, scope)
     chain, canonical = await _chain(settings, scope, journal, beside)
     return HopAudit(chain, canonical.ledger, beside)
@@ -130,8 +130,8 @@ async def _chain(
 ) -> tuple[Chain, CanonicalReading]:
     """The hops that exist, and the canonical one among them.
 
-    Raises CaptureError where the journal, BrokerError where md.status, DatabaseError where the database, and
-    MdstreamError where the stream on NATS cannot be read.
+    Raises CaptureError if the journal, BrokerError if md.status, DatabaseError if the database, and MdstreamError if
+    the stream on NATS cannot be read.
     """
     hops = [] if journal is None else [JournalHop(journal)]
     for hop in hops:

@@ -1,4 +1,4 @@
-"""Neighbouring hops compared pair by pair: read once, and once more where they do not agree."""
+"""Neighbouring hops compared pair by pair: read once, and a second time where they do not agree."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mdstream.audit.numbering import Hole
 from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope, bucket_of, identity_of
 
 MAX_DETAILED = 1_000_000
-"""Trades that are held at once, per hop, to name those that differ."""
+"""Trades held at once, per hop, to name those that differ."""
 MAX_HOLES = 1000
 MAX_KEPT = 10_000
-"""Differences that are kept to be named; all are counted."""
+"""Differences kept by name; all are counted."""
 
 Verdict = Literal["agree", "differ", "nothing to compare"]
 
 
 class Reading:
-    """One hop of the chain and its ledger. Kinds of hops that need more of a look derive from it."""
+    """One hop of the chain and its ledger. Hops that need more checks derive from it."""
 
     def __init__(self, hop: Hop, scope: Scope) -> None:
         self.hop = hop
@@ -34,7 +34,7 @@ class Reading:
         self.ledger.add(trade, seq, place)
 
     def settle(self, chain: Chain) -> None:
-        """All hops were read for the first time: say what is not to be compared."""
+        """Called once all hops are read for the first time: exclude what is not compared."""
 
     async def look_closer(self, wanted: set[Bucket], ignored: set[Identity]) -> Details:
         """The trades of these buckets."""
@@ -46,19 +46,19 @@ class Reading:
 
 @dataclass
 class Chain:
-    """The hops, the first one first, and what was found out about them."""
+    """The hops, in order, and the findings about them."""
 
     scope: Scope
     readings: list[Reading]
     notes: list[str] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
-    """All of them where they are few, else so many that they can be named; `hole_count` counts all."""
+    """At most MAX_HOLES; `hole_count` counts all."""
     hole_count: int = 0
     found: list[Difference] = field(default_factory=list)
     totals: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Differences by hop and kind; `found` names as many as are kept."""
+    """Differences by hop and kind; `found` holds those kept by name."""
     unnamed: set[Bucket] = field(default_factory=set)
-    """Instrument-minutes that differ, but were too many to look at trade by trade."""
+    """Instrument-minutes that differ, but were too many to compare trade by trade."""
     ignored: set[Identity] = field(default_factory=set)
 
     @property
@@ -73,8 +73,8 @@ class Chain:
         return "agree" if compared else "nothing to compare"
 
     async def run(self) -> None:
-        """Read the hops and compare. Raises BrokerError, CaptureError or MdstreamError where one cannot be read."""
-        for reading in reversed(self.readings):  # what a hop should have is told by the one after it
+        """Read the hops and compare. Raises BrokerError, CaptureError or MdstreamError if one cannot be read."""
+        for reading in reversed(self.readings):  # so that a hop is read after the one it fills
             await reading.hop.read(reading.take)
         for ledger in self.ledgers:
             for hole in ledger.numbering.holes():
@@ -93,7 +93,7 @@ class Chain:
         self._note_what_was_left_out()
 
     def ignore(self, trade: AuditTrade) -> None:
-        """Compare it at no hop."""
+        """Exclude a trade from the comparison at every hop."""
         if self.scope.has(bucket_of(trade)):
             self.ignored.add(identity_of(trade))
             for ledger in self.ledgers:
@@ -102,7 +102,7 @@ class Chain:
     async def _look_closer(self, differ: set[Bucket]) -> None:
         wanted = affordable(self.ledgers, differ, MAX_DETAILED)
         self.unnamed = differ - wanted
-        # Again the last hop first: what comes meanwhile must not be at a hop and not at the one before it.
+        # Again the last hop first: a trade that comes meanwhile must not be at a hop but not at the one before it.
         details = [await reading.look_closer(wanted, self.ignored) for reading in reversed(self.readings)][::-1]
         between = (differences(details[a], details[b], wanted) for a, b in neighbours(self.ledgers))
         for difference in chain(*between, *(detail.own_differences() for detail in details)):

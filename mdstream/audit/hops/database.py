@@ -1,4 +1,4 @@
-"""The audit's look at the timescale role's database."""
+"""The audit's hop for the timescale role's database."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mdstream.progress import Progress
 MINUTE_S = MINUTE_NS // 1_000_000_000
 ROWS_AT_ONCE = 20_000
 _NO_ID = schema.trade_id("", 0)[0]
-"""What the `trade_id` of a trade begins with to which the venue gave none."""
+"""The first character of `trade_id` for a trade without a venue's id."""
 
 
 class TimescaleHop:
-    """market_data_ticks. Rows that the older service wrote are left out: no event of ours is behind them."""
+    """market_data_ticks. Rows of the older service are left out: they have no event of ours."""
 
     name: ClassVar = f"PostgreSQL {schema.TICKS.name}"
     may_repeat: ClassVar = False
@@ -33,7 +33,7 @@ class TimescaleHop:
         self.unread: Counter[str] = Counter()
 
     async def check(self) -> None:
-        """Raise DatabaseError where it cannot be read: before the other hops are."""
+        """Raise DatabaseError if it cannot be read; runs before the other hops are read."""
         async with await db.connect(self._url) as connection:
             await db.check(connection, write=False)
 
@@ -49,7 +49,7 @@ class TimescaleHop:
             raise db.explain(error, db.place(self._url)) from error
 
     async def _rows(self, query: str, values: dict[str, Any]) -> AsyncIterator[tuple[int, tuple[Any, ...]]]:
-        """Rows as of one moment, in pieces: the writer goes on meanwhile, and memory is bounded."""
+        """Rows of one snapshot, in pieces: the writer goes on meanwhile, and memory is bounded."""
         count = 0
         async with (
             await db.connect(self._url) as connection,

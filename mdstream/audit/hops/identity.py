@@ -1,10 +1,10 @@
-"""The audit of what is numbered beside the trades: quotes and books by their `seq`, bars by their revision and trades.
+"""The audit of numbered events other than trades: quotes and books by their `seq`, bars by their revision and trades.
 
     md.bars ─ first of all ─> Published ─┐
     md.trades ─ with its hop ────────────┴─> BarAudit ─> faults
-    md.quotes, md.books ─> Numbering ─ where numbers came again: a second time ─> Contents ─> faults
+    md.quotes, md.books ─> Numbering ─ if numbers came again, a second pass ─> Contents ─> faults
 
-A `seq` has to be one event for ever, a revision one bar, and the last revision what its trades make.
+A `seq` must always be one event, a revision one bar, and the last revision the bar that its trades make.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from mdstream.progress import Progress
 from topics import Topics
 
 MAX_FAULTS = 1_000
-"""Faults that are kept to be named, of each topic and kind; all are counted."""
+"""Faults kept by name, for each topic and kind; all are counted."""
 
 
 class Fault(NamedTuple):
-    """One thing wrong with what a number stands for. `what` is `seq N`, or a bar; `places` on the topic."""
+    """One fault of a number or bar. `what` is `seq N`, or a bar; `places` on the topic."""
 
     kind: str
     topic: str
@@ -42,7 +42,7 @@ class Fault(NamedTuple):
 
 
 class TopicFacts(NamedTuple):
-    """What was found on one topic; None where that is not asked there. `judged`: bars held against their trades."""
+    """The findings about one topic; None for what is not checked there. `judged`: bars compared with their trades."""
 
     name: str
     events: int
@@ -99,7 +99,7 @@ class Beside:
             self._bars.trade(trade, seq, place.partition, begins_cut=is_first and place.offset > 0)
 
     async def finish(self) -> None:
-        """All trades were given: read the rest, and say what is wrong."""
+        """Called after all trades: read the rest, and fill `faults`."""
         for topic in (self._topics.quotes, self._topics.books):
             await self._read_numbers(topic.name)
         if self._bars is not None:
@@ -125,7 +125,7 @@ class Beside:
         self.topics.append(TopicFacts(name, numbering.events, numbering.repeats, rewritten, holes))
 
     async def _look_again(self, name: str, numbering: Numbering) -> None:
-        """Hold the contents of numbers that came more than once against one another."""
+        """Compare the contents of numbers that came more than once."""
         if not numbering.repeated:
             return
         contents = Contents(numbering.repeated)

@@ -1,4 +1,4 @@
-"""Where trades can be read for the audit: the simulator's journal, the raw topics, the canonical topic, the database.
+"""The sources of trades for the audit: the simulator's journal, the raw topics, the canonical topic, the database.
 
 Each hop is read the same way: `await hop.read(add)` calls `add` for every trade it holds.
 """
@@ -31,12 +31,12 @@ from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
 SLACK_MS = 10 * 60_000
-"""A record is written after its trade happened, but for clocks that differ: reading begins so much earlier."""
+"""A record is written after its trade happened, unless clocks differ: reading begins this much earlier."""
 MS = 1_000_000
 
 
 class Add(Protocol):
-    """Takes in a trade; where the hop numbers its trades, with the number, and its record's place and value."""
+    """Takes in a trade; if the hop numbers its trades, with the number, and its record's place and value."""
 
     def __call__(
         self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b""
@@ -44,9 +44,9 @@ class Add(Protocol):
 
 
 class Hop(Protocol):
-    """A place that holds trades; `name` says what it is. `may_repeat`: the same trade several times is no fault there.
+    """A place that holds trades. `may_repeat`: the same trade several times is no fault there.
 
-    `is_end`: no hop follows it; like those after it, it is filled from the hop before it.
+    `is_end`: no hop follows it; like the hops after it in the list, it is filled from the hop before it.
     """
 
     @property
@@ -57,7 +57,7 @@ class Hop(Protocol):
     def is_end(self) -> bool: ...
     @property
     def unread(self) -> Counter[str]:
-        """What the last reading could not make a trade of, by kind."""
+        """What the last reading could not decode as a trade, by kind."""
         ...
 
     async def read(self, add: Add) -> None: ...
@@ -75,7 +75,7 @@ class _JournalLine(msgspec.Struct):
 
 
 class JournalHop:
-    """The simulator's journal: what the venues sent. A line per subscriber, so a trade may stand there twice."""
+    """The simulator's journal: what the venues sent. One line per subscriber, so a trade may be there twice."""
 
     name: ClassVar = "journal"
     may_repeat: ClassVar = True
@@ -86,7 +86,7 @@ class JournalHop:
         self.unread: Counter[str] = Counter()
 
     def check(self) -> None:
-        """Raise CaptureError where it cannot be read at all: before the other hops are."""
+        """Raise CaptureError if it cannot be read at all; runs before the other hops are read."""
         next(self._lines(), None)
 
     async def read(self, add: Add) -> None:
@@ -111,7 +111,7 @@ class JournalHop:
 async def records(
     settings: Settings, topic: str, scope: Scope, progress: Progress
 ) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
-    """A topic's records from about the scope's beginning to the end that the topic has now."""
+    """A topic's records from about the scope's beginning to its current end."""
     partitions = await kafka.partitions_of(settings.bootstrap_servers, topic)
     count = 0
     async with kafka.reader(settings.bootstrap_servers) as consumer:
@@ -127,7 +127,7 @@ async def records(
 class RawHop:
     """The raw topics, decoded by the providers alone. Reconnects and replays repeat trades there: no fault.
 
-    `heard` is told of every venue's frame: provider and receive time.
+    `heard` is called for every venue's frame with provider and receive time.
     """
 
     may_repeat: ClassVar = True
@@ -140,10 +140,9 @@ class RawHop:
         self._decoders = {name.encode(): (name, provider().decode) for name, provider in PROVIDERS.items()}
         self.unread: Counter[str] = Counter()
         self.first: dict[tuple[str, str, str], AuditTrade | None] = {}
-        """By (provider, symbol, view): the trade that reading began with, where it answers a subscription, else None.
+        """By (provider, symbol, view): the trade that reading began with if it answers a subscription, else None.
 
-        Such a trade (TradeTick.resume) is from before anyone listened. Whether it is news only a reader knows who was
-        there earlier.
+        Such a trade (TradeTick.resume) is from before anyone listened. Only an earlier reader knows whether it is new.
         """
 
     async def read(self, add: Add) -> None:
@@ -167,7 +166,7 @@ class RawHop:
         try:
             ticks = decode(record.value or b"")
         except (FrameError, msgspec.MsgspecError, ValueError, LookupError, TypeError):
-            # Whatever a venue sent: the canonical agent writes the reason to md.dead, here it is counted.
+            # The canonical agent writes the reason to md.dead; here the frame is counted.
             self.unread["frames not understood"] += 1
             return
         for tick in ticks:
@@ -232,7 +231,7 @@ class DatabaseHop:
     async def read(self, add: Add) -> None:
         query, values = self._query()
         try:
-            # Read only, and beside the writer: it goes on meanwhile.
+            # Read only: the writer goes on meanwhile.
             connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
             with closing(connection), Progress(f"audit {self.name}", "rows") as progress:
                 for count, row in enumerate(connection.execute(query, values), 1):

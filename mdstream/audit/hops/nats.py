@@ -1,4 +1,4 @@
-"""The audit's hop for the nats role: the trades in the JetStream stream, each of which has to be there once."""
+"""The audit's hop for the nats role: the trades in the JetStream stream, where each must appear once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from mdstream.sinks.nats_stream import RefusedError, ask
 from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, access_of, connect, reason_of, servers_of
 
 FETCHED_AT_ONCE = 1_000
-"""What the server sends at a time, and what may wait here: it sends no more until it is asked again."""
+"""Messages per request, and the most that wait here: the server sends no more until the next request."""
 CONSUMER_KEPT_S = 60
-"""The server forgets the reader so long after its last request."""
+"""The server forgets the reader this long after its last request."""
 S = 1_000_000_000
 
 
 class NatsHop:
-    """The stream NATS_STREAM. A trade that stands there twice is a fault: so no `seq` is told, which would make it a
-    repeat. Where the stream has lost the order of an instrument, a note says so."""
+    """The stream NATS_STREAM. A trade that is there twice is a fault, so no `seq` is passed on, which would make it a
+    repeat. A note counts the trades that are out of their instrument's order."""
 
     may_repeat: ClassVar = False
     is_end: ClassVar = True
@@ -43,12 +43,12 @@ class NatsHop:
         self.unread: Counter[str] = Counter()
 
     async def check(self) -> None:
-        """Raise MdstreamError where the stream cannot be read: before the other hops are."""
+        """Raise MdstreamError if the stream cannot be read; runs before the other hops are read."""
         async with self._telling_why(), self._reader():
             pass
 
     async def read(self, add: Add) -> None:
-        """Call `add` for every trade. Raises MdstreamError where the stream cannot be read."""
+        """Call `add` for every trade. Raises MdstreamError if the stream cannot be read."""
         self.unread.clear()
         decode = msgspec.json.Decoder(Trade).decode
         latest: dict[str, int] = {}
@@ -91,12 +91,12 @@ class NatsHop:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[tuple[Wire, Subscription, tuple[str, bytes], int]]:
-        """A connection, where messages come to, what to ask for more of them, and how many there are."""
+        """A connection, the subscription for messages, the request for more of them, and how many there are."""
         wire = await connect(self._servers, self._access, name="mdstream-audit")
         try:
             made = await self._consumer(wire)
             stream, name = self._settings.nats_stream, made["name"]
-            # No limit in bytes: beyond it nats-py would throw messages away.
+            # No limit in bytes: beyond it nats-py would drop messages.
             subscription = await wire.subscribe(
                 wire.new_inbox(), pending_msgs_limit=FETCHED_AT_ONCE + 1, pending_bytes_limit=0
             )
@@ -108,7 +108,7 @@ class NatsHop:
             await wire.drop()
 
     async def _consumer(self, wire: Wire) -> dict[str, Any]:
-        """A reader of the trades stored from about the scope's beginning on, that leaves no trace."""
+        """A temporary consumer of the trades stored from about the scope's beginning on."""
         config: dict[str, Any] = {
             "filter_subject": self._subject,
             "ack_policy": "none",

@@ -22,14 +22,14 @@ KINDS: dict[str, type[Quote | BookL2]] = {"quotes": Quote, "books": BookL2}
 
 @dataclass
 class PrefixAudit:
-    """`here` and `there` are settings that differ in nothing but their prefix."""
+    """`here` and `there` are settings that differ only in their prefix."""
 
     here: Settings
     there: Settings
     scope: Scope
     trades: Chain = field(init=False)
     minutes: dict[str, list[Minute]] = field(default_factory=dict)
-    """Of quotes and books, every instrument-minute."""
+    """Every instrument-minute of quotes and books."""
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -39,7 +39,7 @@ class PrefixAudit:
 
     @property
     def verdict(self) -> Verdict:
-        """What a hole in `seq` means for one prefix alone is not asked here."""
+        """Holes in `seq` are not judged here: they concern one prefix alone."""
         counts = self.minute_counts()
         if self.trades.totals or self.trades.unnamed or any(verdict != "identical" for _, verdict in counts):
             return "differ"
@@ -47,7 +47,7 @@ class PrefixAudit:
         return "agree" if traded or counts else "nothing to compare"
 
     async def run(self) -> None:
-        """Read both sides and compare. Raises BrokerError where a topic is missing or cannot be read."""
+        """Read both sides and compare. Raises BrokerError if a topic is missing or cannot be read."""
         await self.trades.run()
         self.notes += self.trades.notes
         for kind in KINDS:
@@ -78,7 +78,7 @@ class PrefixAudit:
         return Counter((kind, minute.verdict) for kind, minutes in self.minutes.items() for minute in minutes)
 
     def trade_counts(self) -> dict[str, int]:
-        """Trades that are the same on both sides, and those that are not; of minutes too many to look at, none."""
+        """Trades that are the same on both sides, and those that are not; minutes too many to compare are left out."""
         chain = self.trades
         kinds: Counter[str] = Counter()
         for (_, kind), count in chain.totals.items():

@@ -1,1 +1,1 @@
-"""What Alembic runs: env.py sets it up, versions/ holds one module per revision of the schema."""
+"""The Alembic environment: env.py sets it up, versions/ holds one module per revision of the schema."""

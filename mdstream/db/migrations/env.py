@@ -1,6 +1,6 @@
 """Run by Alembic for each of its commands: connects, and upgrades or downgrades in one transaction.
 
-By `mdstream db ...` the settings come in `attributes`; by `alembic` in infra/ they are read here, from the folder that
+`mdstream db ...` passes the settings in `attributes`; for `alembic` in infra/ they are read here, from the folder that
 alembic.ini names, and failures become Alembic's own, which are one line too.
 """
 
@@ -28,7 +28,7 @@ ORDER = (None, *schema.REVISIONS)
 
 
 def run(settings: Settings) -> None:
-    """Do what Alembic was asked for; after an upgrade, give TimescaleDB its settings."""
+    """Run Alembic's command; after an upgrade, apply the TimescaleDB settings."""
     with transaction(settings) as connection:
         before = revision_of(connection)
         if before not in ORDER:
@@ -39,12 +39,12 @@ def run(settings: Settings) -> None:
         after = revision_of(connection)
         if ORDER.index(after) > ORDER.index(before) or context.config.attributes.get("settle"):
             timescale.settle(connection, settings)
-    if after != before:  # and committed: what failed has changed nothing
+    if after != before:  # and committed: a failure has changed nothing
         log.info("schema %s, it was %s", after or "none", before or "none")
 
 
 def revision_of(connection: Connection) -> str | None:
-    """The schema's revision, None where there is none."""
+    """The schema's revision, None if there is none."""
     options = {"version_table": schema.VERSION_TABLE}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 

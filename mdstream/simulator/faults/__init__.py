@@ -1,7 +1,7 @@
-"""What may go wrong at a venue, on demand. All pure but for their effects, which mdstream.simulator.injection has.
+"""Venue faults on demand. All pure; mdstream.simulator.injection has the effects.
 
-kinds     which faults there are, their parameters, and how they are asked for
+kinds     which faults there are, their parameters, and their JSON and text forms
 schedule  when each of them begins and ends
-delivery  what they do to the frames on their way to the clients
+delivery  the pipe of stages that frames pass on their way to the clients
 garble    frames that cannot be understood
 """

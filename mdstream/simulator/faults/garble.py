@@ -1,4 +1,4 @@
-"""Frames that nobody can understand, made of good ones. Pure."""
+"""Unparseable frames, made from good ones. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WRONG: tuple[Any, ...] = ([], {}, "junk", [None], {"x": 1})
 
 
 def garble(text: str, how: str, rng: Random) -> str | bytes:
-    """What becomes of a JSON object's text: text for a text frame, bytes for a binary one.
+    """A garbled version of a JSON object's text: text for a text frame, bytes for a binary one.
 
-    cut: its beginning; json: a quotation mark is missing; types: whatever was a number, or the text of one, is
-    something else; binary: bytes that never were text. `any` is one of these.
+    cut: only its beginning; json: a quotation mark is missing; types: numbers, and texts of numbers, become something
+    else; binary: bytes that are not text. `any` is one of these.
     """
     match rng.choice(HOW) if how == "any" else how:
         case "cut":

@@ -1,4 +1,4 @@
-"""Which faults there are, their parameters and limits, and how they are asked for: as JSON and as VENUE:KIND:k=v,..."""
+"""The kinds of faults, their parameters and limits, and their two forms: JSON and VENUE:KIND:k=v,..."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Close(Parameters, frozen=True):
 
 
 class SequenceReset(Parameters, frozen=True):
-    """Ids of trades and updates begin again; REST knows the old trades no more."""
+    """Ids of trades and updates restart; REST no longer knows the old trades."""
 
     first_id: Annotated[int, Meta(ge=1, le=2**52)] = 1
 
 
 class Refuse(Parameters, frozen=True):
-    """New websockets are refused with an HTTP status, or cut off without an answer where it is 0."""
+    """New websockets are refused with an HTTP status, or cut off without an answer if it is 0."""
 
     status: Literal[0, 401, 403, 404, 429, 451, 500, 502, 503, 504] = 503
     rest: bool = False
@@ -56,16 +56,16 @@ class Refuse(Parameters, frozen=True):
 
 
 class SlowHandshake(Parameters, frozen=True):
-    """The answer to a websocket's handshake comes late."""
+    """The answer to a websocket handshake comes late."""
 
     ms: Millis = 5000.0
 
 
 class Stall(Parameters, frozen=True):
-    """No data and no heartbeats, but connections, answers and pings; the market goes on."""
+    """No data and no heartbeats, but connections, answers and pings work; the market goes on."""
 
     replay: bool = False
-    """What was held comes at the end."""
+    """Held frames are sent at the end."""
 
 
 class Delay(Parameters, frozen=True):
@@ -79,7 +79,7 @@ class Duplicate(Parameters, frozen=True):
 
     share: Share = 0.1
     late_ms: Annotated[float, Meta(ge=0.0, le=60_000.0)] = 0.0
-    """How long after the first one the second one comes."""
+    """Delay of the second one."""
 
 
 class Reorder(Parameters, frozen=True):
@@ -99,7 +99,7 @@ class Drop(Parameters, frozen=True):
 
 
 class Malformed(Parameters, frozen=True):
-    """Frames that cannot be understood come behind the good ones, or instead of them."""
+    """Frames that cannot be parsed follow the good ones, or replace them."""
 
     share: Share = 0.05
     how: Literal["any", "cut", "json", "types", "binary"] = "any"
@@ -127,16 +127,16 @@ KINDS: dict[str, type[Parameters]] = {
     "clock_skew": ClockSkew,
 }
 AT_ONCE = frozenset({"disconnect", "close", "sequence_reset"})
-"""Kinds that happen in a moment and do not last."""
+"""Instant kinds, without a duration."""
 WHOLE_VENUE = frozenset({"refuse", "slow_handshake"})
 """Kinds that cannot be restricted to symbols: a handshake names none."""
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A fault as it was asked for. Times count from then.
+    """A fault as requested. Times count from the request.
 
-    It begins at `at_s` and lasts `for_s` (None: until it is ended). `every_s`: it comes again and again, after pauses
-    of that mean length (exponentially distributed, from `seed`), the first time too where `at_s` is None.
+    It begins at `at_s` and lasts `for_s` (None: until it is ended). `every_s`: it recurs after pauses of that mean
+    length (exponentially distributed, from `seed`), also before the first time if `at_s` is None.
     """
 
     venue: str
@@ -151,7 +151,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Common(msgspec.Struct, frozen=True):
-    """What every kind takes."""
+    """The parameters of every kind."""
 
     symbols: list[Annotated[str, Meta(pattern="^[A-Za-z0-9/-]{1,40}$")]] | None = None
     at_s: Seconds | None = None
@@ -168,7 +168,7 @@ _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
 def from_json(body: bytes) -> Spec:
-    """The fault that a JSON object asks for. Raises SettingsError."""
+    """The fault in a JSON object. Raises SettingsError."""
     try:
         fields = json.loads(body)
     except ValueError as error:
@@ -179,7 +179,7 @@ def from_json(body: bytes) -> Spec:
 
 
 def from_text(text: str) -> Spec:
-    """The fault that VENUE:KIND[:key=value,...] asks for. Raises SettingsError."""
+    """The fault in VENUE:KIND[:key=value,...]. Raises SettingsError."""
     venue, _, rest = text.partition(":")
     kind, _, settings = rest.partition(":")
     fields: dict[str, Any] = {"venue": venue, "kind": kind}

@@ -1,9 +1,9 @@
-"""When faults begin and end. Pure: time is an argument, chance comes from a seed.
+"""When faults begin and end. Pure: time is an argument, randomness comes from a seed.
 
-    waiting ──its time──> active ──its length is over──> waiting (where it comes again) or ended
+    waiting ──its time──> active ──its length is over──> waiting (if it recurs) or ended
        └───────────────────────┴──ended on request────> ended
 
-A fault that happens at once goes from waiting to waiting or ended. Each beginning is an occurrence of its own.
+An instant fault goes from waiting to waiting or ended. Each beginning is a separate occurrence.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mdstream.simulator.market import SECOND_NS
 
 MAX_LIVE = 100
 MAX_ENDED = 100
-"""Faults that are over and still told of."""
+"""Ended faults that are still listed."""
 MAX_SPANS = 100
 
 
 @dataclass(eq=False)
 class Fault:
-    """One fault from when it was asked for. `next_ns`: when its state changes by itself, None: never."""
+    """One fault, from its request on. `next_ns`: when its state changes by itself, None: never."""
 
     fault_id: str
     spec: Spec
@@ -37,12 +37,12 @@ class Fault:
     state: Literal["waiting", "active", "ended"] = "waiting"
     occurrences: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    """What it did so far: frames, trades, connections, ..."""
+    """What it has affected so far: frames, trades, connections, ..."""
     spans: deque[list[int | None]] = field(default_factory=lambda: deque(maxlen=MAX_SPANS))
     """Beginning and end of its last occurrences, in ns since 1970."""
 
     def describe(self) -> dict[str, Any]:
-        """As the control endpoint tells it."""
+        """The fault as the control endpoint shows it."""
         spec = self.spec
         return {
             "id": self.fault_id,
@@ -61,7 +61,7 @@ class Fault:
 
 
 class Change(NamedTuple):
-    """A fault began, or ended; one that happens at once only begins."""
+    """A fault began, or ended; an instant one only begins."""
 
     fault: Fault
     began: bool
@@ -77,7 +77,7 @@ class Faults:
         self._next_ns: int | None = None
 
     def add(self, spec: Spec, now_ns: int) -> Fault:
-        """A new fault that waits for its time. Raises SettingsError where there are too many."""
+        """A new fault that waits for its time. Raises SettingsError if there are too many."""
         if sum(fault.state != "ended" for fault in self._faults.values()) >= MAX_LIVE:
             raise SettingsError(f"{MAX_LIVE} faults are waiting or active, and there may be no more: end one first")
         self._made += 1
@@ -92,15 +92,15 @@ class Faults:
         return fault
 
     def get(self, fault_id: str) -> Fault | None:
-        """The fault of an id, while it is told of."""
+        """The fault of an id, while it is listed."""
         return self._faults.get(fault_id)
 
     def all(self) -> list[Fault]:
-        """Those that are waiting or active, and the last ones that ended, as they were asked for."""
+        """The waiting and active faults and the last ended ones, in order of request."""
         return list(self._faults.values())
 
     def end(self, fault: Fault, now_ns: int) -> Change | None:
-        """End it for good; the change where it was active."""
+        """End it for good. Returns the change if it was active."""
         was_active = fault.state == "active"
         if was_active:
             fault.spans[-1][1] = now_ns
@@ -110,7 +110,7 @@ class Faults:
         return Change(fault, False) if was_active else None
 
     def due(self, now_ns: int) -> Iterator[Change]:
-        """What begins and ends now. One that begins late lasts as long as if it had not."""
+        """What begins and ends now. A fault that begins late keeps its full length."""
         if self._next_ns is None or now_ns < self._next_ns:
             return
         for fault in list(self._faults.values()):
@@ -135,7 +135,7 @@ class Faults:
         return Change(fault, True)
 
     def _rest(self, fault: Fault, now_ns: int) -> None:
-        """An occurrence is over: wait for the next one, if there is to be one."""
+        """An occurrence is over: wait for the next one, if any."""
         if fault.spec.every_s is None:
             fault.state, fault.next_ns = "ended", None
         else:

@@ -1,4 +1,4 @@
-"""What each fault does to frames. Pure: time is an argument, chance comes from a seed."""
+"""What each fault does to frames. Pure: time is an argument, randomness comes from a seed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mdstream.simulator.faults.garble import garble
 
 MS = 1_000_000
 MAX_HELD = 200_000
-"""Frames that a stage holds at most: about 100 MB."""
+"""Most frames that a stage holds: about 100 MB."""
 DEFAULT_SHARE_DROPPED = 0.01
 
 
 class DropStage(Stage):
-    """Chance is drawn from the fills' ids, so that all forms of a trade share its fate."""
+    """The choice is made from the fills' ids, so that all forms of a trade are dropped or kept together."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class StallStage(Stage):
 
 
 def stage(spec: kinds.Spec, counts: Counter[str], *, seed: str, lose: Callable[[Frame], None]) -> Stage:
-    """The stage of a fault whose kind is one of ORDER. `lose` is told of each frame whose trades are to be lost."""
+    """The stage of a fault whose kind is one of ORDER. `lose` is called for each frame whose trades are to be lost."""
     parameters, symbols, rng = spec.parameters, spec.symbols, Random(seed)
     match parameters:
         case kinds.Drop():

@@ -1,1 +1,1 @@
-"""The revisions. Each is plain SQL of its day: what it does must not change when mdstream.db.schema does."""
+"""The revisions. Each is plain SQL, frozen in time: it must not change when mdstream.db.schema does."""

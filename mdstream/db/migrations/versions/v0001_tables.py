@@ -16,8 +16,8 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 TABLES = {
-    # The columns of a key in the order of a search: an instrument's ticks are found by symbol and time (index below);
-    # the key itself is for telling repeats.
+    # The columns of a key are in the order of a search. An instrument's ticks are found by symbol and time (index
+    # below); their key only detects repeats.
     "market_data_ticks": """(
         exchange text NOT NULL,
         symbol text NOT NULL,
@@ -87,7 +87,7 @@ INDEXES = {
     "market_data_ohlcv_symbol_time": "market_data_ohlcv (symbol, interval, timestamp DESC)",
     "market_data_feed_events_time": "market_data_feed_events (timestamp DESC)",
 }
-"""For the history queries. Those of quotes begin with revision 0002."""
+"""For the history queries. Those for quotes come with revision 0002."""
 
 
 def upgrade() -> None:
@@ -98,7 +98,7 @@ def upgrade() -> None:
     for name, on in INDEXES.items():
         op.execute(f"CREATE INDEX {name} ON {on}")
     if timescale.offered(connection):
-        timescale.make_hypertables(connection)  # before there are rows: it would write them once more
+        timescale.make_hypertables(connection)  # before there are rows: it would rewrite them
     legacy.take_over(connection)
 
 

@@ -14,10 +14,10 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 INDEXES = {
-    # The key holds symbol and time, both ascending: "symbol, timestamp DESC" cannot be read off it.
+    # The key holds symbol and time, both ascending: it does not provide "symbol, timestamp DESC".
     "market_data_quotes_symbol_time": "market_data_quotes (symbol, timestamp DESC)",
-    # Rows come nearly in the order of time: a few kilobytes for a day. Summed up as the table grows, as nothing else is
-    # done to it that would.
+    # Rows come nearly in time order: a few kilobytes for a day. Summarized as the table grows, as nothing else would
+    # do it.
     "market_data_ticks_time": "market_data_ticks USING brin (timestamp) WITH (autosummarize = on)",
     "market_data_quotes_time": "market_data_quotes USING brin (timestamp) WITH (autosummarize = on)",
 }
