@@ -7,6 +7,8 @@
     seen.py     which ids and numbers were seen, as intervals
     ledger.py   first pass: counts and sums of hashes, whatever the order
     details.py  second pass, of the buckets that differ
+    numbering.py, bars.py  a seq or revision with two contents, a hole, a bar that differs from its trades
+    recovered.py  trades that repair brought
     standby.py  which source the canonical stream followed: the trades of the others are no loss
     events.py   quotes and books of two prefixes, by count and hash
 

@@ -114,7 +114,7 @@ class Provider(Declared, ABC):
         except SymbolError:
             found = "nothing"
         if found != venue_id:
-            where = f"mdstream/venues/{self.name}.py"
+            where = f"mdstream/venues/{self.name}/feed.py"
             expected = f"one in a currency that {where} knows: add it to QUOTES there, or leave the symbol out"
             raise SymbolError(self.name, symbol, f"{expected} ({canonical} leads back to {found})")
         return canonical
