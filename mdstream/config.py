@@ -140,7 +140,12 @@ class Settings(BaseSettings):
         'instruments with sources or a policy of their own, as JSON: {"ETHUSDT":{"sources":["okx","binance"]}}',
     )
     stale_after_s: float = _named(
-        "MDSTREAM_STALE_AFTER_S", "stale_after_s", 3.0, "silence, while others speak, that is a fault", ge=0.5, le=3600
+        "MDSTREAM_STALE_AFTER_S",
+        "stale_after_s",
+        3.0,
+        "silence that is a fault while other sources have data",
+        ge=0.5,
+        le=3600,
     )
     recover_after_s: float = _named(
         "MDSTREAM_RECOVER_AFTER_S", "recover_after_s", 30.0, "health before a source is taken again", ge=1, le=86_400
@@ -242,7 +247,7 @@ class Settings(BaseSettings):
         "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE",
         "kafka_sasl_oauthbearer_token_file",
         None,
-        "a file with the token, read anew for each connection",
+        "a file with the token, read again for each connection",
     )
     kafka_ssl_cafile: Given[Path] = _named(
         "KAFKA_SSL_CAFILE", "kafka_ssl_cafile", None, "whom to trust, PEM; without it whom the system trusts"
@@ -326,7 +331,7 @@ class Settings(BaseSettings):
         "MDSTREAM_DB_COMPRESS_AFTER_DAYS", "db_compress_after_days", 7, "age of compression; 0: never", ge=0, le=36_500
     )
     db_keep_ticks_days: int = _named(
-        "MDSTREAM_DB_KEEP_TICKS_DAYS", "db_keep_ticks_days", 0, "age of deletion; 0: kept for ever", ge=0, le=36_500
+        "MDSTREAM_DB_KEEP_TICKS_DAYS", "db_keep_ticks_days", 0, "age of deletion; 0: kept forever", ge=0, le=36_500
     )
     db_keep_quotes_days: int = _named(
         "MDSTREAM_DB_KEEP_QUOTES_DAYS", "db_keep_quotes_days", 0, "as for ticks", ge=0, le=36_500
@@ -379,7 +384,7 @@ class Settings(BaseSettings):
 
 def _address(setting: str) -> tuple[Any, Any]:
     """A setting that may hold a key."""
-    return SecretStr | None, _named(setting, setting.lower(), None, "where the venue is, if not where it says itself")
+    return SecretStr | None, _named(setting, setting.lower(), None, "the venue's address, if not its own")
 
 
 VENUE_ADDRESSES = tuple(setting(name) for name in venues.NAMES for setting in (venues.ws_setting, venues.rest_setting))
@@ -438,4 +443,4 @@ def _check_names() -> None:
     if refused:
         raise SettingsError(f"bad settings: {'; '.join(refused)}")
     for name in strange:
-        log.warning("%s is no setting of mdstream: it changes nothing", name)
+        log.warning("%s is not a setting of mdstream: it has no effect", name)

@@ -56,7 +56,7 @@ class MisplacedError(FrameError):
     def __str__(self) -> str:
         return (
             f"{self.symbol} does not belong to partition {self.partition}: "
-            "whoever wrote it has to use its symbol as the key, and Kafka's default partitioner (murmur2)"
+            "its writer has to use the symbol as the key, and Kafka's default partitioner (murmur2)"
         )
 
 

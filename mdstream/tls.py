@@ -80,7 +80,7 @@ def reason_of(error: ssl.SSLError, *, ca: str, name: str, certificate: str, prot
     reason = error.reason or ""
     words = reason.replace("_", " ").lower() or "no reason given"
     if "ALERT" in reason and "CERT" in reason and not shown:
-        return f"asks for a certificate of ours: {certificate}"
+        return f"asks for a client certificate: {certificate}"
     if "ALERT" in reason and shown:
         return f"does not accept our certificate ({words}): {certificate}"
     return f"does not answer as TLS does ({words}): {protocol}"

@@ -41,6 +41,7 @@ class Rules:
             retention_ms=int(config.get("retention.ms", cls.retention_ms)),
             retention_bytes=int(config.get("retention.bytes", cls.retention_bytes)),
             max_message_bytes=int(config.get("max.message.bytes", cls.max_message_bytes)),
+            compaction_lag_ms=max(cls.compaction_lag_ms, int(config.get("min.compaction.lag.ms", 0))),
         )
 
 

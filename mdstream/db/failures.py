@@ -39,7 +39,7 @@ BY_STATE = {
     "53400": Advice("raise that limit on the server", retriable=True),
     "55P03": Advice("another session holds a lock: stop what uses the tables, then try again", retriable=True),
     "57": Advice("the server stopped it, or is restarting", retriable=True),
-    "57014": Advice("it took too long, or somebody ended it", retriable=True, error=TooSlowError),
+    "57014": Advice("it took too long, or was cancelled", retriable=True, error=TooSlowError),
     "58": Advice("look at the server's log", retriable=True),
 }
 

@@ -177,8 +177,8 @@ def _check_open_to_owner(folder: Path) -> None:
     closed = next((path for path in folder.parents if not path.stat().st_mode & stat.S_IXOTH), None)
     if _owner() is not None and closed is not None:
         raise _failure(
-            f"started by root it runs as nobody, who may not enter {closed}: set MDSTREAM_DATA_DIR to a folder that is "
-            "open to all, start it as another user, or set MARKET_DATA_DATABASE_URL to another server"
+            f"started by root it runs as the user nobody, who may not enter {closed}: set MDSTREAM_DATA_DIR to a "
+            "folder that is open to all, start it as another user, or set MARKET_DATA_DATABASE_URL to another server"
         )
 
 

@@ -43,7 +43,7 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
     A symbol that the venue cannot have is left out, by name in the log and in /health; the others run. One of which
     nothing comes though the venue acknowledged it is mute: in the log, in /health, in mdstream_ingest_mute_symbols.
 
-    A feed whose data stops while its heartbeats go on is connected anew. While Kafka is away the ingestor waits, live
+    A feed whose data stops while its heartbeats go on is connected again. While Kafka is away the ingestor waits, live
     and not ready; when Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
     started again (docs/operations.md).
 

@@ -44,7 +44,9 @@ class IngestMetrics(Metrics):
         rate = GaugeMetricFamily("mdstream_ingest_frames_per_second", "over the last second", labels=["provider"])
         up = GaugeMetricFamily("mdstream_ingest_connected", "1 while all connections are up", labels=["provider"])
         symbols = GaugeMetricFamily("mdstream_ingest_symbols", "symbols asked for", labels=["provider"])
-        stale = GaugeMetricFamily("mdstream_ingest_stale_channels", "silent beyond their habit", labels=["provider"])
+        stale = GaugeMetricFamily(
+            "mdstream_ingest_stale_channels", "silent for longer than expected", labels=["provider"]
+        )
         silent = GaugeMetricFamily(
             "mdstream_ingest_stale_seconds", "silence of each stale channel", labels=["provider", "symbol", "kind"]
         )

@@ -69,7 +69,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
     await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
     async with serve(Endpoint(feeds, bus, watchdog).application(), host=settings.http_host, port=options.port):
         await bus.sender.start()
-        log.info("http://%s:%d/health tells how it goes", settings.http_host, options.port)
+        log.info("http://%s:%d/health shows the state", settings.http_host, options.port)
         try:
             await _work(feeds, bus, watchdog)
         finally:

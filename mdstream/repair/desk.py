@@ -163,7 +163,7 @@ class Desk:
 
     def _heed(self, load: float | None) -> None:
         if load is not None and load >= HIGH_LOAD:
-            log.warning("%s says that %.0f%% of its limit is used: waiting", self.history.name, load * 100)
+            log.warning("%s reports %.0f%% of its limit used: waiting", self.history.name, load * 100)
             self._budget.hold(time.monotonic() + LOAD_PAUSE_S)
 
     async def _wait_out(self, trouble: RetryableError) -> None:

@@ -39,7 +39,9 @@ class RepairMetrics(Metrics):
         )
         pages = CounterMetricFamily("mdstream_repair_pages", "HTTP requests to the venue", labels=["provider"])
         recovered = CounterMetricFamily("mdstream_repair_trades", "missing trades recovered", labels=["provider"])
-        lost = CounterMetricFamily("mdstream_repair_lost_trades", "trades that cannot be had", labels=["provider"])
+        lost = CounterMetricFamily(
+            "mdstream_repair_lost_trades", "trades that are no longer available", labels=["provider"]
+        )
         for desk in self._desks:
             name, counters = desk.history.name, desk.counters
             for outcome, count in counters.requests.items():

@@ -64,7 +64,7 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
         await kafka.create_topics(settings.bootstrap_servers, needed, replication=settings.replication)
         async with serve(Endpoint(desks, requests, watchdog).application(), host=settings.http_host, port=port):
             await raw_log.start()
-            log.info("http://%s:%d/health tells how it goes", settings.http_host, port)
+            log.info("http://%s:%d/health shows the state", settings.http_host, port)
             try:
                 await _work(requests, desks, watchdog)
             finally:

@@ -208,7 +208,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             async with asyncio.timeout(COMMIT_LIMIT_S):
                 await consumer.commit(pending)
         except (CommitFailedError, IllegalStateError) as error:
-            log.info("nothing committed, the partitions are being shared out anew: %s", error)
+            log.info("nothing committed, the partitions are being reassigned: %s", error)
         except (KafkaError, TimeoutError) as error:
             log.warning("nothing committed, it is tried again: %r", error)
         else:

@@ -211,7 +211,7 @@ class BarsRole:
             await self._publish(partition.number, turn.progress.outbox)
             done = True
         except OvertakenError as error:
-            log.warning("%s: it is taken over anew, if it is still ours", error)
+            log.warning("%s: taking it over again if it is still assigned", error)
             if self._owned.get(partition) is owned:
                 del self._owned[partition]
                 self._overtaken(partition)

@@ -218,7 +218,7 @@ class CanonicalRole:
             await self._state.write(partition, owned.claim, snapshot.records)
             done = True
         except OvertakenError as error:
-            log.warning("%s: it is taken over anew, if it is still ours", error)
+            log.warning("%s: taking it over again if it is still assigned", error)
             if self._owned.get(partition) is owned:
                 del self._owned[partition]
                 self._overtaken(partition)

@@ -77,7 +77,10 @@ def _silence(canonical: Canonical, line: Line, now_ns: int) -> tuple[int | None,
     since_ns = silent_since(line.feed, log_ns, canonical.rules.limits)
     if since_ns is None:
         return None, ""
-    return since_ns, f"silent since {_clock(since_ns)}: at fault or its market asleep, no other source tells"
+    return (
+        since_ns,
+        f"silent since {_clock(since_ns)}: at fault or its market is quiet, no other source to compare with",
+    )
 
 
 def _clock(ns: int) -> str:

@@ -75,7 +75,7 @@ class LatestRole(Collector):
             for key, value in pending.items():
                 seq = _seq(value)
                 if key is None or seq is None:  # not written by us: it must not block our own records
-                    log.warning("%s: a record that is no event of ours is passed over, key %r", name, key)
+                    log.warning("%s: a record that is not an event is skipped, key %r", name, key)
                     continue
                 known = table.get(key)
                 shown = -1 if known is None else _seq(known) or 0

@@ -102,7 +102,7 @@ class StateLog:
         sent: list[Any] = await asyncio.gather(*await self._publisher.send(self._topic, number, records))
         first, last = int(sent[0].offset), int(sent[-1].offset)
         if first < 0:  # sent twice, and the broker does not return the first one's offset
-            raise BrokerError(f"the broker does not tell at which offset of {self._topic}[{number}] it wrote")
+            raise BrokerError(f"the broker does not report at which offset of {self._topic}[{number}] it wrote")
         unseen = self._tenures[number].wrote(last, len(records) if len(sent) == 1 else 0)
         if unseen:
             await self._look(number, unseen)

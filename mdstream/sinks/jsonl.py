@@ -115,7 +115,7 @@ class JsonlSink:
             return chunk.records
         if not await self._is_same_log(chunk.partition, written):
             log.warning(
-                "%s is not the log that %s was written from: it was made anew, and is written from offset %d on",
+                "%s is not the log that %s was written from: it was recreated, and is written from offset %d on",
                 ":".join(map(str, chunk.partition)),
                 self.path,
                 chunk.records[0].offset,
@@ -145,7 +145,7 @@ class JsonlSink:
 
     def _opened(self) -> FileIO:
         if self._file is not None and not self._is_ours(self._file):
-            log.warning("%s was moved away, deleted or changed by somebody else: it is opened anew", self.path)
+            log.warning("%s was moved, deleted or changed by another process: opening it again", self.path)
             self._let_go()
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class Wire(Client):
                 raise Error("it offers no TLS: NATS_URL, NATS_CA")
             info["tls_required"] = True  # the server would accept plain text
         if in_the_clear and info.get("tls_verify") and not self._shows_certificate:  # the server would only disconnect
-            raise Error("it asks for a certificate of ours: NATS_CERT, NATS_KEY")
+            raise Error("it asks for a client certificate: NATS_CERT, NATS_KEY")
         await super()._process_info(info, initial_connection)
 
     async def send(self, commands: bytes) -> None:
@@ -193,7 +193,7 @@ def reason_of(error: BaseException) -> str:
             shown=True,  # if the server asks for one and there is none, no handshake is tried
         )
     if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there"
+        return "no server listens there"
     if isinstance(error, NoRespondersError):
         return "JetStream or the stream is gone"
     if isinstance(error, TimeoutError):

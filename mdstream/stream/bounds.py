@@ -90,7 +90,7 @@ def _check_place(tick: QuoteTick | BookTick) -> None:
 
 
 def _no_time(ts_exchange: int) -> FrameError:
-    return FrameError(f"a time that is none: {ts_exchange} ns since 1970, expected 0 to {LAST_NS}")
+    return FrameError(f"not a valid time: {ts_exchange} ns since 1970, expected 0 to {LAST_NS}")
 
 
 def _check_price(symbol: str, price: float) -> None:

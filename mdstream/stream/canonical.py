@@ -178,7 +178,7 @@ class Canonical:
         line.allowed = source.name in policy.sources
         if line.allowed:
             if not (policy.merge or instrument.active):
-                instrument.active, instrument.since_ns, instrument.reason = source.name, recv_ns, "the first to speak"
+                instrument.active, instrument.since_ns, instrument.reason = source.name, recv_ns, "the first with data"
                 instrument.begun_ns = self.log.now_ns
             line.live = policy.merge or instrument.active == source.name
             self.monitor.add(line)
@@ -363,7 +363,7 @@ class Canonical:
         begin, self.numbers_from = self.numbers_from, None
         if begin is not None and self.position > begin:
             reason = (
-                f"the state of {self._topic}[{self._partition}] is lost: its instruments are numbered anew from now on"
+                f"the state of {self._topic}[{self._partition}] is lost: its instruments get new numbers from now on"
             )
             out.tell(events.SYSTEM, FeedStatus(events.SYSTEM, PLATFORM, "seq_jump", reason, recv_ns))
         for line, book in self.books.due(self.log.now_ns):

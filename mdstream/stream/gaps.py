@@ -64,7 +64,7 @@ def _given_up(feed: Feed, seen: SeenIds, now_ns: int) -> list[Change]:
                 hole.last - hole.first + 1,
                 hole.since,
                 now_ns - hole.since,
-                "not waited for any longer: there are too many holes, or the venue counts anew",
+                "no longer waited for: there are too many holes, or the venue restarted its ids",
             )
         )
         feed.gaps = [gap for gap in feed.gaps if gap.last < hole.first or gap.first > hole.last]

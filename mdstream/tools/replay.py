@@ -190,7 +190,7 @@ class Replay:
         market = PROVIDERS[provider].market
         if market not in self._topics.raw:
             raise SettingsError(
-                f"{provider} trades {market!r}, which is none of MDSTREAM_MARKETS={','.join(self._topics.raw)}"
+                f"{provider} trades {market!r}, which is not in MDSTREAM_MARKETS={','.join(self._topics.raw)}"
             )
         topic = self._topics.raw_of(market).name
         partitions = await kafka.partitions_of(self._settings.bootstrap_servers, topic)

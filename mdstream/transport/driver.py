@@ -9,20 +9,23 @@ so its own bookkeeping never sees them. All other topics (changelogs, the assign
                      │ again, while it fails                                             │ acknowledge
     revoked  ─> stop that ─> release (hook: checkpoint) ─> commit ─> forget    Offsets <─┘ ─> commit, confirmed
 
-A chunk is delivered only if it begins where the last one ended, whatever happened in between (a rebalance, a suspended
-flow, a fetch under way while the position moved): so nothing is skipped or delivered out of order.
+A chunk is delivered only if it was fetched from where the last one ended, whatever happened in between (a rebalance, a
+suspended flow, a fetch under way while the position moved): so nothing is skipped or delivered out of order.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import time
 from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Any, cast
 
 import aiokafka
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, InvalidReplicationFactorError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -41,20 +44,55 @@ FETCH_MAX_WAIT_MS = 25
 """How long the broker may hold back an answer without data. All partitions share one request at a time, so a long wait
 for quiet ones stalls the busy ones (Faust's own 1,500 ms cost 60% of the wall time)."""
 FETCH_TIMEOUT_S = 1.0
+MAX_OTHERS = 500
+"""Records of other topics that are taken at once."""
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 5.0
 TELL_S = 0.1
+BROKERS_LIMIT_S = 60.0
+"""How long a worker waits for as many brokers as its topics have replicas. After that the setting is wrong."""
+
+log = logging.getLogger(__name__)
+
+
+class Course(Enum):
+    """What to do with a chunk."""
+
+    DELIVER = auto()
+    READ_AGAIN = auto()
+    CHECK_BOUNDS = auto()
+    """Read again, and ask whether the log still holds the offset."""
 
 
 class Assigned:
     """One batched partition while it is ours."""
 
-    __slots__ = ("offsets", "open", "sought", "waiting")
+    __slots__ = ("_elsewhere", "_skipped", "offsets", "open", "waiting")
 
     def __init__(self, start: int, confirmed: int | None) -> None:
         self.offsets = Offsets(start, confirmed=confirmed)
         self.open = True
         self.waiting = False  # a batch is in the agent's queue: no second one is added
-        self.sought: int | None = None  # where reading was sent back to after a hole
+        self._skipped: int | None = None  # the offset at which the broker last skipped some
+        self._elsewhere: int | None = None  # the offset expected when a chunk last came from another one
+
+    def course(self, asked: int, first: int) -> Course:
+        """What to do with a chunk that begins at `first`, of a fetch from `asked`.
+
+        A hole is accepted if the broker skips it twice when asked for just that offset. A chunk from elsewhere (the
+        position moved while it was under way, or an earlier chunk was dropped) proves nothing, however often one comes.
+        """
+        expected = self.offsets.delivered
+        if asked == first == expected:
+            return Course.DELIVER
+        if asked != expected:
+            again, self._elsewhere = self._elsewhere == expected, expected
+            return Course.CHECK_BOUNDS if again else Course.READ_AGAIN
+        again, self._skipped = self._skipped == expected, expected
+        return Course.DELIVER if again else Course.READ_AGAIN
+
+    def forget_hole(self) -> None:
+        """A chunk was dropped: the broker may not have skipped anything."""
+        self._skipped = None
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -86,27 +124,24 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         else:
             telling.cancel()
 
-    async def _fetch_records(
-        self,
-        consumer: aiokafka.AIOKafkaConsumer,
-        active_partitions: Collection[TP],
-        timeout: float | None = None,
-        max_records: int | None = None,
-    ) -> dict[TP, Any]:
-        if not self.consumer.flow_active:
-            return {}
+    async def take(self, number: int, active: Collection[TP]) -> dict[TP, Any]:
+        """Take what is buffered of these partitions, waiting for the first records.
+
+        A call that was abandoned goes on in this thread, and nobody gets what it takes: so it takes nothing.
+        """
+        consumer = self._ensure_consumer()
         fetcher = consumer._fetcher  # noqa: SLF001
         if consumer._closed or fetcher._closed:  # noqa: SLF001
             raise ConsumerStoppedError
-        batched = {tp for tp in active_partitions if tp.topic in self.consumer.batched_topics}
-        others = set(active_partitions) - batched
+        batched = {tp for tp in active if tp.topic in self.consumer.batched_topics}
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
             return await fetch.chunks(
                 fetcher,
                 batched,
-                others,
-                timeout_s=timeout or 0,
-                most_others=max_records or 500,
+                set(active) - batched,
+                timeout_s=FETCH_TIMEOUT_S,
+                most_others=MAX_OTHERS,
+                may_take=lambda: self.consumer.flow_active and self.consumer.fetching == number,
                 may_wait=self._may_wait,
             )
 
@@ -161,6 +196,8 @@ class Consumer(driver.Consumer):
         self._committing = asyncio.Lock()
         self.taking: frozenset[TP] = frozenset()
         """The partitions assigned and not positioned yet."""
+        self.fetching = 0
+        """The number of the current fetch."""
         self._term = 0  # how often partitions were given up
         self._positioning: asyncio.Task[None] | None = None
         self._contesting: asyncio.Future[Any] | None = None
@@ -243,6 +280,8 @@ class Consumer(driver.Consumer):
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
+        finally:
+            self.fetching += 1  # a fetch that is under way in the thread is abandoned
 
     async def _deliver_next(self) -> None:
         if not self.flow_active:
@@ -255,7 +294,8 @@ class Consumer(driver.Consumer):
         if not active:
             await self.wait(self._room.wait(), timeout=FETCH_TIMEOUT_S)
             return
-        fetched = await self._getmany(active_partitions=active, timeout=FETCH_TIMEOUT_S)
+        self.fetching += 1
+        fetched = await self._thread.call_thread(self._thread.take, self.fetching, active)
         for tp, found in fetched.items():
             if isinstance(found, Chunk):
                 await self._deliver(tp, found)
@@ -271,24 +311,35 @@ class Consumer(driver.Consumer):
         if assigned is None:
             return  # not ours (any more): the next owner is positioned explicitly
         if not assigned.open or not self.flow_active or not self.app.flow_control.is_active():
-            assigned.sought = None  # the dropped chunk may be fetched again, whatever was sought before
+            assigned.forget_hole()
             return
-        expected = assigned.offsets.delivered
+        expected, course = assigned.offsets.delivered, assigned.course(chunk.asked, chunk.first)
+        if course is not Course.DELIVER:
+            await self.seek_wait({tp: expected})
+            if course is Course.CHECK_BOUNDS:
+                await self._check_bounds(tp, assigned)
+            return
         if chunk.first != expected:
-            if assigned.sought != expected:
-                # The position moved while this chunk was under way, or an earlier one was dropped: seek back, once.
-                assigned.sought = expected
-                await self.seek_wait({tp: expected})
-                return
-            self.log.error("%s: offset %s was expected, the broker goes on at %s", tp, expected, chunk.first)
-            if chunk.first < expected:  # the topic was recreated
-                assigned = self._assigned[tp] = Assigned(chunk.first, None)
+            self.log.error("%s: offset %s was expected, the broker continues at %s", tp, expected, chunk.first)
         assigned.offsets.deliver(chunk.next)
         if not chunk.records:
             assigned.offsets.acknowledge(chunk.next)
             return
         assigned.waiting = True
         await self.callback(self._batch_message(tp, assigned, chunk))
+
+    async def _check_bounds(self, tp: TP, assigned: Assigned) -> None:
+        """Go to the earliest offset if the log does not hold the expected one: deleted, or the topic was recreated."""
+        expected = assigned.offsets.delivered
+        try:
+            earliest, end = (await self.earliest_offsets(tp))[tp], (await self.highwaters(tp))[tp]
+        except KafkaError as error:
+            self.log.warning("%s: offset %s was expected, the log's bounds are unknown: %r", tp, expected, error)
+            return
+        if self._assigned.get(tp) is assigned and not earliest <= expected <= end:
+            self.log.error("%s: offset %s was expected, the log holds %s to %s", tp, expected, earliest, end)
+            self._assigned[tp] = Assigned(earliest, None)
+            await self.seek_wait({tp: earliest})
 
     def _batch_message(self, tp: TP, assigned: Assigned, chunk: Chunk) -> ConsumerMessage:
         untaken = agents = self.app.batched_topics[tp.topic]
@@ -407,6 +458,20 @@ class Transport(driver.Transport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         require_tested_versions()
         super().__init__(*args, **kwargs)
+
+    async def _create_topic(self, owner: Service, client: Any, topic: str, *args: Any, **kwargs: Any) -> None:
+        """Create a topic of Faust's own. While a broker is down there may be too few for its replicas: wait for it."""
+        deadline = time.monotonic() + BROKERS_LIMIT_S
+        while True:
+            try:
+                await super()._create_topic(owner, client, topic, *args, **kwargs)
+            except InvalidReplicationFactorError as error:
+                if owner.should_stop or time.monotonic() > deadline:
+                    raise
+                log.warning("%s; waiting for more brokers", error)
+                await asyncio.sleep(MAX_RETRY_S)
+            else:
+                return
 
 
 def _start(tp: TP, wanted: int | None, earliest: int, log: Any) -> int:

@@ -21,11 +21,13 @@ CHUNK_RECORDS = 1500
 
 
 class Chunk(NamedTuple):
-    """Consecutive records of a partition: offsets [first, next)."""
+    """Consecutive records of a partition: offsets [first, next). `asked`: the offset that the broker was asked for; it
+    is below `first` if the broker skipped what is between them."""
 
     records: list[Record]
     first: int
     next: int
+    asked: int
 
 
 Waiter = asyncio.Future[None]
@@ -38,13 +40,16 @@ async def chunks(
     *,
     timeout_s: float,
     most_others: int,
+    may_take: Callable[[], bool],
     may_wait: Callable[[Waiter], bool],
 ) -> dict[Any, Any]:
     """The buffered records by partition: a Chunk for each in `batched`, a list of ConsumerRecord for each in `others`.
 
     If `may_wait` allows it, waits up to `timeout_s` for the first data, or until `end` is called with the waiter that
-    `may_wait` was given. Raises the KafkaError of a failed fetch.
+    `may_wait` was given. Nothing is taken once `may_take` forbids it. Raises the KafkaError of a failed fetch.
     """
+    if not may_take():
+        return {}
     found = await _buffered(fetcher, batched, others, most_others)
     if found or not timeout_s:
         return found
@@ -55,7 +60,7 @@ async def chunks(
         waiter.cancel()
         return {}
     waiter.result()
-    return await _buffered(fetcher, batched, others, most_others)
+    return await _buffered(fetcher, batched, others, most_others) if may_take() else {}
 
 
 def end(waiter: Waiter) -> None:
@@ -98,7 +103,7 @@ def _take(tp: Any, result: FetchResult) -> Chunk | None:
         return None
     partition = result._partition_records  # noqa: SLF001
     memory = partition._records  # noqa: SLF001
-    first = partition.next_fetch_offset
+    first = asked = partition.next_fetch_offset
     records: list[Record] = []
     rest = True
     while rest and len(records) < CHUNK_RECORDS:
@@ -120,4 +125,4 @@ def _take(tp: Any, result: FetchResult) -> Chunk | None:
     skip = 0
     while skip < len(records) and records[skip].offset < first:  # a batch may begin before the requested position
         skip += 1
-    return Chunk(records[skip:] if skip else records, first, partition.next_fetch_offset)
+    return Chunk(records[skip:] if skip else records, first, partition.next_fetch_offset, asked)

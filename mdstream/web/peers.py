@@ -59,7 +59,7 @@ async def ask_owner(app: App, path: str, symbol: str, partition: int) -> Answer 
         return None
     url = next((url for url, theirs in group.others.items() if partition in theirs), None)
     if url is None:
-        return Answer(503, {"error": f"nobody to ask about {symbol}: partition {partition}, {SHARED}"})
+        return Answer(503, {"error": f"no worker to ask about {symbol}: partition {partition}, {SHARED}"})
     answer = await _ask(app, url, f"{path}?{urlencode({'symbol': symbol, 'local': 1})}")
     return answer or Answer(503, {"error": f"the worker that owns {symbol} does not answer: {url}"})
 

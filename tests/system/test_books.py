@@ -86,7 +86,7 @@ async def test_quotes_are_the_tops_of_the_raw_books_though_the_worker_was_killed
             pass
     told = changes(quotes)
     assert len(told) > 50
-    assert told == expected[-len(told) :]  # before, okx was the first to speak
+    assert told == expected[-len(told) :]  # before, okx was the first with data
     assert len({quote["seq"] for quote in quotes}) == len(quotes)
     assert all(event["bids"][0][0] < event["asks"][0][0] for event in await published("books"))
     assert worker.stop() == 0, worker.output()[-2000:]

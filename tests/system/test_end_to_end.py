@@ -108,7 +108,7 @@ def in_stream(servers: dict[str, str]) -> int:
 
 def audit(env: dict[str, str], journal: Path) -> dict[str, Any]:
     """What `mdstream audit` says; it must agree hop by hop."""
-    done = run_mdstream("audit", "--journal", journal, "--to", "now", "--json", env=env, timeout=240)
+    done = run_mdstream("audit", "--journal", journal, "--to", "now", "--json", env=env, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said: dict[str, Any] = json.loads(done.stdout)
     return said

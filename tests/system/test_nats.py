@@ -170,7 +170,7 @@ def test_stream_that_cannot_be_read_ends_the_audit_with_one_clear_line(env: dict
     done = run_mdstream("audit", "--nats", f"nats://md:secret@127.0.0.1:{free_port()}", env=env)
     assert done.returncode == 3
     assert "the stream MDSTREAM at nats://127.0.0.1:" in done.stderr
-    assert done.stderr.splitlines()[-1].endswith("cannot be read: nobody listens there (NATS_URL, NATS_STREAM)")
+    assert done.stderr.splitlines()[-1].endswith("cannot be read: no server listens there (NATS_URL, NATS_STREAM)")
     assert "secret" not in done.stderr
 
 
@@ -188,7 +188,7 @@ def test_live_view_starts_without_a_server_and_lets_events_pass(env: dict[str, s
         assert wanted <= set(heard)
         assert heard == by_subject(rounds(10, 20))
     assert worker.stop() == 0
-    assert worker.output().count("nobody listens there") == 1
+    assert worker.output().count("no server listens there") == 1
     assert "secret" not in worker.output()
 
 

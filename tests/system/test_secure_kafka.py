@@ -157,7 +157,7 @@ async def test_certificate_that_is_not_trusted_or_not_shown_is_named(
     assert "shows a certificate for another name (IP address mismatch" in await refusal(plain | by_number, monkeypatch)
     keyless = {name: value for name, value in certified.items() if "CERT" not in name and "KEY" not in name}
     assert await refusal(keyless, monkeypatch) == (
-        f"Kafka at {cluster.certificates} asks for a certificate of ours: KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE"
+        f"Kafka at {cluster.certificates} asks for a client certificate: KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE"
     )
     unknown = await refusal(keyless | {"KAFKA_SSL_CERTFILE": str(stranger.sign("eve").both)}, monkeypatch)
     assert unknown.startswith(f"Kafka at {cluster.certificates} does not accept our certificate (")

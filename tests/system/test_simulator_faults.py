@@ -369,7 +369,7 @@ async def test_control_says_what_is_wrong(start: Start) -> None:
     ("fault", "said"),
     [
         ("binance:stall:for=x", "for: expected a time such as 500ms, 30s or 2m, not 'x'"),
-        ("kraken:stall", "venue: 'kraken' is not served here; these are: binance, okx, coinbase"),
+        ("kraken:stall", "venue: 'kraken' is not served here; these are: binance, coinbase, okx"),
     ],
 )
 def test_bad_fault_is_one_clear_line(fault: str, said: str) -> None:

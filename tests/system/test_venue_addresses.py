@@ -29,6 +29,6 @@ def test_repair_asks_the_address_in_the_file(processes: Processes, tmp_path: Pat
     (tmp_path / ".env").write_text("OKX_API_BASE_URL=http://user:secret-1@127.0.0.1:1/okx\n")
     process = processes.mdstream("repair", "--provider", "okx", "--port", free_port())
     process.wait_for("okx: http://127.0.0.1:1/okx")
-    process.wait_for("/health tells how it goes")
+    process.wait_for("/health shows the state")
     assert process.stop() == 0
     assert not any(secret in process.output() for secret in SECRETS)

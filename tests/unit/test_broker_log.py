@@ -207,6 +207,14 @@ def test_compaction_keeps_the_newest_record_of_each_key(batches: list[list[bytes
     assert log.size == sum(len(content) + 300 for content in kept(log))
 
 
+def test_compaction_leaves_alone_what_is_younger_than_the_topic_says() -> None:
+    """A takeover reads md.state for up to a minute, and counts on what it holds."""
+    rules = Rules.of({"cleanup.policy": "compact", "min.compaction.lag.ms": "120000"})
+    log = filled([1] * 100, rules)
+    log.expire(99_000 + 60_000)
+    assert offsets(log.read(0, 1 << 20))[0] == 40
+
+
 def test_compaction_leaves_the_last_minute_alone() -> None:
     """Who follows the log sees every record, as with Kafka, which never compacts the segment that is written to."""
     log = filled([1] * 100, COMPACTED)

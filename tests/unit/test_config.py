@@ -160,7 +160,7 @@ def test_a_stranger_with_our_prefix_is_warned_of(
     """Kubernetes names the services beside a pod so: nothing may end for that."""
     monkeypatch.setenv("MDSTREAM_FILES_PORT", "tcp://10.0.0.1:6067")
     load()
-    assert caplog.messages == ["MDSTREAM_FILES_PORT is no setting of mdstream: it changes nothing"]
+    assert caplog.messages == ["MDSTREAM_FILES_PORT is not a setting of mdstream: it has no effect"]
 
 
 def test_names_of_the_compose_file_and_the_tests_are_known(

@@ -21,7 +21,7 @@ from mdstream.venues.providers import provider
 @pytest.mark.parametrize(
     "address",
     [
-        "ws://user:secret-1@127.0.0.1:{port}/ws?apikey=secret-2",  # nobody listens there
+        "ws://user:secret-1@127.0.0.1:{port}/ws?apikey=secret-2",  # no server listens there
         "ws://user:secret-1@/ws?apikey=secret-2",  # the library quotes it: isn't a valid URI
         "ws://user:secret-1@127.0.0.1:{port}/ws?apikey=secret-2#fragment",
     ],

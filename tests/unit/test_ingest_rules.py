@@ -175,7 +175,7 @@ def test_plan_refuses_a_symbol_by_name_and_keeps_the_others(
 def test_plan_refuses_a_provider_of_which_no_symbol_is_left() -> None:
     """With the reason of the first, and what to do."""
     with pytest.raises(
-        SymbolError, match=r"'BTC-USDG': expected one in a currency that .*/okx.py knows: add it to QUOTES"
+        SymbolError, match=r"'BTC-USDG': expected one in a currency that .*/okx/feed.py knows: add it to QUOTES"
     ):
         plan("okx", "BTC-USDG")
 

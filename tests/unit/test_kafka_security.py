@@ -160,7 +160,7 @@ def _alert(reason: str) -> ssl.SSLError:
         (
             _closed_by(_alert("SSLV3_ALERT_BAD_CERTIFICATE")),
             Security("SSL"),
-            "asks for a certificate of ours: KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE",
+            "asks for a client certificate: KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE",
         ),
         (
             _alert("WRONG_VERSION_NUMBER"),

@@ -220,7 +220,7 @@ def test_prefix_that_is_no_subject_is_refused(prefix: str) -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (ConnectionRefusedError(111, "Connection refused"), "nobody listens there"),
+        (ConnectionRefusedError(111, "Connection refused"), "no server listens there"),
         (TimeoutError(), "it does not answer"),
         (OSError(101, "Network is unreachable"), "Network is unreachable"),
     ],

@@ -86,7 +86,7 @@ def test_time_beyond_64_bits_is_a_dead_letter_and_checkpoints_go_on(time: str) -
     out = stream.step([raw("coinbase", coinbase_match(time=time)), raw("coinbase", coinbase_match(trade_id=8))])
     assert [event["trade_id"] for event in events(out.trades)] == ["8"]
     (letter,) = events(out.dead)
-    assert letter["error"].startswith("a time that is none: ")
+    assert letter["error"].startswith("not a valid time: ")
     saved(stream)
 
 
@@ -198,8 +198,8 @@ def test_what_may_be_said_is_taken(tick: Any) -> None:
     (changed(TRADE, symbol="CL-USD-200421", price=float("nan")), "a price of nan for CL-USD-200421"),
     (changed(TRADE, size=-2.0), "a size of -2"),
     (changed(TRADE, symbol="CL-USD-200421", size=-2.0), "a size of -2"),
-    (changed(TRADE, ts_exchange=-1), "a time that is none: -1 ns since 1970"),
-    (changed(TRADE, ts_exchange=LAST_NS), "a time that is none: 9000000000000000000 ns"),
+    (changed(TRADE, ts_exchange=-1), "not a valid time: -1 ns since 1970"),
+    (changed(TRADE, ts_exchange=LAST_NS), "not a valid time: 9000000000000000000 ns"),
     (changed(TRADE, first_id=8, last_id=7), "trade ids 8 to 7"),
     (changed(TRADE, first_id=-5), "trade ids -5 to 7"),
     (changed(TRADE, last_id=MAX_ID + 1), "trade ids 7 to 4611686018427387905"),

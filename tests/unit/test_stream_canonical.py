@@ -555,7 +555,7 @@ def test_frame_is_taken_in_its_own_partition_and_refused_in_any_other(frame: byt
     for number, out in enumerate(taken):
         if out is not published[0]:
             (letter,) = events(out["dead"])
-            assert f"does not belong to partition {number}: whoever wrote it has to use its symbol" in letter["error"]
+            assert f"does not belong to partition {number}: its writer has to use the symbol" in letter["error"]
 
 
 def test_misplaced_frames_are_no_fault_of_the_venue_and_leave_no_state() -> None:

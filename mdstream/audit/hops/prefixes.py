@@ -70,7 +70,7 @@ class PrefixAudit:
                 bucket = Bucket(event.provider, event.symbol, time_ns // MINUTE_NS)
                 tally.add(bucket, event.seq, hash_of(encode(replace(event, seq=0))))
         if unread:
-            self.notes.append(f"{topic}: {unread:,} records that are none of the {kind}")
+            self.notes.append(f"{topic}: {unread:,} records that are not of the {kind}")
         return tally
 
     def minute_counts(self) -> Counter[tuple[str, str]]:

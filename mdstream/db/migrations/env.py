@@ -61,7 +61,7 @@ def run_for_alembic() -> None:
 
 
 if context.is_offline_mode():
-    raise CommandError("the migrations look at the tables that are there: --sql cannot be had, leave it out")
+    raise CommandError("the migrations inspect the existing tables, so --sql is not available: leave it out")
 if given := context.config.attributes.get("settings"):
     run(given)
 else:

@@ -306,7 +306,7 @@ def _parse_rest(frame: bytes) -> Sequence[TradeTick]:
     """
     match = _REST.match(frame)
     if match is None:
-        raise FrameError("the answer to a request that is none of repair's")
+        raise FrameError("the answer to a request that repair did not make")
     symbol = match[2].decode()
     if match[1] == b"aggTrades":
         return [_agg_trade(symbol, d, recovered=True) for d in _decode_rest_agg_trades(frame).response]

@@ -235,7 +235,7 @@ def _parse_rest(symbols: Symbols, frame: bytes) -> Sequence[TradeTick]:
     """{"request":"/products/BTC-USD/trades?..","response":[{"trade_id":912345678,"side":"sell","size":"0.012","price":..},..]}"""
     match = _REST.match(frame)
     if match is None:
-        raise FrameError("the answer to a request that is none of repair's")
+        raise FrameError("the answer to a request that repair did not make")
     symbol = symbols[match[1].decode()]
     return [_rest_trade(symbol, d) for d in _decode_rest_trades(frame).response]
 

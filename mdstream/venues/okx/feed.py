@@ -205,7 +205,7 @@ class Okx(Provider):
         """
         match = _REST.match(frame)
         if match is None:
-            raise FrameError("the answer to a request that is none of repair's")
+            raise FrameError("the answer to a request that repair did not make")
         symbol, view = self._symbols[match[1]], (match[2] or b"trades").decode()
         return [
             TradeTick(
