@@ -35,7 +35,7 @@ def command() -> None:
     \b
     What `upgrade` sets in TimescaleDB; change a setting, then run it again:
       MDSTREAM_DB_COMPRESS_AFTER_DAYS    age of compression (7; 0: never)
-      MDSTREAM_DB_KEEP_TICKS_DAYS        age of deletion (0: kept for ever), of quotes, bars and feed events as well:
+      MDSTREAM_DB_KEEP_TICKS_DAYS        age of deletion (0: kept forever), of quotes, bars and feed events as well:
       MDSTREAM_DB_KEEP_QUOTES_DAYS, MDSTREAM_DB_KEEP_OHLCV_DAYS, MDSTREAM_DB_KEEP_FEED_EVENTS_DAYS
     What is so already is left alone, with the schedule that alter_job gave it.
 

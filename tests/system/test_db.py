@@ -128,7 +128,7 @@ def test_alembic_in_a_checkout_runs_the_same_migrations_up_and_down(url: str) ->
     assert mdstream(url, "current").stderr.endswith("it has no tables of mdstream: run `mdstream db upgrade`\n")
     offline = alembic(url, "upgrade", "head", "--sql")
     assert offline.returncode != 0
-    assert "FAILED: the migrations look at the tables that are there" in offline.stdout + offline.stderr
+    assert "FAILED: the migrations inspect the existing tables" in offline.stdout + offline.stderr
     succeed(url, "upgrade")
     assert tables(url) == CONTRACT
 

@@ -210,7 +210,7 @@ def test_what_may_be_said_is_taken(tick: Any) -> None:
     (changed(QUOTE, bid_size=-1.0), "a size of -1"),
     (changed(QUOTE, ask_size=-1.0), "a size of -1"),
     (changed(QUOTE, update_id=MAX_ID + 1), "update id 4611686018427387905"),
-    (changed(QUOTE, ts_exchange=LAST_NS), "a time that is none"),
+    (changed(QUOTE, ts_exchange=LAST_NS), "not a valid time"),
     (changed(BOOK, bids=[(1.7, 1.0)]), "a bid of 1.7 above the ask of 1.6"),
     (changed(BOOK, bids=[(1.5, 1.0), (0.0, 1.0)]), "a price of 0 for BTCUSDT"),
     (changed(BOOK, bids=[], asks=[(-1.0, 1.0)]), "a price of -1 for BTCUSDT"),
