@@ -43,6 +43,11 @@ def worker(processes: Processes, env: Mapping[str, str], **settings: object) -> 
     return processes.mdstream("worker", env={**env, **{name: str(value) for name, value in settings.items()}})
 
 
+def wait_for(url: str, status: int) -> Any:
+    """The page, once it is answered with that status: a table may still be filled."""
+    return wait_until(lambda: [said for got, said in [get(url)] if got == status], what=f"{status} at {url}")[0]
+
+
 def owned(urls: tuple[str, str]) -> list[set[str]]:
     """The instruments of which each worker itself has the price."""
     return [set((get(f"{url}/latest/?local=1")[1] or {"symbols": {}})["symbols"]) for url in urls]
@@ -106,8 +111,7 @@ def test_workers_that_share_an_address_say_what_they_cannot_ask(processes: Proce
         (unreachable,) = said["unreachable"]
         assert re.fullmatch(r"partitions \d(, \d)*: no worker .* NODE_CANONICAL_URL", unreachable)
         for symbol in SYMBOLS:
-            status, said = get(f"{url}/latest?symbol={symbol}")
-            assert status == (200 if symbol in mine else 503)
+            said = wait_for(f"{url}/latest?symbol={symbol}", 200 if symbol in mine else 503)
             assert symbol in mine or "NODE_CANONICAL_URL" in said["error"]
     for process in workers:
         assert f"set NODE_CANONICAL_URL=http://HOST:{port}" in process.output()

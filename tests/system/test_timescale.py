@@ -141,7 +141,7 @@ def test_nothing_is_lost_or_doubled_while_the_server_goes_connections_are_cut_an
         behind = load.following
         wait_until(lambda: stored(url)["status"] >= behind, what="what came during the outage")
         assert running.running, running.output()
-        assert page(port, "/ready")[0] == 200
+        wait_until(lambda: page(port, "/ready")[0] == 200, what="/ready to say that it goes on")
 
         for _ in range(round(SOAK_S / 3)):
             databases.cut_all(url)
