@@ -21,7 +21,6 @@ import random
 import time
 from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
-from enum import Enum, auto
 from typing import Any, cast
 
 import aiokafka
@@ -34,6 +33,7 @@ from mode import Service
 from mdstream.backoff import delays_s
 from mdstream.errors import MdstreamError
 from mdstream.transport import fetch
+from mdstream.transport.assigned import Assigned, Course
 from mdstream.transport.batch import Batch, Partition, of_all
 from mdstream.transport.fetch import Chunk
 from mdstream.transport.host import Host
@@ -52,47 +52,6 @@ BROKERS_LIMIT_S = 60.0
 """How long a worker waits for as many brokers as its topics have replicas. After that the setting is wrong."""
 
 log = logging.getLogger(__name__)
-
-
-class Course(Enum):
-    """What to do with a chunk."""
-
-    DELIVER = auto()
-    READ_AGAIN = auto()
-    CHECK_BOUNDS = auto()
-    """Read again, and ask whether the log still holds the offset."""
-
-
-class Assigned:
-    """One batched partition while it is ours."""
-
-    __slots__ = ("_elsewhere", "_skipped", "offsets", "open", "waiting")
-
-    def __init__(self, start: int, confirmed: int | None) -> None:
-        self.offsets = Offsets(start, confirmed=confirmed)
-        self.open = True
-        self.waiting = False  # a batch is in the agent's queue: no second one is added
-        self._skipped: int | None = None  # the offset at which the broker last skipped some
-        self._elsewhere: int | None = None  # the offset expected when a chunk last came from another one
-
-    def course(self, asked: int, first: int) -> Course:
-        """What to do with a chunk that begins at `first`, of a fetch from `asked`.
-
-        A hole is accepted if the broker skips it twice when asked for just that offset. A chunk from elsewhere (the
-        position moved while it was under way, or an earlier chunk was dropped) proves nothing, however often one comes.
-        """
-        expected = self.offsets.delivered
-        if asked == first == expected:
-            return Course.DELIVER
-        if asked != expected:
-            again, self._elsewhere = self._elsewhere == expected, expected
-            return Course.CHECK_BOUNDS if again else Course.READ_AGAIN
-        again, self._skipped = self._skipped == expected, expected
-        return Course.DELIVER if again else Course.READ_AGAIN
-
-    def forget_hole(self) -> None:
-        """A chunk was dropped: the broker may not have skipped anything."""
-        self._skipped = None
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -306,7 +265,7 @@ class Consumer(driver.Consumer):
         await asyncio.sleep(0)
 
     async def _deliver(self, tp: TP, chunk: Chunk) -> None:
-        """Queue a chunk for its agent, if it begins where the last one ended; else seek back to there."""
+        """Queue a chunk for its agent, if it was fetched from where the last one ended; else seek back to there."""
         assigned = self._assigned.get(tp)
         if assigned is None:
             return  # not ours (any more): the next owner is positioned explicitly

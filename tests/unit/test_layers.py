@@ -46,6 +46,7 @@ PURE = sorted(
         "mdstream/instruments.py",
         "mdstream/errors.py",
         "mdstream/audit/*.py",
+        "mdstream/transport/assigned.py",
         "mdstream/transport/batch.py",
         "mdstream/kinds.py",
         "mdstream/redact.py",

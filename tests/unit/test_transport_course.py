@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.transport.driver import Assigned, Course
+from mdstream.transport.assigned import Assigned, Course
 
 START = 100
 elsewhere = st.integers(0, 200).filter(lambda offset: offset != START)
