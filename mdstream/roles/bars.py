@@ -25,13 +25,14 @@ from mdstream.bars.rules import SECOND_NS, Rules
 from mdstream.bars.state import Progress
 from mdstream.config import Settings
 from mdstream.errors import OvertakenError
-from mdstream.kafka.publisher import Publisher, Record
+from mdstream.kafka.publisher import Publisher
+from mdstream.records import Partition, ProducerRecord
 from mdstream.roles.bars_metrics import BarsMetrics
 from mdstream.roles.state_log import StateLog, now_ms
 from mdstream.roles.tasks import all_of
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch
 from topics import Topics
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class _Owned:
     def __init__(self, bars: Bars, claim: int, position: int) -> None:
         self.bars, self.claim, self.position = bars, claim, position
         self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
-        self.changes: dict[bytes, Record] = {}  # collected, not yet in a checkpoint, by key
+        self.changes: dict[bytes, ProducerRecord] = {}  # collected, not yet in a checkpoint, by key
         self.outbox: list[bytes] = []  # numbered, not yet published
         self.heard_s = self.written_s = time.monotonic()
 
@@ -66,7 +67,7 @@ class _Turn(NamedTuple):
     partition: Partition
     owned: _Owned
     batches: list[Batch]
-    changes: dict[bytes, Record]
+    changes: dict[bytes, ProducerRecord]
     progress: Progress
 
     def records(self, now_ms: int) -> Out:

@@ -16,12 +16,12 @@ from stream_outputs import RAW, events, read_into, saved
 
 from mdstream import repairs
 from mdstream.errors import FrameError
+from mdstream.records import LAST_NS, WS, RawEncoder
 from mdstream.repairs import Unrecoverable, rest_frame
 from mdstream.stream import checkpoint
 from mdstream.stream.bounds import CHECKS, MAX_ID
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import SeenIds
-from mdstream.stream.headers import LAST_NS
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Policy, Rules
 from mdstream.ticks import NO_ID, BookTick, QuoteTick, TradeTick
@@ -43,7 +43,7 @@ class Raw:
 
 
 def raw(provider: str, frame: bytes, *, recv_ns: int = NOW_NS, kind: str = "trade", offset: int = 0) -> Raw:
-    headers = [("p", provider.encode()), ("t", struct.pack(">q", recv_ns)), ("k", kind.encode()), ("via", b"ws")]
+    *_, headers = RawEncoder(provider, WS).encode(b"BTCUSDT", frame, kind.encode(), recv_ns)
     return Raw(frame, headers, offset)
 
 
