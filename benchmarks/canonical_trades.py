@@ -8,7 +8,8 @@ from collections import defaultdict
 from benchmarks import frames
 from mdstream import events
 from mdstream.events import Side, Trade
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import ProducerRecord
 
 CHUNK = 20_000
 MS = 1_000_000
@@ -39,7 +40,7 @@ async def fill(bootstrap: str, topic: str, *, count: int, partitions: int) -> No
     await publisher.start()
     try:
         for first in range(0, count, CHUNK):
-            waiting: defaultdict[int, list[Record]] = defaultdict(list)
+            waiting: defaultdict[int, list[ProducerRecord]] = defaultdict(list)
             for trade, value in map(message, range(first, min(first + CHUNK, count))):
                 key = trade.symbol.encode()
                 waiting[partition_of(key)].append((key, value, trade.ts_recv // MS, []))

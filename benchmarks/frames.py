@@ -5,7 +5,6 @@ Binance trades of a hundred instruments in turn, ids without a gap; every hundre
 
 from __future__ import annotations
 
-import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
@@ -15,8 +14,10 @@ from aiokafka import ConsumerRecord
 
 from benchmarks.measure import BenchmarkError
 from mdstream import kafka
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.progress import Progress
+from mdstream.records import WS, ProducerRecord, RawEncoder
+from mdstream.venues.feed import TRADE
 
 SYMBOLS = tuple(f"S{number}USDT" for number in range(100))
 REPEAT_EVERY = 100
@@ -26,7 +27,6 @@ SPACING_NS = 100_000
 MS = 1_000_000
 FIRST_ID = 5_680_000_000
 
-_int64 = struct.Struct(">q").pack
 _MASK = (1 << 64) - 1
 
 
@@ -105,12 +105,12 @@ async def fill(bootstrap: str, topic: str, *, frames: int, partitions: int) -> N
         await publisher.stop()
 
 
-def _by_partition(numbers: range, partitions: int) -> Iterator[tuple[int, list[Record]]]:
-    partition_of, found = Partitioner(partitions), defaultdict[int, list[Record]](list)
+def _by_partition(numbers: range, partitions: int) -> Iterator[tuple[int, list[ProducerRecord]]]:
+    encode = RawEncoder("binance", WS).encode
+    partition_of, found = Partitioner(partitions), defaultdict[int, list[ProducerRecord]](list)
     for number in numbers:
         key, text, received_ns = frame(number)
-        headers = [("p", b"binance"), ("t", _int64(received_ns)), ("k", b"trade"), ("via", b"ws")]
-        found[partition_of(key)].append((key, text, received_ns // MS, headers))
+        found[partition_of(key)].append(encode(key, text, TRADE, received_ns))
     yield from found.items()
 
 

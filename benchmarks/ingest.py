@@ -12,7 +12,9 @@ from benchmarks import frames
 from benchmarks.counter import counting
 from benchmarks.deployment import Broker, Deployment, deployment
 from benchmarks.measure import BenchmarkError, Rate, last_words, rate, told_by
+from mdstream.records import decode_raw
 from mdstream.testing import PROJECT, Processes, free_port
+from mdstream.venues.feed import TRADE
 
 BARE_LIMIT_S = 120.0
 
@@ -72,6 +74,6 @@ async def _verify(place: Deployment, count: int) -> None:
     """Raises BenchmarkError if the raw topic does not hold every frame."""
     found = 0
     async for record in frames.records(place.bootstrap, place.raw):
-        found += dict(record.headers)["k"] == b"trade"
+        found += decode_raw(record)[2] == TRADE
     if found != count:
         raise BenchmarkError(f"mdstream ingest wrote {found:,} of {count:,} frames")

@@ -23,8 +23,8 @@ from mdstream.errors import MdstreamError, SettingsError
 from mdstream.http.listening import Runner
 from mdstream.http.metrics import new_registry
 from mdstream.kafka.reading import FETCH_BYTES
+from mdstream.records import Partition
 from mdstream.roles.state_log import StateLog
-from mdstream.transport.batch import Partition
 from mdstream.transport.credentials import credentials
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host

@@ -1,7 +1,7 @@
 """Messages between the canonical stream and `mdstream repair`: requests on md.gaps, answers on md.raw.MARKET.
 
 The trades themselves come as raw frames (`via=rest`, see `rest_frame`). Trades the venue no longer has are reported by
-a raw record of kind REPAIR (kinds.py) behind those frames, in the same partition: the log has them in order.
+a raw record of kind REPAIR (records.py) behind those frames, in the same partition: the log has them in order.
 A leaf like mdstream.events: values only.
 """
 

@@ -21,11 +21,11 @@ from mdstream.config import Settings
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.kafka import logs
 from mdstream.kafka.publisher import Publisher
+from mdstream.records import Partition, receive_ns
 from mdstream.roles.canonical import factory, routed
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.output import Output
-from mdstream.transport.batch import Partition
 from topics import Topic, Topics
 
 MAX_CHUNKS_UNDER_WAY = 16
@@ -48,7 +48,7 @@ class Span:
         """The records whose frames were received in this span."""
         if self == EVERYTHING:
             return records
-        return [record for record in records if self.begin_ns <= logs.receive_ns(record) < self.end_ns]
+        return [record for record in records if self.begin_ns <= receive_ns(record) < self.end_ns]
 
 
 EVERYTHING = Span()

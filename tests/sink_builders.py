@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from mdstream import events
 from mdstream.events import Trade
+from mdstream.records import Partition
 from mdstream.sinks.base import Chunk, decode
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch
 
 TRADES = Partition("md.trades", 0)
 T0 = 1767625200_000_000_000

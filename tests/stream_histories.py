@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
+from mdstream.records import WS, RawEncoder
 from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
@@ -107,8 +108,8 @@ def rest_answer(request: RepairRequest, made: Iterable[Made]) -> bytes:
 
 def raw(venue: str, kind: str, value: bytes, recv_ms: int, offset: int = 0) -> Raw:
     """A record as an ingestor writes it."""
-    headers = [("p", venue.encode()), ("t", (recv_ms * MS).to_bytes(8, "big")), ("k", kind.encode()), ("via", b"ws")]
-    return Raw(value, offset, recv_ms, SYMBOL.encode(), headers)
+    key, _, _, headers = RawEncoder(venue, WS).encode(SYMBOL.encode(), value, kind.encode(), recv_ms * MS)
+    return Raw(value, offset, recv_ms, key, headers)
 
 
 def history(faults: list[Fault], *, seconds: int, seed: int) -> History:

@@ -27,7 +27,7 @@ import msgspec
 from mdstream.bars.rules import AHEAD_NS, Interval, Rules
 from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
 from mdstream.instruments import is_plain
-from mdstream.transport.batch import Record
+from mdstream.records import Record
 
 MAX_ERRORS = 5
 NEVER = 1 << 63

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from mdstream.kafka.publisher import Record
+from mdstream.records import ProducerRecord
 
 RECORD_OVERHEAD_BYTES = 128
 """Size of a record in a batch besides its value: key, headers, lengths. A generous estimate."""
@@ -29,7 +29,7 @@ class Backlog:
 
     def __init__(self, lanes: int, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._lanes: list[list[Record]] = [[] for _ in range(lanes)]
+        self._lanes: list[list[ProducerRecord]] = [[] for _ in range(lanes)]
         self._room = asyncio.Event()
         self._room.set()
         self.filled = asyncio.Event()
@@ -42,7 +42,7 @@ class Backlog:
         self.full = False
         self.times_full = 0
 
-    def add(self, lane: int, record: Record, size_bytes: int) -> None:
+    def add(self, lane: int, record: ProducerRecord, size_bytes: int) -> None:
         """Queue a record whose value has `size_bytes`. Never refuses: check `full` afterwards."""
         self._lanes[lane].append(record)
         if not self.records:
@@ -68,7 +68,7 @@ class Backlog:
         """Records of a lane that are not taken yet."""
         return len(self._lanes[lane])
 
-    def take(self, lane: int, most_bytes: int) -> tuple[list[Record], int, bool]:
+    def take(self, lane: int, most_bytes: int) -> tuple[list[ProducerRecord], int, bool]:
         """The lane's first records, at least one, within `most_bytes` with overhead; their values' bytes; any left?
 
         They still count: call `release` once Kafka has them.

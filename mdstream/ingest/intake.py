@@ -1,11 +1,7 @@
-"""Frames, heartbeats and status as raw records: key, value, time and headers.
-
-Headers: p (provider), t (receive time, ns, 8 bytes big-endian), k (kind), via (ws: a live feed).
-"""
+"""Frames, heartbeats and status into the backlog as raw records."""
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import msgspec
@@ -13,14 +9,10 @@ import msgspec
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import FeedCounters
 from mdstream.kafka.publisher import Partitioner
-from mdstream.kinds import HEARTBEAT, STATUS
-from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
+from mdstream.records import HEARTBEAT, STATUS, WS, RawEncoder
+from mdstream.venues.feed import Route
 
-MS = 1_000_000
-
-_int64 = struct.Struct(">q").pack
 _json = msgspec.json.Encoder().encode
-_VIA = ("via", b"ws")
 
 
 class Intake:
@@ -35,15 +27,14 @@ class Intake:
         self._backlog = backlog
         self._partition = Partitioner(partitions)
         self._first_lane, self._partitions = first_lane, partitions
-        self._p = ("p", self.key)
-        self._k = {kind: ("k", kind) for kind in (TRADE, QUOTE, BOOK, OTHER, HEARTBEAT, STATUS)}
+        self._encode = RawEncoder(provider, WS).encode
 
     def add_frame(self, frame: bytes, route: Route, received_ns: int) -> bool:
         """Queue a frame as received; True if the backlog is now full and the caller has to wait for `room`."""
         key, kind = route
         backlog, counters, size_bytes = self._backlog, self.counters, len(frame)
-        headers = [self._p, ("t", _int64(received_ns)), self._k[kind], _VIA]
-        backlog.add(self._first_lane + self._partition(key), (key, frame, received_ns // MS, headers), size_bytes)
+        record = self._encode(key, frame, kind, received_ns)
+        backlog.add(self._first_lane + self._partition[key], record, size_bytes)
         counters.routes[route] += 1
         counters.bytes += size_bytes
         return backlog.full
@@ -73,6 +64,6 @@ class Intake:
 
     def _add_everywhere(self, kind: bytes, message: dict[str, Any], now_ns: int) -> None:
         value = _json(message)
-        headers = [self._p, ("t", _int64(now_ns)), self._k[kind], _VIA]
+        record = self._encode(self.key, value, kind, now_ns)
         for lane in range(self._first_lane, self._first_lane + self._partitions):
-            self._backlog.add(lane, (self.key, value, now_ns // MS, headers), len(value))
+            self._backlog.add(lane, record, len(value))

@@ -23,8 +23,8 @@ from mdstream.backoff import delays_s
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import BusCounters
-from mdstream.kafka.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher, Record
-from mdstream.transport.batch import Partition
+from mdstream.kafka.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher
+from mdstream.records import Partition, ProducerRecord
 from mdstream.watchdog.rule import Lane, State
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Sender:
     def _delays_s(self) -> Iterator[float]:
         return delays_s(random.Random(), least=self._retry_s, most=RETRY_MOST_S)
 
-    async def _deliver(self, lane: int, records: Sequence[Record]) -> None:
+    async def _deliver(self, lane: int, records: Sequence[ProducerRecord]) -> None:
         topic, partition = self._lanes[lane]
         delays = self._delays_s()
         while True:

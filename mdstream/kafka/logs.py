@@ -9,8 +9,6 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from mdstream import kafka
 from mdstream.cluster import Brokers
 
-MS = 1_000_000
-
 
 async def read_whole(
     consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], *, quiet_s: float = 0.5
@@ -83,11 +81,3 @@ async def _one_with_records(consumer: AIOKafkaConsumer, partitions: list[TopicPa
         topic: str = records[0].topic
         return topic
     return None
-
-
-def receive_ns(record: ConsumerRecord[bytes, bytes]) -> int:
-    """When the ingestor received it: its header `t`, else the record's timestamp."""
-    for name, value in record.headers:
-        if name == "t":
-            return int.from_bytes(value or b"", "big", signed=True)
-    return int(record.timestamp) * MS

@@ -18,13 +18,10 @@ from mdstream import kafka
 from mdstream.cluster import Brokers, Cluster
 from mdstream.kafka.diagnosis import FAILURES
 from mdstream.kafka.security import options
+from mdstream.records import ProducerRecord
 from topics import MAX_BATCH_BYTES
 
 log = logging.getLogger(__name__)
-
-Headers = list[tuple[str, bytes]]
-Record = tuple[bytes | None, bytes | None, int, Headers]
-"""key, value, timestamp in ms, headers."""
 
 BATCH_BYTES = 512 * 1024
 """Size a batch is closed at. A single record that is larger goes out as a batch of its own."""
@@ -68,7 +65,7 @@ class Publisher:
         if self._producer is not None:
             await self._producer.stop()
 
-    async def send(self, topic: str, partition: int, records: Iterable[Record]) -> list[asyncio.Future[object]]:
+    async def send(self, topic: str, partition: int, records: Iterable[ProducerRecord]) -> list[asyncio.Future[object]]:
         """Queue records for one partition, in order. Returns one future per batch, done when the broker has it.
 
         Waits while an earlier batch of this partition is unsent, so only the callers' records take memory.
@@ -83,7 +80,7 @@ class Publisher:
         ]
 
 
-def _batches(create: Callable[[], BatchBuilder], records: Iterable[Record]) -> Iterator[BatchBuilder]:
+def _batches(create: Callable[[], BatchBuilder], records: Iterable[ProducerRecord]) -> Iterator[BatchBuilder]:
     """The records as batches, in order; a record larger than a batch gets its own."""
     batch = create()
     append, count = batch._builder.append, 0  # noqa: SLF001  its public append takes twice as long
@@ -104,18 +101,20 @@ def _counted(batch: BatchBuilder, count: int) -> BatchBuilder:
     return batch
 
 
-class Partitioner:
-    """Kafka's default key partitioner (murmur2), remembered per key: hashing in Python costs 5 us, a look-up 0.05."""
+class Partitioner(dict[bytes, int]):
+    """Kafka's default key partitioner (murmur2), called with a key, or indexed by it where every 25 ns count.
+
+    Remembers: hashing in Python costs 5 us, a known key 0.03 to 0.05.
+    """
 
     def __init__(self, partitions: int, *, most_keys: int = 100_000) -> None:
-        self._partitions = partitions
-        self._most_keys = most_keys
-        self._known: dict[bytes, int] = {}
+        super().__init__()
+        self._partitions, self._most_keys = partitions, most_keys
 
-    def __call__(self, key: bytes) -> int:
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= self._most_keys:  # keys come from the network: bounded
-                self._known.clear()
-            found = self._known[key] = (murmur2(key) & 0x7FFFFFFF) % self._partitions
-        return found
+    __call__ = dict[bytes, int].__getitem__
+
+    def __missing__(self, key: bytes) -> int:
+        if len(self) >= self._most_keys:  # keys come from the network: bounded
+            self.clear()
+        self[key] = partition = int(murmur2(key) & 0x7FFFFFFF) % self._partitions
+        return partition

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -20,8 +19,8 @@ from mdstream.backoff import delays_s
 from mdstream.config import Settings
 from mdstream.dead import dead_letter
 from mdstream.errors import BrokerError
-from mdstream.kafka.publisher import Headers, Partitioner, Publisher, Record
-from mdstream.kinds import REPAIR
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import REPAIR, REST, ProducerRecord, RawEncoder
 from mdstream.repairs import Unrecoverable, encode
 from mdstream.venues.feed import TRADE
 from topics import Topics
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 10.0
 DISCONNECT_LIMIT_S = 5.0
-MS = 1_000_000
 
 
 class RawLog:
@@ -57,14 +55,14 @@ class RawLog:
 
     async def frame(self, market: str, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
         """Write a REST frame to the partition of the instrument's live frames."""
-        headers = _headers(provider, recv_ns, TRADE)
-        await self._write_raw(market, symbol, [(symbol.encode(), frame, recv_ns // MS, headers)])
+        record = RawEncoder(provider, REST).encode(symbol.encode(), frame, TRADE, recv_ns)
+        await self._write_raw(market, symbol, [record])
 
     async def lost(self, market: str, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
         """Write one instrument's trades that the venue no longer has, after the frames written before."""
-        key, headers = losses[0].symbol.encode(), _headers(losses[0].provider, now_ns, REPAIR)
-        records = [(key, encode(loss), now_ns // MS, headers) for loss in losses]
-        await self._write_raw(market, losses[0].symbol, records)
+        symbol, raw = losses[0].symbol, RawEncoder(losses[0].provider, REST)
+        records = [raw.encode(symbol.encode(), encode(loss), REPAIR, now_ns) for loss in losses]
+        await self._write_raw(market, symbol, records)
 
     async def dead(self, record: ConsumerRecord[bytes, bytes], error: str) -> None:
         """Dead-letter a record that is not a request, with the reason."""
@@ -80,10 +78,10 @@ class RawLog:
         topic = self._topics.dead.name
         await self._write(topic, record.partition, [(record.topic.encode(), letter, record.timestamp, [])])
 
-    async def _write_raw(self, market: str, symbol: str, records: Sequence[Record]) -> None:
+    async def _write_raw(self, market: str, symbol: str, records: Sequence[ProducerRecord]) -> None:
         await self._write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)
 
-    async def _write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+    async def _write(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
         delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
         while True:
             publisher = self._publisher
@@ -119,7 +117,3 @@ class RawLog:
                 else:
                     self._publisher = fresh
                     return
-
-
-def _headers(provider: str, time_ns: int, kind: bytes) -> Headers:
-    return [("p", provider.encode()), ("t", struct.pack(">q", time_ns)), ("k", kind), ("via", b"rest")]

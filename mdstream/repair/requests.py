@@ -28,10 +28,10 @@ from mdstream.cluster import Brokers
 from mdstream.kafka.broker import REQUEST_TIMEOUT_MS
 from mdstream.kafka.diagnosis import FAILURES
 from mdstream.kafka.security import options
+from mdstream.records import Partition
 from mdstream.repair.desk import Desk, RepairJob
 from mdstream.repair.rawlog import RawLog
 from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
-from mdstream.transport.batch import Partition
 from mdstream.transport.offsets import Offsets
 from mdstream.venues.providers import PROVIDERS
 from mdstream.venues.spans import MIN_ID

@@ -24,12 +24,12 @@ from mdstream.bars.bars import Bars
 from mdstream.bars.rules import SECOND_NS, Rules
 from mdstream.bars.state import Progress
 from mdstream.config import Settings
-from mdstream.kafka import publisher
+from mdstream.records import Partition, ProducerRecord, Record
 from mdstream.roles.bars_metrics import BarsMetrics
 from mdstream.roles.state_log import StateLog, now_ms
 from mdstream.roles.stateful import Owned, Snapshot, StatefulRole
 from mdstream.stream.ledger import Ledger
-from mdstream.transport.batch import Batch, Partition, Record
+from mdstream.transport.batch import Batch
 from topics import Topics
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class _Owned(Owned):
         super().__init__(partition, claim, made.position)
         self.bars, self.position = bars, made.position
         self.outbox = made.outbox  # numbered, not yet published
-        self.changes: dict[bytes, publisher.Record] = {}  # collected, not yet in a checkpoint, by key
+        self.changes: dict[bytes, ProducerRecord] = {}  # collected, not yet in a checkpoint, by key
         self.heard_s = self.written_s = time.monotonic()
 
     def until_ns(self, now_s: float) -> int:
@@ -60,7 +60,7 @@ class _Owned(Owned):
 
 @dataclass
 class _Snapshot(Snapshot[_Owned]):
-    changes: dict[bytes, publisher.Record]
+    changes: dict[bytes, ProducerRecord]
     outbox: list[bytes]
 
     def put_back(self) -> None:

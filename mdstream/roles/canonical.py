@@ -21,6 +21,7 @@ from aiokafka import TopicPartition
 from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.kafka.publisher import Partitioner
+from mdstream.records import Partition, Record
 from mdstream.roles.feeds import feeds
 from mdstream.roles.metrics import CanonicalMetrics
 from mdstream.roles.rules import rules_of
@@ -31,7 +32,7 @@ from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
-from mdstream.transport.batch import Batch, Partition, Record
+from mdstream.transport.batch import Batch
 from mdstream.venues.providers import PROVIDERS
 from topics import Topic, Topics
 

@@ -22,8 +22,9 @@ from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.errors import BrokerError
 from mdstream.kafka.publisher import Partitioner
+from mdstream.records import Partition
 from mdstream.sinks.numbers import Conflicts
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,12 @@ from mdstream.app import App
 from mdstream.config import Settings
 from mdstream.dead import dead_letter
 from mdstream.errors import MdstreamError
-from mdstream.kafka.publisher import Publisher, Record
+from mdstream.kafka.publisher import Publisher
+from mdstream.records import Partition, ProducerRecord
 from mdstream.sinks.base import Decoder, Refusal, Sink
 from mdstream.sinks.loop import SinkLoop
 from mdstream.sinks.metrics import SinkMetrics
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch
 from topics import Topics
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class SinkRole:
             await asyncio.gather(*sent)
 
 
-def _letter(refusal: Refusal) -> Record:
+def _letter(refusal: Refusal) -> ProducerRecord:
     (topic, number), record = refusal.partition, refusal.record
     value = dead_letter(
         error=refusal.reason,

@@ -23,10 +23,10 @@ from mdstream import kafka
 from mdstream.cluster import Brokers
 from mdstream.errors import BrokerError, OvertakenError
 from mdstream.kafka.publisher import Publisher
+from mdstream.records import Partition
 from mdstream.stream import ledger
 from mdstream.stream.ledger import Ledger, Tenure
 from mdstream.stream.output import Out
-from mdstream.transport.batch import Partition
 from topics import MAX_BATCH_BYTES
 
 READ_LIMIT_S = 60.0

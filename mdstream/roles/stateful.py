@@ -20,10 +20,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from mdstream.cluster import Brokers
 from mdstream.errors import OvertakenError
 from mdstream.kafka.publisher import Publisher
+from mdstream.records import Partition, Record
 from mdstream.roles.state_log import StateLog, now_ms
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out
-from mdstream.transport.batch import Batch, Partition, Record
+from mdstream.transport.batch import Batch
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import msgspec
 
 from mdstream import events
 from mdstream.errors import SinkError
-from mdstream.transport.batch import Partition, Record
+from mdstream.records import Partition, Record
 
 Decoder = Callable[[bytes], Any]
 """Decodes a record's value into an event. Raises one of _NO_EVENT."""

@@ -10,10 +10,10 @@ from mdstream import kafka
 from mdstream.cluster import Brokers
 from mdstream.config import Settings
 from mdstream.errors import BrokerError, SettingsError
+from mdstream.records import Partition
 from mdstream.sinks.base import Sink
 from mdstream.sinks.jsonl import JsonlSink
 from mdstream.sinks.sqlite import SqliteSink
-from mdstream.transport.batch import Partition
 
 MIB = 1 << 20
 LOOK_LIMIT_MS = 2_000

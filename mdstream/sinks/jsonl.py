@@ -27,13 +27,13 @@ from typing import IO, TypeVar
 
 from mdstream.errors import SinkError
 from mdstream.events import BookL2, Quote, Trade
+from mdstream.records import Partition, Record
 from mdstream.sinks import durable, position
 from mdstream.sinks.base import Chunk, Refusal, from_os
 from mdstream.sinks.numbers import Conflicts
 from mdstream.sinks.position import Position, PositionFileError, Written
 from mdstream.sinks.remembered import Remembered
 from mdstream.sinks.rotation import Compressor, aside, left_plain
-from mdstream.transport.batch import Partition, Record
 
 log = logging.getLogger(__name__)
 

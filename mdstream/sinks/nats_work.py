@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mdstream.records import Partition, Record
 from mdstream.sinks.base import Chunk, Refusal
 from mdstream.sinks.nats_protocol import Numbered, Place
 from mdstream.sinks.subjects import UNNUMBERED, Unnumbered, identity_of, tail_of
-from mdstream.transport.batch import Partition, Record
 
 MAX_TAIL = 1_024
 """A server closes the connection on a line of more than 4,096 bytes. No real symbol is that long."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from mdstream.records import Partition
 from mdstream.sinks import durable
-from mdstream.transport.batch import Partition
 
 VERSION = 1
 

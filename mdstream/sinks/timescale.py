@@ -24,11 +24,11 @@ from mdstream.config import Settings
 from mdstream.db import connection as db
 from mdstream.errors import DatabaseError, TooSlowError
 from mdstream.events import Event
+from mdstream.records import Partition, Record
 from mdstream.sinks.base import Chunk, Refusal
 from mdstream.sinks.numbers import Conflicts
 from mdstream.sinks.rows import FORMS, Row
 from mdstream.sinks.session import RowRefusedError, Session, Written
-from mdstream.transport.batch import Partition, Record
 
 log = logging.getLogger(__name__)
 

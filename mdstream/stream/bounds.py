@@ -17,7 +17,7 @@ from typing import Any
 
 from mdstream.errors import FrameError
 from mdstream.instruments import is_plain
-from mdstream.stream.headers import LAST_NS
+from mdstream.records import LAST_NS
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
 MAX_ID = 2**62

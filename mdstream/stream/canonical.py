@@ -23,19 +23,17 @@ from mdstream import events, repairs
 from mdstream.dead import dead_letter
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import BookL2, FeedStatus, Quote, Trade, encode
-from mdstream.kinds import HEARTBEAT, OURS, STATUS
+from mdstream.records import HEARTBEAT, LAST_NS, MS, OURS, STATUS, Record, decode_raw
 from mdstream.stream import clock, gaps
 from mdstream.stream.book import Book, Said
 from mdstream.stream.books import Books, is_due, stands
 from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
 from mdstream.stream.feed_monitor import FeedMonitor, Switch
-from mdstream.stream.headers import LAST_NS, read_headers
 from mdstream.stream.lines import Line, Source, Venue
-from mdstream.stream.output import MS, NO_HEADERS, Output
+from mdstream.stream.output import NO_HEADERS, Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, LogState, SourceState
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
-from mdstream.transport.batch import Record
 from mdstream.venues.feed import BOOK
 
 MAX_ERRORS = 20
@@ -120,7 +118,7 @@ class Canonical:
             source = None
             self.position = record.offset
             try:
-                provider, recv_ns, kind = read_headers(record)
+                provider, recv_ns, kind = decode_raw(record)
                 source = sources.get(provider)
                 if source is None:
                     self._strange(out, provider, kind, record.value or b"", recv_ns)
@@ -410,7 +408,7 @@ class Canonical:
 
     def _refill_from(self, record: Record) -> None:
         try:
-            provider, recv_ns, kind = read_headers(record)
+            provider, recv_ns, kind = decode_raw(record)
             source = self.sources.get(provider)
             ticks = source.decode(record.value or b"") if source is not None and kind not in OURS else ()
         except Exception:  # reported when it was first read
@@ -498,7 +496,7 @@ class Canonical:
 
     def _doubt_book(self, out: Output, source: Source, record: Record) -> None:
         """Lose the book that a frame may have updated: it could not be understood."""
-        _, recv_ns, kind = read_headers(record)
+        _, recv_ns, kind = decode_raw(record)
         line = source.lines.get((record.key or b"").decode("utf-8", "replace"))
         if line is not None and kind in (BOOK, b"") and self.books.lose(line):
             self._book_lost(out, line, "a frame of it could not be understood", recv_ns)

@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 from mdstream import events
 from mdstream.events import Gap, Heartbeat
+from mdstream.records import MS
 from mdstream.repairs import RepairRequest
 from mdstream.stream import failover, gaps
 from mdstream.stream.failover import Choice, Finding, Newest
 from mdstream.stream.gaps import Change
 from mdstream.stream.lines import Line, Source
-from mdstream.stream.output import MS, Output
+from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Instrument, LogState, SourceState
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from mdstream import repairs
 from mdstream.events import FeedStatus, Gap, Heartbeat, encode
+from mdstream.records import MS, Headers, ProducerRecord
 
-Headers = list[tuple[str, bytes]]
 NO_HEADERS: Headers = []
-Out = list[tuple[bytes | None, bytes | None, int, Headers]]
-"""Records to publish: key, value, timestamp in ms, no headers."""
-
-MS = 1_000_000
+Out = list[ProducerRecord]
+"""Records to publish, without headers."""
 
 
 class Output:

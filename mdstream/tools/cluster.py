@@ -14,7 +14,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from mdstream import events, kafka
 from mdstream.config import Settings
+from mdstream.errors import FrameError
 from mdstream.events import FeedStatus
+from mdstream.records import HEARTBEAT, STATUS, decode_raw
 from topics import Topics
 
 TAILS = (1_000, 10_000, 100_000)
@@ -181,8 +183,8 @@ async def _last_said(consumer: AIOKafkaConsumer, tp: TopicPartition, log: Log) -
     said: dict[str, list[Said]] = {}
     for count in TAILS:
         for record in await _tail(consumer, tp, log, count):
-            if dict(record.headers).get("k") in (b"heartbeat", b"status"):
-                with suppress(msgspec.MsgspecError):
+            with suppress(FrameError, msgspec.MsgspecError):
+                if decode_raw(record)[2] in (HEARTBEAT, STATUS):
                     one = _decode_said(record.value)
                     said.setdefault(one.provider, []).append(one)
         if said or count >= log.records(tp):

@@ -18,10 +18,9 @@ from mdstream.capture import Frame, Merge, Writer
 from mdstream.cli import set_up_logging
 from mdstream.cluster import Brokers
 from mdstream.config import load
-from mdstream.errors import SettingsError
-from mdstream.kafka.logs import receive_ns
-from mdstream.kinds import OURS
+from mdstream.errors import FrameError, SettingsError
 from mdstream.progress import Progress
+from mdstream.records import OURS, decode_raw, receive_ns
 from mdstream.tools.running import run
 from mdstream.venues.providers import provider as provider_named
 from topics import Topics
@@ -39,14 +38,16 @@ class Wanted:
     keys: frozenset[bytes]
 
     def frame_of(self, record: ConsumerRecord[bytes, bytes]) -> Frame | None:
-        """The venue's frame in a raw record; None if it is not wanted or not from a venue."""
-        headers = dict(record.headers)
-        provider = headers.get("p", b"")
-        if headers.get("k") in OURS or (self.providers and provider not in self.providers):
-            return None
+        """The venue's frame in a raw record; None if it is not wanted, not from a venue, or of no valid time."""
         if self.keys and record.key not in self.keys:
             return None
-        return Frame(receive_ns(record), provider.decode(), record.value or b"")
+        try:
+            provider, received_ns, kind = decode_raw(record)
+        except FrameError:
+            return None
+        if kind in OURS or (self.providers and provider not in self.providers):
+            return None
+        return Frame(received_ns, provider.decode(), record.value or b"")
 
 
 @click.command()

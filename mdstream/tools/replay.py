@@ -6,7 +6,6 @@ capture file ─ read ─> frames ─ pace ─> chunks ─ route ─> batches by
 from __future__ import annotations
 
 import asyncio
-import struct
 import sys
 import time
 from collections import defaultdict, deque
@@ -22,8 +21,9 @@ from mdstream.capture import Frame, Reader
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import CaptureError, MdstreamError, SettingsError
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.progress import Progress
+from mdstream.records import REPLAY, ProducerRecord, RawEncoder
 from mdstream.tools.running import run
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics
@@ -38,7 +38,6 @@ EARLY_NS = 5_000_000
 INTERRUPTED = 130
 
 NS = 1_000_000_000
-MS = 1_000_000
 
 
 @click.command()
@@ -160,7 +159,7 @@ class Replay:
         return self.published > before
 
     async def _publish(self, chunk: Sequence[tuple[Frame, int]]) -> None:
-        batches: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        batches: dict[tuple[str, int], list[ProducerRecord]] = defaultdict(list)
         for frame, recv_ns in chunk:
             router = self._routers.get(frame.provider) or await self._router(frame.provider)
             where, record = router.route(frame.frame, recv_ns)
@@ -203,15 +202,14 @@ class _Router:
 
     def __init__(self, provider: str, topic: str, partitions: int) -> None:
         self._route = PROVIDERS[provider]().route
-        self._name = provider.encode()
+        self._encode = RawEncoder(provider, REPLAY).encode
         self._topic = topic
         self._partitioner = Partitioner(partitions)
 
-    def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], Record]:
+    def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], ProducerRecord]:
         """(topic, partition) and the record that the ingestor would write there."""
         key, kind = self._route(frame)
-        headers = [("p", self._name), ("t", struct.pack(">q", recv_ns)), ("k", kind), ("via", b"replay")]
-        return (self._topic, self._partitioner(key)), (key, frame, recv_ns // MS, headers)
+        return (self._topic, self._partitioner(key)), self._encode(key, frame, kind, recv_ns)
 
 
 async def _chunks(frames: Iterable[Frame], pace: Pace) -> AsyncIterator[list[tuple[Frame, int]]]:

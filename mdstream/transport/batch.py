@@ -4,29 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
 
-
-class Record(Protocol):
-    """One Kafka record as received: `timestamp` in ms, `headers` in order."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
-class Partition(NamedTuple):
-    """A topic's partition."""
-
-    topic: str
-    number: int
+from mdstream.records import Partition, Record
 
 
 class Batch:

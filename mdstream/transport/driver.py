@@ -32,9 +32,10 @@ from mode import Service
 
 from mdstream.backoff import delays_s
 from mdstream.errors import MdstreamError
+from mdstream.records import Partition
 from mdstream.transport import fetch
 from mdstream.transport.assigned import Assigned, Course
-from mdstream.transport.batch import Batch, Partition, of_all
+from mdstream.transport.batch import Batch, of_all
 from mdstream.transport.fetch import Chunk
 from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.errors import CorruptRecordException
 
-from mdstream.transport.batch import Record
+from mdstream.records import Record
 
 CHUNK_RECORDS = 1500
 """A chunk ends with the Kafka batch that reaches this many: about 10 ms of an agent's work."""

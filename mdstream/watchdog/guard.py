@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from mdstream import kafka
 from mdstream.cluster import Brokers
 from mdstream.errors import AccessError, BrokerError, SettingsError
-from mdstream.transport.batch import Partition
+from mdstream.records import Partition
 from mdstream.watchdog.rule import Limits, Rule, State, Verdict
 
 log = logging.getLogger(__name__)

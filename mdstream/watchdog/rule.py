@@ -21,7 +21,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from mdstream.transport.batch import Partition
+from mdstream.records import Partition
 
 K = TypeVar("K", bound=Hashable)
 Status = Literal["ok", "starting", "holding", "unreachable", "stuck"]

@@ -12,6 +12,7 @@ from stream_histories import Raw, new_stream
 from stream_outputs import events
 from venue_frames import RECORDED
 
+from mdstream.records import WS, RawEncoder
 from mdstream.stream.rules import Policy, Rules
 from mdstream.venues.providers import provider
 
@@ -22,9 +23,9 @@ def raw(number: int, line: str) -> Raw:
     """A captured frame as an ingestor would have written it."""
     said = json.loads(line)
     frame, recv_ns = said["frame"].encode(), said["recv_ns"]
-    key, kind = provider("coinbase").route(frame)
-    headers = [("p", b"coinbase"), ("t", recv_ns.to_bytes(8, "big")), ("k", kind), ("via", b"ws")]
-    return Raw(frame, number, recv_ns // 1_000_000, key, headers)
+    route = provider("coinbase").route(frame)
+    key, _, timestamp_ms, headers = RawEncoder("coinbase", WS).encode(route.key, frame, route.kind, recv_ns)
+    return Raw(frame, number, timestamp_ms, key, headers)
 
 
 @pytest.mark.skipif(not CAPTURE.is_file(), reason="the recorded frames are not beside the project")

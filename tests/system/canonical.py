@@ -18,7 +18,8 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgre
 from mdstream import events, kafka
 from mdstream.config import Settings, load
 from mdstream.events import Bar, Heartbeat, Quote, Trade
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import ProducerRecord
 from mdstream.testing import run_mdstream
 from topics import Topics
 
@@ -92,7 +93,7 @@ async def _publish(settings: Settings, made: Iterable[Event]) -> None:
 
 async def _write(settings: Settings, publisher: Publisher, made: Iterable[Event]) -> None:
     topics, partition_of = Topics(settings), Partitioner(settings.partitions)
-    waiting: dict[tuple[str, int], list[Record]] = {}
+    waiting: dict[tuple[str, int], list[ProducerRecord]] = {}
     for kind, key, value in made:
         waiting.setdefault((getattr(topics, kind).name, partition_of(key)), []).append((key, value, RECORD_MS, []))
     for (topic, number), records in waiting.items():

@@ -22,11 +22,12 @@ from mdstream import events, kafka
 from mdstream.bars.rules import SECOND_NS, interval
 from mdstream.config import Settings, load
 from mdstream.events import Bar, Trade, encode
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import Partition, ProducerRecord
 from mdstream.roles.bars import BarsRole
 from mdstream.roles.state_log import StateLog
 from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch
 from topics import Topics
 
 pytestmark = pytest.mark.system
@@ -68,7 +69,7 @@ class Market:
 
 async def send(settings: Settings, trades: Iterable[Trade]) -> None:
     partitioner = Partitioner(settings.partitions)
-    by_partition: dict[int, list[Record]] = defaultdict(list)
+    by_partition: dict[int, list[ProducerRecord]] = defaultdict(list)
     for trade in trades:
         by_partition[partitioner(trade.symbol.encode())].append(
             (trade.symbol.encode(), encode(trade), trade.ts_recv // MS, [])

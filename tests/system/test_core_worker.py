@@ -20,7 +20,8 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from mdstream import config, kafka
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import WS, ProducerRecord, RawEncoder
 from mdstream.testing import Process, Processes, free_port, read_topic, wait_until
 from topics import MIB, Topics
 
@@ -49,13 +50,12 @@ def quote(symbol: str, number: int) -> bytes:
     ).encode()
 
 
-def raw(frame: bytes, symbol: str, *, at_ns: int, kind: str = "trade") -> Record:
+def raw(frame: bytes, symbol: str, *, at_ns: int, kind: str = "trade") -> ProducerRecord:
     """A record as an ingestor writes it."""
-    headers = [("p", b"binance"), ("t", at_ns.to_bytes(8, "big")), ("k", kind.encode()), ("via", b"ws")]
-    return symbol.encode(), frame, at_ns // 1_000_000, headers
+    return RawEncoder("binance", WS).encode(symbol.encode(), frame, kind.encode(), at_ns)
 
 
-def trades(first: int, end: int) -> list[Record]:
+def trades(first: int, end: int) -> list[ProducerRecord]:
     """Trades [first, end) of every symbol, in turns."""
     return [
         raw(trade(symbol, number), symbol, at_ns=T0_NS + number * 1_000_000)
@@ -88,7 +88,7 @@ class Deployment:
     def worker(self, port: int | None = None) -> Process:
         return self.processes.worker("core", port=port or free_port())
 
-    def produce(self, records: Sequence[Record]) -> None:
+    def produce(self, records: Sequence[ProducerRecord]) -> None:
         async def run() -> None:
             async with publisher(self.broker) as out:
                 await self._send(out, records)
@@ -127,8 +127,8 @@ class Deployment:
         if failed:
             raise failed[0]
 
-    async def _send(self, out: Publisher, records: Sequence[Record]) -> None:
-        by_partition: dict[int, list[Record]] = defaultdict(list)
+    async def _send(self, out: Publisher, records: Sequence[ProducerRecord]) -> None:
+        by_partition: dict[int, list[ProducerRecord]] = defaultdict(list)
         for record in records:
             by_partition[self._partitioner(record[0] or b"")].append(record)
         topic = self.topics.raw["crypto"].name
@@ -323,7 +323,7 @@ def shows(port: int, prices: Mapping[str, int]) -> bool:
     )
 
 
-def prices(number: int) -> list[Record]:
+def prices(number: int) -> list[ProducerRecord]:
     """One trade and one quote of every symbol."""
     quotes = [raw(quote(symbol, number), symbol, at_ns=T0_NS + number, kind="quote") for symbol in SYMBOLS]
     return trades(number, number + 1) + quotes

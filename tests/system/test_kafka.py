@@ -15,7 +15,8 @@ import pytest
 from mdstream import config, kafka
 from mdstream.cluster import Cluster, Compression
 from mdstream.errors import BrokerError
-from mdstream.kafka.publisher import BATCH_BYTES, Publisher, Record
+from mdstream.kafka.publisher import BATCH_BYTES, Publisher
+from mdstream.records import ProducerRecord
 from mdstream.testing import chosen_broker, free_port, read_topic
 from topics import MAX_FRAME_BYTES, Topic, Topics
 
@@ -34,7 +35,7 @@ async def raw(broker: str, topics: Topics) -> Topic:
     return topics.raw["crypto"]
 
 
-async def publish(broker: str, topic: str, partition: int, *sendings: list[Record]) -> None:
+async def publish(broker: str, topic: str, partition: int, *sendings: list[ProducerRecord]) -> None:
     publisher = Publisher(broker, client_id="test")
     await publisher.start()
     try:
@@ -44,7 +45,7 @@ async def publish(broker: str, topic: str, partition: int, *sendings: list[Recor
         await publisher.stop()
 
 
-def records(count: int, *, size: int = 10) -> list[Record]:
+def records(count: int, *, size: int = 10) -> list[ProducerRecord]:
     return [(b"k", f"{number}:".encode().ljust(size, b"."), 0, [("p", b"binance")]) for number in range(count)]
 
 
@@ -200,7 +201,7 @@ async def test_compressed_records_come_back_as_they_were(
 
 async def test_record_larger_than_a_batch_goes_out_alone(broker: str, raw: Topic) -> None:
     """The largest frame that is carried, between two small ones."""
-    large: Record = (b"k", b"x" * MAX_FRAME_BYTES, 0, [])
+    large: ProducerRecord = (b"k", b"x" * MAX_FRAME_BYTES, 0, [])
     await publish(broker, raw.name, 0, [*records(1), large, *records(1)])
     async with kafka.reader(broker, max_partition_fetch_bytes=MAX_FRAME_BYTES) as consumer:
         partitions = await kafka.partitions_of(broker, raw.name)

@@ -18,11 +18,11 @@ from mdstream.config import Settings, load
 from mdstream.embedded.nats import EmbeddedNats
 from mdstream.errors import SinkError
 from mdstream.events import Bar, Event, Heartbeat, Trade
+from mdstream.records import Partition
 from mdstream.sinks.base import Chunk, decode
 from mdstream.sinks.nats import CoreSink, JetStreamSink
 from mdstream.sinks.nats_stream import BATCH_MESSAGES, Stream
 from mdstream.testing import free_port, nats_server, wait_until
-from mdstream.transport.batch import Partition
 
 pytestmark = pytest.mark.system
 

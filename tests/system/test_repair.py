@@ -26,8 +26,8 @@ from websockets.asyncio.client import connect
 
 from mdstream import kafka
 from mdstream.config import Settings, load
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
-from mdstream.kinds import REPAIR
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import REPAIR, ProducerRecord
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_unrecoverable, encode
 from mdstream.testing import LIMIT_S, Process, Processes, free_port, read_topic, run_mdstream, wait_until
 from mdstream.ticks import TradeTick
@@ -158,7 +158,7 @@ class Bench:
         await publisher.start()
         for value in values:
             key, content = (b"x", value) if isinstance(value, bytes) else (value.symbol.encode(), encode(value))
-            record: Record = (key, content, time.time_ns() // 1_000_000, [])
+            record: ProducerRecord = (key, content, time.time_ns() // 1_000_000, [])
             await asyncio.gather(*await publisher.send(self.topics.gaps.name, partition(key), [record]))
         await publisher.stop()
 

@@ -11,11 +11,11 @@ import pytest
 
 from mdstream import config, kafka
 from mdstream.errors import OvertakenError
+from mdstream.records import Partition
 from mdstream.roles.state_log import StateLog
 from mdstream.stream import ledger
 from mdstream.stream.ledger import END, Ledger
 from mdstream.stream.output import Out
-from mdstream.transport.batch import Partition
 from topics import Topics
 
 pytestmark = pytest.mark.system

@@ -18,7 +18,8 @@ from mdstream import events, kafka
 from mdstream.cluster import Brokers
 from mdstream.config import load
 from mdstream.events import Trade
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import ProducerRecord
 from mdstream.testing import BIN, Processes, free_port, run_mdstream, wait_until
 from topics import Topics
 
@@ -56,7 +57,7 @@ async def _publish(env: Mapping[str, str], first: int, following: int) -> None:
     for symbol in SYMBOLS:
         key = symbol.encode()
         made = (Trade(symbol, n, "binance", str(n), 1.5, 2.0, None, n, n) for n in range(first, following))
-        records: list[Record] = [(key, events.encode(trade), 1, []) for trade in made]
+        records: list[ProducerRecord] = [(key, events.encode(trade), 1, []) for trade in made]
         topic = f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"
         await asyncio.gather(*await publisher.send(topic, partitioner(key), records))
     await publisher.stop()

@@ -21,7 +21,8 @@ from mdstream.bars.bars import Bars
 from mdstream.bars.rules import Rules
 from mdstream.capture import Frame, Writer
 from mdstream.events import Bar, Quote, Trade
-from mdstream.kafka.publisher import Partitioner, Publisher, Record
+from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.records import ProducerRecord
 from mdstream.repairs import rest_frame
 from mdstream.sinks.sqlite import FILE_NAME, SCHEMA
 from mdstream.testing import run_mdstream
@@ -89,7 +90,7 @@ async def publish(env: dict[str, str], trades: Sequence[Trade]) -> None:
     await send(env, "trades", [(one.symbol.encode(), events.encode(one), one.ts_recv // MS, []) for one in trades])
 
 
-async def send(env: dict[str, str], kind: str, records: Sequence[Record]) -> None:
+async def send(env: dict[str, str], kind: str, records: Sequence[ProducerRecord]) -> None:
     """Write records to a topic, each to the partition of its key."""
     partition_of = Partitioner(int(env["MDSTREAM_PARTITIONS"]))
     publisher = Publisher(env["KAFKA_BOOTSTRAP_SERVERS"], client_id="test")
@@ -219,7 +220,7 @@ async def test_an_event_that_was_rewritten_is_a_fault(feed: dict[str, str]) -> N
     assert report["topics"][0]["rewritten"] == 1
 
 
-def bars_of(trades: Sequence[Trade]) -> list[Record]:
+def bars_of(trades: Sequence[Trade]) -> list[ProducerRecord]:
     """Their bars of a minute, all of them, as records of md.bars."""
     bars = Bars(Rules(("1m",), lateness_ns=0))
     bars.step([Log(n, events.encode(one)) for n, one in enumerate(trades)])
@@ -246,7 +247,7 @@ async def test_quotes_and_bars_are_one_content_for_each_number(feed: dict[str, s
     trades = [trade(n) for n in range(COUNT)]
     await publish(feed, trades)
     bars = bars_of(trades)
-    quotes: list[Record] = [(b"BTCUSDT", events.encode(quote(n)), 0, []) for n in (0, 1, 2, 2, 4)]
+    quotes: list[ProducerRecord] = [(b"BTCUSDT", events.encode(quote(n)), 0, []) for n in (0, 1, 2, 2, 4)]
     await send(feed, "bars", [bar for bar in bars if bar[0] != b"ETHUSDT"])
     await send(feed, "quotes", quotes)
     report = audit(feed, status=1)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import struct
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from mdstream.embedded.server import EmbeddedBroker, answers
 from mdstream.kafka.publisher import Publisher
+from mdstream.records import HEARTBEAT, WS, RawEncoder
 from mdstream.testing import Processes, free_port, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
@@ -66,9 +66,9 @@ async def publish_feed(env: dict[str, str], prefix: str, count: int) -> None:
     """A second of an OKX feed, as its ingestor writes it: `count` frames in partition 0, a heartbeat in every one."""
     now_ns = time.time_ns() + SLACK_NS
     said = {"type": "heartbeat", "provider": "okx", "connected": True, "symbols": 2, "ts": now_ns}
-    time_header = ("t", struct.pack(">q", now_ns))
-    frame = (b"okx", b"pong", now_ns // 1_000_000, [("p", b"okx"), time_header, ("k", b"other")])
-    beat = (b"okx", json.dumps(said).encode(), now_ns // 1_000_000, [("p", b"okx"), time_header, ("k", b"heartbeat")])
+    encode = RawEncoder("okx", WS).encode
+    frame = encode(b"okx", b"pong", b"other", now_ns)
+    beat = encode(b"okx", json.dumps(said).encode(), HEARTBEAT, now_ns)
     publisher = Publisher(env["KAFKA_BOOTSTRAP_SERVERS"], client_id="test")
     await publisher.start()
     try:

@@ -25,7 +25,8 @@ from pages import page
 from mdstream import config, kafka
 from mdstream.embedded.server import answers
 from mdstream.events import Trade, encode
-from mdstream.kafka.publisher import Publisher, Record
+from mdstream.kafka.publisher import Publisher
+from mdstream.records import ProducerRecord
 from mdstream.testing import (
     BIN,
     Broker,
@@ -69,7 +70,7 @@ def publish(env: Mapping[str, str], topic: str, values: list[bytes]) -> None:
         await kafka.create_topics(settings.bootstrap_servers, Topics(settings))
         publisher = Publisher(settings.bootstrap_servers, client_id="test-watchdog")
         await publisher.start()
-        records: list[Record] = [(b"BTCUSDT", value, 1767625200_000, []) for value in values]
+        records: list[ProducerRecord] = [(b"BTCUSDT", value, 1767625200_000, []) for value in values]
         await asyncio.gather(*await publisher.send(f"{settings.topic_prefix}.{topic}", 0, records))
         await publisher.stop()
 

@@ -27,8 +27,9 @@ from typing import Any
 
 from mdstream.app import ROLES, App, build
 from mdstream.config import Settings
+from mdstream.records import Partition
 from mdstream.transport import driver
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch
 
 LOG = os.open(os.environ["TRANSPORT_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 WORK_S = float(os.environ.get("TRANSPORT_WORK_S", "0"))

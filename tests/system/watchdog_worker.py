@@ -16,7 +16,8 @@ from typing import Any
 
 from mdstream.app import ROLES, App, build
 from mdstream.config import Settings
-from mdstream.transport.batch import Batch, Partition
+from mdstream.records import Partition
+from mdstream.transport.batch import Batch
 
 FAULT = os.environ["WATCHDOG_FAULT"]
 

@@ -18,6 +18,7 @@ from mdstream.audit.standby import Alive, Followed, StandBy
 from mdstream.audit.trades import AuditTrade, Place, Scope
 from mdstream.errors import FrameError
 from mdstream.events import Trade
+from mdstream.records import decode_raw
 from mdstream.stream.output import Out
 from mdstream.stream.rules import Rules
 from mdstream.ticks import TradeTick
@@ -33,9 +34,9 @@ def heard(past: History) -> list[tuple[str, int, list[AuditTrade]]]:
     """Of each venue's frame in the log: source, receive time, and its trades."""
     frames = []
     for record in past.log:
-        headers = dict(record.headers)
-        source, recv_ns = headers["p"].decode(), int.from_bytes(headers["t"], "big")
-        if headers["k"] != b"trade":
+        provider, recv_ns, kind = decode_raw(record)
+        source = provider.decode()
+        if kind != b"trade":
             continue
         try:
             ticks = [tick for tick in DECODERS[source](record.value or b"") if isinstance(tick, TradeTick)]

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.ingest.backlog import RECORD_OVERHEAD_BYTES, Backlog, Limits
-from mdstream.kafka.publisher import Record
+from mdstream.records import ProducerRecord
 
 ENDLESS = 1 << 40
 
 
-def record(value: bytes) -> Record:
+def record(value: bytes) -> ProducerRecord:
     return b"BTCUSDT", value, 0, []
 
 
@@ -22,7 +22,7 @@ def add(backlog: Backlog, lane: int, *values: bytes) -> None:
         backlog.add(lane, record(value), len(value))
 
 
-def values(records: list[Record]) -> list[bytes]:
+def values(records: list[ProducerRecord]) -> list[bytes]:
     return [value or b"" for _, value, _, _ in records]
 
 

@@ -12,7 +12,8 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.controls import Controls
 from mdstream.ingest.counters import FeedCounters, RouteCounts
 from mdstream.ingest.intake import Intake
-from mdstream.kafka.publisher import Partitioner, Record
+from mdstream.kafka.publisher import Partitioner
+from mdstream.records import ProducerRecord
 from mdstream.venues.feed import Route
 from mdstream.venues.providers import provider
 from topics import Topic
@@ -25,7 +26,7 @@ def new_intake(backlog: Backlog, *, first_lane: int = 0) -> Intake:
     return Intake("okx", backlog, first_lane=first_lane, partitions=PARTITIONS, counters=FeedCounters())
 
 
-def by_lane(backlog: Backlog) -> dict[int, list[Record]]:
+def by_lane(backlog: Backlog) -> dict[int, list[ProducerRecord]]:
     return {lane: backlog.take(lane, 1 << 40)[0] for lane in backlog.waiting()}
 
 

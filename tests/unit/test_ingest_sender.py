@@ -21,7 +21,8 @@ from aiokafka.errors import (
 from mdstream.errors import BrokerError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.sender import Sender
-from mdstream.kafka.publisher import Publisher, Record
+from mdstream.kafka.publisher import Publisher
+from mdstream.records import ProducerRecord
 
 LANES = [("md.raw.crypto", 0), ("md.raw.crypto", 1)]
 
@@ -55,7 +56,7 @@ class Refusing(Publisher):
     async def stop(self) -> None:
         """There is nothing to disconnect."""
 
-    async def send(self, topic: str, partition: int, records: Iterable[Record]) -> list[asyncio.Future[object]]:
+    async def send(self, topic: str, partition: int, records: Iterable[ProducerRecord]) -> list[asyncio.Future[object]]:
         if self._log.on_send:
             raise self._log.on_send.pop(0)
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()

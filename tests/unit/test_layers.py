@@ -48,7 +48,7 @@ PURE = sorted(
         "mdstream/audit/*.py",
         "mdstream/transport/assigned.py",
         "mdstream/transport/batch.py",
-        "mdstream/kinds.py",
+        "mdstream/records.py",
         "mdstream/redact.py",
         "mdstream/repairs.py",
         "mdstream/watchdog/rule.py",
@@ -61,7 +61,9 @@ PURE = sorted(
     for path in PROJECT.glob(pattern)
     if path.relative_to(PROJECT) != Path("mdstream/venues/__init__.py")  # finds the venues, and logs
 )
-LEAVES = [PROJECT / f"mdstream/{name}.py" for name in ("errors", "events", "ticks", "instruments", "kinds", "repairs")]
+LEAVES = [
+    PROJECT / f"mdstream/{name}.py" for name in ("errors", "events", "ticks", "instruments", "records", "repairs")
+]
 AGENTS = sorted(PROJECT.glob("agents/*.py"))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mdstream.records import WS, RawEncoder
 from mdstream.roles.feeds import LOG_STANDS_NS, feeds
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.rules import Policy, Rules
@@ -52,7 +53,7 @@ class Log:
                 self._add(b"{}", at_ns, b"heartbeat")
 
     def _add(self, value: bytes, at_ns: int, kind: bytes) -> None:
-        headers = [("p", self._provider.encode()), ("t", at_ns.to_bytes(8, "big")), ("k", kind), ("via", b"ws")]
+        *_, headers = RawEncoder(self._provider, WS).encode(b"BTCUSDT", value, kind, at_ns)
         self.canonical.step([Raw(value, self._offset, headers)])
         self._offset += 1
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import pytest
 
 from mdstream.config import Settings
+from mdstream.records import Partition
 from mdstream.roles.latest import LatestRole
-from mdstream.transport.batch import Batch, Partition
+from mdstream.transport.batch import Batch
 
 TRADES = "t.trades"
 

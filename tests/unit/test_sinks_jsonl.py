@@ -18,11 +18,11 @@ from sink_builders import TRADES, records, trade
 
 from mdstream import events
 from mdstream.errors import BrokerError, SinkError
+from mdstream.records import Partition
 from mdstream.sinks import jsonl, position, rotation
 from mdstream.sinks.base import Chunk, decode
 from mdstream.sinks.jsonl import JsonlSink
 from mdstream.sinks.position import Position, Written
-from mdstream.transport.batch import Partition
 
 MIB = 1 << 20
 

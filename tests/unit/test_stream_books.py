@@ -13,6 +13,7 @@ from plain_books import PlainBook, Top, l2update, snapshot, ticker
 from stream_histories import Raw, new_stream
 from stream_outputs import RAW, events, joined, read_into, saved
 
+from mdstream.records import WS, RawEncoder
 from mdstream.stream import books, checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.ledger import Ledger
@@ -43,8 +44,8 @@ class Log:
         recv_ns = (T0_MS + self.at_ms) * MS
         routed = provider(venue).route(frame)
         k = routed.kind if kind is None else kind.encode()
-        headers = [("p", venue.encode()), ("t", recv_ns.to_bytes(8, "big")), ("k", k), ("via", b"ws")]
-        self.records.append(Raw(frame, len(self.records), recv_ns // MS, routed.key, headers))
+        key, _, timestamp_ms, headers = RawEncoder(venue, WS).encode(routed.key, frame, k, recv_ns)
+        self.records.append(Raw(frame, len(self.records), timestamp_ms, key, headers))
 
     def beat(self, venue: str, **at: int) -> None:
         self.add(venue, b"{}", kind="heartbeat", **at)

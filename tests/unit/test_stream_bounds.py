@@ -16,12 +16,12 @@ from stream_outputs import RAW, events, read_into, saved
 
 from mdstream import repairs
 from mdstream.errors import FrameError
+from mdstream.records import LAST_NS
 from mdstream.repairs import Unrecoverable, rest_frame
 from mdstream.stream import checkpoint
 from mdstream.stream.bounds import CHECKS, MAX_ID
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import SeenIds
-from mdstream.stream.headers import LAST_NS
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Policy, Rules

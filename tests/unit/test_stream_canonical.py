@@ -16,6 +16,7 @@ from stream_outputs import RAW, TOPICS, events, joined, read_into, saved
 
 from mdstream import repairs
 from mdstream.kafka.publisher import Partitioner
+from mdstream.records import Record
 from mdstream.stream import canonical, checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
@@ -23,7 +24,6 @@ from mdstream.stream.dedupe import VIEW_SILENCE_NS
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 from mdstream.stream.rules import Policy, Rules
-from mdstream.transport.batch import Record
 from mdstream.venues.providers import PROVIDERS
 
 PARTITION = 3

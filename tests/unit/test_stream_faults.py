@@ -18,12 +18,12 @@ from stream_histories import FAILOVER, MERGE, STEP_MS, T0_MS, Fault, History, fa
 from stream_outputs import RAW, events, joined, read_into, saved
 
 from mdstream import repairs
+from mdstream.records import Record
 from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
 from mdstream.stream import checkpoint
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
-from mdstream.transport.batch import Record
 
 SECONDS = 75
 ANY = ("stall", "disconnect", "kill", "drop", "delay", "reorder", "duplicate", "malformed")

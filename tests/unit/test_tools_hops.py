@@ -35,3 +35,11 @@ def test_trade_that_is_refused_is_not_missed_downstream() -> None:
         hop._take(cast(Any, record), lambda trade, *_: held.append(trade))
     assert [trade.trade_id for trade in held] == ["1", "4"]
     assert hop.unread == {"trades refused": 2}
+
+
+def test_record_without_a_valid_time_is_not_missed_downstream() -> None:
+    """It is on md.dead, whatever its frame says."""
+    hop, held = RawHop(load(), cast(Scope, None), lambda *_: None), list[AuditTrade]()
+    hop._take(cast(Any, match(1)._replace(headers=(("p", b"coinbase"), ("t", b"soon")))), lambda t, *_: held.append(t))
+    assert held == []
+    assert hop.unread == {"records without a valid time": 1}

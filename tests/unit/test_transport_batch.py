@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from mdstream.transport.batch import Batch, Partition, Record, of_all
+from mdstream.records import Partition, Record
+from mdstream.transport.batch import Batch, of_all
 
 RAW = Partition("md.raw.crypto", 3)
 

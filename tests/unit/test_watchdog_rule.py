@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.transport.batch import Partition
+from mdstream.records import Partition
 from mdstream.watchdog.rule import Lane, Limits, Rule, State, Verdict
 
 LIMITS = Limits(ready_s=10, exit_s=60, start_s=120)

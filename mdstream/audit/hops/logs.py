@@ -22,8 +22,8 @@ from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
 from mdstream.kafka import logs
-from mdstream.kinds import OURS
 from mdstream.progress import Progress
+from mdstream.records import OURS, decode_raw
 from mdstream.sinks.sqlite import FILE_NAME
 from mdstream.stream.bounds import check_trade
 from mdstream.ticks import TradeTick
@@ -153,15 +153,18 @@ class RawHop:
                     self._take(record, add)
 
     def _take(self, record: ConsumerRecord[bytes, bytes], add: Add) -> None:
-        headers = dict(record.headers)
-        if headers.get("k") in OURS:
+        try:
+            provider, recv_ns, kind = decode_raw(record)
+        except FrameError:
+            self.unread["records without a valid time"] += 1
             return
-        known = self._decoders.get(headers.get("p", b""))
+        if kind in OURS:
+            return
+        known = self._decoders.get(provider)
         if known is None:
             self.unread["frames of an unknown provider"] += 1
             return
         name, decode = known
-        recv_ns = logs.receive_ns(record)
         self._heard(name, recv_ns)
         try:
             ticks = decode(record.value or b"")
