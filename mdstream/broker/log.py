@@ -95,7 +95,7 @@ class Log:
         self.rules = rules
         self.start = self.end = 0
         self.size = 0
-        self._batches: list[Batch] = []
+        self.batches: list[Batch] = []
         self._firsts: list[int] = []
         self._producers: dict[int, tuple[int, deque[tuple[int, int, int]]]] = {}
         self._newest: dict[bytes | None, Batch] = {}
@@ -120,7 +120,7 @@ class Log:
         segment, start = self._keep(stamped)
         last = first + header.last_delta
         batch = Batch(first, last, append_ms or header.last_ms, now_ms, len(stamped), segment, start)
-        self._batches.append(batch)
+        self.batches.append(batch)
         self._firsts.append(first)
         self.end, self.size = batch.last + 1, self.size + batch.size
         self._remember(header, first)
@@ -172,7 +172,7 @@ class Log:
         """Whole batches from the one that holds `offset` on, at least one, at most `max_bytes`; empty at the end."""
         at = max(0, bisect_right(self._firsts, offset) - 1)
         found: list[bytes] = []
-        for batch in self._batches[at : at + 1000]:
+        for batch in self.batches[at : at + 1000]:
             if batch.last < offset:
                 continue
             max_bytes -= batch.length
@@ -183,7 +183,7 @@ class Log:
 
     def since(self, time_ms: int) -> tuple[int, int] | None:
         """Offset and time of the first record at `time_ms` or later; None if there is none."""
-        found = next((batch for batch in self._batches if batch.last_ms >= time_ms), None)
+        found = next((batch for batch in self.batches if batch.last_ms >= time_ms), None)
         return None if found is None else records.first_at(found.content, time_ms)
 
     # -- forgetting
@@ -191,7 +191,7 @@ class Log:
     def delete_before(self, offset: int) -> None:
         """Drop the batches that end before `offset`, and move the start there."""
         count = bisect_right(self._firsts, offset)
-        if count and self._batches[count - 1].last >= offset:
+        if count and self.batches[count - 1].last >= offset:
             count -= 1
         self._drop(count)
         self.start = max(self.start, min(offset, self.end))
@@ -202,7 +202,7 @@ class Log:
             self._compact(now_ms)
             return
         count, size = 0, self.size
-        for batch in self._batches:
+        for batch in self.batches:
             young = self.rules.retention_ms < 0 or batch.taken_ms >= now_ms - self.rules.retention_ms
             if young and (self.rules.retention_bytes < 0 or size <= self.rules.retention_bytes):
                 break
@@ -212,9 +212,9 @@ class Log:
     def _drop(self, count: int) -> None:
         """Drop the oldest batches."""
         if count:
-            self.size -= sum(batch.size for batch in self._batches[:count])
-            self.start = self._batches[count - 1].last + 1
-            del self._batches[:count], self._firsts[:count]
+            self.size -= sum(batch.size for batch in self.batches[:count])
+            self.start = self.batches[count - 1].last + 1
+            del self.batches[:count], self._firsts[:count]
 
     def _supersede(self, batch: Batch) -> None:
         for key in records.keys(batch.content):
@@ -226,7 +226,7 @@ class Log:
     def _compact(self, now_ms: int) -> None:
         """Drop batches whose keys all have a newer record; a batch is kept whole as long as one key needs it."""
         until = now_ms - self.rules.compaction_lag_ms
-        kept = [batch for batch in self._batches if batch.live_keys or batch.taken_ms > until]
-        if len(kept) < len(self._batches):
-            self._batches, self._firsts = kept, [batch.first for batch in kept]
+        kept = [batch for batch in self.batches if batch.live_keys or batch.taken_ms > until]
+        if len(kept) < len(self.batches):
+            self.batches, self._firsts = kept, [batch.first for batch in kept]
             self.size = sum(batch.size for batch in kept)

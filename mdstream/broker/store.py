@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import merge
+from itertools import repeat
 
 from mdstream.broker.log import Batch, Log, Rules
 
@@ -30,7 +31,6 @@ class Store:
     def __init__(self, limit_bytes: int, *, partitions: int | None = None) -> None:
         self.limit_bytes, self._partitions = limit_bytes, partitions
         self.topics: dict[str, Topic] = {}
-        self._order: deque[tuple[Log, Batch]] = deque()
         self._waiting: dict[Log, set[asyncio.Future[None]]] = {}
 
     def create(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
@@ -62,8 +62,6 @@ class Store:
         """The offset of the batch's first record. Raises RefusedError."""
         first, batch = log.append(content, now_ms())
         if batch is not None:
-            if not log.rules.compact:
-                self._order.append((log, batch))
             self._tell(log)
         return first
 
@@ -74,13 +72,18 @@ class Store:
                 log.expire(now_ms())
         over = self.size - self.limit_bytes
         last: dict[Log, Batch] = {}
-        while self._order and (over > 0 or _gone(*self._order[0])):
-            log, batch = self._order.popleft()
-            if not _gone(log, batch):
-                over -= batch.size
-                last[log] = batch
+        oldest = self._oldest_first()
+        while over > 0 and (found := next(oldest, None)):
+            log, batch = found
+            over -= batch.size
+            last[log] = batch
         for log, batch in last.items():
             log.delete_before(batch.last + 1)
+
+    def _oldest_first(self) -> Iterator[tuple[Log, Batch]]:
+        """The batches that the limit may drop."""
+        logs = [log for topic in self.topics.values() for log in topic.logs if not log.rules.compact]
+        return merge(*(zip(repeat(log), log.batches) for log in logs), key=lambda found: found[1].taken_ms)
 
     # -- waiting for records
 
@@ -103,10 +106,6 @@ class Store:
         for waiter in self._waiting.get(log, ()):
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def _gone(log: Log, batch: Batch) -> bool:
-    return batch.last < log.start
 
 
 def now_ms() -> int:
