@@ -88,7 +88,7 @@ class BarsRole:
         self._topic = Topics(settings).bars.name
         self._state, self._overtaken = state, overtaken
         self._interval_s = settings.checkpoint_interval_s
-        self._rules = Rules(settings.bars, lateness_ns=int(settings.bars_lateness_s * SECOND_NS))
+        self._rules = Rules(settings.bars.intervals, lateness_ns=int(settings.bars.lateness_s * SECOND_NS))
         self._most_parts = MAX_BARS // len(self._rules.intervals)
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-bars")
         self._owned: dict[Partition, _Owned] = {}

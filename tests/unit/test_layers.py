@@ -17,8 +17,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 IO_LIBRARIES = frozenset(
     {
-        "aiohttp", "aiokafka", "asyncio", "concurrent", "faust", "http", "logging", "mode", "multiprocessing", "nats",
-        "os", "pathlib", "psycopg", "pydantic_settings", "random", "requests", "rich", "secrets", "selectors", "shutil",
+        "aiohttp", "aiokafka", "asyncio", "concurrent", "dotenv", "faust", "http", "logging", "mode", "multiprocessing",
+        "nats", "os", "pathlib", "psycopg", "random", "requests", "rich", "secrets", "selectors", "shutil",
         "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uvloop",
         "websockets",
     }
