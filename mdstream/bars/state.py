@@ -98,11 +98,6 @@ def published(outbox: Iterable[bytes], rules: Rules) -> Out:
     return out
 
 
-def opened(topic: str) -> Ledger:
-    """An empty ledger for this state."""
-    return Ledger(topic, LAYOUT)
-
-
 def read(found: Ledger) -> Restored:
     """The state in a ledger that has read the log to its end."""
     restored = Restored()

@@ -2,6 +2,11 @@
 
 start                                end
   |  batch 0-9 | batch 10 | batch 12-40 |        11 is missing: superseded in a compacted log
+
+Batches lie one behind the other in segments, memory maps that return to the system as a whole once their last batch is
+dropped. As objects of their own on the heap they would pin it: freed memory between them and the short-lived answers
+cannot be given back, and the process grows for as long as it runs (decision 38). A compacted log drops batches in any
+order, and holds few: each of them is its own segment.
 """
 
 from __future__ import annotations
@@ -10,12 +15,15 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from mmap import mmap
 
 from mdstream.broker import records
 
 DAY_MS = 86_400_000
 BATCH_OVERHEAD = 300
 """Bytes of Python's overhead per batch."""
+SEGMENT_BYTES = 256 << 10
+"""Of a segment; a larger batch gets one of its size. Memory that was never written to is not resident."""
 SEQUENCES = 5
 """Batches remembered per producer to detect repeats: Kafka's number, and an idempotent producer's most in flight."""
 
@@ -47,19 +55,26 @@ class Rules:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """A batch as it is kept: `content` begins with `first` and ends with the record `last`; `taken_ms` by our clock."""
+    """A batch as it is kept: it begins with the record `first` and ends with `last`; `taken_ms` by our clock."""
 
     first: int
     last: int
     last_ms: int
     taken_ms: int
-    content: bytes
+    length: int
+    segment: mmap | bytes
+    start: int
+    """Where its content begins in the segment."""
     live_keys: int = 0
     """The number of keys whose newest record it holds; counted in a compacted log only."""
 
     @property
+    def content(self) -> bytes:
+        return self.segment[self.start : self.start + self.length]
+
+    @property
     def size(self) -> int:
-        return len(self.content) + BATCH_OVERHEAD
+        return self.length + BATCH_OVERHEAD
 
 
 class RefusedError(Exception):
@@ -84,6 +99,7 @@ class Log:
         self._firsts: list[int] = []
         self._producers: dict[int, tuple[int, deque[tuple[int, int, int]]]] = {}
         self._newest: dict[bytes | None, Batch] = {}
+        self._segment: mmap | None = None
 
     def append(self, content: bytes, now_ms: int) -> tuple[int, Batch | None]:
         """The offset of the batch's first record, and the batch; None if it repeats one that is already there.
@@ -101,7 +117,9 @@ class Log:
         first = self.end
         append_ms = now_ms if self.rules.append_time else None
         stamped = records.stamp(content, first, append_ms=append_ms)
-        batch = Batch(first, first + header.last_delta, append_ms or header.last_ms, now_ms, stamped)
+        segment, start = self._keep(stamped)
+        last = first + header.last_delta
+        batch = Batch(first, last, append_ms or header.last_ms, now_ms, len(stamped), segment, start)
         self._batches.append(batch)
         self._firsts.append(first)
         self.end, self.size = batch.last + 1, self.size + batch.size
@@ -109,6 +127,17 @@ class Log:
         if self.rules.compact:
             self._supersede(batch)
         return first, batch
+
+    def _keep(self, content: bytes) -> tuple[mmap | bytes, int]:
+        """Store a batch; its segment, and where it begins there."""
+        if self.rules.compact:
+            return content, 0
+        segment = self._segment
+        if segment is None or len(segment) - segment.tell() < len(content):
+            segment = self._segment = mmap(-1, max(SEGMENT_BYTES, len(content)))
+        start = segment.tell()
+        segment.write(content)
+        return segment, start
 
     def _repeated(self, header: records.Header) -> int | None:
         """The offset of the batch that this one repeats. Raises RefusedError if an idempotent producer skipped one.
@@ -146,7 +175,7 @@ class Log:
         for batch in self._batches[at : at + 1000]:
             if batch.last < offset:
                 continue
-            max_bytes -= len(batch.content)
+            max_bytes -= batch.length
             if found and max_bytes < 0:
                 break
             found.append(batch.content)

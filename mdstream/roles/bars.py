@@ -15,23 +15,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from mdstream.bars import state as bars_state
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import SECOND_NS, Rules
 from mdstream.bars.state import Progress
 from mdstream.config import Settings
-from mdstream.errors import OvertakenError
-from mdstream.kafka.publisher import Publisher
-from mdstream.records import Partition, ProducerRecord
+from mdstream.records import Partition, ProducerRecord, Record
 from mdstream.roles.bars_metrics import BarsMetrics
 from mdstream.roles.state_log import StateLog, now_ms
-from mdstream.roles.tasks import all_of
+from mdstream.roles.stateful import Owned, Snapshot, StatefulRole
 from mdstream.stream.ledger import Ledger
-from mdstream.stream.output import Out
 from mdstream.transport.batch import Batch
 from topics import Topics
 
@@ -45,14 +42,14 @@ MAX_BARS = 12_000
 """About how many changed bars are collected at once: with those of one batch, half of what a checkpoint may hold."""
 
 
-class _Owned:
+class _Owned(Owned):
     """One partition of md.trades while it is ours."""
 
-    def __init__(self, bars: Bars, claim: int, position: int) -> None:
-        self.bars, self.claim, self.position = bars, claim, position
-        self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
+    def __init__(self, partition: Partition, claim: int, bars: Bars, made: Progress) -> None:
+        super().__init__(partition, claim, made.position)
+        self.bars, self.position = bars, made.position
+        self.outbox = made.outbox  # numbered, not yet published
         self.changes: dict[bytes, ProducerRecord] = {}  # collected, not yet in a checkpoint, by key
-        self.outbox: list[bytes] = []  # numbered, not yet published
         self.heard_s = self.written_s = time.monotonic()
 
     def until_ns(self, now_s: float) -> int:
@@ -61,101 +58,55 @@ class _Owned:
         return self.bars.watermark_ns + max(0, int(quiet_s * SECOND_NS))
 
 
-class _Turn(NamedTuple):
-    """A checkpoint that is not written yet, with its batches and output."""
-
-    partition: Partition
-    owned: _Owned
-    batches: list[Batch]
+@dataclass
+class _Snapshot(Snapshot[_Owned]):
     changes: dict[bytes, ProducerRecord]
-    progress: Progress
-
-    def records(self, now_ms: int) -> Out:
-        end = bars_state.progress(self.partition.topic, self.owned.claim, self.progress, now_ms)
-        return [*self.changes.values(), *end]
+    outbox: list[bytes]
 
     def put_back(self) -> None:
-        """Leave it to the next turn."""
-        self.owned.batches[:0] = self.batches
-        self.owned.outbox[:0] = self.progress.outbox
+        super().put_back()
+        self.owned.outbox[:0] = self.outbox
         self.owned.changes = self.changes | self.owned.changes
 
 
-class BarsRole:
-    """Restores, processes, checkpoints and releases partitions of md.trades."""
+class BarsRole(StatefulRole[_Owned, _Snapshot]):
+    """The partitions of md.trades of this worker."""
+
+    _layout = bars_state.LAYOUT
 
     def __init__(self, settings: Settings, state: StateLog, *, overtaken: Callable[[Partition], None]) -> None:
+        super().__init__(settings.bootstrap_servers, state, client_id="mdstream-bars", overtaken=overtaken)
         self._topic = Topics(settings).bars.name
-        self._state, self._overtaken = state, overtaken
         self._interval_s = settings.checkpoint_interval_s
         self._rules = Rules(settings.bars.intervals, lateness_ns=int(settings.bars.lateness_s * SECOND_NS))
         self._most_parts = MAX_BARS // len(self._rules.intervals)
-        self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-bars")
-        self._owned: dict[Partition, _Owned] = {}
-        self._turning = asyncio.Lock()
         self._due = asyncio.Event()
         self.metrics = BarsMetrics(self._rules)
 
-    async def start(self) -> None:
-        await self._publisher.start()
-
-    async def stop(self) -> None:
-        await self._publisher.stop()
-
-    # -- partitions
-
-    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """Take over partitions, given with the offset to start at without a state; the offset to read each from."""
-        ledgers = {partition: bars_state.opened(partition.topic) for partition in starts}
-        claims = await self._state.take_over(ledgers)
+    async def _restored(
+        self, starts: Mapping[Partition, int], ledgers: Mapping[Partition, Ledger], claims: Mapping[Partition, int]
+    ) -> dict[Partition, _Owned]:
         owned: dict[Partition, _Owned] = {}
         for partition, found in ledgers.items():
             state = bars_state.read(found)
-            made = state.progress = state.progress or Progress(starts[partition], 0, 0)
-            owned[partition] = _Owned(state.bars(self._rules), claims[partition], made.position)
-            owned[partition].outbox = made.outbox
-        await asyncio.gather(*(self._open(partition, owned[partition], found) for partition, found in ledgers.items()))
-        self._owned |= owned
-        return {partition: each.position for partition, each in owned.items()}
+            made = state.progress or Progress(starts[partition], 0, 0)
+            owned[partition] = _Owned(partition, claims[partition], state.bars(self._rules), made)
+        return owned
 
-    async def _open(self, partition: Partition, owned: _Owned, found: Ledger) -> None:
-        """Write the first checkpoint under a claim, then publish what the last owner may not have published."""
-        turn = self._turn(partition, owned)
-        records = [*found.repairs(owned.claim, now_ms()), *turn.records(now_ms())]
-        await self._state.write(partition, owned.claim, records)
-        await self._publish(partition.number, turn.progress.outbox)
-
-    async def release(self, partitions: Iterable[Partition]) -> None:
-        """Checkpoint and publish what was processed, and give up the partitions."""
-        partitions = list(partitions)
-        try:
-            await self.checkpoint()
-            await self._leave_nothing(partitions)
-        finally:
-            self._state.let_go(partitions)
-            for partition in partitions:
-                self._owned.pop(partition, None)
-
-    async def _leave_nothing(self, partitions: Iterable[Partition]) -> None:
-        """Record that everything is published, so that the next owner does not publish it again."""
-        async with self._turning:
-            ours = [(p, self._owned[p]) for p in partitions if p in self._owned]
-            turns = [self._turn(partition, owned) for partition, owned in ours]
-            await all_of(self._complete(turn) for turn in turns)
+    async def _save(self, partitions: list[Partition]) -> None:
+        await super()._save(partitions)
+        # That its bars are published: otherwise the next owner publishes them again.
+        await self.checkpoint(lambda owned: owned.partition in partitions)
 
     # -- trades
 
-    async def process(self, batch: Batch) -> None:
+    async def _step(self, owned: _Owned, batch: Batch, records: Sequence[Record]) -> None:
         """Process a batch. Waits only if so much has changed that it has to be written first."""
-        records = batch.take()
-        owned = self._owned.get(batch.partition)
-        if owned is None or not records:
-            return
         owned.bars.step(records)
         owned.batches.append(batch)
         owned.position = batch.next
         owned.heard_s = time.monotonic()
-        self._report(batch.partition, owned.bars)
+        self._report(owned.partition, owned.bars)
         if owned.bars.backlog > self._most_parts:
             await self.checkpoint()
         elif owned.bars.is_due(owned.bars.watermark_ns):
@@ -183,45 +134,22 @@ class BarsRole:
         waited = bool(owned.batches) and now_s - owned.written_s >= self._interval_s
         return waited or owned.bars.is_due(owned.until_ns(now_s))
 
-    async def checkpoint(self, wanted: Callable[[_Owned], bool] = lambda owned: bool(owned.batches)) -> None:
-        """Checkpoint what was processed so far, publish the bars it closed and acknowledge it. A partition that another
-        worker has claimed is dropped and reported."""
-        async with self._turning:
-            turns = [self._turn(partition, owned) for partition, owned in self._owned.items() if wanted(owned)]
-            await all_of(self._complete(turn) for turn in turns)
-
-    def _turn(self, partition: Partition, owned: _Owned) -> _Turn:
-        """Everything that changed since the last one, as of between two batches."""
-        now_s = owned.written_s = time.monotonic()
-        bars = owned.bars
-        collected = bars.collect(owned.until_ns(now_s))
+    async def _snapshot(self, owned: _Owned) -> _Snapshot:
+        topic, bars = owned.partition.topic, owned.bars
+        owned.written_s = time.monotonic()
+        collected = bars.collect(owned.until_ns(owned.written_s))
         self.metrics.count(collected)
         changes, owned.changes = owned.changes, {}
-        for record in bars_state.changes(partition.topic, owned.claim, self._rules, collected, now_ms()):
+        for record in bars_state.changes(topic, owned.claim, self._rules, collected, now_ms()):
             changes[record[0] or b""] = record
         outbox, owned.outbox = [*owned.outbox, *(tally.public() for tally in collected.bars)], []
         batches, owned.batches = owned.batches, []
         progress = Progress(owned.position, bars.latest_ns, bars.closed_ns, outbox)
-        return _Turn(partition, owned, batches, changes, progress)
+        records = [*changes.values(), *bars_state.progress(topic, owned.claim, progress, now_ms())]
+        return _Snapshot(owned, records, batches, changes, outbox)
 
-    async def _complete(self, turn: _Turn) -> None:
-        partition, owned = turn.partition, turn.owned
-        done = False
-        try:
-            await self._state.write(partition, owned.claim, turn.records(now_ms()))
-            await self._publish(partition.number, turn.progress.outbox)
-            done = True
-        except OvertakenError as error:
-            log.warning("%s: taking it over again if it is still assigned", error)
-            if self._owned.get(partition) is owned:
-                del self._owned[partition]
-                self._overtaken(partition)
-        finally:
-            if not done:  # whatever the reason: the next checkpoint has to include these changes
-                turn.put_back()
-        for batch in turn.batches if done else ():
-            batch.acknowledge()
-
-    async def _publish(self, number: int, outbox: list[bytes]) -> None:
-        records = bars_state.published(outbox, self._rules)
-        await asyncio.gather(*await self._publisher.send(self._topic, number, records))
+    async def _complete(self, snapshot: _Snapshot) -> None:
+        partition = snapshot.owned.partition
+        await self._state.write(partition, snapshot.owned.claim, snapshot.records)
+        records = bars_state.published(snapshot.outbox, self._rules)
+        await asyncio.gather(*await self._publisher.send(self._topic, partition.number, records))

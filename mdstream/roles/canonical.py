@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import TopicPartition
 
 from mdstream import kafka
 from mdstream.config import Settings
-from mdstream.errors import OvertakenError
-from mdstream.kafka.publisher import Partitioner, Publisher
-from mdstream.records import Partition
+from mdstream.kafka.publisher import Partitioner
+from mdstream.records import Partition, Record
 from mdstream.roles.feeds import feeds
 from mdstream.roles.metrics import CanonicalMetrics
 from mdstream.roles.rules import rules_of
 from mdstream.roles.state_log import StateLog, now_ms
-from mdstream.roles.tasks import all_of
+from mdstream.roles.stateful import Owned, Snapshot, StatefulRole
 from mdstream.stream import checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
@@ -72,82 +72,52 @@ def routed(topics: Topics, output: Output) -> tuple[tuple[Topic, Out], ...]:
     )
 
 
-class _Owned:
+class _Owned(Owned):
     """One raw partition while it is ours."""
 
-    def __init__(self, canonical: Canonical, claim: int) -> None:
-        self.canonical, self.claim = canonical, claim
-        self.batches: list[Batch] = []  # processed, not yet covered by a checkpoint
+    def __init__(self, partition: Partition, claim: int, canonical: Canonical) -> None:
+        super().__init__(partition, claim, canonical.read_from)
+        self.canonical = canonical
         self.output: list[asyncio.Future[object]] = []
         # Held from a batch's step until its output is queued: a snapshot in between would include changes whose output
         # it does not wait for.
         self.stepping = asyncio.Lock()
 
 
-class _Snapshot(NamedTuple):
-    """A checkpoint that is not written yet."""
-
-    partition: Partition
-    owned: _Owned
+@dataclass
+class _Snapshot(Snapshot[_Owned]):
     changed: set[str]
-    batches: list[Batch]
     output: list[asyncio.Future[object]]
-    records: Out
 
     def put_back(self) -> None:
-        """Leave it to the next checkpoint."""
+        super().put_back()
         self.owned.canonical.changed |= self.changed
-        self.owned.batches[:0] = self.batches
         self.owned.output[:0] = self.output
 
 
-class CanonicalRole:
-    """Restores, processes, checkpoints and releases raw partitions."""
+class CanonicalRole(StatefulRole[_Owned, _Snapshot]):
+    """The raw partitions of this worker."""
+
+    _layout = checkpoint.LAYOUT
 
     def __init__(self, settings: Settings, state: StateLog, *, overtaken: Callable[[Partition], None]) -> None:
+        super().__init__(settings.bootstrap_servers, state, client_id="mdstream-canonical", overtaken=overtaken)
         self._topics, self._bootstrap_servers = Topics(settings), settings.bootstrap_servers
-        self._state, self._overtaken = state, overtaken
         self._interval_s = settings.checkpoint_interval_s
-        self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-canonical")
         self._new = factory(settings)
-        self._owned: dict[Partition, _Owned] = {}
-        self._checkpointing = asyncio.Lock()
         self.metrics = CanonicalMetrics()
 
-    async def start(self) -> None:
-        await self._publisher.start()
-
-    async def stop(self) -> None:
-        await self._publisher.stop()
-
-    async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """Take over partitions, given with the offset to start at without a state; the offset to read each from."""
-        ledgers = {partition: checkpoint.opened(partition.topic) for partition in starts}
-        claims = await self._state.take_over(ledgers)
+    async def _restored(
+        self, starts: Mapping[Partition, int], ledgers: Mapping[Partition, Ledger], claims: Mapping[Partition, int]
+    ) -> dict[Partition, _Owned]:
         restored = {partition: checkpoint.read(found) for partition, found in ledgers.items()}
         numbered = await self._numbered(partition for partition, state in restored.items() if state.position is None)
         owned: dict[Partition, _Owned] = {}
         for partition, state in restored.items():
             state.position = starts[partition] if state.position is None else state.position
-            canonical = self._new(partition, state)
-            canonical.numbers_from = numbered.get(partition)
-            owned[partition] = _Owned(canonical, claims[partition])
-        # Before any output: the next owner's start must not depend on where the log begins by then.
-        await asyncio.gather(*(self._open(partition, owned[partition], found) for partition, found in ledgers.items()))
-        self._owned |= owned
-        return {partition: each.canonical.read_from for partition, each in owned.items()}
-
-    async def _open(self, partition: Partition, owned: _Owned, found: Ledger) -> None:
-        """Write the first checkpoint under a claim: the position, and the values that late records have shadowed."""
-        repairs = found.repairs(owned.claim, now_ms())
-        await self._state.write(partition, owned.claim, [*repairs, *self._records(partition, owned, ())])
-
-    @staticmethod
-    def _records(partition: Partition, owned: _Owned, changed: Iterable[str]) -> Out:
-        """A checkpoint of these instruments in their current state."""
-        canonical = owned.canonical
-        pairs = ((symbol, canonical.instruments[symbol]) for symbol in changed)
-        return checkpoint.write(partition.topic, owned.claim, pairs, canonical.position, canonical.log, now_ms())
+            owned[partition] = _Owned(partition, claims[partition], self._new(partition, state))
+            owned[partition].canonical.numbers_from = numbered.get(partition)
+        return owned
 
     async def _numbered(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The beginning offsets of raw partitions whose canonical partition already holds trades: an owner killed
@@ -161,22 +131,18 @@ class CanonicalRole:
             begins = await consumer.beginning_offsets(list(raw.values()))
         return {partition: begins[tp] for partition, tp in raw.items() if ends[trades[partition]] > 0}
 
-    async def process(self, batch: Batch) -> None:
+    async def _step(self, owned: _Owned, batch: Batch, records: Sequence[Record]) -> None:
         """Publish the output of a batch. Waits only while output of an earlier batch of the partition is not sent."""
-        records = batch.take()
-        owned = self._owned.get(batch.partition)
-        if owned is None or not records:
-            return
         async with owned.stepping:
             output = owned.canonical.step(records)
             owned.batches.append(batch)
-            await self._publish(batch.partition.number, owned, output)
+            await self._publish(owned, output)
         self._report(owned.canonical)
 
-    async def _publish(self, number: int, owned: _Owned, output: Output) -> None:
+    async def _publish(self, owned: _Owned, output: Output) -> None:
         for topic, records in routed(self._topics, output):
             if records:
-                owned.output += await self._publisher.send(topic.name, number, records)
+                owned.output += await self._publisher.send(topic.name, owned.partition.number, records)
 
     def feeds(self) -> dict[str, Any]:
         """The sources of each instrument we own, as /feeds shows them."""
@@ -194,47 +160,18 @@ class CanonicalRole:
             await asyncio.sleep(self._interval_s)
             await self.checkpoint()
 
-    async def checkpoint(self) -> None:
-        """Checkpoint what was processed so far. A partition that another worker has claimed is dropped and reported."""
-        async with self._checkpointing:
-            due = {partition: owned for partition, owned in self._owned.items() if owned.batches}
-            # Snapshots first: the stream continues while the output they depend on is being acknowledged.
-            snapshots = [await self._snapshot(partition, owned) for partition, owned in due.items()]
-            await all_of(self._complete(snapshot) for snapshot in snapshots)
-
-    async def _snapshot(self, partition: Partition, owned: _Owned) -> _Snapshot:
-        """Everything that changed since the last one, as of between two batches."""
+    async def _snapshot(self, owned: _Owned) -> _Snapshot:
         async with owned.stepping:
-            changed, owned.canonical.changed = owned.canonical.changed, set()
+            canonical = owned.canonical
+            changed, canonical.changed = canonical.changed, set()
             batches, owned.batches = owned.batches, []
             output, owned.output = owned.output, []
-            records = self._records(partition, owned, sorted(changed))
-        return _Snapshot(partition, owned, changed, batches, output, records)
+            states = ((symbol, canonical.instruments[symbol]) for symbol in sorted(changed))
+            records = checkpoint.write(
+                owned.partition.topic, owned.claim, states, canonical.position, canonical.log, now_ms()
+            )
+        return _Snapshot(owned, records, batches, changed, output)
 
     async def _complete(self, snapshot: _Snapshot) -> None:
-        partition, owned = snapshot.partition, snapshot.owned
-        done = False
-        try:
-            await asyncio.gather(*snapshot.output)
-            await self._state.write(partition, owned.claim, snapshot.records)
-            done = True
-        except OvertakenError as error:
-            log.warning("%s: taking it over again if it is still assigned", error)
-            if self._owned.get(partition) is owned:
-                del self._owned[partition]
-                self._overtaken(partition)
-        finally:
-            if not done:  # whatever the reason: the next checkpoint has to include these changes
-                snapshot.put_back()
-        for batch in snapshot.batches if done else ():
-            batch.acknowledge()
-
-    async def release(self, partitions: Iterable[Partition]) -> None:
-        """Checkpoint what was processed and give up the partitions."""
-        partitions = list(partitions)
-        try:
-            await self.checkpoint()
-        finally:
-            self._state.let_go(partitions)
-            for partition in partitions:
-                self._owned.pop(partition, None)
+        await asyncio.gather(*snapshot.output)
+        await self._state.write(snapshot.owned.partition, snapshot.owned.claim, snapshot.records)

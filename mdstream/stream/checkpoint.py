@@ -58,11 +58,6 @@ def write(
     return ledger.records(LAYOUT, topic, claim, states, now_ms)
 
 
-def opened(topic: str) -> Ledger:
-    """An empty ledger for this state."""
-    return Ledger(topic, LAYOUT)
-
-
 def read(found: Ledger) -> Restored:
     """The state in a ledger that has read the log to its end."""
     restored = Restored()

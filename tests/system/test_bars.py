@@ -299,6 +299,24 @@ async def test_a_worker_that_was_overtaken_publishes_nothing(trades: Trades) -> 
     assert await trades.published() == [("1s", 0, 2, 0), ("1s", 2, 1, 0)]
 
 
+async def test_what_a_failed_checkpoint_held_is_in_the_next_one(trades: Trades) -> None:
+    """Output that fails is tried again: nothing is acknowledged before, and nothing is published twice after."""
+    first, second = history(0, 2_500)
+    async with trades.role() as role:
+        await role.restore({trades.partition: 0})
+        await role.process(trades.batch(first, second))
+        works, role._publisher = (
+            role._publisher,
+            Publisher(trades.settings.bootstrap_servers, client_id="never-started"),
+        )
+        with pytest.raises(RuntimeError, match="before start"):
+            await role.checkpoint()
+        assert trades.acknowledged == []
+        role._publisher = works
+        await role.checkpoint()
+        assert (await trades.published(), trades.acknowledged) == ([("1s", 0, 1, 0)], [2])
+
+
 async def test_bars_that_were_written_down_and_not_published_are_by_the_next_owner(trades: Trades) -> None:
     """A crash between the checkpoint and the output: here the output has no connection."""
     first, second, third = history(0, 2_500, 100)

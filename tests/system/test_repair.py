@@ -64,15 +64,22 @@ class Simulator:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
-    async def watch(self, venues: Iterable[str], *, at_least: int) -> dict[Market, list[TradeTick]]:
-        """The trades that the venues send, until each market has so many; then the market stops."""
+    async def watch(
+        self, venues: Iterable[str], *, at_least: int, fault: Mapping[str, Any] | None = None
+    ) -> dict[Market, list[TradeTick]]:
+        """The trades that the venues send, until each market has so many; then the market stops.
+
+        Each venue has the `fault` once half of its trades are there: they are known to be on both sides of it.
+        """
         seen: dict[Market, list[TradeTick]] = defaultdict(list)
         async with asyncio.timeout(LIMIT_S):
-            await asyncio.gather(*(self._watch(name, seen, at_least) for name in venues))
+            await asyncio.gather(*(self._watch(name, seen, at_least, fault) for name in venues))
         await asyncio.to_thread(self.call, "POST", "/pause")
         return dict(seen)
 
-    async def _watch(self, name: str, seen: dict[Market, list[TradeTick]], at_least: int) -> None:
+    async def _watch(
+        self, name: str, seen: dict[Market, list[TradeTick]], at_least: int, fault: Mapping[str, Any] | None
+    ) -> None:
         venue = provider(name)
         async with connect(self.env[f"{name.upper()}_WS_URL"], compression=None, max_queue=None) as socket:
             for request in venue.subscribe([SYMBOLS[name]]):
@@ -85,7 +92,11 @@ class Simulator:
                     if isinstance(tick, TradeTick) and not tick.resume:
                         seen[name, tick.symbol, tick.view].append(tick)
                 counts = [len(ticks) for market, ticks in seen.items() if market[0] == name]
-                if len(counts) == 1 + (name == "binance") and min(counts) >= at_least:
+                fewest = min(counts) if len(counts) == 1 + (name == "binance") else 0
+                if fault is not None and fewest >= at_least / 2:
+                    await asyncio.to_thread(self.call, "POST", "/faults", {"venue": name, **fault})
+                    fault = None
+                if fewest >= at_least:
                     return
 
     def journal(self) -> dict[Market, dict[str, dict[str, Any]]]:
@@ -240,11 +251,9 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
     twice is answered once.
     """
     drops = [f"{name}:drop:share=0.08,run=4" for name in SYMBOLS]
-    gone = [f"{name}:drop:run=6,unrecoverable=true,at=0.2s" for name in SYMBOLS]
-    simulator = Simulator(
-        clean, tmp_path / "journal.jsonl", *(part for fault in drops + gone for part in ("--fault", fault))
-    )
-    seen = asyncio.run(simulator.watch(SYMBOLS, at_least=400))
+    simulator = Simulator(clean, tmp_path / "journal.jsonl", *(part for fault in drops for part in ("--fault", fault)))
+    gone = {"kind": "drop", "run": 6, "unrecoverable": True}
+    seen = asyncio.run(simulator.watch(SYMBOLS, at_least=400, fault=gone))
     assert len(seen) == 4
     missing = {market: holes(ticks) for market, ticks in seen.items()}
     asked = [request for market, spans in missing.items() for request in requests_for(market, spans)]

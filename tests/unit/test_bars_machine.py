@@ -20,6 +20,7 @@ from mdstream.bars.bars import Bars, Collected
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS, Rules, interval
 from mdstream.bars.state import Progress
 from mdstream.events import Bar, Trade, encode
+from mdstream.stream.ledger import Ledger
 
 NAMES = ("1s", "1m", "5m", "1h")
 LATER = T0 * 2
@@ -319,7 +320,7 @@ class Worker:
 
     def __init__(self, log: list[tuple[bytes | None, bytes | None]], out: list[bytes]) -> None:
         self.log, self.out = log, out
-        found = bars_state.opened("md.trades")
+        found = Ledger("md.trades", bars_state.LAYOUT)
         for offset, (key, value) in enumerate(log):
             found.take(offset, key, value)
         state = bars_state.read(found)

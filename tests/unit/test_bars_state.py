@@ -11,6 +11,7 @@ from mdstream.bars.bars import Bars, Collected
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS, interval
 from mdstream.bars.state import Progress, Restored
 from mdstream.stream import checkpoint
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out
 from mdstream.stream.state import Instrument, LogState
 
@@ -31,7 +32,7 @@ def written(claim: int, bars: Bars, found: Collected, position: int) -> Out:
 
 
 def read(*checkpoints: Out) -> Restored:
-    return bars_state.read(read_into(bars_state.opened(TRADES), *checkpoints))
+    return bars_state.read(read_into(Ledger(TRADES, bars_state.LAYOUT), *checkpoints))
 
 
 def test_checkpoint_ends_in_its_progress_under_keys_of_its_own() -> None:
@@ -73,9 +74,9 @@ def test_the_canonical_reader_passes_over_this_state() -> None:
     """A takeover of raw partitions is not disturbed by it."""
     ours = written(7, *collected(0, 5_000), 2)
     canonical = checkpoint.write(RAW, 1, [("BTCUSDT", Instrument(trade_seq=5))], 70, LogState(), NOW_MS)
-    found = read_into(checkpoint.opened(RAW), ours, canonical, ours)
+    found = read_into(Ledger(RAW, checkpoint.LAYOUT), ours, canonical, ours)
     assert checkpoint.read(found) == checkpoint.Restored({"BTCUSDT": Instrument(trade_seq=5)}, 70)
-    assert checkpoint.read(read_into(checkpoint.opened(TRADES), ours)) == checkpoint.Restored()
+    assert checkpoint.read(read_into(Ledger(TRADES, checkpoint.LAYOUT), ours)) == checkpoint.Restored()
 
 
 def test_another_layout_begins_anew() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from weakref import ref
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.broker import records
-from mdstream.broker.log import CORRUPT, OUT_OF_ORDER, STALE_EPOCH, TOO_LARGE, Log, RefusedError, Rules
+from mdstream.broker.log import (
+    CORRUPT,
+    OUT_OF_ORDER,
+    SEGMENT_BYTES,
+    STALE_EPOCH,
+    TOO_LARGE,
+    Log,
+    RefusedError,
+    Rules,
+)
 from mdstream.broker.store import Store
 
 COMPACTED = Rules(compact=True)
@@ -103,6 +113,16 @@ def test_since_finds_the_record_within_its_batch() -> None:
     assert [log.since(time_ms) for time_ms in (0, 11, 13, 22, 23)] == [(0, 10), (1, 11), (3, 20), (5, 22), None]
 
 
+def test_read_gives_batches_of_every_size_back_as_they_were_written() -> None:
+    """A batch lies in one segment, also one that is larger than a segment, and one that does not fit the rest of it."""
+    log, size = Log(Rules(max_message_bytes=1 << 22)), SEGMENT_BYTES // len(batch([b"k"]))
+    written = [batch([b"k"] * count) for count in (1, size // 2, 5 * size, size // 2, 1)]
+    firsts = [log.append(content, 0)[0] for content in written]
+    read = [log.read(first, 1) for first in firsts]
+    assert [content[8:] for content in read] == [content[8:] for content in written]  # behind the base offset
+    assert [offsets(content)[0] for content in read] == firsts
+
+
 # -- refusing
 
 
@@ -175,6 +195,20 @@ def kept(log: Log) -> list[bytes]:
         found.append(content[: 12 + length])
         content = content[12 + length :]
     return found
+
+
+def test_a_segment_is_given_back_once_its_last_batch_is_dropped() -> None:
+    """Memory of dropped batches must not stay with the process."""
+    log, content = Log(Rules()), batch([b"k"] * 100)
+    kept = [log.append(content, 0)[1] for _ in range(2 * SEGMENT_BYTES // len(content))]
+    assert kept[0] is not None
+    segment, count = ref(kept[0].segment), sum(each.segment is kept[0].segment for each in kept if each)
+    firsts = [each.first for each in kept if each]
+    del kept
+    log.delete_before(firsts[count - 1])
+    assert segment() is not None
+    log.delete_before(firsts[count])
+    assert segment() is None
 
 
 def test_expire_drops_what_is_older_than_retention_ms() -> None:

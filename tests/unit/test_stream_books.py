@@ -16,6 +16,7 @@ from stream_outputs import RAW, events, joined, read_into, saved
 from mdstream.records import WS, RawEncoder
 from mdstream.stream import books, checkpoint
 from mdstream.stream.canonical import Canonical
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 from mdstream.stream.rules import Policy, Rules
 from mdstream.venues.providers import provider
@@ -342,7 +343,7 @@ def logs(draw: st.DrawFn) -> Log:
 
 def restored(written: Sequence[Out], rules: Rules) -> Canonical:
     """The stream of a worker that takes over from these checkpoints."""
-    return new_stream(rules, checkpoint.read(read_into(checkpoint.opened(RAW), *written)))
+    return new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), *written)))
 
 
 def lives(log: Sequence[Raw], rules: Rules, cuts: Sequence[int]) -> Iterator[Output]:

@@ -16,12 +16,13 @@ from stream_outputs import RAW, events, read_into, saved
 
 from mdstream import repairs
 from mdstream.errors import FrameError
-from mdstream.records import LAST_NS, WS, RawEncoder
+from mdstream.records import LAST_NS
 from mdstream.repairs import Unrecoverable, rest_frame
 from mdstream.stream import checkpoint
 from mdstream.stream.bounds import CHECKS, MAX_ID
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import SeenIds
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Policy, Rules
 from mdstream.ticks import NO_ID, BookTick, QuoteTick, TradeTick
@@ -43,7 +44,7 @@ class Raw:
 
 
 def raw(provider: str, frame: bytes, *, recv_ns: int = NOW_NS, kind: str = "trade", offset: int = 0) -> Raw:
-    *_, headers = RawEncoder(provider, WS).encode(b"BTCUSDT", frame, kind.encode(), recv_ns)
+    headers = [("p", provider.encode()), ("t", struct.pack(">q", recv_ns)), ("k", kind.encode()), ("via", b"ws")]
     return Raw(frame, headers, offset)
 
 
@@ -146,7 +147,7 @@ def test_whatever_frames_say_the_state_can_be_written_and_read_back(
         stream.step([raw(provider, frame, recv_ns=recv_ns, kind=kind, offset=offset)])
     expected = Restored(dict(stream.instruments), stream.position, stream.log)
     stream.changed |= set(stream.instruments)
-    assert checkpoint.read(read_into(checkpoint.opened(RAW), saved(stream))) == expected
+    assert checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), saved(stream))) == expected
 
 
 @pytest.mark.parametrize("timestamp", [2**63 - 1, -(2**63)])
@@ -256,7 +257,7 @@ def test_refused_trade_does_not_come_back_from_the_buffer() -> None:
            raw("binance", binance_trade(), offset=1), raw("binance", binance_trade(t=8, p="0"), offset=2)]  # fmt: skip
     dying = new_stream(rules)
     dying.step(log)
-    owner = new_stream(rules, checkpoint.read(read_into(checkpoint.opened(RAW), saved(dying))))
+    owner = new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), saved(dying))))
     owner.step(log[owner.read_from :])
     buffers = [[tick for _, _, tick in s.sources[b"binance"].lines["BTCUSDT"].buffer] for s in (dying, owner)]
     assert buffers[0] == buffers[1]

@@ -21,6 +21,7 @@ from mdstream.stream import canonical, checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import VIEW_SILENCE_NS
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 from mdstream.stream.rules import Policy, Rules
 from mdstream.venues.providers import PROVIDERS
@@ -244,7 +245,7 @@ def test_output_is_repeated_byte_for_byte_after_a_restore(
             kept = len(before)
             if data.draw(st.booleans()):
                 break
-    found = checkpoint.read(read_into(checkpoint.opened(RAW), *state_log))
+    found = checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), *state_log))
     next_owner = stream(rules=rules, state=found)
     repeated = next_owner.step(log[next_owner.read_from :])
     assert joined([*before[:kept], repeated]) == expected

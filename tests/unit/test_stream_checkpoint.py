@@ -11,6 +11,7 @@ from stream_outputs import read_into
 from mdstream.stream import checkpoint
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import Hole, QuoteDedupe, SeenIds, TradeDedupe, UpdateIds
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out
 from mdstream.stream.state import Channel, Feed, Instrument, LogState, OpenGap, SourceState
 
@@ -83,7 +84,7 @@ STATES = st.dictionaries(SYMBOLS, INSTRUMENTS, max_size=4)
 
 def read(*checkpoints: Out) -> Restored:
     """What a reader of the log makes of these checkpoints, one after the other."""
-    return checkpoint.read(read_into(checkpoint.opened(RAW), *checkpoints))
+    return checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), *checkpoints))
 
 
 def written(claim: int, symbols: dict[str, int], position: int, *, topic: str = RAW) -> Out:
@@ -118,7 +119,7 @@ def test_markets_are_read_side_by_side() -> None:
     """Markets share md.state: each one's reader takes the records of its own raw topic only."""
     both = written(7, {"AAPL": 1}, 70, topic=OTHER), written(1, {"A": 1}, 10)
     assert read(*both) == Restored({"A": Instrument(trade_seq=1)}, 10)
-    other = checkpoint.read(read_into(checkpoint.opened(OTHER), *both))
+    other = checkpoint.read(read_into(Ledger(OTHER, checkpoint.LAYOUT), *both))
     assert other == Restored({"AAPL": Instrument(trade_seq=1)}, 70)
 
 

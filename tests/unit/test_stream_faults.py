@@ -21,6 +21,7 @@ from mdstream import repairs
 from mdstream.records import Record
 from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
 from mdstream.stream import checkpoint
+from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 
@@ -322,7 +323,7 @@ def test_crash_at_any_checkpoint_repeats_the_same_bytes(
         outputs.append(stream.step(log[start:end]))
         written += saved(stream)
         if end in crashes:
-            stream = new_stream(rules, checkpoint.read(read_into(checkpoint.opened(RAW), written)))
+            stream = new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), written)))
             again = stream.step(log[stream.read_from : end])
             assert not any(joined([again]).values())
     assert joined(outputs) == expected
