@@ -19,7 +19,7 @@ from mdstream.roles.bars import BarsRole
 
 def attach(app: App, settings: Settings) -> None:
     """Declare the agent, unless MDSTREAM_BARS is empty."""
-    if not settings.bars:
+    if not settings.bars.intervals:
         return
     role = BarsRole(settings, app.state_log, overtaken=app.overtaken)
     trades = app.topic_map.trades.name

@@ -23,7 +23,7 @@ from mdstream.sinks.files import sinks_of
 def attach(app: App, settings: Settings) -> None:
     """Declare the agent of the topics to store."""
     role = SinkRole("files", settings, sinks_of(settings))
-    names = role.attach(app, settings.files_events)
+    names = role.attach(app, settings.files.events)
 
     @app.agent(app.batched(*names), name="files")
     async def files(batches: Any) -> None:

@@ -24,7 +24,7 @@ from mdstream.sinks.subjects import named
 def attach(app: App, settings: Settings) -> None:
     """Declare the agent of the topics to publish."""
     role = SinkRole("nats", settings, [sink_of(settings)], event_of=named)
-    names = role.attach(app, settings.nats_events)
+    names = role.attach(app, settings.nats.events)
 
     @app.agent(app.batched(*names), name="nats")
     async def nats(batches: Any) -> None:

@@ -24,7 +24,7 @@ from mdstream.sinks.timescale import sink_of
 def attach(app: App, settings: Settings) -> None:
     """Declare the agent of the topics to store."""
     role = SinkRole("timescale", settings, [sink_of(settings)])
-    names = role.attach(app, settings.timescale_events)
+    names = role.attach(app, settings.timescale.events)
 
     @app.agent(app.batched(*names), name="timescale")
     async def timescale(batches: Any) -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from mdstream import config, kafka
-from mdstream.cluster import UNSECURED
+from mdstream.config.cluster import UNSECURED
 from mdstream.errors import SettingsError
 from mdstream.testing import KAFKA_VERSION, apache_kafka, embedded_broker
 from topics import Topics

@@ -118,7 +118,7 @@ class App(Host):
             f"{settings.topic_prefix}.{settings.role}",
             broker=[f"kafka://{server}" for server in str(settings.bootstrap_servers).split(",")],
             broker_credentials=credentials(settings.bootstrap_servers.security),
-            producer_compression_type=None if settings.compression == "none" else settings.compression,
+            producer_compression_type=None if settings.kafka.compression == "none" else settings.kafka.compression,
             **options,
         )
 
@@ -287,11 +287,10 @@ def _quiet(levels: Mapping[str, int]) -> None:
 
 def _limits(settings: Settings) -> Limits:
     """The watchdog's limits. A core worker's position moves once per checkpoint: the time between two is no stall."""
-    more_s = settings.checkpoint_interval_s
-    most_s = settings.core_stuck_exit_s if settings.role == "core" else settings.stuck_exit_s
-    exit_s = min(settings.stuck_exit_s, most_s)
+    more_s, limits = settings.checkpoint_interval_s, settings.watchdog
+    exit_s = min(limits.stuck_exit_s, limits.core_stuck_exit_s if settings.role == "core" else limits.stuck_exit_s)
     exit_s += more_s if exit_s else 0
-    return Limits(ready_s=settings.stuck_ready_s + more_s, exit_s=exit_s, start_s=settings.start_allowance_s)
+    return Limits(ready_s=limits.stuck_ready_s + more_s, exit_s=exit_s, start_s=limits.start_allowance_s)
 
 
 def build(settings: Settings | None = None) -> App:
@@ -302,9 +301,9 @@ def build(settings: Settings | None = None) -> App:
         raise SettingsError(f"MDSTREAM_ROLE={settings.role}: there is {', '.join(ROLES)}")
     app = App(
         settings,
-        web_host=settings.http_host,
-        web_bind=settings.http_host,
-        web_port=settings.http_port or WEB_PORT,
+        web_host=settings.http.host,
+        web_bind=settings.http.host,
+        web_port=settings.http.port or WEB_PORT,
         canonical_url=settings.canonical_url,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,

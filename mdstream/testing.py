@@ -27,7 +27,7 @@ from mdstream.embedded.server import EmbeddedBroker, answers, die_with_parent
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
-    from mdstream.cluster import Brokers
+    from mdstream.config.cluster import Brokers
     from mdstream.embedded.nats import EmbeddedNats
     from mdstream.embedded.postgres import EmbeddedPostgres
 

@@ -27,7 +27,7 @@ _EXPECTED = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
 def url_of(settings: Settings) -> str:
     """MARKET_DATA_DATABASE_URL. Raises SettingsError if it is not set."""
-    url = "" if settings.database_url is None else settings.database_url.get_secret_value().strip()
+    url = "" if settings.database.url is None else settings.database.url.get_secret_value().strip()
     if not url:
         raise SettingsError(f"MARKET_DATA_DATABASE_URL is not set: expected {_EXPECTED}")
     return url

@@ -29,14 +29,14 @@ class Hypertable(NamedTuple):
     chunk: str
     segment_by: str
     keep_days: str
-    """The setting for how long its rows are kept."""
+    """The field of `settings.database` for how long its rows are kept."""
 
 
 HYPERTABLES = {
-    "market_data_ticks": Hypertable("1 day", "symbol", "db_keep_ticks_days"),
-    "market_data_quotes": Hypertable("1 day", "symbol", "db_keep_quotes_days"),
-    "market_data_ohlcv": Hypertable("7 days", "symbol, interval", "db_keep_ohlcv_days"),
-    "market_data_feed_events": Hypertable("7 days", "symbol", "db_keep_feed_events_days"),
+    "market_data_ticks": Hypertable("1 day", "symbol", "keep_ticks_days"),
+    "market_data_quotes": Hypertable("1 day", "symbol", "keep_quotes_days"),
+    "market_data_ohlcv": Hypertable("7 days", "symbol, interval", "keep_ohlcv_days"),
+    "market_data_feed_events": Hypertable("7 days", "symbol", "keep_feed_events_days"),
 }
 
 # No index on the time alone (create_default_indexes): no query uses it, and it would slow down every write.
@@ -143,10 +143,10 @@ def set_policies(connection: Connection, settings: Settings) -> None:
         log.warning("TimescaleDB's Apache edition has no columnstore and no policies: nothing is compressed or deleted")
         return
     for table, wanted in HYPERTABLES.items():
-        if settings.db_compress_after_days and not connection.scalar(HAS_COLUMNSTORE, {"table": table}):
+        if settings.database.compress_after_days and not connection.scalar(HAS_COLUMNSTORE, {"table": table}):
             connection.execute(text(ENABLE_COLUMNSTORE.format(table=table, segment_by=wanted.segment_by)))
-        _set_policy(connection, table, COMPRESS, settings.db_compress_after_days)
-        _set_policy(connection, table, DELETE, getattr(settings, wanted.keep_days))
+        _set_policy(connection, table, COMPRESS, settings.database.compress_after_days)
+        _set_policy(connection, table, DELETE, getattr(settings.database, wanted.keep_days))
 
 
 def _set_policy(connection: Connection, table: str, policy: Policy, days: int) -> None:

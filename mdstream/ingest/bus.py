@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 from mdstream.ingest.backlog import Backlog, Limits
 from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.intake import Intake

@@ -51,4 +51,4 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
-    run(plan(provider, symbols), settings, Options(settings.http_port or DEFAULT_PORT, max_attempts))
+    run(plan(provider, symbols), settings, Options(settings.http.port or DEFAULT_PORT, max_attempts))

@@ -58,7 +58,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
             bus.intake(w.provider.name, w.provider.market),
             addresses,
             max_attempts=options.max_attempts,
-            data_silence_s=settings.data_silence_s,
+            data_silence_s=settings.watchdog.data_silence_s,
             refused=w.refused,
         )
         for w in wanted
@@ -67,9 +67,9 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
         log.error("left out: %s", reason)
     watchdog = _watchdog(bus, settings)
     await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
-    async with serve(Endpoint(feeds, bus, watchdog).application(), host=settings.http_host, port=options.port):
+    async with serve(Endpoint(feeds, bus, watchdog).application(), host=settings.http.host, port=options.port):
         await bus.sender.start()
-        log.info("http://%s:%d/health shows the state", settings.http_host, options.port)
+        log.info("http://%s:%d/health shows the state", settings.http.host, options.port)
         try:
             await _work(feeds, bus, watchdog)
         finally:
@@ -79,7 +79,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
 def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
     return Watchdog(
         settings.bootstrap_servers,
-        Limits(ready_s=settings.stuck_ready_s, exit_s=settings.stuck_exit_s),
+        Limits(ready_s=settings.watchdog.stuck_ready_s, exit_s=settings.watchdog.stuck_exit_s),
         bus.sender.state,
         reads=False,
         fate=lambda: f"{bus.backlog.records} records that waited for Kafka are lost",

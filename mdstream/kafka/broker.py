@@ -24,7 +24,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from mdstream.cluster import Brokers, Cluster
+from mdstream.config.cluster import Brokers, Cluster
 from mdstream.errors import AccessError, BrokerError
 from mdstream.kafka.diagnosis import FAILURES, why
 from mdstream.kafka.security import options

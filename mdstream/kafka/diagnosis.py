@@ -23,7 +23,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from mdstream import tls
-from mdstream.cluster import Cluster, Security
+from mdstream.config.cluster import Cluster, Security
 from mdstream.kafka.security import security_options
 
 LIMIT_S = 5.0
@@ -96,16 +96,16 @@ def reason_of(error: BaseException, security: Security, *, handled: BaseExceptio
                 name="KAFKA_BOOTSTRAP_SERVERS, or else KAFKA_SSL_CHECK_HOSTNAME",
                 certificate="KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE",
                 protocol=f"KAFKA_SECURITY_PROTOCOL={security.protocol}, or the port",
-                shown=security.certfile is not None,
+                shown=security.ssl_certfile is not None,
             )
     if isinstance(error, SaslAuthenticationFailed):
         return f"does not accept {_credentials(security)}"
     if isinstance(error, UnsupportedSaslMechanismError):
-        return f"does not offer the mechanism {security.mechanism}: KAFKA_SASL_MECHANISM"
+        return f"does not offer the mechanism {security.sasl_mechanism}: KAFKA_SASL_MECHANISM"
     if isinstance(error, IllegalSaslStateError):
         return f"asks for no password: KAFKA_SECURITY_PROTOCOL={security.protocol}"
     if isinstance(error, (ValueError, AssertionError)):
-        return f"does not keep to {security.mechanism}: it may not be the broker of KAFKA_BOOTSTRAP_SERVERS"
+        return f"does not keep to {security.sasl_mechanism}: it may not be the broker of KAFKA_BOOTSTRAP_SERVERS"
     if any(isinstance(cause, (EOFError, ConnectionResetError, KafkaConnectionError)) for cause in causes):
         return _closed_reason(security)
     return None
@@ -118,9 +118,9 @@ def _causes(error: BaseException | None, handled: BaseException | None) -> Itera
 
 
 def _credentials(security: Security) -> str:
-    if security.mechanism == "OAUTHBEARER":
+    if security.sasl_mechanism == "OAUTHBEARER":
         return "the token: KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"
-    where = "KAFKA_SASL_PASSWORD_FILE" if security.password_file is not None else "KAFKA_SASL_PASSWORD"
+    where = "KAFKA_SASL_PASSWORD_FILE" if security.sasl_password_file is not None else "KAFKA_SASL_PASSWORD"
     return f"the user or the password: KAFKA_SASL_USERNAME, {where}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mdstream import kafka
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 
 
 async def read_whole(

@@ -15,7 +15,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from mdstream import kafka
-from mdstream.cluster import Brokers, Cluster
+from mdstream.config.cluster import Brokers, Cluster
 from mdstream.kafka.diagnosis import FAILURES
 from mdstream.kafka.security import options
 from mdstream.records import ProducerRecord

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 from mdstream.errors import BrokerError
 from mdstream.kafka.broker import REQUEST_TIMEOUT_MS, lost, unreachable
 from mdstream.kafka.diagnosis import FAILURES

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
 
-from mdstream.cluster import Brokers, Cluster, Security
+from mdstream.config.cluster import Brokers, Cluster, Security
 from mdstream.errors import SettingsError
 from mdstream.tls import Named, client_context
 
@@ -45,12 +45,12 @@ def security_options(security: Security) -> dict[str, Any]:
     """As `options`, without the addresses."""
     found: dict[str, Any] = {"security_protocol": security.protocol, "ssl_context": ssl_context(security)}
     if security.sasl:
-        found["sasl_mechanism"] = security.mechanism
-        if security.token_file is not None:
-            _secret_in(Named("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", security.token_file))
-            found["sasl_oauth_token_provider"] = TokenFile(security.token_file)
+        found["sasl_mechanism"] = security.sasl_mechanism
+        if security.sasl_oauthbearer_token_file is not None:
+            _secret_in(Named("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", security.sasl_oauthbearer_token_file))
+            found["sasl_oauth_token_provider"] = TokenFile(security.sasl_oauthbearer_token_file)
         else:
-            found |= {"sasl_plain_username": security.username, "sasl_plain_password": password(security)}
+            found |= {"sasl_plain_username": security.sasl_username, "sasl_plain_password": password(security)}
     return found
 
 
@@ -59,19 +59,19 @@ def ssl_context(security: Security) -> ssl.SSLContext | None:
     if not security.tls:
         return None
     return client_context(
-        Named("KAFKA_SSL_CAFILE", security.cafile),
-        Named("KAFKA_SSL_CERTFILE", security.certfile),
-        Named("KAFKA_SSL_KEYFILE", security.keyfile),
-        key_password=security.key_password.get_secret_value() if security.key_password else "",
-        check_hostname=security.check_hostname,
+        Named("KAFKA_SSL_CAFILE", security.ssl_cafile),
+        Named("KAFKA_SSL_CERTFILE", security.ssl_certfile),
+        Named("KAFKA_SSL_KEYFILE", security.ssl_keyfile),
+        key_password=security.ssl_key_password.get_secret_value() if security.ssl_key_password else "",
+        check_hostname=security.ssl_check_hostname,
     )
 
 
 def password(security: Security) -> str:
     """The password, from its setting or its file, without the final line break. Raises SettingsError."""
-    if security.password is not None:
-        return security.password.get_secret_value()
-    return _secret_in(Named("KAFKA_SASL_PASSWORD_FILE", security.password_file))
+    if security.sasl_password is not None:
+        return security.sasl_password.get_secret_value()
+    return _secret_in(Named("KAFKA_SASL_PASSWORD_FILE", security.sasl_password_file))
 
 
 def _secret_in(file: Named) -> str:

@@ -62,9 +62,9 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
         )
         needed = (topics.gaps, topics.dead, *topics.raw.values())
         await kafka.create_topics(settings.bootstrap_servers, needed, replication=settings.replication)
-        async with serve(Endpoint(desks, requests, watchdog).application(), host=settings.http_host, port=port):
+        async with serve(Endpoint(desks, requests, watchdog).application(), host=settings.http.host, port=port):
             await raw_log.start()
-            log.info("http://%s:%d/health shows the state", settings.http_host, port)
+            log.info("http://%s:%d/health shows the state", settings.http.host, port)
             try:
                 await _work(requests, desks, watchdog)
             finally:
@@ -82,11 +82,12 @@ def _desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog
         log.warning("%s: %s", name, unsure)
     log.info("%s: %s", name, redacted(base_url))
     client = Client(session, base_url, variable=rest_setting(name))
-    return Desk(history, client, raw_log, patience_s=settings.repair_patience_s)
+    return Desk(history, client, raw_log, patience_s=settings.repair.patience_s)
 
 
 def _limits(settings: Settings) -> Limits:
-    return Limits(ready_s=settings.stuck_ready_s, exit_s=settings.stuck_exit_s, start_s=settings.start_allowance_s)
+    limits = settings.watchdog
+    return Limits(ready_s=limits.stuck_ready_s, exit_s=limits.stuck_exit_s, start_s=limits.start_allowance_s)
 
 
 async def _work(requests: Requests, desks: Collection[Desk], watchdog: Watchdog) -> None:

@@ -24,7 +24,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, KafkaTimeoutError
 
 from mdstream import kafka
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 from mdstream.kafka.broker import REQUEST_TIMEOUT_MS
 from mdstream.kafka.diagnosis import FAILURES
 from mdstream.kafka.security import options

@@ -78,7 +78,7 @@ class BarsRole(StatefulRole[_Owned, _Snapshot]):
         super().__init__(settings.bootstrap_servers, state, client_id="mdstream-bars", overtaken=overtaken)
         self._topic = Topics(settings).bars.name
         self._interval_s = settings.checkpoint_interval_s
-        self._rules = Rules(settings.bars, lateness_ns=int(settings.bars_lateness_s * SECOND_NS))
+        self._rules = Rules(settings.bars.intervals, lateness_ns=int(settings.bars.lateness_s * SECOND_NS))
         self._most_parts = MAX_BARS // len(self._rules.intervals)
         self._due = asyncio.Event()
         self.metrics = BarsMetrics(self._rules)

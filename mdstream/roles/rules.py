@@ -13,24 +13,25 @@ SECOND_NS = 1_000_000_000
 
 def rules_of(settings: Settings) -> Rules:
     """Sources and policy of every instrument, and the limits. Raises SettingsError for an unknown provider."""
-    default = Policy(_known(settings.sources) or tuple(PROVIDERS), merge=settings.policy == "merge")
+    failover = settings.failover
+    default = Policy(_known(failover.sources) or tuple(PROVIDERS), merge=failover.policy == "merge")
     return Rules(
         policy=default,
         by_symbol={
             symbol.upper(): Policy(
-                _known(own.sources) or default.sources, merge=(own.policy or settings.policy) == "merge"
+                _known(own.sources) or default.sources, merge=(own.policy or failover.policy) == "merge"
             )
-            for symbol, own in settings.instruments.items()
+            for symbol, own in failover.instruments.items()
         },
         limits=Limits(
-            stale_after_ns=int(settings.stale_after_s * SECOND_NS),
-            recover_after_ns=int(settings.recover_after_s * SECOND_NS),
-            max_latency_ns=int(settings.max_latency_s * SECOND_NS),
-            max_faults=settings.max_faults_per_minute,
-            max_gaps=settings.max_gaps_per_minute,
+            stale_after_ns=int(failover.stale_after_s * SECOND_NS),
+            recover_after_ns=int(failover.recover_after_s * SECOND_NS),
+            max_latency_ns=int(failover.max_latency_s * SECOND_NS),
+            max_faults=failover.max_faults_per_minute,
+            max_gaps=failover.max_gaps_per_minute,
         ),
-        gaps=GapLimits(after_ns=int(settings.gap_after_s * SECOND_NS), most=settings.max_repair_trades),
-        heartbeat_ns=int(settings.heartbeat_s * SECOND_NS),
+        gaps=GapLimits(after_ns=int(failover.gap_after_s * SECOND_NS), most=failover.max_repair_trades),
+        heartbeat_ns=int(failover.heartbeat_s * SECOND_NS),
     )
 
 

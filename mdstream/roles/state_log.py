@@ -20,7 +20,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mdstream import kafka
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 from mdstream.errors import BrokerError, OvertakenError
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import Partition

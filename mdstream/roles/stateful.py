@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 from mdstream.errors import OvertakenError
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import Partition, Record

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import psycopg
 
 from mdstream import kafka
-from mdstream.cluster import UNSECURED
 from mdstream.config import Settings
+from mdstream.config.cluster import UNSECURED
 from mdstream.db import connection as database
 from mdstream.embedded import nats as nats_server
 from mdstream.embedded import server as embedded
@@ -69,17 +69,17 @@ def _kept(temporary: bool) -> tuple[str, ...]:
 
 def find_or_start(parts: Supervisor, settings: Settings, *, sinks: tuple[str, ...]) -> Services:
     """The broker, and what the sinks need. Raises MdstreamError if a configured one does not answer."""
-    services, configured = Services(), settings.model_fields_set
-    if "kafka_servers" in configured:
+    services = Services()
+    if "servers" in settings.kafka.model_fields_set:
         _check_broker(settings)
         services.told.append(f"broker {settings.bootstrap_servers}")
     else:
         start_broker(parts, services)
-    if "timescale" in sinks and "database_url" in configured:
+    if "timescale" in sinks and "url" in settings.database.model_fields_set:
         services.told.append(f"database {_database(settings)}")
     elif "timescale" in sinks:
         start_database(parts, services, temporary=False)
-    if "nats" in sinks and "nats_url" in configured:
+    if "nats" in sinks and "url" in settings.nats.model_fields_set:
         services.told.append(f"NATS {_nats(settings)}")
     elif "nats" in sinks:
         start_nats(parts, services, temporary=False)
@@ -108,7 +108,7 @@ def _database(settings: Settings) -> str:
 
 def _nats(settings: Settings) -> str:
     """The configured servers, without user and password. Raises SinkError if none of them answers."""
-    urls = [urlsplit(url.strip()) for url in settings.nats_url.get_secret_value().split(",")]
+    urls = [urlsplit(url.strip()) for url in settings.nats.url.get_secret_value().split(",")]
     found = [(url.hostname or "127.0.0.1", url.port or NATS_PORT) for url in urls]
     shown = ",".join(f"{host}:{port}" for host, port in found)
     if not any(nats_server.answers(port, host=host, timeout_s=2.0) for host, port in found):

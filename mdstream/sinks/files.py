@@ -7,8 +7,8 @@ from functools import partial
 from aiokafka import TopicPartition
 
 from mdstream import kafka
-from mdstream.cluster import Brokers
 from mdstream.config import Settings
+from mdstream.config.cluster import Brokers
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.records import Partition
 from mdstream.sinks.base import Sink
@@ -23,15 +23,15 @@ LOOK_LIMIT_MS = 2_000
 def sinks_of(settings: Settings) -> list[Sink]:
     """The files role's sinks. Raises SettingsError if there are none."""
     sinks: list[Sink] = []
-    if settings.sqlite:
+    if settings.files.sqlite:
         sinks.append(SqliteSink(settings.data_dir))
-    if settings.jsonl:
+    if settings.files.jsonl:
         sinks.append(
             JsonlSink(
                 settings.data_dir,
                 value_at=partial(_value_at, settings.bootstrap_servers),
-                rotate_bytes=settings.jsonl_rotate_mb * MIB,
-                compress=settings.jsonl_gzip,
+                rotate_bytes=settings.files.jsonl_rotate_mb * MIB,
+                compress=settings.files.jsonl_gzip,
             )
         )
     if not sinks:

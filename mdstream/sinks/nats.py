@@ -79,7 +79,7 @@ LOOK_S = 1.0
 
 def sink_of(settings: Settings) -> Sink:
     """The nats role's sink. Raises SettingsError if NATS_URL cannot be used."""
-    return JetStreamSink(settings) if settings.use_jetstream else CoreSink(settings)
+    return JetStreamSink(settings) if settings.nats.jetstream else CoreSink(settings)
 
 
 class JetStreamSink:
@@ -132,7 +132,7 @@ class JetStreamSink:
         if self._stream is not None and self._wire is not None and self._wire.is_connected:
             return self._stream
         await self._drop()
-        if not self._settings.nats_enabled:
+        if not self._settings.nats.enabled:
             raise self._error("NATS_ENABLED=false: events wait in Kafka until it is true")
         try:
             self._wire = await connect(self._servers, self._access, name=CLIENT)
@@ -155,7 +155,7 @@ class JetStreamSink:
             await wire.drop()
 
     def _error(self, reason: str, *, retriable: bool = True) -> SinkError:
-        return SinkError(self.name, f"{self._place} (stream {self._settings.nats_stream})", reason, retriable=retriable)
+        return SinkError(self.name, f"{self._place} (stream {self._settings.nats.stream})", reason, retriable=retriable)
 
     # -- what is stored
 
@@ -248,10 +248,10 @@ class CoreSink:
     name = "nats"
 
     def __init__(self, settings: Settings) -> None:
-        self._enabled = settings.nats_enabled
+        self._enabled = settings.nats.enabled
         self._servers, self._access = servers_of(settings), access_of(settings)
         self._place = ", ".join(map(redacted, self._servers))
-        self._heads = Tails(f"PUB {settings.nats_subject_prefix}.", " ")
+        self._heads = Tails(f"PUB {settings.nats.subject_prefix}.", " ")
         self._wire: Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._told = False

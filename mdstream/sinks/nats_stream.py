@@ -71,12 +71,12 @@ class _Seq(msgspec.Struct):
 
 
 class Stream:
-    """The stream `settings.nats_stream`, over one connection. Every failure raises one of nats_wire.Failure or
+    """The stream `settings.nats.stream`, over one connection. Every failure raises one of nats_wire.Failure or
     RefusedError, and makes this object unusable."""
 
     def __init__(self, wire: Wire, settings: Settings) -> None:
         self._wire, self._settings = wire, settings
-        self._name, self._prefix = settings.nats_stream, settings.nats_subject_prefix
+        self._name, self._prefix = settings.nats.stream, settings.nats.subject_prefix
         self._inbox = wire.new_inbox()
         self._batches = 0
         self._answer: asyncio.Future[Msg] | None = None
@@ -99,7 +99,7 @@ class Stream:
                 ) from error
             if error.code == NO_ROOM:
                 raise UnusableError(
-                    f"it has no room for a stream of {self._settings.nats_stream_mb} MiB: set NATS_STREAM_MB to less"
+                    f"it has no room for a stream of {self._settings.nats.stream_mb} MiB: set NATS_STREAM_MB to less"
                 ) from error
             raise
         most = config.get("max_msg_size", -1)
@@ -231,17 +231,17 @@ def _checked(answer: Msg) -> dict[str, Any]:
 
 def _config(settings: Settings) -> dict[str, Any]:
     """The configuration of a new stream."""
-    age = int(settings.nats_stream_hours * 3600 * S)
+    age = int(settings.nats.stream_hours * 3600 * S)
     return {
-        "name": settings.nats_stream,
+        "name": settings.nats.stream,
         "description": "canonical market data of mdstream",
-        "subjects": [f"{settings.nats_subject_prefix}.>"],
+        "subjects": [f"{settings.nats.subject_prefix}.>"],
         "retention": "limits",
         "discard": "old",
         "storage": "file",
         "max_age": age,
-        "max_bytes": settings.nats_stream_mb * MIB or -1,
-        "num_replicas": settings.nats_stream_replicas,
+        "max_bytes": settings.nats.stream_mb * MIB or -1,
+        "num_replicas": settings.nats.stream_replicas,
         "duplicate_window": _window_ns(settings, age),
         "allow_atomic": True,
         "allow_direct": True,
@@ -250,5 +250,5 @@ def _config(settings: Settings) -> dict[str, Any]:
 
 def _window_ns(settings: Settings, max_age: int) -> int:
     """The duplicate window: no longer than messages are kept, or the server refuses it."""
-    wanted = int(settings.nats_duplicate_window_s * S)
+    wanted = int(settings.nats.duplicate_window_s * S)
     return min(wanted, max_age) if max_age else wanted

@@ -150,7 +150,7 @@ async def connect(servers: list[str], access: Access, *, name: str) -> Wire:
 
 def servers_of(settings: Settings) -> list[str]:
     """The servers that NATS_URL names. Raises SettingsError, without a password in it."""
-    servers = [url.strip() for url in settings.nats_url.get_secret_value().split(",") if url.strip()]
+    servers = [url.strip() for url in settings.nats.url.get_secret_value().split(",") if url.strip()]
     if not servers:
         raise SettingsError("NATS_URL is empty: expected nats://HOST:4222, or NATS_ENABLED=false")
     for url in servers:
@@ -169,7 +169,7 @@ def servers_of(settings: Settings) -> list[str]:
 
 def access_of(settings: Settings) -> Access:
     """The files that the settings name. Raises SettingsError if one cannot be used."""
-    access = Access(settings.nats_creds, settings.nats_ca, settings.nats_cert, settings.nats_key)
+    access = Access(settings.nats.creds, settings.nats.ca, settings.nats.cert, settings.nats.key)
     access.options()
     return access
 

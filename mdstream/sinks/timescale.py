@@ -179,4 +179,4 @@ def _by_table(entries: Iterable[Entry]) -> dict[str, list[Row]]:
 
 def sink_of(settings: Settings) -> TimescaleSink:
     """The timescale role's sink. Raises SettingsError if MARKET_DATA_DATABASE_URL is not set or cannot be read."""
-    return TimescaleSink(db.url_of(settings), write_limit_s=settings.timescale_write_s)
+    return TimescaleSink(db.url_of(settings), write_limit_s=settings.timescale.write_s)

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from mdstream import kafka
 from mdstream.capture import Frame, Merge, Writer
 from mdstream.cli import set_up_logging
-from mdstream.cluster import Brokers
 from mdstream.config import load
+from mdstream.config.cluster import Brokers
 from mdstream.errors import FrameError, SettingsError
 from mdstream.progress import Progress
 from mdstream.records import OURS, decode_raw, receive_ns

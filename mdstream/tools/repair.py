@@ -50,4 +50,4 @@ def command(providers: tuple[str, ...], kafka: str | None, port: int | None) -> 
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
-    run(repair(settings, only=frozenset(providers), port=settings.http_port or DEFAULT_PORT))
+    run(repair(settings, only=frozenset(providers), port=settings.http.port or DEFAULT_PORT))

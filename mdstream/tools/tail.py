@@ -17,8 +17,8 @@ import click
 from aiokafka import ConsumerRecord
 
 from mdstream import kafka
-from mdstream.cluster import Brokers
 from mdstream.config import load
+from mdstream.config.cluster import Brokers
 from mdstream.kafka.publisher import Partitioner
 from mdstream.tools.running import run
 from topics import Topics

@@ -11,7 +11,7 @@ import click
 
 from mdstream import config, kafka
 from mdstream.app import ROLES, WEB_PORT
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 
 
 @click.command(name="worker")
@@ -48,7 +48,7 @@ def command(role: str | None, port: int | None, log_level: str, loop: str | None
     settings = config.load(role=role, http_port=port)
     asyncio.run(_reachable(settings.bootstrap_servers))
     # By the environment: with --web-port Faust would advertise HTTP_HOST and ignore NODE_CANONICAL_URL.
-    os.environ |= {"MDSTREAM_ROLE": settings.role, "HTTP_PORT": str(settings.http_port or WEB_PORT)}
+    os.environ |= {"MDSTREAM_ROLE": settings.role, "HTTP_PORT": str(settings.http.port or WEB_PORT)}
     loop = loop or ("uvloop" if find_spec("uvloop") else "aio")
     # Faust chooses its event loop while its modules are imported, so it starts in a new process.
     os.execv(  # noqa: S606  our own interpreter, no shell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 
-from mdstream.cluster import Security
+from mdstream.config.cluster import Security
 from mdstream.kafka.security import security_options
 
 
@@ -20,5 +20,5 @@ def credentials(security: Security) -> Credentials | None:
         username=given["sasl_plain_username"],
         password=given["sasl_plain_password"],
         ssl_context=context,
-        mechanism=security.mechanism,
+        mechanism=security.sasl_mechanism,
     )

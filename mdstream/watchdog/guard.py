@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from mdstream import kafka
-from mdstream.cluster import Brokers
+from mdstream.config.cluster import Brokers
 from mdstream.errors import AccessError, BrokerError, SettingsError
 from mdstream.records import Partition
 from mdstream.watchdog.rule import Limits, Rule, State, Verdict

@@ -183,7 +183,7 @@ def test_bars_are_those_of_the_trades_though_the_worker_is_killed_again_and_agai
     asyncio.run(send(settings, [market.trade(symbol, 30_250, recovered=True) for symbol in SYMBOLS]))
     # Past the end of the hour: what came before is closed by the trades.
     asyncio.run(send(settings, [market.trade(symbol, 3_605_000) for symbol in SYMBOLS]))
-    expected = naive(market.trades, settings.bars, until_ns=T0 + 3_604 * SECOND_NS)
+    expected = naive(market.trades, settings.bars.intervals, until_ns=T0 + 3_604 * SECOND_NS)
     assert {key[1] for key in expected} == {"1s", "1m", "5m", "1h"}
 
     wait_until(lambda: last_editions(on_topic(settings)).keys() >= expected.keys(), what="all bars")
@@ -203,7 +203,7 @@ def test_bars_are_those_of_the_trades_though_the_worker_is_killed_again_and_agai
     before = Counter(on_topic(settings))
     asyncio.run(send(settings, [market.trade("BTCUSDT", 3_606_500), market.trade("BTCUSDT", 100)]))
     minute = ("BTCUSDT", "1m", T0)
-    late = naive(market.trades, settings.bars, until_ns=T0 + 3_604 * SECOND_NS)[minute]
+    late = naive(market.trades, settings.bars.intervals, until_ns=T0 + 3_604 * SECOND_NS)[minute]
     wait_until(lambda: in_sqlite(settings)[minute] == late, what="the late trade in its minute")
     wait_until(lambda: ("BTCUSDT", "1s", T0 + 3_606 * SECOND_NS) in in_sqlite(settings), what="a second")
     fresh = [json.loads(value) for value in (Counter(on_topic(settings)) - before).elements()]

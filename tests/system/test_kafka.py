@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 
 from mdstream import config, kafka
-from mdstream.cluster import Cluster, Compression
+from mdstream.config.cluster import Cluster, Compression
 from mdstream.errors import BrokerError
 from mdstream.kafka.publisher import BATCH_BYTES, Publisher
 from mdstream.records import ProducerRecord

@@ -11,6 +11,7 @@ import nats
 import pytest
 from canonical import T0
 from nats_streams import Message, api, held
+from pydantic import SecretStr
 from sink_builders import TRADES, Rec
 
 from mdstream import events
@@ -50,6 +51,10 @@ def shared() -> Iterator[EmbeddedNats]:
         yield server
 
 
+def changed(settings: Settings, **update: Any) -> Settings:
+    return settings.model_copy(update={"nats": settings.nats.model_copy(update=update)})
+
+
 @pytest.fixture
 def settings(shared: EmbeddedNats, prefix: str) -> Settings:
     """A stream and subjects of the test's own, message ids known for a second only."""
@@ -71,7 +76,7 @@ async def sink(settings: Settings) -> AsyncIterator[JetStreamSink]:
 
 
 async def stored(settings: Settings) -> list[Message]:
-    return await held(settings.nats_url.get_secret_value(), settings.nats_stream)
+    return await held(settings.nats.url.get_secret_value(), settings.nats.stream)
 
 
 async def seqs(settings: Settings) -> list[int]:
@@ -84,7 +89,7 @@ async def test_every_type_is_stored_as_it_stands_on_the_topic(sink: JetStreamSin
     chunks = [chunk(made[:1]), chunk(made[1:2], BARS), chunk(made[2:], STATUS, first=41)]
     assert await sink.write(chunks) == []
     found = {
-        message.subject.removeprefix(f"{settings.nats_subject_prefix}."): message for message in await stored(settings)
+        message.subject.removeprefix(f"{settings.nats.subject_prefix}."): message for message in await stored(settings)
     }
     assert set(found) == {"trade.BRK%2EB", "bar.BTCUSDT", "heartbeat.__system__"}
     assert [found[tail].value for tail in found] == [events.encode(event) for event in made]
@@ -112,7 +117,7 @@ async def test_repeats_are_left_out_after_the_server_has_forgotten_their_ids(set
     await first.write(group)
     before = await stored(settings)
     await first.close()
-    await asyncio.sleep(2 * settings.nats_duplicate_window_s)
+    await asyncio.sleep(2 * settings.nats.duplicate_window_s)
     second = JetStreamSink(settings)
     more = chunk([trade(n) for n in range(5, 15)], first=10)
     await second.write([*group, more])
@@ -142,7 +147,7 @@ async def test_repeats_within_a_group_are_stored_once(sink: JetStreamSink, setti
     status = Heartbeat(events.SYSTEM, "okx", None, T0)
     again = [trade(n) for n in (0, 1, 2, 1, 2, 3)]
     await sink.write([chunk(again), chunk([status, status], STATUS)])
-    await asyncio.sleep(2 * settings.nats_duplicate_window_s)
+    await asyncio.sleep(2 * settings.nats.duplicate_window_s)
     await sink.write([chunk(again, first=6), chunk([status], STATUS, first=2)])
     found = await stored(settings)
     assert [message.event.get("seq") for message in found] == [0, 1, 2, 3, None]
@@ -153,7 +158,7 @@ async def test_worker_that_was_thought_dead_changes_nothing(settings: Settings) 
     sleeper, other = JetStreamSink(settings), JetStreamSink(settings)
     await sleeper.write([chunk([trade(n) for n in range(5)])])
     await other.write([chunk([trade(n) for n in range(5, 20)])])
-    await asyncio.sleep(2 * settings.nats_duplicate_window_s)
+    await asyncio.sleep(2 * settings.nats.duplicate_window_s)
     await sleeper.write([chunk([trade(n) for n in range(5, 12)])])
     assert await seqs(settings) == list(range(20))
     assert (sleeper.changes, sleeper.published, sleeper.repeats) == (1, 5, 7)
@@ -186,10 +191,10 @@ async def test_nothing_overtakes_what_the_stream_refused(settings: Settings, sha
     """A stream that is full and told to refuse takes small messages where large ones find no room: not ours."""
     await api(
         shared.url,
-        f"STREAM.CREATE.{settings.nats_stream}",
+        f"STREAM.CREATE.{settings.nats.stream}",
         {
-            "name": settings.nats_stream,
-            "subjects": [f"{settings.nats_subject_prefix}.>"],
+            "name": settings.nats.stream,
+            "subjects": [f"{settings.nats.subject_prefix}.>"],
             "storage": "file",
             "discard": "new",
             "max_bytes": 4_000,
@@ -200,8 +205,8 @@ async def test_nothing_overtakes_what_the_stream_refused(settings: Settings, sha
     with pytest.raises(SinkError, match="maximum bytes exceeded"):
         await sink.write([chunk([trade(0), large, trade(2), trade(3)])])
     assert await seqs(settings) == []
-    config = (await api(shared.url, f"STREAM.INFO.{settings.nats_stream}"))["config"]
-    await api(shared.url, f"STREAM.UPDATE.{settings.nats_stream}", config | {"max_bytes": -1})
+    config = (await api(shared.url, f"STREAM.INFO.{settings.nats.stream}"))["config"]
+    await api(shared.url, f"STREAM.UPDATE.{settings.nats.stream}", config | {"max_bytes": -1})
     await sink.write([chunk([trade(0), large, trade(2), trade(3)])])
     assert await seqs(settings) == [0, 1, 2, 3]
     await sink.close()
@@ -232,8 +237,8 @@ async def test_subject_whose_last_message_has_expired_goes_on(
 ) -> None:
     """A quiet instrument's messages grow older than the stream keeps: the sink's memory of them is no error."""
     await sink.write([chunk([trade(0), trade(0, "OTHER")])])
-    await api(shared.url, f"STREAM.PURGE.{settings.nats_stream}")
-    await asyncio.sleep(2 * settings.nats_duplicate_window_s)
+    await api(shared.url, f"STREAM.PURGE.{settings.nats.stream}")
+    await asyncio.sleep(2 * settings.nats.duplicate_window_s)
     await sink.write([chunk([trade(1), trade(1, "OTHER")])])
     assert await seqs(settings) == [1, 1]
     assert sink.changes == 1
@@ -242,8 +247,8 @@ async def test_subject_whose_last_message_has_expired_goes_on(
 async def test_stream_is_made_with_the_limits_of_the_settings(
     sink: JetStreamSink, settings: Settings, shared: EmbeddedNats
 ) -> None:
-    config = (await api(shared.url, f"STREAM.INFO.{settings.nats_stream}"))["config"]
-    assert config["subjects"] == [f"{settings.nats_subject_prefix}.>"]
+    config = (await api(shared.url, f"STREAM.INFO.{settings.nats.stream}"))["config"]
+    assert config["subjects"] == [f"{settings.nats.subject_prefix}.>"]
     assert (config["retention"], config["discard"], config["storage"]) == ("limits", "old", "file")
     assert config["max_age"] == 24 * 3600 * 10**9
     assert config["max_bytes"] == 4096 << 20
@@ -255,7 +260,7 @@ async def test_stream_of_somebody_else_is_given_what_it_lacks_and_nothing_more(
     settings: Settings, shared: EmbeddedNats, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its limits are its owner's; batches and a window long enough are what we need."""
-    name = settings.nats_stream
+    name = settings.nats.stream
     own = {"name": name, "subjects": [f"{name}.>"], "max_msgs": 77, "duplicate_window": 5 * 10**8}
     await api(shared.url, f"STREAM.CREATE.{name}", own)
     sink = JetStreamSink(settings)
@@ -280,7 +285,7 @@ async def test_stream_of_somebody_else_is_given_what_it_lacks_and_nothing_more(
 async def test_stream_that_cannot_be_used_is_told_with_what_to_do(
     settings: Settings, shared: EmbeddedNats, given: dict[str, Any], says: str
 ) -> None:
-    name = settings.nats_stream
+    name = settings.nats.stream
     wanted = {"name": name} | given
     wanted["name"] = str(wanted["name"]).format(name=name)
     wanted["subjects"] = [subject.format(name=name) for subject in given["subjects"]]
@@ -305,7 +310,7 @@ async def test_server_without_jetstream_is_told_with_what_to_do() -> None:
 
 
 async def test_server_without_room_for_the_stream_is_told_with_what_to_do(settings: Settings) -> None:
-    sink = JetStreamSink(settings.model_copy(update={"nats_stream_mb": 1 << 30}))
+    sink = JetStreamSink(changed(settings, stream_mb=1 << 30))
     with pytest.raises(SinkError, match="no room for a stream of 1073741824 MiB: set NATS_STREAM_MB to less"):
         await sink.open()
 
@@ -334,7 +339,7 @@ async def test_wrong_password_is_told_without_it(use_jetstream: bool, caplog: py
 async def test_server_that_is_away_is_tried_again_at_each_write(settings: Settings) -> None:
     port = free_port()
     place = f"nats://127.0.0.1:{port}"
-    sink = JetStreamSink(settings.model_copy(update={"nats_url": load(nats_url=place).nats_url}))
+    sink = JetStreamSink(changed(settings, url=SecretStr(place)))
     for attempt in (sink.open(), sink.write([chunk([trade(0)])])):
         with pytest.raises(SinkError, match=f"{place} .*no server listens there") as raised:
             await attempt
@@ -347,7 +352,7 @@ async def test_server_that_is_away_is_tried_again_at_each_write(settings: Settin
             await sink.write([chunk([trade(1)])])
         server.start()
         await sink.write([chunk([trade(1)])])
-        assert [m.event["seq"] for m in await held(place, settings.nats_stream)] == [0, 1]
+        assert [m.event["seq"] for m in await held(place, settings.nats.stream)] == [0, 1]
         await sink.close()
 
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import pytest
 
 from mdstream import events, kafka
-from mdstream.cluster import Brokers
 from mdstream.config import load
+from mdstream.config.cluster import Brokers
 from mdstream.events import Trade
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import ProducerRecord

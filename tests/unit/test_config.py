@@ -1,21 +1,25 @@
-"""mdstream/config.py: where settings come from, which one wins, and how a bad one is refused."""
+"""mdstream/config/: where settings come from, which one wins, and how a bad one is refused."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Self
 
 import pytest
 from pydantic import SecretStr, model_validator
 
-from mdstream.cluster import UNSECURED, Cluster, Security
-from mdstream.config import Settings, load
+from mdstream.config import NAMES, Settings, load
+from mdstream.config.cluster import UNSECURED, Cluster, Security
+from mdstream.config.fields import Group, settings_of
+from mdstream.config.groups import VENUE_ADDRESSES
 from mdstream.errors import SettingsError
 from mdstream.repair.venues import HISTORIES
 from mdstream.venues import rest_setting, ws_setting
 from mdstream.venues.providers import PROVIDERS
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 ADDRESSES = [ws_setting(name) for name in PROVIDERS] + [rest_setting(name) for name in HISTORIES]
 
 
@@ -36,7 +40,7 @@ def test_defaults_are_those_of_a_laptop() -> None:
     assert settings.markets == ("crypto", "equities")
     assert settings.data_dir == Path("data")
     assert settings.role == "core"
-    assert settings.http_host == "127.0.0.1"
+    assert settings.http.host == "127.0.0.1"
 
 
 def test_an_earlier_source_wins_over_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +115,85 @@ def test_a_setting_has_one_name_in_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(name, "nats")
     (tmp_path / ".env").write_text(f"{name}=nats\n")
     assert (load().role, load().partitions) == ("core", 8)
+
+
+# -- what is documented
+
+
+def in_words(value: object) -> str:
+    """A default as docs/settings.md writes it."""
+    match value:
+        case None | {}:
+            return ""
+        case SecretStr():
+            return value.get_secret_value()
+        case tuple():
+            return ",".join(value)
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+    return str(value)
+
+
+def test_documented_settings_are_the_settings() -> None:
+    """Names in the environment and in mdstream.toml, defaults and meanings: users have them in their files."""
+    pattern = r"^\| `(\w+)` \| `(\w+)` \| (.*?) ?\| (.*) \|$"
+    documented = re.findall(pattern, (DOCS / "settings.md").read_text(), re.MULTILINE)
+    names = {name: short for short, name in NAMES.items() if name not in VENUE_ADDRESSES}
+    assert sorted(documented) == sorted(
+        (name, names[name], in_words(field.default), field.description)
+        for field in settings_of(Settings)
+        if (name := field.alias) in names
+    )
+
+
+ANOTHER = {
+    "MDSTREAM_ROLE": "nats",
+    "MDSTREAM_POLICY": "merge",
+    "MDSTREAM_INSTRUMENTS": '{"BTCUSDT":{"policy":"merge"}}',
+    "MDSTREAM_COMPRESSION": "zstd",
+    "MDSTREAM_BARS": "2m",
+    "KAFKA_SECURITY_PROTOCOL": "SSL",
+    "KAFKA_SASL_MECHANISM": "PLAIN",
+    "NODE_CANONICAL_URL": "http://core:6066",
+    "HTTP_PORT": "8080",
+}
+"""Values that differ from the default, where neither the next number nor the text `trades` will do."""
+
+
+def another(name: str, default: object) -> str:
+    if isinstance(default, bool):
+        return str(not default)
+    return ANOTHER.get(name) or (str(default + 1) if isinstance(default, int | float) else "trades")
+
+
+def values_of(group: Group) -> dict[str, object]:
+    """All settings by their names in the environment."""
+    found: dict[str, object] = {}
+    for name, field in type(group).model_fields.items():
+        value = getattr(group, name)
+        found |= values_of(value) if isinstance(value, Group) else {str(field.alias): value}
+    return found
+
+
+@pytest.mark.parametrize("where", ["environment", ".env", "mdstream.toml", "options"])
+def test_each_setting_is_set_by_its_own_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+    """And sets no other one, whichever group it is in."""
+    monkeypatch.setattr(Security, "check", lambda _: None)  # one of them alone is never complete
+    defaults = values_of(load())
+    for short, name in NAMES.items():
+        text, options = another(name, defaults[name]), {}
+        with monkeypatch.context() as patched:
+            if where == "environment":
+                patched.setenv(name, text)
+            elif where == "options":
+                options[short] = text
+            else:
+                written = {".env": f"{name}='{text}'", "mdstream.toml": f"{short} = '{text}'"}
+                (tmp_path / where).write_text(written[where])
+            found = values_of(load(**options))
+        assert {key for key, value in found.items() if value != defaults[key]} == {name}
 
 
 # -- where the venues are
@@ -248,7 +331,7 @@ def test_what_is_wrong_with_several_settings_is_told_without_their_values(monkey
         def _never(self) -> Self:
             raise ValueError("these two exclude each other")
 
-    monkeypatch.setattr("mdstream.config.AllSettings", Strict)
+    monkeypatch.setattr("mdstream.config.sources.Settings", Strict)
     with pytest.raises(SettingsError) as caught:
         load(nats_url="nats://u:secret@host")
     assert str(caught.value) == "bad settings: Value error, these two exclude each other"
@@ -277,11 +360,11 @@ def test_cluster_carries_all_that_a_client_has_to_know(monkeypatch: pytest.Monke
     monkeypatch.setenv("MDSTREAM_COMPRESSION", "zstd")
     security = Security(
         protocol="SASL_SSL",
-        mechanism="SCRAM-SHA-512",
-        username="u",
-        password=SecretStr("p"),
-        cafile=Path("ca.pem"),
-        check_hostname=False,
+        sasl_mechanism="SCRAM-SHA-512",
+        sasl_username="u",
+        sasl_password=SecretStr("p"),
+        ssl_cafile=Path("ca.pem"),
+        ssl_check_hostname=False,
     )
     cluster = load(bootstrap_servers="a:1,b:2").bootstrap_servers
     assert cluster == Cluster("a:1,b:2", security, "zstd")

@@ -120,7 +120,7 @@ def test_set_policies_only_removes_where_everything_is_to_stay_as_it_is() -> Non
 
 def test_set_policies_leaves_alone_what_is_as_the_settings_say() -> None:
     """A policy that is removed and added again runs at once, and on its default schedule."""
-    keep = {table.keep_days: 90 for table in timescale.HYPERTABLES.values()}
+    keep = {f"db_{table.keep_days}": 90 for table in timescale.HYPERTABLES.values()}
     assert policies(config.load(db_compress_after_days=7, **keep), there=THERE).sent == []
 
 
@@ -166,7 +166,7 @@ def test_judge_version_takes_what_is_new_enough(installed: str | None, available
 @pytest.mark.parametrize("table", timescale.HYPERTABLES)
 def test_set_policies_reads_each_table_its_own_setting(table: str) -> None:
     """MDSTREAM_DB_KEEP_..._DAYS of one table leaves the others alone."""
-    setting = timescale.HYPERTABLES[table].keep_days
+    setting = f"db_{timescale.HYPERTABLES[table].keep_days}"
     sent = policies(config.load(**{setting: 5})).sent
     assert [given for statement, given in sent if "add_retention" in statement] == [{"table": table, "days": 5}]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.errors import (
@@ -17,13 +18,14 @@ from certificates import Authority
 from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from pydantic import SecretStr
 
-from mdstream.cluster import Cluster, Security
+from mdstream.config.cluster import Cluster, Security
 from mdstream.errors import SettingsError
 from mdstream.kafka.diagnosis import reason_of
 from mdstream.kafka.security import TokenFile, options
 from mdstream.transport.credentials import credentials
 
-PLAIN = Security("SASL_PLAINTEXT", "PLAIN", username="u", password=SecretStr("p"))
+SASL: Any = {"protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": "u"}
+PLAIN = Security(**SASL, sasl_password=SecretStr("p"))
 
 
 def test_text_is_a_cluster_that_asks_for_nothing() -> None:
@@ -37,11 +39,11 @@ def test_password_may_stand_in_a_file_with_a_line_break_at_its_end(tmp_path: Pat
     """Spaces are a part of it."""
     file = tmp_path / "password"
     file.write_text(" p q \n")
-    told = options(Cluster("a:1", Security("SASL_PLAINTEXT", "PLAIN", username="u", password_file=file)))
+    told = options(Cluster("a:1", Security(**SASL, sasl_password_file=file)))
     assert (told["sasl_plain_username"], told["sasl_plain_password"]) == ("u", " p q ")
 
 
-@pytest.mark.parametrize("name", ["password_file", "token_file"])
+@pytest.mark.parametrize("name", ["sasl_password_file", "sasl_oauthbearer_token_file"])
 @pytest.mark.parametrize(("content", "said"), [(None, "No such file or directory"), ("\n", "the file is empty")])
 def test_secret_file_that_cannot_be_used_is_named_with_its_setting(
     tmp_path: Path, name: str, content: str | None, said: str
@@ -50,10 +52,9 @@ def test_secret_file_that_cannot_be_used_is_named_with_its_setting(
     file = tmp_path / "secret"
     if content is not None:
         file.write_text(content)
-    setting = {"password_file": "KAFKA_SASL_PASSWORD_FILE", "token_file": "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE"}[name]
     with pytest.raises(SettingsError) as caught:
-        options(Cluster("a:1", Security("SASL_PLAINTEXT", "PLAIN", username="u", **{name: file})))  # type: ignore[arg-type]
-    assert str(caught.value) == f"{setting}={file}: {said}"
+        options(Cluster("a:1", Security(**SASL | {name: file})))
+    assert str(caught.value) == f"KAFKA_{name.upper()}={file}: {said}"
 
 
 async def test_token_is_read_anew_each_time(tmp_path: Path) -> None:
@@ -75,10 +76,12 @@ def test_faust_is_told_the_same(tmp_path: Path) -> None:
     plain = credentials(PLAIN)
     assert isinstance(plain, SASLCredentials)
     assert (plain.protocol.value, plain.mechanism.value, plain.password) == ("SASL_PLAINTEXT", "PLAIN", "p")
-    token = credentials(Security("SASL_SSL", "OAUTHBEARER", token_file=tmp_path / "token"))
+    token = credentials(
+        Security(protocol="SASL_SSL", sasl_mechanism="OAUTHBEARER", sasl_oauthbearer_token_file=tmp_path / "token")
+    )
     assert isinstance(token, OAuthCredentials)
     assert token.protocol.value == "SASL_SSL"
-    certified = credentials(Security("SSL"))
+    certified = credentials(Security(protocol="SSL"))
     assert isinstance(certified, SSLCredentials)
     assert certified.protocol.value == "SSL"
 
@@ -116,7 +119,10 @@ def test_certificate_that_cannot_be_used_is_named_with_its_setting(
         authority.sign(name, password=password)
     certificate, key, password = made
     security = Security(
-        "SSL", certfile=tmp_path / certificate, keyfile=tmp_path / key, key_password=SecretStr(password)
+        protocol="SSL",
+        ssl_certfile=tmp_path / certificate,
+        ssl_keyfile=tmp_path / key,
+        ssl_key_password=SecretStr(password),
     )
     with pytest.raises(SettingsError) as caught:
         options(Cluster("a:1", security))
@@ -126,7 +132,7 @@ def test_certificate_that_cannot_be_used_is_named_with_its_setting(
 def test_authority_file_without_a_certificate_is_named_with_its_setting(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     with pytest.raises(SettingsError) as caught:
-        options(Cluster("a:1", Security("SSL", cafile=tmp_path / "ca.pem")))
+        options(Cluster("a:1", Security(protocol="SSL", ssl_cafile=tmp_path / "ca.pem")))
     assert str(caught.value) == f"KAFKA_SSL_CAFILE={tmp_path}/ca.pem: no certificate in PEM form is in it"
 
 
@@ -159,12 +165,12 @@ def _alert(reason: str) -> ssl.SSLError:
         ),
         (
             _closed_by(_alert("SSLV3_ALERT_BAD_CERTIFICATE")),
-            Security("SSL"),
+            Security(protocol="SSL"),
             "asks for a client certificate: KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE",
         ),
         (
             _alert("WRONG_VERSION_NUMBER"),
-            Security("SSL"),
+            Security(protocol="SSL"),
             "does not answer as TLS does (wrong version number): KAFKA_SECURITY_PROTOCOL=SSL, or the port",
         ),
         (
@@ -176,7 +182,7 @@ def _alert(reason: str) -> ssl.SSLError:
             ),
         ),
         (ConnectionRefusedError(111, "refused"), Security(), None),
-        (TimeoutError(), Security("SSL"), None),
+        (TimeoutError(), Security(protocol="SSL"), None),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

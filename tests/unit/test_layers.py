@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 IO_LIBRARIES = frozenset(
     {
-        "aiohttp", "aiokafka", "asyncio", "concurrent", "faust", "http", "logging", "mode", "multiprocessing", "nats",
-        "os", "pathlib", "psycopg", "pydantic_settings", "random", "requests", "rich", "secrets", "selectors", "shutil",
+        "aiohttp", "aiokafka", "asyncio", "concurrent", "dotenv", "faust", "http", "logging", "mode", "multiprocessing",
+        "nats", "os", "pathlib", "psycopg", "random", "requests", "rich", "secrets", "selectors", "shutil",
         "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uvloop",
         "websockets",
     }
@@ -64,6 +65,7 @@ PURE = sorted(
 LEAVES = [
     PROJECT / f"mdstream/{name}.py" for name in ("errors", "events", "ticks", "instruments", "records", "repairs")
 ]
+SOURCE = sorted([*PROJECT.glob("mdstream/**/*.py"), *PROJECT.glob("agents/*.py"), PROJECT / "topics.py"])
 AGENTS = sorted(PROJECT.glob("agents/*.py"))
 
 
@@ -71,9 +73,13 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(PROJECT))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, in full; a package's members as modules, as they may be."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path: Path, *, nested: bool = True) -> Iterator[str]:
+    """Every module that a file imports, in full; a package's members as modules, as they may be.
+
+    `nested`: also where it is not executed when the file is imported, as in a function.
+    """
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if nested else tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -141,3 +147,11 @@ def test_leaves_import_only_leaves(path: Path) -> None:
 def test_agents_never_import_each_other(path: Path) -> None:
     """They speak through topics: each can be read, run and replaced alone."""
     assert [module for module in imports(path) if within(module, frozenset({"agents"}))] == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """At import time: then any module can be imported first, and a type needed in both directions has a module."""
+    modules = {name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in SOURCE}
+    above = {name: list(imports(path, nested=False)) for name, path in modules.items()}
+    graph = {name: {m if m in modules else m.rpartition(".")[0] for m in above[name]} for name in modules}
+    list(TopologicalSorter(graph).static_order())  # CycleError names the modules

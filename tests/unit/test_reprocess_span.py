@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 
-from mdstream.config import Settings
+from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.reprocess import EVERYTHING, MAX_CHUNKS_UNDER_WAY, MS, Reprocess, Span, Totals, UnderWay
 
@@ -47,7 +47,7 @@ def test_fraction_never_exceeds_one(expected: int, read: int, fraction: float) -
 def test_live_prefix_is_refused() -> None:
     """Before anything is asked of the broker."""
     with pytest.raises(SettingsError, match="md is the live prefix"):
-        Reprocess(Settings(topic_prefix="md"), "md", EVERYTHING)
+        Reprocess(load(topic_prefix="md"), "md", EVERYTHING)
 
 
 async def test_chunks_under_way_are_bounded() -> None:

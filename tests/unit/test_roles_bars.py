@@ -20,7 +20,7 @@ def test_intervals_are_split_at_commas_and_none_is_allowed(
 ) -> None:
     """Empty switches bars off."""
     monkeypatch.setenv("MDSTREAM_BARS", text)
-    assert load().bars == names
+    assert load().bars.intervals == names
 
 
 @pytest.mark.parametrize("text", ["1x", "0s", "s", "1.5m", "-1s", "1m,1M", "10000s"])

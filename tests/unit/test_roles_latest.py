@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mdstream.config import Settings
+from mdstream.config import load
 from mdstream.records import Partition
 from mdstream.roles.latest import LatestRole
 from mdstream.transport.batch import Batch
@@ -51,7 +51,7 @@ def table() -> dict[bytes, bytes]:
 
 @pytest.fixture
 def role(table: dict[bytes, bytes]) -> LatestRole:
-    return LatestRole(Settings(), {TRADES: table})
+    return LatestRole(load(), {TRADES: table})
 
 
 def test_flush_writes_the_newest_of_each_key_and_then_acknowledges(role: LatestRole, table: dict[bytes, bytes]) -> None:

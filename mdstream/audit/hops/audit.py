@@ -153,11 +153,11 @@ async def _add_sinks(chain: Chain, settings: Settings) -> None:
         chain.readings.append(Reading(database, chain.scope))
     else:
         chain.notes.append(f"no database at {database.path}: the files role writes one (mdstream worker files)")
-    if settings.database_url:  # not set, or set to nothing
+    if settings.database.url:  # not set, or set to nothing
         timescale = TimescaleHop(settings, chain.scope)
         await timescale.check()
         chain.readings.append(Reading(timescale, chain.scope))
-    if settings.use_jetstream:
+    if settings.nats.jetstream:
         stream = NatsHop(settings, chain.scope)
         await stream.check()
         chain.readings.append(Reading(stream, chain.scope))

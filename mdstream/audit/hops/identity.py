@@ -67,8 +67,8 @@ class Beside:
 
     def __init__(self, settings: Settings, scope: Scope) -> None:
         self._settings, self._scope, self._topics = settings, scope, Topics(settings)
-        lateness_ns = int(settings.bars_lateness_s * SECOND_NS)
-        self._bars = BarAudit(Rules(settings.bars, lateness_ns=lateness_ns), scope) if settings.bars else None
+        bars, lateness_ns = settings.bars.intervals, int(settings.bars.lateness_s * SECOND_NS)
+        self._bars = BarAudit(Rules(bars, lateness_ns=lateness_ns), scope) if bars else None
         self._partitions: set[int] = set()
         self._counts: Counter[tuple[str, str]] = Counter()
         self.faults: list[Fault] = []

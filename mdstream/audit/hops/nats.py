@@ -37,9 +37,9 @@ class NatsHop:
 
     def __init__(self, settings: Settings, scope: Scope) -> None:
         self._settings, self._scope = settings, scope
-        self.name = f"NATS stream {settings.nats_stream}"
+        self.name = f"NATS stream {settings.nats.stream}"
         self._servers, self._access = servers_of(settings), access_of(settings)
-        self._subject = f"{settings.nats_subject_prefix}.trade.>"
+        self._subject = f"{settings.nats.subject_prefix}.trade.>"
         self.unread: Counter[str] = Counter()
 
     async def check(self) -> None:
@@ -85,7 +85,7 @@ class NatsHop:
         except (*Failure, RefusedError) as error:
             place = ", ".join(map(redacted, self._servers))
             raise MdstreamError(
-                f"the stream {self._settings.nats_stream} at {place} cannot be read: {reason_of(error)} (NATS_URL, "
+                f"the stream {self._settings.nats.stream} at {place} cannot be read: {reason_of(error)} (NATS_URL, "
                 "NATS_STREAM)"
             ) from error
 
@@ -95,7 +95,7 @@ class NatsHop:
         wire = await connect(self._servers, self._access, name="mdstream-audit")
         try:
             made = await self._consumer(wire)
-            stream, name = self._settings.nats_stream, made["name"]
+            stream, name = self._settings.nats.stream, made["name"]
             # No limit in bytes: beyond it nats-py would drop messages.
             subscription = await wire.subscribe(
                 wire.new_inbox(), pending_msgs_limit=FETCHED_AT_ONCE + 1, pending_bytes_limit=0
@@ -121,5 +121,5 @@ class NatsHop:
         if begin_s > 0:
             start = datetime.fromtimestamp(begin_s, UTC).isoformat()
             config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
-        stream = self._settings.nats_stream
+        stream = self._settings.nats.stream
         return await ask(wire, f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})

@@ -1,0 +1,176 @@
+"""The settings of each part, in a group of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, SecretStr, create_model
+
+from mdstream import venues
+from mdstream.config.cluster import Compression, Security
+from mdstream.config.fields import Given, Group, Json, Listed, prefixed, setting
+
+Role = Literal["core", "timescale", "nats", "files"]
+CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
+TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
+SourcePolicy = Literal["failover", "merge"]
+BarInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[smhd]$")]
+
+
+class Kafka(Group, alias_generator=prefixed("KAFKA_")):
+    """The cluster."""
+
+    servers: str = setting(
+        "localhost:9092", "Kafka brokers, host:port, comma-separated", name="KAFKA_BOOTSTRAP_SERVERS"
+    )
+    security: Security
+    compression: Compression = setting(
+        "none", "compression of batches written to Kafka: none, gzip, snappy, lz4 or zstd", name="MDSTREAM_COMPRESSION"
+    )
+
+
+class Http(Group, alias_generator=prefixed("HTTP_")):
+    """Where a process answers HTTP."""
+
+    host: str = setting("127.0.0.1", "address that every HTTP endpoint binds to")
+    port: int | None = setting(None, "port of the HTTP endpoint", ge=1, le=65535)
+
+
+class InstrumentSettings(Group):
+    """Overrides for one instrument: its sources, best first, and its policy."""
+
+    sources: Listed[str] = ()
+    policy: SourcePolicy | None = None
+
+
+class Failover(Group, alias_generator=prefixed("MDSTREAM_")):
+    """Which source is followed, and what is a gap: docs/failover.md."""
+
+    sources: Listed[str] = setting((), "providers in order of preference, comma-separated; empty: all there are")
+    policy: SourcePolicy = setting("failover", "failover: one source of an instrument at a time; merge: all of them")
+    instruments: Json[dict[str, InstrumentSettings]] = setting(
+        {}, 'instruments with sources or a policy of their own, as JSON: {"ETHUSDT":{"sources":["okx","binance"]}}'
+    )
+    stale_after_s: float = setting(
+        3.0, "seconds of silence that are a fault while other sources have data", ge=0.5, le=3600
+    )
+    recover_after_s: float = setting(30.0, "seconds that a source must be good to be followed again", ge=1, le=86_400)
+    max_latency_s: float = setting(2.0, "seconds of latency above the usual that are a fault", gt=0, le=3600)
+    max_faults_per_minute: float = setting(30, "unreadable frames per minute that are a fault", gt=0)
+    max_gaps_per_minute: float = setting(10, "gaps per minute of an instrument that are a fault", gt=0)
+    gap_after_s: float = setting(1.0, "seconds until a missing trade id is a gap", gt=0, le=600)
+    max_repair_trades: int = setting(100_000, "trades in a gap above which it is not repaired", ge=1)
+    heartbeat_s: float = setting(10.0, "seconds between two heartbeats on md.status in a silence", ge=1, le=86_400)
+
+
+class Watchdog(Group, alias_generator=prefixed("MDSTREAM_")):
+    """When a process is stuck, or its data stale: docs/operations.md."""
+
+    stuck_ready_s: float = setting(10.0, "seconds without progress until /ready returns 503", gt=0, le=3600)
+    stuck_exit_s: float = setting(60.0, "seconds without progress until the process exits with 75; 0: never", ge=0)
+    core_stuck_exit_s: float = setting(
+        20.0, "the same for a core worker, if that is less: others could take over its partitions", ge=1
+    )
+    start_allowance_s: float = setting(120.0, "seconds a worker may wait for its partitions", gt=0)
+    data_silence_s: float = setting(60.0, "seconds without data that are stale, at least; 0: never", ge=0)
+
+
+class Bars(Group, alias_generator=prefixed("MDSTREAM_BARS_")):
+    """docs/bars.md."""
+
+    intervals: Listed[BarInterval] = setting(
+        ("1s", "1m", "5m", "1h"), "lengths of bars, comma-separated; empty: none", name="MDSTREAM_BARS", max_length=16
+    )
+    lateness_s: float = setting(1.0, "seconds that a bar waits for late trades", ge=0, le=60)
+
+
+class Repair(Group, alias_generator=prefixed("MDSTREAM_REPAIR_")):
+    """docs/repair.md."""
+
+    patience_s: float = setting(10.0, "seconds to wait for trades not yet in a venue's history", ge=0, le=3600)
+
+
+class Files(Group, alias_generator=prefixed("MDSTREAM_")):
+    """The files role: docs/sinks.md."""
+
+    sqlite: bool = setting(True, "the files role writes DATA_DIR/market_data.db")
+    jsonl: bool = setting(True, "the files role writes DATA_DIR/events.jsonl")
+    jsonl_rotate_mb: int = setting(256, "size in MiB at which events.jsonl is rotated", ge=1, le=65536)
+    jsonl_gzip: bool = setting(False, "compress rotated files")
+    events: Listed[CanonicalEvents] = setting(
+        ("trades", "quotes", "bars", "status"),
+        "topics that the files role stores, comma-separated: trades, quotes, books, bars, status",
+        name="MDSTREAM_FILES_EVENTS",
+        min_length=1,
+    )
+
+
+class Nats(Group, alias_generator=prefixed("NATS_")):
+    """The nats role: docs/sinks.md."""
+
+    url: SecretStr = setting(
+        SecretStr("nats://127.0.0.1:4222"), "NATS servers, nats://USER:PASSWORD@HOST:4222, comma-separated"
+    )
+    creds: Given[Path] = setting(None, "a credentials file: JWT and seed of the user")
+    ca: Given[Path] = setting(None, "certificate authorities, PEM; default: those of the system")
+    cert: Given[Path] = setting(None, "our certificate, PEM")
+    key: Given[Path] = setting(None, "its key, PEM")
+    enabled: bool = setting(True, "false: the nats role publishes nothing")
+    subject_prefix: str = setting(
+        "md.events",
+        "first tokens of every subject on NATS",
+        pattern=r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}$",
+    )
+    jetstream: bool = setting(
+        False, "true: into a stream that keeps the events; false: to current subscribers only", name="USE_JETSTREAM"
+    )
+    events: Listed[CanonicalEvents] = setting(
+        ("trades", "quotes", "books", "bars", "status"),
+        "topics that the nats role publishes, comma-separated: trades, quotes, books, bars, status",
+        min_length=1,
+    )
+    stream: str = setting("MDSTREAM", "the stream's name", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    stream_hours: float = setting(24.0, "hours that the stream keeps events; 0: no limit", ge=0)
+    stream_mb: int = setting(4096, "MiB that the stream keeps; 0: no limit", ge=0)
+    stream_replicas: int = setting(1, "copies of the stream, in a cluster", ge=1, le=5)
+    duplicate_window_s: float = setting(120.0, "seconds that the stream knows message ids", ge=1, le=86_400)
+
+
+class Timescale(Group, alias_generator=prefixed("MDSTREAM_TIMESCALE_")):
+    """The timescale role: docs/sinks.md."""
+
+    events: Listed[TimescaleEvents] = setting(
+        ("trades", "quotes", "bars", "status"),
+        "topics that the timescale role stores, comma-separated: trades, quotes, bars, status",
+        min_length=1,
+    )
+    write_s: float = setting(30.0, "seconds that one write may take", ge=1, le=600)
+
+
+class Database(Group, alias_generator=prefixed("MDSTREAM_DB_")):
+    """The database, and what `mdstream db upgrade` sets in TimescaleDB: docs/database.md."""
+
+    url: SecretStr | None = setting(
+        None, "the database: postgresql://USER:PASSWORD@HOST:5432/NAME", name="MARKET_DATA_DATABASE_URL"
+    )
+    compress_after_days: int = setting(7, "days until rows are compressed; 0: never", ge=0, le=36_500)
+    keep_ticks_days: int = setting(0, "days that ticks are kept; 0: forever", ge=0, le=36_500)
+    keep_quotes_days: int = setting(0, "days that quotes are kept; 0: forever", ge=0, le=36_500)
+    keep_ohlcv_days: int = setting(0, "days that bars are kept; 0: forever", ge=0, le=36_500)
+    keep_feed_events_days: int = setting(0, "days that feed events are kept; 0: forever", ge=0, le=36_500)
+
+
+VENUE_ADDRESSES = tuple(named(venue) for venue in venues.NAMES for named in (venues.ws_setting, venues.rest_setting))
+
+if TYPE_CHECKING:
+    Addresses = Group
+else:  # as many settings as there are venues; an address may hold a key
+    Addresses = create_model(
+        "Addresses",
+        __base__=Group,
+        **{
+            name: (SecretStr | None, setting(None, "the venue's address, if not its own", name=name))
+            for name in VENUE_ADDRESSES
+        },
+    )

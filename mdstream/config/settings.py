@@ -1,0 +1,71 @@
+"""Every setting, by its group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from mdstream.config.cluster import Cluster
+from mdstream.config.fields import Group, Listed, prefixed, setting
+from mdstream.config.groups import (
+    VENUE_ADDRESSES,
+    Addresses,
+    Bars,
+    Database,
+    Failover,
+    Files,
+    Http,
+    Kafka,
+    Nats,
+    Repair,
+    Role,
+    Timescale,
+    Watchdog,
+)
+
+Market = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Part of a topic's name, and of paths."""
+
+
+class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
+    """What all parts use, and the group of each part. Immutable; `load` makes it."""
+
+    topic_prefix: str = setting("md", "first part of every topic's name", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    partitions: int = setting(8, "partitions of every topic", ge=1, le=1024)
+    replication: int = setting(1, "copies of every partition", ge=1, le=7)
+    markets: Listed[Market] = setting(
+        ("crypto", "equities"), "markets, each a raw topic, comma-separated", min_length=1
+    )
+    data_dir: Path = setting(Path("data"), "where SQLite and JSONL files and the embedded servers' data go")
+    role: Role = setting("core", "what a worker does: core, timescale, nats or files")
+    canonical_url: str | None = setting(
+        None,
+        "address at which the other workers of the group reach this one: http://HOST:PORT",
+        name="NODE_CANONICAL_URL",
+        pattern=r"^https?://[^\s/?#@]+/?$",
+    )
+    checkpoint_interval_s: float = setting(1.0, "seconds between checkpoints", gt=0, le=60)
+
+    kafka: Kafka
+    http: Http
+    failover: Failover
+    watchdog: Watchdog
+    bars: Bars
+    repair: Repair
+    files: Files
+    nats: Nats
+    timescale: Timescale
+    database: Database
+    addresses: Addresses
+
+    @property
+    def bootstrap_servers(self) -> Cluster:
+        """The Kafka cluster, with everything a client needs to connect."""
+        return Cluster(self.kafka.servers, self.kafka.security, self.kafka.compression)
+
+    def venue_addresses(self) -> dict[str, str]:
+        """The venue addresses that are set, by their names in the environment."""
+        given: dict[str, SecretStr | None] = {name: getattr(self.addresses, name) for name in VENUE_ADDRESSES}
+        return {name: value.get_secret_value() for name, value in given.items() if value}
