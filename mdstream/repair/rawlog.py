@@ -24,6 +24,7 @@ from mdstream.kafka.publisher import Headers, Partitioner, Publisher, Record
 from mdstream.kinds import REPAIR
 from mdstream.repairs import Unrecoverable, encode
 from mdstream.venues.feed import TRADE
+from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class RawLog:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._topics = settings, Topics(settings)
         self._partition = Partitioner(settings.partitions)
+        self._providers = {name: new() for name, new in PROVIDERS.items()}
         self._publisher = self._new_publisher()
         self._replacing = asyncio.Lock()
         self.problem: str | None = None
@@ -55,16 +57,16 @@ class RawLog:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._publisher.stop(), DISCONNECT_LIMIT_S)
 
-    async def frame(self, market: str, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
+    async def frame(self, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
         """Write a REST frame to the partition of the instrument's live frames."""
         headers = _headers(provider, recv_ns, TRADE)
-        await self._write_raw(market, symbol, [(symbol.encode(), frame, recv_ns // MS, headers)])
+        await self._write_raw(provider, symbol, [(symbol.encode(), frame, recv_ns // MS, headers)])
 
-    async def lost(self, market: str, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
+    async def lost(self, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
         """Write one instrument's trades that the venue no longer has, after the frames written before."""
         key, headers = losses[0].symbol.encode(), _headers(losses[0].provider, now_ns, REPAIR)
         records = [(key, encode(loss), now_ns // MS, headers) for loss in losses]
-        await self._write_raw(market, losses[0].symbol, records)
+        await self._write_raw(losses[0].provider, losses[0].symbol, records)
 
     async def dead(self, record: ConsumerRecord[bytes, bytes], error: str) -> None:
         """Dead-letter a record that is not a request, with the reason."""
@@ -80,7 +82,8 @@ class RawLog:
         topic = self._topics.dead.name
         await self._write(topic, record.partition, [(record.topic.encode(), letter, record.timestamp, [])])
 
-    async def _write_raw(self, market: str, symbol: str, records: Sequence[Record]) -> None:
+    async def _write_raw(self, provider: str, symbol: str, records: Sequence[Record]) -> None:
+        market = self._providers[provider].market_of(symbol)
         await self._write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)
 
     async def _write(self, topic: str, partition: int, records: Sequence[Record]) -> None:

@@ -60,7 +60,8 @@ class Canonical:
     """The state of one raw partition and the step that advances it.
 
     `announces` returns whether a key belongs to this partition. Frames of instruments that do not are refused. Of
-    providers: an ingestor writes its status records to every partition, and only one of these publishes them.
+    providers: an ingestor writes its status records to every partition of every topic it writes to, and only one of
+    these publishes them.
     `position` is the offset of the next record to process. With a restored state, records have to be passed from
     `read_from` on; those before `position` only refill buffers and books.
     """

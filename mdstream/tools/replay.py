@@ -10,7 +10,7 @@ import struct
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from mdstream.errors import CaptureError, MdstreamError, SettingsError
 from mdstream.kafka.publisher import Partitioner, Publisher, Record
 from mdstream.progress import Progress
 from mdstream.tools.running import run
+from mdstream.venues.feed import Remembered
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
@@ -52,7 +53,7 @@ MS = 1_000_000
 def command(file: Path, speed: float | None, fast: bool, now: bool, loop: bool) -> None:
     """Publish a capture to the raw topics, in its order and at its pace.
 
-    Every frame goes to md.raw.MARKET of its provider, with the receive time it was captured with. Replaying a capture
+    Every frame goes to md.raw.MARKET of its instrument, with the receive time it was captured with. Replaying a capture
     twice adds no trade to the canonical topics. Ends with success only when the broker has every frame.
 
     \b
@@ -126,6 +127,7 @@ class Replay:
         self._topics = Topics(settings)
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-replay")
         self._routers: dict[str, _Router] = {}
+        self._partitions: dict[str, int] = {}
         self._under_way: deque[tuple[int, asyncio.Future[list[object]]]] = deque()
 
     async def run(self, path: Path, *, loop: bool) -> bool:
@@ -135,6 +137,7 @@ class Replay:
         """
         await self._publisher.start()
         try:
+            self._partitions = await kafka.partition_counts(self._settings.bootstrap_servers)
             with Progress(f"replay {path.name}", "frames") as progress:
                 while await self._round(path, progress) and loop:
                     pass
@@ -162,7 +165,7 @@ class Replay:
     async def _publish(self, chunk: Sequence[tuple[Frame, int]]) -> None:
         batches: dict[tuple[str, int], list[Record]] = defaultdict(list)
         for frame, recv_ns in chunk:
-            router = self._routers.get(frame.provider) or await self._router(frame.provider)
+            router = self._routers.get(frame.provider) or self._router(frame.provider)
             where, record = router.route(frame.frame, recv_ns)
             batches[where].append(record)
         futures: list[asyncio.Future[object]] = []
@@ -186,32 +189,35 @@ class Replay:
                 self.published += count
         self._under_way.clear()
 
-    async def _router(self, provider: str) -> _Router:
-        market = PROVIDERS[provider].market
-        if market not in self._topics.raw:
-            raise SettingsError(
-                f"{provider} trades {market!r}, which is not in MDSTREAM_MARKETS={','.join(self._topics.raw)}"
-            )
-        topic = self._topics.raw_of(market).name
-        partitions = await kafka.partitions_of(self._settings.bootstrap_servers, topic)
-        router = self._routers[provider] = _Router(provider, topic, len(partitions))
+    def _router(self, provider: str) -> _Router:
+        router = self._routers[provider] = _Router(provider, self._where)
         return router
+
+    def _where(self, market: str) -> tuple[str, Partitioner]:
+        topic = self._topics.raw_of(market).name
+        if topic not in self._partitions:
+            raise kafka.no_topic(self._settings.bootstrap_servers, topic)
+        return topic, Partitioner(self._partitions[topic])
 
 
 class _Router:
-    """Turns one provider's frames into raw records."""
+    """Turns one provider's frames into raw records. `where`: a market's raw topic and its partitioner."""
 
-    def __init__(self, provider: str, topic: str, partitions: int) -> None:
-        self._route = PROVIDERS[provider]().route
+    def __init__(self, provider: str, where: Callable[[str], tuple[str, Partitioner]]) -> None:
+        self._provider = PROVIDERS[provider]()
         self._name = provider.encode()
-        self._topic = topic
-        self._partitioner = Partitioner(partitions)
+        self._topic_of = Remembered(where)
+        self._partition_of = Remembered(self._place)
 
     def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], Record]:
         """(topic, partition) and the record that the ingestor would write there."""
-        key, kind = self._route(frame)
+        key, kind = self._provider.route(frame)
         headers = [("p", self._name), ("t", struct.pack(">q", recv_ns)), ("k", kind), ("via", b"replay")]
-        return (self._topic, self._partitioner(key)), (key, frame, recv_ns // MS, headers)
+        return self._partition_of[key], (key, frame, recv_ns // MS, headers)
+
+    def _place(self, key: bytes) -> tuple[str, int]:
+        topic, partitioner = self._topic_of[self._provider.market_of_record(key)]
+        return topic, partitioner(key)
 
 
 async def _chunks(frames: Iterable[Frame], pace: Pace) -> AsyncIterator[list[tuple[Frame, int]]]:
