@@ -77,7 +77,7 @@ Market = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 class InstrumentSettings(BaseModel):
-    """Overrides for one instrument: its sources, best first, and its policy."""
+    """Overrides for an instrument or a pattern: sources, best first, and policy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         "MDSTREAM_INSTRUMENTS",
         "instruments",
         {},
-        'instruments with sources or a policy of their own, as JSON: {"ETHUSDT":{"sources":["okx","binance"]}}',
+        'sources or policy of instruments, by name or pattern, as JSON: {"*USDT":{"sources":["okx","binance"]}}',
     )
     stale_after_s: float = _named(
         "MDSTREAM_STALE_AFTER_S",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mdstream.config import Settings
 from mdstream.stream.failover import Limits
 from mdstream.stream.gaps import GapLimits
-from mdstream.stream.rules import Policy, Rules
+from mdstream.stream.rules import Override, Policy, Rules
 from mdstream.venues.providers import PROVIDERS, provider
 
 SECOND_NS = 1_000_000_000
@@ -13,15 +13,14 @@ SECOND_NS = 1_000_000_000
 
 def rules_of(settings: Settings) -> Rules:
     """Sources and policy of every instrument, and the limits. Raises SettingsError for an unknown provider."""
-    default = Policy(_known(settings.sources) or tuple(PROVIDERS), merge=settings.policy == "merge")
+    named = _known(settings.sources)
     return Rules(
-        policy=default,
-        by_symbol={
-            symbol.upper(): Policy(
-                _known(own.sources) or default.sources, merge=(own.policy or settings.policy) == "merge"
-            )
-            for symbol, own in settings.instruments.items()
-        },
+        policy=Policy(named or tuple(PROVIDERS), merge=settings.policy == "merge", named=bool(named)),
+        overrides=tuple(
+            Override(pattern.upper(), _known(own.sources), None if own.policy is None else own.policy == "merge")
+            for pattern, own in settings.instruments.items()
+        ),
+        coverage={name: each.coverage for name, each in PROVIDERS.items()},
         limits=Limits(
             stale_after_ns=int(settings.stale_after_s * SECOND_NS),
             recover_after_ns=int(settings.recover_after_s * SECOND_NS),

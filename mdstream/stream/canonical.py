@@ -175,8 +175,8 @@ class Canonical:
         instrument = self.instruments.setdefault(symbol, Instrument())
         line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
         source.lines[symbol] = line
-        policy = self.rules.of(symbol)
-        line.allowed = source.name in policy.sources
+        policy, beside = self.rules.of(symbol), instrument.active or next(iter(instrument.feeds))
+        line.allowed = self.rules.allows(symbol, source.name, beside=beside)
         if line.allowed:
             if not (policy.merge or instrument.active):
                 instrument.active, instrument.since_ns, instrument.reason = source.name, recv_ns, "the first with data"

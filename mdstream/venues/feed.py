@@ -82,6 +82,9 @@ class Provider(Declared, ABC):
     market: ClassVar[str]
     """The market of its instruments; `market_of` names the exceptions. Frames of no instrument go there, too."""
     default_url: ClassVar[str]
+    coverage: ClassVar[str] = "venue"
+    """Which trades of an instrument it carries: all of one venue, "consolidated" (of all venues of a market), or a part
+    with a name of its own ("iex"). By default a provider stands in only for those with the same coverage."""
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
     are opaque, and missed trades cannot be detected."""
