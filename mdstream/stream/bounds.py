@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Any
 
 from mdstream.errors import FrameError
-from mdstream.instruments import is_plain
+from mdstream.instruments import is_cash
 from mdstream.stream.headers import LAST_NS
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
@@ -94,7 +94,7 @@ def _no_time(ts_exchange: int) -> FrameError:
 
 
 def _check_price(symbol: str, price: float) -> None:
-    if not (price > 0 or (isfinite(price) and not is_plain(symbol))):
+    if not (price > 0 or (isfinite(price) and not is_cash(symbol))):
         raise FrameError(f"a price of {price:g} for {symbol}")
 
 
