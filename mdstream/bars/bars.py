@@ -13,7 +13,7 @@ never depend on batches, on `collect` or on when the bar was closed.
 
 Each (symbol, seq) counts once: seq rises without gaps, so a trade whose seq is not above the last is a repeat.
 
-An instrument with the venue's own id has no bars: its sizes may be contracts of unknown size.
+Only spot pairs and stocks have bars: other sizes may be contracts of unknown size.
 """
 
 from __future__ import annotations

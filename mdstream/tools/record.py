@@ -18,7 +18,6 @@ from mdstream.capture import Frame, Merge, Writer
 from mdstream.cli import set_up_logging
 from mdstream.cluster import Brokers
 from mdstream.config import load
-from mdstream.errors import SettingsError
 from mdstream.kafka.logs import receive_ns
 from mdstream.kinds import OURS
 from mdstream.progress import Progress
@@ -85,14 +84,12 @@ def command(
     """
     set_up_logging()
     settings = load()
-    raw = Topics(settings).raw
-    if market not in raw:
-        raise SettingsError(f"no market {market!r}: MDSTREAM_MARKETS has {', '.join(raw)}")
+    topic = Topics(settings).raw_of(market)
     names = frozenset(provider_named(name).name.encode() for name in providers)
     wanted = Wanted(names, frozenset(symbol.upper().encode() for symbol in symbols))
     started = time.monotonic()
     with Writer(file, overwrite=force) as writer:
-        recorder = Recorder(settings.bootstrap_servers, raw[market].name, wanted, writer)
+        recorder = Recorder(settings.bootstrap_servers, topic.name, wanted, writer)
         run(recorder.run(from_beginning=from_beginning, to_end=to_end, duration_s=duration))
     click.echo(f"recorded {writer.frames:,} frames to {file} in {time.monotonic() - started:.1f} s")
 
