@@ -126,7 +126,7 @@ class Replay:
         self._settings, self._pace = settings, pace
         self._topics = Topics(settings)
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-replay")
-        self._routers: dict[str, _Router] = {}
+        self._routers = Remembered(self._router)
         self._partitions: dict[str, int] = {}
         self._under_way: deque[tuple[int, asyncio.Future[list[object]]]] = deque()
 
@@ -165,8 +165,7 @@ class Replay:
     async def _publish(self, chunk: Sequence[tuple[Frame, int]]) -> None:
         batches: dict[tuple[str, int], list[Record]] = defaultdict(list)
         for frame, recv_ns in chunk:
-            router = self._routers.get(frame.provider) or self._router(frame.provider)
-            where, record = router.route(frame.frame, recv_ns)
+            where, record = self._routers[frame.provider].route(frame.frame, recv_ns)
             batches[where].append(record)
         futures: list[asyncio.Future[object]] = []
         for (topic, partition), records in batches.items():
@@ -190,23 +189,22 @@ class Replay:
         self._under_way.clear()
 
     def _router(self, provider: str) -> _Router:
-        router = self._routers[provider] = _Router(provider, self._where)
-        return router
+        return _Router(provider, self._topic_of)
 
-    def _where(self, market: str) -> tuple[str, Partitioner]:
+    def _topic_of(self, market: str) -> tuple[str, int]:
         topic = self._topics.raw_of(market).name
         if topic not in self._partitions:
             raise kafka.no_topic(self._settings.bootstrap_servers, topic)
-        return topic, Partitioner(self._partitions[topic])
+        return topic, self._partitions[topic]
 
 
 class _Router:
-    """Turns one provider's frames into raw records. `where`: a market's raw topic and its partitioner."""
+    """Turns one provider's frames into raw records. `topic_of`: a market's raw topic and its number of partitions."""
 
-    def __init__(self, provider: str, where: Callable[[str], tuple[str, Partitioner]]) -> None:
+    def __init__(self, provider: str, topic_of: Callable[[str], tuple[str, int]]) -> None:
         self._provider = PROVIDERS[provider]()
         self._name = provider.encode()
-        self._topic_of = Remembered(where)
+        self._topic_of = topic_of
         self._partition_of = Remembered(self._place)
 
     def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], Record]:
@@ -216,8 +214,8 @@ class _Router:
         return self._partition_of[key], (key, frame, recv_ns // MS, headers)
 
     def _place(self, key: bytes) -> tuple[str, int]:
-        topic, partitioner = self._topic_of[self._provider.market_of_record(key)]
-        return topic, partitioner(key)
+        topic, partitions = self._topic_of(self._provider.market_of_record(key))
+        return topic, Partitioner(partitions)(key)
 
 
 async def _chunks(frames: Iterable[Frame], pace: Pace) -> AsyncIterator[list[tuple[Frame, int]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -50,6 +52,25 @@ def test_symbol_says_what_it_names(symbol: str, instrument: Instrument) -> None:
 def test_what_has_no_canonical_form_is_no_instrument(symbol: str) -> None:
     """A contract needs a known quote currency and a date that exists."""
     assert parse(symbol, QUOTES) is None
+
+
+DOCUMENTED = {
+    "spot pair": {Kind.SPOT},
+    "perpetual contract": {Kind.PERPETUAL, Kind.INVERSE_PERPETUAL},
+    "dated future": {Kind.FUTURE},
+    "option": {Kind.OPTION},
+    "US stock": {Kind.STOCK},
+    "anything else that is listed": {Kind.LISTED},
+}
+
+
+def test_documented_forms_are_these() -> None:
+    """docs/instruments.md has a row per kind, each with examples of it."""
+    page = (Path(__file__).parents[2] / "docs" / "instruments.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    examples = {kind: re.findall("`(.*?)`", text) for kind, _, text in rows}
+    found = {kind: {(i := parse(text, QUOTES)) and i.kind for text in texts} for kind, texts in examples.items()}
+    assert found == DOCUMENTED
 
 
 names = st.from_regex(r"[A-Z0-9]{2,8}", fullmatch=True)

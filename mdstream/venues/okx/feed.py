@@ -148,11 +148,7 @@ class Okx(Provider):
     def to_venue(self, symbol: str) -> str:
         venue_id = instruments.to_dashed(symbol, QUOTES)
         if venue_id is None:
-            raise SymbolError(
-                self.name,
-                symbol,
-                "a name like BTCUSDT or BTCUSDT-PERP, or an id like BTC-USDT-SWAP",
-            )
+            raise SymbolError(self.name, symbol, "a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP")
         return venue_id
 
     def from_venue(self, symbol: str) -> str:
