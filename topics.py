@@ -4,7 +4,8 @@
                       md.gaps (what to repair)   md.state (checkpoints)   md.dead (records that could not be processed)
 
 All share one partition count and Kafka's default key partitioner (murmur2), so partition p of a raw topic maps to
-partition p of every canonical topic. This file imports only the settings from mdstream, so every module may import it.
+partition p of every canonical topic. This file imports only settings and errors from mdstream, so every module may
+import it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mdstream.config import Settings
+from mdstream.errors import SettingsError
 
 MIB = 1 << 20
 HOUR_MS = 3_600_000
@@ -85,5 +87,7 @@ class Topics:
         yield from (self.trades, self.quotes, self.books, self.bars, self.status, self.gaps, self.state, self.dead)
 
     def raw_of(self, market: str) -> Topic:
-        """The raw topic of a market; KeyError for a market that the settings do not name."""
+        """The raw topic of a market. Raises SettingsError for a market that the settings do not name."""
+        if market not in self.raw:
+            raise SettingsError(f"no market {market} in MDSTREAM_MARKETS={','.join(self.raw)}: add it there")
         return self.raw[market]

@@ -13,7 +13,7 @@ never depend on batches, on `collect` or on when the bar was closed.
 
 Each (symbol, seq) counts once: seq rises without gaps, so a trade whose seq is not above the last is a repeat.
 
-An instrument with the venue's own id has no bars: its sizes may be contracts of unknown size.
+Only spot pairs and stocks have bars: other sizes may be contracts of unknown size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import msgspec
 
 from mdstream.bars.rules import AHEAD_NS, Interval, Rules
 from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
-from mdstream.instruments import is_plain
+from mdstream.instruments import is_cash
 from mdstream.records import Record
 
 MAX_ERRORS = 5
@@ -115,10 +115,10 @@ def _is_before(trade: _Trade, other: _Trade) -> bool:
 class _Instrument:
     """One symbol: its last seq, the parts not folded yet, and the bars per interval, closed ones packed."""
 
-    __slots__ = ("part", "parts", "plain", "seq", "series", "symbol")
+    __slots__ = ("cash", "part", "parts", "seq", "series", "symbol")
 
     def __init__(self, symbol: str, levels: int) -> None:
-        self.symbol, self.seq, self.plain = symbol, -1, is_plain(symbol)
+        self.symbol, self.seq, self.cash = symbol, -1, is_cash(symbol)
         self.part: _Part | None = None
         self.parts: dict[int, _Part] = {}
         self.series: tuple[dict[int, Tally | bytes], ...] = tuple({} for _ in range(levels))
@@ -194,7 +194,7 @@ class Bars:
                 repeats += 1
                 continue
             instrument.seq = seq
-            if not instrument.plain:
+            if not instrument.cash:
                 unmeasured += 1
                 continue
             if ns is None or ns > recv_ns:

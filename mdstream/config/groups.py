@@ -38,7 +38,7 @@ class Http(Group, alias_generator=prefixed("HTTP_")):
 
 
 class InstrumentSettings(Group):
-    """Overrides for one instrument: its sources, best first, and its policy."""
+    """Overrides for an instrument or a pattern: sources, best first, and policy."""
 
     sources: Listed[str] = ()
     policy: SourcePolicy | None = None
@@ -50,7 +50,7 @@ class Failover(Group, alias_generator=prefixed("MDSTREAM_")):
     sources: Listed[str] = setting((), "providers in order of preference, comma-separated; empty: all there are")
     policy: SourcePolicy = setting("failover", "failover: one source of an instrument at a time; merge: all of them")
     instruments: Json[dict[str, InstrumentSettings]] = setting(
-        {}, 'instruments with sources or a policy of their own, as JSON: {"ETHUSDT":{"sources":["okx","binance"]}}'
+        {}, 'sources or policy of instruments, by name or pattern, as JSON: {"*USDT":{"sources":["okx","binance"]}}'
     )
     stale_after_s: float = setting(
         3.0, "seconds of silence that are a fault while other sources have data", ge=0.5, le=3600

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from mdstream.config.cluster import Brokers
 from mdstream.ingest.backlog import Backlog, Limits
-from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.intake import Intake
+from mdstream.ingest.plan import Wanted
 from mdstream.ingest.sender import Sender
 from mdstream.kafka.publisher import Publisher
 from topics import Topic
@@ -22,19 +22,16 @@ class Bus:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        lanes = [(topic.name, partition) for topic in self.raw.values() for partition in range(topic.partitions)]
+        lanes: list[tuple[str, int]] = []
+        self._lanes: dict[str, range] = {}
+        for market, topic in self.raw.items():
+            self._lanes[market] = range(len(lanes), len(lanes) + topic.partitions)
+            lanes += [(topic.name, partition) for partition in range(topic.partitions)]
         self.backlog = Backlog(len(lanes), self.limits)
         self.sender = Sender(
             self.backlog, lanes, lambda: Publisher(self.bootstrap_servers, client_id="mdstream-ingest")
         )
 
-    def intake(self, provider: str, market: str) -> Intake:
-        """An intake for the frames of `provider`."""
-        before = list(self.raw)[: list(self.raw).index(market)]
-        return Intake(
-            provider,
-            self.backlog,
-            first_lane=sum(self.raw[name].partitions for name in before),
-            partitions=self.raw[market].partitions,
-            counters=FeedCounters(),
-        )
+    def intake(self, wanted: Wanted) -> Intake:
+        """An intake for the frames of a provider, into the topics of its markets."""
+        return Intake(wanted.provider, self.backlog, {market: self._lanes[market] for market in wanted.markets})

@@ -1,4 +1,4 @@
-"""A heartbeat per provider and partition each second; it also computes the rates of that second."""
+"""A heartbeat per provider and partition of its raw topics each second; it also computes the rates of that second."""
 
 from __future__ import annotations
 

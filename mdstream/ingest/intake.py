@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -10,41 +12,47 @@ from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import FeedCounters
 from mdstream.kafka.publisher import Partitioner
 from mdstream.records import HEARTBEAT, STATUS, WS, RawEncoder
-from mdstream.venues.feed import Route
+from mdstream.venues.feed import Provider, Remembered, Route
 
 _json = msgspec.json.Encoder().encode
 
 
 class Intake:
-    """One provider's way into the backlog; its topic's partitions are the lanes from `first_lane` on."""
+    """One provider's way into the backlog. `lanes`: those of the raw topic of each of its markets, its own first."""
 
-    def __init__(
-        self, provider: str, backlog: Backlog, *, first_lane: int, partitions: int, counters: FeedCounters
-    ) -> None:
-        self.provider, self.counters = provider, counters
-        self.key = provider.encode()
+    def __init__(self, provider: Provider, backlog: Backlog, lanes: Mapping[str, range]) -> None:
+        self.provider, self.counters = provider.name, FeedCounters()
+        self.key = provider.name.encode()
         """The key of records that belong to no instrument."""
-        self._backlog = backlog
-        self._partition = Partitioner(partitions)
-        self._first_lane, self._partitions = first_lane, partitions
-        self._encode = RawEncoder(provider, WS).encode
+        self._backlog, self._lanes = backlog, lanes
+        self._home = next(iter(lanes.values()))
+        self._market_of, self._partition = provider.market_of_record, Partitioner(len(self._home))
+        self._lane = Remembered(self._lane_of)
+        self._encode = RawEncoder(provider.name, WS).encode
 
     def add_frame(self, frame: bytes, route: Route, received_ns: int) -> bool:
         """Queue a frame as received; True if the backlog is now full and the caller has to wait for `room`."""
         key, kind = route
         backlog, counters, size_bytes = self._backlog, self.counters, len(frame)
         record = self._encode(key, frame, kind, received_ns)
-        backlog.add(self._first_lane + self._partition[key], record, size_bytes)
+        backlog.add(self._lane[key], record, size_bytes)
         counters.routes[route] += 1
         counters.bytes += size_bytes
         return backlog.full
+
+    def _lane_of(self, key: bytes) -> int:
+        """The lane of an instrument's records; one that nobody asked for may be of a market without lanes."""
+        return self._lanes.get(self._market_of(key), self._home)[self._partition(key)]
 
     async def room(self) -> None:
         """Return when the backlog has room again."""
         await self._backlog.room()
 
     def add_heartbeat(self, *, connected: bool, symbols: int, now_ns: int) -> None:
-        """Queue a sign of life for every partition. With a full backlog it is skipped: the next one is as good."""
+        """Queue a sign of life for every partition of every topic.
+
+        With a full backlog it is skipped: the next one is as good.
+        """
         if self._backlog.full:
             self.counters.heartbeats_skipped += 1
             return
@@ -55,7 +63,7 @@ class Intake:
         )
 
     def add_status(self, *, state: str, reason: str | None, now_ns: int) -> None:
-        """Queue the feed's new state for every partition: connected, disconnected or gave_up."""
+        """Queue the feed's new state for every partition of every topic: connected, disconnected or gave_up."""
         self._add_everywhere(
             STATUS,
             {"type": "status", "provider": self.provider, "state": state, "reason": reason, "ts": now_ns},
@@ -65,5 +73,5 @@ class Intake:
     def _add_everywhere(self, kind: bytes, message: dict[str, Any], now_ns: int) -> None:
         value = _json(message)
         record = self._encode(self.key, value, kind, now_ns)
-        for lane in range(self._first_lane, self._first_lane + self._partitions):
+        for lane in chain(*self._lanes.values()):
             self._backlog.add(lane, record, len(value))

@@ -22,6 +22,11 @@ class Wanted:
     symbols: tuple[str, ...]
     refused: tuple[str, ...] = ()
 
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """The markets that the provider publishes to, each once; first its own, where frames of no instrument go."""
+        return tuple(dict.fromkeys((self.provider.market, *map(self.provider.market_of, self.symbols))))
+
 
 def plan(name: str, symbols: str) -> list[Wanted]:
     """The plan for `--provider NAME --symbols A,B`; "all" means every provider.
@@ -52,9 +57,4 @@ def _wanted(venue: Provider, given: Sequence[str]) -> Wanted:
 def raw_topics(wanted: Sequence[Wanted], settings: Settings) -> dict[str, Topic]:
     """The raw topic of each market in the plan. Raises SettingsError for a market that the settings do not name."""
     topics = Topics(settings)
-    markets = dict.fromkeys(w.provider.market for w in wanted)
-    unknown = [market for market in markets if market not in topics.raw]
-    if unknown:
-        known = ", ".join(topics.raw)
-        raise SettingsError(f"no market {', '.join(unknown)} in MDSTREAM_MARKETS={known}: add it there")
-    return {market: topics.raw_of(market) for market in markets}
+    return {market: topics.raw_of(market) for w in wanted for market in w.markets}

@@ -55,7 +55,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
         Feed(
             w.provider,
             w.symbols,
-            bus.intake(w.provider.name, w.provider.market),
+            bus.intake(w),
             addresses,
             max_attempts=options.max_attempts,
             data_silence_s=settings.watchdog.data_silence_s,

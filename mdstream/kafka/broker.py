@@ -202,8 +202,13 @@ async def partitions_of(bootstrap_servers: Brokers, topic: str) -> list[TopicPar
     """The partitions of a topic. Raises BrokerError if there is no such topic."""
     count = (await partition_counts(bootstrap_servers)).get(topic, 0)
     if not count:
-        raise BrokerError(
-            f"there is no topic {topic} at {bootstrap_servers}: run `mdstream topics --create`, "
-            "or check MDSTREAM_TOPIC_PREFIX and KAFKA_BOOTSTRAP_SERVERS"
-        )
+        raise no_topic(bootstrap_servers, topic)
     return [TopicPartition(topic, number) for number in range(count)]
+
+
+def no_topic(bootstrap_servers: Brokers, topic: str) -> BrokerError:
+    """The error for a topic that the broker does not have."""
+    return BrokerError(
+        f"there is no topic {topic} at {bootstrap_servers}: run `mdstream topics --create`, "
+        "or check MDSTREAM_TOPIC_PREFIX and KAFKA_BOOTSTRAP_SERVERS"
+    )

@@ -136,7 +136,7 @@ class Desk:
         self._worked()
         if isinstance(found, bytes):
             request = job.repair.request
-            await self._raw_log.frame(self.history.market, request.provider, request.symbol, found, recv_ns=now_ns)
+            await self._raw_log.frame(request.provider, request.symbol, found, recv_ns=now_ns)
         await self._go_on(job, is_gone=isinstance(found, PermanentError))
 
     async def _go_on(self, job: RepairJob, *, is_gone: bool) -> None:
@@ -151,7 +151,7 @@ class Desk:
     async def _finish(self, job: RepairJob) -> None:
         repair, losses = job.repair, job.repair.lost()
         if losses and not job.dropped:
-            await self._raw_log.lost(self.history.market, losses, now_ns=time.time_ns())
+            await self._raw_log.lost(losses, now_ns=time.time_ns())
         if job.dropped:
             return
         self._open.discard(job)

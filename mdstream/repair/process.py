@@ -14,7 +14,6 @@ from aiohttp import ClientSession
 
 from mdstream import kafka
 from mdstream.config import Settings
-from mdstream.errors import SettingsError
 from mdstream.http.endpoint import serve
 from mdstream.redact import redacted
 from mdstream.repair.client import Client, new_session
@@ -24,6 +23,7 @@ from mdstream.repair.rawlog import RawLog
 from mdstream.repair.requests import Requests
 from mdstream.repair.venues import HISTORIES
 from mdstream.venues import rest_setting
+from mdstream.venues.providers import PROVIDERS
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
 from topics import Topics
@@ -73,9 +73,7 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
 
 def _desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog) -> Desk:
     history = HISTORIES[name]()
-    if history.market not in settings.markets:
-        known = ", ".join(settings.markets)
-        raise SettingsError(f"no market {history.market}, that of {name}, in MDSTREAM_MARKETS={known}: add it there")
+    Topics(settings).raw_of(PROVIDERS[name].market)  # refused now, not at the first repair
     addresses = settings.venue_addresses()
     base_url = history.base_url(addresses)
     if (unsure := history.check_addresses(addresses)) is not None:

@@ -23,6 +23,7 @@ from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import REPAIR, REST, ProducerRecord, RawEncoder
 from mdstream.repairs import Unrecoverable, encode
 from mdstream.venues.feed import TRADE
+from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class RawLog:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._topics = settings, Topics(settings)
         self._partition = Partitioner(settings.partitions)
+        self._providers = {name: new() for name, new in PROVIDERS.items()}
         self._publisher = self._new_publisher()
         self._replacing = asyncio.Lock()
         self.problem: str | None = None
@@ -53,16 +55,17 @@ class RawLog:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._publisher.stop(), DISCONNECT_LIMIT_S)
 
-    async def frame(self, market: str, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
+    async def frame(self, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
         """Write a REST frame to the partition of the instrument's live frames."""
         record = RawEncoder(provider, REST).encode(symbol.encode(), frame, TRADE, recv_ns)
-        await self._write_raw(market, symbol, [record])
+        await self._write_raw(provider, symbol, [record])
 
-    async def lost(self, market: str, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
+    async def lost(self, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
         """Write one instrument's trades that the venue no longer has, after the frames written before."""
-        symbol, raw = losses[0].symbol, RawEncoder(losses[0].provider, REST)
+        provider, symbol = losses[0].provider, losses[0].symbol
+        raw = RawEncoder(provider, REST)
         records = [raw.encode(symbol.encode(), encode(loss), REPAIR, now_ns) for loss in losses]
-        await self._write_raw(market, symbol, records)
+        await self._write_raw(provider, symbol, records)
 
     async def dead(self, record: ConsumerRecord[bytes, bytes], error: str) -> None:
         """Dead-letter a record that is not a request, with the reason."""
@@ -78,7 +81,8 @@ class RawLog:
         topic = self._topics.dead.name
         await self._write(topic, record.partition, [(record.topic.encode(), letter, record.timestamp, [])])
 
-    async def _write_raw(self, market: str, symbol: str, records: Sequence[ProducerRecord]) -> None:
+    async def _write_raw(self, provider: str, symbol: str, records: Sequence[ProducerRecord]) -> None:
+        market = self._providers[provider].market_of(symbol)
         await self._write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)
 
     async def _write(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:

@@ -195,7 +195,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         reason = f"mdstream can ask {r.provider} for no history"
         loss = Unrecoverable(r.symbol, r.provider, r.view, r.first_id, r.last_id, reason)
         log.warning("%s %s %d..%d: %s", r.provider, r.symbol, r.first_id, r.last_id, reason)
-        await self._raw_log.lost(PROVIDERS[r.provider].market, [loss], now_ns=time.time_ns())
+        await self._raw_log.lost([loss], now_ns=time.time_ns())
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Commit what is done. A failed commit is left to the next one, or to the next owner of the partition."""

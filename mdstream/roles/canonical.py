@@ -43,7 +43,9 @@ def factory(settings: Settings) -> Callable[[Partition, Restored], Canonical]:
     """A function that makes the stream of a raw partition from its restored state, or from an empty one."""
     venues = [provider() for provider in PROVIDERS.values()]
     partitioner = Partitioner(settings.partitions)
-    rules = rules_of(settings)
+    rules, raw = rules_of(settings), Topics(settings).raw
+    # Of the topics that a provider writes to, its own market's announces it.
+    home = {venue.name: raw[venue.market].name for venue in venues if venue.market in raw}
 
     def new(partition: Partition, state: Restored) -> Canonical:
         return Canonical(
@@ -51,7 +53,9 @@ def factory(settings: Settings) -> Callable[[Partition, Restored], Canonical]:
             partition.number,
             venues,
             rules=rules,
-            announces=lambda provider: partitioner(provider.encode()) == partition.number,
+            announces=lambda key: (
+                partitioner(key.encode()) == partition.number and home.get(key, partition.topic) == partition.topic
+            ),
             instruments=state.instruments,
             log=state.log,
             position=state.position or 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mdstream.config import Settings
 from mdstream.stream.failover import Limits
 from mdstream.stream.gaps import GapLimits
-from mdstream.stream.rules import Policy, Rules
+from mdstream.stream.rules import Override, Policy, Rules
 from mdstream.venues.providers import PROVIDERS, provider
 
 SECOND_NS = 1_000_000_000
@@ -14,15 +14,14 @@ SECOND_NS = 1_000_000_000
 def rules_of(settings: Settings) -> Rules:
     """Sources and policy of every instrument, and the limits. Raises SettingsError for an unknown provider."""
     failover = settings.failover
-    default = Policy(_known(failover.sources) or tuple(PROVIDERS), merge=failover.policy == "merge")
+    named = _known(failover.sources)
     return Rules(
-        policy=default,
-        by_symbol={
-            symbol.upper(): Policy(
-                _known(own.sources) or default.sources, merge=(own.policy or failover.policy) == "merge"
-            )
-            for symbol, own in failover.instruments.items()
-        },
+        policy=Policy(named or tuple(PROVIDERS), merge=failover.policy == "merge", named=bool(named)),
+        overrides=tuple(
+            Override(pattern.upper(), _known(own.sources), None if own.policy is None else own.policy == "merge")
+            for pattern, own in failover.instruments.items()
+        ),
+        coverage={name: each.coverage for name, each in PROVIDERS.items()},
         limits=Limits(
             stale_after_ns=int(failover.stale_after_s * SECOND_NS),
             recover_after_ns=int(failover.recover_after_s * SECOND_NS),

@@ -3,7 +3,7 @@
     times     0 <= t < LAST_NS: a checkpoint holds 64 bits, and no venue trades before 1970 or after 2255
     ids       NO_ID, or 0 <= first <= last <= MAX_ID
     sizes     0 or more
-    prices    above 0 for a pair or a share; others, under the venue's own id (a spread, an oil future), may be negative
+    prices    above 0 for a pair or a share; others (a spread, an oil future) may be negative
     quotes    of one venue: the bid is never above the ask
 
 These rules hold for every venue; a provider's types need not repeat them. canonical.py checks the usual cases inline.
@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Any
 
 from mdstream.errors import FrameError
-from mdstream.instruments import is_plain
+from mdstream.instruments import is_cash
 from mdstream.records import LAST_NS
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
@@ -94,7 +94,7 @@ def _no_time(ts_exchange: int) -> FrameError:
 
 
 def _check_price(symbol: str, price: float) -> None:
-    if not (price > 0 or (isfinite(price) and not is_plain(symbol))):
+    if not (price > 0 or (isfinite(price) and not is_cash(symbol))):
         raise FrameError(f"a price of {price:g} for {symbol}")
 
 

@@ -58,7 +58,8 @@ class Canonical:
     """The state of one raw partition and the step that advances it.
 
     `announces` returns whether a key belongs to this partition. Frames of instruments that do not are refused. Of
-    providers: an ingestor writes its status records to every partition, and only one of these publishes them.
+    providers: an ingestor writes its status records to every partition of every topic it writes to, and only one of
+    these publishes them.
     `position` is the offset of the next record to process. With a restored state, records have to be passed from
     `read_from` on; those before `position` only refill buffers and books.
     """
@@ -172,8 +173,8 @@ class Canonical:
         instrument = self.instruments.setdefault(symbol, Instrument())
         line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
         source.lines[symbol] = line
-        policy = self.rules.of(symbol)
-        line.allowed = source.name in policy.sources
+        policy, beside = self.rules.of(symbol), instrument.active or next(iter(instrument.feeds))
+        line.allowed = self.rules.allows(symbol, source.name, beside=beside)
         if line.allowed:
             if not (policy.merge or instrument.active):
                 instrument.active, instrument.since_ns, instrument.reason = source.name, recv_ns, "the first with data"

@@ -18,7 +18,7 @@ from mdstream.capture import Frame, Merge, Writer
 from mdstream.cli import set_up_logging
 from mdstream.config import load
 from mdstream.config.cluster import Brokers
-from mdstream.errors import FrameError, SettingsError
+from mdstream.errors import FrameError
 from mdstream.progress import Progress
 from mdstream.records import OURS, decode_raw, receive_ns
 from mdstream.tools.running import run
@@ -86,14 +86,12 @@ def command(
     """
     set_up_logging()
     settings = load()
-    raw = Topics(settings).raw
-    if market not in raw:
-        raise SettingsError(f"no market {market!r}: MDSTREAM_MARKETS has {', '.join(raw)}")
+    topic = Topics(settings).raw_of(market)
     names = frozenset(provider_named(name).name.encode() for name in providers)
     wanted = Wanted(names, frozenset(symbol.upper().encode() for symbol in symbols))
     started = time.monotonic()
     with Writer(file, overwrite=force) as writer:
-        recorder = Recorder(settings.bootstrap_servers, raw[market].name, wanted, writer)
+        recorder = Recorder(settings.bootstrap_servers, topic.name, wanted, writer)
         run(recorder.run(from_beginning=from_beginning, to_end=to_end, duration_s=duration))
     click.echo(f"recorded {writer.frames:,} frames to {file} in {time.monotonic() - started:.1f} s")
 

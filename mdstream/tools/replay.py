@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.progress import Progress
 from mdstream.records import REPLAY, ProducerRecord, RawEncoder
 from mdstream.tools.running import run
+from mdstream.venues.feed import Remembered
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
@@ -51,7 +52,7 @@ NS = 1_000_000_000
 def command(file: Path, speed: float | None, fast: bool, now: bool, loop: bool) -> None:
     """Publish a capture to the raw topics, in its order and at its pace.
 
-    Every frame goes to md.raw.MARKET of its provider, with the receive time it was captured with. Replaying a capture
+    Every frame goes to md.raw.MARKET of its instrument, with the receive time it was captured with. Replaying a capture
     twice adds no trade to the canonical topics. Ends with success only when the broker has every frame.
 
     \b
@@ -124,7 +125,8 @@ class Replay:
         self._settings, self._pace = settings, pace
         self._topics = Topics(settings)
         self._publisher = Publisher(settings.bootstrap_servers, client_id="mdstream-replay")
-        self._routers: dict[str, _Router] = {}
+        self._routers = Remembered(self._router)
+        self._partitions: dict[str, int] = {}
         self._under_way: deque[tuple[int, asyncio.Future[list[object]]]] = deque()
 
     async def run(self, path: Path, *, loop: bool) -> bool:
@@ -134,6 +136,7 @@ class Replay:
         """
         await self._publisher.start()
         try:
+            self._partitions = await kafka.partition_counts(self._settings.bootstrap_servers)
             with Progress(f"replay {path.name}", "frames") as progress:
                 while await self._round(path, progress) and loop:
                     pass
@@ -161,8 +164,7 @@ class Replay:
     async def _publish(self, chunk: Sequence[tuple[Frame, int]]) -> None:
         batches: dict[tuple[str, int], list[ProducerRecord]] = defaultdict(list)
         for frame, recv_ns in chunk:
-            router = self._routers.get(frame.provider) or await self._router(frame.provider)
-            where, record = router.route(frame.frame, recv_ns)
+            where, record = self._routers[frame.provider].route(frame.frame, recv_ns)
             batches[where].append(record)
         futures: list[asyncio.Future[object]] = []
         for (topic, partition), records in batches.items():
@@ -185,31 +187,32 @@ class Replay:
                 self.published += count
         self._under_way.clear()
 
-    async def _router(self, provider: str) -> _Router:
-        market = PROVIDERS[provider].market
-        if market not in self._topics.raw:
-            raise SettingsError(
-                f"{provider} trades {market!r}, which is not in MDSTREAM_MARKETS={','.join(self._topics.raw)}"
-            )
+    def _router(self, provider: str) -> _Router:
+        return _Router(provider, self._topic_of)
+
+    def _topic_of(self, market: str) -> tuple[str, int]:
         topic = self._topics.raw_of(market).name
-        partitions = await kafka.partitions_of(self._settings.bootstrap_servers, topic)
-        router = self._routers[provider] = _Router(provider, topic, len(partitions))
-        return router
+        if topic not in self._partitions:
+            raise kafka.no_topic(self._settings.bootstrap_servers, topic)
+        return topic, self._partitions[topic]
 
 
 class _Router:
-    """Turns one provider's frames into raw records."""
+    """Turns one provider's frames into raw records. `topic_of`: a market's raw topic and its number of partitions."""
 
-    def __init__(self, provider: str, topic: str, partitions: int) -> None:
-        self._route = PROVIDERS[provider]().route
+    def __init__(self, provider: str, topic_of: Callable[[str], tuple[str, int]]) -> None:
+        self._provider, self._topic_of = PROVIDERS[provider](), topic_of
         self._encode = RawEncoder(provider, REPLAY).encode
-        self._topic = topic
-        self._partitioner = Partitioner(partitions)
+        self._partition_of = Remembered(self._place)
 
     def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], ProducerRecord]:
         """(topic, partition) and the record that the ingestor would write there."""
-        key, kind = self._route(frame)
-        return (self._topic, self._partitioner(key)), self._encode(key, frame, kind, recv_ns)
+        key, kind = self._provider.route(frame)
+        return self._partition_of[key], self._encode(key, frame, kind, recv_ns)
+
+    def _place(self, key: bytes) -> tuple[str, int]:
+        topic, partitions = self._topic_of(self._provider.market_of_record(key))
+        return topic, Partitioner(partitions)[key]
 
 
 async def _chunks(frames: Iterable[Frame], pace: Pace) -> AsyncIterator[list[tuple[Frame, int]]]:

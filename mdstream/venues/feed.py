@@ -80,7 +80,11 @@ class Provider(Declared, ABC):
 
     name: ClassVar[str]
     market: ClassVar[str]
+    """The market of its instruments; `market_of` names the exceptions. Frames of no instrument go there, too."""
     default_url: ClassVar[str]
+    coverage: ClassVar[str] = "venue"
+    """Which trades of an instrument it carries: all of one venue, "consolidated" (of all venues of a market), or a part
+    with a name of its own ("iex"). By default a provider stands in only for those with the same coverage."""
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
     are opaque, and missed trades cannot be detected."""
@@ -118,6 +122,14 @@ class Provider(Declared, ABC):
             expected = f"one in a currency that {where} knows: add it to QUOTES there, or leave the symbol out"
             raise SymbolError(self.name, symbol, f"{expected} ({canonical} leads back to {found})")
         return canonical
+
+    def market_of(self, symbol: str) -> str:  # noqa: ARG002  a hook: most providers have one market
+        """The market of a canonical symbol, which decides its raw topic. Depends on nothing else."""
+        return self.market
+
+    def market_of_record(self, key: bytes) -> str:
+        """The market of a raw record by its key: a canonical symbol, or the provider's name."""
+        return self.market if key == self.name.encode() else self.market_of(key.decode("utf-8", "replace"))
 
     @abstractmethod
     def subscribe(self, symbols: Sequence[str]) -> list[str]:

@@ -98,7 +98,6 @@ class History(Declared, ABC):
 
     def __init__(self) -> None:
         self._provider = provider(self.name)
-        self.market = self._provider.market
 
     def base_url(self, addresses: Mapping[str, str]) -> str:
         """The address of its REST interface: the override in `addresses`, else the venue's own."""

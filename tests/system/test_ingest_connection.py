@@ -13,7 +13,6 @@ from websockets.asyncio.server import ServerConnection, serve
 from mdstream.errors import FeedError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.connection import Connection
-from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.intake import Intake
 from mdstream.venues.feed import Keepalive
 from mdstream.venues.okx.feed import Okx
@@ -45,9 +44,9 @@ class Reader:
 
     def __init__(self, url: str, provider: Okx, max_attempts: int | None) -> None:
         self.backlog = Backlog(1)
-        self.counters = FeedCounters()
         self.changes: list[tuple[bool, str | None]] = []
-        intake = Intake("okx", self.backlog, first_lane=0, partitions=1, counters=self.counters)
+        intake = Intake(provider, self.backlog, {"crypto": range(1)})
+        self.counters = intake.counters
         self.connection = Connection(
             provider,
             url,

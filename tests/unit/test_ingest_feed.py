@@ -9,7 +9,6 @@ import pytest
 
 from mdstream.errors import FeedError, SettingsError
 from mdstream.ingest.backlog import Backlog
-from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.feed import Feed, feed_url
 from mdstream.ingest.intake import Intake
 from mdstream.repair.client import Client, new_session
@@ -29,7 +28,7 @@ from mdstream.venues.providers import provider
 async def test_a_feed_that_cannot_connect_keeps_its_secrets(address: str, caplog: pytest.LogCaptureFixture) -> None:
     """Its reason is logged, shown on /health, and written to md.status, which every sink stores."""
     backlog = Backlog(1)
-    intake = Intake("okx", backlog, first_lane=0, partitions=1, counters=FeedCounters())
+    intake = Intake(provider("okx"), backlog, {"crypto": range(1)})
     feed = Feed(provider("okx"), ["BTCUSDT"], intake, {"OKX_WS_URL": address.format(port=free_port())}, max_attempts=1)
     with caplog.at_level("INFO"), pytest.raises(FeedError) as given_up:
         await asyncio.wait_for(feed.run(), 20)

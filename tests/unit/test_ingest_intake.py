@@ -12,9 +12,11 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.controls import Controls
 from mdstream.ingest.counters import FeedCounters, RouteCounts
 from mdstream.ingest.intake import Intake
+from mdstream.ingest.plan import Wanted
 from mdstream.kafka.publisher import Partitioner
 from mdstream.records import ProducerRecord
 from mdstream.venues.feed import Route
+from mdstream.venues.okx.feed import Okx
 from mdstream.venues.providers import provider
 from topics import Topic
 
@@ -22,8 +24,17 @@ NOW_NS = 1_767_625_200_123_456_789
 PARTITIONS = 4
 
 
-def new_intake(backlog: Backlog, *, first_lane: int = 0) -> Intake:
-    return Intake("okx", backlog, first_lane=first_lane, partitions=PARTITIONS, counters=FeedCounters())
+class Both(Okx):
+    """A venue with instruments of two markets."""
+
+    name = "both"
+
+    def market_of(self, symbol: str) -> str:
+        return "equities" if symbol == "AAPL" else self.market
+
+
+def new_intake(backlog: Backlog) -> Intake:
+    return Intake(provider("okx"), backlog, {"crypto": range(PARTITIONS)})
 
 
 def by_lane(backlog: Backlog) -> dict[int, list[ProducerRecord]]:
@@ -39,11 +50,23 @@ def test_intake_leaves_a_frame_as_it_came() -> None:
     assert by_lane(backlog) == {Partitioner(PARTITIONS)(b"BTCUSDT"): [(b"BTCUSDT", frame, 1_767_625_200_123, headers)]}
 
 
-def test_intake_uses_the_lanes_of_its_own_topic() -> None:
-    """Partition p of the second topic is lane 4 + p here."""
+@pytest.mark.parametrize(
+    ("key", "first_lane"),
+    [(b"BTCUSDT", PARTITIONS), (b"AAPL", 0), (b"both", PARTITIONS)],
+)
+def test_intake_uses_the_lanes_of_the_instruments_market(key: bytes, first_lane: int) -> None:
+    """A market is the instrument's; frames of no instrument go to the provider's own."""
     backlog = Backlog(2 * PARTITIONS)
-    new_intake(backlog, first_lane=PARTITIONS).add_frame(b"x", Route(b"AAPL", b"trade"), NOW_NS)
-    assert list(by_lane(backlog)) == [PARTITIONS + Partitioner(PARTITIONS)(b"AAPL")]
+    intake = Intake(Both(), backlog, {"crypto": range(PARTITIONS, 2 * PARTITIONS), "equities": range(PARTITIONS)})
+    intake.add_frame(b"x", Route(key, b"trade"), NOW_NS)
+    assert list(by_lane(backlog)) == [first_lane + Partitioner(PARTITIONS)(key)]
+
+
+def test_intake_loses_no_frame_of_a_market_that_nobody_asked_for() -> None:
+    """It goes to the provider's own market."""
+    backlog = Backlog(PARTITIONS)
+    Intake(Both(), backlog, {"crypto": range(PARTITIONS)}).add_frame(b"x", Route(b"AAPL", b"trade"), NOW_NS)
+    assert list(by_lane(backlog)) == [Partitioner(PARTITIONS)(b"AAPL")]
 
 
 def test_intake_says_when_the_backlog_is_full() -> None:
@@ -65,12 +88,13 @@ def test_intake_counts_frames_by_kind() -> None:
     assert (intake.counters.total, intake.counters.bytes) == (5, 20)
 
 
-def test_heartbeat_goes_to_every_partition() -> None:
+def test_heartbeat_goes_to_every_partition_of_every_topic() -> None:
     """Keyed by the provider, the same everywhere: whoever reads one partition knows that the feed is alive."""
-    backlog = Backlog(PARTITIONS)
-    new_intake(backlog).add_heartbeat(connected=True, symbols=3, now_ns=NOW_NS)
+    backlog = Backlog(8)
+    lanes_of = {"crypto": range(PARTITIONS), "equities": range(PARTITIONS, 8)}
+    Intake(provider("okx"), backlog, lanes_of).add_heartbeat(connected=True, symbols=3, now_ns=NOW_NS)
     lanes = by_lane(backlog)
-    assert sorted(lanes) == [0, 1, 2, 3]
+    assert sorted(lanes) == list(range(8))
     for ((key, value, timestamp_ms, headers),) in lanes.values():
         assert (key, timestamp_ms) == (b"okx", 1_767_625_200_123)
         assert dict(headers) == {"p": b"okx", "t": NOW_NS.to_bytes(8, "big"), "k": b"heartbeat", "via": b"ws"}
@@ -103,13 +127,15 @@ def test_status_goes_to_every_partition_also_when_the_backlog_is_full() -> None:
 
 
 def test_bus_lays_the_markets_topics_end_to_end() -> None:
-    """Each provider's frames land in its own market's lanes."""
-    raw = {name: Topic(f"md.raw.{name}", "", "", PARTITIONS, 1) for name in ("crypto", "equities")}
+    """A provider's frames land in the lanes of their instruments' markets, whatever the order of the topics."""
+    raw = {name: Topic(f"md.raw.{name}", "", "", PARTITIONS, 1) for name in ("equities", "crypto")}
     bus = Bus(raw, "127.0.0.1:1")
-    bus.intake("okx", "crypto").add_frame(b"x", Route(b"BTCUSDT", b"trade"), NOW_NS)
-    bus.intake("alpaca", "equities").add_frame(b"x", Route(b"BTCUSDT", b"trade"), NOW_NS)
-    partition = Partitioner(PARTITIONS)(b"BTCUSDT")
-    assert list(by_lane(bus.backlog)) == [partition, PARTITIONS + partition]
+    wanted = Wanted(Both(), ("AAPL", "BTCUSDT"))
+    assert wanted.markets == ("crypto", "equities")
+    intake, partition = bus.intake(wanted), Partitioner(PARTITIONS)
+    for key in (b"AAPL", b"BTCUSDT"):
+        intake.add_frame(b"x", Route(key, b"trade"), NOW_NS)
+    assert list(by_lane(bus.backlog)) == [partition(b"AAPL"), PARTITIONS + partition(b"BTCUSDT")]
 
 
 @pytest.mark.parametrize(

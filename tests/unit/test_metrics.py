@@ -80,7 +80,7 @@ async def ingestor() -> str:
     """What an ingestor of all providers shows."""
     settings, wanted = load(), plan("all", "BTCUSDT")
     bus = Bus(raw_topics(wanted, settings), settings.bootstrap_servers)
-    feeds = [Feed(w.provider, w.symbols, bus.intake(w.provider.name, w.provider.market), {}) for w in wanted]
+    feeds = [Feed(w.provider, w.symbols, bus.intake(w), {}) for w in wanted]
     return shown(await IngestMetrics(feeds, bus).page(make_mocked_request("GET", "/metrics")))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mdstream.config import load
@@ -15,7 +17,15 @@ from mdstream.venues.providers import PROVIDERS
 
 def test_defaults_of_the_settings_are_those_of_the_stream() -> None:
     """One truth: what docs/failover.md says, what `load()` gives, and what the rules are without any settings."""
-    assert rules_of(load()) == Rules(Policy(tuple(PROVIDERS)), limits=Limits(), gaps=GapLimits())
+    by_default = Policy(tuple(PROVIDERS), named=False)
+    coverage = {name: provider.coverage for name, provider in PROVIDERS.items()}
+    assert rules_of(load()) == Rules(by_default, coverage=coverage, limits=Limits(), gaps=GapLimits())
+
+
+def test_venues_of_today_stand_in_for_each_other_by_default() -> None:
+    """Each carries all of its own trades."""
+    rules = rules_of(load())
+    assert all(rules.allows("BTCUSDT", one, beside=other) for one in PROVIDERS for other in PROVIDERS)
 
 
 def test_instrument_may_have_sources_and_a_policy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +36,17 @@ def test_instrument_may_have_sources_and_a_policy_of_its_own(monkeypatch: pytest
     assert rules.of("BTCUSDT") == Policy(("okx", "binance"))
     assert rules.of("ETHUSDT") == Policy(("okx", "binance"), merge=True)
     assert rules.of("SOLUSDT") == Policy(("binance",))
+
+
+def test_instruments_may_be_set_by_pattern(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In mdstream.toml as a table [instruments."*USDT"], in the environment as a key; the case does not matter."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mdstream.toml").write_text('[instruments."*usdt"]\nsources = ["okx", "binance"]\n')
+    assert rules_of(load()).of("ETHUSDT") == Policy(("okx", "binance"), named=True)
+    monkeypatch.setenv("MDSTREAM_INSTRUMENTS", '{"*USDT":{"sources":["okx"]},"BTCUSDT":{"policy":"merge"}}')
+    rules = rules_of(load())
+    assert rules.of("BTCUSDT") == Policy(("okx",), merge=True)
+    assert rules.of("BTCUSD") == Policy(tuple(PROVIDERS), named=False)
 
 
 def test_limits_are_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdstream.config import load
+from mdstream.errors import SettingsError
 from mdstream.tools.topics import kept
 from topics import DAY_MS, HOUR_MS, MAX_BATCH_BYTES, MAX_FRAME_BYTES, Topics
 
@@ -60,9 +61,9 @@ def test_topics_that_carry_frames_take_the_largest_one() -> None:
         assert int(topic.config["max.message.bytes"]) == MAX_BATCH_BYTES > MAX_FRAME_BYTES
 
 
-def test_raw_topic_of_an_unknown_market_is_a_key_error() -> None:
-    """The caller knows which provider asked, and says so."""
-    with pytest.raises(KeyError):
+def test_raw_topic_of_an_unknown_market_is_refused() -> None:
+    """It names the setting, and what it holds."""
+    with pytest.raises(SettingsError, match="no market weather in MDSTREAM_MARKETS=crypto,equities: add it there"):
         TOPICS.raw_of("weather")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from venue_ids import IDS, ids_of, recorded_ids_of
 
 from mdstream.errors import SettingsError, SymbolError
 from mdstream.venues.feed import Keepalive
@@ -31,6 +32,8 @@ def asked(name: str, symbols: list[str]) -> list[dict[str, Any]]:
         ("okx", "BTC-USDT", "BTC-USDT"),
         ("okx", "btc-usdt-swap", "BTC-USDT-SWAP"),
         ("okx", "BTC-USD-260327", "BTC-USD-260327"),
+        ("okx", "btcusdt-perp", "BTC-USDT-SWAP"),
+        ("okx", "BTCUSD-20260327", "BTC-USD-260327"),
         ("coinbase", "BTCUSD", "BTC-USD"),
         ("coinbase", "DOTUSD", "DOT-USD"),
         ("coinbase", "SHIBUSD", "SHIB-USD"),
@@ -50,10 +53,14 @@ def test_to_venue_refuses_what_no_symbol_looks_like(name: str, symbol: str) -> N
         provider(name).to_venue(symbol)
 
 
-def test_to_venue_refuses_a_swap_at_a_spot_venue() -> None:
-    """BTC-USDT-SWAP must not become the pair BTCUSDTSWAP without a word."""
-    with pytest.raises(SymbolError, match="binance has no symbol of the form 'BTC-USDT-SWAP'"):
-        provider("binance").to_venue("BTC-USDT-SWAP")
+@pytest.mark.parametrize(
+    "symbol", ["BTC-USDT-SWAP", "BTCUSDT-PERP", "BTCUSDT-20261225", "BTCUSDT_261225", "BTC-20261225-100000-C"]
+)
+@pytest.mark.parametrize("name", ["binance", "coinbase"])
+def test_to_venue_refuses_a_contract_at_a_spot_venue(name: str, symbol: str) -> None:
+    """BTCUSDT-PERP must not become the pair BTCUSDTPERP without a word."""
+    with pytest.raises(SymbolError, match=f"{name} has no symbol of the form '{symbol}'"):
+        provider(name).to_venue(symbol)
 
 
 bases = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=12)
@@ -67,11 +74,21 @@ def test_from_venue_undoes_to_venue(name: str, base: str, quote: str) -> None:
     assert venue.from_venue(venue.to_venue(base + quote)) == base + quote
 
 
-@pytest.mark.parametrize("venue_id", ["BTC-USDT", "DOT-USD", "USDC-EUR", "SHIB-USD", "BAT-BTC", "BAND-GBP"])
-def test_to_venue_undoes_from_venue(venue_id: str) -> None:
-    """A product that the venue lists is asked for under its own name, although its canonical one has no dash."""
-    venue = provider("coinbase")
-    assert venue.to_venue(venue.from_venue(venue_id)) == venue_id
+@pytest.mark.parametrize(
+    ("name", "venue_id"), [(name, venue_id) for name in IDS for venue_id in [*ids_of(name), *recorded_ids_of(name)]]
+)
+def test_to_venue_undoes_from_venue(name: str, venue_id: str) -> None:
+    """What the venue lists is asked for under its own name, although its canonical one has no dash."""
+    venue = provider(name)
+    symbol = venue.from_venue(venue_id)
+    assert venue.to_venue(symbol) == venue_id
+    assert venue.canonical(venue_id) == symbol
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_instruments_of_a_venue_never_share_a_symbol(name: str) -> None:
+    """Else two would be numbered as one."""
+    assert len({provider(name).from_venue(venue_id) for venue_id in ids_of(name)}) == len(ids_of(name))
 
 
 def test_binance_subscribes_to_trades_quotes_and_books_in_chunks() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from mdstream import instruments
 from mdstream.errors import FrameError, SymbolError
 from mdstream.events import Side
 from mdstream.repairs import REST_MARK
@@ -48,7 +49,7 @@ KINDS = {b"trade": TRADE, b"aggTrade": TRADE, b"bookTicker": QUOTE, b"depth20": 
 _STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"([^"@!]{1,60})@([A-Za-z0-9]{1,40})')
 _RAW = re.compile(rb'\{\s*(?:"e"\s*:\s*"(\w{1,40})"\s*,\s*"E"\s*:\s*\d+|"u"\s*:\s*\d+)\s*,\s*"s"\s*:\s*"([^"]{1,60})"')
 _REST = re.compile(rb'\{"request":"/api/v3/(historicalTrades|aggTrades)\?symbol=([^"&]{1,60})')
-_SYMBOL = re.compile(r"\w{1,20}-?\w{1,20}")  # a few of the venue's symbols are not ASCII
+_SYMBOL = re.compile(r"[^\W_]{2,40}")  # a few of the venue's symbols are not ASCII
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -165,10 +166,10 @@ class Binance(Provider):
         self._routes = Remembered(self._route)
 
     def to_venue(self, symbol: str) -> str:
-        upper = symbol.upper().replace("/", "-")
-        if not _SYMBOL.fullmatch(upper):
+        joined = instruments.from_dashed(symbol.replace("/", "-"))
+        if not _SYMBOL.fullmatch(joined):
             raise SymbolError(self.name, symbol, "base and quote joined, like BTCUSDT")
-        return upper.replace("-", "")
+        return joined
 
     def from_venue(self, symbol: str) -> str:
         return symbol.upper()

@@ -13,7 +13,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qs
 
-from mdstream.instruments import split_pair
+from mdstream import instruments
 from mdstream.simulator.exchange import (
     POLICY_VIOLATION,
     Action,
@@ -42,7 +42,7 @@ MESSAGES_PER_S = 5
 MAX_STREAMS = 1024
 LONGEST_ID = 36
 DECIMALS = 8
-QUOTES = ("FDUSD", "USDT", "USDC", "TUSD", "BTC", "ETH", "BNB", "EUR", "GBP", "TRY", "BRL", "JPY")
+QUOTES = ("FDUSD", "TUSD", *instruments.QUOTES, "BNB", "JPY")
 """Quote currencies; a symbol that ends in none of them is priced as in USDT."""
 
 _STREAM = re.compile(r"^([a-z0-9]{2,30})@([A-Za-z0-9@_]{1,40})$")
@@ -232,7 +232,7 @@ class Binance(Exchange):
     def split(self, symbol: str) -> tuple[str, str] | None:
         if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol):
             return None
-        return split_pair(symbol, QUOTES) or (symbol, "USDT")
+        return instruments.split_pair(symbol, QUOTES) or (symbol, "USDT")
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         return fixed(instrument.price_decimals, DECIMALS), fixed(instrument.size_decimals, DECIMALS)

@@ -23,9 +23,9 @@ from typing import Literal
 
 import msgspec
 
+from mdstream import instruments
 from mdstream.errors import FrameError, SymbolError
 from mdstream.events import Side
-from mdstream.instruments import dash_pair, join_pair
 from mdstream.repairs import REST_MARK
 from mdstream.ticks import (
     NO_ID,
@@ -54,8 +54,7 @@ from mdstream.venues.feed import (
 )
 from mdstream.venues.times import rfc3339_ns
 
-QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH", "DAI", "SGD", "AUD", "CAD", "BRL", "INR")
-"""Quote currencies of the venue's products; one that ends with another's name comes before it."""
+QUOTES = (*instruments.QUOTES, "CAD", "INR")
 KINDS = {b"match": TRADE, b"last_match": TRADE, b"ticker": QUOTE, b"snapshot": BOOK, b"l2update": BOOK}
 AGGRESSOR: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 """The aggressor's side by the maker's."""
@@ -140,16 +139,16 @@ class Coinbase(Provider):
 
     def __init__(self) -> None:
         self._routes = {kind: Remembered(partial(_route, kind)) for kind in (TRADE, QUOTE, BOOK, OTHER)}
-        self._symbols = Remembered(_symbol)
+        self._symbols = Remembered(instruments.from_dashed)
 
     def to_venue(self, symbol: str) -> str:
-        product = dash_pair(symbol, QUOTES)
-        if product is None:
+        product = instruments.to_dashed(symbol, QUOTES)
+        if product is None or product.count("-") != 1:
             raise SymbolError(self.name, symbol, "a pair like BTCUSD, or the venue's own form, BTC-USD")
         return product
 
     def from_venue(self, symbol: str) -> str:
-        return join_pair(symbol)
+        return instruments.from_dashed(symbol)
 
     def subscribe(self, symbols: Sequence[str]) -> list[str]:
         # The venue rejects a whole request for one product or channel it does not offer: so one request each, and
@@ -194,15 +193,7 @@ class Coinbase(Provider):
 
 
 def _route(kind: bytes, product: bytes) -> Route:
-    key = join_pair(product.decode("utf-8", "replace")).encode()
-    return Route(key, kind) if key else _NOT_DATA
-
-
-def _symbol(product: str) -> str:
-    symbol = join_pair(product)
-    if not symbol:
-        raise FrameError(f"no product: {product!r}")
-    return symbol
+    return Route(instruments.from_dashed(product.decode("utf-8", "replace")).encode(), kind)
 
 
 Symbols = Remembered[str, str]

@@ -22,9 +22,9 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from mdstream import instruments
 from mdstream.errors import FrameError, SymbolError
 from mdstream.events import Level, Side
-from mdstream.instruments import dash_pair, join_pair
 from mdstream.repairs import REST_MARK
 from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
 from mdstream.venues.feed import (
@@ -43,8 +43,8 @@ from mdstream.venues.feed import (
     side_of_book,
 )
 
-QUOTES = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH", "OKB", "DAI", "TRY", "BRL", "AUD", "SGD", "AED")
-"""Quote currencies of the venue's spot pairs; one that ends with another's name comes before it."""
+QUOTES = (*instruments.QUOTES, "OKB", "AED", "USD_UM")
+"""USD_UM: the linear contracts in USD, beside the inverse ones."""
 CHANNELS = ("trades", "bbo-tbt", "books5")
 ARGS_PER_REQUEST = 300  # a request may have 64 KB; an argument here has less than 100 bytes
 KINDS = {b"trades": TRADE, b"trades-all": TRADE, b"bbo-tbt": QUOTE, b"tickers": QUOTE, b"books5": BOOK, b"books": BOOK}
@@ -146,13 +146,13 @@ class Okx(Provider):
         self._symbols = Remembered(_symbol)
 
     def to_venue(self, symbol: str) -> str:
-        venue_id = dash_pair(symbol, QUOTES)
+        venue_id = instruments.to_dashed(symbol, QUOTES)
         if venue_id is None:
-            raise SymbolError(self.name, symbol, "a spot pair like BTCUSDT, or the venue's own id like BTC-USDT-SWAP")
+            raise SymbolError(self.name, symbol, "a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP")
         return venue_id
 
     def from_venue(self, symbol: str) -> str:
-        return join_pair(symbol)
+        return instruments.from_dashed(symbol)
 
     def subscribe(self, symbols: Sequence[str]) -> list[str]:
         ids = [self.to_venue(symbol) for symbol in symbols]
@@ -216,7 +216,7 @@ class Okx(Provider):
 
 
 def _symbol(venue_id: bytes) -> str:
-    symbol = join_pair(venue_id.decode())
+    symbol = instruments.from_dashed(venue_id.decode())
     if not symbol:
         raise FrameError(f"no instrument: {venue_id!r}")
     return symbol
