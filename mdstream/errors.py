@@ -6,7 +6,7 @@ MdstreamError
 ├── FrameError               a frame that cannot be understood: goes to md.dead with this text
 │   └── MisplacedError       a frame in a partition of other instruments
 ├── FeedError                a venue's feed that was given up on
-│   └── RefusedError         the venue refuses us: only another setting helps
+│   └── RefusedError         the venue refuses us: a SettingsError, too
 ├── LinkError                a connection to a venue that cannot be opened, or is lost
 │   ├── HandshakeError       an HTTP status came in place of a websocket
 │   └── OversizedError       it was closed because of a frame above the limit
@@ -77,7 +77,7 @@ class FeedError(MdstreamError):
         return f"{self.provider} gave no data in {self.attempts} connections in a row, the last one: {self.reason}"
 
 
-class RefusedError(FeedError):
+class RefusedError(FeedError, SettingsError):
     """`provider` refuses us for `reason`, which ends with what to set. The other feeds of a process go on."""
 
     retriable = False

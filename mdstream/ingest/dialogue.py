@@ -19,7 +19,7 @@ from typing import NoReturn
 from mdstream.errors import LinkError, OversizedError
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
-from mdstream.ingest.links.link import Link
+from mdstream.ingest.links.link import Link, Receive
 from mdstream.venues.feed import OTHER, Route
 from mdstream.venues.session import Action, Close, Fatal, Send, Session, Subscribed, Tell, Wait
 
@@ -60,7 +60,8 @@ class Dialogue:
         async with asyncio.TaskGroup() as tasks:
             beside = [tasks.create_task(self._converse()), tasks.create_task(self._watch_freshness())]
             try:
-                await self._read()
+                with self.link.reading() as recv:
+                    await self._read(recv)
             except LinkError as lost:
                 self._counters.oversized += isinstance(lost, OversizedError)
                 return self._end or Close(str(lost))
@@ -68,10 +69,9 @@ class Dialogue:
                 for task in beside:
                     task.cancel()
 
-    async def _read(self) -> NoReturn:
-        """The hot loop: it suspends only without a frame, or without room. Ends with LinkError."""
-        recv, route, add_frame, now_ns = self.link.recv, self._route, self._intake.add_frame, time.time_ns
-        own_key = self._intake.key
+    async def _read(self, recv: Receive) -> NoReturn:
+        """The hot loop: it suspends only without a frame, or without room. Ends with the error of `recv`."""
+        route, add_frame, own_key, now_ns = self._route, self._intake.add_frame, self._intake.key, time.time_ns
         while True:
             frame = await recv()
             received_ns = now_ns()

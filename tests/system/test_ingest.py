@@ -369,6 +369,20 @@ async def test_a_feed_that_the_venue_refuses_is_given_up_and_the_others_go_on(in
     assert [r.value for r in of_kind(records, b"trade")] == [trade(1)]
 
 
+async def test_an_ingestor_that_every_venue_refuses_ends_as_with_a_wrong_setting(
+    venue: Venue, env: dict[str, str]
+) -> None:
+    """Status 2: a supervisor does not start it again, to be refused again."""
+    venue.closed_path = "/stream"
+    env["BINANCE_WS_URL"] = venue.url()
+    args = ("--provider", "binance", "--symbols", "BTCUSDT", "--port", free_port())
+    done = await asyncio.to_thread(run_mdstream, "ingest", *args, env=env)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("mdstream: ")]
+    assert line.startswith(f"mdstream: binance refuses us: {venue.url()} answers HTTP 401: set BINANCE_WS_URL")
+    assert venue.denied == 1
+
+
 async def test_http_tells_how_it_goes(ingestor: Ingestor, venue: Venue) -> None:
     """Ready while everything flows, not while the feed is down, and live all along."""
     await ingestor.start()

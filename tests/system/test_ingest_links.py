@@ -54,12 +54,13 @@ async def tcp(serving: Streams, framer: Framer = LINES) -> AsyncIterator[TcpLink
 async def received(of: link.Link) -> tuple[list[bytes], LinkError]:
     """Every frame, and the error at the end."""
     frames: list[bytes] = []
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                frames.append(await of.recv())
-            except LinkError as end:
-                return frames, end
+    try:
+        async with asyncio.timeout(60):
+            with of.reading() as recv:
+                while True:
+                    frames.append(await recv())
+    except LinkError as end:
+        return frames, end
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,8 @@ async def test_tcp_closed_by_us_gives_what_had_arrived() -> None:
         gone.set()
 
     async with tcp(send) as of:
-        assert await asyncio.wait_for(of.recv(), 60) == b"a"
+        with of.reading() as recv:
+            assert await asyncio.wait_for(recv(), 60) == b"a"
         await of.close()
         await of.close()
         got, _ = await received(of)
@@ -194,15 +196,14 @@ async def test_queue_frames_arrive_in_order_and_before_its_end() -> None:
     """A client library puts them whenever it likes."""
     of = QueueLink()
     await of.open()
-    waiting = asyncio.create_task(of.recv())
+    waiting = asyncio.create_task(received(of))
     await asyncio.sleep(0)
     for frame in (b"a", b"b", b"c"):
         of.put(frame)
     of.end(LinkError("the gateway is down"))
     of.put(b"too late")
-    assert await asyncio.wait_for(waiting, 60) == b"a"
-    got, end = await received(of)
-    assert (got, str(end)) == ([b"b", b"c"], "the gateway is down")
+    got, end = await waiting
+    assert (got, str(end)) == ([b"a", b"b", b"c"], "the gateway is down")
     with pytest.raises(LinkError, match="the gateway is down"):
         await of.send("x")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mdstream.errors import LinkError, OversizedError
-from mdstream.ingest.links.link import MAX_SIZE_BYTES, Link
+from mdstream.ingest.links.link import MAX_SIZE_BYTES, Link, Receive
 
 FRAMES_AHEAD = 10_000
 
@@ -44,7 +46,11 @@ class QueueLink(Link):
     async def open(self) -> None:
         """Nothing to connect."""
 
-    async def recv(self) -> bytes:
+    @contextmanager
+    def reading(self) -> Iterator[Receive]:
+        yield self._recv
+
+    async def _recv(self) -> bytes:
         while not self._frames:
             if self._lost is not None:
                 raise self._lost

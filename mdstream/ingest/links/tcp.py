@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from mdstream.errors import FrameError, LinkError, OversizedError, SettingsError
-from mdstream.ingest.links.link import CLOSE_TIMEOUT_S, MAX_SIZE_BYTES, OPEN_TIMEOUT_S, Link
+from mdstream.ingest.links.link import CLOSE_TIMEOUT_S, MAX_SIZE_BYTES, OPEN_TIMEOUT_S, Link, Receive
 from mdstream.redact import redacted
 from mdstream.venues.framer import Framer
 
@@ -38,7 +39,11 @@ class TcpLink(Link):
         except OSError as error:  # TimeoutError, too
             raise LinkError(str(error) or "timed out") from None
 
-    async def recv(self) -> bytes:
+    @contextmanager
+    def reading(self) -> Iterator[Receive]:
+        yield self._recv
+
+    async def _recv(self) -> bytes:
         while not self._frames:
             await self._fill()
         return self._frames.popleft()
