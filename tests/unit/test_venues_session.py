@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
+from mdstream.simulator import exchange as simulated
+from mdstream.simulator.market import Market
+from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, Tick
 from mdstream.venues.feed import OTHER, Keepalive, Provider, Request, Route
 from mdstream.venues.providers import provider
@@ -357,57 +360,64 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
     assert session.missing == {name for name in wanted if name not in fates}
 
 
-# ---------------------------------------------------------------------------------------------------- the real venues
+# ---------------------------------------------------------------------------------------------- with simulated venues
+
+START_NS = 1_767_625_200_000_000_000
+
+
+def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Session, list[Action]]:
+    """A session's dialogue with the simulated venue, where only `tradable` exist; and what it told, in 60 s."""
+    venue, exchange = provider(name), EXCHANGES[name](Market(1, 1000), tradable)
+    near, far = Session(venue, symbols, {}), exchange.session(exchange.path, "", START_NS)
+    assert far is not None
+    now_s, told = 0.0, list[Action]()
+    actions = near.opened(now_s)
+    while now_s < 60:
+        for request in sent(actions):
+            answers = far.received(str(request), START_NS + int(now_s * 1e9))
+            assert not [answer for answer in answers if isinstance(answer, simulated.Close)], "a limit was exceeded"
+            texts = [answer.text.encode() for answer in answers if isinstance(answer, simulated.Send)]
+            told += [a for t in texts if venue.route(t).key == name.encode() for a in near.frame(t, now_s)]
+        now_s += next(action.seconds for action in actions if isinstance(action, Wait))
+        actions = near.tick(now_s, frames=int(now_s * 1000))
+        told += of(actions, Tell, Subscribed)
+    return near, told
+
+
+@pytest.mark.parametrize("name", sorted(EXCHANGES))
+def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> None:
+    """As many symbols as fit on a connection: no request too many for the venue, no answer that is not recognised."""
+    symbols = [f"C{n}USDT" for n in range(provider(name).max_symbols)]
+    session, told = talk(name, symbols, symbols)
+    assert (session.missing, session.rejected) == (set(), set())
+    assert told == [Subscribed()]
 
 
 @pytest.mark.parametrize(
-    ("name", "symbol", "answers"),
+    ("name", "rejected", "missing"),
     [
-        ("binance", "BTCUSDT", [b'{"result":null,"id":1}']),
-        (
-            "okx",
-            "BTCUSDT",
-            [
-                b'{"id":"1","event":"subscribe","arg":{"channel":"%s","instId":"BTC-USDT"},"connId":"a4d3ae55"}'
-                % channel
-                for channel in (b"trades", b"bbo-tbt", b"books5")
-            ],
-        ),
-        (
-            "coinbase",
-            "BTCUSD",
-            [
-                b'{"type":"subscriptions","channels":[%s]}'
-                % b",".join(
-                    b'{"name":"%s","product_ids":["BTC-USD"]}' % channel
-                    for channel in (b"matches", b"ticker", b"heartbeat", b"level2_50")
-                )
-            ],
-        ),
+        ("binance", set(), set()),  # it acknowledges unknown names: they are found mute
+        ("okx", {"trades FOO-USDT", "bbo-tbt FOO-USDT", "books5 FOO-USDT"}, set()),
+        ("coinbase", set(), {f"{channel} FOO-USDT" for channel in ("matches", "ticker", "heartbeat", "level2_batch")}),
     ],
 )
-def test_a_venues_acknowledgements_are_recognised(name: str, symbol: str, answers: list[bytes]) -> None:
-    """Each as its documentation shows it: after them nothing is missing."""
-    session = Session(provider(name), [symbol], {})
+def test_a_symbol_that_a_venue_does_not_have_is_named(name: str, rejected: set[str], missing: set[str]) -> None:
+    """Where its error says which one it is, as rejected; else as missing. The others are not concerned."""
+    session, told = talk(name, ["BTCUSDT", "FOOUSDT", "ETHUSDT"], ["BTCUSDT", "ETHUSDT"])
+    assert (session.rejected, session.missing) == (rejected, missing)
+    assert {n for tell in told if isinstance(tell, Tell) for n in tell.names} == rejected | missing
+
+
+def test_coinbase_acknowledges_a_channel_by_another_name() -> None:
+    """level2_batch is an alias of level2_50 there."""
+    session = Session(provider("coinbase"), ["BTCUSD"], {})
     session.opened(0.0)
     session.tick(1.0)
-    for answer in answers:
-        assert session.frame(answer, 2.0) == []
-    assert of(session.tick(14.0, frames=1), Tell) == []
-    unanswered = Session(provider(name), [symbol], {})
-    unanswered.opened(0.0)
-    unanswered.tick(1.0)
-    unanswered.tick(14.0, frames=1)
-    assert len(unanswered.missing) >= 3
-
-
-def test_okx_names_the_subscription_that_it_rejects() -> None:
-    """In the text of its error, which has no field for it."""
-    session = Session(provider("okx"), ["BTCUSDT"], {})
-    session.opened(0.0)
-    error = {"event": "error", "code": "60018", "msg": "Wrong URL or channel:trades,instId:BTC-USDT doesn't exist."}
-    session.frame(json.dumps(error).encode(), 1.0)
-    assert session.rejected == {"trades BTC-USDT"}
+    channels = ("matches", "ticker", "heartbeat", "level2_50")
+    answer = {"type": "subscriptions", "channels": [{"name": c, "product_ids": ["BTC-USD"]} for c in channels]}
+    session.frame(json.dumps(answer).encode(), 1.0)
+    session.tick(20.0, frames=1)
+    assert session.missing == set()
 
 
 @pytest.mark.parametrize(
