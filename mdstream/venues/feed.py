@@ -110,7 +110,7 @@ class Provider(Declared, ABC):
     framer: ClassVar[Framer | None] = None
     """How a TCP stream is cut into frames, for an address tcp://HOST:PORT; None: the address is a websocket's."""
     credentials: ClassVar[tuple[str, ...]] = ()
-    """Settings that `login` needs, to be named when the venue refuses them."""
+    """Settings that `login` needs; named when one is not set, and when the venue refuses them."""
     denying_statuses: ClassVar[frozenset[int]] = frozenset({401, 403})
     """HTTP statuses of a websocket handshake that mean that these credentials will never do."""
 

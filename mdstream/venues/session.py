@@ -80,10 +80,9 @@ class Session:
     def __init__(
         self, provider: Provider, symbols: Sequence[str], settings: Mapping[str, str], *, lifetime: float = 1.0
     ) -> None:
-        self._provider = provider
+        self._provider, self._settings = provider, settings
         self._max_age_s = None if provider.max_age_s is None else provider.max_age_s * lifetime
-        self._login = provider.login(settings)
-        self._login_names = frozenset(self._login.names if self._login else ())
+        self._login_names: frozenset[str] = frozenset()
         self._requests = deque(provider.subscribe(symbols))
         self._by_id = {request.id: request.names for request in self._requests if request.id}
         self._wanted = frozenset(name for request in self._requests for name in request.names)
@@ -97,8 +96,9 @@ class Session:
     def opened(self, now_s: float) -> list[Action]:
         """The connection is open."""
         self._opened_s = self._heard_s = self._pinged_s = self._due_s = now_s
-        login = [] if self._login is None else self._send(self._login, now_s)
-        return [*login, *self.tick(now_s)]
+        if not all(self._settings.get(name) for name in self._provider.credentials):
+            return [Fatal(f"it needs a login: {self._remedy()}")]
+        return [*self._log_in(now_s), *self.tick(now_s)]
 
     def refused(self, status: int, address: str) -> Close | Fatal:
         """HTTP `status` came in place of a connection to `address`."""
@@ -124,6 +124,13 @@ class Session:
         return [*self._overdue(now_s), *self._subscribe(now_s), *self._ping(now_s), Wait(self._wait_s(now_s))]
 
     # ------------------------------------------------------------------------------------------ requests and answers
+
+    def _log_in(self, now_s: float) -> list[Action]:
+        login = self._provider.login(self._settings)
+        if login is None:
+            return []
+        self._login_names = frozenset(login.names)
+        return self._send(login, now_s)
 
     @property
     def _logging_in(self) -> bool:

@@ -84,7 +84,7 @@ def sent(actions: Sequence[Action]) -> list[str | bytes]:
 
 
 def opened(venue: Provider, symbols: str = "A", at_s: float = 0.0) -> tuple[Session, list[Action]]:
-    session = Session(venue, symbols.split(), {"TERN_KEY": "k"})
+    session = Session(venue, symbols.split(), {"TERN_KEY": "k", "TERN_SECRET": "s"})
     return session, session.opened(at_s)
 
 
@@ -130,6 +130,13 @@ def test_session_gives_up_when_the_login_is_refused() -> None:
     assert session.frame(b"error login", 1.0) == [
         Fatal("the login was refused, some words: set TERN_KEY and TERN_SECRET")
     ]
+
+
+@pytest.mark.parametrize("settings", [{}, {"TERN_KEY": "k", "TERN_SECRET": ""}])
+def test_session_gives_up_without_credentials(settings: dict[str, str]) -> None:
+    """Before anything is sent, with the settings that a login needs."""
+    session = Session(Members(), ["A"], settings)
+    assert session.opened(0.0) == [Fatal("it needs a login: set TERN_KEY and TERN_SECRET")]
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -319,7 +326,7 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
     """Whatever frames and ticks come in whatever order: requests stay within the venue's limits and pauses, and once
     all are sent and the time for answers is over, each wanted subscription has exactly one fate, the right one."""
     wanted = [f"S{n}" for n in range(symbols)]
-    session = Session(Members() if members else Venue(), wanted, {"TERN_KEY": "k"})
+    session = Session(Members() if members else Venue(), wanted, {"TERN_KEY": "k", "TERN_SECRET": "s"})
     now_s, frames, times, names = 0.0, 0, list[float](), list[str]()
     fates: dict[str, str] = {}
 
