@@ -19,6 +19,7 @@ from mdstream.ingest.counters import FeedCounters
 from mdstream.ingest.intake import Intake
 from mdstream.ticks import Control, Tick
 from mdstream.venues.feed import Keepalive, Request
+from mdstream.venues.framer import Lines
 from mdstream.venues.okx.feed import Okx
 
 pytestmark = pytest.mark.system
@@ -59,6 +60,12 @@ class Members(Hasty):
         if frame in (b"welcome", b"wrong key"):
             return (Control("ack" if frame == b"welcome" else "error", frame.decode(), ("login",)),)
         return super().decode(frame)
+
+
+class Wired(Hasty):
+    """At the end of a TCP connection that carries lines."""
+
+    framer = Lines(b"\r\n")
 
 
 class Reader:
@@ -271,3 +278,27 @@ async def test_an_aged_connection_is_replaced_without_a_pause() -> None:
                 await asyncio.sleep(0.01)
         assert next(why for up, why in reader.changes if not up) == "replaced after 0.0 h, before the venue ends it"
         assert opened[1] - closed[0] < 0.9, "the shortest pause between two attempts is a second"
+
+
+async def test_a_tcp_venue_is_read_by_the_same_rules() -> None:
+    """Requests out, frames in, silence closes, and the next connection asks for the same: only the link differs."""
+    asked: list[bytes] = []
+
+    async def send_and_wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"}]}"))
+        writer.write(b"".join(frame + b"\r\n" for frame in TRADES))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(send_and_wait, "127.0.0.1", 0)
+    async with server:
+        reader = Reader(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", Wired(), None)
+        running = asyncio.create_task(reader.connection.run())
+        async with asyncio.timeout(60):
+            while reader.counters.connections < 2:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.01)
+        await reader.connection.close()
+        await asyncio.wait_for(running, 60)
+        assert reader.frames[: len(TRADES)] == TRADES
+    assert reader.changes[:2] == [(True, None), (False, "no frame for 1 s")]
+    assert b'"instId": "BTC-USDT"' in asked[0]
