@@ -89,10 +89,13 @@ class Dialogue:
                 self._blocked = False
 
     def _answer(self, actions: list[Action]) -> None:
-        """Leave the actions to `_converse`: the reader never waits for a send."""
-        if actions:
-            self._answers += actions
-            self._answered.set()
+        """Log at once; leave the rest to `_converse`: the reader never waits for a send."""
+        for action in actions:
+            if isinstance(action, Tell):
+                self._tell(action)
+            else:
+                self._answers.append(action)
+                self._answered.set()
 
     async def _converse(self) -> None:
         actions = self.session.opened(time.monotonic())
