@@ -13,7 +13,8 @@ import uvloop
 from websockets.asyncio.client import connect
 
 from benchmarks.measure import WARM_UP
-from mdstream.ingest.connection import FRAMES_AHEAD, MAX_SIZE_BYTES
+from mdstream.ingest.links.link import MAX_SIZE_BYTES
+from mdstream.ingest.links.websocket import FRAMES_AHEAD
 
 
 async def main(url: str, total: int) -> None:

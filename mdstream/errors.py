@@ -6,6 +6,10 @@ MdstreamError
 ├── FrameError               a frame that cannot be understood: goes to md.dead with this text
 │   └── MisplacedError       a frame in a partition of other instruments
 ├── FeedError                a venue's feed that was given up on
+│   └── RefusedError         the venue refuses us: a SettingsError, too
+├── LinkError                a connection to a venue that cannot be opened, or is lost
+│   ├── HandshakeError       an HTTP status came in place of a websocket
+│   └── OversizedError       it was closed because of a frame above the limit
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
 │   └── AccessError          it rejects our credentials, or we do not trust it
@@ -71,6 +75,39 @@ class FeedError(MdstreamError):
 
     def __str__(self) -> str:
         return f"{self.provider} gave no data in {self.attempts} connections in a row, the last one: {self.reason}"
+
+
+class RefusedError(FeedError, SettingsError):
+    """`provider` refuses us for `reason`, which ends with what to set. The other feeds of a process go on."""
+
+    retriable = False
+
+    def __init__(self, provider: str, reason: str) -> None:
+        super().__init__(provider, 1, reason)
+
+    def __str__(self) -> str:
+        return f"{self.provider} refuses us: {self.reason}"
+
+
+class LinkError(MdstreamError):
+    """A connection to a venue cannot be opened, or is lost. The text may quote its address, secrets masked."""
+
+    retriable = True
+
+
+class HandshakeError(LinkError):
+    """The server answered a websocket handshake with HTTP `status`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status} in place of a websocket"
+
+
+class OversizedError(LinkError):
+    """The connection was closed because of a frame above the limit."""
 
 
 class CaptureError(MdstreamError):

@@ -83,10 +83,15 @@ class BookUpdate(msgspec.Struct, gc=False):
 
 
 class Control(msgspec.Struct, frozen=True):
-    """A frame that is not market data. Kind `error` is logged and counted; `ignored` is data we do not use (yet)."""
+    """A frame that is not market data. Kind `error` is logged and counted; `ignored` is data we do not use (yet);
+    `shutdown` announces the end of the connection.
 
-    kind: Literal["ack", "error", "pong", "heartbeat", "notice", "ignored"]
+    `names`: the subscriptions or requests that an ack or error answers, as in mdstream.venues.feed.Request.
+    """
+
+    kind: Literal["ack", "error", "pong", "heartbeat", "notice", "shutdown", "ignored"]
     detail: str = ""
+    names: tuple[str, ...] = ()
 
 
 Tick = TradeTick | QuoteTick | BookTick | BookUpdate | Control

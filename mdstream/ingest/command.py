@@ -40,8 +40,12 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
       /metrics    for Prometheus                    /live    200 unless a restart is due
       /bus-stats  the way to Kafka
 
-    A symbol that the venue cannot have is left out, by name in the log and in /health; the others run. One of which
-    nothing comes though the venue acknowledged it is mute: in the log, in /health, in mdstream_ingest_mute_symbols.
+    The log, /health and /metrics name what does not work; the rest runs. Refused: a symbol that the venue cannot have.
+    Rejected: a subscription that it answers with an error. Missing: one that it does not acknowledge within ten
+    seconds. Mute: a symbol of which nothing comes.
+
+    A venue that refuses us (HTTP 401, 403, a refused login) ends its feed, and the log says what to set; the others go
+    on. If every venue refuses us, the ingestor exits with 2.
 
     A feed whose data stops while its heartbeats go on is connected again. While Kafka is away the ingestor waits, live
     and not ready; when Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
+from mdstream.venues.session import Tell
 
 Kind = bytes
 MAX_ROUTES = 100_000
@@ -51,8 +52,23 @@ class FeedCounters:
     venue_errors: int = 0
     venue_notices: int = 0
     not_understood: int = 0
+    rejected_subscriptions: int = 0
+    missing_subscriptions: int = 0
     heartbeats_skipped: int = 0
     frames_per_second: float = 0.0
+
+    def count(self, told: Tell) -> None:
+        """Count what a session tells of its venue."""
+        match told.what:
+            case "error":
+                self.venue_errors += 1
+                self.rejected_subscriptions += len(told.names)
+            case "notice":
+                self.venue_notices += 1
+            case "not_understood":
+                self.not_understood += 1
+            case "missing":
+                self.missing_subscriptions += len(told.names)
 
     @property
     def frames(self) -> dict[Kind, int]:

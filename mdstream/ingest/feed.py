@@ -2,7 +2,7 @@
 
     connected      every connection is up and has sent its subscriptions
     disconnected   at least one is not: its instruments have no data, and failover has to know
-    gave_up        one did not reconnect within the allowed attempts: the feed has ended
+    gave_up        one did not reconnect within the allowed attempts, or the venue refuses us: the feed has ended
 
 Each change is a status record in every partition, behind the frames that came before it.
 """
@@ -18,7 +18,7 @@ from functools import partial
 from mdstream.errors import FeedError, SettingsError
 from mdstream.ingest.connection import Connection
 from mdstream.ingest.intake import Intake
-from mdstream.redact import redacted
+from mdstream.ingest.links import new_link
 from mdstream.venues import ws_setting
 from mdstream.venues.feed import Provider, Route
 
@@ -29,14 +29,14 @@ CONNECT_INTERVAL_S = 0.5
 
 
 class Feed:
-    """Canonical `symbols` of one provider, read into `intake`."""
+    """Canonical `symbols` of one provider, read into `intake`. `settings`: the venues' addresses and credentials."""
 
     def __init__(
         self,
         provider: Provider,
         symbols: Sequence[str],
         intake: Intake,
-        addresses: Mapping[str, str],
+        settings: Mapping[str, str],
         *,
         max_attempts: int | None = None,
         data_silence_s: float = 0.0,
@@ -47,7 +47,7 @@ class Feed:
         """Why requested symbols are left out."""
         self.state: str | None = None
         self.reason: str | None = None
-        url = feed_url(provider, addresses)
+        url = feed_url(provider, settings)
         shares = [symbols[i : i + provider.max_symbols] for i in range(0, len(symbols), provider.max_symbols)]
         self._up = [False] * len(shares)
         self._closing = False
@@ -58,6 +58,7 @@ class Feed:
                 share,
                 intake,
                 partial(self._changed, i),
+                settings=settings,
                 max_attempts=max_attempts,
                 data_silence_s=data_silence_s,
             )
@@ -83,6 +84,14 @@ class Feed:
     def mute(self) -> list[str]:
         """The subscribed symbols for which nothing at all has arrived."""
         return sorted(symbol for c in self._connections for symbol in c.freshness.mute)
+
+    def rejected(self) -> list[str]:
+        """The subscriptions that the venue has rejected, in its words."""
+        return sorted(name for c in self._connections for name in c.session.rejected)
+
+    def missing(self) -> list[str]:
+        """The subscriptions that the venue has not acknowledged in time, in its words."""
+        return sorted(name for c in self._connections for name in c.session.missing)
 
     def data(self) -> list[tuple[float, float | None]]:
         """For each connection: how long its data has been silent, and the silence that makes it stale."""
@@ -138,12 +147,11 @@ class Feed:
         self.intake.add_status(state=state, reason=reason, now_ns=time.time_ns())
 
 
-def feed_url(provider: Provider, addresses: Mapping[str, str]) -> str:
-    """The address to connect to. Raises SettingsError if an override is no websocket address."""
-    url = provider.url(addresses)
-    if not url.startswith(("ws://", "wss://")) or not url.isprintable() or " " in url:
-        shown = redacted(url)
-        raise SettingsError(
-            f"{ws_setting(provider.name)}={shown!r}: expected an address that begins with ws:// or wss://"
-        )
+def feed_url(provider: Provider, settings: Mapping[str, str]) -> str:
+    """The address to connect to. Raises SettingsError if an override is no address for the venue's link."""
+    url = provider.url(settings)
+    try:
+        new_link(url, provider.framer)
+    except SettingsError as error:
+        raise SettingsError(f"{ws_setting(provider.name)}={error}") from None
     return url

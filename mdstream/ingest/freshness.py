@@ -18,9 +18,10 @@ counts only while the connection is up and being read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from mdstream.venues.feed import BOOK, QUOTE, TRADE, Route
+from mdstream.venues.session import named
 
 KINDS = (TRADE, QUOTE, BOOK)
 FACTOR = 3.0
@@ -28,8 +29,6 @@ FAMILIAR = 10
 WINDOW_S = 3600.0
 SETTLE_S = 10.0
 MAX_WAIT_S = 3600.0
-NAMED = 5
-"""Channels named in one log line."""
 
 
 class Habit:
@@ -148,12 +147,12 @@ class Freshness:
 
     def describe_mute(self) -> str:
         """The first NAMED mute symbols, in words."""
-        named = _named(sorted(self.mute))
-        return f"nothing has come of {named} in {self._connected_s:.0f} s: does the venue have such an instrument?"
+        symbols = named(sorted(self.mute))
+        return f"nothing has come of {symbols} in {self._connected_s:.0f} s: does the venue have such an instrument?"
 
     def describe_channels(self, routes: Collection[Route]) -> str:
         """The first NAMED channels in words, each with its silence if it is silent now."""
-        return _named([self._describe_channel(route) for route in sorted(routes)])
+        return named([self._describe_channel(route) for route in sorted(routes)])
 
     def _describe_channel(self, route: Route) -> str:
         habit, name = self._habits[route], f"{route.key.decode()} {route.kind.decode()}"
@@ -163,7 +162,3 @@ class Freshness:
     def habits(self) -> Mapping[Route, Habit]:
         """By subscribed channel, with data or not."""
         return self._habits
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

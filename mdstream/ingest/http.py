@@ -87,6 +87,8 @@ def _describe(feed: Feed) -> dict[str, Any]:
         "stale": _by_symbol(feed.stale_channels()),
         "mute": feed.mute(),
         "refused": list(feed.refused),
+        "rejected": feed.rejected(),
+        "missing": feed.missing(),
         "silent_s": _by_symbol(feed.silent_s()),
     }
 

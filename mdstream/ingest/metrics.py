@@ -12,8 +12,8 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 
 FEED_COUNTERS = {
-    "connections": "websocket connections that were opened",
-    "disconnections": "websocket connections that ended",
+    "connections": "connections that were opened",
+    "disconnections": "connections that ended",
     "failed_attempts": "connection attempts that failed",
     "silences": "connections closed because nothing came for too long",
     "data_silences": "connections closed because no data came for too long, though other frames may have",
@@ -21,6 +21,8 @@ FEED_COUNTERS = {
     "venue_errors": "errors the venue answered with, to a subscription for instance",
     "venue_notices": "announcements of the venue, of a restart for instance",
     "not_understood": "frames without an instrument that could not be understood",
+    "rejected_subscriptions": "subscriptions that the venue rejected by name",
+    "missing_subscriptions": "subscriptions that the venue did not acknowledge in time",
     "heartbeats_skipped": "heartbeats left out because the backlog was full",
 }
 

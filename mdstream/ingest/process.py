@@ -122,7 +122,8 @@ async def _wind_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[No
 
 
 async def _run_feeds(feeds: Sequence[Feed]) -> None:
-    """Run until all have ended. Raises FeedError if all were given up; if only some, these are logged."""
+    """Run until all have ended. Raises FeedError if all were given up, preferably one for which a restart may help; if
+    only some, these are logged."""
     given_up: list[FeedError] = []
 
     async def run(feed: Feed) -> None:
@@ -136,7 +137,7 @@ async def _run_feeds(feeds: Sequence[Feed]) -> None:
         for feed in feeds:
             tasks.create_task(run(feed))
     if len(given_up) == len(feeds):
-        raise given_up[-1]
+        raise next((error for error in given_up if error.retriable), given_up[-1])
 
 
 async def _signal() -> None:

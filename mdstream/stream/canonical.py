@@ -353,7 +353,7 @@ class Canonical:
 
     def _control(self, provider: str, tick: Control) -> None:
         self.counts[f"control {tick.kind}"] += 1
-        if tick.kind in ("error", "notice") and len(self.errors) < MAX_ERRORS:
+        if tick.kind in ("error", "notice", "shutdown") and len(self.errors) < MAX_ERRORS:
             self.errors.append(f"{provider} {tick.kind}: {tick.detail}")
 
     # -- which source is followed

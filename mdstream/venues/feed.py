@@ -1,7 +1,7 @@
 """The base of every provider: a venue's names, limits and formats, without any I/O.
 
-It has two users. The ingestor calls `url`, `subscribe` and, for each frame, `route`: which instrument, which kind. The
-canonical stream (agents/canonical.py) calls `decode`. docs/providers.md shows how to add a provider.
+It has two users. The ingestor calls `url`, `login`, `subscribe` and, for each frame, `route`: which instrument, which
+kind. The canonical stream (agents/canonical.py) calls `decode`. docs/providers.md shows how to add a provider.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mdstream.declared import Declared
 from mdstream.errors import SymbolError
 from mdstream.ticks import Tick, number
 from mdstream.venues import ws_setting
+from mdstream.venues.framer import Framer
 
 TRADE, QUOTE, BOOK, OTHER = b"trade", b"quote", b"book", b"other"
 
@@ -69,10 +70,23 @@ class Route(NamedTuple):
 
 
 class Keepalive(NamedTuple):
-    """A text frame to send when nothing arrived for `interval_s` seconds."""
+    """A frame to send when nothing arrived for `interval_s` seconds; if `always`, every `interval_s` seconds."""
 
     interval_s: float
-    frame: str
+    frame: str | bytes
+    always: bool = False
+
+
+class Request(NamedTuple):
+    """A frame to send, and the answers to await: Controls with the same `names`.
+
+    `names`: the subscriptions that it asks for, each as the venue's answers name it; without any, no answer is awaited.
+    `id` stands for all of them, where a venue answers whole requests.
+    """
+
+    frame: str | bytes
+    names: tuple[str, ...] = ()
+    id: str = ""
 
 
 class Provider(Declared, ABC):
@@ -91,14 +105,26 @@ class Provider(Declared, ABC):
     max_symbols: ClassVar[int]
     """Most symbols per connection; more are spread over several connections."""
     subscribe_interval_s: ClassVar[float] = 0.25
-    """Pause between subscribe frames, to stay within the venue's limit of messages per second."""
+    """Pause between requests, to stay within the venue's limit of messages per second."""
     keepalive: ClassVar[Keepalive | None] = None
     silence_s: ClassVar[float] = 30.0
     """Without any frame for so long, the connection counts as dead."""
+    max_age_s: ClassVar[float | None] = None
+    """The age at which we replace a connection, before the venue ends it; None: the venue has no limit."""
+    framer: ClassVar[Framer | None] = None
+    """How a TCP stream is cut into frames, for an address tcp://HOST:PORT; None: the address is a websocket's."""
+    credentials: ClassVar[tuple[str, ...]] = ()
+    """Settings that `login` needs; named when one is not set, and when the venue refuses them."""
+    denying_statuses: ClassVar[frozenset[int]] = frozenset({401, 403})
+    """HTTP statuses of a websocket handshake that mean that these credentials will never do."""
 
     def url(self, addresses: Mapping[str, str]) -> str:
         """The address to connect to: the override in `addresses`, else the venue's own."""
         return addresses.get(ws_setting(self.name)) or self.default_url
+
+    def login(self, settings: Mapping[str, str]) -> Request | None:  # noqa: ARG002  a hook: most venues have no login
+        """The request that logs in, to be answered before the first subscription; None if there is no login."""
+        return None
 
     @abstractmethod
     def to_venue(self, symbol: str) -> str:
@@ -132,10 +158,10 @@ class Provider(Declared, ABC):
         return self.market if key == self.name.encode() else self.market_of(key.decode("utf-8", "replace"))
 
     @abstractmethod
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """The text frames that subscribe to trades, quotes and books of canonical `symbols`, within the venue's limits.
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
+        """The requests for trades, quotes and books of canonical `symbols`, within the venue's limits.
 
-        A frame that the venue rejects as a whole must hold no more than may be lost with it.
+        A request that the venue rejects as a whole must hold no more than may be lost with it.
         """
 
     @abstractmethod

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from http import HTTPStatus
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from mdstream.kafka.publisher import Partitioner
 from mdstream.testing import (
@@ -49,16 +51,28 @@ class Venue:
         """(path, frame) of everything clients sent."""
         self.refuse: bytes | None = None
         """Answer to every subscription, in the place of the acknowledgement."""
+        self.closed_path = ""
+        """Handshakes at this path are answered with HTTP 401."""
+        self.denied = 0
         self.port = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Venue]:
-        async with serve(self._serve, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
+        serving = serve(
+            self._serve, "127.0.0.1", 0, compression=None, close_timeout=1, process_request=self._check_access
+        )
+        async with serving as server:
             self.port = server.sockets[0].getsockname()[1]
             yield self
 
     def url(self, path: str = "/stream") -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
+
+    def _check_access(self, socket: ServerConnection, request: Request) -> Response | None:
+        if request.path != self.closed_path:
+            return None
+        self.denied += 1
+        return socket.respond(HTTPStatus.UNAUTHORIZED, "no\n")
 
     async def _serve(self, socket: ServerConnection) -> None:
         self.connections.append(socket)
@@ -270,6 +284,9 @@ async def test_a_rejected_subscription_is_logged_and_counted(ingestor: Ingestor,
     await ingestor.start()
     await until(lambda: ingestor.metric('mdstream_ingest_venue_errors_total{provider="binance"}') == 1, "the count")
     assert "binance answered with an error: code 2: Invalid request: unknown stream" in ingestor.process.output()
+    rejected = json.loads(ingestor.get("/health")[1])["feeds"]["binance"]["rejected"]
+    assert rejected == sorted(venue.streams), "the venue rejects a request as a whole"
+    assert ingestor.metric('mdstream_ingest_rejected_subscriptions_total{provider="binance"}') == len(rejected)
     assert await ingestor.stop() == 0
     assert venue.refuse in [r.value for r in of_kind(await ingestor.records(), b"other")]
 
@@ -319,6 +336,51 @@ async def test_all_providers_run_in_one_process(ingestor: Ingestor, venue: Venue
         statuses = said([r for r in of_kind(records, b"status") if r.partition == partition])
         for name in names:
             assert [m["state"] for m in statuses if m["provider"] == name] == ["connected", "disconnected"]
+
+
+async def test_a_feed_that_the_venue_refuses_is_given_up_and_the_others_go_on(ingestor: Ingestor, venue: Venue) -> None:
+    """One attempt, one line that says what to set, the last status `gave_up`; the other venues' frames arrive."""
+    venue.closed_path = "/okx"
+    await ingestor.start(provider="all", symbols="BTCUSDT")
+    await until(lambda: "okx gave_up" in ingestor.process.output(), "the end of the feed")
+    await until(lambda: "binance connected" in ingestor.process.output(), "another feed")
+    assert re.search(
+        r"okx refuses us: ws://127\.0\.0\.1:\d+/okx answers HTTP 401: set OKX_WS_URL to an address with access",
+        ingestor.process.output(),
+    )
+    missing = sorted(f"{channel} BTC-USDT" for channel in ("matches", "ticker", "heartbeat", "level2_batch"))
+    await until(
+        lambda: json.loads(ingestor.get("/health")[1])["feeds"]["coinbase"]["missing"] == missing,
+        "the subscriptions that this venue never acknowledges",
+    )
+    assert ingestor.metric('mdstream_ingest_missing_subscriptions_total{provider="coinbase"}') == 4
+    (client,) = [c for c in venue.connections if c.request and c.request.path == "/stream"]
+    await client.send(trade(1), text=True)
+    await until(
+        lambda: ingestor.metric('mdstream_ingest_frames_total{kind="trade",provider="binance"}') == 1, "a frame"
+    )
+    assert venue.denied == 1
+    assert ingestor.get("/live")[0] == 200
+    assert await ingestor.stop() == 0
+    records = await ingestor.records()
+    for partition in range(PARTITIONS):
+        statuses = said([r for r in of_kind(records, b"status") if r.partition == partition])
+        assert [m["state"] for m in statuses if m["provider"] == "okx"] == ["disconnected", "gave_up"]
+    assert [r.value for r in of_kind(records, b"trade")] == [trade(1)]
+
+
+async def test_an_ingestor_that_every_venue_refuses_ends_as_with_a_wrong_setting(
+    venue: Venue, env: dict[str, str]
+) -> None:
+    """Status 2: a supervisor does not start it again, to be refused again."""
+    venue.closed_path = "/stream"
+    env["BINANCE_WS_URL"] = venue.url()
+    args = ("--provider", "binance", "--symbols", "BTCUSDT", "--port", free_port())
+    done = await asyncio.to_thread(run_mdstream, "ingest", *args, env=env)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("mdstream: ")]
+    assert line.startswith(f"mdstream: binance refuses us: {venue.url()} answers HTTP 401: set BINANCE_WS_URL")
+    assert venue.denied == 1
 
 
 async def test_http_tells_how_it_goes(ingestor: Ingestor, venue: Venue) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import ClassVar
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Response
 
-from mdstream.errors import FeedError
+from mdstream.errors import FeedError, RefusedError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.connection import Connection
 from mdstream.ingest.intake import Intake
-from mdstream.venues.feed import Keepalive
+from mdstream.ticks import Control, Tick
+from mdstream.venues.feed import Keepalive, Request
+from mdstream.venues.framer import Lines
 from mdstream.venues.okx.feed import Okx
 
 pytestmark = pytest.mark.system
@@ -39,6 +43,30 @@ class Polite(Hasty):
     keepalive = Keepalive(0.2, "ping")
 
 
+class Aged(Hasty):
+    max_age_s = 1.0
+
+
+class Members(Hasty):
+    """With a login; the venue answers it as it answers a subscription."""
+
+    credentials = ("TERN_KEY",)
+
+    def login(self, settings: Mapping[str, str]) -> Request | None:
+        return Request(f"login {settings['TERN_KEY']}", ("login",))
+
+    def decode(self, frame: bytes) -> Sequence[Tick]:
+        if frame in (b"welcome", b"wrong key"):
+            return (Control("ack" if frame == b"welcome" else "error", frame.decode(), ("login",)),)
+        return super().decode(frame)
+
+
+class Wired(Hasty):
+    """At the end of a TCP connection that carries lines."""
+
+    framer = Lines(b"\r\n")
+
+
 class Reader:
     """A connection, what it reads, and what it says of itself."""
 
@@ -53,6 +81,7 @@ class Reader:
             ["BTCUSDT"],
             intake,
             lambda up, why: self.changes.append((up, why)),
+            settings={"TERN_KEY": "right"},
             max_attempts=max_attempts,
         )
 
@@ -64,10 +93,14 @@ class Reader:
 
 @asynccontextmanager
 async def reading(
-    handler: Handler, *, provider: Okx | None = None, max_attempts: int | None = None
+    handler: Handler, *, provider: Okx | None = None, max_attempts: int | None = None, status: int | None = None
 ) -> AsyncIterator[tuple[Reader, asyncio.Task[None]]]:
-    """A connection to a server that treats each client with `handler`."""
-    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+    """A connection to a server that treats each client with `handler`, or answers HTTP `status` instead."""
+
+    def answer(client: ServerConnection, _: object) -> Response | None:
+        return None if status is None else client.respond(HTTPStatus(status), "no\n")
+
+    async with serve(handler, "127.0.0.1", 0, compression=None, process_request=answer) as server:
         port = server.sockets[0].getsockname()[1]
         reader = Reader(f"ws://127.0.0.1:{port}", provider or Hasty(), max_attempts)
         running = asyncio.create_task(reader.connection.run())
@@ -167,3 +200,104 @@ async def test_close_ends_a_connection_that_waits_for_its_next_attempt() -> None
                 await asyncio.sleep(0.01)
         await reader.connection.close()
         await asyncio.wait_for(running, 60)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_denied_handshake_is_final_and_says_what_to_set(status: int) -> None:
+    """Another attempt would be denied, too, however often; a venue may even ban who tries."""
+
+    async def never(_: ServerConnection) -> None:
+        raise AssertionError("no websocket was made")
+
+    async with reading(never, status=status) as (reader, running):
+        with pytest.raises(RefusedError) as refused:
+            await asyncio.wait_for(running, 60)
+        assert str(refused.value).startswith("okx refuses us: ws://127.0.0.1:")
+        assert str(refused.value).endswith(f" answers HTTP {status}: set OKX_WS_URL to an address with access")
+        assert reader.counters.failed_attempts == 1
+
+
+async def test_any_other_status_is_tried_again() -> None:
+    """A block of a region says so, and may be lifted."""
+
+    async def never(_: ServerConnection) -> None:
+        raise AssertionError("no websocket was made")
+
+    async with reading(never, status=451, max_attempts=2) as (reader, running):
+        with pytest.raises(FeedError, match="HTTP 451: the venue does not serve this region") as given_up:
+            await asyncio.wait_for(running, 60)
+        assert not isinstance(given_up.value, RefusedError)
+        assert reader.counters.failed_attempts == 2
+
+
+async def test_the_login_comes_before_the_subscriptions() -> None:
+    """And they follow as soon as it is accepted."""
+    asked: list[str] = []
+
+    async def greet(client: ServerConnection) -> None:
+        async for frame in client:
+            asked.append(str(frame))
+            await client.send("welcome" if len(asked) == 1 else TRADES[0].decode())
+
+    async with reading(greet, provider=Members()):
+        async with asyncio.timeout(60):
+            while len(asked) < 2:  # noqa: ASYNC110  a plain list is all there is
+                await asyncio.sleep(0.01)
+        assert asked[0] == "login right"
+        assert "subscribe" in asked[1]
+
+
+async def test_a_refused_login_is_final_and_says_what_to_set() -> None:
+    """The venue keeps the socket open and mute, as some do: waiting would be for ever."""
+
+    async def refuse(client: ServerConnection) -> None:
+        async for _ in client:
+            await client.send("wrong key")
+
+    async with reading(refuse, provider=Members()) as (_, running):
+        with pytest.raises(RefusedError, match="okx refuses us: the login was refused, wrong key: set TERN_KEY"):
+            await asyncio.wait_for(running, 60)
+
+
+async def test_an_aged_connection_is_replaced_without_a_pause() -> None:
+    """Before the venue would end it; a hole of milliseconds in place of seconds."""
+    opened: list[float] = []
+    closed: list[float] = []
+
+    async def chat(client: ServerConnection) -> None:
+        opened.append(asyncio.get_running_loop().time())
+        await client.recv()
+        await client.send(TRADES[0], text=True)
+        await client.wait_closed()
+        closed.append(asyncio.get_running_loop().time())
+
+    async with reading(chat, provider=Aged()) as (reader, _):
+        async with asyncio.timeout(60):
+            while len(opened) < 3:  # noqa: ASYNC110  a plain list is all there is
+                await asyncio.sleep(0.01)
+        assert next(why for up, why in reader.changes if not up) == "replaced after 0.0 h, before the venue ends it"
+        assert opened[1] - closed[0] < 0.9, "the shortest pause between two attempts is a second"
+
+
+async def test_a_tcp_venue_is_read_by_the_same_rules() -> None:
+    """Requests out, frames in, silence closes, and the next connection asks for the same: only the link differs."""
+    asked: list[bytes] = []
+
+    async def send_and_wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"}]}"))
+        writer.write(b"".join(frame + b"\r\n" for frame in TRADES))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(send_and_wait, "127.0.0.1", 0)
+    async with server:
+        reader = Reader(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", Wired(), None)
+        running = asyncio.create_task(reader.connection.run())
+        async with asyncio.timeout(60):
+            while reader.counters.connections < 2:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.01)
+        await reader.connection.close()
+        await asyncio.wait_for(running, 60)
+        assert reader.frames[: len(TRADES)] == TRADES
+    assert reader.changes[:2] == [(True, None), (False, "no frame for 1 s")]
+    assert b'"instId": "BTC-USDT"' in asked[0]

@@ -83,7 +83,7 @@ class Simulator:
         venue = provider(name)
         async with connect(self.env[f"{name.upper()}_WS_URL"], compression=None, max_queue=None) as socket:
             for request in venue.subscribe([SYMBOLS[name]]):
-                await socket.send(request)
+                await socket.send(request.frame)
             if name == "binance":
                 stream = f"{AGGREGATED.lower()}@aggTrade"
                 await socket.send(json.dumps({"method": "SUBSCRIBE", "params": [stream], "id": 9}))

@@ -115,7 +115,7 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
     kinds = set()
     async with await open_at(simulator.url(venue)) as client:
         for request in of.subscribe([VENUES[venue][2]]):
-            await client.send(request)
+            await client.send(request.frame)
         for _ in range(1500):
             frame = await client.recv(decode=False)
             for tick in of.decode(frame):
@@ -201,7 +201,7 @@ async def test_sigterm_closes_with_1001_and_completes_the_journal(start: Start) 
     for venue, (_, _, symbol) in VENUES.items():
         clients[venue] = await open_at(simulator.url(venue))
         for request in provider(venue).subscribe([symbol]):
-            await clients[venue].send(request)
+            await clients[venue].send(request.frame)
     await asyncio.to_thread(wait_until, lambda: sum(simulator.status()["trades"].values()) > 3000, what="3000 trades")
     simulator.process.popen.terminate()
     got = {venue: await receive_all(client) for venue, client in clients.items()}

@@ -44,7 +44,7 @@ async def trades_of(venue: str, url: str) -> list[TradeTick]:
     of, got = provider(venue), list[TradeTick]()
     async with connect(url, compression=None) as client:
         for request in of.subscribe([SYMBOLS[venue]]):
-            await client.send(request)
+            await client.send(request.frame)
         while len(got) < TRADES:
             ticks = of.decode(await client.recv(decode=False))
             got += [tick for tick in ticks if isinstance(tick, TradeTick) and not tick.resume]

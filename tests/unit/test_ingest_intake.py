@@ -9,8 +9,7 @@ import pytest
 from mdstream.ingest import counters
 from mdstream.ingest.backlog import Backlog, Limits
 from mdstream.ingest.bus import Bus
-from mdstream.ingest.controls import Controls
-from mdstream.ingest.counters import FeedCounters, RouteCounts
+from mdstream.ingest.counters import RouteCounts
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.plan import Wanted
 from mdstream.kafka.publisher import Partitioner
@@ -136,47 +135,6 @@ def test_bus_lays_the_markets_topics_end_to_end() -> None:
     for key in (b"AAPL", b"BTCUSDT"):
         intake.add_frame(b"x", Route(key, b"trade"), NOW_NS)
     assert list(by_lane(bus.backlog)) == [partition(b"AAPL"), PARTITIONS + partition(b"BTCUSDT")]
-
-
-@pytest.mark.parametrize(
-    ("frame", "counter", "logged"),
-    [
-        (
-            b'{"event":"error","code":"60018","msg":"no such channel"}',
-            "venue_errors",
-            "error: code 60018: no such channel",
-        ),
-        (
-            b'{"event":"notice","code":"64008","msg":"closing soon"}',
-            "venue_notices",
-            "announced: notice 64008 closing soon",
-        ),
-        (b"<html>", "not_understood", "not understood"),
-        (b'{"event":"subscribe"}', None, None),
-        (b"pong", None, None),
-    ],
-)
-def test_controls_count_and_log_errors_and_notices(
-    frame: bytes, counter: str | None, logged: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A rejected subscription is seen at once; acks and pongs are not worth a word."""
-    counters = FeedCounters()
-    Controls(provider("okx"), counters).read(frame)
-    counted = {name for name in ("venue_errors", "venue_notices", "not_understood") if getattr(counters, name)}
-    assert counted == ({counter} if counter else set())
-    assert (logged or "") in caplog.text
-    assert bool(caplog.text) == bool(logged)
-
-
-def test_controls_log_in_moderation(caplog: pytest.LogCaptureFixture) -> None:
-    """A venue that repeats itself does not fill the disk; every error is counted all the same."""
-    counters = FeedCounters()
-    controls = Controls(provider("okx"), counters)
-    for _ in range(1_000):
-        controls.read(b'{"event":"error","code":"1","msg":"x"}')
-    assert counters.venue_errors == 1_000
-    assert len(caplog.records) == 51
-    assert "further lines of this connection are left out" in caplog.records[-1].message
 
 
 def test_route_counts_are_kept_by_kind_when_keys_run_over(monkeypatch: pytest.MonkeyPatch) -> None:

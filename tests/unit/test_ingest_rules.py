@@ -1,4 +1,4 @@
-"""The ingestor's rules: when to try again, when a connection is dead, what is healthy, what was asked for."""
+"""The ingestor's rules: when to try again, what is healthy, what was asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from mdstream.errors import SettingsError, SymbolError
 from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import Health, assess
 from mdstream.ingest.plan import plan, raw_topics
-from mdstream.ingest.watch import Watch
 from mdstream.venues.providers import PROVIDERS, provider
 from mdstream.watchdog.rule import Verdict
 
@@ -40,62 +39,6 @@ def test_delays_of_two_clients_differ() -> None:
     """Clients that a venue dropped at the same moment come back apart."""
     first, second = (list(itertools.islice(delays_s(random.Random(seed)), 8)) for seed in (1, 2))
     assert all(a != b for a, b in zip(first, second, strict=True))
-
-
-# --------------------------------------------------------------------------------------------------------------- watch
-
-
-Step = tuple[float, int, bool]
-"""Time in seconds, frames so far, whether the backlog is full."""
-
-
-def verdicts(watch: Watch, steps: list[Step]) -> list[str]:
-    return [watch.step(now_s=now_s, frames=frames, blocked=blocked) for now_s, frames, blocked in steps]
-
-
-def test_watch_waits_while_frames_arrive() -> None:
-    """Nothing to do, however long it goes on."""
-    watch = Watch(now_s=0, silence_s=30, keepalive_s=20)
-    assert verdicts(watch, [(29, 1, False), (58, 2, False), (77, 3, False)]) == ["wait"] * 3
-
-
-def test_watch_finds_a_silent_connection_dead() -> None:
-    """
-    frames  ...|                      |
-    seconds    0                 30 dead
-    """
-    watch = Watch(now_s=0, silence_s=30, keepalive_s=None)
-    assert verdicts(watch, [(29.9, 0, False), (30, 0, False)]) == ["wait", "dead"]
-
-
-def test_watch_pings_before_it_gives_up() -> None:
-    """
-    frames  ...|
-    seconds    0       10 ping        20 ping        25 dead
-    """
-    watch = Watch(now_s=0, silence_s=25, keepalive_s=10)
-    steps: list[Step] = [(9, 0, False), (10, 0, False), (11, 0, False), (20, 0, False), (25, 0, False)]
-    assert verdicts(watch, steps) == ["wait", "ping", "wait", "ping", "dead"]
-
-
-def test_watch_starts_over_with_an_answer_to_its_ping() -> None:
-    """Any frame is a sign of life, a pong too."""
-    watch = Watch(now_s=0, silence_s=25, keepalive_s=10)
-    steps: list[Step] = [(10, 0, False), (11, 1, False), (20, 1, False), (21, 1, False), (35, 1, False), (36, 1, False)]
-    assert verdicts(watch, steps) == ["ping", "wait", "wait", "ping", "ping", "dead"]
-
-
-def test_watch_does_not_blame_the_venue_for_our_own_pause() -> None:
-    """While the backlog is full nothing is read: that silence is ours."""
-    watch = Watch(now_s=0, silence_s=30, keepalive_s=20)
-    steps: list[Step] = [(100, 0, True), (200, 0, True), (219, 0, False), (220, 0, False), (230, 0, False)]
-    assert verdicts(watch, steps) == ["wait", "wait", "wait", "ping", "dead"]
-
-
-def test_watch_is_asked_often_enough_for_its_limits() -> None:
-    """No limit is missed by more than a tenth, and a second is often enough."""
-    assert Watch(now_s=0, silence_s=30, keepalive_s=20).interval_s == 1.0
-    assert Watch(now_s=0, silence_s=2, keepalive_s=None).interval_s == pytest.approx(0.2)
 
 
 # -------------------------------------------------------------------------------------------------------------- health

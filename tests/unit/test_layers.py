@@ -54,7 +54,6 @@ PURE = sorted(
         "mdstream/repairs.py",
         "mdstream/watchdog/rule.py",
         "mdstream/ingest/freshness.py",
-        "mdstream/ingest/watch.py",
         "mdstream/repair/budget.py",
         "mdstream/repair/repair.py",
         "mdstream/repair/search.py",

@@ -19,7 +19,7 @@ SYMBOLS = [f"C{i}USDT" for i in range(100)]
 
 
 def asked(name: str, symbols: list[str]) -> list[dict[str, Any]]:
-    return [json.loads(frame) for frame in provider(name).subscribe(symbols)]
+    return [json.loads(request.frame) for request in provider(name).subscribe(symbols)]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_okx_subscribes_to_trades_quotes_and_books_within_its_request_size() -> 
         ("trades", "BTC-USDT-SWAP"),
     ]
     assert len(args) == len(set(args)) == 3 * 102
-    assert all(len(frame) < 64_000 for frame in provider("okx").subscribe(SYMBOLS * 2))
+    assert all(len(request.frame) < 64_000 for request in provider("okx").subscribe(SYMBOLS * 2))
 
 
 def test_coinbase_subscribes_product_by_product_and_to_level2_apart() -> None:

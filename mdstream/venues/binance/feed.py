@@ -34,6 +34,7 @@ from mdstream.venues.feed import (
     Name,
     Provider,
     Remembered,
+    Request,
     Route,
 )
 from mdstream.venues.times import Epoch, epoch_ns
@@ -161,6 +162,8 @@ class Binance(Provider):
     contiguous_ids = True
     max_symbols = STREAMS_PER_CONNECTION // STREAMS_PER_SYMBOL
     subscribe_interval_s = 0.25  # the venue takes five messages a second
+    max_age_s = 23.5 * 3600  # the venue disconnects after 24 hours
+    denying_statuses = frozenset({401})  # 403 is its firewall's, for too many requests
 
     def __init__(self) -> None:
         self._routes = Remembered(self._route)
@@ -174,11 +177,14 @@ class Binance(Provider):
     def from_venue(self, symbol: str) -> str:
         return symbol.upper()
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         names = [self.to_venue(symbol).lower() for symbol in symbols]
         streams = [f"{name}@{channel}" for name in names for channel in ("trade", "bookTicker", "depth20@100ms")]
         chunks = [streams[i : i + STREAMS_PER_REQUEST] for i in range(0, len(streams), STREAMS_PER_REQUEST)]
-        return [json.dumps({"method": "SUBSCRIBE", "params": chunk, "id": i}) for i, chunk in enumerate(chunks, 1)]
+        return [
+            Request(json.dumps({"method": "SUBSCRIBE", "params": chunk, "id": i}), tuple(chunk), str(i))
+            for i, chunk in enumerate(chunks, 1)
+        ]
 
     def route(self, frame: bytes) -> Route:
         match = _STREAM.match(frame)
@@ -267,15 +273,15 @@ def _parse_other(frame: bytes) -> Tick:
     """{"result":null,"id":1} or {"code":2,"msg":"Invalid request: ..","id":1} or {"stream":"btcusdt@kline_1m",..}"""
     m = _decode_other(frame)
     if m.stream == "!serverShutdown" or m.e == "serverShutdown":
-        return Control("notice", "the venue announced a restart")
+        return Control("shutdown", "a restart")
     if m.stream:
         return _parse_stream(m.stream, frame)
     if m.e or m.u is not None:
         return _parse_raw(m, frame)
     if m.code is not None or m.error is not None:
-        return Control("error", f"code {m.code}: {m.msg}" if m.error is None else str(m.error))
+        return Control("error", f"code {m.code}: {m.msg}" if m.error is None else str(m.error), (str(m.id),))
     if m.result is not msgspec.UNSET:
-        return Control("ack", f"request {m.id}")
+        return Control("ack", f"request {m.id}", (str(m.id),))
     raise FrameError("neither a stream's frame nor the answer to a request")
 
 

@@ -49,6 +49,7 @@ from mdstream.venues.feed import (
     Name,
     Provider,
     Remembered,
+    Request,
     Route,
     side_of_book,
 )
@@ -56,6 +57,8 @@ from mdstream.venues.times import rfc3339_ns
 
 QUOTES = (*instruments.QUOTES, "CAD", "INR")
 KINDS = {b"match": TRADE, b"last_match": TRADE, b"ticker": QUOTE, b"snapshot": BOOK, b"l2update": BOOK}
+ALIASES = {"level2_50": "level2_batch"}
+"""Channels that the venue acknowledges by another name."""
 AGGRESSOR: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 """The aggressor's side by the maker's."""
 
@@ -112,10 +115,16 @@ class _L2Update(msgspec.Struct, gc=False):
     time: str = ""
 
 
+class _Channel(msgspec.Struct):
+    name: str
+    product_ids: list[str] | None = None
+
+
 class _Other(msgspec.Struct):
     type: str
     message: str = ""
     reason: str = ""
+    channels: list[_Channel] = []
 
 
 _decode_match = msgspec.json.Decoder(_Match, strict=False).decode
@@ -150,12 +159,15 @@ class Coinbase(Provider):
     def from_venue(self, symbol: str) -> str:
         return instruments.from_dashed(symbol)
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         # The venue rejects a whole request for one product or channel it does not offer: so one request each, and
         # level2 apart, which it has closed to anonymous readers before.
         products = [self.to_venue(symbol) for symbol in symbols]
         return [
-            json.dumps({"type": "subscribe", "product_ids": [product], "channels": channels})
+            Request(
+                json.dumps({"type": "subscribe", "product_ids": [product], "channels": channels}),
+                tuple(f"{channel} {product}" for channel in channels),
+            )
             for channels in (["matches", "ticker", "heartbeat"], ["level2_batch"])
             for product in products
         ]
@@ -272,7 +284,10 @@ def _parse_control(_symbols: Symbols, frame: bytes) -> Control:
     m = _decode_other(frame)
     if m.type == "error":
         return Control("error", f"{m.message}: {m.reason}" if m.reason else m.message)
-    return Control("heartbeat") if m.type == "heartbeat" else Control("ack", m.type)
+    if m.type == "heartbeat":
+        return Control("heartbeat")
+    names = (f"{ALIASES.get(c.name, c.name)} {product}" for c in m.channels for product in c.product_ids or ())
+    return Control("ack", m.type, tuple(names))
 
 
 def _skip(_symbols: Symbols, frame: bytes) -> Control:

@@ -39,6 +39,7 @@ from mdstream.venues.feed import (
     Millis,
     Provider,
     Remembered,
+    Request,
     Route,
     side_of_book,
 )
@@ -46,6 +47,7 @@ from mdstream.venues.feed import (
 QUOTES = (*instruments.QUOTES, "OKB", "AED", "USD_UM")
 """USD_UM: the linear contracts in USD, beside the inverse ones."""
 CHANNELS = ("trades", "bbo-tbt", "books5")
+CLOSING_SOON = "64008"
 ARGS_PER_REQUEST = 300  # a request may have 64 KB; an argument here has less than 100 bytes
 KINDS = {b"trades": TRADE, b"trades-all": TRADE, b"bbo-tbt": QUOTE, b"tickers": QUOTE, b"books5": BOOK, b"books": BOOK}
 
@@ -56,6 +58,8 @@ _HEAD = re.compile(
 _REST = re.compile(
     rb'\{"request":"/api/v5/market/history-trades\?instId=([A-Za-z0-9][A-Za-z0-9_-]{0,59})&[^"#]*(?:#([a-z-]{1,40}))?"'
 )
+
+_REJECTED = re.compile(r"channel:([^ ,]{1,40}),instId:([^ ,]{1,60})")
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -154,11 +158,17 @@ class Okx(Provider):
     def from_venue(self, symbol: str) -> str:
         return instruments.from_dashed(symbol)
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         ids = [self.to_venue(symbol) for symbol in symbols]
         args = [{"channel": channel, "instId": venue_id} for venue_id in ids for channel in CHANNELS]
         chunks = [args[i : i + ARGS_PER_REQUEST] for i in range(0, len(args), ARGS_PER_REQUEST)]
-        return [json.dumps({"id": str(i), "op": "subscribe", "args": chunk}) for i, chunk in enumerate(chunks, 1)]
+        return [
+            Request(
+                json.dumps({"id": str(i), "op": "subscribe", "args": chunk}),
+                tuple(f"{arg['channel']} {arg['instId']}" for arg in chunk),
+            )
+            for i, chunk in enumerate(chunks, 1)
+        ]
 
     def route(self, frame: bytes) -> Route:
         match = _HEAD.match(frame)
@@ -275,10 +285,12 @@ def _levels(levels: Sequence[_Level]) -> list[Level]:
 def _control(m: _Other) -> Control:
     """{"id":"1","event":"error","code":"60018","msg":"Wrong URL or channel:foo,.."} and similar."""
     if m.event.endswith("error"):
-        return Control("error", f"code {m.code}: {m.msg}")
+        rejected = _REJECTED.search(m.msg)
+        return Control("error", f"code {m.code}: {m.msg}", (" ".join(rejected.groups()),) if rejected else ())
     if m.event in ("subscribe", "unsubscribe"):
-        return Control("ack", m.event if m.arg is None else f"{m.event} {m.arg.channel} {m.arg.instId}")
-    return Control("notice", f"{m.event} {m.code} {m.msg}".rstrip())
+        name = "" if m.arg is None else f"{m.arg.channel} {m.arg.instId}"
+        return Control("ack", f"{m.event} {name}".rstrip(), (name,) if m.event == "subscribe" else ())
+    return Control("shutdown" if m.code == CLOSING_SOON else "notice", f"{m.event} {m.code} {m.msg}".rstrip())
 
 
 PARSERS: dict[bytes, Callable[[str, bytes], Sequence[Tick]]] = {

@@ -1,0 +1,170 @@
+"""One open link, from its first frame to its last: three tasks beside each other.
+
+    read               link ──> route ──> intake        the hot loop; frames of no instrument go to the session
+    converse           session ──> link                 requests, keepalive; it closes the link when the session says so
+    watch_freshness    closes the link when its data has stopped
+
+The session (mdstream/venues/session.py) decides, the link moves bytes; neither knows the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from mdstream.errors import LinkError, OversizedError
+from mdstream.ingest.freshness import Freshness
+from mdstream.ingest.intake import Intake
+from mdstream.ingest.links.link import Link, Receive
+from mdstream.venues.feed import OTHER, Route
+from mdstream.venues.session import Action, Close, Fatal, Send, Session, Subscribed, Tell, Wait
+
+log = logging.getLogger(__name__)
+
+FRESHNESS_INTERVAL_S = 1.0
+LINES_PER_CONNECTION = 50
+
+Changed = Callable[[bool, str | None], None]
+"""Called with (True, None) when all subscriptions are sent, and with (False, reason) when the connection is lost."""
+
+
+class Dialogue:
+    """Performs `session` on `link` and takes its frames into `intake`, under the key and kind that `route` finds."""
+
+    def __init__(
+        self,
+        link: Link,
+        session: Session,
+        route: Callable[[bytes], Route],
+        intake: Intake,
+        changed: Changed,
+        freshness: Freshness,
+    ) -> None:
+        self.link, self.session = link, session
+        self._route, self._intake, self._changed, self._freshness = route, intake, changed, freshness
+        self._counters = intake.counters
+        self._answers: list[Action] = []
+        self._answered = asyncio.Event()
+        self._end: Close | Fatal | None = None
+        self._blocked = False
+        self._lines = 0
+        self.data_frames = 0
+        self._other_frames = 0
+
+    async def run(self) -> Close | Fatal:
+        """Read to the end of the link; why it ended."""
+        async with asyncio.TaskGroup() as tasks:
+            beside = [tasks.create_task(self._converse()), tasks.create_task(self._watch_freshness())]
+            try:
+                with self.link.reading() as recv:
+                    await self._read(recv)
+            except LinkError as lost:
+                self._counters.oversized += isinstance(lost, OversizedError)
+                return self._end or Close(str(lost))
+            finally:
+                for task in beside:
+                    task.cancel()
+
+    async def _read(self, recv: Receive) -> NoReturn:
+        """The hot loop: it suspends only without a frame, or without room. Ends with the error of `recv`."""
+        route, add_frame, own_key, now_ns = self._route, self._intake.add_frame, self._intake.key, time.time_ns
+        while True:
+            frame = await recv()
+            received_ns = now_ns()
+            found = route(frame)
+            full = add_frame(frame, found, received_ns)
+            if found.kind is not OTHER:
+                self.data_frames += 1
+            else:
+                self._other_frames += 1
+                if found.key == own_key:
+                    self._answer(self.session.frame(frame, time.monotonic()))
+            if full:
+                self._blocked = True
+                await self._intake.room()
+                self._blocked = False
+
+    def _answer(self, actions: list[Action]) -> None:
+        """Log at once; leave the rest to `_converse`: the reader never waits for a send."""
+        for action in actions:
+            if isinstance(action, Tell):
+                self._tell(action)
+            else:
+                self._answers.append(action)
+                self._answered.set()
+
+    async def _converse(self) -> None:
+        actions = self.session.opened(time.monotonic())
+        with suppress(LinkError):  # the reader reports a lost connection: it still has frames to read
+            while self._end is None:
+                await self._wait(await self._perform(actions))
+                actions, self._answers = self._answers, []
+                frames = self.data_frames + self._other_frames
+                actions += self.session.tick(time.monotonic(), frames=frames, blocked=self._blocked)
+
+    async def _wait(self, seconds: float) -> None:
+        """Return after `seconds`, or when there are answers."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._answered.wait()
+        self._answered.clear()
+
+    async def _perform(self, actions: Sequence[Action]) -> float:
+        """Perform a session's actions. Returns the seconds until its next tick."""
+        wait_s = 0.0
+        for action in actions:
+            match action:
+                case Send(frame):
+                    await self.link.send(frame)
+                case Wait(seconds):
+                    wait_s = seconds
+                case Subscribed():
+                    self._changed(True, None)
+                case Tell():
+                    self._tell(action)
+                case Close():
+                    self._counters.silences += action.because == "silence"
+                    await self._close(action)
+                case Fatal():
+                    await self._close(action)
+        return wait_s
+
+    async def _close(self, end: Close | Fatal) -> None:
+        """Close the link for the reason of `end`, unless there has been another."""
+        self._end = self._end or end
+        await self.link.close()
+
+    def _tell(self, told: Tell) -> None:
+        self._counters.count(told)
+        self._lines += 1
+        if self._lines <= LINES_PER_CONNECTION:
+            log.warning("%s %s", self._intake.provider, told.text)
+        if self._lines == LINES_PER_CONNECTION:
+            log.warning("%s: further lines of this connection are left out, /metrics counts on", self._intake.provider)
+
+    async def _watch_freshness(self) -> None:
+        self._freshness.connected()
+        now_s = time.monotonic()
+        while self._end is None:
+            await asyncio.sleep(FRESHNESS_INTERVAL_S)
+            passed_s, now_s = time.monotonic() - now_s, time.monotonic()
+            if not self._blocked and self._data_has_stopped(passed_s):
+                self._counters.data_silences += 1
+                await self._close(Close(self._freshness.describe()))
+
+    def _data_has_stopped(self, passed_s: float) -> bool:
+        """Whether to connect again for want of data; channels that became stale or recovered are logged."""
+        freshness, name = self._freshness, self._intake.provider
+        before, mute = freshness.stale, freshness.mute
+        stopped = freshness.step(passed_s, self._counters.routes, self.data_frames)
+        if freshness.mute - mute:
+            log.warning("%s, mute: %s", name, freshness.describe_mute())
+        if began := freshness.stale - before:
+            log.warning("%s, stale: %s", name, freshness.describe_channels(began))
+        if ended := before - freshness.stale:
+            log.warning("%s, no longer stale: %s", name, freshness.describe_channels(ended))
+        return stopped

@@ -1,0 +1,234 @@
+"""One connection's dialogue with its venue: log in, subscribe, hear the answers, keep alive. Pure: no I/O, no clock.
+
+    opened ──> logging in ──> subscribing, a request each subscribe_interval_s ──> all requests are sent
+                   │                       │                                           │
+                   v refused               v silent, too old, or told of a shutdown    v
+                 Fatal                   Close                                       Close
+
+Each subscription is waiting for its request, asked for, acknowledged, rejected, or missing: not answered ANSWER_S after
+its request. A later answer is taken. Times are seconds of one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from mdstream.errors import FrameError
+from mdstream.ticks import Control
+from mdstream.venues import ws_setting
+from mdstream.venues.feed import Provider, Request
+
+ANSWER_S = 10.0
+NAMED = 5
+"""Names in one text."""
+NOT_SERVED = 451
+"""The HTTP status "unavailable for legal reasons": venues answer it to addresses of some countries."""
+
+
+class Send(NamedTuple):
+    """Send a frame."""
+
+    frame: str | bytes
+
+
+class Wait(NamedTuple):
+    """Call `tick` again within `seconds`."""
+
+    seconds: float
+
+
+class Subscribed(NamedTuple):
+    """All requests are sent."""
+
+
+class Tell(NamedTuple):
+    """Count and log what the venue did; `names`: the subscriptions concerned."""
+
+    what: Literal["error", "notice", "not_understood", "missing"]
+    text: str
+    names: tuple[str, ...] = ()
+
+
+class Close(NamedTuple):
+    """Close the connection and make another; at once if the reason is its age, else after a pause."""
+
+    reason: str
+    because: Literal["lost", "silence", "age", "shutdown"] = "lost"
+
+
+class Fatal(NamedTuple):
+    """Give the feed up: trying again cannot help. `reason` ends with what to set."""
+
+    reason: str
+
+
+Action = Send | Wait | Subscribed | Tell | Close | Fatal
+"""Actions of a session, in the order given. It ends with a Close or a Fatal."""
+
+
+class Session:
+    """The dialogue about canonical `symbols`, with the `settings` that a login needs.
+
+    `lifetime`: the share of the venue's `max_age_s` after which to reconnect, so that connections opened together are
+    not replaced together.
+    """
+
+    def __init__(
+        self, provider: Provider, symbols: Sequence[str], settings: Mapping[str, str], *, lifetime: float = 1.0
+    ) -> None:
+        self._provider, self._settings = provider, settings
+        self._max_age_s = None if provider.max_age_s is None else provider.max_age_s * lifetime
+        self._login_names: frozenset[str] = frozenset()
+        self._requests = deque(provider.subscribe(symbols))
+        self._by_id = {request.id: request.names for request in self._requests if request.id}
+        self._wanted = frozenset(name for request in self._requests for name in request.names)
+        self._asked: dict[str, float] = {}  # when the answer is due
+        self.missing: set[str] = set()
+        self.rejected: set[str] = set()
+        self._subscribed = False
+        self._opened_s = self._heard_s = self._pinged_s = self._due_s = 0.0
+        self._frames = 0
+
+    def opened(self, now_s: float) -> list[Action]:
+        """The connection is open."""
+        self._opened_s = self._heard_s = self._pinged_s = self._due_s = now_s
+        if not all(self._settings.get(name) for name in self._provider.credentials):
+            return [Fatal(f"it needs a login: {self._remedy()}")]
+        return [*self._log_in(now_s), *self.tick(now_s)]
+
+    def refused(self, status: int, address: str) -> Close | Fatal:
+        """HTTP `status` came in place of a connection to `address`."""
+        answer = f"{address} answers HTTP {status}"
+        if status in self._provider.denying_statuses:
+            return Fatal(f"{answer}: {self._remedy()}")
+        return Close(f"{answer}: the venue does not serve this region" if status == NOT_SERVED else answer)
+
+    def frame(self, frame: bytes, now_s: float) -> list[Action]:
+        """A frame came that belongs to no instrument."""
+        try:
+            ticks = self._provider.decode(frame)
+        except (FrameError, msgspec.MsgspecError) as error:
+            return [Tell("not_understood", f"sent a frame that is not understood ({error}): {frame[:200]!r}")]
+        return [action for t in ticks if isinstance(t, Control) for action in self._control(t, now_s)]
+
+    def tick(self, now_s: float, *, frames: int = 0, blocked: bool = False) -> list[Action]:
+        """Time has passed; `frames` have come so far. `blocked`: none are read, so silence is not the venue's."""
+        self._hear(now_s, frames, blocked)
+        end = self._end(now_s)
+        if end is not None:
+            return [end]
+        return [*self._overdue(now_s), *self._subscribe(now_s), *self._ping(now_s), Wait(self._wait_s(now_s))]
+
+    # ------------------------------------------------------------------------------------------ requests and answers
+
+    def _log_in(self, now_s: float) -> list[Action]:
+        login = self._provider.login(self._settings)
+        if login is None:
+            return []
+        self._login_names = frozenset(login.names)
+        return self._send(login, now_s)
+
+    @property
+    def _logging_in(self) -> bool:
+        return not self._login_names.isdisjoint(self._asked)
+
+    def _subscribe(self, now_s: float) -> list[Action]:
+        if self._subscribed or self._logging_in or now_s < self._due_s:
+            return []
+        sent = self._send(self._requests.popleft(), now_s) if self._requests else []
+        if self._requests:
+            return sent
+        self._subscribed = True
+        return [*sent, Subscribed()]
+
+    def _send(self, request: Request, now_s: float) -> list[Action]:
+        self._due_s = now_s + self._provider.subscribe_interval_s
+        self._asked.update(dict.fromkeys(request.names, now_s + ANSWER_S))
+        return [Send(request.frame)]
+
+    def _control(self, control: Control, now_s: float) -> list[Action]:
+        names = [name for given in control.names for name in self._by_id.get(given, (given,))]
+        match control.kind:
+            case "ack":
+                self._answered(names)
+                return self._subscribe(now_s)
+            case "error":
+                return self._error(control.detail, names)
+            case "notice":
+                return [Tell("notice", f"announced: {control.detail}")]
+            case "shutdown":
+                text = f"announced: {control.detail}"
+                return [Tell("notice", text), Close(f"the venue {text}", "shutdown")]
+        return []
+
+    def _answered(self, names: Collection[str]) -> None:
+        for name in names:
+            self._asked.pop(name, None)
+        self.missing.difference_update(names)
+        self.rejected.difference_update(names)
+
+    def _error(self, detail: str, names: Sequence[str]) -> list[Action]:
+        if not self._login_names.isdisjoint(names):
+            return [Fatal(f"the login was refused, {detail}: {self._remedy()}")]
+        rejected = tuple(name for name in names if name in self._wanted)
+        self._answered(rejected)
+        self.rejected.update(rejected)
+        subject = f" (rejected: {named(rejected)})" if rejected else ""
+        return [Tell("error", f"answered with an error: {detail}{subject}", rejected)]
+
+    def _overdue(self, now_s: float) -> list[Action]:
+        late = tuple(name for name, due_s in self._asked.items() if now_s >= due_s)
+        if not late:
+            return []
+        self._answered(late)
+        self.missing.update(late)
+        return [Tell("missing", f"has not acknowledged within {ANSWER_S:g} s: {named(late)}", late)]
+
+    def _remedy(self) -> str:
+        if self._provider.credentials:
+            return f"set {' and '.join(self._provider.credentials)}"
+        return f"set {ws_setting(self._provider.name)} to an address with access"
+
+    # ---------------------------------------------------------------------------------------------- silence, age, time
+
+    def _hear(self, now_s: float, frames: int, blocked: bool) -> None:
+        if frames != self._frames or blocked:
+            self._frames, self._heard_s = frames, now_s
+        if blocked:
+            self._asked = dict.fromkeys(self._asked, now_s + ANSWER_S)
+
+    def _end(self, now_s: float) -> Close | None:
+        silence_s = self._provider.silence_s
+        if now_s - self._heard_s >= silence_s:
+            return Close(f"no frame for {silence_s:g} s", "silence")
+        if any(now_s >= self._asked.get(name, now_s + 1) for name in self._login_names):
+            return Close(f"the login was not answered within {ANSWER_S:g} s")
+        if self._max_age_s is not None and now_s - self._opened_s >= self._max_age_s:
+            return Close(f"replaced after {self._max_age_s / 3600:.1f} h, before the venue ends it", "age")
+        return None
+
+    def _ping(self, now_s: float) -> list[Action]:
+        keepalive = self._provider.keepalive
+        if keepalive is None:
+            return []
+        since_s = self._pinged_s if keepalive.always else max(self._pinged_s, self._heard_s)
+        if now_s - since_s < keepalive.interval_s:
+            return []
+        self._pinged_s = now_s
+        return [Send(keepalive.frame)]
+
+    def _wait_s(self, now_s: float) -> float:
+        """Until the next request is due, and never so long that a limit is missed by more than a tenth."""
+        keepalive, silence_s = self._provider.keepalive, self._provider.silence_s
+        most_s = min(1.0, silence_s / 10, (keepalive.interval_s if keepalive else silence_s) / 10)
+        idle = self._subscribed or self._logging_in
+        return most_s if idle else min(most_s, max(0.0, self._due_s - now_s))
+
+
+def named(names: Sequence[str]) -> str:
+    """The first NAMED names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,0 +1,124 @@
+"""A dialogue on a link in memory: what is read, counted and logged, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mdstream.errors import LinkError
+from mdstream.ingest.backlog import Backlog, Limits
+from mdstream.ingest.dialogue import Dialogue
+from mdstream.ingest.freshness import Freshness
+from mdstream.ingest.intake import Intake
+from mdstream.ingest.links.link import MAX_SIZE_BYTES
+from mdstream.ingest.links.queue import QueueLink
+from mdstream.venues.feed import Provider
+from mdstream.venues.providers import provider
+from mdstream.venues.session import Close, Fatal, Session
+
+TRADE = (
+    b'{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"tradeId":"1","px":"1","sz":"1","side":"buy","ts":"1"}]}'
+)
+ERROR = b'{"event":"error","code":"60018","msg":"Wrong URL or channel:trades,instId:BTC-USDT doesn\'t exist."}'
+NOTICE = b'{"event":"notice","code":"1","msg":"maintenance on Sunday"}'
+SHUTDOWN = b'{"event":"notice","code":"64008","msg":"closing soon"}'
+
+
+class Harness:
+    """OKX at the other end of a queue."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        venue: Provider = provider("okx")
+        self.backlog = Backlog(1, limits)
+        self.link = QueueLink()
+        self.session = Session(venue, ["BTCUSDT"], {})
+        self.changes: list[bool] = []
+        intake = Intake(venue, self.backlog, {"crypto": range(1)})
+        self.counters = intake.counters
+        self.dialogue = Dialogue(
+            self.link,
+            self.session,
+            venue.route,
+            intake,
+            lambda up, _: self.changes.append(up),
+            Freshness(["BTCUSDT"], 0),
+        )
+
+    async def run(self, *frames: bytes, end: LinkError | None = None) -> Close | Fatal:
+        """The whole dialogue over `frames`; with `end` the link ends behind them, else somebody else has to end it."""
+        for frame in frames:
+            self.link.put(frame)
+        if end is not None:
+            self.link.end(end)
+        return await asyncio.wait_for(self.dialogue.run(), 30)
+
+
+async def test_every_frame_is_taken_before_the_link_ends() -> None:
+    """Data and answers alike, as they came; the reason is the link's."""
+    harness = Harness()
+    frames = [TRADE, b"pong", b"<html>", TRADE]
+    assert await harness.run(*frames, end=LinkError("gone")) == Close("gone")
+    assert [value for _, value, _, _ in harness.backlog.take(0, 1 << 20)[0]] == frames
+    assert harness.dialogue.data_frames == 2
+
+
+@pytest.mark.parametrize(
+    ("frame", "counted", "logged"),
+    [
+        (ERROR, {"venue_errors", "rejected_subscriptions"}, "okx answered with an error: code 60018: Wrong URL"),
+        (NOTICE, {"venue_notices"}, "okx announced: notice 1 maintenance on Sunday"),
+        (b"<html>", {"not_understood"}, "okx sent a frame that is not understood"),
+        (b'{"event":"subscribe","arg":{"channel":"trades","instId":"BTC-USDT"}}', set(), None),
+        (b"pong", set(), None),
+    ],
+)
+async def test_what_the_venue_says_is_counted_and_logged(
+    frame: bytes, counted: set[str], logged: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rejected subscription is seen at once; acks and pongs are not worth a word."""
+    harness = Harness()
+    await harness.run(frame, end=LinkError("gone"))
+    names = ("venue_errors", "venue_notices", "not_understood", "rejected_subscriptions", "missing_subscriptions")
+    assert {name for name in names if getattr(harness.counters, name)} == counted
+    assert (logged or "") in caplog.text
+    assert bool(caplog.text) == bool(logged)
+
+
+async def test_a_venue_that_repeats_itself_does_not_fill_the_disk(caplog: pytest.LogCaptureFixture) -> None:
+    """Fifty lines of a connection, and one that says so; every error is counted all the same."""
+    harness = Harness()
+    await harness.run(*[ERROR] * 1_000, end=LinkError("gone"))
+    assert harness.counters.venue_errors == 1_000
+    assert len(caplog.records) == 51
+    assert "further lines of this connection are left out" in caplog.records[-1].message
+
+
+async def test_the_session_ends_the_link() -> None:
+    """After an announced shutdown nobody waits for the venue to close; its frames until then are taken."""
+    harness = Harness()
+    end = await harness.run(TRADE, SHUTDOWN, TRADE)
+    assert end == Close("the venue announced: notice 64008 closing soon", "shutdown")
+    assert harness.dialogue.data_frames == 2
+    assert harness.changes == [True], "all requests had been sent"
+
+
+async def test_a_frame_above_the_limit_is_counted() -> None:
+    """It ends the connection; the next one has a chance."""
+    harness = Harness()
+    await harness.run(b"x" * (MAX_SIZE_BYTES + 1))
+    assert harness.counters.oversized == 1
+
+
+async def test_a_full_backlog_stops_the_reader() -> None:
+    """The frames wait at the venue's end, and are read when there is room."""
+    harness = Harness(Limits(records=3, resume=0.5))
+    running = asyncio.create_task(harness.run(*[TRADE] * 5, end=LinkError("gone")))
+    while not harness.backlog.full:  # noqa: ASYNC110  a plain attribute is all there is
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert harness.counters.total == 3
+    taken, size_bytes, _ = harness.backlog.take(0, 1 << 20)
+    harness.backlog.release(len(taken), size_bytes)
+    assert await running == Close("gone")
+    assert harness.counters.total == 5
