@@ -56,7 +56,7 @@ class Host(Protocol):
         """The handshake is done."""
 
     def left(self, client: Client) -> None:
-        """No more frames for this client; may be called again."""
+        """No more frames for this client."""
 
     def subscribe(self, topic: Topic, client: Client) -> None: ...
     def unsubscribe(self, topic: Topic, client: Client) -> None: ...

@@ -20,6 +20,14 @@ from mdstream.testing import wait_until
 
 pytestmark = pytest.mark.system
 
+PARENT = """
+import sys, time
+from pathlib import Path
+from mdstream.embedded.child import Child
+child = Child([sys.executable, "-c", "import time; time.sleep(600)"], Path("child.log"))
+print("child", child.pid, flush=True)
+time.sleep(600)
+"""
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 
 
@@ -69,6 +77,25 @@ def test_process_that_does_not_stop_is_killed(deaf: Child) -> None:
     for _ in range(2):
         deaf.kill()
         assert deaf.status == -signal.SIGKILL
+
+
+def test_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """SIGKILL leaves the parent no time to stop it."""
+    log = tmp_path / "log"
+    parent = Child([sys.executable, "-c", PARENT], log, cwd=tmp_path)
+    assert parent.wait_until(lambda: "child" in log.read_text(), 60)
+    pid = int(log.read_text().split()[1])
+    assert is_running(pid)
+    parent.kill()
+    wait_until(lambda: not is_running(pid), what="the end of the child")
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, other than one that only waits for its exit status to be read."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_server_that_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
