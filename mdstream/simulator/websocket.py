@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from struct import Struct
 from typing import NamedTuple, Protocol
 
 from aiohttp import WSMsgType, web
@@ -23,6 +24,7 @@ NO_STATUS = 0
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 """The first byte of a frame that is a whole message (RFC 6455, 5.2)."""
 
+_head, _head_16, _head_64 = Struct("BB").pack, Struct(">BBH").pack, Struct(">BBQ").pack
 _log = logging.getLogger(__name__)
 
 
@@ -30,10 +32,10 @@ def encode(first: int, payload: bytes) -> bytes:
     """A whole frame as a server sends it, unmasked (RFC 6455, 5.2)."""
     size = len(payload)
     if size < 126:
-        return b"%c%c%b" % (first, size, payload)
+        return _head(first, size) + payload
     if size < 65536:
-        return b"%c\x7e%b%b" % (first, size.to_bytes(2), payload)
-    return b"%c\x7f%b%b" % (first, size.to_bytes(8), payload)
+        return _head_16(first, 126, size) + payload
+    return _head_64(first, 127, size) + payload
 
 
 def frame_of(payload: str | bytes) -> bytes:
