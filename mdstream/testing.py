@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mdstream.embedded.server import EmbeddedBroker, answers, die_with_parent
+from mdstream.embedded.broker import EmbeddedBroker, answers
+from mdstream.embedded.child import die_with_parent
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord

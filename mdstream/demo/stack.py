@@ -69,9 +69,8 @@ class DemoStack:
 def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
     """Start everything, wait until prices flow, and stop everything on leaving. Raises MdstreamError."""
     settings = config.load()
-    parts = Supervisor(settings.data_dir / "logs", {}, say=say)
     services = Services()
-    try:
+    with Supervisor(settings.data_dir / "logs", {}, say=say) as parts:
         start_broker(parts, services)
         start_database(parts, services, temporary=True)
         start_nats(parts, services, temporary=True)
@@ -87,9 +86,6 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
         played = DemoStack(parts, running, settings.data_dir, say)
         played.wait_for_prices()
         yield played
-    finally:
-        say("stopping")
-        parts.stop()
 
 
 def _simulate(parts: Supervisor, rate: int) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Servers as child processes that stop with their parent, for trials and tests."""
+"""Child processes that stop with their parent, and servers as such, for trials and tests."""

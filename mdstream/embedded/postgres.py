@@ -1,8 +1,6 @@
 """The embedded PostgreSQL, installed as a wheel, for trials and tests.
 
-It runs as a child process, listens only on 127.0.0.1 and stops with its parent. Its data, in a temporary folder unless
-given one, survives `stop` and `kill`, until `remove`. PostgreSQL refuses to run as root: started by root, it runs as
-`nobody`.
+PostgreSQL refuses to run as root: started by root, it runs as `nobody`.
 """
 
 from __future__ import annotations
@@ -14,32 +12,32 @@ import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from mdstream.embedded.server import EmbeddedServer, die_with_parent
+from mdstream.embedded.server import EmbeddedServer
 from mdstream.errors import DatabaseError
 
+DEFAULT_PORT = 5432
 USER = "mdstream"
 DATABASE = "market_data"
-START_LIMIT_S = 60.0
-STOP_LIMIT_S = 30.0
 LOOK_S = 0.05
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """One server on 127.0.0.1, open to local users without a password, with the empty database market_data.
+    """Open to local users without a password, with the empty database market_data. `settings` override
+    postgresql.conf."""
 
-    `settings` override postgresql.conf. Its data is in `folder`, and stays there, or in a temporary one.
-    """
+    name = "postgres"
+    stop_signal = signal.SIGINT  # "fast": SIGTERM would wait for the clients to leave
+    start_limit_s, stop_limit_s = 60.0, 30.0
 
     def __init__(self, port: int, *, folder: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
-        self.port, self._kept = port, folder
+        super().__init__(port, folder=folder)
         here = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         self._settings = {**here, **(settings or {})}
 
@@ -52,82 +50,31 @@ class EmbeddedPostgres(EmbeddedServer):
         """The address of another database here, or for another user."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> None:
-        """Run it and wait until it answers. Raises DatabaseError if not installed, port in use, or it ended at once."""
-        folder = self._folder = self._folder or self._kept_folder() or self._new_folder()
-        flags = [flag for name, value in self._settings.items() for flag in ("-c", f"{name}={value}")]
-        with (folder / "log").open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603  our own binary, no shell
-                [_binaries(folder) / "postgres", "-D", folder / "data", *flags],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop it
-                preexec_fn=die_with_parent(),
-                **_as_owner(folder),
-            )
-        try:
-            self._wait_until_up(folder)
-        except BaseException:
-            self.kill()
-            raise
-
-    def stop(self) -> None:
-        """Shut it down cleanly: sessions are cut, what was committed is on the disk."""
-        if self._process is not None and self.running:
-            self._process.send_signal(signal.SIGINT)  # "fast": SIGTERM would wait for the clients to leave
-            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed below
-                self._process.wait(STOP_LIMIT_S)
-        self.kill()
-
     def kill(self) -> None:
         """SIGKILL to the server and its sessions, as a crash would; the next start recovers."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGSTOP)  # so that no new session begins
-        sessions = _children(process.pid)
-        process.kill()
-        process.wait()
+        sessions: list[int] = []
+        if self._child is not None and self.running:
+            self._child.signal(signal.SIGSTOP)  # so that no new session begins
+            sessions = _children(self._child.pid)
+        super().kill()
         for pid in sessions:  # each is in its own process group
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + STOP_LIMIT_S
+        deadline = time.monotonic() + self.stop_limit_s
         while any(map(_alive, sessions)) and time.monotonic() < deadline:
             time.sleep(LOOK_S)  # the next start fails while one holds the shared memory
 
-    def _kept_folder(self) -> Path | None:
-        """The folder to keep the data in, initialised if it is new. Raises DatabaseError if that fails."""
-        if self._kept is None:
-            return None
-        folder = self._kept.absolute()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _failure(f"{folder} cannot be made ({error.strerror}): set MDSTREAM_DATA_DIR") from None
+    def _command(self, folder: Path) -> Sequence[str | Path]:
         if not (folder / "data").exists():
             _check_open_to_owner(folder)
             _initialise(folder)
-        return folder
+        flags = [flag for name, value in self._settings.items() for flag in ("-c", f"{name}={value}")]
+        return [_binaries(folder) / "postgres", "-D", folder / "data", *flags]
 
-    def _new_folder(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="mdstream-postgres-"))
-        try:
-            _initialise(folder)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder
+    def _options(self, folder: Path) -> dict[str, Any]:
+        return _as_owner(folder)
 
-    def _wait_until_up(self, folder: Path) -> None:
-        deadline = time.monotonic() + START_LIMIT_S
-        while not self._answers():
-            if not self.running or time.monotonic() > deadline:
-                last = (folder / "log").read_text(errors="replace").splitlines()[-5:]
-                raise _failure(f"it does not answer on port {self.port}, and says: {' '.join(last)[-500:]}")
-            time.sleep(LOOK_S)
-
-    def _answers(self) -> bool:
+    def _is_up(self) -> bool:
         """Whether it takes connections; creates the database the first time."""
         try:
             with psycopg.connect(self.url_of("postgres"), autocommit=True, connect_timeout=5) as connection:
@@ -137,6 +84,9 @@ class EmbeddedPostgres(EmbeddedServer):
         except psycopg.OperationalError:
             return False
         return True
+
+    def _failure(self, reason: str) -> DatabaseError:
+        return _failure(reason)
 
 
 def _failure(reason: str) -> DatabaseError:

@@ -1,94 +1,98 @@
-"""Servers as child processes that stop with their parent, for trials and tests.
-
-The broker is our own (mdstream/broker), in memory; production runs Apache Kafka (docker-compose.kafka.yml).
-"""
+"""What the embedded servers share: one process on 127.0.0.1 that stops with its parent, and its folder."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import shutil
 import signal
-import socket
-import struct
-import subprocess
-import sys
 import tempfile
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import Any, ClassVar, Self
 
-from mdstream.errors import BrokerError
-
-DEFAULT_PORT = 9092
-START_LIMIT_S = 15.0
-STOP_LIMIT_S = 5.0
-
-_API_VERSIONS, _CORRELATION_ID = 18, 7
-_PR_SET_PDEATHSIG = 1
-
-
-def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bool:
-    """Whether a Kafka broker answers on the port: an open socket alone does not mean that it is up."""
-    # ApiVersions v0: length, key, version, correlation id, null client id (kafka.apache.org/protocol).
-    request = struct.pack(">ihhih", 10, _API_VERSIONS, 0, _CORRELATION_ID, -1)
-    try:
-        with socket.create_connection((host, port), timeout_s) as connection:
-            connection.settimeout(timeout_s)
-            connection.sendall(request)
-            head = b""
-            while len(head) < 8 and (more := connection.recv(8 - len(head))):
-                head += more
-    except OSError:
-        return False
-    return len(head) == 8 and struct.unpack(">ii", head)[1] == _CORRELATION_ID
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """What a child must run first so that it gets SIGTERM when its parent dies; None if the system does not support it.
-
-    Without it a parent killed with SIGKILL would leave the child behind, holding its port and its memory. For Linux the
-    parent is the thread that starts the child: start children from a long-lived one, ideally the main thread.
-    """
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded here: after the fork nothing may be imported
-    parent = os.getpid()
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
-
-    return ask
+from mdstream.embedded.child import Child, last_lines
+from mdstream.errors import MdstreamError
 
 
 class EmbeddedServer(ABC):
-    """A server as a child process. What is in its folder survives `stop`, until `remove`."""
+    """A server at `port` of 127.0.0.1. Its data is in `folder`, and stays there; or else in a temporary folder, which
+    survives `stop` and `kill` until `remove`."""
 
-    _process: subprocess.Popen[bytes] | None = None
-    _folder: Path | None = None
-    _kept: Path | None = None
-    """The folder given to keep its data in."""
+    name: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    """The one that makes it shut down cleanly."""
+    start_limit_s: ClassVar[float] = 30.0
+    stop_limit_s: ClassVar[float] = 15.0
+
+    def __init__(self, port: int, *, folder: Path | None = None) -> None:
+        self.port, self._kept = port, folder
+        self._folder: Path | None = None
+        self._child: Child | None = None
+
+    @abstractmethod
+    def _command(self, folder: Path) -> Sequence[str | Path]:
+        """Prepare the folder; its command line. Raises MdstreamError if that fails or it is not installed."""
+
+    @abstractmethod
+    def _is_up(self) -> bool:
+        """Whether it answers."""
+
+    @abstractmethod
+    def _failure(self, reason: str) -> MdstreamError: ...
+
+    def _options(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002  a hook: most need none
+        """Options for its process."""
+        return {}
 
     @property
     def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
+        return None if self._child is None else self._child.pid
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._child is not None and self._child.status is None
 
-    @abstractmethod
     def start(self) -> None:
-        """Run it and wait until it answers. Raises MdstreamError if that fails."""
+        """Run it and wait until it answers. Raises MdstreamError if it is not installed, its port is in use, or it
+        ended."""
+        is_first = self._folder is None
+        folder = self._folder = self._folder or self._make_folder()
+        try:
+            self._child = Child(self._command(folder), folder / "log", **self._options(folder))
+            self._wait_until_up(self._child, folder / "log")
+        except BaseException:
+            self.kill()
+            if is_first:
+                self.remove()
+            raise
 
-    @abstractmethod
+    def _wait_until_up(self, child: Child, log: Path) -> None:
+        if not child.wait_until(self._is_up, self.start_limit_s):
+            said = " ".join(" ".join(last_lines(log, 5)).split())
+            raise self._failure(f"it does not start: {said[-500:] or 'it says nothing'}")
+
+    def _make_folder(self) -> Path:
+        if self._kept is None:
+            return Path(tempfile.mkdtemp(prefix=f"mdstream-{self.name}-"))
+        folder = self._kept.absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failure(f"{folder} cannot be made ({error.strerror}): set MDSTREAM_DATA_DIR") from None
+        return folder
+
     def stop(self) -> None:
-        """Shut it down cleanly; a stopped server stays stopped."""
+        """Shut it down cleanly, with SIGKILL if that takes too long; `start` may be called again."""
+        if self._child is not None:
+            self._child.signal(self.stop_signal)
+            self._child.wait(self.stop_limit_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would; the next start recovers."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
 
     def remove(self) -> None:
         """Stop it and delete its data, unless it was given a folder."""
@@ -103,80 +107,3 @@ class EmbeddedServer(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.remove()
-
-
-class EmbeddedBroker(EmbeddedServer):
-    """One broker process on 127.0.0.1. `start` and `stop` may be called again; a stop loses its records."""
-
-    def __init__(self, port: int = DEFAULT_PORT) -> None:
-        self.port = port
-        self._process: subprocess.Popen[bytes] | None = None
-        self._output: IO[bytes] | None = None
-
-    @property
-    def bootstrap(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Run it and wait until it answers. Raises BrokerError if the port is in use or it ended at once."""
-        check_free(self.port)
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
-        self._process = subprocess.Popen(  # noqa: S603  our own module, no shell
-            [sys.executable, "-m", "mdstream.broker", str(self.port)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._output,
-            start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop it
-            preexec_fn=die_with_parent(),
-        )
-        try:
-            self._wait_until_up()
-        except BaseException:
-            self.stop()
-            raise
-
-    def _wait_until_up(self) -> None:
-        deadline = time.monotonic() + START_LIMIT_S
-        while not answers(self.port):
-            if not self.running:
-                raise BrokerError(f"the embedded broker ended at once: {self._last_words() or 'it says nothing'}")
-            if time.monotonic() > deadline:
-                raise BrokerError(
-                    f"the embedded broker does not answer at {self.bootstrap} after {START_LIMIT_S:.0f} s"
-                )
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Stop it, with SIGKILL if necessary: there is nothing to save."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if self._output is not None:
-            self._output.close()
-            self._output = None
-
-    def _last_words(self) -> str:
-        if self._output is None:
-            return ""
-        size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - 2000))
-        lines = self._output.read().decode("utf-8", "replace").split("\n")
-        return " ".join(line.strip() for line in lines if line.strip())[-500:]
-
-
-def check_free(port: int) -> None:
-    """Raises BrokerError if the port of 127.0.0.1 is not available."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # sockets in TIME_WAIT do not hold a port
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            what = "a Kafka broker answers there already" if answers(port) else error.strerror
-            raise BrokerError(
-                f"port {port} on 127.0.0.1 cannot be used ({what}): choose another one with --port"
-            ) from None

@@ -1,4 +1,4 @@
-"""The HTTP endpoint of `mdstream repair`: /health /live /ready /metrics."""
+"""The HTTP endpoint of `mdstream repair`."""
 
 from __future__ import annotations
 
@@ -6,50 +6,29 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from aiohttp import web
-
-from mdstream.http.endpoint import reply
+from mdstream.http.endpoint import Endpoint
 from mdstream.repair.desk import Desk
 from mdstream.repair.metrics import RepairMetrics
 from mdstream.repair.requests import Requests
 from mdstream.watchdog.guard import Watchdog
 
 
-class Endpoint:
+class RepairEndpoint(Endpoint):
     """Answers from the current state of the desks and the consumer."""
 
     def __init__(self, desks: Sequence[Desk], requests: Requests, watchdog: Watchdog) -> None:
-        self._desks, self._requests, self._watchdog = desks, requests, watchdog
-        self._metrics = RepairMetrics(desks, requests)
+        super().__init__(lambda: watchdog.verdict, RepairMetrics(desks, requests))
+        self._desks, self._requests = desks, requests
 
-    def application(self) -> web.Application:
-        """The routes."""
-        app = web.Application()
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/live", self._live)
-        app.router.add_get("/ready", self._ready)
-        app.router.add_get("/metrics", self._metrics.page)
-        return app
+    def problems(self) -> list[str]:
+        """The venues' problems."""
+        return [f"{desk.history.name}: {desk.problem}" for desk in self._desks if desk.problem is not None]
 
-    def _problems(self) -> list[str]:
-        # An unreachable venue makes us not ready, never dead: a restart would not help.
-        venues = [f"{desk.history.name}: {desk.problem}" for desk in self._desks if desk.problem is not None]
-        return [*self._watchdog.verdict.problems, *venues]
-
-    async def _live(self, _request: web.Request) -> web.Response:
-        verdict = self._watchdog.verdict
-        return reply({"live": verdict.live, "problems": verdict.problems}, ok=verdict.live)
-
-    async def _ready(self, _request: web.Request) -> web.Response:
-        problems = self._problems()
-        return reply({"ready": not problems, "problems": problems}, ok=not problems)
-
-    async def _health(self, _request: web.Request) -> web.Response:
-        verdict, problems, now_s = self._watchdog.verdict, self._problems(), time.time()
-        status = verdict.status if verdict.status != "ok" or not problems else "degraded"
+    def details(self) -> dict[str, Any]:
+        """Partitions, and the work of each venue."""
+        now_s = time.time()
         venues = {desk.history.name: _describe(desk, now_s) for desk in self._desks}
-        content = {"status": status, "problems": problems, "partitions": self._requests.partitions, "venues": venues}
-        return reply(content, ok=not problems)
+        return {"partitions": self._requests.partitions, "venues": venues}
 
 
 def _describe(desk: Desk, now_s: float) -> dict[str, Any]:

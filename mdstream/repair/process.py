@@ -18,7 +18,7 @@ from mdstream.http.endpoint import serve
 from mdstream.redact import redacted
 from mdstream.repair.client import Client, new_session
 from mdstream.repair.desk import Desk
-from mdstream.repair.http import Endpoint
+from mdstream.repair.http import RepairEndpoint
 from mdstream.repair.rawlog import RawLog
 from mdstream.repair.requests import Requests
 from mdstream.repair.venues import HISTORIES
@@ -62,7 +62,7 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
         )
         needed = (topics.gaps, topics.dead, *topics.raw.values())
         await kafka.create_topics(settings.bootstrap_servers, needed, replication=settings.replication)
-        async with serve(Endpoint(desks, requests, watchdog).application(), host=settings.http.host, port=port):
+        async with serve(RepairEndpoint(desks, requests, watchdog).application(), host=settings.http.host, port=port):
             await raw_log.start()
             log.info("http://%s:%d/health shows the state", settings.http.host, port)
             try:

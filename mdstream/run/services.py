@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -13,14 +14,12 @@ from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.config.cluster import UNSECURED
 from mdstream.db import connection as database
-from mdstream.embedded import nats as nats_server
-from mdstream.embedded import server as embedded
+from mdstream.embedded import broker, nats, postgres
 from mdstream.errors import MdstreamError, SinkError
 from mdstream.run.supervisor import Supervisor
 
 SERVICE_STAGE = 0
 UP_LIMIT_S = 60.0
-POSTGRES_PORT, NATS_PORT = 5432, 4222
 
 
 @dataclass
@@ -38,29 +37,31 @@ class Services:
 
 def start_broker(parts: Supervisor, services: Services) -> None:
     """The embedded broker, with mdstream's topics in it."""
-    port = free_port(embedded.DEFAULT_PORT)
-    part = parts.start("broker", "broker", "--port", str(port), stage=SERVICE_STAGE)
-    parts.wait(lambda: embedded.answers(port), part, UP_LIMIT_S)
+    port = _start(parts, "broker", "broker", broker.DEFAULT_PORT, broker.answers)
     services.environment.update(UNSECURED)  # overrides security settings meant for another one
     services.add("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}", f"broker 127.0.0.1:{port} (embedded, in memory)")
 
 
 def start_database(parts: Supervisor, services: Services, *, temporary: bool) -> None:
     """The embedded PostgreSQL."""
-    port = free_port(POSTGRES_PORT)
-    url = f"postgresql://mdstream@127.0.0.1:{port}/market_data"
-    part = parts.start("postgres", "postgres", "--port", str(port), *_kept(temporary), stage=SERVICE_STAGE)
-    parts.wait(lambda: _takes_connections(url), part, UP_LIMIT_S)
+    port = _start(parts, "postgres", "postgres", postgres.DEFAULT_PORT, _takes_connections, *_kept(temporary))
+    services.database_url = url = postgres.EmbeddedPostgres(port).url
     services.add("MARKET_DATA_DATABASE_URL", url, f"PostgreSQL {url} (embedded)")
-    services.database_url = url
 
 
 def start_nats(parts: Supervisor, services: Services, *, temporary: bool) -> None:
     """The embedded NATS server with JetStream."""
-    port = free_port(NATS_PORT)
-    part = parts.start("nats-server", "nats", "--port", str(port), *_kept(temporary), stage=SERVICE_STAGE)
-    parts.wait(lambda: nats_server.answers(port), part, UP_LIMIT_S)
-    services.add("NATS_URL", f"nats://127.0.0.1:{port}", f"NATS nats://127.0.0.1:{port} (embedded, with JetStream)")
+    port = _start(parts, "nats-server", "nats", nats.DEFAULT_PORT, nats.answers, *_kept(temporary))
+    url = nats.EmbeddedNats(port).url
+    services.add("NATS_URL", url, f"NATS {url} (embedded, with JetStream)")
+
+
+def _start(parts: Supervisor, name: str, command: str, port: int, answers: Callable[[int], bool], *options: str) -> int:
+    """Start an embedded server; the port where it answers, which is `port` if that is free."""
+    port = free_port(port)
+    part = parts.start(name, command, "--port", str(port), *options, stage=SERVICE_STAGE)
+    parts.wait(lambda: answers(port), part, UP_LIMIT_S)
+    return port
 
 
 def _kept(temporary: bool) -> tuple[str, ...]:
@@ -109,16 +110,16 @@ def _database(settings: Settings) -> str:
 def _nats(settings: Settings) -> str:
     """The configured servers, without user and password. Raises SinkError if none of them answers."""
     urls = [urlsplit(url.strip()) for url in settings.nats.url.get_secret_value().split(",")]
-    found = [(url.hostname or "127.0.0.1", url.port or NATS_PORT) for url in urls]
+    found = [(url.hostname or "127.0.0.1", url.port or nats.DEFAULT_PORT) for url in urls]
     shown = ",".join(f"{host}:{port}" for host, port in found)
-    if not any(nats_server.answers(port, host=host, timeout_s=2.0) for host, port in found):
+    if not any(nats.answers(port, host=host, timeout_s=2.0) for host, port in found):
         raise SinkError("nats", shown, "no NATS server answers there: start one, or leave NATS_URL out")
     return shown
 
 
-def _takes_connections(url: str) -> bool:
+def _takes_connections(port: int) -> bool:
     try:
-        psycopg.connect(url, connect_timeout=2).close()
+        psycopg.connect(postgres.EmbeddedPostgres(port).url, connect_timeout=2).close()
     except psycopg.Error:
         return False
     return True

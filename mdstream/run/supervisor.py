@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import Self
 
 import click
 
-from mdstream.embedded.server import die_with_parent
+from mdstream.embedded.child import Child, last_lines
 from mdstream.errors import MdstreamError
 from mdstream.run.restart import Restarts, meaning
 
 STOP_LIMIT_S = 15.0
-LAST_LINES = 15
-LOOK_S = 0.05
 
 Say = Callable[[str], None]
 Show = Callable[[str, str], None]
@@ -36,7 +33,7 @@ class PartError(MdstreamError):
         self.name, self.status, self.log = name, status, log
 
     def __str__(self) -> str:
-        return f"{self.name} {meaning(self.status)}; the end of {self.log}:\n{last_lines(self.log)}"
+        return f"{self.name} {meaning(self.status)}; the end of {self.log}:\n{_end_of(self.log)}"
 
 
 @dataclass
@@ -47,8 +44,9 @@ class Part:
     args: tuple[str, ...]
     stage: int
     log: Path
-    process: subprocess.Popen[bytes] | None = None
-    reader: threading.Thread | None = None
+    child: Child | None = None
+    shown: int = 0
+    """Bytes of the log that were shown."""
     started_at: float = 0.0
     due_at: float | None = None
     """When it is restarted, while it does not run."""
@@ -56,10 +54,10 @@ class Part:
 
 
 class Supervisor:
-    """Starts `mdstream` subcommands with `environment` on top of ours. Use it from the longest-lived thread: parts end
-    with the thread that started them.
+    """Starts `mdstream` subcommands with `environment` on top of ours, and stops them on leaving the block.
 
-    A part's output goes to its file in `logs` and, line by line, to `show`.
+    Use it from the longest-lived thread: parts end with the thread that started them. A part's output is in its file in
+    `logs`; `look` and `wait` pass its new lines to `show`.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str], *, say: Say, show: Show | None = None) -> None:
@@ -67,6 +65,13 @@ class Supervisor:
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
         self.parts: dict[str, Part] = {}
         logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._say("stopping")
+        self.stop()
 
     def start(self, name: str, *args: str, stage: int) -> Part:
         """Run `mdstream ARGS` from now on, with restarts. Raises ValueError for a name that is taken."""
@@ -83,83 +88,68 @@ class Supervisor:
 
     def wait(self, up: Callable[[], bool], part: Part, limit_s: float) -> None:
         """Wait until `up` is true. Raises PartError if the part ends, MdstreamError after `limit_s`."""
-        deadline = time.monotonic() + limit_s
-        while not up():
-            if part.process is not None and (status := part.process.poll()) is not None:
-                _finish(part.reader)
-                raise PartError(part.name, status, part.log)
-            if time.monotonic() > deadline:
-                raise MdstreamError(f"{part.name} is not up after {limit_s:.0f} s; its log is {part.log}")
-            time.sleep(LOOK_S)
+        assert part.child is not None
+        is_up = part.child.wait_until(up, limit_s)
+        self._show_new()
+        if is_up:
+            return
+        if (status := part.child.status) is not None:
+            raise PartError(part.name, status, part.log)
+        raise MdstreamError(f"{part.name} is not up after {limit_s:.0f} s; its log is {part.log}")
 
     def look(self) -> None:
         """Restart parts that have ended and are due. Call about once a second. Raises PartError."""
+        self._show_new()
         for part in self.parts.values():
-            if part.process is not None and (status := part.process.poll()) is not None:
+            if part.child is not None and (status := part.child.status) is not None:
                 self._ended(part, status)
             if part.due_at is not None and time.monotonic() >= part.due_at:
                 self._run(part)
 
     def _ended(self, part: Part, status: int) -> None:
-        part.process = None
-        _finish(part.reader)
+        part.child = None
+        self._show_new()
         now = time.monotonic()
         wait_s = part.restarts.after(status, now - part.started_at)
         if wait_s is None:
             raise PartError(part.name, status, part.log)
         part.due_at = now + wait_s
-        words = "" if self._show else f"; the end of {part.log}:\n{last_lines(part.log)}"
+        words = "" if self._show else f"; the end of {part.log}:\n{_end_of(part.log)}"
         when = f"in {wait_s:.0f} s" if wait_s else "now"
         self._say(f"{part.name} {meaning(status)}, and is started again {when}{words}")
 
     def _run(self, part: Part) -> None:
         part.due_at, part.started_at = None, time.monotonic()
-        part.process = process = subprocess.Popen(  # noqa: S603  our own command, no shell
-            [sys.executable, "-m", "mdstream", *part.args],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches only the supervisor, which then stops them in order
-            preexec_fn=die_with_parent(),
-        )
-        assert process.stdout is not None
-        part.reader = threading.Thread(target=self._copy, args=(part, process.stdout), daemon=True)
-        part.reader.start()
+        part.child = Child([sys.executable, "-m", "mdstream", *part.args], part.log, env=self._environment)
 
-    def _copy(self, part: Part, output: IO[bytes]) -> None:
-        with output, part.log.open("ab", buffering=0) as log:
-            for line in output:
-                log.write(line)
-                if self._show is not None:
-                    self._show(part.name, line.decode(errors="replace").rstrip())
+    def _show_new(self) -> None:
+        """Show the complete lines that the parts have written since the last call."""
+        if self._show is None:
+            return
+        for part in self.parts.values():
+            # Somebody may delete old logs.
+            with contextlib.suppress(FileNotFoundError), part.log.open("rb") as log:
+                log.seek(part.shown)
+                for line in log:
+                    if line.endswith(b"\n"):
+                        part.shown += len(line)
+                        self._show(part.name, line.decode(errors="replace").rstrip())
 
     def stop(self) -> None:
         """Stop the parts, highest stage first, and wait for them; those that do not stop are killed."""
         for stage in sorted({part.stage for part in self.parts.values()}, reverse=True):
-            _stop([part.process for part in self.parts.values() if part.stage == stage and part.process is not None])
-        for part in self.parts.values():
-            _finish(part.reader)
+            _stop([part.child for part in self.parts.values() if part.stage == stage and part.child is not None])
+            self._show_new()
         self.parts.clear()
 
 
-def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    processes = list(processes)
-    for process in processes:
-        process.terminate()
+def _stop(children: list[Child]) -> None:
+    for child in children:
+        child.signal(signal.SIGTERM)
     deadline = time.monotonic() + STOP_LIMIT_S
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _finish(reader: threading.Thread | None) -> None:
-    """Wait for the last lines of a part that ended; a child of the part may hold the pipe open."""
-    if reader is not None:
-        reader.join(timeout=1.0)
+    for child in children:
+        child.wait(max(0.0, deadline - time.monotonic()))
+        child.kill()
 
 
 def interrupt_on_signals() -> None:
@@ -182,6 +172,5 @@ def timed_say() -> Say:
     return say
 
 
-def last_lines(log: Path) -> str:
-    """The end of a part's log."""
-    return "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+def _end_of(log: Path) -> str:
+    return "\n".join(f"    {line}" for line in last_lines(log))

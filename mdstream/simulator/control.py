@@ -10,13 +10,13 @@ DELETE /faults              end all of them
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from mdstream.errors import SettingsError
 from mdstream.simulator.faults.kinds import from_json
-from mdstream.simulator.http import Request, json_answer
 from mdstream.simulator.injection import Injection
 from mdstream.simulator.production import Production
 from mdstream.simulator.rest import Answer
@@ -37,14 +37,14 @@ class Control:
         self._injection, self._production = injection, production
         self._status, self._now_ns = status, now_ns
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, method: str, path: str, body: bytes) -> Answer:
         """The answer to any request."""
-        path = request.path.rstrip("/")
+        path = path.rstrip("/")
         if path == "/faults":
-            return self._faults(request)
+            return self._faults(method, body)
         if path.startswith("/faults/"):
-            return self._fault(request.method, path.removeprefix("/faults/"))
-        match request.method, path:
+            return self._fault(method, path.removeprefix("/faults/"))
+        match method, path:
             case "GET", "/status":
                 pass
             case "POST", "/pause":
@@ -52,40 +52,46 @@ class Control:
             case "POST", "/resume":
                 self._production.paused = False
             case _, "/status" | "/pause" | "/resume":
-                return _error(HTTPStatus.METHOD_NOT_ALLOWED, PATHS)
+                return error(HTTPStatus.METHOD_NOT_ALLOWED, PATHS)
             case _:
-                return _error(HTTPStatus.NOT_FOUND, f"nothing is at {request.path}; there are {PATHS}")
-        return json_answer(HTTPStatus.OK, self._status())
+                return error(HTTPStatus.NOT_FOUND, f"nothing is at {path or '/'}; there are {PATHS}")
+        return _json(HTTPStatus.OK, self._status())
 
-    def _faults(self, request: Request) -> Answer:
+    def _faults(self, method: str, body: bytes) -> Answer:
         faults = self._injection.faults
-        match request.method:
+        match method:
             case "POST":
                 try:
-                    fault = self._injection.add(from_json(request.body), self._now_ns())
-                except SettingsError as error:
-                    return _error(HTTPStatus.BAD_REQUEST, str(error))
+                    fault = self._injection.add(from_json(body), self._now_ns())
+                except SettingsError as refused:
+                    return error(HTTPStatus.BAD_REQUEST, str(refused))
                 self._injection.turn(self._now_ns())  # so that an immediate fault is active before the answer
-                return json_answer(HTTPStatus.CREATED, fault.describe())
+                return _json(HTTPStatus.CREATED, fault.describe())
             case "DELETE":
                 for fault in faults.all():
                     self._injection.end(fault, self._now_ns())
             case "GET":
                 pass
             case _:
-                return _error(HTTPStatus.METHOD_NOT_ALLOWED, PATHS)
-        return json_answer(HTTPStatus.OK, {"faults": [fault.describe() for fault in faults.all()]})
+                return error(HTTPStatus.METHOD_NOT_ALLOWED, PATHS)
+        return _json(HTTPStatus.OK, {"faults": [fault.describe() for fault in faults.all()]})
 
     def _fault(self, method: str, fault_id: str) -> Answer:
         fault = self._injection.faults.get(fault_id)
         if fault is None:
-            return _error(HTTPStatus.NOT_FOUND, f"there is no fault {fault_id[:40]!r}: GET /faults lists them")
+            return error(HTTPStatus.NOT_FOUND, f"there is no fault {fault_id[:40]!r}: GET /faults lists them")
         if method == "DELETE":
             self._injection.end(fault, self._now_ns())
         elif method != "GET":
-            return _error(HTTPStatus.METHOD_NOT_ALLOWED, PATHS)
-        return json_answer(HTTPStatus.OK, fault.describe())
+            return error(HTTPStatus.METHOD_NOT_ALLOWED, PATHS)
+        return _json(HTTPStatus.OK, fault.describe())
 
 
-def _error(status: HTTPStatus, reason: str) -> Answer:
-    return json_answer(status, {"error": reason})
+def error(status: HTTPStatus, reason: str) -> Answer:
+    """An answer that says what is wrong."""
+    return _json(status, {"error": reason})
+
+
+def _json(status: HTTPStatus, content: Any) -> Answer:
+    """JSON with a final line break, for terminals."""
+    return Answer(status, (json.dumps(content) + "\n").encode())

@@ -8,33 +8,29 @@ http://HOST:PORT/...        control (control.py)
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 
-from mdstream.errors import SettingsError
 from mdstream.simulator.control import Control
-from mdstream.simulator.exchange import Exchange, Session, Topic
+from mdstream.simulator.exchange import Exchange, Topic
 from mdstream.simulator.faults.kinds import Spec
 from mdstream.simulator.faults.schedule import Fault
 from mdstream.simulator.history import MAX_FILLS, History
-from mdstream.simulator.http import Door, Request, json_answer
+from mdstream.simulator.http import Endpoint
 from mdstream.simulator.injection import Injection
 from mdstream.simulator.journal import Journal
 from mdstream.simulator.market import Market, Order, Trade
 from mdstream.simulator.production import Production
-from mdstream.simulator.rest import Answer, Budget, Rest
+from mdstream.simulator.rest import Budget, Rest
 from mdstream.simulator.venues import EXCHANGES, RESTS
-from mdstream.simulator.websocket import CLOSE_TIMEOUT_S, Client, Gate, text_frame
+from mdstream.simulator.websocket import TEXT, Client, encode
 
 TURN_S = 0.005
 SESSION_TICK_S = 0.25
 JOURNAL_FLUSH_S = 0.5
-GOING_AWAY = 1001
 MIB = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -86,17 +82,14 @@ class Simulator:
             options.rate, seed=options.seed, now_ns=now_ns, most_trades=options.most_trades, linger_s=options.linger_s
         )
         self._journal = Journal(options.journal) if options.journal else None
-        self._doors: dict[Door, None] = {}
-        self._connections: dict[Client, None] = {}
         self._clients: dict[Client, None] = {}
         self._injection = Injection(
             options.seed, self._exchanges, self._production, self._clients, on_change=self._say_change
         )
         for spec in options.faults:
             self._injection.add(spec, now_ns)
-        self._control = Control(self._injection, self._production, self.status, self.now_ns)
-        self._all_lost = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        control = Control(self._injection, self._production, self.status, self.now_ns)
+        self._endpoint = Endpoint(self, self._clients, self._exchanges, self._rests, self._injection, control)
         self._tasks: list[asyncio.Task[None]] = []
         self._started_ns = now_ns
         self._was_finished = False
@@ -104,22 +97,15 @@ class Simulator:
 
     async def start(self) -> int:
         """Listen. Returns the port. Raises SettingsError if the address is not available."""
-        host, port = self._options.host, self._options.port
-        loop = asyncio.get_running_loop()
         self._injection.turn(self.now_ns())  # an initial fault applies to the first client
-        try:
-            self._server = await loop.create_server(self._open, host, port)
-        except OSError as error:
-            reason = f"cannot listen on {host}:{port} ({error.strerror or error})"
-            raise SettingsError(f"{reason}: choose another --port, or 0 for a free one") from None
+        port = await self._endpoint.start(self._options.host, self._options.port)
         self._tasks = [
             asyncio.create_task(self._every(TURN_S, self._turn)),
             asyncio.create_task(self._every(SESSION_TICK_S, self._tick_sessions)),
         ]
         if self._journal is not None:
             self._tasks.append(asyncio.create_task(self._every(JOURNAL_FLUSH_S, self._journal.flush)))
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
+        return port
 
     async def run(self, until: asyncio.Event) -> None:
         """Serve until the event is set. Raises a background task's error, such as a full disk for the journal."""
@@ -134,16 +120,7 @@ class Simulator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-        for door in list(self._doors):
-            door.close()
-        for client in list(self._connections):
-            client.close(GOING_AWAY, "The simulator stops")
-        if self._connections:
-            # Each connection ends within CLOSE_TIMEOUT_S; the journal does not wait longer for any of them.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_lost.wait(), CLOSE_TIMEOUT_S + 1.0)
+        await self._endpoint.stop()
         if self._journal is not None:
             self._journal.close()
 
@@ -179,16 +156,6 @@ class Simulator:
         """Nanoseconds since 1970."""
         return time.monotonic_ns() + self._offset_ns
 
-    def gate(self, target: str) -> Gate:
-        return self._injection.gate(target.partition("?")[0].split("/")[1])
-
-    def session(self, target: str) -> tuple[str, Session] | None:
-        path, _, query = target.partition("?")
-        _, name, *rest = path.split("/", 2)
-        exchange = self._exchanges.get(name)
-        session = exchange.session("/" + rest[0] if rest else "", query, self.now_ns()) if exchange else None
-        return (name, session) if session else None
-
     def joined(self, client: Client) -> None:
         self._clients[client] = None
 
@@ -197,11 +164,6 @@ class Simulator:
         for topic in client.topics:
             self._production.unsubscribe(topic, client)
         client.topics.clear()
-
-    def lost(self, client: Client) -> None:
-        self._connections.pop(client, None)
-        if not self._connections:
-            self._all_lost.set()
 
     def subscribe(self, topic: Topic, client: Client) -> None:
         self._production.subscribe(topic, client)
@@ -213,31 +175,7 @@ class Simulator:
         self._report(topic, topic.listing.instrument.last_order, self._production.tell(topic))
         return self._injection.tell(topic, text, client, self.now_ns())
 
-    # called for other requests
-
-    def _answer(self, request: Request) -> Answer | None:
-        _, name, *rest = request.path.split("/", 2)
-        if name not in self._rests:
-            return self._control.answer(request)
-        if request.method != "GET":
-            return json_answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"GET alone is served below /{name}"})
-        refusal = self._injection.gate(name, rest=True).refusal
-        if refusal is not None:
-            return json_answer(HTTPStatus(refusal), {"error": "refused"}) if refusal else None
-        return self._rests[name].get("/" + rest[0] if rest else "", request.query, self.now_ns())
-
-    # connections, and the clock
-
-    def _open(self) -> Door:
-        door = Door(self._answer, self._connect, self._doors.pop)
-        self._doors[door] = None
-        return door
-
-    def _connect(self) -> Client:
-        client = Client(self)
-        self._connections[client] = None
-        self._all_lost.clear()
-        return client
+    # the clock
 
     async def _every(self, seconds: float, what: Callable[[], None]) -> None:
         while True:
@@ -254,7 +192,7 @@ class Simulator:
             if faulty and topic.listing.exchange in faulty:
                 self._injection.deliver(topic, texts, order, now_ns)
             else:
-                frames = [text_frame(text) for text in texts]
+                frames = [encode(TEXT, text.encode()) for text in texts]
                 for client in topic.subscribers:
                     client.out += frames
             if order is not None:

@@ -12,7 +12,7 @@ import click
 from mdstream import config
 from mdstream.broker.process import DEFAULT_LIMIT_MIB, MIB, serve
 from mdstream.broker.store import Store
-from mdstream.embedded.server import DEFAULT_PORT, check_free
+from mdstream.embedded.broker import DEFAULT_PORT, check_free
 from topics import Topics
 
 

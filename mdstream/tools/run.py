@@ -19,7 +19,7 @@ from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, find_or_start
 from mdstream.run.supervisor import Say, Supervisor, interrupt_on_signals, timed_say
 
-LOOK_S = 0.5
+LOOK_S = 0.2
 
 
 def _sinks(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -76,8 +76,7 @@ def command(providers: tuple[str, ...], symbols: tuple[str, ...], sinks: tuple[s
 def _running(
     settings: Settings, wanted: list[tuple[str, str]], sinks: tuple[str, ...], say: Say
 ) -> Iterator[Supervisor]:
-    parts = Supervisor(settings.data_dir / "logs", {}, say=say, show=_show)
-    try:
+    with Supervisor(settings.data_dir / "logs", {}, say=say, show=_show) as parts:
         services = find_or_start(parts, settings, sinks=sinks)
         parts.set(services.environment)
         if "timescale" in sinks:
@@ -86,9 +85,6 @@ def _running(
         for line in _addresses(services, running, settings, sinks):
             say(line)
         yield parts
-    finally:
-        say("stopping")
-        parts.stop()
 
 
 def _addresses(services: Services, running: Pipeline, settings: Settings, sinks: tuple[str, ...]) -> Iterator[str]:

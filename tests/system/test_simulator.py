@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -220,6 +221,29 @@ async def test_client_that_never_answers_does_not_hold_up_the_end(start: Start) 
         assert await asyncio.to_thread(simulator.process.stop) == 0
 
 
+async def test_waiting_handshake_does_not_hold_up_the_end(start: Start) -> None:
+    """A client that waits for a slow handshake is cut off at once when the simulator stops."""
+    simulator = start("--fault", "binance:slow_handshake:ms=60000")
+    with closing(silent_subscriber(simulator.port)) as waiting:
+        path, key = "/faults/f1", "handshakes"
+        await asyncio.to_thread(
+            wait_until, lambda: simulator.control("GET", path)["counts"].get(key) == 1, what="the handshake"
+        )
+        began = time.monotonic()
+        assert await asyncio.to_thread(simulator.process.stop) == 0
+        assert time.monotonic() - began < 5
+        assert not waiting.recv(1000).startswith(b"HTTP/1.1 101")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 4005, 1005])
+async def test_client_that_closes_gets_its_own_code_back(start: Start, code: int) -> None:
+    """As RFC 6455, 7.1.5 has it; 1005: a close frame without a code is answered by one."""
+    client = await open_at(start().url("binance"))
+    client.protocol.send_close(None if code == 1005 else code, "")
+    client.send_data()
+    assert (await asyncio.wait_for(receive_all(client), 5))[1] == code
+
+
 async def test_restarted_simulator_uses_no_id_again(start: Start) -> None:
     """First ids come from the time, so that a broker that outlives the simulator sees no id twice."""
     last = 0
@@ -312,10 +336,14 @@ async def test_unknown_path_is_404(start: Start) -> None:
 async def test_garbage_does_not_stop_the_simulator(start: Start) -> None:
     """Bytes that are no HTTP, a wrong method, a message of a megabyte: that connection ends, and nothing else."""
     simulator = start()
-    for garbage in (b"\x00\xff" * 5000, b"POST /status HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"):
+    for garbage, status in (
+        (b"\x00\xff" * 5000, b"400"),
+        (b"POST /status HTTP/1.1\r\nHost: localhost\r\n\r\n", b"405"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+    ):
         with socket.create_connection(("127.0.0.1", simulator.port), timeout=10) as raw:
             raw.sendall(garbage)
-            assert raw.recv(100).startswith(b"HTTP/1.1 4")
+            assert raw.recv(100).split(b" ", 2)[1] == status
     client = await open_at(simulator.url("okx"))
     await client.send("x" * (1 << 20))
     assert (await receive_all(client))[1] == 1009

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from mdstream.embedded.server import EmbeddedBroker, answers
+from mdstream.embedded.broker import EmbeddedBroker, answers
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import HEARTBEAT, WS, RawEncoder
 from mdstream.testing import Processes, free_port, run_mdstream, wait_until

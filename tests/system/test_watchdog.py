@@ -23,7 +23,7 @@ import pytest
 from pages import page
 
 from mdstream import config, kafka
-from mdstream.embedded.server import answers
+from mdstream.embedded.broker import answers
 from mdstream.events import Trade, encode
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import ProducerRecord

@@ -5,16 +5,33 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Frame, Opcode
 
-from mdstream.simulator.websocket import text_frame
+from mdstream.simulator.websocket import BINARY, CLOSE, PING, PONG, TEXT, encode, frame_of
+
+OPCODES = {
+    TEXT: Opcode.TEXT,
+    BINARY: Opcode.BINARY,
+    CLOSE: Opcode.CLOSE,
+    PING: Opcode.PING,
+    PONG: Opcode.PONG,
+}
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
-def test_text_frame_is_what_the_library_would_send(size: int) -> None:
+def test_frame_is_what_another_library_would_send(size: int) -> None:
     """Byte for byte, on both sides of each limit where the form of the length changes."""
-    text = "x" * size
-    assert text_frame(text) == Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+    payload = b"x" * size
+    for first in (TEXT, BINARY):
+        assert encode(first, payload) == Frame(OPCODES[first], payload).serialize(mask=False)
 
 
-def test_text_frame_counts_bytes_not_characters() -> None:
-    """The length is that of the UTF-8."""
-    assert text_frame("é" * 100) == Frame(Opcode.TEXT, ("é" * 100).encode()).serialize(mask=False)
+@pytest.mark.parametrize("first", [CLOSE, PING, PONG])
+def test_control_frame_is_what_another_library_would_send(first: int) -> None:
+    """They carry at most 125 bytes (RFC 6455, 5.5)."""
+    for payload in (b"", b"\x03\xe8Bye", b"x" * 125):
+        assert encode(first, payload) == Frame(OPCODES[first], payload).serialize(mask=False)
+
+
+def test_frame_counts_bytes_not_characters() -> None:
+    """The length is that of the UTF-8; bytes go out as binary, whatever they are."""
+    assert frame_of("é" * 100) == Frame(Opcode.TEXT, ("é" * 100).encode()).serialize(mask=False)
+    assert frame_of(b"\xff\x00") == Frame(Opcode.BINARY, b"\xff\x00").serialize(mask=False)
