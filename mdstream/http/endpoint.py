@@ -58,6 +58,10 @@ class Endpoint(ABC):
     def details(self) -> dict[str, Any]:
         """What /health shows besides status and problems."""
 
+    def readiness(self) -> dict[str, Any]:
+        """What /ready shows besides ready and problems."""
+        return {}
+
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application()
@@ -73,7 +77,7 @@ class Endpoint(ABC):
 
     async def _ready(self, _request: web.Request) -> web.Response:
         problems = self._all_problems()
-        return reply({"ready": not problems, "problems": problems}, ok=not problems)
+        return reply({"ready": not problems, "problems": problems, **self.readiness()}, ok=not problems)
 
     async def _health(self, _request: web.Request) -> web.Response:
         verdict, problems = self._verdict(), self._all_problems()

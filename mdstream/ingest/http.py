@@ -8,53 +8,40 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from mdstream.http.endpoint import reply
+from mdstream.http.endpoint import Endpoint, reply
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
-from mdstream.ingest.health import Health, assess
+from mdstream.ingest.health import problems_of
 from mdstream.ingest.metrics import IngestMetrics
 from mdstream.venues.feed import Route
 from mdstream.watchdog.guard import Watchdog
 
 
-class Endpoint:
+class IngestEndpoint(Endpoint):
     """Answers from the current state of the feeds and the bus."""
 
     def __init__(self, feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
-        self._feeds, self._bus, self._watchdog = feeds, bus, watchdog
-        self._metrics = IngestMetrics(feeds, bus)
+        super().__init__(lambda: watchdog.verdict, IngestMetrics(feeds, bus))
+        self._feeds, self._bus, self._ready_s = feeds, bus, watchdog.rule.limits.ready_s
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application()
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/live", self._live)
-        app.router.add_get("/ready", self._ready)
-        app.router.add_get("/metrics", self._metrics.page)
+        app = super().application()
         app.router.add_get("/bus-stats", self._bus_stats)
         return app
 
-    def _assess(self) -> Health:
-        return assess(
-            feeds={feed.provider.name: feed.problem for feed in self._feeds},
-            stalled_s=self._bus.sender.stalled_s,
-            ready_s=self._watchdog.rule.limits.ready_s,
-            verdict=self._watchdog.verdict,
-        )
+    def problems(self) -> list[str]:
+        """Of the feeds, and of sending to Kafka."""
+        feeds = {feed.provider.name: feed.problem for feed in self._feeds}
+        return problems_of(feeds=feeds, stalled_s=self._bus.sender.stalled_s, ready_s=self._ready_s)
 
-    async def _live(self, _request: web.Request) -> web.Response:
-        health = self._assess()
-        return reply({"live": health.live, "problems": health.problems}, ok=health.live)
+    def readiness(self) -> dict[str, Any]:
+        """The channels without data."""
+        return {"stale": {feed.provider.name: _by_symbol(feed.stale_channels()) for feed in self._feeds}}
 
-    async def _ready(self, _request: web.Request) -> web.Response:
-        health = self._assess()
-        stale = {feed.provider.name: _by_symbol(feed.stale_channels()) for feed in self._feeds}
-        return reply({"ready": health.ready, "problems": health.problems, "stale": stale}, ok=health.ready)
-
-    async def _health(self, _request: web.Request) -> web.Response:
-        health = self._assess()
-        feeds = {feed.provider.name: _describe(feed) for feed in self._feeds}
-        return reply({"status": health.status, "problems": health.problems, "feeds": feeds}, ok=health.ready)
+    def details(self) -> dict[str, Any]:
+        """The state of each feed."""
+        return {"feeds": {feed.provider.name: _describe(feed) for feed in self._feeds}}
 
     async def _bus_stats(self, _request: web.Request) -> web.Response:
         backlog, sender = self._bus.backlog, self._bus.sender

@@ -21,7 +21,7 @@ from mdstream.http.endpoint import serve
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import beat
-from mdstream.ingest.http import Endpoint
+from mdstream.ingest.http import IngestEndpoint
 from mdstream.ingest.plan import Wanted, raw_topics
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
@@ -67,7 +67,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
         log.error("left out: %s", reason)
     watchdog = _watchdog(bus, settings)
     await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
-    async with serve(Endpoint(feeds, bus, watchdog).application(), host=settings.http.host, port=options.port):
+    async with serve(IngestEndpoint(feeds, bus, watchdog).application(), host=settings.http.host, port=options.port):
         await bus.sender.start()
         log.info("http://%s:%d/health shows the state", settings.http.host, options.port)
         try:
