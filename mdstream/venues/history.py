@@ -43,10 +43,7 @@ class Limits:
 
 
 class Page(NamedTuple):
-    """One request. `target`: path and query after the base URL; `rows`: trades requested; `cost`: share of the budget.
-
-    A `#` and the text after it are not sent: they are for readers of the answer on the raw topic.
-    """
+    """One request. `target`: path and query after the base URL; `rows`: trades in it; `cost`: share of the budget."""
 
     target: str
     rows: int

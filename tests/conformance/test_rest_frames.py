@@ -46,8 +46,9 @@ LIVE = {
     "okx": WRITTEN["okx"]["trades-all"],
 }
 """The first trade of each body as the live feed sends it; OKX's `trades` merges fills, so its feed of single ones."""
+VIEWS = {"binance": "trade", "binance aggTrade": "aggTrade", "okx": "trades"}
 WHAT = sorted(BODIES)
-FRAMES = {what: rest_frame(REQUESTS[what], BODIES[what]) for what in WHAT}
+FRAMES = {what: rest_frame(REQUESTS[what], VIEWS.get(what, ""), BODIES[what]) for what in WHAT}
 
 
 def venue_of(what: str) -> str:
@@ -92,15 +93,15 @@ def test_decode_gives_every_trade_of_an_answer_in_its_order(what: str, expected:
 
 
 def test_decode_gives_okx_trades_the_view_that_was_asked_for() -> None:
-    """The fills are one list for both channels: the mark behind the request, which is never sent, names the channel."""
-    (first, second) = trades("okx", rest_frame(REQUESTS["okx"] + "#trades-all", BODIES["okx"]))
+    """The fills are one list for both channels: the view beside the request names the channel."""
+    (first, second) = trades("okx", rest_frame(REQUESTS["okx"], "trades-all", BODIES["okx"]))
     assert (first.view, second.view) == ("trades-all", "trades-all")
     assert first == msgspec.structs.replace(trades("okx", LIVE["okx"])[0], recovered=True)
 
 
 def test_decode_takes_a_symbol_that_is_not_ascii() -> None:
     """Binance lists a few; the request holds them as they are."""
-    frame = rest_frame("/api/v3/historicalTrades?symbol=币安人生USDT&fromId=1&limit=1", BODIES["binance"])
+    frame = rest_frame("/api/v3/historicalTrades?symbol=币安人生USDT&fromId=1&limit=1", "trade", BODIES["binance"])
     assert {trade.symbol for trade in trades("binance", frame)} == {"币安人生USDT"}
     assert provider("binance").route(frame) == Route("币安人生USDT".encode(), TRADE)
 
@@ -123,13 +124,13 @@ def test_a_rest_frame_survives_a_capture(what: str) -> None:
 def test_decode_finds_nothing_in_an_answer_without_trades(name: str) -> None:
     """An empty list is an answer too."""
     empty = b'{"code":"0","msg":"","data":[]}' if name == "okx" else b"[]"
-    assert list(provider(name).decode(rest_frame(REQUESTS[name], empty))) == []
+    assert list(provider(name).decode(rest_frame(REQUESTS[name], "", empty))) == []
 
 
 REFUSED = [
-    rest_frame("/api/v3/klines?symbol=BTCUSDT", b"[]"),
-    rest_frame("/somewhere/else", b'[{"a":1}]'),
-    rest_frame("", b"[]"),
+    rest_frame("/api/v3/klines?symbol=BTCUSDT", "", b"[]"),
+    rest_frame("/somewhere/else", "", b'[{"a":1}]'),
+    rest_frame("", "", b"[]"),
     b'{"request":"',
     b'{"request":"/api/v3/aggTrades?symbol=BTCUSDT&fromId=1","response":' + b"[" * 100_000,
 ]

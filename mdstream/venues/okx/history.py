@@ -36,11 +36,10 @@ class OkxHistory(History):
     most_rows = 100
     limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
 
-    def page(self, venue_symbol: str, view: str, span: Span) -> Page:
+    def page(self, venue_symbol: str, view: str, span: Span) -> Page:  # noqa: ARG002  one endpoint for both
         rows = count([span])
-        mark = "" if view == "trades" else f"#{view}"
         by_id = f"instId={venue_symbol}&type=1&after={span.last + 1}&limit={rows}"
-        return Page(f"/api/v5/market/history-trades?{by_id}{mark}", rows, 1.0)
+        return Page(f"/api/v5/market/history-trades?{by_id}", rows, 1.0)
 
     def complaint(self, answer: Answer) -> Complaint | None:
         """{"code":"51001","msg":"Instrument ID does not exist","data":[]}"""
