@@ -13,7 +13,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
@@ -236,6 +236,8 @@ class Exchange(Declared, ABC):
     """Path of the websocket for the ingestor, below /NAME."""
     fewest_decimals: ClassVar[int]
     """Fewest decimals of a price."""
+    channels: ClassVar[Mapping[str, Channel]]
+    """All that it sends, by the venue's name."""
 
     def __init__(self, market: Market, symbols: Iterable[str] | None = None) -> None:
         """`symbols`: canonical names of all tradable pairs; None: every symbol of the right form."""

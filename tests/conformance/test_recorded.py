@@ -12,7 +12,7 @@ import pytest
 from plain_books import Levels, PlainBook, Top
 from stream_histories import Raw, new_stream
 from stream_outputs import events
-from venue_frames import RECORDED, VENUES, frames, recorded
+from venue_frames import RECORDED, VENUES, recorded, written
 
 from mdstream.stream.rules import Policy, Rules
 from mdstream.ticks import Control
@@ -24,8 +24,7 @@ CAPTURE = RECORDED / "coinbase.jsonl"
 @pytest.mark.parametrize("venue", sorted(plain_reading.READINGS.keys() & set(VENUES)))
 def test_decode_says_what_every_frame_says(venue: str) -> None:
     """Field by field, for each frame of the capture and each example, and nothing where there is no market data."""
-    examples = (example.raw for example in frames(venue) if not example.request)
-    for frame in [*examples, *recorded(venue)]:
+    for frame in [*written(venue), *recorded(venue)]:
         ticks = [tick for tick in provider(venue).decode(frame) if not isinstance(tick, Control)]
         got = [{"is": type(tick).__name__} | msgspec.structs.asdict(tick) for tick in ticks]
         assert got == plain_reading.says(venue, frame), frame[:300]

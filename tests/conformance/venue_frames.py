@@ -63,14 +63,20 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def examples(venue: str) -> list[Example]:
-    """The lines of a venue."""
-    lines = files(f"mdstream.venues.{venue}").joinpath("frames.jsonl").read_text(encoding="utf-8").splitlines()
+    """The lines of a venue; none if it has no such file."""
+    path = files(f"mdstream.venues.{venue}").joinpath("frames.jsonl")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [msgspec.json.decode(line, type=Example) for line in lines]
 
 
 def frames(venue: str) -> list[Example]:
     """The examples that are frames with ticks."""
     return [example for example in examples(venue) if not example.status and not example.refused]
+
+
+def written(venue: str) -> list[bytes]:
+    """The examples of its websocket, as they are on the wire."""
+    return [example.raw for example in frames(venue) if not example.request]
 
 
 def each(*, data: bool = False, refused: bool = False, status: bool = False) -> list[Any]:

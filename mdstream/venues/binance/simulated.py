@@ -201,6 +201,7 @@ class Binance(Exchange):
     name = "binance"
     path = "/stream"
     fewest_decimals = 2
+    channels = COMBINED
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
         if path == "/stream":

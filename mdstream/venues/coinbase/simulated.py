@@ -199,6 +199,7 @@ class Coinbase(Exchange):
     name = "coinbase"
     path = ""
     fewest_decimals = 2
+    channels = CHANNELS
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
         return CoinbaseSession(self, now_ns) if path in ("", "/") else None

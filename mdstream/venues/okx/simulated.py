@@ -191,6 +191,7 @@ class Okx(Exchange):
     name = "okx"
     path = "/ws/v5/public"
     fewest_decimals = 1
+    channels = CHANNELS
     _connections = 0xA4D3AE55
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
