@@ -278,4 +278,4 @@ class Exchange(Declared, ABC):
 
 def canonical(symbol: str) -> str:
     """The name of a spot pair that all venues share: BTC-USDT is BTCUSDT."""
-    return symbol.replace("-", "").replace("/", "").upper()
+    return symbol.replace("-", "").replace("/", "").replace("_", "").upper()
