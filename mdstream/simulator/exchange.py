@@ -234,6 +234,7 @@ class Exchange(Declared, ABC):
     name: ClassVar[str]
     path: ClassVar[str]
     """Path of the websocket for the ingestor, below /NAME."""
+    sessions: ClassVar[type[Session]]
     fewest_decimals: ClassVar[int]
     """Fewest decimals of a price."""
     channels: ClassVar[Mapping[str, Channel]]
@@ -247,9 +248,9 @@ class Exchange(Declared, ABC):
         self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
         """Called for each new listing."""
 
-    @abstractmethod
-    def session(self, path: str, query: str, now_ns: int) -> Session | None:
+    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002  most venues have none
         """A session for a websocket at `path` (below /NAME); None if the venue has no such path."""
+        return self.sessions(self, now_ns) if path.rstrip("/") == self.path else None
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         """Base and quote of the venue's symbol, by default BASE-QUOTE; None if it does not have the right form."""

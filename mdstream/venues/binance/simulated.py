@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
@@ -107,7 +108,7 @@ COMBINED = {name: _combined(name, channel) for name, channel in RAW.items()}
 class BinanceSession(Session):
     requests = (5, 1.0)  # pings and pongs count, too
 
-    def __init__(self, exchange: Binance, now_ns: int, streams: list[str], combined: bool) -> None:
+    def __init__(self, exchange: Exchange, now_ns: int, streams: Sequence[str] = (), combined: bool = True) -> None:
         super().__init__(exchange, now_ns)
         self._combined = combined
         self._asked_by_url = streams
@@ -184,7 +185,7 @@ class BinanceSession(Session):
         self._combined = values[0]
         return None, [*leave, *self._subscribe(names, now_ns)]
 
-    def _subscribe(self, names: list[str], now_ns: int) -> list[Action]:
+    def _subscribe(self, names: Sequence[str], now_ns: int) -> list[Action]:
         return [action for name in names for action in self.subscribe(name, self._topic(name, now_ns), now_ns)]
 
     def _unsubscribe(self, names: list[str]) -> list[Action]:
@@ -200,6 +201,7 @@ class BinanceSession(Session):
 class Binance(Exchange):
     name = "binance"
     path = "/stream"
+    sessions = BinanceSession
     fewest_decimals = 2
     channels = COMBINED
 

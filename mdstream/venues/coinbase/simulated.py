@@ -119,7 +119,7 @@ AUTHENTICATED = frozenset({"full", "user", "level2", "level3", "rfq_matches"})
 class CoinbaseSession(Session):
     requests = (100, 1.0)
 
-    def __init__(self, exchange: Coinbase, now_ns: int) -> None:
+    def __init__(self, exchange: Exchange, now_ns: int) -> None:
         super().__init__(exchange, now_ns)
         self._subscribed = False
         self._asked: Counter[tuple[str, str]] = Counter()
@@ -198,11 +198,9 @@ class CoinbaseSession(Session):
 class Coinbase(Exchange):
     name = "coinbase"
     path = ""
+    sessions = CoinbaseSession
     fewest_decimals = 2
     channels = CHANNELS
-
-    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
-        return CoinbaseSession(self, now_ns) if path in ("", "/") else None
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         price, size = instrument.price_decimals, instrument.size_decimals

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import count
 from typing import Any
 
 from mdstream.simulator.exchange import (
@@ -33,6 +34,7 @@ IDLE_NS = 30 * SECOND_NS
 LONGEST_REQUEST_BYTES = 64 * 1024
 NO_DATA_CLOSE, FULL_BUFFER_CLOSE = 4004, 4005
 
+_CONNECTIONS = count(0xA4D3AE55)
 _ELSEWHERE = re.compile(r"trades-all|(index-|mark-price-)?candle.*")
 
 
@@ -127,9 +129,9 @@ CHANNELS = {
 class OkxSession(Session):
     requests = (480, 3600.0)
 
-    def __init__(self, exchange: Okx, now_ns: int, connection_id: str) -> None:
+    def __init__(self, exchange: Exchange, now_ns: int) -> None:
         super().__init__(exchange, now_ns)
-        self._connection_id = connection_id
+        self._connection_id = f"{next(_CONNECTIONS) & 0xFFFFFFFF:08x}"
 
     def answer(self, text: str, now_ns: int) -> list[Action]:
         if text == "ping":
@@ -190,15 +192,9 @@ class OkxSession(Session):
 class Okx(Exchange):
     name = "okx"
     path = "/ws/v5/public"
+    sessions = OkxSession
     fewest_decimals = 1
     channels = CHANNELS
-    _connections = 0xA4D3AE55
-
-    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
-        if path != self.path:
-            return None
-        self._connections = (self._connections + 1) & 0xFFFFFFFF
-        return OkxSession(self, now_ns, f"{self._connections:08x}")
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         return shortest(instrument.price_decimals), shortest(instrument.size_decimals)
