@@ -59,6 +59,7 @@ QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH", "DAI", "SGD", "AUD"
 """Quote currencies of the venue's products; one that ends with another's name comes before it."""
 AGGRESSOR: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 """The aggressor's side by the maker's."""
+REST_CHANNEL = "trades"
 UNUSED = ("status", "auction", "received", "open", "done", "change", "activate", "rfq_match")
 """The messages of other channels, which a capture may hold."""
 
@@ -176,7 +177,7 @@ class Coinbase(Provider):
         Channel("snapshot", BOOK, _Snapshot, _snapshot),
         Channel("l2update", BOOK, _L2Update, _l2update),
         Channel("heartbeat", OTHER, _Other, _heartbeat),
-        Channel("trades", TRADE, RestAnswer[list[_Match]], _trades),
+        Channel(REST_CHANNEL, TRADE, RestAnswer[list[_Match]], _trades),
     )
     heads = (_TYPE, _REST)
     other = _Other
@@ -224,11 +225,10 @@ class Coinbase(Provider):
         return self._by_type[frame[:20]] or self.by_pattern(frame)
 
     def _typed(self, start: bytes) -> Parser | None:
-        kind, decode, ticks = self.table.get(
-            start.removeprefix(_TYPE_MARK).partition(b'"')[0].decode("ascii", "replace"), (OTHER, None, None)
-        )
-        if decode is None or ticks is None:
+        name = start.removeprefix(_TYPE_MARK).partition(b'"')[0].decode("ascii", "replace")
+        if name not in self.table or name == REST_CHANNEL:
             return None
+        kind, decode, ticks = self.table[name]
         return Parser(Route(b"", kind), decode, lambda message, _: ticks(message, self._symbols[message.product_id]))
 
     def _symbol(self, product: str) -> str:
@@ -246,6 +246,6 @@ class Coinbase(Provider):
             return Control("ack", m.type)
         if m.type in UNUSED:
             return Control("ignored", m.type)
-        if m.type in self.table:
+        if m.type in self.table and m.type != REST_CHANNEL:
             return Head(m.type, m.product_id)
         raise FrameError(f"unknown type of message: {m.type[:40]!r}")
