@@ -43,9 +43,11 @@ decode_request = msgspec.json.Decoder(RepairRequest).decode
 decode_unrecoverable = msgspec.json.Decoder(Unrecoverable).decode
 
 
-def rest_frame(request: str, body: bytes) -> bytes:
-    """A venue's REST answer as a raw frame: the requested path, which names the instrument, and the body untouched.
+def rest_frame(request: str, view: str, body: bytes) -> bytes:
+    """A venue's REST answer as a raw frame: the requested path, which names the instrument, the id space of the trades
+    if the venue has several (`view` as in TradeTick), and the body untouched.
 
-    `{"request":"/api/v3/aggTrades?symbol=BTCUSDT&fromId=1","response":[...]}`
+    `{"request":"/api/v3/aggTrades?symbol=BTCUSDT&fromId=1","view":"aggTrade","response":[...]}`
     """
-    return b'{"request":' + msgspec.json.encode(request) + b',"response":' + body + b"}"
+    named = b',"view":' + msgspec.json.encode(view) if view else b""
+    return b'{"request":' + msgspec.json.encode(request) + named + b',"response":' + body + b"}"

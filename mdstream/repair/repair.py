@@ -64,7 +64,7 @@ class Repair:
             _check_json(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return RetryableError(f"HTTP {answer.status} without JSON: {error}")  # not the venue's answer
-        frame = rest_frame(page.target, answer.body)
+        frame = rest_frame(page.target, self.request.view, answer.body)
         try:
             came, rows = self._history.read(self.request, frame)
         except (FrameError, msgspec.MsgspecError) as error:

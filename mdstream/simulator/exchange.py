@@ -9,19 +9,26 @@ Session    one connection: its subscriptions, its limits, its keepalive
 
 from __future__ import annotations
 
+import json
+import re
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
 
 from mdstream.declared import Declared
-from mdstream.simulator.market import SECOND_NS, Instrument, Market, Order, Trade
+from mdstream.simulator.market import SECOND_NS, Instrument, Levels, Market, Order, Trade
 from mdstream.simulator.text import Writer
 
 MAX_LISTINGS = 5_000
 """Most instruments that a venue opens: every symbol is tradable, but memory is bounded."""
+
+MS, US = 1_000_000, 1_000
+"""Nanoseconds in a milli- and a microsecond."""
+
+_PAIR = re.compile(r"([A-Z0-9]{1,20})-([A-Z0-9]{2,10})")
 
 
 class Kind(Enum):
@@ -92,6 +99,11 @@ class Listing:
             self.topics[channel] = Topic(self, channel)
         return self.topics[channel]
 
+    def levels(self, levels: Levels, before: str = "") -> str:
+        """Levels of a book as most venues write them: ["93741.1","0.5"],..; `before` comes first in each."""
+        price, size = self.price, self.size
+        return ",".join([f'[{before}"{price(ticks)}","{size(lots)}"]' for ticks, lots in levels])
+
     def live(self, kind: Kind) -> list[Topic]:
         """Topics of a kind with subscribers, or lingering ones."""
         return [topic for topic in self.topics.values() if topic.channel.kind is kind and topic.is_live]
@@ -127,6 +139,19 @@ Action = Send | Ping | Subscribe | Unsubscribe | Close
 POLICY_VIOLATION = 1008
 
 
+def send_json(content: Any) -> Send:
+    """An answer in compact JSON, as the venues write it."""
+    return Send(json.dumps(content, separators=(",", ":")))
+
+
+class RefusedError(Exception):
+    """A request that the venue refuses with `reply`."""
+
+    def __init__(self, reply: Any) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
 class Allowance:
     """At most `count` of something in any `per_s` seconds."""
 
@@ -144,15 +169,47 @@ class Allowance:
 
 
 class Session(ABC):
-    """One connection. Each method returns what to do now; the shell does it, in order."""
+    """One connection. Each method returns what to do now; the shell does it, in order.
+
+    `topics`: what it is subscribed to, by the venue's name for it; None where nothing is ever sent.
+    """
+
+    requests: ClassVar[tuple[int, float]]
+    """Most requests in so many seconds."""
+
+    def __init__(self, exchange: Exchange, now_ns: int) -> None:
+        self.exchange, self.opened_ns = exchange, now_ns
+        self.allowance = Allowance(*self.requests)
+        self.topics: dict[Any, Topic | None] = {}
+
+    def subscribe(self, name: Any, topic: Topic | None, now_ns: int) -> list[Action]:
+        """The present state of a topic, then its events; nothing if it is subscribed to already."""
+        known = name in self.topics
+        self.topics[name] = topic
+        if known or topic is None:
+            return []
+        first = topic.channel.first
+        return [*(Send(text, topic) for text in (first(topic.listing, now_ns) if first else ())), Subscribe(topic)]
+
+    def unsubscribe(self, name: Any) -> list[Action]:
+        """The end of a subscription; nothing if there is none."""
+        topic = self.topics.pop(name, None)
+        return [] if topic is None else [Unsubscribe(topic)]
 
     def opened(self, now_ns: int) -> list[Action]:  # noqa: ARG002  a hook: the default has no use for the time
         """Called once, after the handshake."""
         return []
 
-    @abstractmethod
     def received(self, text: str, now_ns: int) -> list[Action]:
         """A text message came."""
+        try:
+            return self.answer(text, now_ns)
+        except RefusedError as refused:
+            return [refused.reply]
+
+    @abstractmethod
+    def answer(self, text: str, now_ns: int) -> list[Action]:
+        """What follows a text message. Raises RefusedError."""
 
     def ping_received(self, now_ns: int) -> list[Action]:  # noqa: ARG002
         """A ping frame came; the shell sends the pong."""
@@ -177,8 +234,11 @@ class Exchange(Declared, ABC):
     name: ClassVar[str]
     path: ClassVar[str]
     """Path of the websocket for the ingestor, below /NAME."""
+    sessions: ClassVar[type[Session]]
     fewest_decimals: ClassVar[int]
     """Fewest decimals of a price."""
+    channels: ClassVar[Mapping[str, Channel]]
+    """All that it sends, by the venue's name."""
 
     def __init__(self, market: Market, symbols: Iterable[str] | None = None) -> None:
         """`symbols`: canonical names of all tradable pairs; None: every symbol of the right form."""
@@ -188,13 +248,14 @@ class Exchange(Declared, ABC):
         self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
         """Called for each new listing."""
 
-    @abstractmethod
-    def session(self, path: str, query: str, now_ns: int) -> Session | None:
+    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002  most venues have none
         """A session for a websocket at `path` (below /NAME); None if the venue has no such path."""
+        return self.sessions(self, now_ns) if path.rstrip("/") == self.path else None
 
-    @abstractmethod
     def split(self, symbol: str) -> tuple[str, str] | None:
-        """Base and quote of the venue's symbol; None if it does not have the right form."""
+        """Base and quote of the venue's symbol, by default BASE-QUOTE; None if it does not have the right form."""
+        match = _PAIR.fullmatch(symbol)
+        return (match[1], match[2]) if match else None
 
     @abstractmethod
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
@@ -218,4 +279,4 @@ class Exchange(Declared, ABC):
 
 def canonical(symbol: str) -> str:
     """The name of a spot pair that all venues share: BTC-USDT is BTCUSDT."""
-    return symbol.replace("-", "").replace("/", "").upper()
+    return symbol.replace("-", "").replace("/", "").replace("_", "").upper()

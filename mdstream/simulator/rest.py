@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from itertools import islice, takewhile
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
 from mdstream.declared import Declared
-from mdstream.simulator.exchange import Exchange
+from mdstream.simulator.exchange import Allowance, Exchange, Listing, RefusedError
+from mdstream.simulator.history import Fill
 from mdstream.simulator.market import SECOND_NS
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Answer(NamedTuple):
@@ -30,21 +35,73 @@ class Budget(NamedTuple):
     per_s: float
 
 
+class Bucket:
+    """A token bucket: filled steadily at the rate of `budget`, holds up to `burst` times its requests."""
+
+    def __init__(self, budget: Budget, burst: float) -> None:
+        self._per_ns = budget.most / (budget.per_s * SECOND_NS)
+        self._most = self._level = max(1.0, budget.most * burst)
+        self._at_ns = 0
+
+    def take(self, now_ns: int) -> bool:
+        """Take a token; False if there is none."""
+        self._level = min(self._most, self._level + (now_ns - self._at_ns) * self._per_ns)
+        self._at_ns = now_ns
+        if self._level < 1.0:
+            return False
+        self._level -= 1.0
+        return True
+
+
 class Rest(Declared, ABC):
     """One venue's endpoints. `budget` replaces the venue's own."""
 
     name: ClassVar[str]
     venue_budget: ClassVar[Budget]
+    """Requests."""
+    burst: ClassVar[float | None] = None
+    """Factor by which requests at once may exceed the budget, which then fills steadily; None: any window counts."""
+    too_many: ClassVar[Answer] = Answer(HTTPStatus.TOO_MANY_REQUESTS, b"")
+    """The answer beyond the budget."""
 
     def __init__(self, exchange: Exchange, budget: Budget | None = None) -> None:
         self._exchange = exchange
         self.budget = budget or self.venue_budget
         self.requests = self.refused = 0
         """Requests so far, and those refused by the budget."""
+        self._allowance = Bucket(self.budget, self.burst) if self.burst else Allowance(*self.budget)
 
-    @abstractmethod
     def get(self, path: str, query: str, now_ns: int) -> Answer:
         """The answer to a GET of `path` (below /NAME) with the query string `query`."""
+        self.requests += 1
+        try:
+            self.admit(path, now_ns)
+            return self.answer(path, parameters(query), now_ns)
+        except RefusedError as refused:
+            reply: Answer = refused.reply
+            return reply
+
+    def admit(self, path: str, now_ns: int) -> None:  # noqa: ARG002  a hook: the default counts every path
+        """Count a request. Raises RefusedError beyond the budget."""
+        if not self._allowance.take(now_ns):
+            self.refused += 1
+            raise RefusedError(self.too_many)
+
+    @abstractmethod
+    def answer(self, path: str, asked: dict[str, str], now_ns: int) -> Answer:
+        """The answer to a request that is within the budget. Raises RefusedError."""
+
+
+def newest(listing: Listing, *, below: int | None, above: int | None, limit: int) -> Iterator[Fill]:
+    """At most `limit` fills with ids between the two (None: no bound), newest first."""
+    tape = listing.instrument.tape
+    older = tape.fills_back((tape.next_id if below is None else below) - 1)
+    return islice(takewhile(lambda fill: above is None or fill.trade_id > above, older), limit)
+
+
+def is_number(text: str) -> bool:
+    """Whether a parameter is a whole number of at most 18 digits."""
+    return _NUMBER.fullmatch(text) is not None
 
 
 def parameters(query: str) -> dict[str, str]:

@@ -1,30 +1,31 @@
 """The base of every provider: a venue's names, limits and formats, without any I/O.
 
 It has two users. The ingestor calls `url`, `login`, `subscribe` and, for each frame, `route`: which instrument, which
-kind. The canonical stream (agents/canonical.py) calls `decode`. docs/providers.md shows how to add a provider.
+kind. The canonical stream (agents/canonical.py) calls `decode`. Both follow from the venue's table of channels:
+
+    frame ─ parser ─> channel, symbol ─┬─> route: key and kind
+                                       └─> decode: the channel's message, then its ticks
+
+docs/providers.md shows how to add a provider.
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, ClassVar, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from mdstream.declared import Declared
-from mdstream.errors import SymbolError
-from mdstream.ticks import Tick, number
+from mdstream.errors import FrameError, SymbolError
+from mdstream.repairs import REST_MARK
+from mdstream.ticks import Control, Tick, number
 from mdstream.venues import ws_setting
 from mdstream.venues.framer import Framer
 
 TRADE, QUOTE, BOOK, OTHER = b"trade", b"quote", b"book", b"other"
-
-MS = 1_000_000
-"""Nanoseconds in a millisecond."""
-
-Millis = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000)]
-"""Milliseconds since 1970, up to the year 2255: in nanoseconds they still fit 64 bits."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """An integer id of a venue, within 64 bits."""
@@ -35,6 +36,9 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 UNREADABLE = (UnicodeDecodeError, RecursionError)
 """Raised by msgspec besides its own errors: for text that is not UTF-8, and for arrays nested a thousand deep."""
 
+MAX_HEAD_BYTES = 120
+
+T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -67,6 +71,42 @@ class Route(NamedTuple):
 
     key: bytes
     kind: bytes
+
+
+class Channel(NamedTuple):
+    """One kind of a venue's frames, by its name on the wire.
+
+    `message` is the type of the whole frame. `ticks(message, symbol)` returns the ticks in the frame's order, with the
+    canonical symbol that it is given; it raises FrameError for a message that cannot be meant.
+    """
+
+    name: str
+    kind: bytes
+    message: Any
+    ticks: Callable[[Any, str], Sequence[Tick]]
+
+
+class Head(NamedTuple):
+    """What a frame is about: a channel's name and the venue's symbol."""
+
+    channel: str
+    symbol: str
+
+
+class Parser(NamedTuple):
+    """How to read all frames of one head; `decode` is None for a channel that the table does not have."""
+
+    route: Route
+    decode: Callable[[bytes], Any] | None = None
+    ticks: Callable[[Any, str], Sequence[Tick]] = lambda _message, _symbol: ()
+    symbol: str = ""
+
+
+class RestAnswer(msgspec.Struct, Generic[T], gc=False):
+    """A REST answer as a raw frame (`repairs.rest_frame`)."""
+
+    response: T
+    view: str = ""
 
 
 class Keepalive(NamedTuple):
@@ -117,6 +157,27 @@ class Provider(Declared, ABC):
     """Settings that `login` needs; named when one is not set, and when the venue refuses them."""
     denying_statuses: ClassVar[frozenset[int]] = frozenset({401, 403})
     """HTTP statuses of a websocket handshake that mean that these credentials will never do."""
+    channels: ClassVar[Sequence[Channel]]
+    """All that is decoded, REST answers included."""
+    heads: ClassVar[Sequence[re.Pattern[bytes]]]
+    """Patterns of the start of a frame, with the groups `channel` and `symbol`."""
+    head_end: ClassVar[bytes] = b""
+    """What follows the head, if all frames of a channel and symbol begin with the same bytes: then the patterns are
+    matched once for each such beginning."""
+    texts: ClassVar[Mapping[bytes, Control]] = {}
+    """The frames that are not JSON."""
+    other: ClassVar[type[msgspec.Struct]]
+    """The message of all other frames: answers to requests, errors, notices, channels that are not used."""
+
+    def __init__(self) -> None:
+        self._unknown = Parser(Route(self.name.encode(), OTHER))
+        lax = {c.name: msgspec.json.Decoder(c.message, strict=False).decode for c in self.channels}
+        self.table = {c.name: (c.kind, lax[c.name], c.ticks) for c in self.channels}
+        """By a channel's name: its kind, and how to decode its message and read the ticks."""
+        self._decode_message = msgspec.json.Decoder(self.other).decode
+        self.parsers = Remembered(self._parser)
+        """By channel and symbol, as the venue writes them."""
+        self._by_start = Remembered(self.by_pattern)
 
     def url(self, addresses: Mapping[str, str]) -> str:
         """The address to connect to: the override in `addresses`, else the venue's own."""
@@ -165,12 +226,64 @@ class Provider(Declared, ABC):
         """
 
     @abstractmethod
+    def control(self, message: Any) -> Control | Head:
+        """The meaning of an `other` message, or the head of a frame whose head was not where `heads` expect it.
+
+        Raises FrameError for a message that the venue does not send.
+        """
+
     def route(self, frame: bytes) -> Route:
         """Key and kind of a raw frame, without parsing it. Never raises: an unknown frame is OTHER."""
+        return self.parser(frame).route
 
-    @abstractmethod
     def decode(self, frame: bytes) -> Sequence[Tick]:
         """The ticks in a frame, in its own order.
 
         Raises FrameError or msgspec.MsgspecError if it cannot be understood.
         """
+        try:
+            _, decode, ticks, symbol = self.parser(frame)
+            return self._decode_other(frame) if decode is None else ticks(decode(frame), symbol)
+        except UNREADABLE as error:
+            raise FrameError(f"not JSON that can be read: {error}") from None
+
+    def parser(self, frame: bytes) -> Parser:
+        """How to read a frame. A venue overrides it where its frames allow a faster way."""
+        end = frame.find(self.head_end)
+        return self._by_start[frame[:end]] if 0 < end < MAX_HEAD_BYTES else self.by_pattern(frame)
+
+    def head(self, frame: bytes) -> tuple[bytes, bytes] | None:
+        """Channel and symbol by the first pattern that matches the start of a frame."""
+        for pattern in self.heads:
+            match = pattern.match(frame)
+            if match is not None:
+                return match.group("channel"), match.group("symbol")
+        return None
+
+    def by_pattern(self, frame: bytes) -> Parser:
+        """As `parser`, for any frame."""
+        head = self.head(frame)
+        return self._unknown if head is None else self.parsers[head]
+
+    def _parser(self, head: tuple[bytes, bytes]) -> Parser:
+        try:
+            channel, symbol = head[0].decode(), self.from_venue(head[1].decode())
+        except UnicodeDecodeError:
+            return self._unknown
+        if not symbol:
+            return self._unknown
+        kind, decode, ticks = self.table.get(channel, (OTHER, None, self._unknown.ticks))
+        return Parser(Route(symbol.encode(), kind), decode, ticks, symbol)
+
+    def _decode_other(self, frame: bytes) -> Sequence[Tick]:
+        if frame in self.texts:
+            return (self.texts[frame],)
+        if frame.startswith(REST_MARK):
+            raise FrameError("the answer to a request that repair did not make")
+        said = self.control(self._decode_message(frame))
+        if isinstance(said, Control):
+            return (said,)
+        _, decode, ticks, symbol = self.parsers[said.channel.encode(), said.symbol.encode()]
+        if not symbol:
+            raise FrameError(f"no instrument: {said.symbol!r}")
+        return (Control("ignored", said.channel),) if decode is None else ticks(decode(frame), symbol)

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
 
 from mdstream.declared import Declared
 from mdstream.errors import SettingsError, SymbolError
@@ -23,8 +25,9 @@ from mdstream.redact import redacted, scrubbed
 from mdstream.repairs import RepairRequest
 from mdstream.ticks import TradeTick
 from mdstream.venues import rest_setting, ws_setting
+from mdstream.venues.feed import UNREADABLE
 from mdstream.venues.providers import provider
-from mdstream.venues.spans import Span
+from mdstream.venues.spans import Span, count
 
 OK = 200
 MAX_QUOTED_CHARS = 200
@@ -42,11 +45,16 @@ class Limits:
     burst: float
 
 
-class Page(NamedTuple):
-    """One request. `target`: path and query after the base URL; `rows`: trades requested; `cost`: share of the budget.
+class Endpoint(NamedTuple):
+    """Where past trades are requested. `path`: path and query after the base URL, with the fields symbol (the venue's),
+    first, last, after (the id behind the last) and rows; `cost`: share of the budget of a request."""
 
-    A `#` and the text after it are not sent: they are for readers of the answer on the raw topic.
-    """
+    path: str
+    cost: float = 1.0
+
+
+class Page(NamedTuple):
+    """One request. `target`: path and query after the base URL; `rows`: trades in it; `cost`: share of the budget."""
 
     target: str
     rows: int
@@ -89,14 +97,17 @@ class History(Declared, ABC):
     default_url: ClassVar[str]
     sites: ClassVar[Mapping[str, str]] = {}
     """Known hosts, websocket and REST, each with the site it belongs to: an exchange, its testnet."""
-    views: ClassVar[frozenset[str]]
-    """The id spaces it can be queried in, as TradeTick names them."""
+    endpoints: ClassVar[Mapping[str, Endpoint]]
+    """By the id spaces it can be queried in, as TradeTick names them (`view`)."""
     newest_first: ClassVar[bool]
     """The reading order: if True a page holds the newest trades below an id, else the oldest from an id on."""
     most_rows: ClassVar[int]
     limits: ClassVar[Limits]
+    error: ClassVar[type[msgspec.Struct]]
+    """The message of an answer with an error."""
 
     def __init__(self) -> None:
+        self._decode_error = msgspec.json.Decoder(self.error).decode
         self._provider = provider(self.name)
 
     def base_url(self, addresses: Mapping[str, str]) -> str:
@@ -119,21 +130,19 @@ class History(Declared, ABC):
 
     def ask(self, request: RepairRequest, span: Span) -> Page | PermanentError:
         """The page with the trades `span` of a request, which may hold at most `most_rows` of them."""
-        if request.view not in self.views:
+        endpoint = self.endpoints.get(request.view)
+        if endpoint is None:
             return PermanentError(f"{self.name} gives no history of {request.view or 'trades without a view'}")
         try:
-            venue_symbol = self._provider.to_venue(request.symbol)
+            symbol = self._provider.to_venue(request.symbol)
         except SymbolError as error:
             return PermanentError(str(error))
-        return self.page(venue_symbol, request.view, span)
+        rows, after = count([span]), span.last + 1
+        return Page(endpoint.path.format(symbol=symbol, rows=rows, after=after, **span._asdict()), rows, endpoint.cost)
 
     @abstractmethod
-    def page(self, venue_symbol: str, view: str, span: Span) -> Page:
-        """As `ask`, for a known `view`."""
-
-    @abstractmethod
-    def complaint(self, answer: Answer) -> Complaint | None:
-        """The venue's error message in an answer; None if the answer is a list of trades, or not from the venue."""
+    def complaint(self, status: int, error: Any) -> Complaint | None:
+        """What the `error` of an answer with that HTTP status says; None if it is none."""
 
     def load(self, headers: Mapping[str, str]) -> float | None:  # noqa: ARG002  a hook: most venues do not report it
         """The used share of the venue's limit, by everyone at this address; None if the venue does not report it."""
@@ -144,13 +153,21 @@ class History(Declared, ABC):
 
         Only the venue's own message is final: a proxy, a maintenance page or a wrong base URL also answers 404.
         """
-        complaint = self.complaint(answer)
+        complaint = self._complaint(answer)
         if complaint is None and answer.status == OK:
             return None
         if complaint is not None and complaint.final:
             return PermanentError(complaint.text)
         said = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
         return RetryableError(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
+
+    def _complaint(self, answer: Answer) -> Complaint | None:
+        """The venue's error message in an answer; None if the answer is a list of trades, or not from the venue."""
+        try:
+            error = self._decode_error(answer.body)
+        except (msgspec.MsgspecError, *UNREADABLE):
+            return None
+        return self.complaint(answer.status, error)
 
     def read(self, request: RepairRequest, frame: bytes) -> tuple[list[Span], int]:
         """The ids of the request's trades in a REST frame, and how many trades it holds in all.

@@ -14,7 +14,13 @@ from typing import Annotated
 import msgspec
 
 from mdstream.errors import FrameError
-from mdstream.venues.feed import MS, Remembered
+from mdstream.venues.feed import Remembered
+
+MS = 1_000_000
+"""Nanoseconds in a millisecond."""
+
+Millis = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000)]
+"""Milliseconds since 1970, up to the year 2255: in nanoseconds they still fit 64 bits."""
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000_000)]
 """Milliseconds or microseconds since 1970, for `epoch_ns`."""

@@ -18,7 +18,7 @@ def says(provider: str, frame: bytes) -> list[Said]:
     """The market data in a frame, each as the fields of its tick with the tick's class as "is"; [] for none."""
     if frame == b"pong":
         return []
-    return {"binance": _binance, "okx": _okx, "coinbase": _coinbase}[provider](json.loads(frame))
+    return READINGS[provider](json.loads(frame))
 
 
 def nanoseconds(text: str) -> int:
@@ -26,6 +26,11 @@ def nanoseconds(text: str) -> int:
     whole, _, fraction = text.removesuffix("Z").partition(".")
     since = datetime.fromisoformat(whole + "+00:00") - EPOCH
     return since // timedelta(seconds=1) * 10**9 + int(Decimal("0." + (fraction or "0")) * 10**9)
+
+
+def _epoch(time: int) -> int:
+    """Milliseconds, or microseconds where they are too many, in nanoseconds."""
+    return time * 10**6 if time < 10**13 else time * 10**3
 
 
 def _number(text: str) -> float:
@@ -102,7 +107,7 @@ def _binance(m: dict[str, Any]) -> list[Said]:
             number = d["t" if view == "trade" else "a"]
             count = 1 if view == "trade" else d["l"] - d["f"] + 1
             side = "sell" if d["m"] else "buy"
-            return [_trade(d["s"], d["p"], d["q"], side, d["T"] * 10**6, (number, number), view=view, count=count)]
+            return [_trade(d["s"], d["p"], d["q"], side, _epoch(d["T"]), (number, number), view=view, count=count)]
         case None if "B" in d:
             return [_quote(d["s"], (d["b"], d["B"]), (d["a"], d["A"]), None, d["u"])]
         case None if "lastUpdateId" in d:
@@ -153,3 +158,6 @@ def _coinbase(m: dict[str, Any]) -> list[Said]:
             bids, asks = ([[p, size] for side, p, size in m["changes"] if side == which] for which in ("buy", "sell"))
             return [_update(symbol, bids, asks, m.get("time"), whole=False)]
     return []
+
+
+READINGS = {"binance": _binance, "okx": _okx, "coinbase": _coinbase}

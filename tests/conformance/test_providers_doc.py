@@ -1,28 +1,24 @@
-"""docs/providers.md is true: its example is a provider that keeps the contract, and says what the page says."""
+"""docs/providers.md is true: its example is a venue that passes the conformance tests, and says what the page says."""
 
 from __future__ import annotations
 
 import doctest
 import json
-import re
+import os
+import subprocess
 import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from tern import PAGE, blocks, project_with_tern
 
-from mdstream.errors import FrameError
-from mdstream.ingest.plan import plan
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.rules import Policy, Rules
 from mdstream.ticks import Control
-from mdstream.venues import providers
-from mdstream.venues.feed import Provider, Route
+from mdstream.venues.feed import Provider
 
 
 class Raw(NamedTuple):
@@ -35,23 +31,14 @@ class Raw(NamedTuple):
     timestamp: int = 0
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "providers.md"
-
-
-def blocks(language: str) -> list[str]:
-    """The page's code blocks in that language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
 @pytest.fixture(scope="module")
 def tern() -> Iterator[types.ModuleType]:
-    """The example, as a module."""
-    (source,) = blocks("python")
-    module = types.ModuleType("tern")
-    sys.modules["tern"] = module  # msgspec resolves the annotations of its structs there
-    exec(compile(source, f"{PAGE}, the example", "exec"), module.__dict__)
+    """The example's feed, as a module."""
+    module = types.ModuleType("tern_feed")
+    sys.modules["tern_feed"] = module  # msgspec resolves the annotations of its structs there
+    exec(compile(blocks("python")[0], f"{PAGE}, the example", "exec"), module.__dict__)
     yield module
-    del sys.modules["tern"]
+    del sys.modules["tern_feed"]
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +69,14 @@ def test_the_example_understands_every_frame_that_the_page_shows(venue: Provider
     assert kinds == ["TradeTick", "QuoteTick", "ack", "error", "pong"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(junk=st.binary(max_size=12), start=st.integers(0, 100), length=st.integers(0, 30))
-def test_the_example_keeps_the_contract_on_mangled_frames(
-    venue: Provider, frames: list[bytes], junk: bytes, start: int, length: int
-) -> None:
-    """`route` never raises, and `decode` nothing but the two errors."""
-    for frame in frames:
-        mangled = frame[:start] + junk + frame[start + length :]
-        assert isinstance(venue.route(mangled), Route)
-        try:
-            venue.decode(mangled)
-        except (FrameError, msgspec.MsgspecError):
-            continue
-
-
-def test_the_example_once_registered_can_be_ingested(tern: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Naming the class in the registry is all that the command needs."""
-    monkeypatch.setitem(providers.PROVIDERS, "tern", tern.Tern)
-    (wanted,) = plan("tern", "BTCUSDT, ETH_EUR,btcusdt")
-    assert (wanted.provider.name, wanted.symbols) == ("tern", ("BTCUSDT", "ETHEUR"))
+def test_the_example_passes_the_conformance_tests(tmp_path: Path) -> None:
+    """A folder with the page's files is all that it takes: the tests find the venue by its name."""
+    project = project_with_tern(tmp_path)
+    args = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "-k", "tern"]
+    env = {**os.environ, "PYTHONPATH": str(project)}
+    env.pop("PYTEST_XDIST_WORKER", None)
+    done = subprocess.run(args, cwd=project, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-5_000:]
 
 
 def test_the_example_goes_through_the_core_worker(venue: Provider, frames: list[bytes]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from mdstream.ticks import NO_ID
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))
 import plain_reading
 from plain_books import PlainBook
-from venue_frames import PROVIDERS, RECORDED, recorded, written
+from venue_frames import RECORDED, VENUES, recorded, written
+
+READ = sorted(plain_reading.READINGS.keys() & set(VENUES))
 
 pytestmark = pytest.mark.system
 
@@ -28,9 +30,9 @@ BOOK_FIELDS = ("bids", "asks", "ts_exchange")
 FRAMES = [written, recorded] if RECORDED.is_dir() else [written]
 
 
-def captured(frames_of: Callable[[str], list[bytes]]) -> list[tuple[int, str, bytes]]:
+def captured(frames_of: Callable[[str], Iterable[bytes]]) -> list[tuple[int, str, bytes]]:
     """Receive time, provider and frame of every frame, a millisecond apart."""
-    frames = ((name, frame) for name in PROVIDERS for frame in frames_of(name))
+    frames = ((name, frame) for name in READ for frame in frames_of(name))
     return [(1_767_625_200_000_000_000 + i * 10**6, name, frame) for i, (name, frame) in enumerate(frames)]
 
 
@@ -74,7 +76,7 @@ def events(env: dict[str, str], topic: str) -> list[dict[str, Any]]:
 
 def write_captures(folder: Path, rows: list[tuple[int, str, bytes]]) -> list[Path]:
     paths = []
-    for name in PROVIDERS:
+    for name in READ:
         path = folder / f"{name}.jsonl"
         lines = [
             json.dumps({"recv_ns": recv_ns, "provider": of, "frame": frame.decode()})
@@ -95,7 +97,7 @@ def processed(port: int, replayed: int) -> bool:
 
 @pytest.mark.parametrize("frames_of", FRAMES)
 def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_trade(
-    processes: Processes, env: dict[str, str], tmp_path: Path, frames_of: Callable[[str], list[bytes]]
+    processes: Processes, env: dict[str, str], tmp_path: Path, frames_of: Callable[[str], Iterable[bytes]]
 ) -> None:
     """Every trade, quote and book, field by field; the second time every trade is known. Of a book that is kept, not
     every state is told.

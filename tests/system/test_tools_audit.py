@@ -394,7 +394,7 @@ async def test_answers_to_repair_count_where_a_trade_was_missing(feed: dict[str,
     body = json.dumps(answer, separators=(",", ":")).encode()
     path = tmp_path / "rest.jsonl"
     with Writer(path) as writer:
-        frame_ = rest_frame("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=297&limit=7", body)
+        frame_ = rest_frame("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=297&limit=7", "trade", body)
         writer.write(Frame((START_MS + COUNT * 1000) * MS, "binance", frame_))
     replay(feed, path)
     gap = events.Gap("BTCUSDT", "binance", "300", "302", "open", (START_MS + COUNT * 1000) * MS, 3)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mdstream.simulator.exchange import Action, Close, Listing, Ping, Send, Session, Subscribe, Unsubscribe
-from mdstream.simulator.market import SECOND_NS, Instrument, Market
-from mdstream.ticks import BookTick, QuoteTick, TradeTick
+from mdstream.simulator.market import SECOND_NS, Market
+from mdstream.ticks import TradeTick
 from mdstream.venues.binance.feed import Binance as Provider
 from mdstream.venues.binance.simulated import COMBINED, RAW, Binance
 
@@ -150,41 +150,6 @@ def test_connection_ends_after_a_day() -> None:
     assert session().tick(NOW_NS + 24 * 3600 * SECOND_NS, 0) == [Close(1001, "24 hours are over")]
 
 
-def test_other_paths_are_not_there() -> None:
-    """Only /stream and /ws are websockets."""
-    assert exchange().session("/foo", "", NOW_NS) is None
-    assert exchange().session("", "", NOW_NS) is None
-
-
-def test_symbols_restrict_what_is_tradable() -> None:
-    """--symbols: any other symbol is one that does not exist."""
-    some = Binance(Market(1, 1000), ["BTCUSDT"])
-    assert some.listing("BTCUSDT", NOW_NS) is not None
-    assert some.listing("ETHUSDT", NOW_NS) is None
-
-
-def test_trade_frames_say_what_the_market_said() -> None:
-    """One frame a fill, of the documented fields in their order; the provider reads the same trade from it."""
-    of, read = listing(), Provider()
-    order = of.instrument.order(NOW_NS)
-    frames = COMBINED["trade"].encode(of, order)
-    assert len(frames) == len(order.fills)
-    for text, fill in zip(frames, order.fills, strict=True):
-        message = json.loads(text)
-        price, size = message["data"]["p"], message["data"]["q"]
-        assert list(message["data"]) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
-        assert message["stream"] == "btcusdt@trade"
-        assert len(price.partition(".")[2]) == len(size.partition(".")[2]) == 8
-        (tick,) = read.decode(text.encode())
-        assert isinstance(tick, TradeTick)
-        assert (tick.symbol, tick.trade_id, tick.ts_exchange) == ("BTCUSDT", str(fill.trade_id), MS_NS)
-        assert (tick.price, tick.size) == (
-            amount(fill.ticks, of.instrument.price_decimals),
-            amount(fill.lots, of.instrument.size_decimals),
-        )
-        assert tick.side == ("buy" if order.buy else "sell")
-
-
 def test_aggregate_frames_cover_every_fill() -> None:
     """f..l of one aggTrade begins where the one before ended, and `a` counts up by one."""
     of, read = listing(), Provider()
@@ -199,38 +164,6 @@ def test_aggregate_frames_cover_every_fill() -> None:
     assert data[-1]["l"] == orders[-1].fills[-1].trade_id
 
 
-def test_quote_frames_say_what_the_market_said() -> None:
-    """bookTicker has an update id and no time."""
-    of = listing()
-    top, i = of.instrument.quote(NOW_NS), of.instrument
-    (text,) = COMBINED["bookTicker"].encode(of, top)
-    assert list(json.loads(text)["data"]) == ["u", "s", "b", "B", "a", "A"]
-    (tick,) = Provider().decode(text.encode())
-    assert tick == QuoteTick(
-        "BTCUSDT",
-        amount(top.bid, i.price_decimals),
-        amount(top.bid_lots, i.size_decimals),
-        amount(top.ask, i.price_decimals),
-        amount(top.ask_lots, i.size_decimals),
-        None,
-        top.update_id,
-    )
-
-
-@pytest.mark.parametrize("levels", [5, 10, 20])
-def test_depth_frames_say_what_the_market_said(levels: int) -> None:
-    """The best levels of both sides; neither symbol nor time inside, the stream's name says whose it is."""
-    of = listing()
-    book = of.instrument.book(NOW_NS)
-    (text,) = COMBINED[f"depth{levels}@100ms"].encode(of, book)
-    assert list(json.loads(text)["data"]) == ["lastUpdateId", "bids", "asks"]
-    (tick,) = Provider().decode(text.encode())
-    assert isinstance(tick, BookTick)
-    assert (tick.symbol, tick.update_id, tick.ts_exchange) == ("BTCUSDT", book.update_id, None)
-    assert tick.bids == amounts(book.bids[:levels], of.instrument)
-    assert tick.asks == amounts(book.asks[:levels], of.instrument)
-
-
 def test_raw_frames_are_the_data_alone() -> None:
     """/ws sends what /stream puts into its envelope."""
     of = listing()
@@ -242,11 +175,3 @@ def test_raw_frames_are_the_data_alone() -> None:
 def test_too_slow_client_is_closed() -> None:
     """The last thing a client hears that does not read."""
     assert session().too_slow() == [Close(1008, "The client reads too slowly")]
-
-
-def amount(number: int, decimals: int) -> float:
-    return float(number / 10**decimals)
-
-
-def amounts(levels: list[tuple[int, int]], of: Instrument) -> list[tuple[float, float]]:
-    return [(amount(ticks, of.price_decimals), amount(lots, of.size_decimals)) for ticks, lots in levels]

@@ -9,9 +9,6 @@ import pytest
 
 from mdstream.simulator.exchange import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Market
-from mdstream.stream.book import Book, Said
-from mdstream.ticks import BookUpdate, Control, QuoteTick, TradeTick
-from mdstream.venues.coinbase.feed import Coinbase as Provider
 from mdstream.venues.coinbase.simulated import CHANNELS, Coinbase
 
 NOW_NS = 1_767_625_200_123_456_789
@@ -125,37 +122,15 @@ def test_unsubscribe_ends_products_or_the_whole_channel() -> None:
     assert len(actions) == 2
 
 
-def test_match_frames_say_what_the_market_said() -> None:
-    """One frame a fill; `side` on the wire is the maker's, the provider gives the aggressor's."""
-    of, read = listing(), Provider()
-    for _ in range(20):
-        order = of.instrument.order(NOW_NS)
-        frames = CHANNELS["matches"].encode(of, order)
-        assert len(frames) == len(order.fills)
-        for text, fill in zip(frames, order.fills, strict=True):
-            message = json.loads(text)
-            assert message["side"] == ("sell" if order.buy else "buy")
-            assert {len(message[name]) for name in ("maker_order_id", "taker_order_id")} == {36}
-            (tick,) = read.decode(text.encode())
-            assert isinstance(tick, TradeTick)
-            assert (tick.symbol, tick.trade_id) == ("BTCUSD", str(fill.trade_id))
-            assert (tick.price, tick.size) == (price(of, fill.ticks), size(of, fill.lots))
-            assert (tick.side, tick.ts_exchange) == ("buy" if order.buy else "sell", US_NS)
-
-
 def test_ticker_follows_the_match_with_the_takers_side() -> None:
     """The ticker of a trade names its taker's side, where the match names the maker's."""
     of = listing()
     order = of.instrument.order(NOW_NS)
     match = json.loads(CHANNELS["matches"].encode(of, order)[-1])
     (text,) = CHANNELS["ticker"].encode(of, order)
-    ticker, top = json.loads(text), of.instrument.top
+    ticker = json.loads(text)
     assert ticker["trade_id"] == match["trade_id"]
     assert {ticker["side"], match["side"]} == {"buy", "sell"}
-    (tick,) = Provider().decode(text.encode())
-    assert isinstance(tick, QuoteTick)
-    assert (tick.bid, tick.bid_size) == (price(of, top.bid), size(of, top.bid_lots))
-    assert (tick.ask, tick.ask_size) == (price(of, top.ask), size(of, top.ask_lots))
 
 
 def test_last_match_is_the_last_trade() -> None:
@@ -176,32 +151,6 @@ def test_heartbeat_tells_the_last_trade_id() -> None:
     message = json.loads(text)
     assert message["last_trade_id"] == order.fills[-1].trade_id
     assert message["time"] == "2026-01-05T15:00:00.123456Z"
-    (tick,) = Provider().decode(text.encode())
-    assert isinstance(tick, Control)
-    assert tick.kind == "heartbeat"
-
-
-def test_book_updates_follow_the_snapshot() -> None:
-    """level2_batch: the snapshot, then absolute sizes, 0 deletes; applied in turn they give the book."""
-    of, first = listing(), CHANNELS["level2_batch"].first
-    assert first is not None
-    (text,) = first(of, NOW_NS)
-    kept = Book()
-    assert kept.apply(decoded(text), 0) is Said.TOP
-    for i in range(1, 50):
-        book = of.instrument.book(NOW_NS + i * 100_000_000)
-        (text,) = CHANNELS["level2_batch"].encode(of, book)
-        assert kept.apply(decoded(text), i) is not Said.CROSSED
-        picture = kept.picture("BTCUSD")
-        assert picture.bids == [(price(of, ticks), size(of, lots)) for ticks, lots in book.bids]
-        assert picture.asks == [(price(of, ticks), size(of, lots)) for ticks, lots in book.asks]
-
-
-def decoded(text: str) -> BookUpdate:
-    """A frame of a book as our provider reads it."""
-    (tick,) = Provider().decode(text.encode())
-    assert isinstance(tick, BookUpdate)
-    return tick
 
 
 def test_too_slow_client_is_told_and_closed() -> None:
@@ -210,11 +159,3 @@ def test_too_slow_client_is_told_and_closed() -> None:
     assert isinstance(error, Send)
     assert json.loads(error.text) == {"type": "error", "message": "ErrSlowConsume"}
     assert close == Close(1008, "ErrSlowConsume")
-
-
-def price(of: Listing, ticks: int) -> float:
-    return float(ticks / 10**of.instrument.price_decimals)
-
-
-def size(of: Listing, lots: int) -> float:
-    return float(lots / 10**of.instrument.size_decimals)

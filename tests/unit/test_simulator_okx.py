@@ -9,8 +9,6 @@ import pytest
 
 from mdstream.simulator.exchange import Action, Close, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Market
-from mdstream.ticks import BookTick, QuoteTick, TradeTick
-from mdstream.venues.okx.feed import Okx as Provider
 from mdstream.venues.okx.simulated import CHANNELS, Okx
 
 NOW_NS = 1_767_625_200_123_456_789
@@ -149,76 +147,6 @@ def test_new_subscriber_gets_the_present_state(channel: str) -> None:
     assert isinstance(joined, Subscribe)
 
 
-def test_other_paths_are_not_there() -> None:
-    """The business endpoint is not simulated."""
-    assert exchange().session("/ws/v5/business", "", NOW_NS) is None
-
-
-def test_trade_frames_say_what_the_market_said() -> None:
-    """Fills of one order at one price come as one trade: tradeId is the last one, count how many, without a hole."""
-    of, read, covered = listing(), Provider(), 999
-    for _ in range(100):
-        order = of.instrument.order(NOW_NS)
-        frames = CHANNELS["trades"].encode(of, order)
-        assert len(frames) == len(order.merged)
-        for text, trade in zip(frames, order.merged, strict=True):
-            (row,) = json.loads(text)["data"]
-            assert list(row) == ["instId", "tradeId", "px", "sz", "side", "ts", "count", "source", "seqId"]
-            assert int(row["tradeId"]) - int(row["count"]) == covered
-            covered = int(row["tradeId"])
-            (tick,) = read.decode(text.encode())
-            assert isinstance(tick, TradeTick)
-            assert (tick.symbol, tick.trade_id, tick.count) == ("BTCUSDT", str(trade.trade_id), trade.count)
-            assert (tick.price, tick.size) == (price(of, trade.ticks), size(of, trade.lots))
-            assert (tick.side, tick.ts_exchange) == ("buy" if order.buy else "sell", MS_NS)
-
-
-def test_quote_frames_say_what_the_market_said() -> None:
-    """bbo-tbt: one level a side, with the venue's time; the symbol is in the argument alone."""
-    of = listing()
-    top = of.instrument.quote(NOW_NS)
-    (text,) = CHANNELS["bbo-tbt"].encode(of, top)
-    (row,) = json.loads(text)["data"]
-    assert list(row) == ["asks", "bids", "ts", "seqId"]
-    assert len(row["asks"][0]) == 4
-    (tick,) = Provider().decode(text.encode())
-    assert tick == QuoteTick(
-        "BTCUSDT",
-        price(of, top.bid),
-        size(of, top.bid_lots),
-        price(of, top.ask),
-        size(of, top.ask_lots),
-        MS_NS,
-        top.update_id,
-    )
-
-
-def test_ticker_frames_say_what_the_market_said() -> None:
-    """tickers: the last trade and the top of the book."""
-    of = listing()
-    of.instrument.order(NOW_NS)
-    book, top = of.instrument.book(NOW_NS), of.instrument.top
-    (text,) = CHANNELS["tickers"].encode(of, book)
-    (row,) = json.loads(text)["data"]
-    assert float(row["last"]) == price(of, of.instrument.last.ticks)
-    assert float(row["low24h"]) <= float(row["last"]) <= float(row["high24h"])
-    (tick,) = Provider().decode(text.encode())
-    assert isinstance(tick, QuoteTick)
-    assert (tick.bid, tick.ask, tick.ts_exchange) == (price(of, top.bid), price(of, top.ask), MS_NS)
-
-
-def test_five_level_books_say_what_the_market_said() -> None:
-    """books5: five levels a side, whole each time."""
-    of = listing()
-    book = of.instrument.book(NOW_NS)
-    (text,) = CHANNELS["books5"].encode(of, book)
-    (tick,) = Provider().decode(text.encode())
-    assert isinstance(tick, BookTick)
-    assert tick.bids == [(price(of, ticks), size(of, lots)) for ticks, lots in book.bids[:5]]
-    assert tick.asks == [(price(of, ticks), size(of, lots)) for ticks, lots in book.asks[:5]]
-    assert (tick.update_id, tick.ts_exchange) == (book.update_id, MS_NS)
-
-
 def test_book_updates_follow_the_snapshot() -> None:
     """books: prevSeqId of the snapshot is -1, of each update the seqId before; applied in turn they give the book."""
     of = listing()
@@ -244,23 +172,6 @@ def test_book_updates_follow_the_snapshot() -> None:
     assert asks == {of.price(ticks): of.size(lots) for ticks, lots in books[-1].asks}
 
 
-def test_incremental_books_are_understood_by_the_provider() -> None:
-    """The provider reads past them or reads them, but knows them."""
-    of = listing()
-    first = CHANNELS["books"].first
-    assert first is not None
-    for text in (*first(of, NOW_NS), *CHANNELS["books"].encode(of, of.instrument.book(NOW_NS))):
-        assert Provider().decode(text.encode()) is not None
-
-
 def test_too_slow_client_is_closed() -> None:
     """OKX's close code for a client that does not read."""
     assert session().too_slow() == [Close(4005, "Buffer is full, cannot write data")]
-
-
-def price(of: Listing, ticks: int) -> float:
-    return float(ticks / 10**of.instrument.price_decimals)
-
-
-def size(of: Listing, lots: int) -> float:
-    return float(lots / 10**of.instrument.size_decimals)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -13,8 +12,6 @@ from mdstream.simulator.exchange import Listing
 from mdstream.simulator.market import SECOND_NS, Market, Order
 from mdstream.simulator.rest import Answer, Budget, Rest
 from mdstream.simulator.venues import EXCHANGES, RESTS
-from mdstream.venues.binance.simulated import RAW
-from mdstream.venues.coinbase.simulated import CHANNELS as COINBASE_CHANNELS
 
 NOW_NS = 1_767_625_200_123_456_789
 FIRST_ID = 1000
@@ -46,29 +43,6 @@ class Venue:
     def ids(self) -> list[int]:
         """Ids of all fills, oldest first."""
         return [fill.trade_id for order in self.orders for fill in order.fills]
-
-
-def wire(frames: Iterator[list[str]]) -> list[dict[str, Any]]:
-    return [json.loads(text) for texts in frames for text in texts]
-
-
-def test_binance_historical_trades_are_those_of_the_websocket() -> None:
-    """The same ids, digits, times and sides as on the trade stream."""
-    venue = Venue("binance", 50)
-    sent = wire(RAW["trade"].encode(venue.listing, order) for order in venue.orders)
-    got = venue.json(f"/api/v3/historicalTrades?symbol=BTCUSDT&fromId={FIRST_ID}&limit=1000")
-    assert [(t["id"], t["price"], t["qty"], t["time"], t["isBuyerMaker"]) for t in got] == [
-        (t["t"], t["p"], t["q"], t["T"], t["m"]) for t in sent
-    ]
-    assert list(got[0]) == ["id", "price", "qty", "quoteQty", "time", "isBuyerMaker", "isBestMatch"]
-
-
-def test_binance_aggregate_trades_are_those_of_the_websocket() -> None:
-    """`a`, `f` and `l` included: the frame without its event type, event time and symbol."""
-    venue = Venue("binance", 50)
-    sent = wire(RAW["aggTrade"].encode(venue.listing, order) for order in venue.orders)
-    got = venue.json(f"/api/v3/aggTrades?symbol=BTCUSDT&fromId={FIRST_ID}&limit=1000")
-    assert got == [{name: value for name, value in t.items() if name not in "eEs"} for t in sent]
 
 
 def test_binance_pages_upwards_by_id() -> None:
@@ -152,14 +126,6 @@ def test_binance_allows_again_when_the_window_is_over() -> None:
     assert venue.get(target, NOW_NS + wait_s * SECOND_NS).status is HTTPStatus.OK
 
 
-def test_coinbase_trades_are_those_of_the_websocket() -> None:
-    """Newest first, the maker's side, times in microseconds."""
-    venue = Venue("coinbase", 50)
-    sent = wire(COINBASE_CHANNELS["matches"].encode(venue.listing, order) for order in venue.orders)
-    names = ("trade_id", "side", "size", "price", "time")
-    assert venue.json("/products/BTC-USD/trades") == [{name: t[name] for name in names} for t in reversed(sent)]
-
-
 def test_coinbase_pages_downwards_by_cursor() -> None:
     """`after` is older, `before` is newer, neither included; the headers hold the page's newest and oldest id."""
     venue = Venue("coinbase", 50)
@@ -192,26 +158,6 @@ def test_coinbase_allows_a_burst_then_its_rate() -> None:
     assert [venue.get(target).status.value for _ in range(17)] == [200] * 15 + [429] * 2
     assert venue.get(target, NOW_NS + SECOND_NS // 10).status.value == 200
     assert json.loads(venue.get(target).body) == {"message": "Public rate limit exceeded"}
-
-
-def test_okx_history_is_the_fills_behind_the_websocket() -> None:
-    """Newest first, each fill of an aggregate of its own, in the venue's envelope."""
-    venue = Venue("okx", 20)
-    got = venue.json("/api/v5/market/history-trades?instId=BTC-USDT&type=1&limit=100")
-    assert (got["code"], got["msg"]) == ("0", "")
-    fills = [(order, fill) for order in venue.orders for fill in order.fills][::-1]
-    assert got["data"] == [
-        {
-            "instId": "BTC-USDT",
-            "side": "buy" if order.buy else "sell",
-            "sz": venue.listing.size(fill.lots),
-            "px": venue.listing.price(fill.ticks),
-            "source": "0",
-            "tradeId": str(fill.trade_id),
-            "ts": str(order.ts_ns // 1_000_000),
-        }
-        for order, fill in fills[:100]
-    ]
 
 
 def test_okx_pages_by_id_and_by_time() -> None:
@@ -250,27 +196,3 @@ def test_okx_allows_twenty_requests_in_two_seconds() -> None:
     assert [venue.get(target).status.value for _ in range(21)] == [200] * 20 + [429]
     assert json.loads(venue.get(target).body) == {"msg": "Too Many Requests", "code": "50011"}
     assert venue.get(target, NOW_NS + 2 * SECOND_NS).status.value == 200
-
-
-@pytest.mark.parametrize(
-    ("name", "target"),
-    [
-        ("binance", "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=0"),
-        ("okx", "/api/v5/market/history-trades?instId=BTC-USDT"),
-        ("coinbase", "/products/BTC-USD/trades"),
-    ],
-)
-def test_lost_trades_are_served_nowhere(name: str, target: str) -> None:
-    """What a venue has lost leaves a hole in its answers."""
-    venue = Venue(name, 10)
-    venue.listing.instrument.tape.remove(1003, 1004)
-    text = venue.get(target).body.decode()
-    assert "1002" in text
-    assert "1003" not in text
-    assert "1004" not in text
-
-
-@pytest.mark.parametrize("name", RESTS)
-def test_other_paths_are_not_there(name: str) -> None:
-    """404, as the venues answer."""
-    assert Venue(name).get("/nothing").status is HTTPStatus.NOT_FOUND

@@ -121,7 +121,7 @@ def okx_frames(draw: st.DrawFn) -> tuple[str, bytes, str]:
     row = okx_trade(tradeId=str(draw(ODD)), ts=str(draw(ODD)), count=str(draw(ODD)))
     answer = json.dumps({"code": "0", "data": [row]}).encode()
     top = {"asks": [], "bids": [["1", "2"]], "ts": str(draw(ODD)), "seqId": draw(ODD)}
-    repaired = rest_frame("/api/v5/market/history-trades?instId=BTC-USDT&type=1", answer)
+    repaired = rest_frame("/api/v5/market/history-trades?instId=BTC-USDT&type=1", "trades", answer)
     return "okx", draw(st.sampled_from([okx("trades", row), repaired, okx("bbo-tbt", top)])), "trade"
 
 

@@ -576,7 +576,7 @@ def test_repaired_trade_is_taken_in_its_own_partition() -> None:
     for number in (1, 3):
         own.step([raw(binance_trade(number), provider="binance", offset=number)])
     row = b'[{"id":2,"price":"93741.2","qty":"0.1","time":1767625200122,"isBuyerMaker":true}]'
-    answer = repairs.rest_frame("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=2", row)
+    answer = repairs.rest_frame("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=2", "trade", row)
     out = joined([own.step([raw(answer, provider="binance", offset=4)])])
     assert out["dead"] == []
     assert [trade["trade_id"] for trade in events(out["trades"])] == ["2"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
 from mdstream.venues.feed import Remembered, side_of_book
-from mdstream.venues.times import rfc3339_ns
+from mdstream.venues.times import epoch_ns, rfc3339_ns
 
 SECOND_NS = 1_000_000_000
 NOON_NS = 1_767_614_400 * SECOND_NS  # 2026-01-05T12:00:00Z
@@ -114,3 +114,9 @@ def test_rfc3339_ns_refuses_anything_else(text: str) -> None:
     """A time in another form would be wrong by hours: better a dead letter."""
     with pytest.raises(FrameError, match="not a UTC time"):
         rfc3339_ns(text)
+
+
+def test_epoch_changes_its_unit_where_nobody_trades() -> None:
+    """The largest millisecond is in 2255, the smallest microsecond in April 1970."""
+    assert epoch_ns(8_999_999_999_999) == 8_999_999_999_999_000_000
+    assert epoch_ns(9_000_000_000_000) == 9_000_000_000_000_000

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from mdstream.errors import SettingsError
 from mdstream.repair.venues import HISTORIES
-from mdstream.repairs import RepairRequest, rest_frame
+from mdstream.repairs import RepairRequest
 from mdstream.venues import rest_setting, ws_setting
-from mdstream.venues.history import MAX_WAIT_S, Answer, History, Page, PermanentError, RetryableError, retry_after_s
-from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.history import MAX_WAIT_S, History, Page, PermanentError, retry_after_s
 from mdstream.venues.spans import Span
 
 NOW_S = 1_767_625_200.0  # 2026-01-05T15:00:00Z
@@ -24,11 +23,6 @@ def history(name: str) -> History:
 
 def request(name: str, view: str, symbol: str = "BTCUSDT") -> RepairRequest:
     return RepairRequest(symbol, name, view, 1, 9, 0)
-
-
-def test_every_venue_with_a_history_is_a_provider() -> None:
-    """Its frames are decoded by that name."""
-    assert set(HISTORIES) <= set(PROVIDERS)
 
 
 @pytest.mark.parametrize(
@@ -52,30 +46,13 @@ def test_every_venue_with_a_history_is_a_provider() -> None:
             "okx",
             "trades-all",
             "BTCUSDT",
-            Page("/api/v5/market/history-trades?instId=BTC-USDT&type=1&after=150&limit=50#trades-all", 50, 1.0),
+            Page("/api/v5/market/history-trades?instId=BTC-USDT&type=1&after=150&limit=50", 50, 1.0),
         ),
     ],
 )
 def test_ask_names_the_page_with_exactly_the_missing_ids(name: str, view: str, symbol: str, page: Page) -> None:
     """Trades 100..149, from the endpoint of the view, at the weight that the venue charges."""
     assert history(name).ask(request(name, view, symbol), Span(100, 149)) == page
-
-
-@pytest.mark.parametrize(("name", "view"), VIEWS)
-def test_an_answer_is_understood_as_the_request_s_own(name: str, view: str) -> None:
-    """The frame that is published carries symbol and view in its request: the round trip gives both back."""
-    page = history(name).ask(request(name, view), Span(5, 5))
-    assert isinstance(page, Page)
-    bodies = {
-        "trade": b'[{"id":5,"price":"1","qty":"2","time":1,"isBuyerMaker":true}]',
-        "aggTrade": b'[{"a":5,"p":"1","q":"2","f":8,"l":9,"T":1,"m":true}]',
-        "": b'[{"trade_id":5,"side":"buy","size":"1","price":"2","time":"2026-01-05T15:00:00Z"}]',
-    }
-    okx = b'{"code":"0","msg":"","data":[{"tradeId":"5","px":"1","sz":"2","side":"buy","ts":"1"}]}'
-    frame = rest_frame(page.target, bodies.get(view, okx))
-    assert history(name).read(request(name, view), frame) == ([Span(5, 5)], 1)
-    assert history(name).read(request(name, view, "ETHUSDT"), frame) == ([], 1)
-    assert history(name).read(request(name, "another"), frame) == ([], 1)
 
 
 @pytest.mark.parametrize("name", HISTORIES)
@@ -136,70 +113,6 @@ def test_addresses_of_two_exchanges_are_refused(name: str, environment: dict[str
 def test_addresses_of_which_one_is_unknown_are_doubted(environment: dict[str, str], sure: bool) -> None:
     """A proxy or a simulator may stand at any address: then it is said, and what comes is held against the gap."""
     assert (history("binance").check_addresses(environment) is None) is sure
-
-
-FINAL = [
-    ("binance", 400, b'{"code":-1121,"msg":"Invalid symbol."}', "-1121 Invalid symbol."),
-    ("binance", 400, b'{"code":-1100,"msg":"Illegal characters found."}', "-1100 Illegal characters found."),
-    ("coinbase", 404, b'{"message":"NotFound"}', "NotFound"),
-    ("coinbase", 400, b'{"message":"Invalid after"}', "Invalid after"),
-    (
-        "okx",
-        200,
-        b'{"code":"51001","msg":"Instrument ID doesn\'t exist.","data":[]}',
-        "51001 Instrument ID doesn't exist.",
-    ),
-    ("okx", 400, b'{"code":"51000","msg":"Parameter after error","data":[]}', "51000 Parameter after error"),
-]
-
-
-@pytest.mark.parametrize(("name", "status", "body", "words"), FINAL)
-def test_judge_takes_the_venue_s_own_refusal_for_final(name: str, status: int, body: bytes, words: str) -> None:
-    """What it will never give is told in its words."""
-    assert history(name).judge(Answer(status, {}, body), now_s=NOW_S) == PermanentError(words)
-
-
-TROUBLE = [
-    ("binance", 429, b'{"code":-1003,"msg":"Too much request weight used."}'),
-    ("binance", 418, b'{"code":-1003,"msg":"Way too much request weight used; IP banned."}'),
-    ("binance", 400, b'{"code":-1003,"msg":"as a 400"}'),
-    ("binance", 404, b"<html><body><h2>404 Not found</h2></body></html>"),
-    ("binance", 401, b'{"code":-2014,"msg":"API-key format invalid."}'),
-    ("binance", 451, b'{"code":0,"msg":"Service unavailable from a restricted location."}'),
-    ("binance", 503, b""),
-    ("coinbase", 429, b'{"message":"Public rate limit exceeded"}'),
-    ("coinbase", 404, b'{"message":"Route not found"}'),
-    ("coinbase", 404, b"nginx"),
-    ("coinbase", 500, b'{"message":"Internal server error"}'),
-    ("okx", 429, b'{"msg":"Too Many Requests","code":"50011"}'),
-    ("okx", 200, b'{"code":"50011","msg":"Rate limit reached.","data":[]}'),
-    ("okx", 200, b'{"code":"50001","msg":"Service temporarily unavailable.","data":[]}'),
-    ("okx", 404, b'{"msg":"Not Found","code":"404"}'),
-    ("okx", 502, b"<html>"),
-]
-
-
-@pytest.mark.parametrize(("name", "status", "body"), TROUBLE)
-def test_judge_takes_everything_else_for_trouble_that_passes(name: str, status: int, body: bytes) -> None:
-    """A limit, a fault, a region, a wrong base URL, somebody else's page: no trade is given up for any of them."""
-    found = history(name).judge(Answer(status, {"retry-after": "7"}, body), now_s=NOW_S)
-    assert isinstance(found, RetryableError)
-    assert found.wait_s == 7.0
-    assert found.reason.startswith(f"HTTP {status}: ")
-
-
-@pytest.mark.parametrize("name", HISTORIES)
-def test_judge_finds_nothing_wrong_with_an_answer_that_holds_trades(name: str) -> None:
-    """Also none at all."""
-    body = b'{"code":"0","msg":"","data":[]}' if name == "okx" else b"[]"
-    assert history(name).judge(Answer(200, {}, body), now_s=NOW_S) is None
-
-
-@pytest.mark.parametrize("name", HISTORIES)
-@given(status=st.integers(100, 599), body=st.binary(max_size=60))
-def test_judge_gives_no_trade_up_for_bytes_that_are_not_the_venue_s(name: str, status: int, body: bytes) -> None:
-    """Whatever a proxy answers."""
-    assert not isinstance(history(name).judge(Answer(status, {}, body), now_s=NOW_S), PermanentError)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,9 @@ class Venue(Provider):
     max_symbols = 50
     subscribe_interval_s = 0.5
     silence_s = 30.0
+    channels = ()
+    heads = ()
+    other = msgspec.Struct
 
     def to_venue(self, symbol: str) -> str:
         return symbol
@@ -51,6 +55,9 @@ class Venue(Provider):
         if kind not in ("ack", "error", "notice", "shutdown", "pong"):
             raise FrameError("what is this")
         return (Control(kind, "some words", tuple(names)),)  # type: ignore[arg-type]
+
+    def control(self, message: msgspec.Struct) -> Control:
+        raise FrameError("all of its frames are text")
 
 
 class Members(Venue):

@@ -9,15 +9,13 @@ Reach: from the first trade on. data-api.binance.vision has no historicalTrades.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import OK, Answer, Complaint, History, Limits, Page
-from mdstream.venues.spans import Span, count
+from mdstream.venues.history import Complaint, Endpoint, History, Limits
 
 WEIGHT_PER_MINUTE = 6_000
-PATHS = {"trade": ("historicalTrades", 25.0), "aggTrade": ("aggTrades", 4.0)}
-"""By id space (`view`): the last part of the path, and the weight of a request."""
 SITES = {
     **dict.fromkeys(("stream.binance.com", "data-stream.binance.vision", "data-api.binance.vision"), "Binance"),
     **dict.fromkeys((f"api{which}.binance.com" for which in ("", 1, 2, 3, 4, "-gcp")), "Binance"),
@@ -34,33 +32,22 @@ class _Error(msgspec.Struct):
     msg: str = ""
 
 
-_decode_error = msgspec.json.Decoder(_Error).decode
-
-
 class BinanceHistory(History):
     name = "binance"
     default_url = "https://api.binance.com"
     sites = SITES
-    views = frozenset(PATHS)
+    endpoints: ClassVar = {
+        "trade": Endpoint("/api/v3/historicalTrades?symbol={symbol}&fromId={first}&limit={rows}", 25.0),
+        "aggTrade": Endpoint("/api/v3/aggTrades?symbol={symbol}&fromId={first}&limit={rows}", 4.0),
+    }
     newest_first = False
     most_rows = 1_000
     limits = Limits(per_s=WEIGHT_PER_MINUTE / 2 / 60, burst=300.0)  # half of it: others may use the same address
+    error = _Error
 
-    def page(self, venue_symbol: str, view: str, span: Span) -> Page:
-        path, weight = PATHS[view]
-        rows = count([span])
-        return Page(f"/api/v3/{path}?symbol={venue_symbol}&fromId={span.first}&limit={rows}", rows, weight)
-
-    def complaint(self, answer: Answer) -> Complaint | None:
+    def complaint(self, status: int, error: _Error) -> Complaint | None:
         """{"code":-1121,"msg":"Invalid symbol."}"""
-        if answer.status == OK:
-            return None
-        try:
-            error = _decode_error(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-        final = answer.status in (400, 404) and error.code in REQUEST_IS_WRONG
-        return Complaint(f"{error.code} {error.msg}", final)
+        return Complaint(f"{error.code} {error.msg}", status in (400, 404) and error.code in REQUEST_IS_WRONG)
 
     def load(self, headers: Mapping[str, str]) -> float | None:
         used = headers.get("x-mbx-used-weight-1m", "")

@@ -10,42 +10,41 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
 from mdstream import instruments
 from mdstream.simulator.exchange import (
+    MS,
     POLICY_VIOLATION,
     Action,
-    Allowance,
     Channel,
     Close,
     Exchange,
     Kind,
     Listing,
     Ping,
-    Send,
+    RefusedError,
     Session,
-    Subscribe,
     Topic,
-    Unsubscribe,
+    send_json,
 )
-from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Top
+from mdstream.simulator.market import SECOND_NS, Book, Instrument, Order, Top
 from mdstream.simulator.text import Writer, fixed
 
-MS = 1_000_000
 PING_INTERVAL_NS = 20 * SECOND_NS
 PONG_TIMEOUT_NS = 60 * SECOND_NS
 LONGEST_CONNECTION_NS = 24 * 3600 * SECOND_NS
-MESSAGES_PER_S = 5
-"""Pings, pongs and requests together."""
 MAX_STREAMS = 1024
 LONGEST_ID = 36
 DECIMALS = 8
 QUOTES = ("FDUSD", "TUSD", *instruments.QUOTES, "BNB", "JPY")
 """Quote currencies; a symbol that ends in none of them is priced as in USDT."""
+TOO_MANY = Close(POLICY_VIOLATION, "Too many requests")
 
-_STREAM = re.compile(r"^([a-z0-9]{2,30})@([A-Za-z0-9@_]{1,40})$")
+_STREAM = re.compile(r"([a-z0-9]{2,30})@([A-Za-z0-9@_]{1,40})")
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 
@@ -78,15 +77,10 @@ def _book_ticker(listing: Listing, top: Top) -> list[str]:
 
 def _depth(levels: int, every: int) -> Channel:
     def encode(listing: Listing, book: Book) -> list[str]:
-        bids, asks = (_levels(listing, side[:levels]) for side in (book.bids, book.asks))
+        bids, asks = (listing.levels(side[:levels]) for side in (book.bids, book.asks))
         return [f'{{"lastUpdateId":{book.update_id},"bids":[{bids}],"asks":[{asks}]}}']
 
     return Channel(Kind.BOOK, encode, every=every)
-
-
-def _levels(listing: Listing, levels: Levels) -> str:
-    price, size = listing.price, listing.size
-    return ",".join([f'["{price(ticks)}","{size(lots)}"]' for ticks, lots in levels])
 
 
 def _combined(name: str, channel: Channel) -> Channel:
@@ -96,9 +90,7 @@ def _combined(name: str, channel: Channel) -> Channel:
         head = f'{{"stream":"{listing.symbol.lower()}@{name}","data":'
         return [f"{head}{data}}}" for data in channel.encode(listing, event)]
 
-    return Channel(
-        channel.kind, encode, channel.trades, channel.view, channel.resolution_ns, channel.first, channel.every
-    )
+    return replace(channel, encode=encode)
 
 
 RAW = {
@@ -114,34 +106,39 @@ COMBINED = {name: _combined(name, channel) for name, channel in RAW.items()}
 
 
 class BinanceSession(Session):
-    def __init__(self, exchange: Binance, streams: list[str], combined: bool, now_ns: int) -> None:
-        self._exchange = exchange
+    requests = (5, 1.0)  # pings and pongs count, too
+
+    def __init__(self, exchange: Exchange, now_ns: int, streams: Sequence[str] = (), combined: bool = True) -> None:
+        super().__init__(exchange, now_ns)
         self._combined = combined
         self._asked_by_url = streams
-        self._streams: dict[str, Topic | None] = {}
-        """The requested streams; None for one that does not exist."""
-        self._allowance = Allowance(MESSAGES_PER_S, 1.0)
-        self._opened_ns = self._pinged_ns = self._ponged_ns = now_ns
+        self._pinged_ns = self._ponged_ns = now_ns
 
     def opened(self, now_ns: int) -> list[Action]:
         return self._subscribe(self._asked_by_url, now_ns)
 
-    def received(self, text: str, now_ns: int) -> list[Action]:
-        if not self._allowance.take(now_ns):
-            return [Close(POLICY_VIOLATION, "Too many requests")]
+    def answer(self, text: str, now_ns: int) -> list[Action]:
+        if not self.allowance.take(now_ns):
+            raise RefusedError(TOO_MANY)
         try:
             request = json.loads(text)
         except ValueError:
-            return [_error(3, "Invalid JSON: expected value at line 1 column 1", None)]
+            raise _refused(3, "Invalid JSON: expected value at line 1 column 1") from None
         if not isinstance(request, dict):
-            return [_error(2, "Invalid request: expected an object", None)]
-        request_id = request.get("id")
+            raise _refused(2, "Invalid request: expected an object")
+        request_id, method = request.get("id"), request.get("method")
         if not _is_id(request_id):
-            return [_error(2, "Invalid request: request ID must be an integer, a short string or null", None)]
-        return self._answer(request, request_id, now_ns)
+            raise _refused(2, "Invalid request: request ID must be an integer, a short string or null")
+        if method is None:
+            raise _refused(2, "Invalid request: missing field `method`", request_id)
+        if method not in _METHODS:
+            expected = ", ".join(_METHODS)
+            raise _refused(2, f"Invalid request: unknown variant {method}, expected one of {expected}", request_id)
+        result, actions = self._do(method, request.get("params"), request_id, now_ns)
+        return [send_json({"result": result, "id": request_id}), *actions]
 
     def ping_received(self, now_ns: int) -> list[Action]:
-        return [] if self._allowance.take(now_ns) else [Close(POLICY_VIOLATION, "Too many requests")]
+        return [] if self.allowance.take(now_ns) else [TOO_MANY]
 
     def pong_received(self, payload: bytes, now_ns: int) -> list[Action]:
         if payload == _ping_payload(self._pinged_ns):  # an unsolicited pong keeps nothing alive
@@ -149,7 +146,7 @@ class BinanceSession(Session):
         return self.ping_received(now_ns)
 
     def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
-        if now_ns - self._opened_ns >= LONGEST_CONNECTION_NS:
+        if now_ns - self.opened_ns >= LONGEST_CONNECTION_NS:
             return [Close(1001, "24 hours are over")]
         if now_ns - self._ponged_ns >= PING_INTERVAL_NS + PONG_TIMEOUT_NS:
             return [Close(POLICY_VIOLATION, "Pong timeout")]
@@ -161,73 +158,61 @@ class BinanceSession(Session):
     def too_slow(self) -> list[Action]:
         return [Close(POLICY_VIOLATION, "The client reads too slowly")]
 
-    def _answer(self, request: dict[str, Any], request_id: Any, now_ns: int) -> list[Action]:
-        method, params = request.get("method"), request.get("params")
-        match method:
-            case "SUBSCRIBE" | "UNSUBSCRIBE":
-                if not isinstance(params, list) or not all(isinstance(p, str) for p in params):
-                    return [_error(2, "Invalid request: params must be a list of stream names", request_id)]
-                if method == "UNSUBSCRIBE":
-                    return [_result(None, request_id), *self._unsubscribe(params)]
-                if len(self._streams.keys() | set(params)) > MAX_STREAMS:
-                    return [_error(2, f"Invalid request: more than {MAX_STREAMS} streams", request_id)]
-                return [_result(None, request_id), *self._subscribe(params, now_ns)]
-            case "LIST_SUBSCRIPTIONS":
-                return [_result(list(self._streams), request_id)]
-            case "SET_PROPERTY" | "GET_PROPERTY":
-                return self._property(method, params, request_id, now_ns)
-            case None:
-                return [_error(2, "Invalid request: missing field `method`", request_id)]
-            case _:
-                expected = ", ".join(_METHODS)
-                return [_error(2, f"Invalid request: unknown variant {method}, expected one of {expected}", request_id)]
+    def _do(self, method: str, params: Any, request_id: Any, now_ns: int) -> tuple[Any, list[Action]]:
+        """The result of a request, and what follows it."""
+        if method == "LIST_SUBSCRIPTIONS":
+            return list(self.topics), []
+        if method.endswith("_PROPERTY"):
+            return self._property(method, params, request_id, now_ns)
+        if not isinstance(params, list) or not all(isinstance(p, str) for p in params):
+            raise _refused(2, "Invalid request: params must be a list of stream names", request_id)
+        if method == "UNSUBSCRIBE":
+            return None, self._unsubscribe(params)
+        if len(self.topics.keys() | set(params)) > MAX_STREAMS:
+            raise _refused(2, f"Invalid request: more than {MAX_STREAMS} streams", request_id)
+        return None, self._subscribe(params, now_ns)
 
-    def _property(self, method: str, params: Any, request_id: Any, now_ns: int) -> list[Action]:
+    def _property(self, method: str, params: Any, request_id: Any, now_ns: int) -> tuple[Any, list[Action]]:
         name, *values = params if isinstance(params, list) and params else [None]
         if name != "combined":
-            return [_error(0, "Unknown property", request_id)]
+            raise _refused(0, "Unknown property", request_id)
         if method == "GET_PROPERTY":
-            return [_result(self._combined, request_id)]
+            return self._combined, []
         if len(values) != 1 or not isinstance(values[0], bool):
-            return [_error(1, "Invalid value type: expected Boolean", request_id)]
-        names = list(self._streams)
+            raise _refused(1, "Invalid value type: expected Boolean", request_id)
+        names = list(self.topics)
         leave = self._unsubscribe(names)
         self._combined = values[0]
-        return [_result(None, request_id), *leave, *self._subscribe(names, now_ns)]
+        return None, [*leave, *self._subscribe(names, now_ns)]
 
-    def _subscribe(self, names: list[str], now_ns: int) -> list[Action]:
-        new = [name for name in dict.fromkeys(names) if name not in self._streams]
-        for name in new:
-            self._streams[name] = self._topic(name, now_ns)
-        return [Subscribe(topic) for name in new if (topic := self._streams[name]) is not None]
+    def _subscribe(self, names: Sequence[str], now_ns: int) -> list[Action]:
+        return [action for name in names for action in self.subscribe(name, self._topic(name, now_ns), now_ns)]
 
     def _unsubscribe(self, names: list[str]) -> list[Action]:
-        topics = [self._streams.pop(name, None) for name in names]
-        return [Unsubscribe(topic) for topic in topics if topic is not None]
+        return [action for name in names for action in self.unsubscribe(name)]
 
     def _topic(self, name: str, now_ns: int) -> Topic | None:
-        match = _STREAM.match(name)
+        match = _STREAM.fullmatch(name)
         channel = (COMBINED if self._combined else RAW).get(match[2]) if match else None
-        if match is None or channel is None:
-            return None
-        listing = self._exchange.listing(match[1].upper(), now_ns)
-        return listing.topic(channel) if listing else None
+        listing = self.exchange.listing(match[1].upper(), now_ns) if match and channel else None
+        return listing.topic(channel) if listing and channel else None
 
 
 class Binance(Exchange):
     name = "binance"
     path = "/stream"
+    sessions = BinanceSession
     fewest_decimals = 2
+    channels = COMBINED
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
         if path == "/stream":
             streams = [name for value in parse_qs(query).get("streams", []) for name in value.split("/")]
-            combined = True
         elif path == "/ws" or path.startswith("/ws/"):
-            streams, combined = path.removeprefix("/ws").split("/"), False
+            streams = path.removeprefix("/ws").split("/")
         else:
             return None
-        return BinanceSession(self, [name for name in streams if name][:MAX_STREAMS], combined, now_ns)
+        return BinanceSession(self, now_ns, [name for name in streams if name][:MAX_STREAMS], path == "/stream")
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol):
@@ -244,13 +229,9 @@ def _is_id(value: Any) -> bool:
     return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63)
 
 
-def _result(result: Any, request_id: Any) -> Send:
-    return Send(json.dumps({"result": result, "id": request_id}, separators=(",", ":")))
-
-
-def _error(code: int, message: str, request_id: Any) -> Send:
+def _refused(code: int, message: str, request_id: Any = None) -> RefusedError:
     known = {} if request_id is None else {"id": request_id}
-    return Send(json.dumps({"code": code, "msg": message} | known, separators=(",", ":")))
+    return RefusedError(send_json({"code": code, "msg": message} | known))
 
 
 def _ping_payload(now_ns: int) -> bytes:

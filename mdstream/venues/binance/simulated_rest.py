@@ -13,27 +13,22 @@ from http import HTTPStatus
 from itertools import islice, takewhile
 from typing import Any
 
-from mdstream.simulator.exchange import Listing
+from mdstream.simulator.exchange import MS, Listing, RefusedError
 from mdstream.simulator.history import Aggregate, Fill
 from mdstream.simulator.market import SECOND_NS
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, parameters, whole_seconds
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, is_number, whole_seconds
 
-MS = 1_000_000
 DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
 REFUSALS_BEFORE_BAN = 10
 BAN_NS = 120 * SECOND_NS
+ENDPOINTS = {
+    "/api/v3/aggTrades": (4, {"symbol", "fromId", "startTime", "endTime", "limit"}),
+    "/api/v3/historicalTrades": (25, {"symbol", "fromId", "limit"}),
+}
+"""By path: weight and parameters."""
 
 _SYMBOL = re.compile(r"[A-Z0-9\-_.]{1,20}")
-_NUMBER = re.compile(r"[0-9]{1,18}")
 _USED = "Please use WebSocket Streams for live updates to avoid"
-
-
-class _RefusedError(Exception):
-    """A request that the venue refuses with a code and a message."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(code, sentence)
-        self.code, self.sentence = code, sentence
 
 
 class Weights:
@@ -46,28 +41,28 @@ class Weights:
         self._banned_until_ns = 0
         self.used = 0
 
-    def take(self, weight: int, now_ns: int) -> Answer | None:
-        """None if the request is within the budget, else the answer it gets."""
+    def take(self, weight: int, now_ns: int) -> None:
+        """Count a request. Raises RefusedError beyond the budget."""
         if now_ns < self._banned_until_ns:
-            return self._banned(now_ns)
+            raise self._banned(now_ns)
         if now_ns // self._window_ns != self._window:
             self._window, self.used, self._refused = now_ns // self._window_ns, 0, 0
         self.used += weight
         if self.used <= self._budget.most:
-            return None
+            return
         self._refused += 1
         if self._refused > REFUSALS_BEFORE_BAN:
             self._banned_until_ns = now_ns + BAN_NS
-            return self._banned(now_ns)
+            raise self._banned(now_ns)
         sentence = (
             f"Too much request weight used; current limit is {self._budget.most} request weight "
             f"per {self._budget.per_s:g} SECOND. {_USED} polling the API."
         )
-        return _error(-1003, sentence, HTTPStatus.TOO_MANY_REQUESTS, self._window_ns - now_ns % self._window_ns)
+        raise _refused(-1003, sentence, HTTPStatus.TOO_MANY_REQUESTS, self._window_ns - now_ns % self._window_ns)
 
-    def _banned(self, now_ns: int) -> Answer:
+    def _banned(self, now_ns: int) -> RefusedError:
         sentence = f"Way too much request weight used; IP banned until {self._banned_until_ns // MS}. {_USED} bans."
-        return _error(-1003, sentence, HTTPStatus.IM_A_TEAPOT, self._banned_until_ns - now_ns)
+        return _refused(-1003, sentence, HTTPStatus.IM_A_TEAPOT, self._banned_until_ns - now_ns)
 
 
 class BinanceRest(Rest):
@@ -78,51 +73,48 @@ class BinanceRest(Rest):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._weights = Weights(self.budget)
-        self._endpoints = {
-            "/api/v3/aggTrades": (4, self._agg_trades, {"symbol", "fromId", "startTime", "endTime", "limit"}),
-            "/api/v3/historicalTrades": (25, self._historical_trades, {"symbol", "fromId", "limit"}),
-        }
 
     def get(self, path: str, query: str, now_ns: int) -> Answer:
-        self.requests += 1
-        found = self._endpoints.get(path)
-        if found is None:
-            return Answer(HTTPStatus.NOT_FOUND, b"<html><body><h2>404 Not found</h2></body></html>", {}, "text/html")
-        weight, endpoint, known = found
-        answer = self._weights.take(weight, now_ns)
-        if answer is not None:
-            self.refused += 1
-        else:
-            asked = parameters(query)
-            try:
-                listing, numbers = self._read(asked, known, now_ns)
-                answer = as_json(list(endpoint(listing, numbers)))
-            except _RefusedError as refused:
-                answer = _error(refused.code, refused.sentence, HTTPStatus.BAD_REQUEST)
-        used = str(self._weights.used)
+        answer, used = super().get(path, query, now_ns), str(self._weights.used)
         return answer._replace(headers={**answer.headers, "x-mbx-used-weight": used, "x-mbx-used-weight-1m": used})
+
+    def admit(self, path: str, now_ns: int) -> None:
+        if path not in ENDPOINTS:
+            raise RefusedError(
+                Answer(HTTPStatus.NOT_FOUND, b"<html><body><h2>404 Not found</h2></body></html>", {}, "text/html")
+            )
+        try:
+            self._weights.take(ENDPOINTS[path][0], now_ns)
+        except RefusedError:
+            self.refused += 1
+            raise
+
+    def answer(self, path: str, asked: dict[str, str], now_ns: int) -> Answer:
+        listing, numbers = self._read(asked, ENDPOINTS[path][1], now_ns)
+        endpoint = self._agg_trades if path.endswith("aggTrades") else self._historical_trades
+        return as_json(list(endpoint(listing, numbers)))
 
     def _read(self, asked: dict[str, str], known: set[str], now_ns: int) -> tuple[Listing, dict[str, int]]:
         """The listing and the numeric parameters of a request, including its limit."""
         symbol = asked.get("symbol", "")
         if not symbol:
-            raise _RefusedError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+            raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         if not _SYMBOL.fullmatch(symbol):
-            raise _RefusedError(-1100, _illegal("symbol", r"^[A-Z0-9-_.]{1,20}$"))
+            raise _illegal("symbol", r"^[A-Z0-9-_.]{1,20}$")
         read = len(known & asked.keys())
         if read != len(asked):
             sentence = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(asked)}'."
-            raise _RefusedError(-1104, sentence)
+            raise _refused(-1104, sentence)
         for name, text in asked.items():
-            if name != "symbol" and not _NUMBER.fullmatch(text):
-                raise _RefusedError(-1100, _illegal(name, r"^[0-9]{1,20}$"))
+            if name != "symbol" and not is_number(text):
+                raise _illegal(name, r"^[0-9]{1,20}$")
         numbers = {name: int(text) for name, text in asked.items() if name != "symbol"}
         if numbers.setdefault("limit", DEFAULT_LIMIT) == 0:
-            raise _RefusedError(-1130, "Data sent for parameter 'limit' is not valid.")
+            raise _refused(-1130, "Data sent for parameter 'limit' is not valid.")
         numbers["limit"] = min(numbers["limit"], MAX_LIMIT)
         listing = self._exchange.listing(symbol, now_ns)
         if listing is None:
-            raise _RefusedError(-1121, "Invalid symbol.")
+            raise _refused(-1121, "Invalid symbol.")
         return listing, numbers
 
     def _agg_trades(self, listing: Listing, asked: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -131,7 +123,7 @@ class BinanceRest(Rest):
         found: Iterable[Aggregate]
         if "fromId" in asked:
             if start is not None or end is not None:
-                raise _RefusedError(-1128, "Combination of optional parameters invalid.")
+                raise _refused(-1128, "Combination of optional parameters invalid.")
             found = islice(tape.aggregates(asked["fromId"]), limit)
         elif start is not None:
             after = tape.aggregates(tape.aggregate_at(start * MS))
@@ -176,10 +168,12 @@ def _trade(listing: Listing, fill: Fill) -> dict[str, Any]:
     }
 
 
-def _illegal(name: str, legal: str) -> str:
-    return f"Illegal characters found in parameter '{name}'; legal range is '{legal}'."
+def _illegal(name: str, legal: str) -> RefusedError:
+    return _refused(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
 
 
-def _error(code: int, sentence: str, status: HTTPStatus, wait_ns: int | None = None) -> Answer:
+def _refused(
+    code: int, sentence: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, wait_ns: int | None = None
+) -> RefusedError:
     headers = {} if wait_ns is None else {"retry-after": str(whole_seconds(wait_ns))}
-    return as_json({"code": code, "msg": sentence}, status, headers)
+    return RefusedError(as_json({"code": code, "msg": sentence}, status, headers))

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -26,7 +25,6 @@ import msgspec
 from mdstream import instruments
 from mdstream.errors import FrameError, SymbolError
 from mdstream.events import Side
-from mdstream.repairs import REST_MARK
 from mdstream.ticks import (
     NO_ID,
     BookUpdate,
@@ -44,31 +42,34 @@ from mdstream.venues.feed import (
     OTHER,
     QUOTE,
     TRADE,
-    UNREADABLE,
+    Channel,
+    Head,
     Id,
     Name,
+    Parser,
     Provider,
     Remembered,
     Request,
+    RestAnswer,
     Route,
     side_of_book,
 )
 from mdstream.venues.times import rfc3339_ns
 
 QUOTES = (*instruments.QUOTES, "CAD", "INR")
-KINDS = {b"match": TRADE, b"last_match": TRADE, b"ticker": QUOTE, b"snapshot": BOOK, b"l2update": BOOK}
-ALIASES = {"level2_50": "level2_batch"}
-"""Channels that the venue acknowledges by another name."""
 AGGRESSOR: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 """The aggressor's side by the maker's."""
+REST_CHANNEL = "trades"
+ALIASES = {"level2_50": "level2_batch"}
+"""Channels that the venue acknowledges by another name."""
+UNUSED = ("status", "auction", "received", "open", "done", "change", "activate", "rfq_match")
+"""The messages of other channels, which a capture may hold."""
 
-_TYPE = re.compile(rb'\{\s*"type"\s*:\s*"([a-z0-9_]{1,40})"')
-_PRODUCT = re.compile(rb'"product_id"\s*:\s*"([A-Za-z0-9_-]{1,60})"')
-_REST = re.compile(rb'\{"request":"/products/([A-Za-z0-9_-]{1,60})/trades\?')
-# The same without a regex, for frames without white space, as the venue sends them: takes half the time.
+_PRODUCT = rb"(?P<symbol>[A-Za-z0-9_-]{1,60})"
+_TYPE = re.compile(rb'\{\s*"type"\s*:\s*"(?P<channel>[a-z0-9_]{1,40})".*?"product_id"\s*:\s*"%s"' % _PRODUCT, re.DOTALL)
+_REST = re.compile(rb'\{"request":"/products/%s/(?P<channel>trades)\?' % _PRODUCT)
 _TYPE_MARK = b'{"type":"'
 _PRODUCT_MARK = b'"product_id":"'
-_BY_START = {(name + b'","')[:8]: kind for name, kind in KINDS.items()}
 
 
 class _Match(msgspec.Struct, gc=False):
@@ -76,24 +77,13 @@ class _Match(msgspec.Struct, gc=False):
     side: Literal["buy", "sell"]
     size: Number
     price: Number
-    product_id: Name
     time: str
-
-
-class _RestTrade(msgspec.Struct, gc=False):
-    trade_id: Id
-    side: Literal["buy", "sell"]
-    size: Number
-    price: Number
-    time: str
-
-
-class _RestTradesMessage(msgspec.Struct, gc=False):
-    response: list[_RestTrade]
+    product_id: Name = ""
+    channels: list[_Subscribed] = []
 
 
 class _Ticker(msgspec.Struct, gc=False):
-    product_id: Name
+    product_id: Name = ""
     best_bid: str | None = None
     best_ask: str | None = None
     best_bid_size: str = ""
@@ -115,26 +105,70 @@ class _L2Update(msgspec.Struct, gc=False):
     time: str = ""
 
 
-class _Channel(msgspec.Struct):
+class _Subscribed(msgspec.Struct):
     name: str
     product_ids: list[str] | None = None
 
 
 class _Other(msgspec.Struct):
+    """Acks, errors, and data whose fields have another order; every field but the type may be missing."""
+
     type: str
     message: str = ""
     reason: str = ""
-    channels: list[_Channel] = []
+    product_id: Name = ""
+    channels: list[_Subscribed] = []
 
 
-_decode_match = msgspec.json.Decoder(_Match, strict=False).decode
-_decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
-_decode_snapshot = msgspec.json.Decoder(_Snapshot, strict=False).decode
-_decode_l2update = msgspec.json.Decoder(_L2Update, strict=False).decode
-_decode_rest_trades = msgspec.json.Decoder(_RestTradesMessage, strict=False).decode
-_decode_other = msgspec.json.Decoder(_Other).decode
+def _match(m: _Match, symbol: str) -> Sequence[TradeTick]:
+    """{"type":"match","trade_id":912345678,"side":"sell","size":"0.012","price":"93741.20","product_id":"BTC-USD","time":..}"""
+    trade_id = m.trade_id
+    ts_exchange = rfc3339_ns(m.time)
+    return (TradeTick(symbol, str(trade_id), m.price, m.size, AGGRESSOR[m.side], ts_exchange, trade_id, trade_id),)
 
-_NOT_DATA = Route(b"coinbase", OTHER)
+
+def _last_match(m: _Match, symbol: str) -> Sequence[TradeTick]:
+    """As match."""
+    (trade,) = _match(m, symbol)
+    trade.resume = True
+    return (trade,)
+
+
+def _ticker(m: _Ticker, symbol: str) -> Sequence[Tick]:
+    """{"type":"ticker","sequence":118273645012,"product_id":"BTC-USD","best_bid":"93741.10","best_bid_size":"0.25",..}"""
+    if m.best_bid is None and m.best_ask is None:
+        return (Control("ignored", "a ticker without quotes"),)
+    bid = side_of_book(m.best_bid or "", m.best_bid_size)
+    ask = side_of_book(m.best_ask or "", m.best_ask_size)
+    return (QuoteTick(symbol, *bid, *ask, rfc3339_ns(m.time) if m.time else None, m.sequence),)
+
+
+def _snapshot(m: _Snapshot, symbol: str) -> Sequence[BookUpdate]:
+    """{"type":"snapshot","product_id":"BTC-USD","bids":[["93741.10","0.25"],..],"asks":[..],"time":"2026-01-05T15:00:00.05Z"}"""
+    bids, asks = ([(price_units(price), size) for price, size in side] for side in (m.bids, m.asks))
+    return (BookUpdate(symbol, bids, asks, rfc3339_ns(m.time) if m.time else None, whole=True),)
+
+
+def _l2update(m: _L2Update, symbol: str) -> Sequence[BookUpdate]:
+    """{"type":"l2update","product_id":"BTC-USD","changes":[["buy","93741.10","0.30"]],"time":"2026-01-05T15:00:00.1Z"}"""
+    bids: list[PriceLevel] = []
+    asks: list[PriceLevel] = []
+    for side, price, size in m.changes:
+        (bids if side == "buy" else asks).append((price_units(price), size))
+    return (BookUpdate(symbol, bids, asks, rfc3339_ns(m.time) if m.time else None),)
+
+
+def _heartbeat(_message: _Other, _symbol: str) -> Sequence[Control]:
+    """{"type":"heartbeat","sequence":118273645013,"last_trade_id":912345678,"product_id":"BTC-USD","time":..}"""
+    return (Control("heartbeat"),)
+
+
+def _trades(m: RestAnswer[list[_Match]], symbol: str) -> Sequence[TradeTick]:
+    """[{"trade_id":912345678,"side":"sell","size":"0.012","price":"93741.20","time":"2026-01-05T15:00:00.123456Z"},..]"""
+    trades = [trade for d in m.response for trade in _match(d, symbol)]
+    for trade in trades:
+        trade.recovered = True
+    return trades
 
 
 class Coinbase(Provider):
@@ -145,10 +179,23 @@ class Coinbase(Provider):
     max_symbols = 100
     subscribe_interval_s = 0.02  # the venue accepts a hundred messages per second
     silence_s = 15.0  # the heartbeat channel alone sends a frame per second and product
+    channels = (
+        Channel("match", TRADE, _Match, _match),
+        Channel("last_match", TRADE, _Match, _last_match),
+        Channel("ticker", QUOTE, _Ticker, _ticker),
+        Channel("snapshot", BOOK, _Snapshot, _snapshot),
+        Channel("l2update", BOOK, _L2Update, _l2update),
+        Channel("heartbeat", OTHER, _Other, _heartbeat),
+        Channel(REST_CHANNEL, TRADE, RestAnswer[list[_Match]], _trades),
+    )
+    heads = (_TYPE, _REST)
+    other = _Other
 
     def __init__(self) -> None:
-        self._routes = {kind: Remembered(partial(_route, kind)) for kind in (TRADE, QUOTE, BOOK, OTHER)}
-        self._symbols = Remembered(instruments.from_dashed)
+        super().__init__()
+        self._routes = Remembered(self._route)
+        self._by_type = Remembered(self._typed)
+        self._symbols = Remembered(self._symbol)
 
     def to_venue(self, symbol: str) -> str:
         product = instruments.to_dashed(symbol, QUOTES)
@@ -173,138 +220,45 @@ class Coinbase(Provider):
         ]
 
     def route(self, frame: bytes) -> Route:
+        # The product may be anywhere: found without a pattern in frames without white space, as the venue sends them.
         if frame.startswith(_TYPE_MARK):
             start = frame.find(_PRODUCT_MARK) + len(_PRODUCT_MARK)
             end = frame.find(b'"', start, start + 61)
             if start >= len(_PRODUCT_MARK) and end > start:
-                return self._routes[_BY_START.get(frame[9:17], OTHER)][frame[start:end]]
-        return self._route_slowly(frame)
+                return self._routes[frame[9:20], frame[start:end]]
+        return self.by_pattern(frame).route
 
-    def _route_slowly(self, frame: bytes) -> Route:
-        kind, product = _TYPE.match(frame), _PRODUCT.search(frame)
-        if kind is None or product is None:
-            rest = _REST.match(frame)
-            return _NOT_DATA if rest is None else self._routes[TRADE][rest[1]]
-        return self._routes[KINDS.get(kind[1], OTHER)][product[1]]
+    def _route(self, marks: tuple[bytes, bytes]) -> Route:
+        """By the bytes from the type on, which hold any name of a channel here and its quote, and by the product."""
+        return self.parsers[marks[0].partition(b'"')[0], marks[1]].route
 
-    def decode(self, frame: bytes) -> Sequence[Tick]:
-        match = _TYPE.match(frame)
-        try:
-            if match is not None:
-                named = match[1]
-            elif frame.startswith(REST_MARK):
-                return _parse_rest(self._symbols, frame)
-            else:
-                named = _decode_other(frame).type.encode()
-            parse = PARSERS.get(named)
-            if parse is None:
-                raise FrameError(f"unknown type of message: {named.decode('utf-8', 'replace')[:40]!r}")
-            return (parse(self._symbols, frame),)
-        except UNREADABLE as error:
-            raise FrameError(f"not JSON that can be read: {error}") from None
+    def parser(self, frame: bytes) -> Parser:
+        # By the type alone: the product is found faster in the message.
+        return self._by_type[frame[:20]] or self.by_pattern(frame)
 
+    def _typed(self, start: bytes) -> Parser | None:
+        name = start.removeprefix(_TYPE_MARK).partition(b'"')[0].decode("ascii", "replace")
+        if name not in self.table or name == REST_CHANNEL:
+            return None
+        kind, decode, ticks = self.table[name]
+        return Parser(Route(b"", kind), decode, lambda message, _: ticks(message, self._symbols[message.product_id]))
 
-def _route(kind: bytes, product: bytes) -> Route:
-    return Route(instruments.from_dashed(product.decode("utf-8", "replace")).encode(), kind)
+    def _symbol(self, product: str) -> str:
+        symbol = self.from_venue(product)
+        if not symbol:
+            raise FrameError(f"no instrument: {product!r}")
+        return symbol
 
-
-Symbols = Remembered[str, str]
-
-
-def _parse_match(symbols: Symbols, frame: bytes) -> TradeTick:
-    """{"type":"match","trade_id":912345678,"side":"sell","size":"0.012","price":"93741.20","product_id":"BTC-USD","time":..}"""
-    d = _decode_match(frame)
-    trade_id = d.trade_id
-    return TradeTick(
-        symbols[d.product_id],
-        str(trade_id),
-        d.price,
-        d.size,
-        AGGRESSOR[d.side],
-        rfc3339_ns(d.time),
-        trade_id,
-        trade_id,
-    )
-
-
-def _parse_last_match(symbols: Symbols, frame: bytes) -> TradeTick:
-    """As match."""
-    trade = _parse_match(symbols, frame)
-    trade.resume = True
-    return trade
-
-
-def _parse_rest(symbols: Symbols, frame: bytes) -> Sequence[TradeTick]:
-    """{"request":"/products/BTC-USD/trades?..","response":[{"trade_id":912345678,"side":"sell","size":"0.012","price":..},..]}"""
-    match = _REST.match(frame)
-    if match is None:
-        raise FrameError("the answer to a request that repair did not make")
-    symbol = symbols[match[1].decode()]
-    return [_rest_trade(symbol, d) for d in _decode_rest_trades(frame).response]
-
-
-def _rest_trade(symbol: str, d: _RestTrade) -> TradeTick:
-    trade_id, side, ts_exchange = d.trade_id, AGGRESSOR[d.side], rfc3339_ns(d.time)
-    return TradeTick(symbol, str(trade_id), d.price, d.size, side, ts_exchange, trade_id, trade_id, recovered=True)
-
-
-def _parse_ticker(symbols: Symbols, frame: bytes) -> QuoteTick | Control:
-    """{"type":"ticker","sequence":118273645012,"product_id":"BTC-USD","best_bid":"93741.10","best_bid_size":"0.25",..}"""
-    d = _decode_ticker(frame)
-    if d.best_bid is None and d.best_ask is None:
-        return Control("ignored", "a ticker without quotes")
-    return QuoteTick(
-        symbols[d.product_id],
-        *side_of_book(d.best_bid or "", d.best_bid_size),
-        *side_of_book(d.best_ask or "", d.best_ask_size),
-        rfc3339_ns(d.time) if d.time else None,
-        d.sequence,
-    )
-
-
-def _parse_snapshot(symbols: Symbols, frame: bytes) -> BookUpdate:
-    """{"type":"snapshot","product_id":"BTC-USD","bids":[["93741.10","0.25"],..],"asks":[..],"time":"2026-01-05T15:00:00.05Z"}"""
-    d = _decode_snapshot(frame)
-    bids, asks = ([(price_units(price), size) for price, size in side] for side in (d.bids, d.asks))
-    return BookUpdate(symbols[d.product_id], bids, asks, rfc3339_ns(d.time) if d.time else None, whole=True)
-
-
-def _parse_l2update(symbols: Symbols, frame: bytes) -> BookUpdate:
-    """{"type":"l2update","product_id":"BTC-USD","changes":[["buy","93741.10","0.30"]],"time":"2026-01-05T15:00:00.1Z"}"""
-    d = _decode_l2update(frame)
-    bids: list[PriceLevel] = []
-    asks: list[PriceLevel] = []
-    for side, price, size in d.changes:
-        (bids if side == "buy" else asks).append((price_units(price), size))
-    return BookUpdate(symbols[d.product_id], bids, asks, rfc3339_ns(d.time) if d.time else None)
-
-
-def _parse_control(_symbols: Symbols, frame: bytes) -> Control:
-    """{"type":"subscriptions","channels":[..]} or {"type":"error","message":"Failed to subscribe","reason":".."}"""
-    m = _decode_other(frame)
-    if m.type == "error":
-        return Control("error", f"{m.message}: {m.reason}" if m.reason else m.message)
-    if m.type == "heartbeat":
-        return Control("heartbeat")
-    names = (f"{ALIASES.get(c.name, c.name)} {product}" for c in m.channels for product in c.product_ids or ())
-    return Control("ack", m.type, tuple(names))
-
-
-def _skip(_symbols: Symbols, frame: bytes) -> Control:
-    return Control("ignored", _decode_other(frame).type)
-
-
-PARSERS: dict[bytes, Callable[[Symbols, bytes], Tick]] = {
-    b"match": _parse_match,
-    b"last_match": _parse_last_match,
-    b"ticker": _parse_ticker,
-    b"l2update": _parse_l2update,
-    b"snapshot": _parse_snapshot,
-    b"heartbeat": _parse_control,
-    b"subscriptions": _parse_control,
-    b"error": _parse_control,
-    # The other channels' messages, which a capture may hold.
-    **dict.fromkeys(
-        (b"status", b"auction", b"received", b"open", b"done", b"change", b"activate", b"rfq_match"), _skip
-    ),
-}
+    def control(self, message: _Other) -> Control | Head:
+        """{"type":"subscriptions","channels":[..]} or {"type":"error","message":"Failed to subscribe","reason":".."}"""
+        m = message
+        if m.type == "error":
+            return Control("error", f"{m.message}: {m.reason}" if m.reason else m.message)
+        if m.type == "subscriptions":
+            names = (f"{ALIASES.get(c.name, c.name)} {product}" for c in m.channels for product in c.product_ids or ())
+            return Control("ack", m.type, tuple(names))
+        if m.type in UNUSED:
+            return Control("ignored", m.type)
+        if m.type in self.table and m.type != REST_CHANNEL:
+            return Head(m.type, m.product_id)
+        raise FrameError(f"unknown type of message: {m.type[:40]!r}")

@@ -10,36 +10,33 @@ it is silent: close code 1008; l2updates come at most every 100 ms.
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from mdstream.simulator.exchange import (
     POLICY_VIOLATION,
+    US,
     Action,
-    Allowance,
     Beat,
     Channel,
     Close,
     Exchange,
     Kind,
     Listing,
+    RefusedError,
     Send,
     Session,
-    Subscribe,
     Topic,
-    Unsubscribe,
+    send_json,
 )
-from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Trade
+from mdstream.simulator.market import SECOND_NS, Book, Instrument, Order, Trade
 from mdstream.simulator.text import Writer, fixed, rfc3339
 
-US = 1_000
 FIRST_SUBSCRIBE_NS = 5 * SECOND_NS
-MESSAGES_PER_S = 100
-SUBSCRIPTIONS_PER_PRODUCT_AND_CHANNEL = 10
+MAX_SUBSCRIPTIONS = 10
+"""To a product's channel."""
 SIZE_DECIMALS = 8
-
-_SYMBOL = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})$")
 
 
 def _matches(listing: Listing, order: Order) -> list[str]:
@@ -90,22 +87,17 @@ def _heartbeat(listing: Listing, beat: Beat) -> list[str]:
 def _snapshot(listing: Listing, now_ns: int) -> list[str]:
     book = listing.instrument.last_book(now_ns)
     text = (
-        f'{{"type":"snapshot","product_id":"{listing.symbol}","bids":[{_levels(listing, book.bids)}],'
-        f'"asks":[{_levels(listing, book.asks)}],"time":"{rfc3339(book.ts_ns)}"}}'
+        f'{{"type":"snapshot","product_id":"{listing.symbol}","bids":[{listing.levels(book.bids)}],'
+        f'"asks":[{listing.levels(book.asks)}],"time":"{rfc3339(book.ts_ns)}"}}'
     )
     return [text]
 
 
 def _l2update(listing: Listing, book: Book) -> list[str]:
     sides = ("buy", book.bid_changes), ("sell", book.ask_changes)
-    changes = ",".join(filter(None, (_levels(listing, levels, f'"{side}",') for side, levels in sides)))
+    changes = ",".join(filter(None, (listing.levels(levels, f'"{side}",') for side, levels in sides)))
     text = f'{{"type":"l2update","product_id":"{listing.symbol}","changes":[{changes}],"time":"{rfc3339(book.ts_ns)}"}}'
     return [text]
-
-
-def _levels(listing: Listing, levels: Levels, before: str = "") -> str:
-    price, size = listing.price, listing.size
-    return ",".join([f'[{before}"{price(ticks)}","{size(lots)}"]' for ticks, lots in levels])
 
 
 def _order_id(party: int, number: int) -> str:
@@ -124,38 +116,33 @@ SILENT = frozenset({"status", "ticker_batch"})
 AUTHENTICATED = frozenset({"full", "user", "level2", "level3", "rfq_matches"})
 
 
-class _RefusedError(Exception):
-    """A request that the venue refuses; the text is the reason."""
-
-
 class CoinbaseSession(Session):
-    def __init__(self, exchange: Coinbase, now_ns: int) -> None:
-        self._exchange = exchange
-        self._opened_ns = now_ns
+    requests = (100, 1.0)
+
+    def __init__(self, exchange: Exchange, now_ns: int) -> None:
+        super().__init__(exchange, now_ns)
         self._subscribed = False
-        self._asked: dict[tuple[str, str], int] = {}
+        self._asked: Counter[tuple[str, str]] = Counter()
         """How often each (channel, product) was subscribed to."""
-        self._allowance = Allowance(MESSAGES_PER_S, 1.0)
 
     def received(self, text: str, now_ns: int) -> list[Action]:
-        if not self._allowance.take(now_ns):
+        if not self.allowance.take(now_ns):
             return [_error("Too many requests", None), Close(POLICY_VIOLATION, "Too many requests")]
+        return super().received(text, now_ns)
+
+    def answer(self, text: str, now_ns: int) -> list[Action]:
         try:
             request = json.loads(text)
         except ValueError:
-            return [_error("Malformed JSON", None)]
-        if not isinstance(request, dict) or request.get("type") not in ("subscribe", "unsubscribe"):
-            return [_error("Failed to subscribe", "type has to be subscribe or unsubscribe")]
-        try:
-            wanted = list(_wanted(request))
-            return (
-                self._subscribe(wanted, now_ns) if request["type"] == "subscribe" else self._unsubscribe(wanted, now_ns)
-            )
-        except _RefusedError as refused:
-            return [_error(f"Failed to {request['type']}", str(refused))]
+            raise RefusedError(_error("Malformed JSON", None)) from None
+        kind = request.get("type") if isinstance(request, dict) else None
+        if kind not in ("subscribe", "unsubscribe"):
+            raise _refused("subscribe", "type has to be subscribe or unsubscribe")
+        wanted = list(_wanted(kind, request))
+        return self._subscribe(wanted, now_ns) if kind == "subscribe" else self._unsubscribe(wanted)
 
     def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
-        if self._subscribed or now_ns - self._opened_ns < FIRST_SUBSCRIBE_NS:
+        if self._subscribed or now_ns - self.opened_ns < FIRST_SUBSCRIBE_NS:
             return []
         return [Close(POLICY_VIOLATION, "No subscribe message within 5 seconds")]
 
@@ -164,95 +151,80 @@ class CoinbaseSession(Session):
 
     def _subscribe(self, wanted: list[tuple[str, list[str]]], now_ns: int) -> list[Action]:
         """All of a request or none of it: one bad product makes the venue refuse it."""
-        pairs = [(channel, product) for channel, products in wanted for product in products]
-        topics = {pair: self._topic(*pair, now_ns) for pair in pairs}
         for channel, products in wanted:
             if not products and channel not in SILENT:
-                raise _RefusedError(f"no product_ids for {channel}")
-        asked = dict(self._asked)
-        for pair in pairs:
-            asked[pair] = asked.get(pair, 0) + 1
-            if asked[pair] > SUBSCRIPTIONS_PER_PRODUCT_AND_CHANNEL:
-                raise _RefusedError(
-                    f"more than {SUBSCRIPTIONS_PER_PRODUCT_AND_CHANNEL} subscriptions to {pair[0]} of {pair[1]}"
-                )
+                raise _refused("subscribe", f"no product_ids for {channel}")
+        pairs = [(channel, product) for channel, products in wanted for product in products]
+        topics = {pair: self._topic(*pair, now_ns) for pair in pairs}
+        asked = self._asked + Counter(pairs)
+        for channel, product in pairs:
+            if asked[channel, product] > MAX_SUBSCRIPTIONS:
+                reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions to {channel} of {product}"
+                raise _refused("subscribe", reason)
         self._asked, self._subscribed = asked, True
         actions: list[Action] = [self._subscriptions()]
-        for topic in filter(None, topics.values()):
-            first = topic.channel.first
-            actions += [Send(text, topic) for text in (first(topic.listing, now_ns) if first else ())]
-            actions.append(Subscribe(topic))
+        for pair, topic in topics.items():
+            self.topics.pop(pair, None)  # a repeated subscription begins with the present state again
+            actions += self.subscribe(pair, topic, now_ns)
         return actions
 
-    def _unsubscribe(self, wanted: list[tuple[str, list[str]]], now_ns: int) -> list[Action]:
+    def _unsubscribe(self, wanted: list[tuple[str, list[str]]]) -> list[Action]:
         actions: list[Action] = []
         for channel, products in wanted:
             for pair in [p for p in self._asked if p[0] == channel and (not products or p[1] in products)]:
                 del self._asked[pair]
-                topic = self._topic(*pair, now_ns)
-                if topic is not None:
-                    actions.append(Unsubscribe(topic))
+                actions += self.unsubscribe(pair)
         return [*actions, self._subscriptions()]
 
     def _topic(self, name: str, product: str, now_ns: int) -> Topic | None:
-        """The topic of a channel and product; None for a channel that stays silent. Raises _RefusedError."""
+        """The topic of a channel and product; None for a channel that stays silent. Raises RefusedError."""
         if name in AUTHENTICATED:
-            raise _RefusedError(f"{name} requires authentication")
+            raise _refused("subscribe", f"{name} requires authentication")
         if name not in CHANNELS and name not in SILENT:
-            raise _RefusedError(f"{name} is not a valid channel")
-        listing = self._exchange.listing(product, now_ns)
+            raise _refused("subscribe", f"{name} is not a valid channel")
+        listing = self.exchange.listing(product, now_ns)
         if listing is None:
-            raise _RefusedError(f"{product} is not a valid product")
+            raise _refused("subscribe", f"{product} is not a valid product")
         return listing.topic(CHANNELS[name]) if name in CHANNELS else None
 
     def _subscriptions(self) -> Send:
         channels: dict[str, list[str]] = {}
         for channel, product in self._asked:
             channels.setdefault(channel, []).append(product)
-        return _message(
-            {"type": "subscriptions", "channels": [{"name": n, "product_ids": p} for n, p in channels.items()]}
-        )
+        listed = [{"name": name, "product_ids": products} for name, products in channels.items()]
+        return send_json({"type": "subscriptions", "channels": listed})
 
 
 class Coinbase(Exchange):
     name = "coinbase"
     path = ""
+    sessions = CoinbaseSession
     fewest_decimals = 2
-
-    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
-        return CoinbaseSession(self, now_ns) if path in ("", "/") else None
-
-    def split(self, symbol: str) -> tuple[str, str] | None:
-        match = _SYMBOL.match(symbol)
-        return (match[1], match[2]) if match else None
+    channels = CHANNELS
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
-        return fixed(instrument.price_decimals, instrument.price_decimals), fixed(
-            instrument.size_decimals, SIZE_DECIMALS
-        )
+        price, size = instrument.price_decimals, instrument.size_decimals
+        return fixed(price, price), fixed(size, SIZE_DECIMALS)
 
 
-def _wanted(request: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """(channel, products) of a request; a channel is a name or has its own products. Raises _RefusedError."""
+def _wanted(kind: str, request: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """(channel, products) of a request; a channel is a name or has its own products. Raises RefusedError."""
     common, channels = request.get("product_ids", []), request.get("channels")
     if not isinstance(channels, list) or not channels:
-        raise _RefusedError("channels has to be a list of channels")
+        raise _refused(kind, "channels has to be a list of channels")
     for channel in channels:
-        name, products = (
-            (channel.get("name"), channel.get("product_ids", common))
-            if isinstance(channel, dict)
-            else (channel, common)
-        )
+        own = channel if isinstance(channel, dict) else {"name": channel}
+        name, products = own.get("name"), own.get("product_ids", common)
         if not isinstance(name, str):
-            raise _RefusedError("a channel has to be a name or an object with one")
+            raise _refused(kind, "a channel has to be a name or an object with one")
         if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
-            raise _RefusedError("product_ids has to be a list of products")
+            raise _refused(kind, "product_ids has to be a list of products")
         yield name, products
 
 
+def _refused(kind: str, reason: str) -> RefusedError:
+    return RefusedError(_error(f"Failed to {kind}", reason))
+
+
 def _error(message: str, reason: str | None) -> Send:
-    return _message({"type": "error", "message": message} | ({} if reason is None else {"reason": reason}))
-
-
-def _message(fields: dict[str, Any]) -> Send:
-    return Send(json.dumps(fields, separators=(",", ":")))
+    return send_json({"type": "error", "message": message} | ({} if reason is None else {"reason": reason}))

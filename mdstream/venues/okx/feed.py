@@ -9,7 +9,7 @@ their symbol only in `arg`; `ping` and `pong` are not JSON. Sizes are passed on 
 but CONTRACTS on swaps, futures and options (multiply by the instrument's `ctVal`).
 Ids: `tradeId` is contiguous per instrument. `trades` merges the fills of one taker order at one price: its id is the
 last of `count`, so it covers tradeId-count+1 .. tradeId (older captures have no `count`: one each). trades-all and
-history-trades give each fill separately, under the same ids.
+history-trades give each fill separately, under the same ids, so the two channels must not be mixed.
 `seqId` of the books rises.
 """
 
@@ -17,49 +17,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
 from mdstream import instruments
 from mdstream.errors import FrameError, SymbolError
 from mdstream.events import Level, Side
-from mdstream.repairs import REST_MARK
 from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
-from mdstream.venues.feed import (
-    BOOK,
-    MS,
-    OTHER,
-    QUOTE,
-    TRADE,
-    UNREADABLE,
-    Id,
-    Keepalive,
-    Millis,
-    Provider,
-    Remembered,
-    Request,
-    Route,
-    side_of_book,
-)
+from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request, side_of_book
+from mdstream.venues.times import MS, Millis
 
 QUOTES = (*instruments.QUOTES, "OKB", "AED", "USD_UM")
 """USD_UM: the linear contracts in USD, beside the inverse ones."""
 CHANNELS = ("trades", "bbo-tbt", "books5")
 CLOSING_SOON = "64008"
 ARGS_PER_REQUEST = 300  # a request may have 64 KB; an argument here has less than 100 bytes
-KINDS = {b"trades": TRADE, b"trades-all": TRADE, b"bbo-tbt": QUOTE, b"tickers": QUOTE, b"books5": BOOK, b"books": BOOK}
 
-_HEAD = re.compile(
-    rb'\{\s*"arg"\s*:\s*\{\s*"channel"\s*:\s*"([A-Za-z0-9-]{1,40})"\s*,\s*"instId"\s*:\s*"([A-Za-z0-9][A-Za-z0-9_-]{0,59})"'
+_INSTRUMENT = rb"(?P<symbol>[A-Za-z0-9][A-Za-z0-9_-]{0,59})"
+_ARG = re.compile(
+    rb'\{\s*"arg"\s*:\s*\{\s*"channel"\s*:\s*"(?P<channel>[A-Za-z0-9-]{1,40})"\s*,\s*"instId"\s*:\s*"%s"' % _INSTRUMENT
 )
-
-_REST = re.compile(
-    rb'\{"request":"/api/v5/market/history-trades\?instId=([A-Za-z0-9][A-Za-z0-9_-]{0,59})&[^"#]*(?:#([a-z-]{1,40}))?"'
-)
-
+_REST = re.compile(rb'\{"request":"/api/v5/market/(?P<channel>history-trades)\?instId=%s&' % _INSTRUMENT)
 _REJECTED = re.compile(r"channel:([^ ,]{1,40}),instId:([^ ,]{1,60})")
+
+T = TypeVar("T")
+
+
+class _Data(msgspec.Struct, Generic[T], gc=False):
+    data: list[T]
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -93,30 +81,23 @@ class _Book(msgspec.Struct):
     seqId: Id = NO_ID  # noqa: N815  the venue's name
 
 
-class _TradesMessage(msgspec.Struct, gc=False):
-    data: list[_Trade]
-
-
-class _RestTradesMessage(msgspec.Struct, gc=False):
-    response: _TradesMessage
-
-
-class _TickersMessage(msgspec.Struct, gc=False):
-    data: list[_Ticker]
-
-
-class _BooksMessage(msgspec.Struct):
+class _Books(msgspec.Struct):
     data: list[_Book]
     action: str = "snapshot"
 
 
+class _HistoryTrades(msgspec.Struct, gc=False):
+    response: _Data[_Trade]
+    view: Literal["trades", "trades-all"] = "trades"
+
+
 class _Arg(msgspec.Struct):
     channel: str = ""
-    instId: str = ""  # noqa: N815  the venue's name
+    instId: Name = ""  # noqa: N815  the venue's name
 
 
 class _Other(msgspec.Struct):
-    """Acks, errors, notices, and data with its fields in an order that _HEAD does not match."""
+    """Acks, errors, notices, and data whose fields have another order; every field may be missing."""
 
     event: str = ""
     arg: _Arg | None = None
@@ -125,15 +106,51 @@ class _Other(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
 
 
-_decode_trades = msgspec.json.Decoder(_TradesMessage, strict=False).decode
-_decode_tickers = msgspec.json.Decoder(_TickersMessage, strict=False).decode
-_decode_books = msgspec.json.Decoder(_BooksMessage, strict=False).decode
-_decode_rest_trades = msgspec.json.Decoder(_RestTradesMessage, strict=False).decode
-_decode_other = msgspec.json.Decoder(_Other).decode
+def _trades(m: _Data[_Trade], symbol: str, view: str = "trades") -> Sequence[TradeTick]:
+    """{"arg":{..},"data":[{"tradeId":"884123456","px":"93741.2","sz":"0.0015","side":"sell","ts":"1767625200123","count":"3",..}]}"""
+    return [
+        TradeTick(
+            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId - d.count + 1, d.tradeId, d.count, view
+        )
+        for d in m.data
+    ]
 
-_NOT_DATA = Route(b"okx", OTHER)
-_PONG = (Control("pong"),)
-_BOOK_UPDATE = (Control("ignored", "an update of books"),)
+
+def _tickers(m: _Data[_Ticker], symbol: str) -> Sequence[QuoteTick]:
+    """{"arg":{..},"data":[{"askPx":"93741.3","askSz":"0.5","bidPx":"93741.2","bidSz":"1.1","ts":"1767625200110",..}]}"""
+    return [
+        QuoteTick(symbol, *side_of_book(d.bidPx, d.bidSz), *side_of_book(d.askPx, d.askSz), d.ts * MS) for d in m.data
+    ]
+
+
+def _bbo(m: _Data[_Book], symbol: str) -> Sequence[QuoteTick]:
+    """{"arg":{..},"data":[{"asks":[["93741.3","0.5","0","2"]],"bids":[[..]],"ts":"1767625200120","seqId":363996337}]}"""
+    return [QuoteTick(symbol, *_best(d.bids), *_best(d.asks), d.ts * MS, d.seqId) for d in m.data]
+
+
+def _best(levels: Sequence[_Level]) -> tuple[float | None, float | None]:
+    return (levels[0].price, levels[0].size) if levels else (None, None)
+
+
+def _books(m: _Books, symbol: str) -> Sequence[Tick]:
+    """As bbo-tbt, five levels per side (books5), or up to 400 with "action":"snapshot" (books); updates are ignored."""
+    if m.action == "update":
+        return (Control("ignored", "an update of books"),)
+    return [BookTick(symbol, _levels(d.bids), _levels(d.asks), d.ts * MS, d.seqId) for d in m.data]
+
+
+def _levels(levels: Sequence[_Level]) -> list[Level]:
+    return [(level.price, level.size) for level in levels[:BOOK_DEPTH]]
+
+
+def _history_trades(m: _HistoryTrades, symbol: str) -> Sequence[TradeTick]:
+    """{"code":"0","msg":"","data":[{"tradeId":"884123456","px":"93741.2","sz":"0.0005","side":"sell","ts":"1767625200123"},..]}"""
+    return [
+        TradeTick(
+            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId, d.tradeId, 1, m.view, recovered=True
+        )
+        for d in m.response.data
+    ]
 
 
 class Okx(Provider):
@@ -144,10 +161,19 @@ class Okx(Provider):
     max_symbols = 200
     subscribe_interval_s = 0.5
     keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, "ping")  # the venue closes after 30 s without any message
-
-    def __init__(self) -> None:
-        self._routes = Remembered(self._route)
-        self._symbols = Remembered(_symbol)
+    channels = (
+        Channel("trades", TRADE, _Data[_Trade], _trades),
+        Channel("trades-all", TRADE, _Data[_Trade], partial(_trades, view="trades-all")),
+        Channel("tickers", QUOTE, _Data[_Ticker], _tickers),
+        Channel("bbo-tbt", QUOTE, _Data[_Book], _bbo),
+        Channel("books5", BOOK, _Books, _books),
+        Channel("books", BOOK, _Books, _books),
+        Channel("history-trades", TRADE, _HistoryTrades, _history_trades),
+    )
+    heads = (_ARG, _REST)
+    head_end = b"}"
+    texts: ClassVar = {b"pong": Control("pong")}
+    other = _Other
 
     def to_venue(self, symbol: str) -> str:
         venue_id = instruments.to_dashed(symbol, QUOTES)
@@ -170,134 +196,17 @@ class Okx(Provider):
             for i, chunk in enumerate(chunks, 1)
         ]
 
-    def route(self, frame: bytes) -> Route:
-        match = _HEAD.match(frame)
-        if match is None:
-            rest = _REST.match(frame)
-            return _NOT_DATA if rest is None else self._routes[b"trades", rest[1]]
-        return self._routes[match.groups()]
-
-    def _route(self, groups: tuple[bytes, ...]) -> Route:
-        channel, venue_id = groups
-        return Route(self.from_venue(venue_id.decode()).encode(), KINDS.get(channel, OTHER))
-
-    def decode(self, frame: bytes) -> Sequence[Tick]:
-        match = _HEAD.match(frame)
-        try:
-            if match is None:
-                return self._decode_other(frame)
-            parse = PARSERS.get(match[1])
-            if parse is not None:
-                return parse(self._symbols[match[2]], frame)
-            return self._decode_other(frame)
-        except UNREADABLE as error:
-            raise FrameError(f"not JSON that can be read: {error}") from None
-
-    def _decode_other(self, frame: bytes) -> Sequence[Tick]:
-        if frame == b"pong":
-            return _PONG
-        if frame.startswith(REST_MARK):
-            return self._decode_rest(frame)
-        m = _decode_other(frame)
+    def control(self, message: _Other) -> Control | Head:
+        """{"id":"1","event":"error","code":"60018","msg":"Wrong URL or channel:foo,.."} and similar."""
+        m = message
+        if m.event.endswith("error"):
+            rejected = _REJECTED.search(m.msg)
+            return Control("error", f"code {m.code}: {m.msg}", (" ".join(rejected.groups()),) if rejected else ())
+        if m.event in ("subscribe", "unsubscribe"):
+            name = "" if m.arg is None else f"{m.arg.channel} {m.arg.instId}"
+            return Control("ack", f"{m.event} {name}".rstrip(), (name,) if m.event == "subscribe" else ())
         if m.event:
-            return (_control(m),)
+            return Control("shutdown" if m.code == CLOSING_SOON else "notice", f"{m.event} {m.code} {m.msg}".rstrip())
         if m.arg is None or not bytes(m.data):
             raise FrameError("neither an event nor the data of a channel")
-        parse = PARSERS.get(m.arg.channel.encode())
-        if parse is None:
-            return (Control("ignored", m.arg.channel),)
-        return parse(self._symbols[m.arg.instId.encode()], frame)
-
-    def _decode_rest(self, frame: bytes) -> Sequence[TradeTick]:
-        """{"request":"/api/v5/market/history-trades?instId=BTC-USDT&..","response":{"code":"0","msg":"","data":[{..},..]}}
-
-        The request may end in #trades-all: it was then made for that channel.
-        """
-        match = _REST.match(frame)
-        if match is None:
-            raise FrameError("the answer to a request that repair did not make")
-        symbol, view = self._symbols[match[1]], (match[2] or b"trades").decode()
-        return [
-            TradeTick(
-                symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId, d.tradeId, 1, view, recovered=True
-            )
-            for d in _decode_rest_trades(frame).response.data
-        ]
-
-
-def _symbol(venue_id: bytes) -> str:
-    symbol = instruments.from_dashed(venue_id.decode())
-    if not symbol:
-        raise FrameError(f"no instrument: {venue_id!r}")
-    return symbol
-
-
-def _parse_trades(symbol: str, frame: bytes, view: str = "trades") -> Sequence[TradeTick]:
-    """{"arg":{..},"data":[{"tradeId":"884123456","px":"93741.2","sz":"0.0015","side":"sell","ts":"1767625200123","count":"3",..}]}"""
-    return [
-        TradeTick(
-            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId - d.count + 1, d.tradeId, d.count, view
-        )
-        for d in _decode_trades(frame).data
-    ]
-
-
-def _parse_trades_all(symbol: str, frame: bytes) -> Sequence[TradeTick]:
-    """As trades, but each fill separately. The ids are the same, so the two channels must not be mixed."""
-    return _parse_trades(symbol, frame, "trades-all")
-
-
-def _parse_tickers(symbol: str, frame: bytes) -> Sequence[QuoteTick]:
-    """{"arg":{..},"data":[{"askPx":"93741.3","askSz":"0.5","bidPx":"93741.2","bidSz":"1.1","ts":"1767625200110",..}]}"""
-    return [
-        QuoteTick(symbol, *side_of_book(d.bidPx, d.bidSz), *side_of_book(d.askPx, d.askSz), d.ts * MS)
-        for d in _decode_tickers(frame).data
-    ]
-
-
-def _parse_bbo(symbol: str, frame: bytes) -> Sequence[QuoteTick]:
-    """{"arg":{..},"data":[{"asks":[["93741.3","0.5","0","2"]],"bids":[[..]],"ts":"1767625200120","seqId":363996337}]}"""
-    return [_top(symbol, book) for book in _decode_books(frame).data]
-
-
-def _top(symbol: str, book: _Book) -> QuoteTick:
-    return QuoteTick(symbol, *_best(book.bids), *_best(book.asks), book.ts * MS, book.seqId)
-
-
-def _best(levels: Sequence[_Level]) -> tuple[float | None, float | None]:
-    return (levels[0].price, levels[0].size) if levels else (None, None)
-
-
-def _parse_books(symbol: str, frame: bytes) -> Sequence[Tick]:
-    """As bbo-tbt, five levels per side (books5), or up to 400 with "action":"snapshot" (books); updates are ignored."""
-    if b'"action":"update"' in frame[:200]:
-        return _BOOK_UPDATE
-    message = _decode_books(frame)
-    if message.action == "update":
-        return _BOOK_UPDATE
-    return [BookTick(symbol, _levels(b.bids), _levels(b.asks), b.ts * MS, b.seqId) for b in message.data]
-
-
-def _levels(levels: Sequence[_Level]) -> list[Level]:
-    return [(level.price, level.size) for level in levels[:BOOK_DEPTH]]
-
-
-def _control(m: _Other) -> Control:
-    """{"id":"1","event":"error","code":"60018","msg":"Wrong URL or channel:foo,.."} and similar."""
-    if m.event.endswith("error"):
-        rejected = _REJECTED.search(m.msg)
-        return Control("error", f"code {m.code}: {m.msg}", (" ".join(rejected.groups()),) if rejected else ())
-    if m.event in ("subscribe", "unsubscribe"):
-        name = "" if m.arg is None else f"{m.arg.channel} {m.arg.instId}"
-        return Control("ack", f"{m.event} {name}".rstrip(), (name,) if m.event == "subscribe" else ())
-    return Control("shutdown" if m.code == CLOSING_SOON else "notice", f"{m.event} {m.code} {m.msg}".rstrip())
-
-
-PARSERS: dict[bytes, Callable[[str, bytes], Sequence[Tick]]] = {
-    b"trades": _parse_trades,
-    b"trades-all": _parse_trades_all,
-    b"tickers": _parse_tickers,
-    b"bbo-tbt": _parse_bbo,
-    b"books5": _parse_books,
-    b"books": _parse_books,
-}
+        return Head(m.arg.channel, m.arg.instId)

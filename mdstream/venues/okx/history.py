@@ -7,10 +7,11 @@ Reach: three months.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
-from mdstream.venues.history import Answer, Complaint, History, Limits, Page
-from mdstream.venues.spans import Span, count
+from mdstream.venues.history import Complaint, Endpoint, History, Limits
 
 REQUESTS_PER_S = 20 / 2
 SITES = {"ws.okx.com": "OKX", "www.okx.com": "OKX", "wspap.okx.com": "OKX's demo"}
@@ -24,30 +25,21 @@ class _Status(msgspec.Struct):
     msg: str = ""
 
 
-_decode_status = msgspec.json.Decoder(_Status).decode
-
-
 class OkxHistory(History):
     name = "okx"
     default_url = "https://www.okx.com"
     sites = SITES
-    views = frozenset({"trades", "trades-all"})
+    endpoints: ClassVar = dict.fromkeys(
+        ("trades", "trades-all"),
+        Endpoint("/api/v5/market/history-trades?instId={symbol}&type=1&after={after}&limit={rows}"),
+    )
     newest_first = True
     most_rows = 100
     limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
+    error = _Status
 
-    def page(self, venue_symbol: str, view: str, span: Span) -> Page:
-        rows = count([span])
-        mark = "" if view == "trades" else f"#{view}"
-        by_id = f"instId={venue_symbol}&type=1&after={span.last + 1}&limit={rows}"
-        return Page(f"/api/v5/market/history-trades?{by_id}{mark}", rows, 1.0)
-
-    def complaint(self, answer: Answer) -> Complaint | None:
+    def complaint(self, status: int, error: _Status) -> Complaint | None:  # noqa: ARG002  errors come with 200, too
         """{"code":"51001","msg":"Instrument ID does not exist","data":[]}"""
-        try:
-            status = _decode_status(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        if error.code == NO_ERROR:
             return None
-        if status.code == NO_ERROR:
-            return None
-        return Complaint(f"{status.code} {status.msg}", status.code.startswith(REQUEST_IS_WRONG))
+        return Complaint(f"{error.code} {error.msg}", error.code.startswith(REQUEST_IS_WRONG))

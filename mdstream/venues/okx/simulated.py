@@ -10,34 +10,32 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 from mdstream.simulator.exchange import (
+    MS,
     Action,
-    Allowance,
     Channel,
     Close,
     Exchange,
     Kind,
     Listing,
+    RefusedError,
     Send,
     Session,
-    Subscribe,
     Topic,
-    Unsubscribe,
+    send_json,
 )
 from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Top
 from mdstream.simulator.text import Writer, shortest
 
-MS = 1_000_000
 IDLE_NS = 30 * SECOND_NS
-REQUESTS_PER_HOUR = 480
 LONGEST_REQUEST_BYTES = 64 * 1024
 NO_DATA_CLOSE, FULL_BUFFER_CLOSE = 4004, 4005
 
-_SYMBOL = re.compile(r"^([A-Z0-9]{1,20})-([A-Z0-9]{2,10})$")
-_ELSEWHERE = re.compile(r"^(trades-all|candle.*|index-candle.*|mark-price-candle.*)$")
+_CONNECTIONS = count(0xA4D3AE55)
+_ELSEWHERE = re.compile(r"trades-all|(index-|mark-price-)?candle.*")
 
 
 def _arg(channel: str, listing: Listing) -> str:
@@ -129,24 +127,28 @@ CHANNELS = {
 
 
 class OkxSession(Session):
-    def __init__(self, exchange: Okx, connection_id: str) -> None:
-        self._exchange, self._connection_id = exchange, connection_id
-        self._topics: dict[Topic, None] = {}
-        self._allowance = Allowance(REQUESTS_PER_HOUR, 3600.0)
+    requests = (480, 3600.0)
 
-    def received(self, text: str, now_ns: int) -> list[Action]:
+    def __init__(self, exchange: Exchange, now_ns: int) -> None:
+        super().__init__(exchange, now_ns)
+        self._connection_id = f"{next(_CONNECTIONS) & 0xFFFFFFFF:08x}"
+
+    def answer(self, text: str, now_ns: int) -> list[Action]:
         if text == "ping":
             return [Send("pong")]
-        request = _parse(text)
-        if request is None:
-            return [self._error("60012", f"Illegal request: {text[:200]}", None)]
+        try:
+            request = json.loads(text)
+        except ValueError:
+            request = None
+        op = request.get("op") if isinstance(request, dict) else None
+        if op not in ("subscribe", "unsubscribe"):
+            raise self._refused("60012", f"Illegal request: {text[:200]}", None)
         request_id, args = request.get("id"), request.get("args")
-        if not self._allowance.take(now_ns):
-            return [self._error("60014", "Requests too frequent", request_id)]
+        if not self.allowance.take(now_ns):
+            raise self._refused("60014", "Requests too frequent", request_id)
         if len(text.encode()) > LONGEST_REQUEST_BYTES or not isinstance(args, list) or not args:
-            return [self._error("60013", "Invalid args", request_id)]
-        one = self._subscribe if request["op"] == "subscribe" else self._unsubscribe
-        return [action for arg in args for action in one(arg, request_id, now_ns)]
+            raise self._refused("60013", "Invalid args", request_id)
+        return [action for arg in args for action in self._one(op, arg, request_id, now_ns)]
 
     def tick(self, now_ns: int, sent_ns: int) -> list[Action]:
         return [Close(NO_DATA_CLOSE, "No data received in 30s.")] if now_ns - sent_ns >= IDLE_NS else []
@@ -154,78 +156,45 @@ class OkxSession(Session):
     def too_slow(self) -> list[Action]:
         return [Close(FULL_BUFFER_CLOSE, "Buffer is full, cannot write data")]
 
-    def _subscribe(self, arg: Any, request_id: Any, now_ns: int) -> Iterable[Action]:
-        topic = self._topic(arg, request_id, now_ns)
-        if isinstance(topic, Send):
-            return [topic]
-        actions: list[Action] = [self._ack("subscribe", arg, request_id)]
-        if topic not in self._topics:
-            self._topics[topic] = None
-            first = topic.channel.first
-            actions += [Send(text, topic) for text in (first(topic.listing, now_ns) if first else ())]
-            actions.append(Subscribe(topic))
-        return actions
+    def _one(self, op: str, arg: Any, request_id: Any, now_ns: int) -> list[Action]:
+        """What one argument of a request leads to; an error stops no other."""
+        try:
+            topic = self._topic(arg, request_id, now_ns)
+        except RefusedError as refused:
+            return [refused.reply]
+        ack = self._event({"event": op, "arg": arg}, request_id)
+        if op == "subscribe":
+            return [ack, *self.subscribe(topic, topic, now_ns)]
+        return [*self.unsubscribe(topic), ack]
 
-    def _unsubscribe(self, arg: Any, request_id: Any, now_ns: int) -> Iterable[Action]:
-        topic = self._topic(arg, request_id, now_ns)
-        if isinstance(topic, Send):
-            return [topic]
-        ack = self._ack("unsubscribe", arg, request_id)
-        if topic not in self._topics:
-            return [ack]
-        del self._topics[topic]
-        return [Unsubscribe(topic), ack]
-
-    def _topic(self, arg: Any, request_id: Any, now_ns: int) -> Topic | Send:
-        """The topic named by one argument of a request, or the error to send."""
+    def _topic(self, arg: Any, request_id: Any, now_ns: int) -> Topic:
+        """The topic named by one argument of a request. Raises RefusedError."""
         if not isinstance(arg, dict) or not isinstance(arg.get("channel"), str):
-            return self._error("60013", "Invalid args", request_id)
+            raise self._refused("60013", "Invalid args", request_id)
         name, symbol = arg["channel"], arg.get("instId")
-        if _ELSEWHERE.match(name):
-            return self._error(
-                "60008", f"The current WebSocket endpoint does not support the channel {name}.", request_id
-            )
+        if _ELSEWHERE.fullmatch(name):
+            message = f"The current WebSocket endpoint does not support the channel {name}."
+            raise self._refused("60008", message, request_id)
         channel = CHANNELS.get(name)
-        listing = self._exchange.listing(symbol, now_ns) if channel and isinstance(symbol, str) else None
+        listing = self.exchange.listing(symbol, now_ns) if channel and isinstance(symbol, str) else None
         if channel is None or listing is None:
-            return self._error("60018", f"Wrong URL or channel:{name},instId:{symbol} doesn't exist.", request_id)
+            raise self._refused("60018", f"Wrong URL or channel:{name},instId:{symbol} doesn't exist.", request_id)
         return listing.topic(channel)
 
-    def _ack(self, event: str, arg: Any, request_id: Any) -> Send:
-        return self._event({"event": event, "arg": arg}, request_id)
-
-    def _error(self, code: str, message: str, request_id: Any) -> Send:
-        return self._event({"event": "error", "code": code, "msg": message}, request_id)
+    def _refused(self, code: str, message: str, request_id: Any) -> RefusedError:
+        return RefusedError(self._event({"event": "error", "code": code, "msg": message}, request_id))
 
     def _event(self, fields: dict[str, Any], request_id: Any) -> Send:
         known = {"id": request_id} if isinstance(request_id, str) else {}
-        return Send(json.dumps(known | fields | {"connId": self._connection_id}, separators=(",", ":")))
+        return send_json(known | fields | {"connId": self._connection_id})
 
 
 class Okx(Exchange):
     name = "okx"
     path = "/ws/v5/public"
+    sessions = OkxSession
     fewest_decimals = 1
-    _connections = 0xA4D3AE55
-
-    def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002
-        if path != self.path:
-            return None
-        self._connections = (self._connections + 1) & 0xFFFFFFFF
-        return OkxSession(self, f"{self._connections:08x}")
-
-    def split(self, symbol: str) -> tuple[str, str] | None:
-        match = _SYMBOL.match(symbol)
-        return (match[1], match[2]) if match else None
+    channels = CHANNELS
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         return shortest(instrument.price_decimals), shortest(instrument.size_decimals)
-
-
-def _parse(text: str) -> dict[str, Any] | None:
-    """The request; None if the endpoint does not know its form or operation."""
-    try:
-        request = json.loads(text)
-    except ValueError:
-        return None
-    return request if isinstance(request, dict) and request.get("op") in ("subscribe", "unsubscribe") else None

@@ -6,73 +6,44 @@ silent: the newest trades come first with `before`, too; a limit above 100 is an
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from http import HTTPStatus
-from itertools import islice, takewhile
-from typing import Any
 
-from mdstream.simulator.exchange import Allowance, Listing
+from mdstream.simulator.exchange import MS, Listing, RefusedError
 from mdstream.simulator.history import Fill
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, parameters
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, is_number, newest
 
-MS = 1_000_000
 MAX_LIMIT = 100
 BY_ID, BY_TIME = "1", "2"
-
-_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class OkxRest(Rest):
     name = "okx"
     venue_budget = Budget(20, 2.0)
-    """Requests."""
+    too_many = as_json({"msg": "Too Many Requests", "code": "50011"}, HTTPStatus.TOO_MANY_REQUESTS)
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._allowance = Allowance(self.budget.most, self.budget.per_s)
-
-    def get(self, path: str, query: str, now_ns: int) -> Answer:
-        self.requests += 1
+    def answer(self, path: str, asked: dict[str, str], now_ns: int) -> Answer:
         if path != "/api/v5/market/history-trades":
             return as_json({"msg": "Not Found", "code": "404"}, HTTPStatus.NOT_FOUND)
-        if not self._allowance.take(now_ns):
-            self.refused += 1
-            return as_json({"msg": "Too Many Requests", "code": "50011"}, HTTPStatus.TOO_MANY_REQUESTS)
-        asked = parameters(query)
         if not asked.get("instId"):
-            return _error("50014", "Parameter instId can not be empty.", HTTPStatus.BAD_REQUEST)
-        wrong = _wrong(asked)
-        if wrong is not None:
-            return _error("51000", f"Parameter {wrong} error", HTTPStatus.BAD_REQUEST)
+            raise _refused("50014", "Parameter instId can not be empty.")
+        by, after, before = asked.get("type", BY_ID), asked.get("after"), asked.get("before")
+        limit = asked.get("limit") or str(MAX_LIMIT)
+        if by not in (BY_ID, BY_TIME):
+            raise _refused("51000", "Parameter type error")
+        for name, text in (("after", after), ("before", before), ("limit", limit)):
+            if text and not is_number(text):
+                raise _refused("51000", f"Parameter {name} error")
+        if not 1 <= int(limit) <= MAX_LIMIT:
+            raise _refused("51000", "Parameter limit error")
         listing = self._exchange.listing(asked["instId"], now_ns)
         if listing is None:
-            return _error("51001", "Instrument ID doesn't exist.", HTTPStatus.OK)
-        fills = _page(listing, asked)
+            raise _refused("51001", "Instrument ID doesn't exist.", HTTPStatus.OK)
+        tape = listing.instrument.tape
+        below, above = int(after) if after else None, int(before) if before else None
+        if by == BY_TIME:
+            below, above = below and tape.id_at(below * MS), above and tape.id_at((above + 1) * MS) - 1
+        fills = newest(listing, below=below, above=above, limit=int(limit))
         return as_json({"code": "0", "msg": "", "data": [_trade(listing, fill) for fill in fills]})
-
-
-def _wrong(asked: dict[str, str]) -> str | None:
-    """The first parameter that the venue does not accept."""
-    if asked.get("type", BY_ID) not in (BY_ID, BY_TIME):
-        return "type"
-    for name in ("after", "before", "limit"):
-        if asked.get(name) and not _NUMBER.fullmatch(asked[name]):
-            return name
-    return "limit" if not 1 <= int(asked.get("limit") or MAX_LIMIT) <= MAX_LIMIT else None
-
-
-def _page(listing: Listing, asked: dict[str, str]) -> Iterable[Fill]:
-    """Trades older than `after` and newer than `before`: ids, or milliseconds if `type` is 2."""
-    tape, limit = listing.instrument.tape, int(asked.get("limit") or MAX_LIMIT)
-    after, before = asked.get("after"), asked.get("before")
-    if asked.get("type", BY_ID) == BY_ID:
-        fills = tape.fills_back(int(after) - 1 if after else tape.next_id)
-        newer = takewhile(lambda fill: fill.trade_id > int(before or -1), fills)
-    else:
-        fills = tape.fills_back(tape.id_at(int(after) * MS) - 1 if after else tape.next_id)
-        newer = takewhile(lambda fill: fill.ts_ns // MS > int(before or -1), fills)
-    return islice(newer, limit)
 
 
 def _trade(listing: Listing, fill: Fill) -> dict[str, str]:
@@ -87,5 +58,5 @@ def _trade(listing: Listing, fill: Fill) -> dict[str, str]:
     }
 
 
-def _error(code: str, message: str, status: HTTPStatus) -> Answer:
-    return as_json({"code": code, "msg": message, "data": []}, status)
+def _refused(code: str, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> RefusedError:
+    return RefusedError(as_json({"code": code, "msg": message, "data": []}, status))

@@ -1,4 +1,4 @@
-"""The recorded books of Coinbase: what a partition publishes is what a plain reading of the frames gives."""
+"""Recorded frames: what is decoded, and what a partition publishes of books, is what a plain reading of them gives."""
 
 from __future__ import annotations
 
@@ -6,17 +6,29 @@ import json
 from collections import defaultdict
 from typing import Any
 
+import msgspec
+import plain_reading
 import pytest
 from plain_books import Levels, PlainBook, Top
 from stream_histories import Raw, new_stream
 from stream_outputs import events
-from venue_frames import RECORDED
+from venue_frames import RECORDED, VENUES, recorded, written
 
 from mdstream.records import WS, RawEncoder
 from mdstream.stream.rules import Policy, Rules
+from mdstream.ticks import Control
 from mdstream.venues.providers import provider
 
 CAPTURE = RECORDED / "coinbase.jsonl"
+
+
+@pytest.mark.parametrize("venue", sorted(plain_reading.READINGS.keys() & set(VENUES)))
+def test_decode_says_what_every_frame_says(venue: str) -> None:
+    """Field by field, for each frame of the capture and each example, and nothing where there is no market data."""
+    for frame in [*written(venue), *recorded(venue)]:
+        ticks = [tick for tick in provider(venue).decode(frame) if not isinstance(tick, Control)]
+        got = [{"is": type(tick).__name__} | msgspec.structs.asdict(tick) for tick in ticks]
+        assert got == plain_reading.says(venue, frame), frame[:300]
 
 
 def raw(number: int, line: str) -> Raw:

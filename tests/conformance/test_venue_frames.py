@@ -1,0 +1,225 @@
+"""Every venue on its own frames: what it decodes is what its frames.jsonl says, and nothing breaks it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from venue_frames import VENUES, Example, each, frames, recorded
+
+from mdstream.capture import Frame, decode_line, encode_line
+from mdstream.errors import FrameError
+from mdstream.repair.venues import HISTORIES
+from mdstream.repairs import REST_MARK, RepairRequest, rest_frame
+from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, TradeTick
+from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
+from mdstream.venues.history import Answer, PermanentError, RetryableError
+from mdstream.venues.providers import provider
+from mdstream.venues.spans import Span
+
+KINDS: dict[type, bytes] = {TradeTick: TRADE, QuoteTick: QUOTE, BookTick: BOOK, BookUpdate: BOOK}
+ERRORS = (FrameError, msgspec.MsgspecError)
+NUMBER = re.compile(rb'"-?[0-9]+(?:\.[0-9]+)?"|(?<=[:,\[])-?[0-9]+(?:\.[0-9]+)?(?=[,\]}])')
+BAD_NUMBERS = [b'"abc"', b"null", b"1e999", b'"1e999"', b'"nan"', b'"inf"', b"[]", b'{"a":1}']
+NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b'{"type":' + b"[" * 100_000, b'{"stream":"a@b","data":' + b"[" * 100_000]
+NOT_JSON = [b"", b"\x00", b"\xff\xfe", b"null", b"1", b"{}", b"[]", b'"x"', b"not json", b'{"type":"\xff"}', *NESTED]
+NOT_ASKED = [rest_frame(path, "", b"[]") for path in ("/somewhere/else", "")] + [
+    REST_MARK,
+    REST_MARK + b'","response":',
+]
+
+
+def json_of(example: Example) -> dict[str, Any] | None:
+    """The frame, parsed; None for one that is not JSON."""
+    try:
+        parsed: dict[str, Any] = json.loads(example.raw)
+    except ValueError:
+        return None
+    return parsed
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_there_is_an_example_of_every_kind(venue: str) -> None:
+    """Trades, quotes, books if the venue has them, an ack, an error; and a REST answer if it has a history."""
+    kinds = {kind for example in frames(venue) for kind, _ in example.ticks}
+    said = {tick.kind for e in frames(venue) for tick in e.expected if isinstance(tick, Control)}
+    declared = {channel.kind for channel in provider(venue).channels} - {OTHER}
+    assert {KINDS.get(tick) for name in kinds for tick in KINDS if tick.__name__ == name} == declared
+    assert {"ack", "error"} <= said
+    assert (venue in HISTORIES) == any(example.request and example.ticks for example in frames(venue))
+
+
+@pytest.mark.parametrize(("venue", "example"), each())
+def test_decode_says_what_the_frame_says(venue: str, example: Example) -> None:
+    """All ticks, each with every field as written down by hand; a control frame's detail where it is given."""
+    ticks = provider(venue).decode(example.raw)
+    assert len(ticks) == len(example.ticks)
+    for tick, expected in zip(ticks, example.expected, strict=True):
+        if isinstance(tick, Control) and isinstance(expected, Control) and not expected.detail:
+            assert tick.kind == expected.kind
+        else:
+            assert tick == expected
+
+
+@pytest.mark.parametrize(("venue", "example"), each())
+def test_route_names_the_key_and_kind_that_decode_finds(venue: str, example: Example) -> None:
+    """Unparsed, a frame is given its ticks' symbol and kind; one without an instrument belongs to the provider."""
+    routed = provider(venue).route(example.raw)
+    for tick in example.expected:
+        if not isinstance(tick, Control):
+            assert routed == Route(tick.symbol.encode(), KINDS[type(tick)])
+        elif tick.kind in ("ack", "error", "notice", "pong"):
+            assert routed == Route(venue.encode(), OTHER)
+
+
+@pytest.mark.parametrize(("venue", "example"), each())
+def test_a_frame_laid_out_otherwise_says_the_same(venue: str, example: Example) -> None:
+    """White space changes neither route nor ticks, another order of the outermost fields not the ticks."""
+    parsed = json_of(example)
+    if parsed is None or example.request:
+        return
+    v = provider(venue)
+    spaced = json.dumps(parsed, separators=(", ", ": "), ensure_ascii=False).encode()
+    turned = json.dumps(dict(reversed(parsed.items())), separators=(",", ":"), ensure_ascii=False).encode()
+    assert v.decode(spaced) == v.decode(turned) == v.decode(example.raw)
+    assert v.route(spaced) == v.route(example.raw)
+
+
+@pytest.mark.parametrize(("venue", "example"), each(data=True))
+def test_a_frame_cut_short_is_an_error(venue: str, example: Example) -> None:
+    """Cut anywhere: never fewer trades, never half a book; and it still has a route."""
+    v = provider(venue)
+    for length in range(len(example.raw)):
+        with pytest.raises(ERRORS):
+            v.decode(example.raw[:length])
+        assert v.route(example.raw[:length]).key
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS)
+@pytest.mark.parametrize(("venue", "example"), each(data=True))
+def test_a_price_or_size_that_is_no_finite_number_is_an_error(venue: str, example: Example, bad: bytes) -> None:
+    """It becomes a dead letter: no made-up trade goes on."""
+    for tick in example.expected:
+        if isinstance(tick, TradeTick):
+            for value in (tick.price, tick.size):
+                (text, *_) = [text for text in numbers(example.raw) if float(text.strip(b'"')) == value]
+                with pytest.raises(ERRORS):
+                    provider(venue).decode(example.raw.replace(text, bad, 1))
+
+
+def numbers(frame: bytes) -> list[bytes]:
+    """Every number of a frame as it is written, the ones within quotes with them."""
+    return [m[0] for m in NUMBER.finditer(frame)]
+
+
+@pytest.mark.parametrize(("venue", "example"), each(refused=True))
+def test_a_frame_that_cannot_be_meant_is_refused_by_name(venue: str, example: Example) -> None:
+    """It becomes a dead letter with the reason."""
+    with pytest.raises(FrameError, match=re.escape(example.refused)):
+        provider(venue).decode(example.raw)
+
+
+@pytest.mark.parametrize("frame", [*NOT_JSON, *NOT_ASKED], ids=lambda frame: repr(frame[:30]))
+@pytest.mark.parametrize("venue", VENUES)
+def test_what_is_no_message_of_the_venue_is_an_error(venue: str, frame: bytes) -> None:
+    """With an error of the two that readers expect, whatever the bytes are; it is routed as such."""
+    with pytest.raises(ERRORS):
+        provider(venue).decode(frame)
+    assert provider(venue).route(frame).kind == OTHER
+
+
+@pytest.mark.parametrize("venue", VENUES)
+@given(data=st.data())
+def test_mangled_frames_raise_nothing_but_the_two_errors(venue: str, data: st.DataObject) -> None:
+    """Whatever the bytes: ticks with finite numbers, or an error; `route` never raises."""
+    v, junk = provider(venue), data.draw(st.binary(max_size=12))
+    frame = data.draw(st.sampled_from([example.raw for example in frames(venue)]))
+    at, length = data.draw(st.integers(0, len(frame))), data.draw(st.integers(0, 40))
+    mangled = data.draw(st.sampled_from([frame[:at] + junk + frame[at + length :], junk * 10]))
+    routed = v.route(mangled)
+    assert routed.key
+    assert routed.kind in (TRADE, QUOTE, BOOK, OTHER)
+    try:
+        ticks = v.decode(mangled)
+    except ERRORS:
+        return
+    for tick in ticks:
+        # What was decoded can be written down: finite numbers, integers of 64 bits (but for the prices of levels).
+        assert json.loads(json.dumps(msgspec.structs.asdict(tick), allow_nan=False)) is not None
+        assert isinstance(tick, BookUpdate) or msgspec.msgpack.encode(tick)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_recorded_frames_are_understood_and_routed_as_decoded(venue: str) -> None:
+    """Each frame of the capture: no error, and the route is the one of its ticks."""
+    v = provider(venue)
+    for frame in recorded(venue):
+        routed = v.route(frame)
+        for tick in v.decode(frame):
+            assert isinstance(tick, Control) or routed == Route(tick.symbol.encode(), KINDS[type(tick)]), frame[:300]
+
+
+RESTS = [param for param in each() if param.values[1].request]
+
+
+@pytest.mark.parametrize(("venue", "example"), RESTS)
+def test_a_recovered_trade_is_the_live_one(venue: str, example: Example) -> None:
+    """Where an example of the live feed has the same id in the same id space, every field is the same."""
+    fields = ("price", "size", "side", "ts_exchange", "first_id", "last_id", "count")
+    live = {(t.symbol, t.view, t.trade_id): t for e in frames(venue) if not e.request for t in trades(e)}
+    for trade in trades(example):
+        assert trade.recovered
+        assert trade.view == (example.view or trade.view)
+        same = live.get((trade.symbol, trade.view, trade.trade_id))
+        # A live trade may be several fills that history has one by one.
+        if same is not None and same.count == trade.count:
+            assert [getattr(trade, name) for name in fields] == [getattr(same, name) for name in fields]
+
+
+@pytest.mark.parametrize(("venue", "example"), RESTS)
+def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, example: Example) -> None:
+    """By symbol and id space; trades of another instrument or id space are not its own."""
+    history = HISTORIES[venue]()
+    for trade in trades(example):
+        request = RepairRequest(trade.symbol, venue, trade.view, 0, 1 << 62, 0)
+        ids = [Span(t.first_id, t.last_id) for t in trades(example)]
+        assert history.read(request, example.raw) == (ids, len(ids))
+        for other in (msgspec.structs.replace(request, symbol="X"), msgspec.structs.replace(request, view="another")):
+            assert history.read(other, example.raw) == ([], len(ids))
+        asked = history.ask(request, Span(trade.first_id, trade.last_id))
+        assert not isinstance(asked, PermanentError)
+        assert provider(venue).route(rest_frame(asked.target, trade.view, b"[]")) == Route(trade.symbol.encode(), TRADE)
+    assert decode_line(encode_line(Frame(1, venue, example.raw))) == Frame(1, venue, example.raw)
+
+
+@pytest.mark.parametrize(("venue", "example"), each(status=True))
+def test_a_rest_error_is_final_only_by_the_venue_s_own_word(venue: str, example: Example) -> None:
+    """What it will never give is told in its words; a limit, a fault, a wrong base URL gives no trade up."""
+    found = HISTORIES[venue]().judge(Answer(example.status, {"retry-after": "7"}, example.body.encode()), now_s=0.0)
+    if example.final:
+        assert found == PermanentError(example.final)
+    else:
+        assert isinstance(found, RetryableError)
+        assert (found.wait_s, found.reason.startswith(f"HTTP {example.status}: ")) == (7.0, True)
+
+
+@pytest.mark.parametrize("venue", HISTORIES)
+@given(status=st.integers(100, 599), body=st.binary(max_size=60))
+def test_bytes_that_are_not_the_venue_s_give_no_trade_up(venue: str, status: int, body: bytes) -> None:
+    """Whatever a proxy answers."""
+    assert not isinstance(HISTORIES[venue]().judge(Answer(status, {}, body), now_s=0.0), PermanentError)
+
+
+@pytest.mark.parametrize(("venue", "example"), RESTS)
+def test_an_answer_with_trades_or_without_any_is_no_error(venue: str, example: Example) -> None:
+    """An empty list is an answer, too."""
+    assert HISTORIES[venue]().judge(Answer(200, {}, example.body.encode()), now_s=0.0) is None
+
+
+def trades(example: Example) -> list[TradeTick]:
+    return [tick for tick in example.expected if isinstance(tick, TradeTick)]

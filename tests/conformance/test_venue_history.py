@@ -1,0 +1,78 @@
+"""Every venue's history against its own simulated REST interface: the trades are those of the feed."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+from test_venue_simulated import NOW_NS, SIMULATED, Connection, trades
+
+from mdstream.repair.venues import HISTORIES
+from mdstream.repairs import RepairRequest, rest_frame
+from mdstream.simulator.exchange import Kind, Listing
+from mdstream.simulator.rest import Budget
+from mdstream.simulator.venues import RESTS
+from mdstream.venues.history import Answer, Page
+from mdstream.venues.spans import Span
+
+
+def rest_frames(connection: Connection, listing: Listing, view: str) -> list[bytes]:
+    """What `mdstream repair` would publish when it asks for all trades of an instrument in one id space."""
+    name, tape = connection.provider.name, listing.instrument.tape
+    history, rest = HISTORIES[name](), RESTS[name](connection.exchange, Budget(1_000_000, 60.0))
+    found = []
+    for first in range(tape.first_id, tape.next_id, history.most_rows):
+        span = Span(first, min(first + history.most_rows, tape.next_id) - 1)
+        page = history.ask(RepairRequest("BTCUSDT", name, view, *span, 0), span)
+        assert isinstance(page, Page)
+        path, _, query = page.target.partition("?")
+        answer = rest.get(path, query, NOW_NS)
+        assert (answer.status, history.judge(Answer(answer.status, {}, answer.body), now_s=0.0)) == (200, None)
+        found.append(rest_frame(page.target, view, answer.body))
+    return found
+
+
+WITH_HISTORY = [venue for venue in SIMULATED if venue in HISTORIES]
+
+
+@pytest.mark.parametrize("venue", WITH_HISTORY)
+def test_history_has_the_trades_of_the_feed(venue: str) -> None:
+    """In each id space every trade that the feed sent, with the same fields; a feed's merged fills one by one."""
+    connection = Connection(venue)
+    views = HISTORIES[venue].endpoints
+    for topic, read in connection.of(Kind.TRADE):
+        sent = [tick for _ in range(50) for tick in trades(read(topic.listing.instrument.order(NOW_NS)))]
+        for view in {tick.view for tick in sent} & views.keys():
+            frames = rest_frames(connection, topic.listing, view)
+            got = {t.trade_id: t for frame in frames for t in trades(list(connection.provider.decode(frame)))}
+            for tick in sent:
+                found = got[tick.trade_id]
+                assert found.recovered
+                same = replace(found, recovered=False) if found.count == tick.count else None
+                assert same in (None, tick)
+                assert (found.symbol, found.price, found.side) == (tick.symbol, tick.price, tick.side)
+
+
+@pytest.mark.parametrize("venue", WITH_HISTORY)
+def test_trades_that_a_venue_has_lost_are_not_in_its_history(venue: str) -> None:
+    """They leave a hole in the answers."""
+    connection = Connection(venue)
+    ((topic, _), *_) = connection.of(Kind.TRADE)
+    for _ in range(10):
+        topic.listing.instrument.order(NOW_NS)
+    tape = topic.listing.instrument.tape
+    tape.remove(1_003, 1_004)
+    for view in HISTORIES[venue].endpoints:
+        frames = rest_frames(connection, topic.listing, view)
+        got = [tick for frame in frames for tick in trades(list(connection.provider.decode(frame)))]
+        # Where history has each fill, all others are there; an aggregate goes with any of its fills.
+        missing = {1_003, 1_004} if all(tick.count == 1 for tick in got) else set()
+        ids = {tick.first_id for tick in got}
+        assert not missing or set(range(1_000, tape.next_id)) - ids == missing
+        assert ids
+
+
+@pytest.mark.parametrize("venue", sorted(RESTS))
+def test_a_path_that_the_venue_does_not_have_is_404(venue: str) -> None:
+    """And no trade is given up for it."""
+    answer = RESTS[venue](Connection(venue).exchange).get("/nothing", "", NOW_NS)
+    assert answer.status == 404

@@ -1,0 +1,187 @@
+"""Every venue against its own simulated one: its requests are accepted, and it reads what the market was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from venue_frames import VENUES
+
+from mdstream.events import Level
+from mdstream.simulator.exchange import Beat, Close, Exchange, Kind, Listing, Send, Session, Subscribe, Topic
+from mdstream.simulator.market import SECOND_NS, Market
+from mdstream.simulator.venues import EXCHANGES
+from mdstream.stream.book import Book as KeptBook
+from mdstream.stream.book import Said
+from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.venues.feed import OTHER
+from mdstream.venues.providers import PROVIDERS, provider
+
+NOW_NS = 1_767_625_200_123_456_789
+MS = 1_000_000
+SIMULATED = sorted(PROVIDERS.keys() & EXCHANGES.keys())
+BASES = [f"C{number}" for number in range(2_000)]
+
+
+class Connection:
+    """A venue's provider connected to its simulated exchange, without a socket."""
+
+    def __init__(self, venue: str, listed: list[str] | None = None) -> None:
+        self.provider = provider(venue)
+        self.exchange: Exchange = EXCHANGES[venue](Market(1, 1_000), listed)
+        found = self.exchange.session(self.exchange.path, "", NOW_NS)
+        assert found is not None
+        self.session: Session = found
+        self.replies: list[bytes] = []
+        self.topics: list[Topic] = []
+        self.now_ns = NOW_NS
+
+    def subscribe(self, symbols: list[str]) -> None:
+        """Send what the provider sends, at its pace."""
+        for request in self.provider.subscribe(symbols):
+            for action in self.session.received(str(request.frame), self.now_ns):
+                assert not isinstance(action, Close), action
+                if isinstance(action, Send):
+                    self.replies.append(action.text.encode())
+                if isinstance(action, Subscribe):
+                    self.topics.append(action.topic)
+            self.now_ns += int(self.provider.subscribe_interval_s * SECOND_NS)
+
+    def read(self, text: str) -> list[Tick]:
+        return list(self.provider.decode(text.encode()))
+
+    def of(self, *kinds: Kind) -> Iterator[tuple[Topic, Callable[[Any], list[Tick]]]]:
+        """All channels of these kinds, each with how its events are written and read."""
+        listing = self.exchange.listing(self.provider.to_venue("BTCUSDT"), NOW_NS)
+        assert listing is not None
+        for channel in self.exchange.channels.values():
+            topic = listing.topic(channel)
+            if channel.kind in kinds:
+                yield topic, lambda e, t=topic: [k for x in t.channel.encode(t.listing, e) for k in self.read(x)]  # type: ignore[misc]
+
+
+@pytest.fixture(params=SIMULATED)
+def connection(request: pytest.FixtureRequest) -> Connection:
+    return Connection(request.param)
+
+
+@pytest.fixture
+def subscribed(connection: Connection) -> Connection:
+    connection.subscribe(["BTCUSDT"])
+    return connection
+
+
+def price(of: Listing, ticks: int) -> float:
+    return float(ticks / 10**of.instrument.price_decimals)
+
+
+def size(of: Listing, lots: int) -> float:
+    return float(lots / 10**of.instrument.size_decimals)
+
+
+def levels(of: Listing, book: list[tuple[int, int]]) -> list[Level]:
+    return [(price(of, ticks), size(of, lots)) for ticks, lots in book]
+
+
+def trades(ticks: list[Tick]) -> list[TradeTick]:
+    return [tick for tick in ticks if isinstance(tick, TradeTick)]
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_every_venue_is_simulated(venue: str) -> None:
+    """Or nothing here would say anything about it."""
+    assert venue in SIMULATED
+
+
+def test_a_full_connection_is_subscribed_to_within_the_venue_s_limits(connection: Connection) -> None:
+    """Most symbols, at the declared pace: no error, no close, and every symbol has its trades."""
+    symbols = [f"{base}USDT" for base in BASES[: connection.provider.max_symbols]]
+    connection.subscribe(symbols)
+    controls = [tick for reply in connection.replies for tick in connection.provider.decode(reply)]
+    assert [tick for tick in controls if isinstance(tick, Control) and tick.kind == "error"] == []
+    traded = [topic.listing.canonical for topic in connection.topics if topic.channel.trades]
+    assert sorted(traded) == sorted(symbols)
+
+
+@pytest.mark.parametrize("venue", SIMULATED)
+def test_a_symbol_that_does_not_exist_takes_no_other_with_it(venue: str) -> None:
+    """What the venue does not list is refused or stays silent; its neighbour is subscribed to."""
+    connection = Connection(venue, ["BTCUSDT"])
+    connection.subscribe(["NOSUCHUSDT", "BTCUSDT"])
+    assert {topic.listing.canonical for topic in connection.topics} == {"BTCUSDT"}
+
+
+def test_every_reply_is_understood(subscribed: Connection) -> None:
+    """Acks, and the present state that a channel begins with; none is routed to another instrument."""
+    for reply in subscribed.replies:
+        for tick in subscribed.provider.decode(reply):
+            key = subscribed.provider.name if isinstance(tick, Control) else tick.symbol
+            routed = subscribed.provider.route(reply)
+            assert routed.key == key.encode() or (isinstance(tick, Control) and routed.kind == OTHER)
+
+
+def test_trades_are_those_of_the_market(connection: Connection) -> None:
+    """Each with its id, price, size, aggressor and time; ids go on without a hole if the venue promises so."""
+    for topic, read in connection.of(Kind.TRADE):
+        reported = topic.channel.trades or (lambda _: ())
+        covered = None
+        for _ in range(100):
+            order = topic.listing.instrument.order(NOW_NS)
+            for tick, trade in zip(trades(read(order)), reported(order), strict=True):
+                assert (tick.symbol, tick.trade_id) == ("BTCUSDT", str(trade.trade_id))
+                assert (tick.price, tick.size) == (price(topic.listing, trade.ticks), size(topic.listing, trade.lots))
+                assert tick.side == ("buy" if order.buy else "sell")
+                assert tick.ts_exchange == order.ts_ns - order.ts_ns % topic.channel.resolution_ns
+                assert not connection.provider.contiguous_ids or covered in (None, tick.first_id - 1)
+                covered = tick.last_id
+
+
+def test_quotes_are_the_top_of_the_market(connection: Connection) -> None:
+    """Whether the venue sends them by change, by trade or by the clock."""
+    seen = 0
+    for topic, read in connection.of(Kind.QUOTE, Kind.TRADE, Kind.BOOK):
+        i = topic.listing.instrument
+        events: dict[Kind, Callable[[int], Any]] = {Kind.QUOTE: i.quote, Kind.TRADE: i.order, Kind.BOOK: i.book}
+        for tick in read(events[topic.channel.kind](NOW_NS)):
+            if isinstance(tick, QuoteTick):
+                seen += 1
+                assert (tick.bid, tick.bid_size) == (
+                    price(topic.listing, i.top.bid),
+                    size(topic.listing, i.top.bid_lots),
+                )
+                assert (tick.ask, tick.ask_size) == (
+                    price(topic.listing, i.top.ask),
+                    size(topic.listing, i.top.ask_lots),
+                )
+    assert seen
+
+
+def test_books_are_those_of_the_market(connection: Connection) -> None:
+    """Whole ones as they are; snapshot and updates applied in turn give the same levels."""
+    for topic, read in connection.of(Kind.BOOK):
+        of, kept = topic.listing, KeptBook()
+        firsts = topic.channel.first(of, NOW_NS) if topic.channel.first else []
+        for tick in (tick for text in firsts for tick in connection.read(text)):
+            assert not isinstance(tick, BookUpdate) or kept.apply(tick, 0) is Said.TOP
+        for number in range(1, 50):
+            book = of.instrument.book(NOW_NS + number * 100 * MS)
+            for tick in read(book):
+                if isinstance(tick, BookUpdate):
+                    assert kept.apply(tick, number) is not Said.CROSSED
+                    tick = kept.picture("BTCUSDT")
+                if isinstance(tick, BookTick):
+                    assert len(tick.bids) == len(tick.asks) >= 5
+                    assert tick.bids == levels(of, book.bids)[: len(tick.bids)]
+                    assert tick.asks == levels(of, book.asks)[: len(tick.asks)]
+
+
+def test_heartbeats_are_no_market_data(connection: Connection) -> None:
+    """They are read as such."""
+    for _, read in connection.of(Kind.HEARTBEAT):
+        assert [getattr(tick, "kind", None) for tick in read(Beat(NOW_NS))] == ["heartbeat"]
+
+
+def test_other_paths_are_not_there(connection: Connection) -> None:
+    """An address that the venue does not have opens no session."""
+    assert connection.exchange.session("/no/such/path", "", NOW_NS) is None
