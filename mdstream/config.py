@@ -436,11 +436,11 @@ def _problem(error: Any) -> str:
 
 
 def _check_names() -> None:
-    """Refuse a name close to that of a setting, and any unknown one in our own file; warn of others with our prefix."""
+    """Refuse a name close to that of a setting, and any unknown one in our own file; warn of what may be others'."""
     names = _names()
-    refused, strange = misspelt.in_environment(names.values(), ENV_FILE)
+    refused, doubtful = misspelt.in_environment(names.values(), ENV_FILE)
     refused += misspelt.in_toml([*names, *names.values()], TOML_FILE)
     if refused:
         raise SettingsError(f"bad settings: {'; '.join(refused)}")
-    for name in strange:
-        log.warning("%s is not a setting of mdstream: it has no effect", name)
+    for message in doubtful:
+        log.warning("%s", message)
