@@ -149,6 +149,17 @@ class Deployment:
         assert found is not None
         return found
 
+    def group(self) -> tuple[str, int]:
+        """The state of the workers' group, as Kafka names it, and how many members it has."""
+
+        async def ask() -> tuple[str, int]:
+            async with kafka.admin(self.broker) as admin:
+                (answer,) = await admin.describe_consumer_groups([self.topics.trades.name.replace("trades", "core")])
+            ((_, _, state, _, _, members),) = answer.groups
+            return state, len(members)
+
+        return asyncio.run(ask())
+
     def publishes(self, count: int) -> None:
         """Wait until md.trades has grown by so many records; repeats count too."""
 
@@ -220,6 +231,19 @@ def test_worker_that_is_told_to_stop_leaves_nothing_to_redo(core: Deployment) ->
     check_trades(records, count[0])
     assert len(records) == count[0] * len(SYMBOLS)
     assert again.stop() == 0, again.output()[-3000:]
+
+
+def test_worker_that_is_told_to_stop_has_left_its_group_when_it_ends(core: Deployment) -> None:
+    """SIGTERM under load, while the group shares out anew: the others do not wait for its session to end, 6 s."""
+    with core.producing() as count:
+        stopped, _ = core.worker(), core.worker()
+        core.publishes(4_000)
+        wait_until(lambda: core.group() == ("Stable", 2), what="a group of two")
+        core.worker()
+        wait_until(lambda: core.group()[0] != "Stable", what="the third to join", every_s=0.02)
+        assert stopped.stop() == 0, stopped.output()[-3000:]
+        assert core.group()[1] == 2
+    check_trades(core.published(count[0] * len(SYMBOLS)), count[0])
 
 
 def test_workers_that_come_and_go_quickly_number_each_trade_once(core: Deployment) -> None:
