@@ -69,6 +69,7 @@ def die_with_parent() -> Callable[[], None] | None:
 class EmbeddedServer(ABC):
     """A server as a child process. What is in its folder survives `stop`, until `remove`."""
 
+    port: int
     _process: subprocess.Popen[bytes] | None = None
     _folder: Path | None = None
     _kept: Path | None = None

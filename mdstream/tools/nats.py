@@ -30,4 +30,5 @@ def command(port: int, data: Path | None, temporary: bool) -> None:
     """
     folder = None if temporary else data or config.load().data_dir / "nats"
     server = EmbeddedNats(port, folder=folder)
-    serve(server, f"NATS with JetStream at {server.url}, {f'streams in {folder}' if folder else 'nothing is kept'}")
+    kept = f"streams in {folder}" if folder else "nothing is kept"
+    serve(server, f"NATS with JetStream at 127.0.0.1:{port}, {kept}\nexport NATS_URL={server.url}")

@@ -8,14 +8,15 @@ from types import FrameType
 
 import click
 
-from mdstream.embedded.server import EmbeddedServer
+from mdstream.embedded.server import EmbeddedServer, check_free
 from mdstream.errors import MdstreamError
 
 LOOK_S = 0.2
 
 
 def serve(server: EmbeddedServer, said: str) -> None:
-    """Run it and print `said`. Raises MdstreamError if it cannot start, or ends by itself."""
+    """Run it and print `said`. Raises MdstreamError if its port is in use, it cannot start, or ends by itself."""
+    check_free(server.port)
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import AliasChoices
 
 from mdstream import config
 from mdstream.cli import cli
@@ -67,7 +68,7 @@ def test_no_help_shows_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Help is pasted into tickets: it names a setting, and never tells its value."""
     for field in config.AllSettings.model_fields.values():
         alias = field.validation_alias
-        if "SecretStr" in str(field.annotation) and isinstance(alias, config.AliasChoices):
+        if "SecretStr" in str(field.annotation) and isinstance(alias, AliasChoices):
             monkeypatch.setenv(str(alias.choices[0]), "wss://user:geheim@host/?key=geheim")
     found = list(commands(cli))
     assert {("db", "upgrade"), ("ingest",), ("audit",)} < set(found)
