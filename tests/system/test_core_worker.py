@@ -272,6 +272,7 @@ def test_worker_that_was_suspended_while_it_took_over_goes_on(core: Deployment, 
     """Longer than its session: the group gave its partitions away and gives them back; none is owned and not read."""
     with core.producing() as count:
         leaving, suspended = core.worker(), core.worker()
+        wait_until(lambda: core.group() == ("Stable", 2), what="a group of two")
         core.publishes(4_000)
         assert leaving.stop() == 0, leaving.output()[-3000:]
         time.sleep(after_s)
