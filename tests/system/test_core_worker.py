@@ -21,7 +21,8 @@ from aiokafka import ConsumerRecord
 
 from mdstream import config, kafka
 from mdstream.kafka.publisher import Partitioner, Publisher, Record
-from mdstream.testing import Process, Processes, free_port, read_topic, wait_until
+from mdstream.testing import Process, Processes, chosen_broker, free_port, read_topic, wait_until
+from mdstream.watchdog.guard import EXIT_STUCK
 from topics import MIB, Topics
 
 pytestmark = pytest.mark.system
@@ -403,3 +404,19 @@ def test_worker_without_a_broker_ends_and_names_it(processes: Processes) -> None
     worker = processes.worker("core", port=free_port(), env={"KAFKA_BOOTSTRAP_SERVERS": address})
     assert worker.wait(60) != 0
     assert f"no Kafka broker answers at {address}" in worker.output()
+
+
+def test_worker_that_is_told_to_stop_ends_though_kafka_is_away(core: Deployment, env: dict[str, str]) -> None:
+    """It has output that no broker takes. It waits a while for one, then ends with 75: nothing is lost."""
+    with chosen_broker() as own:
+        core.broker = env["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap
+        core.create_topics()
+        with core.producing():
+            worker = core.worker()
+            core.publishes(2_000)
+            worker.signal(signal.SIGSTOP)
+        own.stop()
+        worker.signal(signal.SIGCONT)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(90) == EXIT_STUCK
+    assert "not stopped after 40 s; nothing is lost: " in worker.output()
