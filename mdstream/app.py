@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import socket
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import cached_property
@@ -30,7 +32,7 @@ from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets
 from mdstream.transport.recovery import CacheTable, CacheTables
-from mdstream.watchdog.guard import Watchdog
+from mdstream.watchdog.guard import EXIT_STUCK, Watchdog
 from mdstream.watchdog.rule import Lane, Limits, State
 from topics import Topics
 
@@ -59,6 +61,8 @@ TALKATIVE = {
 logs each failed connection attempt; the watchdog logs once that Kafka is unreachable."""
 
 NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
+STOP_LIMIT_S = 40.0
+"""How long a worker that is told to stop may take: its clients wait for Kafka, and it may be away for hours."""
 SESSION_S = 6.0
 HEARTBEAT_S = 0.5
 """A worker learns of a rebalance with its next heartbeat, and all wait for the last worker to learn of it."""
@@ -272,12 +276,20 @@ class App(Host):
                 ) from None
 
     async def on_stop(self) -> None:
+        last_resort = threading.Timer(STOP_LIMIT_S, _give_up)
+        last_resort.daemon = True
+        last_resort.start()
         await self.watchdog.stop()
         if isinstance(self._consumer, Consumer):
             await self._consumer.release()
         await super().on_stop()
         for hook in self._after:
             await hook()
+
+
+def _give_up() -> None:
+    log.critical("not stopped after %.0f s; %s; exit %d", STOP_LIMIT_S, NOTHING_LOST, EXIT_STUCK)
+    os._exit(EXIT_STUCK)
 
 
 def _quiet(levels: Mapping[str, int]) -> None:

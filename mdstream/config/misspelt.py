@@ -14,20 +14,37 @@ OTHERS = frozenset({"MDSTREAM_DB_PASSWORD", "MDSTREAM_DB_PORT", "MDSTREAM_FRAMES
 TESTS = "MDSTREAM_TEST_"
 NEAR = 0.8
 """Similarity (0 to 1) from which a name counts as a misspelling of another."""
+NEAR_WHOLE = 0.9
+"""The same, where the prefix that both have is compared too: NATS_USER is no misspelt NATS_URL."""
 
 
 def in_environment(found: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Unknown names with our prefix in the environment: messages about misspelt ones; the other names.
+    """Messages about unknown names in the environment: what is refused, and what is only warned of.
 
-    Others may use the prefix: Kubernetes sets MDSTREAM_CORE_PORT in every pod beside a service mdstream-core.
+    Others may use our prefix (Kubernetes sets MDSTREAM_CORE_PORT in every pod beside a service mdstream-core), and the
+    prefixes of names that users know from elsewhere: KAFKA_BOOTSTRAP_SERVER may well be another program's.
     """
+    known, given = list(known), list(found)
     names = {name.removeprefix(PREFIX): name for name in known}
-    expected = {*names.values(), *OTHERS}
-    ours = sorted(name for name in found if name.upper().startswith(PREFIX) and not name.startswith(TESTS))
+    expected = {*known, *OTHERS}
+    ours = sorted(name for name in given if name.upper().startswith(PREFIX) and not name.startswith(TESTS))
     strange = [name for name in ours if name.upper() not in expected]
     meant = {name: _nearest(name.upper().removeprefix(PREFIX), names) for name in strange}
     refused = [f"{name} is no setting: did you mean {names[near]}?" for name, near in meant.items() if near]
-    return refused, [name for name, near in meant.items() if not near]
+    idle = [f"{name} is not a setting of mdstream: it has no effect" for name, near in meant.items() if not near]
+    return refused, idle + _of_other_families(known, given)
+
+
+def _of_other_families(known: list[str], given: Iterable[str]) -> list[str]:
+    """Warnings about names that begin like settings without our prefix (KAFKA_, NATS_), and nearly are one."""
+    families = {_family(name) for name in known if not name.startswith(PREFIX)}
+    others = (name for name in sorted(given) if _family(name.upper()) in families and name.upper() not in known)
+    meant = {name: _nearest(name.upper(), known, NEAR_WHOLE) for name in others}
+    return [f"{name} has no effect: did you mean {near}?" for name, near in meant.items() if near]
+
+
+def _family(name: str) -> str:
+    return name.partition("_")[0]
 
 
 def in_toml(found: Iterable[str], known: Collection[str]) -> list[str]:
@@ -36,5 +53,5 @@ def in_toml(found: Iterable[str], known: Collection[str]) -> list[str]:
     return [f"{key} is no setting" + (f": did you mean {near}?" if near else "") for key, near in meant.items()]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    return next(iter(get_close_matches(name, list(known), 1, NEAR)), None)
+def _nearest(name: str, known: Iterable[str], near: float = NEAR) -> str | None:
+    return next(iter(get_close_matches(name, list(known), 1, near)), None)

@@ -67,13 +67,13 @@ def _sources() -> dict[str, Any]:
 
 
 def _check_names(environment: Mapping[str, object], toml: Mapping[str, object]) -> None:
-    """Refuse a name close to that of a setting, and any unknown one in our own file; warn of others with our prefix."""
-    refused, strange = misspelt.in_environment(environment, _FIELDS)
+    """Refuse a name close to that of a setting, and any unknown one in our own file; warn of what may be others'."""
+    refused, doubtful = misspelt.in_environment(environment, _FIELDS)
     refused += [f"{TOML_FILE}: {problem}" for problem in misspelt.in_toml(toml, [*NAMES, *_FIELDS])]
     if refused:
         raise SettingsError(f"bad settings: {'; '.join(refused)}")
-    for name in strange:
-        log.warning("%s is not a setting of mdstream: it has no effect", name)
+    for message in doubtful:
+        log.warning("%s", message)
 
 
 def _problem(error: Any, options: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -51,8 +51,7 @@ def _admit(server: web.Server) -> asyncio.Protocol:
 
 class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(REFUSAL)
+        cast(asyncio.WriteTransport, transport).write(REFUSAL)  # uvloop's is no subclass
         transport.close()
 
 

@@ -22,4 +22,5 @@ def command(port: int, folder: Path | None) -> None:
     USE_JETSTREAM=true mdstream worker nats
     """
     server = EmbeddedNats(port, folder=folder)
-    serve(server, f"NATS with JetStream at {server.url}, {f'streams in {folder}' if folder else 'nothing is kept'}")
+    kept = f"streams in {folder}" if folder else "nothing is kept"
+    serve(server, f"NATS with JetStream at 127.0.0.1:{port}, {kept}\nexport NATS_URL={server.url}")

@@ -18,9 +18,10 @@ def command(port: int, folder: Path | None) -> None:
     It listens on 127.0.0.1 alone and takes local users without a password. What it holds stays in MDSTREAM_DATA_DIR.
 
     \b
-    mdstream postgres                         prints its address
+    mdstream postgres                         prints the variable that points at it
     export MARKET_DATA_DATABASE_URL=postgresql://mdstream@127.0.0.1:5432/market_data
     mdstream db upgrade
     """
     server = EmbeddedPostgres(port, folder=folder)
-    serve(server, f"PostgreSQL at {server.url}, {f'data in {folder}' if folder else 'nothing is kept'}")
+    kept = f"data in {folder}" if folder else "nothing is kept"
+    serve(server, f"PostgreSQL at 127.0.0.1:{port}, {kept}\nexport MARKET_DATA_DATABASE_URL={server.url}")

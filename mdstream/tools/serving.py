@@ -12,6 +12,7 @@ from types import FrameType
 import click
 
 from mdstream import config
+from mdstream.embedded.broker import check_free
 from mdstream.embedded.server import EmbeddedServer
 from mdstream.errors import MdstreamError
 
@@ -41,7 +42,8 @@ def server_options(
 
 
 def serve(server: EmbeddedServer, said: str) -> None:
-    """Run it and print `said`. Raises MdstreamError if it cannot start, or ends by itself."""
+    """Run it and print `said`. Raises MdstreamError if its port is in use, it cannot start, or ends by itself."""
+    check_free(server.port)
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's

@@ -118,10 +118,12 @@ def test_workers_that_share_an_address_say_what_they_cannot_ask(processes: Proce
 
 
 def test_what_is_no_request_leaves_no_trace(processes: Processes, env: dict[str, str]) -> None:
-    """A worker's pages answer nonsense with an error, and its log stays as it is."""
+    """A worker greets with one line. Its pages answer nonsense with an error, and its log stays as it is."""
     port = free_port()
     process = worker(processes, env, HTTP_PORT=port)
     wait_until(lambda: get(f"http://{A}:{port}/ready")[0] == 200, what="the worker", limit_s=60)
+    process.wait_for(" is up: ")
+    assert len(process.output().splitlines()) == 1, process.output()
     requests = [
         b"\x16\x03\x01\x02\r\n\r\n",
         b"GET /latest?symbol=%FF%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",

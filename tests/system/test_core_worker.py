@@ -22,7 +22,8 @@ from aiokafka import ConsumerRecord
 from mdstream import config, kafka
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import WS, ProducerRecord, RawEncoder
-from mdstream.testing import Process, Processes, free_port, read_topic, wait_until
+from mdstream.testing import Process, Processes, chosen_broker, free_port, read_topic, wait_until
+from mdstream.watchdog.guard import EXIT_STUCK
 from topics import MIB, Topics
 
 pytestmark = pytest.mark.system
@@ -149,6 +150,17 @@ class Deployment:
         assert found is not None
         return found
 
+    def group(self) -> tuple[str, int]:
+        """The state of the workers' group, as Kafka names it, and how many members it has."""
+
+        async def ask() -> tuple[str, int]:
+            async with kafka.admin(self.broker) as admin:
+                (answer,) = await admin.describe_consumer_groups([self.topics.trades.name.replace("trades", "core")])
+            ((_, _, state, _, _, members),) = answer.groups
+            return state, len(members)
+
+        return asyncio.run(ask())
+
     def publishes(self, count: int) -> None:
         """Wait until md.trades has grown by so many records; repeats count too."""
 
@@ -222,6 +234,19 @@ def test_worker_that_is_told_to_stop_leaves_nothing_to_redo(core: Deployment) ->
     assert again.stop() == 0, again.output()[-3000:]
 
 
+def test_worker_that_is_told_to_stop_has_left_its_group_when_it_ends(core: Deployment) -> None:
+    """SIGTERM under load, while the group shares out anew: the others do not wait for its session to end, 6 s."""
+    with core.producing() as count:
+        stopped, _ = core.worker(), core.worker()
+        core.publishes(4_000)
+        wait_until(lambda: core.group() == ("Stable", 2), what="a group of two")
+        core.worker()
+        wait_until(lambda: core.group()[0] != "Stable", what="the third to join", every_s=0.02)
+        assert stopped.stop() == 0, stopped.output()[-3000:]
+        assert core.group()[1] == 2
+    check_trades(core.published(count[0] * len(SYMBOLS)), count[0])
+
+
 def test_workers_that_come_and_go_quickly_number_each_trade_once(core: Deployment) -> None:
     """A rolling deployment: each is stopped, or killed, and started again while the group still shares out anew."""
     rng = random.Random(7)
@@ -248,6 +273,7 @@ def test_worker_that_was_suspended_while_it_took_over_goes_on(core: Deployment, 
     """Longer than its session: the group gave its partitions away and gives them back; none is owned and not read."""
     with core.producing() as count:
         leaving, suspended = core.worker(), core.worker()
+        wait_until(lambda: core.group() == ("Stable", 2), what="a group of two")
         core.publishes(4_000)
         assert leaving.stop() == 0, leaving.output()[-3000:]
         time.sleep(after_s)
@@ -378,3 +404,19 @@ def test_worker_without_a_broker_ends_and_names_it(processes: Processes) -> None
     worker = processes.worker("core", port=free_port(), env={"KAFKA_BOOTSTRAP_SERVERS": address})
     assert worker.wait(60) != 0
     assert f"no Kafka broker answers at {address}" in worker.output()
+
+
+def test_worker_that_is_told_to_stop_ends_though_kafka_is_away(core: Deployment, env: dict[str, str]) -> None:
+    """It has output that no broker takes. It waits a while for one, then ends with 75: nothing is lost."""
+    with chosen_broker() as own:
+        core.broker = env["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap
+        core.create_topics()
+        with core.producing():
+            worker = core.worker()
+            core.publishes(2_000)
+            worker.signal(signal.SIGSTOP)
+        own.stop()
+        worker.signal(signal.SIGCONT)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(90) == EXIT_STUCK
+    assert "not stopped after 40 s; nothing is lost: " in worker.output()

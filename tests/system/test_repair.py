@@ -440,6 +440,7 @@ def test_repair_shares_its_work_with_a_process_that_joins(
     ("variable", "value", "words"),
     [
         ("OKX_API_BASE_URL", "okx.com", "OKX_API_BASE_URL='okx.com': expected an address like https://"),
+        ("BINANCE_API_BASE_URL", "https://testnet.binance.vision", "trades are repaired from where they are"),
         ("MDSTREAM_REPAIR_PATIENCE_S", "-1", "MDSTREAM_REPAIR_PATIENCE_S='-1'"),
         ("MDSTREAM_MARKETS", "equities", "MDSTREAM_MARKETS=equities: add it there"),
     ],

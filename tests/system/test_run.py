@@ -18,7 +18,7 @@ import databases
 import pytest
 from venues import Venues
 
-from mdstream.testing import Process, Processes, run_mdstream, wait_until
+from mdstream.testing import Process, Processes, free_port, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -176,3 +176,20 @@ def test_demo_shows_the_last_words_of_a_part_that_died_and_starts_it_again(proce
     run.process.wait_for("okx connected")
     wait_until(lambda: any(" ingest --provider okx " in each for each in run.children().values()), what="its return")
     run.interrupt()
+
+
+@pytest.mark.parametrize(("command", "variable"), [("postgres", "MARKET_DATA_DATABASE_URL"), ("nats", "NATS_URL")])
+def test_embedded_server_alone_prints_the_variable_that_points_at_it(
+    processes: Processes, command: str, variable: str
+) -> None:
+    """A line for the shell, as the simulator's; and a second one at its port says that it is taken."""
+    port = free_port()
+    server = processes.mdstream(command, "--port", port, "--temporary")
+    printed = re.compile(rf"^export {variable}=\w+://\S*127\.0\.0\.1:{port}(/market_data)?$", re.MULTILINE)
+    wait_until(lambda: printed.search(server.output()), what=printed.pattern)
+    again = run_mdstream(command, "--port", port, "--temporary")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == (
+        f"mdstream: port {port} on 127.0.0.1 cannot be used (Address already in use): choose another one with --port\n"
+    )
+    assert server.stop() == 0

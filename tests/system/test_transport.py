@@ -416,6 +416,26 @@ def test_nothing_is_lost_when_a_worker_is_suspended_beyond_its_session(group: Gr
     other.stop()
 
 
+def test_takeover_that_the_next_rebalance_overtakes_is_given_up(group: Group) -> None:
+    """One is still restoring all partitions when the other is given half of them: it begins anew, with the other half.
+
+    Otherwise it would go on with partitions that are no longer its own.
+    """
+    group.create_topics()
+    hold = group.folder / "hold"
+    with group.watch(), group.load():
+        one = group.worker(hold=hold)
+        one.wait_for(lambda taken: ("restoring", EVERY) in taken.rebalances, "a takeover of all")
+        other = group.worker()
+        other.takes_some()
+        hold.touch()
+        one.takes_some()
+    assert ("assigned", EVERY) not in one.taken.rebalances
+    group.all_is_done()
+    one.stop()
+    other.stop()
+
+
 def test_partitions_are_read_from_the_beginning_and_committed_at_once(group: Group) -> None:
     """A group without any committed offset: 0 is committed as soon as the partitions are assigned, empty ones too."""
     group.create_topics()

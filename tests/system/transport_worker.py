@@ -6,7 +6,8 @@ TRANSPORT_LOG by a single write, so SIGKILL takes none of those that were writte
     take TOPIC PARTITION FIRST NEXT OFFSET,OFFSET,...   before anything else is done with a batch
     ack TOPIC PARTITION FIRST NEXT                      before the batch is acknowledged
     releasing PARTITION,PARTITION,...                   as a rebalance begins
-    assigned PARTITION,PARTITION,...                    as it ends
+    restoring PARTITION,PARTITION,...                   as it ends, with TRANSPORT_HOLD
+    assigned PARTITION,PARTITION,...                    once these may be processed
 
 Batches are acknowledged in the background after a random time, so out of order. Settings, all optional:
 
@@ -15,6 +16,7 @@ Batches are acknowledged in the background after a random time, so out of order.
     TRANSPORT_COMMIT_S      commit interval
     TRANSPORT_NEVER_FIRST   the first batch of each partition is never acknowledged
     TRANSPORT_FETCH_S       longest wait for records
+    TRANSPORT_HOLD          a file: the state of partitions is not restored before it is there
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import asyncio
 import os
 import random
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mdstream.app import ROLES, App, build
@@ -37,10 +40,15 @@ ACK_S = float(os.environ.get("TRANSPORT_ACK_S", "0.5"))
 COMMIT_S = float(os.environ.get("TRANSPORT_COMMIT_S", "0.3"))
 FETCH_S = float(os.environ.get("TRANSPORT_FETCH_S", str(driver.FETCH_TIMEOUT_S)))
 NEVER_FIRST = "TRANSPORT_NEVER_FIRST" in os.environ
+HOLD = os.environ.get("TRANSPORT_HOLD")
 
 
 def write(*words: object) -> None:
     os.write(LOG, (" ".join(map(str, words)) + "\n").encode())
+
+
+def held() -> bool:
+    return HOLD is not None and not Path(HOLD).exists()
 
 
 class Work:
@@ -70,7 +78,12 @@ class Work:
         batch.acknowledge()
 
     async def restore(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        write("assigned", ",".join(str(partition.number) for partition in sorted(starts)))
+        numbers = ",".join(str(partition.number) for partition in sorted(starts))
+        if HOLD:
+            write("restoring", numbers)
+        while held():  # noqa: ASYNC110  another process makes the file
+            await asyncio.sleep(0.05)
+        write("assigned", numbers)
         return starts
 
     async def release(self, partitions: Iterable[Partition]) -> None:

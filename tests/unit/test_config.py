@@ -246,6 +246,34 @@ def test_a_stranger_with_our_prefix_is_warned_of(
     assert caplog.messages == ["MDSTREAM_FILES_PORT is not a setting of mdstream: it has no effect"]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVER", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("KAFKA_SASL_MECHANISMS", "KAFKA_SASL_MECHANISM"),
+        ("NATS_URLS", "NATS_URL"),
+        ("BINANCE_WS_URI", "BINANCE_WS_URL"),
+    ],
+)
+def test_a_name_without_our_prefix_that_is_nearly_a_setting_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, meant: str
+) -> None:
+    """It may be another program's, so nothing ends for it; but with it mdstream talks to another broker than meant."""
+    monkeypatch.setenv(name, "x")
+    load()
+    assert caplog.messages == [f"{name} has no effect: did you mean {meant}?"]
+
+
+def test_names_of_other_programs_are_not_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They begin like our settings, and mean something else."""
+    for name in ("KAFKA_HEAP_OPTS", "KAFKA_SERVICE_HOST", "NATS_USER", "NATS_PORT", "HTTP_PROXY", "BINANCE_API_KEY"):
+        monkeypatch.setenv(name, "x")
+    load()
+    assert caplog.messages == []
+
+
 def test_names_of_the_compose_file_and_the_tests_are_known(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mdstream.cli import cli
+from mdstream.config import Settings
+from mdstream.config.fields import settings_of
 from mdstream.redact import redacted, scrubbed
 
 secrets = st.text(st.characters(codec="ascii", exclude_characters=" &\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85"), min_size=6)
@@ -46,3 +53,24 @@ def test_text_keeps_all_but_the_secrets() -> None:
     """Errors of libraries quote the address they were given."""
     said = "wss://h/ws?key=abc isn't a valid URI; 404, url='https://u:p@h/x?k=1', see https://h/y."
     assert scrubbed(said) == "wss://h/ws?key=*** isn't a valid URI; 404, url='https://h/x?k=***', see https://h/y."
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    """Every command there is, as its words."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+def test_no_help_shows_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help is pasted into tickets: it names a setting, and never tells its value."""
+    for field in settings_of(Settings):
+        if "SecretStr" in str(field.annotation):
+            monkeypatch.setenv(str(field.alias), "wss://user:geheim@host/?key=geheim")
+    found = list(commands(cli))
+    assert {("db", "upgrade"), ("ingest",), ("audit",)} < set(found)
+    for command in found:
+        said = CliRunner().invoke(cli, [*command, "--help"])
+        assert (said.exit_code, "geheim" in said.output) == (0, False), command

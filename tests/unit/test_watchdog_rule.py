@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mdstream.app import build
+from mdstream.config import load
 from mdstream.records import Partition
+from mdstream.watchdog.guard import ASK_MOST_S, LAST_LOOK_S
 from mdstream.watchdog.rule import Lane, Limits, Rule, State, Verdict
 
 LIMITS = Limits(ready_s=10, exit_s=60, start_s=120)
@@ -193,6 +196,20 @@ def test_worker_that_waits_for_partitions_has_an_allowance() -> None:
     verdict = rule.verdict(state, 0.0)
     assert (verdict.status, verdict.live) == ("stuck", False)
     assert verdict.problems == ("stuck: no partitions were assigned for 120 s, although Kafka answers",)
+
+
+def exit_s(role: str, **settings: float) -> float:
+    """When a worker of the role that makes no progress is ended."""
+    return build(load(role=role, checkpoint_interval_s=1, **settings)).watchdog.rule.limits.exit_s
+
+
+def test_core_worker_that_is_stuck_is_gone_within_30_s() -> None:
+    """Others could process its partitions; a sink's database may well take a minute."""
+    assert exit_s("core") + ASK_MOST_S + LAST_LOOK_S <= 30
+    assert exit_s("core", core_stuck_exit_s=5) == 6
+    assert exit_s("core", stuck_exit_s=5) == 6
+    assert exit_s("core", stuck_exit_s=0) == 0
+    assert exit_s("files", core_stuck_exit_s=5) == 61
 
 
 def waiting(rule: Rule, answers: int, *, assignments: int) -> bool:
