@@ -136,6 +136,17 @@ class Collected(NamedTuple):
     seen: dict[str, int]
 
 
+class Report:
+    """Trades by outcome, late trades by interval, and the first MAX_ERRORS errors of records."""
+
+    __slots__ = ("errors", "late", "trades")
+
+    def __init__(self) -> None:
+        self.trades: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
+        self.errors: list[str] = []
+
+
 class Bars:
     """The bars of one partition. `step` processes records, `collect` returns what they changed."""
 
@@ -144,9 +155,7 @@ class Bars:
         self.latest_ns, self.closed_ns = latest_ns, closed_ns
         self.backlog = 0
         """Parts since the last collect: the next one returns about this many changes per interval."""
-        self.counts: Counter[str] = Counter()
-        self.late: Counter[str] = Counter()
-        self.errors: list[str] = []
+        self._report = Report()
         self._instruments: dict[str, _Instrument] = {}
         self._seen: dict[_Instrument, None] = {}
         self._open: dict[int, list[Tally]] = {}  # by end
@@ -211,10 +220,16 @@ class Bars:
                     continue
             part.add(trade, ns)
         self.latest_ns = latest_ns
-        self.counts["trade"] += len(records) - repeats - unreadable - unmeasured
-        self.counts["repeat"] += repeats
-        self.counts["unreadable"] += unreadable
-        self.counts["unmeasured"] += unmeasured
+        counts = self._report.trades
+        counts["trade"] += len(records) - repeats - unreadable - unmeasured
+        counts["repeat"] += repeats
+        counts["unreadable"] += unreadable
+        counts["unmeasured"] += unmeasured
+
+    def report(self) -> Report:
+        """What was counted since the last report."""
+        report, self._report = self._report, Report()
+        return report
 
     def _instrument(self, symbol: str) -> _Instrument:
         found = self._instruments.get(symbol)
@@ -252,11 +267,11 @@ class Bars:
             if ts_open + each.ns > latest_ns - each.window_ns:
                 self._merge(instrument, level, tally.within(each.name, ts_open))
             else:
-                self.late[each.name] += 1
+                self._report.late[each.name] += 1
 
     def _complain(self, record: Record, error: Exception) -> None:
-        if len(self.errors) < MAX_ERRORS:
-            self.errors.append(f"offset {record.offset}, key {record.key!r:.60}: {error}")
+        if len(self._report.errors) < MAX_ERRORS:
+            self._report.errors.append(f"offset {record.offset}, key {record.key!r:.60}: {error}")
 
     # -- bars
 

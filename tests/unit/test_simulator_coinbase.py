@@ -9,7 +9,7 @@ import pytest
 
 from mdstream.simulator.exchange import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Market
-from mdstream.stream.book import Book, Said
+from mdstream.stream.book import Book, UpdateResult
 from mdstream.ticks import BookUpdate, Control, QuoteTick, TradeTick
 from mdstream.venues.coinbase.feed import Coinbase as Provider
 from mdstream.venues.coinbase.simulated import CHANNELS, Coinbase
@@ -187,11 +187,11 @@ def test_book_updates_follow_the_snapshot() -> None:
     assert first is not None
     (text,) = first(of, NOW_NS)
     kept = Book()
-    assert kept.apply(decoded(text), 0) is Said.TOP
+    assert kept.apply(decoded(text), 0) is UpdateResult.TOP
     for i in range(1, 50):
         book = of.instrument.book(NOW_NS + i * 100_000_000)
         (text,) = CHANNELS["level2_batch"].encode(of, book)
-        assert kept.apply(decoded(text), i) is not Said.CROSSED
+        assert kept.apply(decoded(text), i) is not UpdateResult.CROSSED
         picture = kept.picture("BTCUSD")
         assert picture.bids == [(price(of, ticks), size(of, lots)) for ticks, lots in book.bids]
         assert picture.asks == [(price(of, ticks), size(of, lots)) for ticks, lots in book.asks]

@@ -64,7 +64,7 @@ def test_add_is_new_exactly_where_an_id_was_not_seen(ranges: list[tuple[int, int
         fresh = set(range(first, last + 1)) - seen
         assert ids.add(first, last, NOW) is bool(fresh)
         seen |= fresh
-        assert ids.newest == max(seen)
+        assert ids.last == max(seen)
         assert holes_of(ids) == missing_of({identity for identity in seen if identity >= lowest})
 
 
@@ -93,10 +93,10 @@ def test_parked_ids_go_on_without_a_hole(before: list[tuple[int, int]], after: l
     ids = SeenIds()
     for first, last in before:
         ids.add(first, last, NOW)
-    awaited, newest = holes_of(ids), ids.newest
+    awaited, newest = holes_of(ids), ids.last
     ids.park()
     ids.park()
-    assert ids.newest == newest
+    assert ids.last == newest
     for first, last in after:
         if first > newest:
             assert ids.add(first, last, NOW)
@@ -117,7 +117,7 @@ def test_what_was_given_up_is_new_but_not_awaited(ranges: list[tuple[int, int]],
         seen |= set(range(first, last + 1))
     ids.give_up(*lost)
     assert ids.missing_within(*lost)[0] == 0
-    for identity in range(lost[0], min(lost[1], ids.newest) + 1):
+    for identity in range(lost[0], min(lost[1], ids.last) + 1):
         assert ids.add(identity, identity, NOW) is (identity not in seen)
 
 
@@ -251,7 +251,7 @@ def test_no_id_is_counted_twice_and_what_is_not_counted_is_missing(
         counted += range(first, last + 1) if taken else ()
     assert len(counted) == len(set(counted))
     missing = [identity for hole in dedupe.seen.missing for identity in range(hole.first, hole.last + 1)]
-    assert sorted(counted + missing) == list(range(1, dedupe.seen.newest + 1))
+    assert sorted(counted + missing) == list(range(1, dedupe.seen.last + 1))
 
 
 def test_aggregate_that_goes_on_behind_a_repaired_id_is_missed_from_there_on() -> None:
@@ -375,6 +375,20 @@ def test_other_view_is_passed_over_until_the_first_was_silent() -> None:
     assert dedupe.admit(trade(901, 2, view="agg"), NOW + VIEW_SILENCE_NS, contiguous=True) == "new"
 
 
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["trade", "agg"]), st.booleans()), max_size=60))
+def test_next_id_is_judged_alike_on_the_short_way(ticks: list[tuple[int, str, bool]]) -> None:
+    """`admit_next` is a shortcut: the same trades are new, and the same state remains, parked ids included."""
+    long, short = TradeDedupe(), TradeDedupe()
+    for number, view, parked in ticks:
+        tick = trade(number, -1, view=view)
+        verdict = "new" if short.admit_next(tick, NOW) else short.admit(tick, NOW, contiguous=True)
+        assert verdict == long.admit(tick, NOW, contiguous=True)
+        if parked:
+            long.seen.park()
+            short.seen.park()
+    assert short == long
+
+
 # -- quotes
 
 
@@ -418,4 +432,4 @@ def test_quotes_of_one_time_are_remembered_within_a_bound() -> None:
     dedupe = QuoteDedupe()
     for n in range(3 * MAX_SAME_TIME):
         dedupe.admit(quote(float(n), at_ms=0), NOW)
-    assert len(dedupe.said) == MAX_SAME_TIME
+    assert len(dedupe.values) == MAX_SAME_TIME
