@@ -1,4 +1,4 @@
-"""Which trades and quotes of one feed are new: by id if the venue gives one, else by value and time. Bounded.
+"""Which trades of one feed are new, by their ids. Bounded.
 
     contiguous ids   seen  1..40  43..57            last = 57, one hole: 41..42
     rising ids       the last MAX_RECENT ids; an id not above the highest forgotten one is a repeat
@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from mdstream.ticks import NO_ID, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, TradeTick
 
 MAX_HOLES = 256
 MAX_RECENT = 1024
@@ -38,14 +38,8 @@ VIEW_SILENCE_NS = 10_000_000_000
 """The venue's other id space of the same trades (`view`: trade, aggTrade) takes over after this much silence of the one
 in use."""
 
-RESTART_NS = 5_000_000_000
-"""Update ids below the last one are a new count, not repeats, once no higher id has arrived for so long."""
-
 NEAR_NS, NEAR_PRICE = 60_000_000_000, 10.0
 """A recovered trade lies between its neighbours, within this time margin and this price factor."""
-
-MAX_SAME_TIME = 64
-"""How many quotes without ids are remembered for one venue time."""
 
 Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume point"]
 """`new` and `restart` (new, and the first of a new count) are published; the others are not."""
@@ -337,48 +331,3 @@ class TradeDedupe(msgspec.Struct, array_like=True):
 
 def _add(seen: SeenIds, tick: TradeTick, now_ns: int, contiguous: bool) -> bool:
     return seen.add(tick.first_id, tick.last_id, now_ns) if contiguous else seen.add_rising(tick.last_id)
-
-
-class UpdateIds(msgspec.Struct, array_like=True):
-    """Recognises old and repeated quotes or books by the venue's rising update id."""
-
-    last: int = NO_ID
-    recv_ns: int = 0
-
-    def admit(self, update_id: int, recv_ns: int) -> bool:
-        """Whether it is new. `recv_ns`: when its frame was received."""
-        if update_id <= self.last and recv_ns - self.recv_ns < RESTART_NS:
-            return False
-        self.last, self.recv_ns = update_id, recv_ns
-        return True
-
-
-QuoteValues = tuple[float | None, float | None, float | None, float | None]
-"""Bid, its size, ask, its size."""
-
-
-class QuoteDedupe(msgspec.Struct, array_like=True):
-    """Which quotes of one feed were published: by update id, else by value at the same venue time."""
-
-    ids: UpdateIds = msgspec.field(default_factory=UpdateIds)
-    newest_ts: int | None = None
-    values: list[QuoteValues] = []
-    """The quotes at `newest_ts`, if the venue gives no update id."""
-
-    def admit(self, tick: QuoteTick, recv_ns: int) -> bool:
-        """Whether it is new. A quote older than the newest is late or a repeat: only the latest top of the book has any
-        value."""
-        if tick.update_id != NO_ID:
-            return self.ids.admit(tick.update_id, recv_ns)
-        values = (tick.bid, tick.bid_size, tick.ask, tick.ask_size)
-        ts, newest = tick.ts_exchange, self.newest_ts
-        if ts == newest:
-            if values in self.values if ts is not None else self.values[-1:] == [values]:
-                return False
-            self.values = [*self.values[1 - MAX_SAME_TIME :], values] if ts is not None else [values]
-        elif ts is not None and newest is not None and ts < newest and recv_ns - self.ids.recv_ns < RESTART_NS:
-            return False
-        else:
-            self.newest_ts, self.values = ts, [values]
-        self.ids.recv_ns = recv_ns
-        return True

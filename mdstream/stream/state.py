@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mdstream.stream.dedupe import QuoteDedupe, TradeDedupe, UpdateIds
+from mdstream.stream.dedupe import TradeDedupe
+from mdstream.stream.quote_dedupe import QuoteDedupe, UpdateIds
 
 NOT_BUFFERED = NOT_KEPT = -1
 
