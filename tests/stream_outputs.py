@@ -29,12 +29,11 @@ def joined(outputs: Iterable[Output]) -> dict[str, Out]:
     return topics
 
 
-def saved(stream: Canonical) -> Out:
-    """The records of a checkpoint, as the worker writes them."""
-    pairs = ((symbol, stream.instruments[symbol]) for symbol in sorted(stream.changed))
-    out = checkpoint.write(RAW, 1, pairs, stream.position, stream.log, 0)
-    stream.changed.clear()
-    return out
+def saved(stream: Canonical, *outputs: Output) -> Out:
+    """The records of a checkpoint, as the worker writes them after these outputs."""
+    changed = {symbol for output in outputs for symbol in output.changed}
+    pairs = ((symbol, stream.instruments[symbol]) for symbol in sorted(changed))
+    return checkpoint.write(RAW, 1, pairs, stream.position, stream.log, 0)
 
 
 def read_into(found: Ledger, *written: Out) -> Ledger:

@@ -178,7 +178,7 @@ class Claims:
 
     def _look(self, offsets: range) -> None:
         for offset in offsets:
-            self.tenure.look(offset, self.world.log[offset][1])
+            self.tenure.check(offset, self.world.log[offset][1])
 
 
 class Epochs:

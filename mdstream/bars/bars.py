@@ -20,96 +20,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from mdstream.bars.part import Part, Trade, decode
 from mdstream.bars.rules import AHEAD_NS, Interval, Rules
-from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
+from mdstream.bars.tally import Tally, pack, unpack
 from mdstream.instruments import is_cash
 from mdstream.records import Record
 
 MAX_ERRORS = 5
 NEVER = 1 << 63
-
-
-# Within these limits every sum and product stays finite; nobody trades at such prices.
-_Amount = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
-_Time = Annotated[int, msgspec.Meta(ge=0, lt=9_000_000_000_000_000_000)]
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
-
-
-class _Trade(msgspec.Struct, gc=False, tag_field="type", tag="trade"):
-    """The fields of a trade that a bar needs."""
-
-    symbol: str
-    seq: _Time
-    provider: str
-    trade_id: str
-    price: _Amount
-    size: _Amount
-    ts_exchange: _Time | None
-    ts_recv: _Time
-    count: _Count = 1
-
-
-_decode = msgspec.json.Decoder(_Trade).decode
-
-
-class _Part:
-    """The trades of one symbol and base slot [start, end) since the last fold, summed up except for the volumes."""
-
-    __slots__ = ("end", "expires_ns", "first", "first_ns", "high", "last", "last_ns", "low", "quotes", "sizes", "start",
-                 "trades")  # fmt: skip
-
-    def __init__(self, start: int, rules: Rules, trade: _Trade, ns: int) -> None:
-        self.start, self.end = start, start + rules.base_ns
-        self.expires_ns = self.end + rules.window_ns
-        self.first = self.last = trade
-        self.first_ns = self.last_ns = ns
-        self.high = self.low = trade.price
-        self.trades = 0
-        self.sizes: list[float] = []
-        self.quotes: list[float] = []
-
-    def add(self, trade: _Trade, ns: int) -> None:
-        price = trade.price
-        if ns > self.last_ns:
-            self.last, self.last_ns = trade, ns
-        else:
-            self._order(trade, ns)
-        if price > self.high:
-            self.high = price
-        elif price < self.low:
-            self.low = price
-        self.trades += trade.count
-        self.sizes.append(trade.size)
-        self.quotes.append(price * trade.size)
-
-    def _order(self, trade: _Trade, ns: int) -> None:
-        """Update first and last for a trade that is not younger than all the others."""
-        if ns == self.last_ns and _is_before(self.last, trade):
-            self.last = trade
-        if ns < self.first_ns or (ns == self.first_ns and _is_before(trade, self.first)):
-            self.first, self.first_ns = trade, ns
-
-    def tally(self, symbol: str) -> Tally:
-        first, last = _mark(self.first, self.first_ns), _mark(self.last, self.last_ns)
-        made = Tally(
-            symbol, "", self.start, UNPUBLISHED, self.trades, self.high, self.low, first, last, self.sizes, self.quotes
-        )
-        if len(made.volume) > 8:  # fewer are cheaper to settle once, later
-            made.settle()
-        return made
-
-
-def _mark(trade: _Trade, ns: int) -> Mark:
-    return ns, trade.provider, len(trade.trade_id), trade.trade_id, trade.price
-
-
-def _is_before(trade: _Trade, other: _Trade) -> bool:
-    """Whether `trade` comes before `other`, both having the same time."""
-    return trade is not other and _mark(trade, 0) < _mark(other, 0)
 
 
 class _Instrument:
@@ -119,8 +41,8 @@ class _Instrument:
 
     def __init__(self, symbol: str, levels: int) -> None:
         self.symbol, self.seq, self.cash = symbol, -1, is_cash(symbol)
-        self.part: _Part | None = None
-        self.parts: dict[int, _Part] = {}
+        self.part: Part | None = None
+        self.parts: dict[int, Part] = {}
         self.series: tuple[dict[int, Tally | bytes], ...] = tuple({} for _ in range(levels))
 
 
@@ -136,6 +58,17 @@ class Collected(NamedTuple):
     seen: dict[str, int]
 
 
+class Report:
+    """Trades by outcome, late trades by interval, and the first MAX_ERRORS errors of records."""
+
+    __slots__ = ("errors", "late", "trades")
+
+    def __init__(self) -> None:
+        self.trades: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
+        self.errors: list[str] = []
+
+
 class Bars:
     """The bars of one partition. `step` processes records, `collect` returns what they changed."""
 
@@ -144,9 +77,7 @@ class Bars:
         self.latest_ns, self.closed_ns = latest_ns, closed_ns
         self.backlog = 0
         """Parts since the last collect: the next one returns about this many changes per interval."""
-        self.counts: Counter[str] = Counter()
-        self.late: Counter[str] = Counter()
-        self.errors: list[str] = []
+        self._report = Report()
         self._instruments: dict[str, _Instrument] = {}
         self._seen: dict[_Instrument, None] = {}
         self._open: dict[int, list[Tally]] = {}  # by end
@@ -183,7 +114,7 @@ class Bars:
         repeats = unreadable = unmeasured = 0
         for record in records:
             try:
-                trade = _decode(record.value or b"")
+                trade = decode(record.value or b"")
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 self._complain(record, error)
                 unreadable += 1
@@ -211,10 +142,16 @@ class Bars:
                     continue
             part.add(trade, ns)
         self.latest_ns = latest_ns
-        self.counts["trade"] += len(records) - repeats - unreadable - unmeasured
-        self.counts["repeat"] += repeats
-        self.counts["unreadable"] += unreadable
-        self.counts["unmeasured"] += unmeasured
+        counts = self._report.trades
+        counts["trade"] += len(records) - repeats - unreadable - unmeasured
+        counts["repeat"] += repeats
+        counts["unreadable"] += unreadable
+        counts["unmeasured"] += unmeasured
+
+    def report(self) -> Report:
+        """What was counted since the last report."""
+        report, self._report = self._report, Report()
+        return report
 
     def _instrument(self, symbol: str) -> _Instrument:
         found = self._instruments.get(symbol)
@@ -222,13 +159,13 @@ class Bars:
             found = self._instruments[symbol] = _Instrument(symbol, len(self.rules.intervals))
         return found
 
-    def _part(self, instrument: _Instrument, trade: _Trade, ns: int, latest_ns: int) -> _Part | None:
+    def _part(self, instrument: _Instrument, trade: Trade, ns: int, latest_ns: int) -> Part | None:
         """The part of the slot at `ns`; None if the trade was too late for some interval and is already handled."""
         self._seen[instrument] = None
         start = ns - ns % self.rules.base_ns
         found = instrument.parts.get(start)
         if found is None:
-            found = _Part(start, self.rules, trade, ns)
+            found = Part(start, self.rules, trade, ns)
             if latest_ns >= found.expires_ns:
                 self._add_old(instrument, found, trade, latest_ns)
                 return None
@@ -237,12 +174,12 @@ class Bars:
             self.backlog += 1
             instrument.parts[start] = found
         elif latest_ns >= found.expires_ns:
-            self._add_old(instrument, _Part(start, self.rules, trade, ns), trade, latest_ns)
+            self._add_old(instrument, Part(start, self.rules, trade, ns), trade, latest_ns)
             return None
         instrument.part = found
         return found
 
-    def _add_old(self, instrument: _Instrument, part: _Part, trade: _Trade, latest_ns: int) -> None:
+    def _add_old(self, instrument: _Instrument, part: Part, trade: Trade, latest_ns: int) -> None:
         """Add one trade to the bars that still accept it, and count it as late for each interval that does not."""
         self.backlog += 1
         part.add(trade, part.first_ns)
@@ -252,11 +189,11 @@ class Bars:
             if ts_open + each.ns > latest_ns - each.window_ns:
                 self._merge(instrument, level, tally.within(each.name, ts_open))
             else:
-                self.late[each.name] += 1
+                self._report.late[each.name] += 1
 
     def _complain(self, record: Record, error: Exception) -> None:
-        if len(self.errors) < MAX_ERRORS:
-            self.errors.append(f"offset {record.offset}, key {record.key!r:.60}: {error}")
+        if len(self._report.errors) < MAX_ERRORS:
+            self._report.errors.append(f"offset {record.offset}, key {record.key!r:.60}: {error}")
 
     # -- bars
 

@@ -106,17 +106,14 @@ class BarsRole(StatefulRole[_Owned, _Snapshot]):
         owned.batches.append(batch)
         owned.position = batch.next
         owned.heard_s = time.monotonic()
-        self._report(owned.partition, owned.bars)
+        report = owned.bars.report()
+        self.metrics.add(report)
+        for error in report.errors:
+            log.warning("%s[%d]: no trade, passed over: %s", *owned.partition, error)
         if owned.bars.backlog > self._most_parts:
             await self.checkpoint()
         elif owned.bars.is_due(owned.bars.watermark_ns):
             self._due.set()
-
-    def _report(self, partition: Partition, bars: Bars) -> None:
-        self.metrics.take(bars)
-        for error in bars.errors:
-            log.warning("%s[%d]: no trade, passed over: %s", *partition, error)
-        bars.errors.clear()
 
     # -- bars
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mdstream.bars.bars import Bars, Collected
+from mdstream.bars.bars import Collected, Report
 from mdstream.bars.rules import Rules
 
 
@@ -21,11 +21,10 @@ class BarsMetrics(Collector):
         self._bars = Counter(dict.fromkeys(rules.levels, 0))
         self._revisions, self._late = self._bars.copy(), self._bars.copy()
 
-    def take(self, bars: Bars) -> None:
-        """Add a partition's counts since the last time, and reset them there."""
-        for counted, total in ((bars.counts, self._trades), (bars.late, self._late)):
-            total.update(counted)
-            counted.clear()
+    def add(self, report: Report) -> None:
+        """Add what a partition has counted."""
+        self._trades.update(report.trades)
+        self._late.update(report.late)
 
     def count(self, collected: Collected) -> None:
         """Add the bars that are published."""

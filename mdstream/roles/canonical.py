@@ -82,6 +82,7 @@ class _Owned(Owned):
     def __init__(self, partition: Partition, claim: int, canonical: Canonical) -> None:
         super().__init__(partition, claim, canonical.read_from)
         self.canonical = canonical
+        self.changed: set[str] = set()  # not yet covered by a checkpoint
         self.output: list[asyncio.Future[object]] = []
         # Held from a batch's step until its output is queued: a snapshot in between would include changes whose output
         # it does not wait for.
@@ -95,7 +96,7 @@ class _Snapshot(Snapshot[_Owned]):
 
     def put_back(self) -> None:
         super().put_back()
-        self.owned.canonical.changed |= self.changed
+        self.owned.changed |= self.changed
         self.owned.output[:0] = self.output
 
 
@@ -139,9 +140,12 @@ class CanonicalRole(StatefulRole[_Owned, _Snapshot]):
         """Publish the output of a batch. Waits only while output of an earlier batch of the partition is not sent."""
         async with owned.stepping:
             output = owned.canonical.step(records)
+            owned.changed |= output.changed
             owned.batches.append(batch)
             await self._publish(owned, output)
-        self._report(owned.canonical)
+        self.metrics.add(output)
+        for error in output.errors:
+            log.warning("%s", error)
 
     async def _publish(self, owned: _Owned, output: Output) -> None:
         for topic, records in routed(self._topics, output):
@@ -152,12 +156,6 @@ class CanonicalRole(StatefulRole[_Owned, _Snapshot]):
         """The sources of each instrument we own, as /feeds shows them."""
         return feeds(owned.canonical for owned in self._owned.values())
 
-    def _report(self, canonical: Canonical) -> None:
-        self.metrics.take(canonical)
-        for error in canonical.errors:
-            log.warning("%s", error)
-        canonical.errors.clear()
-
     async def run(self) -> None:
         """Checkpoint at the set interval, forever. Raises the error of failed output or of a failed checkpoint."""
         while True:
@@ -167,7 +165,7 @@ class CanonicalRole(StatefulRole[_Owned, _Snapshot]):
     async def _snapshot(self, owned: _Owned) -> _Snapshot:
         async with owned.stepping:
             canonical = owned.canonical
-            changed, canonical.changed = canonical.changed, set()
+            changed, owned.changed = owned.changed, set()
             batches, owned.batches = owned.batches, []
             output, owned.output = owned.output, []
             states = ((symbol, canonical.instruments[symbol]) for symbol in sorted(changed))

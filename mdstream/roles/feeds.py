@@ -25,11 +25,11 @@ def feeds(canonicals: Iterable[Canonical], *, now_ns: int | None = None) -> dict
     `now_ns`: the current time of our clock.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
-    said: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     for canonical in canonicals:
         for symbol, lines in canonical.monitor.lines().items():
-            said[symbol] = _instrument(canonical, symbol, lines, now_ns)
-    return said
+            shown[symbol] = _instrument(canonical, symbol, lines, now_ns)
+    return shown
 
 
 def _instrument(canonical: Canonical, symbol: str, lines: list[Line], now_ns: int) -> dict[str, Any]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeVar
 
 from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mdstream.stream.canonical import Canonical
-
-K = TypeVar("K")
+from mdstream.stream.output import Output
 
 LATENCY_BUCKETS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -35,19 +32,14 @@ class CanonicalMetrics(Collector):
         )
         self._last = (time.monotonic(), 0)
 
-    def take(self, canonical: Canonical) -> None:
-        """Add a partition's counts since the last time, and reset them there."""
-        for source in canonical.sources.values():
-            latency_ns = source.state.newest_latency_ns
-            if source.trades and latency_ns is not None:
-                self.latency.labels(source.name).observe(latency_ns / 1e6)
-            self.events["trade", source.name] += source.trades
-            self.events["quote", source.name] += source.quotes
-            self.events["book", source.name] += source.books
-            source.reset()
-        _move(canonical.counts, self.others)
-        _move(canonical.monitor.gaps, self.gaps)
-        _move(canonical.switches, self.switches)
+    def add(self, output: Output) -> None:
+        """Add what a step has counted."""
+        for provider, latency_ns in output.latencies_ns.items():
+            self.latency.labels(provider).observe(latency_ns / 1e6)
+        self.events.update(output.events)
+        self.others.update(output.counts)
+        self.gaps.update(output.gap_changes)
+        self.switches.update(output.switches)
 
     def collect(self) -> Iterator[Metric]:
         events = CounterMetricFamily("market_events", "canonical events published", labels=["type", "provider"])
@@ -75,8 +67,3 @@ class CanonicalMetrics(Collector):
         now, total = time.monotonic(), self.events.total()
         (then, before), self._last = self._last, (now, total)
         return (total - before) / max(now - then, 1e-9)
-
-
-def _move(counted: Counter[K], total: Counter[K]) -> None:
-    total.update(counted)
-    counted.clear()

@@ -105,10 +105,10 @@ class StateLog:
             raise BrokerError(f"the broker does not report at which offset of {self._topic}[{number}] it wrote")
         unseen = self._tenures[number].wrote(last, len(records) if len(sent) == 1 else 0)
         if unseen:
-            await self._look(number, unseen)
+            await self._check_unseen(number, unseen)
         return first
 
-    async def _look(self, number: int, unseen: range) -> None:
+    async def _check_unseen(self, number: int, unseen: range) -> None:
         tp = TopicPartition(self._topic, number)
         async with asyncio.timeout(READ_LIMIT_S), self._reader() as consumer:
             consumer.assign([tp])
@@ -116,7 +116,7 @@ class StateLog:
             async for records in kafka.read_until(consumer, {tp: unseen.stop}):
                 for record in records:
                     if record.offset in unseen:
-                        self._tenures[number].look(record.offset, record.value)
+                        self._tenures[number].check(record.offset, record.value)
 
     def _reader(self) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
         return kafka.reader(self._bootstrap_servers, max_partition_fetch_bytes=MAX_BATCH_BYTES)

@@ -1,7 +1,8 @@
 """What all roles do that keep a state per partition on md.state: claim, restore, checkpoint, release.
 
 restore     claim ─> the state before the claim ─> first checkpoint ─> owned
-process     batch ─> the role's step ─> held until a checkpoint covers it
+process     batch ─> the role's step ─┬─> held until a checkpoint covers it
+                                      └─> failed: drop the partition; the error ends the worker
 checkpoint  snapshot ─> complete, in the role's order ─┬─> counts: acknowledge the batches
                                                        ├─> overtaken: drop the partition and report it
                                                        └─> failed: put the snapshot back
@@ -124,8 +125,13 @@ class StatefulRole(ABC, Generic[OwnedT, SnapshotT]):
         """Process a batch; one of a partition that is no longer ours is left to its next owner."""
         records = batch.take()
         owned = self._owned.get(batch.partition)
-        if owned is not None and records:
+        if owned is None or not records:
+            return
+        try:
             await self._step(owned, batch, records)
+        except BaseException:  # the state may hold half of the batch: no checkpoint may include it
+            self._drop(owned)
+            raise
 
     async def checkpoint(self, due: Callable[[OwnedT], bool] = lambda owned: bool(owned.batches)) -> None:
         """Checkpoint what was processed so far and acknowledge it. A partition that another worker has claimed is
@@ -135,11 +141,14 @@ class StatefulRole(ABC, Generic[OwnedT, SnapshotT]):
 
     async def _checkpoint(self, owned: OwnedT) -> None:
         snapshot = await self._snapshot(owned)
+        if not self._owns(owned):  # a batch has failed meanwhile
+            return
         try:
             await self._complete(snapshot)
         except OvertakenError as error:
             log.warning("%s: taking it over again if it is still assigned", error)
-            self._drop(owned)
+            if self._drop(owned):
+                self._overtaken(owned.partition)
         except BaseException:  # a cancellation, too: the next checkpoint has to include these changes
             snapshot.put_back()
             raise
@@ -147,10 +156,12 @@ class StatefulRole(ABC, Generic[OwnedT, SnapshotT]):
             for batch in snapshot.batches:
                 batch.acknowledge()
 
-    def _drop(self, owned: OwnedT) -> None:
-        if self._owned.get(owned.partition) is owned:
-            del self._owned[owned.partition]
-            self._overtaken(owned.partition)
+    def _owns(self, owned: OwnedT) -> bool:
+        return self._owned.get(owned.partition) is owned
+
+    def _drop(self, owned: OwnedT) -> bool:
+        """Own it no longer; False if it was given up, or taken over again, before."""
+        return self._owns(owned) and self._owned.pop(owned.partition) is owned
 
     async def release(self, partitions: Iterable[Partition]) -> None:
         """Checkpoint what was processed and give up the partitions."""

@@ -48,7 +48,7 @@ class State(Enum):
     CROSSED = auto()
 
 
-class Said(Enum):
+class UpdateResult(Enum):
     """The result of an update."""
 
     NOTHING = "nothing"
@@ -158,13 +158,13 @@ class Book:
         self._top: _Top = None, None
         self._times: dict[int, None] = {}
 
-    def apply(self, update: BookUpdate, recv_ns: int) -> Said:
+    def apply(self, update: BookUpdate, recv_ns: int) -> UpdateResult:
         """Apply an update received at `recv_ns`; its result."""
         if update.whole:
             self._begin(update)
             changed = True
         elif self.state is State.EMPTY or self._is_copy(update.ts_exchange):
-            return Said.PASSED
+            return UpdateResult.PASSED
         else:
             changed = self._change(update)
         self.recv_ns, self.moved = recv_ns, True
@@ -196,29 +196,29 @@ class Book:
             if len(times) > MAX_TIMES:
                 del times[next(iter(times))]
 
-    def _settle(self, changed: bool, recv_ns: int, *, again: bool) -> Said:
+    def _settle(self, changed: bool, recv_ns: int, *, again: bool) -> UpdateResult:
         """What to publish now that an update was applied; `again`: the top in any case."""
         if not changed and self.state is State.SYNCED:
-            return Said.NOTHING
+            return UpdateResult.NOTHING
         bids, asks = self._bids.keys, self._asks.keys
         if self._bids.exhausted or self._asks.exhausted:
             self.clear()
-            return Said.LOST
+            return UpdateResult.LOST
         if bids and asks and bids[-1] + asks[-1] >= 0:
             return self._cross(recv_ns)
         top = self._find_top()
         if top == self._top and self.state is State.SYNCED and not again:
-            return Said.LEVELS
+            return UpdateResult.LEVELS
         self.state, self._top, self._crossed_ns = State.SYNCED, top, 0
-        return Said.TOP
+        return UpdateResult.TOP
 
-    def _cross(self, recv_ns: int) -> Said:
+    def _cross(self, recv_ns: int) -> UpdateResult:
         if self.state is not State.CROSSED:
             self.state, self._crossed_ns = State.CROSSED, recv_ns
         elif recv_ns - self._crossed_ns >= LONGEST_CROSSED_NS:
             self.clear()
-            return Said.LOST
-        return Said.CROSSED
+            return UpdateResult.LOST
+        return UpdateResult.CROSSED
 
     def _find_top(self) -> _Top:
         bids, asks = self._bids, self._asks
@@ -243,18 +243,18 @@ class Book:
         bids, asks = ((side.keys, [side.sizes[key] for key in side.keys]) for side in (self._bids, self._asks))
         floors = self._bids.floor, self._asks.floor
         self.moved = False
-        said = _Image(self.ts, self.recv_ns, self._crossed_ns, list(self._times), *floors, bids, asks)
-        return compress(_encode(said), 1)
+        levels = _Image(self.ts, self.recv_ns, self._crossed_ns, list(self._times), *floors, bids, asks)
+        return compress(_encode(levels), 1)
 
     @classmethod
     def of_image(cls, image: bytes) -> Book:
         """The book that made `image`."""
-        said, book = _decode(decompress(image)), cls()
-        book._bids = Side(zip(*said.bids, strict=True), said.bid_floor)
-        book._asks = Side(zip(*said.asks, strict=True), said.ask_floor)
-        book.ts, book.recv_ns, book._crossed_ns = said.ts, said.recv_ns, said.crossed_ns
-        book._times = dict.fromkeys(said.times)
-        book.state = State.CROSSED if said.crossed_ns else State.SYNCED
+        levels, book = _decode(decompress(image)), cls()
+        book._bids = Side(zip(*levels.bids, strict=True), levels.bid_floor)
+        book._asks = Side(zip(*levels.asks, strict=True), levels.ask_floor)
+        book.ts, book.recv_ns, book._crossed_ns = levels.ts, levels.recv_ns, levels.crossed_ns
+        book._times = dict.fromkeys(levels.times)
+        book.state = State.CROSSED if levels.crossed_ns else State.SYNCED
         book._top = book._find_top()
         return book
 

@@ -1,7 +1,7 @@
 """The books of a partition: when they are published, and how they are restored after a restart.
 
     BookUpdate ─> Book (book.py) ─ TOP ─────────> a quote, at once
-                                 └ TOP, LEVELS ─> due ─ at most every TELL_NS ─> a book of the best levels
+                                 └ TOP, LEVELS ─> due ─ at most every BOOK_INTERVAL_NS ─> a book of the best levels
 
 A book is a function of its raw records from `kept_from` on, so no checkpoint holds it: a worker that takes over reads
 them again (Canonical.read_from) and publishes nothing. They begin with a snapshot, or later with an image of all
@@ -20,12 +20,12 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator
 
-from mdstream.stream.book import Book, Said, State
+from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.lines import Line
 from mdstream.stream.state import NOT_KEPT, Instrument
 from mdstream.ticks import BookUpdate
 
-TELL_NS = 100_000_000
+BOOK_INTERVAL_NS = 100_000_000
 """Least time between two published books of one feed."""
 KEEP_NS = 30_000_000_000
 """How much of the raw log a book may need to be read again."""
@@ -62,16 +62,16 @@ class Books:
         """The offset at which each kept book begins."""
         return (line.feed.kept.kept_from for line in self._lines if _is_kept(line))
 
-    def apply(self, line: Line, update: BookUpdate, offset: int, recv_ns: int, now_ns: int) -> Said:
+    def apply(self, line: Line, update: BookUpdate, offset: int, recv_ns: int, now_ns: int) -> UpdateResult:
         """Apply an update of a raw record; its result. `now_ns`: log time."""
-        kept, said = line.feed.kept, self.of(line).apply(update, recv_ns)
+        kept, result = line.feed.kept, self.of(line).apply(update, recv_ns)
         if update.whole:
             kept.kept_from, kept.has_image, kept.kept_ns = offset, False, now_ns
-        if said is Said.TOP or said is Said.LEVELS:
+        if result is UpdateResult.TOP or result is UpdateResult.LEVELS:
             kept.due = True
-        elif said is Said.LOST:
+        elif result is UpdateResult.LOST:
             self.lose(line)
-        return said
+        return result
 
     def refill(self, line: Line, update: BookUpdate, offset: int, recv_ns: int) -> None:
         """Apply again an update that was applied before the restart."""
@@ -112,7 +112,7 @@ class Books:
         return (line.symbol, key) if has_changed else (line.symbol,)
 
 
-def stands(line: Line) -> bool:
+def is_publishable(line: Line) -> bool:
     """Whether a line's book can be published as it is now.
 
     A connection made or lost since the book's last update may have been its own. Its next frame then decides, because a
@@ -123,9 +123,14 @@ def stands(line: Line) -> bool:
 
 
 def is_due(line: Line, now_ns: int) -> bool:
-    """Whether a book's best levels changed and TELL_NS have passed since one was published; never while crossed."""
+    """Whether a book's best levels changed and it may be published again; never while crossed."""
     kept = line.feed.kept
-    return kept.due and now_ns - kept.told_ns >= TELL_NS and line.book is not None and line.book.state is State.SYNCED
+    return (
+        kept.due
+        and now_ns - kept.published_ns >= BOOK_INTERVAL_NS
+        and line.book is not None
+        and line.book.state is State.SYNCED
+    )
 
 
 def image_key(line: Line) -> str:

@@ -6,7 +6,7 @@
     prices    above 0 for a pair or a share; others (a spread, an oil future) may be negative
     quotes    of one venue: the bid is never above the ask
 
-These rules hold for every venue; a provider's types need not repeat them. canonical.py checks the usual cases inline.
+These rules hold for every venue; a provider's types need not repeat them. publication.py checks a trade inline.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mdstream.records import LAST_NS
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
 MAX_ID = 2**62
-"""Parked ids are kept as -2 - id (dedupe.py), which has to fit 64 bits too."""
+"""A checkpoint holds 64 bits, also of what is computed from ids."""
 
 
 def check_trade(tick: TradeTick) -> None:

@@ -18,7 +18,7 @@ from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out
 from mdstream.stream.state import Instrument, LogState
 
-LAYOUT: Final = "canonical/3"
+LAYOUT: Final = "canonical/4"
 """The layout of the structs in state.py. Change it when a field's place or meaning changes; fields added at the end
 need no change."""
 _MARK = b"|"

@@ -17,17 +17,14 @@ LEAP_NS = 5_000_000_000
 BEHIND_NS = 60_000_000_000
 
 
-def ahead_of(log: LogState, source: SourceState, recv_ns: int) -> int:
-    """How far a record is ahead of log time, ns."""
-    return recv_ns + source.offset_ns - log.now_ns
-
-
 def advance(log: LogState, source: SourceState, recv_ns: int) -> None:
     """Advance log time by a record of a source."""
-    ahead_ns = ahead_of(log, source, recv_ns)
-    if not log.now_ns:
-        log.now_ns = recv_ns
-    elif ahead_ns > LEAP_NS or ahead_ns < -BEHIND_NS:
-        source.offset_ns -= ahead_ns
-    elif ahead_ns > 0:
+    ahead_ns = recv_ns + source.offset_ns - log.now_ns
+    if 0 < ahead_ns <= LEAP_NS:
         log.now_ns += ahead_ns
+    elif -BEHIND_NS <= ahead_ns <= 0:
+        pass
+    elif log.now_ns:
+        source.offset_ns -= ahead_ns
+    else:
+        log.now_ns = recv_ns

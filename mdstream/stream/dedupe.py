@@ -1,4 +1,4 @@
-"""Which trades and quotes of one feed are new: by id if the venue gives one, else by value and time. Bounded.
+"""Which trades of one feed are new, by their ids. Bounded.
 
     contiguous ids   seen  1..40  43..57            last = 57, one hole: 41..42
     rising ids       the last MAX_RECENT ids; an id not above the highest forgotten one is a repeat
@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from mdstream.ticks import NO_ID, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, TradeTick
 
 MAX_HOLES = 256
 MAX_RECENT = 1024
@@ -38,14 +38,8 @@ VIEW_SILENCE_NS = 10_000_000_000
 """The venue's other id space of the same trades (`view`: trade, aggTrade) takes over after this much silence of the one
 in use."""
 
-RESTART_NS = 5_000_000_000
-"""Update ids below the last one are a new count, not repeats, once no higher id has arrived for so long."""
-
 NEAR_NS, NEAR_PRICE = 60_000_000_000, 10.0
 """A recovered trade lies between its neighbours, within this time margin and this price factor."""
-
-MAX_SAME_TIME = 64
-"""How many quotes without ids are remembered for one venue time."""
 
 Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume point"]
 """`new` and `restart` (new, and the first of a new count) are published; the others are not."""
@@ -77,7 +71,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
     """The ids seen in one id space. The fields are its whole state, for the checkpoint."""
 
     last: int = NO_ID
-    """The newest contiguous id; below NO_ID while parked."""
+    """The newest contiguous id."""
     missing: list[Hole] = []
     """Holes up to the newest id, in rising order and disjoint."""
     recent: dict[str, None] = {}
@@ -86,19 +80,16 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
     """The highest rising id that was forgotten."""
     given_up: list[Hole] = []
     """Awaited holes dropped for lack of room; the gap report empties this list."""
-
-    @property
-    def newest(self) -> int:
-        return self.last if self.last >= NO_ID else -2 - self.last
+    parked: bool = False
+    """Another source is followed: the next higher id leaves no hole before it."""
 
     def park(self) -> None:
-        """Another source is followed from here on: the next higher id leaves no hole before it."""
-        if self.last > NO_ID:
-            self.last = -2 - self.last
+        """Leave what follows to another source."""
+        self.parked = self.last != NO_ID
 
     def add(self, first: int, last: int, now_ns: int) -> bool:
         """Add ids first..last (both included); whether any of them is new. A hole is awaited from `now_ns` on."""
-        newest = self.newest
+        newest = self.last
         if newest == NO_ID:
             if first > 0:
                 self.missing.append(Hole(max(0, first - EARLIER_IDS), first - 1, NOT_AWAITED))
@@ -106,10 +97,14 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
             filled = self.fill(first, min(last, newest))
             if last <= newest:
                 return filled
-        elif first > newest + 1 and self.last >= NO_ID:
+        elif first > newest + 1 and not self.parked:
             self._miss(Hole(newest + 1, first - 1, now_ns))
-        self.last = last
+        self.reach(last)
         return True
+
+    def reach(self, last: int) -> None:
+        """Count on from `last`."""
+        self.last, self.parked = last, False
 
     def _miss(self, hole: Hole) -> None:
         self.missing.append(hole)
@@ -122,15 +117,14 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
 
     def has_some(self, first: int, last: int) -> bool:
         """Whether some of first..last were seen and some were not."""
-        newest = self.newest
-        new = sum(self.missing_within(first, min(last, newest))) + max(0, last - newest)
-        return first <= newest and 0 < new <= last - first
+        new = sum(self.missing_within(first, min(last, self.last))) + max(0, last - self.last)
+        return first <= self.last and 0 < new <= last - first
 
     def miss_to(self, last: int, now_ns: int) -> None:
         """Await all ids after the newest up to `last`."""
-        if last > self.newest:
-            self._miss(Hole(self.newest + 1, last, now_ns))
-            self.last = last
+        if last > self.last:
+            self._miss(Hole(self.last + 1, last, now_ns))
+            self.reach(last)
 
     def give_up(self, first: int, last: int) -> bool:
         """Stop waiting for first..last, which are still new if they arrive; whether any was missing."""
@@ -197,7 +191,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         del recent[oldest]
         return oldest
 
-    def anew(self) -> SeenIds:
+    def restarted(self) -> SeenIds:
         """Ids for a new count: nothing seen, and every awaited hole given up."""
         awaited = [hole for hole in self.missing if hole.since != NOT_AWAITED]
         self.missing = [hole.not_awaited(hole.first, hole.last) for hole in self.missing]
@@ -219,12 +213,26 @@ class TradeDedupe(msgspec.Struct, array_like=True):
     newest_first: int = 0
     before_first: int = 0
 
+    def admit_next(self, tick: TradeTick, now_ns: int) -> bool:
+        """Record a trade if it has the next id of the id space in use; whether it has. `now_ns`: log time.
+
+        The only check that nearly every trade needs; `admit` judges the others.
+        """
+        seen = self.seen
+        if tick.first_id != seen.last + 1 or tick.view != self.view or seen.parked:
+            return False
+        seen.last, self.view_ns = tick.last_id, now_ns
+        ts = tick.ts_exchange
+        if ts is not None and ts > self.newest_ts:
+            self.newest_ts, self.newest_first = ts, tick.first_id
+        return True
+
     def admit(self, tick: TradeTick, now_ns: int, *, contiguous: bool) -> Verdict:
         """Judge a trade, and record it if it is to be published. `now_ns`: log time."""
         if tick.view != self.view:
             if self.view and now_ns - self.view_ns < VIEW_SILENCE_NS:
                 return "other view"
-            self.view, self.seen, self.before = tick.view, self.seen.anew(), None
+            self.view, self.seen, self.before = tick.view, self.seen.restarted(), None
         self.view_ns = now_ns
         verdict = self._admit(tick, now_ns, contiguous)
         if verdict in ("new", "restart"):
@@ -270,15 +278,15 @@ class TradeDedupe(msgspec.Struct, array_like=True):
 
     def go_on_behind(self, tick: TradeTick) -> None:
         """Continue counting after a trade that another source has covered: ids missing after it are holes."""
-        if self.seen.newest == NO_ID:
+        if self.seen.last == NO_ID:
             self.view = tick.view
-        if tick.view == self.view and tick.last_id > self.seen.newest and not self._jumps(tick):
-            self.seen.last = tick.last_id
+        if tick.view == self.view and tick.last_id > self.seen.last and not self._jumps(tick):
+            self.seen.reach(tick.last_id)
 
     def is_later(self, tick: TradeTick) -> bool:
         """Whether a trade comes after all published ones, as far as its id shows."""
         known = tick.view == self.view and tick.last_id != NO_ID
-        return not known or tick.first_id > self.seen.newest or self.restarts(tick)
+        return not known or tick.first_id > self.seen.last or self.restarts(tick)
 
     def _of(self, tick: TradeTick) -> SeenIds:
         """The count that a trade belongs to."""
@@ -293,7 +301,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         seen = self._of(tick)
         if seen is not self.seen:
             return "new" if _add(seen, tick, NOT_AWAITED, contiguous) else "repeat"
-        begins = seen.newest == NO_ID
+        begins = seen.last == NO_ID
         if contiguous and tick.first_id < tick.last_id and seen.has_some(tick.first_id, tick.last_id):
             seen.miss_to(tick.last_id, now_ns)
             self._note(tick, tick.last_id)
@@ -306,7 +314,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
             if not self.restarts(tick):
                 return "repeat"
         self.before, self.before_ts, self.before_first = seen, self.newest_ts, self.newest_first
-        self.seen, self.newest_first = seen.anew(), tick.first_id
+        self.seen, self.newest_first = seen.restarted(), tick.first_id
         _add(self.seen, tick, now_ns, contiguous)
         return "restart"
 
@@ -318,52 +326,8 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         return ts > self.newest_ts or (ts == self.newest_ts and tick.last_id < self.newest_first)
 
     def _jumps(self, tick: TradeTick) -> bool:
-        return self.seen.newest != NO_ID and tick.first_id - self.seen.newest > JUMP_IDS
+        return self.seen.last != NO_ID and tick.first_id - self.seen.last > JUMP_IDS
 
 
 def _add(seen: SeenIds, tick: TradeTick, now_ns: int, contiguous: bool) -> bool:
     return seen.add(tick.first_id, tick.last_id, now_ns) if contiguous else seen.add_rising(tick.last_id)
-
-
-class UpdateIds(msgspec.Struct, array_like=True):
-    """Recognises old and repeated quotes or books by the venue's rising update id."""
-
-    last: int = NO_ID
-    recv_ns: int = 0
-
-    def admit(self, update_id: int, recv_ns: int) -> bool:
-        """Whether it is new. `recv_ns`: when its frame was received."""
-        if update_id <= self.last and recv_ns - self.recv_ns < RESTART_NS:
-            return False
-        self.last, self.recv_ns = update_id, recv_ns
-        return True
-
-
-Said = tuple[float | None, float | None, float | None, float | None]
-
-
-class QuoteDedupe(msgspec.Struct, array_like=True):
-    """Which quotes of one feed were published: by update id, else by value at the same venue time."""
-
-    ids: UpdateIds = msgspec.field(default_factory=UpdateIds)
-    newest_ts: int | None = None
-    said: list[Said] = []
-    """The quotes at `newest_ts`, if the venue gives no update id."""
-
-    def admit(self, tick: QuoteTick, recv_ns: int) -> bool:
-        """Whether it is new. A quote older than the newest is late or a repeat: only the latest top of the book has any
-        value."""
-        if tick.update_id != NO_ID:
-            return self.ids.admit(tick.update_id, recv_ns)
-        said = (tick.bid, tick.bid_size, tick.ask, tick.ask_size)
-        ts, newest = tick.ts_exchange, self.newest_ts
-        if ts == newest:
-            if said in self.said if ts is not None else self.said[-1:] == [said]:
-                return False
-            self.said = [*self.said[1 - MAX_SAME_TIME :], said] if ts is not None else [said]
-        elif ts is not None and newest is not None and ts < newest and recv_ns - self.ids.recv_ns < RESTART_NS:
-            return False
-        else:
-            self.newest_ts, self.said = ts, [said]
-        self.ids.recv_ns = recv_ns
-        return True

@@ -23,12 +23,12 @@ from typing import NamedTuple
 from mdstream.stream.state import Channel, Feed, SourceState
 
 SECOND_NS = 1_000_000_000
-HABITS = 10
+SILENT_AFTER = 10
 """Silence counts after so many times the feed's expected interval."""
-LOOKS_TO_KNOW = 8
+MIN_SAMPLES = 8
 """Evaluations with new data needed before the expected interval is known."""
-UNKNOWN_HABIT_NS = 30 * SECOND_NS
-LONG_MEMORY = 64
+UNKNOWN_INTERVAL_NS = 30 * SECOND_NS
+MAX_SAMPLES = 64
 """Evaluations over which the expected interval is averaged."""
 MAX_DOUBLINGS = 4
 FORGET_AFTER = 10
@@ -89,16 +89,16 @@ def learn(channel: Channel, now_ns: int, limits: Limits) -> bool:
         return False
     if channel.marked_ns:
         interval_ns = min(now_ns - channel.marked_ns, _patience_ns(channel, limits))
-        channel.looks = min(channel.looks + 1, LONG_MEMORY)
-        channel.habit_ns += (interval_ns - channel.habit_ns) // channel.looks
+        channel.samples = min(channel.samples + 1, MAX_SAMPLES)
+        channel.interval_ns += (interval_ns - channel.interval_ns) // channel.samples
     channel.marked_ns = now_ns
     return True
 
 
 def _patience_ns(channel: Channel, limits: Limits) -> int:
-    if channel.looks < LOOKS_TO_KNOW:
-        return max(UNKNOWN_HABIT_NS, limits.stale_after_ns)
-    return max(HABITS * channel.habit_ns, limits.stale_after_ns)
+    if channel.samples < MIN_SAMPLES:
+        return max(UNKNOWN_INTERVAL_NS, limits.stale_after_ns)
+    return max(SILENT_AFTER * channel.interval_ns, limits.stale_after_ns)
 
 
 def judge(feed: Feed, source: SourceState, newest: Newest, now_ns: int, limits: Limits) -> Finding:

@@ -10,7 +10,6 @@ Nothing here is done per frame. Published times are receive times, derived from 
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -26,12 +25,12 @@ from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Instrument, LogState, SourceState
 
-LOOK_NS = 250_000_000
+EVALUATION_NS = 250_000_000
 WINDOW_NS = 600_000_000_000
 """A source's least latency is taken over this window and the one before."""
 RECENT, ENOUGH = 5, 3
 """Evaluations over which the median latency is taken, and the fewest that suffice."""
-KEPT = 1 - LOOK_NS / 60e9
+KEPT = 1 - EVALUATION_NS / 60e9
 """Share of a count per minute that remains from one evaluation to the next."""
 FORGOTTEN = 0.01
 
@@ -54,9 +53,6 @@ class FeedMonitor:
         self._announces = announces
         self._lines: dict[str, list[Line]] = {}
         self._symbols: list[str] = []  # sorted: the order must not depend on how the state was restored
-        self.changed: set[str] = set()
-        self.gaps: Counter[tuple[str, str]] = Counter()
-        """By provider and state, since they were last read."""
 
     def add(self, line: Line) -> None:
         """Evaluate a line from now on; lines are kept in order of preference."""
@@ -74,21 +70,21 @@ class FeedMonitor:
     def evaluate(self, out: Output, recv_ns: int) -> Iterator[Switch]:
         """The switches that are due; make each before asking for the next. `recv_ns`: of the current record."""
         now_ns = self._log.now_ns
-        self._log.due_ns = now_ns + LOOK_NS
+        self._log.due_ns = now_ns + EVALUATION_NS
         for source in self._sources:
             _sample(source.state, now_ns, self._rules.limits.max_latency_ns)
-            self._look_for_ingestor(out, source, recv_ns)
+            self._check_ingestor(out, source, recv_ns)
         for symbol in self._symbols:
             lines = self._lines[symbol]
             instrument = lines[0].instrument
-            self._learn(lines)
+            self._learn(out, lines)
             for line in lines:
                 self.report(out, line, gaps.evaluate(line.feed, now_ns, self._rules.gaps), recv_ns)
             if len(lines) > 1 and not self._rules.of(symbol).merge:
-                yield from self._choose(instrument, lines)
-            self._look_for_silence(out, symbol, instrument, lines, recv_ns)
+                yield from self._choose(out, instrument, lines)
+            self._check_silence(out, symbol, instrument, lines, recv_ns)
 
-    def _learn(self, lines: list[Line]) -> None:
+    def _learn(self, out: Output, lines: list[Line]) -> None:
         now_ns, limits = self._log.now_ns, self._rules.limits
         for line in lines:
             feed = line.feed
@@ -97,20 +93,20 @@ class FeedMonitor:
             if feed.gap_rate:
                 feed.gap_rate = feed.gap_rate * KEPT if feed.gap_rate > FORGOTTEN else 0.0
             if feed.gap_rate or dropped or any(learnt):
-                self.changed.add(line.symbol)
+                out.changed.add(line.symbol)
 
-    def _choose(self, instrument: Instrument, lines: list[Line]) -> Iterator[Switch]:
+    def _choose(self, out: Output, instrument: Instrument, lines: list[Line]) -> Iterator[Switch]:
         now_ns, limits = self._log.now_ns, self._rules.limits
         findings = self.findings(lines)
         by_name = {line.source.name: line for line in lines}
         for name, line in by_name.items():
             if failover.note(line.feed, findings[name], now_ns, limits):
-                self.changed.add(line.symbol)
+                out.changed.add(line.symbol)
         feeds = {name: line.feed for name, line in by_name.items()}
         begins = now_ns - instrument.begun_ns < limits.stale_after_ns
         choice = failover.choose(list(by_name), instrument.active, feeds, findings, now_ns, limits, begins=begins)
         if choice is not None:
-            self.changed.add(lines[0].symbol)
+            out.changed.add(lines[0].symbol)
             yield Switch(by_name.get(instrument.active), by_name[choice.source], choice)
 
     def findings(self, lines: list[Line]) -> dict[str, Finding]:
@@ -124,38 +120,36 @@ class FeedMonitor:
     def report(self, out: Output, line: Line, changes: Iterable[Change], recv_ns: int) -> None:
         """Publish the changes of gaps, and request repair of those that opened."""
         for change in changes:
-            self.changed.add(line.symbol)
-            self.gaps[line.source.name, change.state] += 1
+            out.changed.add(line.symbol)
+            out.gap_changes[line.source.name, change.state] += 1
             name, first, last = line.source.name, str(change.first), str(change.last)
             gap = Gap(
                 line.symbol, name, first, last, change.state, recv_ns, change.missing, change.took_ns, change.reason
             )
-            out.tell(line.symbol, gap)
+            out.add_status(line.symbol, gap)
             if change.state == "open":
                 since_ns = recv_ns - (self._log.now_ns - change.since_ns)
                 request = RepairRequest(line.symbol, name, line.trades.view, change.first, change.last, since_ns)
-                out.ask(request, recv_ns // MS)
+                out.request_repair(request, recv_ns // MS)
 
-    def _look_for_silence(
-        self, out: Output, symbol: str, instrument: Instrument, lines: list[Line], recv_ns: int
-    ) -> None:
+    def _check_silence(self, out: Output, symbol: str, instrument: Instrument, lines: list[Line], recv_ns: int) -> None:
         now_ns, every_ns = self._log.now_ns, self._rules.heartbeat_ns
         spoke_ns = max((line.feed.seen_ns for line in lines if line.live), default=now_ns)
-        if not spoke_ns or now_ns - max(spoke_ns, instrument.silence_told_ns) < every_ns:
+        if not spoke_ns or now_ns - max(spoke_ns, instrument.silence_reported_ns) < every_ns:
             return
-        instrument.silence_told_ns = now_ns
-        self.changed.add(symbol)
+        instrument.silence_reported_ns = now_ns
+        out.changed.add(symbol)
         provider = instrument.active or lines[0].source.name
-        out.tell(symbol, Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns))
+        out.add_status(symbol, Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns))
 
-    def _look_for_ingestor(self, out: Output, source: Source, recv_ns: int) -> None:
+    def _check_ingestor(self, out: Output, source: Source, recv_ns: int) -> None:
         state, now_ns, every_ns = source.state, self._log.now_ns, self._rules.heartbeat_ns
-        if not state.beat_ns or now_ns - max(state.beat_ns, state.silence_told_ns) < every_ns:
+        if not state.beat_ns or now_ns - max(state.beat_ns, state.silence_reported_ns) < every_ns:
             return
-        state.silence_told_ns = now_ns
+        state.silence_reported_ns = now_ns
         if self._announces(source.name):
             silent_since_ns = recv_ns - (now_ns - state.beat_ns)
-            out.tell(source.name, Heartbeat(events.SYSTEM, source.name, silent_since_ns, recv_ns))
+            out.add_status(source.name, Heartbeat(events.SYSTEM, source.name, silent_since_ns, recv_ns))
 
 
 def _sample(state: SourceState, now_ns: int, max_latency_ns: int) -> None:

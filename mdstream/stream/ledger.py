@@ -128,7 +128,7 @@ class Tenure:
         self._seen = first + count
         return unseen
 
-    def look(self, offset: int, value: bytes | None) -> None:
+    def check(self, offset: int, value: bytes | None) -> None:
         """Check a record that lies between ours."""
         entry = _entry(value)
         if entry is not None and entry.topic in self._claims:

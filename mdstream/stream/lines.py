@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mdstream.stream.book import Book
+from mdstream.stream.output import Output
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
 from mdstream.ticks import QuoteTick, Tick, TradeTick
 
@@ -33,10 +34,7 @@ class Venue(Protocol):
 
 
 class Source:
-    """One provider within a partition: its decoder, its lines by symbol, and counts of its events.
-
-    The counts are of canonical events since the last `reset`.
-    """
+    """One provider within a partition: its decoder, its lines by symbol, and counts of its canonical events."""
 
     __slots__ = ("books", "contiguous", "decode", "lines", "name", "quotes", "state", "trades")
 
@@ -46,9 +44,16 @@ class Source:
         self.contiguous: bool = venue.contiguous_ids
         self.state = state
         self.lines: dict[str, Line] = {}
-        self.reset()
+        self.trades = self.quotes = self.books = 0
 
-    def reset(self) -> None:
+    def report(self, out: Output) -> None:
+        """Hand over the counts since the last report."""
+        latency_ns = self.state.newest_latency_ns
+        if self.trades and latency_ns is not None:
+            out.latencies_ns[self.name] = latency_ns
+        out.events["trade", self.name] = self.trades
+        out.events["quote", self.name] = self.quotes
+        out.events["book", self.name] = self.books
         self.trades = self.quotes = self.books = 0
 
 
@@ -94,10 +99,10 @@ class Line:
 
     def take_over(self) -> Sequence[Buffered]:
         """Go live; the ticks buffered meanwhile."""
-        said, self.buffer = self.buffer, deque()
+        buffered, self.buffer = self.buffer, deque()
         self.live = True
         self.feed.buffered_from = NOT_BUFFERED
-        return said
+        return buffered
 
     def step_back(self) -> None:
         """Become a standby."""

@@ -13,7 +13,7 @@ from mdstream.simulator.exchange import Beat, Close, Exchange, Kind, Listing, Se
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.stream.book import Book as KeptBook
-from mdstream.stream.book import Said
+from mdstream.stream.book import UpdateResult
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import OTHER
 from mdstream.venues.providers import PROVIDERS, provider
@@ -163,12 +163,12 @@ def test_books_are_those_of_the_market(connection: Connection) -> None:
         of, kept = topic.listing, KeptBook()
         firsts = topic.channel.first(of, NOW_NS) if topic.channel.first else []
         for tick in (tick for text in firsts for tick in connection.read(text)):
-            assert not isinstance(tick, BookUpdate) or kept.apply(tick, 0) is Said.TOP
+            assert not isinstance(tick, BookUpdate) or kept.apply(tick, 0) is UpdateResult.TOP
         for number in range(1, 50):
             book = of.instrument.book(NOW_NS + number * 100 * MS)
             for tick in read(book):
                 if isinstance(tick, BookUpdate):
-                    assert kept.apply(tick, number) is not Said.CROSSED
+                    assert kept.apply(tick, number) is not UpdateResult.CROSSED
                     tick = kept.picture("BTCUSDT")
                 if isinstance(tick, BookTick):
                     assert len(tick.bids) == len(tick.asks) >= 5

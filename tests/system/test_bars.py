@@ -317,6 +317,24 @@ async def test_what_a_failed_checkpoint_held_is_in_the_next_one(trades: Trades) 
         assert (await trades.published(), trades.acknowledged) == ([("1s", 0, 1, 0)], [2])
 
 
+async def test_a_cancelled_checkpoint_is_made_up_for_by_the_next_one(trades: Trades) -> None:
+    """A worker that is told to stop cancels what is under way, then releases: no change is left out of that."""
+    first, second = history(0, 2_500)
+    async with trades.role() as role:
+        await role.restore({trades.partition: 0})
+        await role.process(trades.batch(first, second))
+        under_way = asyncio.create_task(role.checkpoint())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert role._owned[trades.partition].batches == []  # its snapshot has them
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+        assert trades.acknowledged == []
+        await role.release([trades.partition])
+        assert (set(await trades.published()), trades.acknowledged) == ({("1s", 0, 1, 0)}, [2])
+
+
 async def test_bars_that_were_written_down_and_not_published_are_by_the_next_owner(trades: Trades) -> None:
     """A crash between the checkpoint and the output: here the output has no connection."""
     first, second, third = history(0, 2_500, 100)

@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from mdstream.errors import MdstreamError
-from mdstream.stream.book import Book, Said
+from mdstream.stream.book import Book, UpdateResult
 from mdstream.testing import Process, Processes, run_mdstream, wait_until
 from mdstream.ticks import BookUpdate, TradeTick
 from mdstream.venues.providers import provider
@@ -190,7 +190,7 @@ async def test_book_begins_anew_after_a_stall(start: Start) -> None:
         updates = [t for frame in client.frames for t in of.decode(frame) if isinstance(t, BookUpdate)]
         assert [update.whole for update in updates].count(True) == 2
         said = {kept.apply(update, at) for at, update in enumerate(updates)}
-        assert said <= {Said.TOP, Said.LEVELS}
+        assert said <= {UpdateResult.TOP, UpdateResult.LEVELS}
         picture = kept.picture("BTCUSD")
         assert (len(picture.bids), len(picture.asks)) == (20, 20)
 

@@ -127,7 +127,7 @@ def test_sizes_that_may_be_contracts_are_in_no_bar(symbol: str) -> None:
     bars = Bars(RULES)
     bars.step(records([trade(1, 0, symbol=symbol), trade(1, 0), trade(2, 1, -37.63, symbol=symbol)]))
     assert {key[0] for key in published(bars.collect(LATER))} == {"BTCUSDT"}
-    assert bars.counts == {"trade": 1, "repeat": 0, "unmeasured": 2, "unreadable": 0}
+    assert bars.report().trades == {"trade": 1, "repeat": 0, "unmeasured": 2, "unreadable": 0}
 
 
 @pytest.mark.parametrize("names", [("2s", "3s"), ("1m",), ("7s", "1m", "1h"), ("1h", "1s", "1m", "1s"), ("1d", "90s")])
@@ -147,7 +147,7 @@ def test_a_seq_counts_once() -> None:
     bars.step(records([trade(1, 0), trade(2, 1), trade(1, 0), trade(2, 1)]))
     bars.step(records([trade(2, 1), trade(3, 2)]))
     assert published(bars.collect(LATER))["BTCUSDT", "1m", T0].trades == 3
-    assert bars.counts == {"trade": 3, "repeat": 3, "unmeasured": 0, "unreadable": 0}
+    assert bars.report().trades == {"trade": 3, "repeat": 3, "unmeasured": 0, "unreadable": 0}
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,9 @@ def test_what_is_no_trade_is_passed_over_and_said(value: bytes | None) -> None:
     bars = Bars(RULES)
     bars.step([Raw(6, encode(trade(1, 0))), Raw(7, value), Raw(8, encode(trade(2, 1)))])
     assert published(bars.collect(LATER))["BTCUSDT", "1s", T0].trades == 2
-    assert bars.counts["unreadable"] == 1
-    assert bars.errors[0].startswith("offset 7, key b'BTCUSDT': ")
+    report = bars.report()
+    assert report.trades["unreadable"] == 1
+    assert report.errors[0].startswith("offset 7, key b'BTCUSDT': ")
 
 
 # -- closing
@@ -272,7 +273,7 @@ def test_each_interval_takes_late_trades_for_as_long_as_it_keeps_bars() -> None:
     bars.collect(bars.watermark_ns)
     bars.step(records([trade(3, 500)], 2))
     assert seconds(bars.collect(bars.watermark_ns)) == []
-    assert bars.late == {"1s": 1}
+    assert bars.report().late == {"1s": 1}
     assert published(bars.collect(LATER))["BTCUSDT", "1h", T0].trades == 3
 
 
@@ -302,7 +303,7 @@ def test_too_late_for_all_is_counted_and_changes_nothing() -> None:
     bars = Bars(opened("1s"))
     bars.step(records([trade(1, 300_900), trade(2, 500), trade(3, 301_000, symbol="OTHER"), trade(3, 600)]))
     assert seconds(bars.collect(LATER)) == [(0, 1, 0), (300, 1, 0), (301, 1, 0)]
-    assert bars.late == {"1s": 1}
+    assert bars.report().late == {"1s": 1}
 
 
 # -- properties
@@ -441,4 +442,4 @@ def test_what_is_too_late_does_not_depend_on_batches(times: list[tuple[str, int]
             found |= published(cut.collect(cut.watermark_ns))
     found |= published(cut.collect(LATER))
     assert {key: msgspec.structs.replace(bar, revision=0) for key, bar in found.items()} == expected
-    assert cut.late == whole.late
+    assert cut.report().late == whole.report().late

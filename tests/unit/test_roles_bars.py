@@ -44,9 +44,9 @@ def test_counters_are_there_at_zero_and_add_up() -> None:
     assert value("mdstream_late_trades", "1h") == 0
     for trades in ([trade(1, 0), trade(2, 400_000)], [trade(2, 400_000), trade(3, 500)]):
         bars.step(records(trades))
-        metrics.take(bars)
+        metrics.add(bars.report())
         metrics.count(bars.collect(bars.watermark_ns))
-    metrics.take(bars)
+    metrics.add(bars.report())
     assert (value("mdstream_bar_trades", "trade"), value("mdstream_bar_trades", "repeat")) == (3, 1)
     assert (value("mdstream_bars", "1s"), value("mdstream_bar_revisions", "1s")) == (1, 0)
     assert (value("mdstream_bars", "1m"), value("mdstream_bar_revisions", "1m")) == (2, 1)

@@ -103,4 +103,4 @@ def test_silence_on_the_page_changes_nothing_in_the_stream() -> None:
     looked, left_alone = Log(until_s=10, beats_s=60), Log(until_s=10, beats_s=60)
     looked.source(60)
     assert looked.canonical.instruments == left_alone.canonical.instruments
-    assert looked.canonical.changed == left_alone.canonical.changed
+    assert looked.canonical.log == left_alone.canonical.log

@@ -11,7 +11,7 @@ from plain_books import PlainBook, l2update, snapshot
 
 from mdstream.errors import FrameError
 from mdstream.stream import book as module
-from mdstream.stream.book import LONGEST_CROSSED_NS, Book, Said, State
+from mdstream.stream.book import LONGEST_CROSSED_NS, Book, State, UpdateResult
 from mdstream.ticks import PRICE_UNIT, BookUpdate, PriceLevel, price_units
 from mdstream.venues.providers import provider
 
@@ -33,7 +33,7 @@ def change(*, bids: list[PriceLevel] | None = None, asks: list[PriceLevel] | Non
 
 def synced(bids: tuple[int, ...] = (9, 8), asks: tuple[int, ...] = (11, 12)) -> Book:
     book = Book()
-    assert book.apply(whole(levels(*bids), levels(*asks)), 0) is Said.TOP
+    assert book.apply(whole(levels(*bids), levels(*asks)), 0) is UpdateResult.TOP
     return book
 
 
@@ -46,28 +46,30 @@ def best(book: Book) -> tuple[list[float], list[float]]:
 def test_changes_without_a_snapshot_are_passed_over() -> None:
     """Nobody knows what they change."""
     book = Book()
-    assert book.apply(change(bids=levels(9)), 0) is Said.PASSED
+    assert book.apply(change(bids=levels(9)), 0) is UpdateResult.PASSED
     assert book.state is State.EMPTY
 
 
 @pytest.mark.parametrize(
     ("update", "said", "bids", "asks"),
     [
-        (change(bids=levels(10)), Said.TOP, [10, 9, 8], [11, 12]),
-        (change(bids=levels(9, size=5)), Said.TOP, [9, 8], [11, 12]),
-        (change(bids=levels(9, size=0)), Said.TOP, [8], [11, 12]),
-        (change(asks=levels(11, size=0)), Said.TOP, [9, 8], [12]),
-        (change(asks=levels(13)), Said.LEVELS, [9, 8], [11, 12, 13]),
-        (change(bids=levels(8, size=0)), Said.LEVELS, [9], [11, 12]),
-        (change(bids=levels(9)), Said.NOTHING, [9, 8], [11, 12]),
-        (change(bids=levels(7, size=0)), Said.NOTHING, [9, 8], [11, 12]),
-        (change(bids=levels(9, 8, size=0)), Said.TOP, [], [11, 12]),
-        (change(bids=[(10 * U, 1.0), (10 * U, 0.0)]), Said.LEVELS, [9, 8], [11, 12]),
+        (change(bids=levels(10)), UpdateResult.TOP, [10, 9, 8], [11, 12]),
+        (change(bids=levels(9, size=5)), UpdateResult.TOP, [9, 8], [11, 12]),
+        (change(bids=levels(9, size=0)), UpdateResult.TOP, [8], [11, 12]),
+        (change(asks=levels(11, size=0)), UpdateResult.TOP, [9, 8], [12]),
+        (change(asks=levels(13)), UpdateResult.LEVELS, [9, 8], [11, 12, 13]),
+        (change(bids=levels(8, size=0)), UpdateResult.LEVELS, [9], [11, 12]),
+        (change(bids=levels(9)), UpdateResult.NOTHING, [9, 8], [11, 12]),
+        (change(bids=levels(7, size=0)), UpdateResult.NOTHING, [9, 8], [11, 12]),
+        (change(bids=levels(9, 8, size=0)), UpdateResult.TOP, [], [11, 12]),
+        (change(bids=[(10 * U, 1.0), (10 * U, 0.0)]), UpdateResult.LEVELS, [9, 8], [11, 12]),
     ],
     ids=["better bid", "new size of the best", "best bid gone", "best ask gone", "worse ask", "worse bid gone",
          "the same again", "gone what was not there", "no bids left", "there and gone"],
 )  # fmt: skip
-def test_change_sets_the_size_of_a_level(update: BookUpdate, said: Said, bids: list[int], asks: list[int]) -> None:
+def test_change_sets_the_size_of_a_level(
+    update: BookUpdate, said: UpdateResult, bids: list[int], asks: list[int]
+) -> None:
     """Bids 9 8, asks 11 12: a size replaces, 0 removes, and what comes of it is told once."""
     book = synced()
     assert book.apply(update, 1) is said
@@ -76,17 +78,17 @@ def test_change_sets_the_size_of_a_level(update: BookUpdate, said: Said, bids: l
 
 def test_change_beyond_the_best_twenty_is_not_told() -> None:
     book = synced(bids=tuple(range(30, 60)), asks=(70,))
-    assert book.apply(change(bids=levels(40, size=3)), 1) is Said.LEVELS  # the twentieth
-    assert book.apply(change(bids=levels(39, size=3)), 2) is Said.NOTHING
-    assert book.apply(change(bids=levels(39, size=0)), 3) is Said.NOTHING
-    assert book.apply(change(bids=levels(45, size=0)), 4) is Said.LEVELS
+    assert book.apply(change(bids=levels(40, size=3)), 1) is UpdateResult.LEVELS  # the twentieth
+    assert book.apply(change(bids=levels(39, size=3)), 2) is UpdateResult.NOTHING
+    assert book.apply(change(bids=levels(39, size=0)), 3) is UpdateResult.NOTHING
+    assert book.apply(change(bids=levels(45, size=0)), 4) is UpdateResult.LEVELS
     assert best(book)[0][-1] == 38  # the next one moved up
 
 
 def test_snapshot_replaces_everything_and_is_told() -> None:
     """Also where the top is what it was: the venue says that it still holds."""
     book = synced()
-    assert book.apply(whole(levels(9, 7), levels(11)), 1) is Said.TOP
+    assert book.apply(whole(levels(9, 7), levels(11)), 1) is UpdateResult.TOP
     assert best(book) == ([9, 7], [11])
 
 
@@ -106,20 +108,20 @@ def test_quote_is_the_top_with_the_venues_time() -> None:
 def test_crossed_book_is_not_told_until_it_is_no_longer_crossed(bid: int) -> None:
     """bid 11 (half of a change) ... ask 11 gone: a top that nobody could trade on is never given out."""
     book = synced()
-    assert book.apply(change(bids=levels(bid)), 1) is Said.CROSSED
-    assert book.apply(change(bids=levels(8, size=2)), 2) is Said.CROSSED
-    assert book.apply(change(asks=levels(11, 12, size=0)), 3) is Said.TOP
+    assert book.apply(change(bids=levels(bid)), 1) is UpdateResult.CROSSED
+    assert book.apply(change(bids=levels(8, size=2)), 2) is UpdateResult.CROSSED
+    assert book.apply(change(asks=levels(11, 12, size=0)), 3) is UpdateResult.TOP
     assert best(book) == ([bid, 9, 8], [])
 
 
 def test_book_that_stays_crossed_is_lost_until_the_next_snapshot() -> None:
     """An update was lost: what is known cannot be right."""
     book = synced()
-    assert book.apply(change(bids=levels(11)), SECOND_NS) is Said.CROSSED
-    assert book.apply(change(bids=levels(8)), SECOND_NS + LONGEST_CROSSED_NS - 1) is Said.CROSSED
-    assert book.apply(change(bids=levels(7)), SECOND_NS + LONGEST_CROSSED_NS) is Said.LOST
-    assert book.apply(change(bids=levels(7)), 2 * SECOND_NS + LONGEST_CROSSED_NS) is Said.PASSED
-    assert book.apply(whole(levels(9), levels(11)), 9 * SECOND_NS) is Said.TOP
+    assert book.apply(change(bids=levels(11)), SECOND_NS) is UpdateResult.CROSSED
+    assert book.apply(change(bids=levels(8)), SECOND_NS + LONGEST_CROSSED_NS - 1) is UpdateResult.CROSSED
+    assert book.apply(change(bids=levels(7)), SECOND_NS + LONGEST_CROSSED_NS) is UpdateResult.LOST
+    assert book.apply(change(bids=levels(7)), 2 * SECOND_NS + LONGEST_CROSSED_NS) is UpdateResult.PASSED
+    assert book.apply(whole(levels(9), levels(11)), 9 * SECOND_NS) is UpdateResult.TOP
 
 
 def test_update_that_comes_again_behind_newer_ones_changes_nothing() -> None:
@@ -127,8 +129,8 @@ def test_update_that_comes_again_behind_newer_ones_changes_nothing() -> None:
     book = synced()
     for ts, size in ((1, 1.0), (2, 5.0), (3, 0.0)):
         book.apply(change(bids=levels(10, size=size), ts=ts), ts)
-    assert book.apply(change(bids=levels(10, size=5), ts=2), 4) is Said.PASSED
-    assert book.apply(change(bids=levels(10, size=0), ts=3), 5) is Said.NOTHING
+    assert book.apply(change(bids=levels(10, size=5), ts=2), 4) is UpdateResult.PASSED
+    assert book.apply(change(bids=levels(10, size=0), ts=3), 5) is UpdateResult.NOTHING
     assert best(book)[0] == [9, 8]
 
 
@@ -136,7 +138,7 @@ def test_venue_whose_clock_was_set_back_goes_on() -> None:
     """An older time alone is no copy: nothing that changed may be left out."""
     book = synced()
     book.apply(change(bids=levels(10), ts=1_000), 1)
-    assert book.apply(change(bids=levels(10, size=0), ts=400), 2) is Said.TOP
+    assert book.apply(change(bids=levels(10, size=0), ts=400), 2) is UpdateResult.TOP
     assert best(book)[0] == [9, 8]
 
 
@@ -145,7 +147,7 @@ def test_snapshot_of_another_line_takes_what_it_had_not() -> None:
     book = synced()
     book.apply(change(bids=levels(10), ts=5), 1)
     book.apply(whole(levels(9), levels(11), ts=4), 2)
-    assert book.apply(change(bids=levels(10), ts=5), 3) is Said.TOP
+    assert book.apply(change(bids=levels(10), ts=5), 3) is UpdateResult.TOP
 
 
 # -- bounds
@@ -156,11 +158,11 @@ def test_side_drops_its_worst_levels_and_knows_nothing_below_them(monkeypatch: p
     monkeypatch.setattr(module, "MAX_LEVELS", 5)
     book = synced(bids=tuple(range(1, 10)), asks=(20,))
     assert best(book)[0] == [9, 8, 7, 6, 5]
-    assert book.apply(change(bids=levels(4)), 1) is Said.NOTHING
+    assert book.apply(change(bids=levels(4)), 1) is UpdateResult.NOTHING
     book.apply(change(bids=levels(10)), 2)
     assert best(book)[0] == [10, 9, 8, 7, 6]
     book.apply(change(bids=levels(7, 8, size=0)), 3)
-    assert book.apply(change(bids=levels(5)), 4) is Said.NOTHING
+    assert book.apply(change(bids=levels(5)), 4) is UpdateResult.NOTHING
     assert best(book)[0] == [10, 9, 6]
 
 
@@ -168,8 +170,8 @@ def test_book_that_runs_out_of_known_levels_is_lost(monkeypatch: pytest.MonkeyPa
     """There are bids below, and nobody knows which: no top is better than a wrong one."""
     monkeypatch.setattr(module, "MAX_LEVELS", 2)
     book = synced(bids=(7, 8, 9), asks=(20,))
-    assert book.apply(change(bids=levels(9, size=0)), 1) is Said.TOP
-    assert book.apply(change(bids=levels(8, size=0)), 2) is Said.LOST
+    assert book.apply(change(bids=levels(9, size=0)), 1) is UpdateResult.TOP
+    assert book.apply(change(bids=levels(8, size=0)), 2) is UpdateResult.LOST
 
 
 def test_times_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,8 +179,8 @@ def test_times_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     book = synced()
     for ts in (1, 2, 3, 4):
         book.apply(change(bids=levels(10, size=ts), ts=ts), ts)
-    assert book.apply(change(bids=levels(10, size=9), ts=3), 5) is Said.PASSED
-    assert book.apply(change(bids=levels(10, size=9), ts=2), 6) is Said.TOP
+    assert book.apply(change(bids=levels(10, size=9), ts=3), 5) is UpdateResult.PASSED
+    assert book.apply(change(bids=levels(10, size=9), ts=2), 6) is UpdateResult.TOP
 
 
 # -- against a plain reading
@@ -203,16 +205,16 @@ def test_book_is_what_a_plain_reading_gives(first: bytes, frames: list[bytes]) -
         assert isinstance(update, BookUpdate)
         before, said = plain.best(), book.apply(update, at)
         plain.take(json.loads(frame))
-        assert (said is Said.CROSSED) == plain.crossed
+        assert (said is UpdateResult.CROSSED) == plain.crossed
         if plain.crossed:
             continue
         quote, picture = book.quote("X"), book.picture("X")
         assert (quote.bid, quote.bid_size, quote.ask, quote.ask_size) == plain.top()
         assert (picture.bids, picture.asks) == plain.best()
-        if said is Said.TOP:
+        if said is UpdateResult.TOP:
             told = plain.top()
         assert told == plain.top()
-        assert said is not Said.NOTHING or plain.best() == before
+        assert said is not UpdateResult.NOTHING or plain.best() == before
 
 
 @given(SNAPSHOTS, st.lists(CHANGES, max_size=10), st.lists(SNAPSHOTS | CHANGES, max_size=10))

@@ -351,8 +351,9 @@ def lives(log: Sequence[Raw], rules: Rules, cuts: Sequence[int]) -> Iterator[Out
     state_log: list[Out] = []
     worker, begin = new_stream(rules), 0
     for cut in [*sorted(cuts), len(log)]:
-        yield worker.step(log[begin:cut])
-        state_log.append(saved(worker))
+        out = worker.step(log[begin:cut])
+        yield out
+        state_log.append(saved(worker, out))
         worker = restored(state_log, rules)
         begin = worker.read_from
 
@@ -408,8 +409,7 @@ def test_checkpoint_writes_an_image_of_a_book_only_now_and_then() -> None:
         log.add("coinbase", bid("95", str(at_ms)), at_ms=at_ms)
     stream, keys = new_stream(ALONE), []
     for begin in range(0, len(log.records), 10):
-        stream.step(log.records[begin : begin + 10])
-        keys += [key for key, *_ in saved(stream)]
+        keys += [key for key, *_ in saved(stream, stream.step(log.records[begin : begin + 10]))]
         age_ms = log.at_ms if stream.position == len(log.records) else (begin + 9) * 100
         assert age_ms - log.records[stream.read_from].timestamp + T0_MS <= 30_500
     assert keys.count(b"md.raw.crypto|BTCUSDT book coinbase") == 2
@@ -423,8 +423,8 @@ def test_book_whose_image_is_not_there_waits_for_a_snapshot() -> None:
     for at_ms in range(1000, 40_000, 1000):
         log.add("coinbase", bid("95", str(at_ms)), at_ms=at_ms)
     stream = new_stream(ALONE)
-    stream.step(log.records)
-    written = [record for record in saved(stream) if record[0] != b"md.raw.crypto|BTCUSDT book coinbase"]
+    out = stream.step(log.records)
+    written = [record for record in saved(stream, out) if record[0] != b"md.raw.crypto|BTCUSDT book coinbase"]
     log.add("coinbase", bid("100"), at_ms=40_000)
     log.add("coinbase", book("98"), at_ms=41_000)
     next_owner = restored([written], ALONE)
@@ -445,8 +445,9 @@ def test_book_that_was_no_source_for_a_while_is_not_taken_up_again_as_it_was() -
     told = []
     for rules, end in zip([ALONE, Rules(Policy(("okx",))), ALONE], ends, strict=True):
         worker = restored(state_log, rules)
-        told.append({e["bids"][0][0] for e in events(worker.step(log.records[worker.read_from : end]).books)})
-        state_log.append(saved(worker))
+        out = worker.step(log.records[worker.read_from : end])
+        told.append({e["bids"][0][0] for e in events(out.books)})
+        state_log.append(saved(worker, out))
     assert told == [{100}, set(), set()]
 
 
@@ -455,8 +456,7 @@ def test_book_whose_snapshot_cannot_be_read_again_is_never_kept_as_an_empty_one(
     log = Log()
     log.add("coinbase", book(), at_ms=0)
     stream = new_stream(ALONE)
-    stream.step(log.records)
-    state_log = [saved(stream)]
+    state_log = [saved(stream, stream.step(log.records))]
     log.records[0] = Raw(b"{", 0, log.records[0].timestamp, b"BTCUSDT", log.records[0].headers)
     for at_ms in range(1000, 70_000, 1000):
         log.add("coinbase", bid("95", str(at_ms)), at_ms=at_ms)
@@ -465,4 +465,4 @@ def test_book_whose_snapshot_cannot_be_read_again_is_never_kept_as_an_empty_one(
         worker.position = max(worker.position, 1)
         out = worker.step(log.records[worker.read_from : end])
         assert (out.quotes, out.books) == ([], [])
-        state_log.append(saved(worker))
+        state_log.append(saved(worker, out))

@@ -143,11 +143,12 @@ def test_whatever_frames_say_the_state_can_be_written_and_read_back(
 ) -> None:
     """A state that cannot be encoded stops one owner of the partition after the other, for good."""
     stream = new_stream(rules)
-    for offset, ((provider, frame, kind), recv_ns) in enumerate(log):
+    outputs = [
         stream.step([raw(provider, frame, recv_ns=recv_ns, kind=kind, offset=offset)])
+        for offset, ((provider, frame, kind), recv_ns) in enumerate(log)
+    ]
     expected = Restored(dict(stream.instruments), stream.position, stream.log)
-    stream.changed |= set(stream.instruments)
-    assert checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), saved(stream))) == expected
+    assert checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), saved(stream, *outputs))) == expected
 
 
 @pytest.mark.parametrize("timestamp", [2**63 - 1, -(2**63)])
@@ -256,8 +257,8 @@ def test_refused_trade_does_not_come_back_from_the_buffer() -> None:
     log = [raw("okx", okx("trades", okx_trade())),
            raw("binance", binance_trade(), offset=1), raw("binance", binance_trade(t=8, p="0"), offset=2)]  # fmt: skip
     dying = new_stream(rules)
-    dying.step(log)
-    owner = new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), saved(dying))))
+    state_log = saved(dying, dying.step(log))
+    owner = new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), state_log)))
     owner.step(log[owner.read_from :])
     buffers = [[tick for _, _, tick in s.sources[b"binance"].lines["BTCUSDT"].buffer] for s in (dying, owner)]
     assert buffers[0] == buffers[1]

@@ -17,13 +17,15 @@ from stream_outputs import RAW, TOPICS, events, joined, read_into, saved
 from mdstream import repairs
 from mdstream.kafka.publisher import Partitioner
 from mdstream.records import Record
-from mdstream.stream import canonical, checkpoint
+from mdstream.stream import checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import VIEW_SILENCE_NS
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
+from mdstream.stream.publication import MAX_ERRORS
 from mdstream.stream.rules import Policy, Rules
+from mdstream.ticks import Tick
 from mdstream.venues.providers import PROVIDERS
 
 PARTITION = 3
@@ -241,7 +243,7 @@ def test_output_is_repeated_byte_for_byte_after_a_restore(
     for batch in cut(log, at):
         before.append(dying.step(batch))
         if data.draw(st.booleans()):
-            state_log.append(saved(dying))
+            state_log.append(saved(dying, *before[kept:]))
             kept = len(before)
             if data.draw(st.booleans()):
                 break
@@ -355,9 +357,9 @@ def test_null_header_stops_nothing(name: str) -> None:
 def test_late_trade_that_fills_a_hole_is_news_and_a_repeat_is_not() -> None:
     """ids 1 2 5 4 2 5 3: the second 2 and 5 are repeats, 4 and 3 came late."""
     frames = [raw(binance_trade(number), provider="binance") for number in (1, 2, 5, 4, 2, 5, 3)]
-    canonical_stream = stream()
-    assert [e["trade_id"] for e in events(canonical_stream.step(frames).trades)] == ["1", "2", "5", "4", "3"]
-    assert canonical_stream.counts["trade, repeat"] == 2
+    out = stream().step(frames)
+    assert [e["trade_id"] for e in events(out.trades)] == ["1", "2", "5", "4", "3"]
+    assert out.counts["trade, repeat"] == 2
 
 
 def test_same_id_at_two_venues_is_two_trades() -> None:
@@ -387,10 +389,9 @@ def test_book_of_an_older_update_is_a_repeat() -> None:
 def test_trade_and_agg_trade_never_mix() -> None:
     """Both views tell the same executions: only the first one counts while it is alive, whichever comes more often."""
     frames = [binance_trade(1), binance_agg_trade(900, 1, 2), binance_trade(2), binance_agg_trade(901, 3, 3)]
-    canonical_stream = stream()
-    out = canonical_stream.step([raw(frame, provider="binance") for frame in frames])
+    out = stream().step([raw(frame, provider="binance") for frame in frames])
     assert [e["trade_id"] for e in events(out.trades)] == ["1", "2"]
-    assert canonical_stream.counts["trade, other view"] == 2
+    assert out.counts["trade, other view"] == 2
 
 
 def test_other_view_takes_over_once_the_first_is_silent() -> None:
@@ -426,28 +427,27 @@ def test_views_of_one_feed_alternate_only_after_silence(log: list[Raw]) -> None:
 def test_control_frame_is_never_data(provider: str, frame: bytes) -> None:
     """Acks, pongs, errors, heartbeats and channels that are read past: counted, published nowhere, no state."""
     canonical_stream = stream()
-    out = joined([canonical_stream.step([raw(frame, provider=provider)])])
-    assert not any(out.values())
-    assert sum(count for name, count in canonical_stream.counts.items() if name.startswith("control ")) == 1
+    out = canonical_stream.step([raw(frame, provider=provider)])
+    assert not any(joined([out]).values())
+    assert sum(count for name, count in out.counts.items() if name.startswith("control ")) == 1
     assert canonical_stream.instruments == {}
 
 
 def test_venue_errors_are_kept_to_be_shown_within_a_bound() -> None:
     """A venue that repeats an error for ever fills the counter, not the memory."""
     provider, frame = CONTROL[1]
-    canonical_stream = stream()
-    canonical_stream.step([raw(frame, provider=provider)] * (canonical.MAX_ERRORS + 5))
-    assert canonical_stream.counts["control error"] == canonical.MAX_ERRORS + 5
-    assert len(canonical_stream.errors) == canonical.MAX_ERRORS
-    assert canonical_stream.errors[0] == "binance error: code 2: Invalid request: unknown variant"
+    out = stream().step([raw(frame, provider=provider)] * (MAX_ERRORS + 5))
+    assert out.counts["control error"] == MAX_ERRORS + 5
+    assert len(out.errors) == MAX_ERRORS
+    assert out.errors[0] == "binance error: code 2: Invalid request: unknown variant"
 
 
 @pytest.mark.parametrize("value", [b"", None, b"anything"])
 def test_heartbeat_is_never_data(value: bytes | None) -> None:
     """An ingestor's heartbeat is a sign of life: nothing is published for it."""
-    canonical_stream = stream()
-    assert not any(joined([canonical_stream.step([raw(value, provider="binance", kind="heartbeat")])]).values())
-    assert canonical_stream.counts["heartbeat"] == 1
+    out = stream().step([raw(value, provider="binance", kind="heartbeat")])
+    assert not any(joined([out]).values())
+    assert out.counts["heartbeat"] == 1
 
 
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
@@ -522,6 +522,36 @@ def test_neighbours_of_a_dead_frame_are_unharmed(name: str) -> None:
     assert with_it.trades == stream().step(around).trades
 
 
+class Foreign:
+    """A venue from elsewhere, whose decoder raises what no contract names."""
+
+    name, contiguous_ids = "foreign", False
+
+    def decode(self, frame: bytes) -> list[Tick]:
+        return [json.loads(frame)["tick"]]
+
+
+def test_whatever_a_decoder_raises_is_a_dead_letter() -> None:
+    """A faulty decoder costs its own frames, not the partition's other sources."""
+    both = Canonical(RAW, PARTITION, [*VENUES, Foreign()], rules=MERGE, announces=lambda _: True)
+    out = both.step([raw(b"{}", provider="foreign"), raw(binance_trade(1), provider="binance")])
+    assert [letter["error"] for letter in events(out.dead)] == ["KeyError: 'tick'"]
+    assert len(out.trades) == 1
+
+
+class BrokenRules(Rules):
+    """Rules with a fault."""
+
+    def of(self, symbol: str) -> Policy:
+        raise KeyError(symbol)
+
+
+def test_fault_of_our_own_rules_ends_the_step() -> None:
+    """A dead letter for every record would hide it, and lose each of them for good."""
+    with pytest.raises(KeyError, match="BTCUSDT"):
+        stream(rules=BrokenRules(Policy(("binance",)))).step([raw(binance_trade(1), provider="binance")])
+
+
 @settings(max_examples=300)
 @given(st.sampled_from(sorted(PROVIDERS)), st.binary(max_size=200) | st.sampled_from(WHOLE), st.data())
 def test_whatever_arrives_the_stream_goes_on(provider: str, frame: bytes, data: st.DataObject) -> None:
@@ -563,11 +593,10 @@ def test_misplaced_frames_are_no_fault_of_the_venue_and_leave_no_state() -> None
     """The source is not left for what another client wrote, and the checkpoint does not grow."""
     own = Partitioner(8)(b"BTCUSDT")
     other = deployment(8)[(own + 1) % 8]
-    for n in range(100):
-        other.step([raw(binance_trade(n), provider="binance", offset=n)])
+    out = other.step([raw(binance_trade(n), provider="binance", offset=n) for n in range(100)])
     assert other.sources[b"binance"].state.faults == 0
     assert other.instruments == {}
-    assert other.counts["dead"] == 100
+    assert out.counts["dead"] == 100
 
 
 def test_repaired_trade_is_taken_in_its_own_partition() -> None:

@@ -10,9 +10,10 @@ from stream_outputs import read_into
 
 from mdstream.stream import checkpoint
 from mdstream.stream.checkpoint import Restored
-from mdstream.stream.dedupe import Hole, QuoteDedupe, SeenIds, TradeDedupe, UpdateIds
+from mdstream.stream.dedupe import Hole, SeenIds, TradeDedupe
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out
+from mdstream.stream.quote_dedupe import QuoteDedupe, UpdateIds
 from mdstream.stream.state import Channel, Feed, Instrument, LogState, OpenGap, SourceState
 
 RAW, OTHER = "md.raw.crypto", "md.raw.equities"

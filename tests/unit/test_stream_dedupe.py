@@ -17,18 +17,15 @@ from mdstream.stream.dedupe import (
     JUMP_IDS,
     MAX_HOLES,
     MAX_RECENT,
-    MAX_SAME_TIME,
     NEAR_NS,
     NEAR_PRICE,
     NOT_AWAITED,
-    RESTART_NS,
     VIEW_SILENCE_NS,
     Hole,
-    QuoteDedupe,
     SeenIds,
     TradeDedupe,
 )
-from mdstream.ticks import NO_ID, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, TradeTick
 
 NOW = 1_767_625_200_000_000_000
 NEAR_MS = NEAR_NS // 10**6
@@ -64,7 +61,7 @@ def test_add_is_new_exactly_where_an_id_was_not_seen(ranges: list[tuple[int, int
         fresh = set(range(first, last + 1)) - seen
         assert ids.add(first, last, NOW) is bool(fresh)
         seen |= fresh
-        assert ids.newest == max(seen)
+        assert ids.last == max(seen)
         assert holes_of(ids) == missing_of({identity for identity in seen if identity >= lowest})
 
 
@@ -93,10 +90,10 @@ def test_parked_ids_go_on_without_a_hole(before: list[tuple[int, int]], after: l
     ids = SeenIds()
     for first, last in before:
         ids.add(first, last, NOW)
-    awaited, newest = holes_of(ids), ids.newest
+    awaited, newest = holes_of(ids), ids.last
     ids.park()
     ids.park()
-    assert ids.newest == newest
+    assert ids.last == newest
     for first, last in after:
         if first > newest:
             assert ids.add(first, last, NOW)
@@ -117,7 +114,7 @@ def test_what_was_given_up_is_new_but_not_awaited(ranges: list[tuple[int, int]],
         seen |= set(range(first, last + 1))
     ids.give_up(*lost)
     assert ids.missing_within(*lost)[0] == 0
-    for identity in range(lost[0], min(lost[1], ids.newest) + 1):
+    for identity in range(lost[0], min(lost[1], ids.last) + 1):
         assert ids.add(identity, identity, NOW) is (identity not in seen)
 
 
@@ -251,7 +248,7 @@ def test_no_id_is_counted_twice_and_what_is_not_counted_is_missing(
         counted += range(first, last + 1) if taken else ()
     assert len(counted) == len(set(counted))
     missing = [identity for hole in dedupe.seen.missing for identity in range(hole.first, hole.last + 1)]
-    assert sorted(counted + missing) == list(range(1, dedupe.seen.newest + 1))
+    assert sorted(counted + missing) == list(range(1, dedupe.seen.last + 1))
 
 
 def test_aggregate_that_goes_on_behind_a_repaired_id_is_missed_from_there_on() -> None:
@@ -375,47 +372,15 @@ def test_other_view_is_passed_over_until_the_first_was_silent() -> None:
     assert dedupe.admit(trade(901, 2, view="agg"), NOW + VIEW_SILENCE_NS, contiguous=True) == "new"
 
 
-# -- quotes
-
-
-def quote(bid: float, *, at_ms: int | None = None, update_id: int = NO_ID) -> QuoteTick:
-    ts = None if at_ms is None else NOW + at_ms * 1_000_000
-    return QuoteTick("BTCUSDT", bid, 1.0, bid + 1, 1.0, ts, update_id)
-
-
-def admitted(*quotes: tuple[int, QuoteTick]) -> list[bool]:
-    """Whether each is new; the number is the time of receipt in ms."""
-    dedupe = QuoteDedupe()
-    return [dedupe.admit(tick, NOW + recv_ms * 1_000_000) for recv_ms, tick in quotes]
-
-
-def test_quote_is_new_when_its_update_id_rises() -> None:
-    told = admitted(*((n, quote(1.0, update_id=u)) for n, u in enumerate((5, 5, 6, 4, 7))))
-    assert told == [True, False, True, False, True]
-
-
-def test_update_ids_that_begin_anew_are_taken_after_a_silence() -> None:
-    """A venue restarts and counts from 1: taken for repeats until nothing else has come for RESTART_NS."""
-    silence_ms = RESTART_NS // 1_000_000
-    told = admitted((0, quote(1.0, update_id=9_000)), (silence_ms - 1, quote(2.0, update_id=1)),
-                    (silence_ms, quote(3.0, update_id=2)), (silence_ms + 1, quote(4.0, update_id=3)))  # fmt: skip
-    assert told == [True, False, True, True]
-
-
-def test_redundant_lines_without_update_ids_are_told_by_value_and_time() -> None:
-    """A1 A2 (same time) B1 B2 A3 B3 and a late A2: each once, and nothing goes back in time."""
-    one, two, three = quote(1.0, at_ms=0), quote(2.0, at_ms=0), quote(1.0, at_ms=5)
-    assert admitted(*((n, tick) for n, tick in enumerate((one, two, one, two, three, three, two)))) == (
-        [True, True, False, False, True, False, False]
-    )
-
-
-def test_quote_without_any_time_or_id_is_new_when_it_differs_from_the_last() -> None:
-    assert admitted((0, quote(1.0)), (1, quote(1.0)), (2, quote(2.0)), (3, quote(1.0))) == [True, False, True, True]
-
-
-def test_quotes_of_one_time_are_remembered_within_a_bound() -> None:
-    dedupe = QuoteDedupe()
-    for n in range(3 * MAX_SAME_TIME):
-        dedupe.admit(quote(float(n), at_ms=0), NOW)
-    assert len(dedupe.said) == MAX_SAME_TIME
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["trade", "agg"]), st.booleans()), max_size=60))
+def test_next_id_is_judged_alike_on_the_short_way(ticks: list[tuple[int, str, bool]]) -> None:
+    """`admit_next` is a shortcut: the same trades are new, and the same state remains, parked ids included."""
+    long, short = TradeDedupe(), TradeDedupe()
+    for number, view, parked in ticks:
+        tick = trade(number, -1, view=view)
+        verdict = "new" if short.admit_next(tick, NOW) else short.admit(tick, NOW, contiguous=True)
+        assert verdict == long.admit(tick, NOW, contiguous=True)
+        if parked:
+            long.seen.park()
+            short.seen.park()
+    assert short == long

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from mdstream.stream.failover import (
     GOOD,
-    HABITS,
-    LOOKS_TO_KNOW,
+    MIN_SAMPLES,
     SECOND_NS,
+    SILENT_AFTER,
     Finding,
     Health,
     Limits,
@@ -31,8 +31,8 @@ def ago(seconds: float) -> int:
     return NOW - int(seconds * SECOND_NS)
 
 
-def channel(silent_s: float, *, habit_s: float = 0.25, looks: int = 64) -> Channel:
-    return Channel(ago(silent_s), ago(silent_s), int(habit_s * SECOND_NS), looks)
+def channel(silent_s: float, *, interval_s: float = 0.25, samples: int = 64) -> Channel:
+    return Channel(ago(silent_s), ago(silent_s), int(interval_s * SECOND_NS), samples)
 
 
 def feed(trade: Channel | None = None, quote: Channel | None = None, book: Channel | None = None) -> Feed:
@@ -50,7 +50,7 @@ def test_feed_that_speaks_is_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent_s", "habit_s", "health"),
+    ("silent_s", "interval_s", "health"),
     [
         (2.9, 0.25, "GOOD"),
         (3.0, 0.25, "DEAD"),
@@ -60,17 +60,17 @@ def test_feed_that_speaks_is_good() -> None:
         (200, 20, "DEAD"),
     ],
 )
-def test_silence_counts_beyond_stale_after_and_the_feeds_own_habit(
-    silent_s: float, habit_s: float, health: str
+def test_silence_counts_beyond_stale_after_and_the_feeds_usual_interval(
+    silent_s: float, interval_s: float, health: str
 ) -> None:
     """Ten times its usual silence, but never less than stale_after."""
-    assert found(feed(trade=channel(silent_s, habit_s=habit_s)))[0] == health
+    assert found(feed(trade=channel(silent_s, interval_s=interval_s)))[0] == health
 
 
-def test_feed_whose_habit_is_not_known_yet_is_given_time() -> None:
-    fresh = channel(10, looks=LOOKS_TO_KNOW - 1)
+def test_feed_whose_interval_is_not_known_yet_is_given_time() -> None:
+    fresh = channel(10, samples=MIN_SAMPLES - 1)
     assert found(feed(trade=fresh))[0] == "GOOD"
-    assert found(feed(trade=channel(30, looks=LOOKS_TO_KNOW - 1)))[0] == "DEAD"
+    assert found(feed(trade=channel(30, samples=MIN_SAMPLES - 1)))[0] == "DEAD"
 
 
 def test_silence_of_all_is_no_fault() -> None:
@@ -118,9 +118,9 @@ def test_gap_rate_is_a_fault() -> None:
     assert found(gappy) == ("POOR", "10 gaps a minute")
 
 
-@given(st.lists(st.integers(1, 40), min_size=LOOKS_TO_KNOW + 1, max_size=200))
-def test_habit_is_the_mean_time_between_looks_at_which_it_had_spoken(gaps: list[int]) -> None:
-    """Within what it was ever silent for; looks without a word change nothing."""
+@given(st.lists(st.integers(1, 40), min_size=MIN_SAMPLES + 1, max_size=200))
+def test_interval_is_the_mean_time_between_evaluations_with_new_data(gaps: list[int]) -> None:
+    """Within what it was ever silent for; evaluations without new data change nothing."""
     known, look_ns = Channel(), NOW
     for gap in gaps:
         for _ in range(gap):
@@ -128,10 +128,10 @@ def test_habit_is_the_mean_time_between_looks_at_which_it_had_spoken(gaps: list[
             learn(known, look_ns, LIMITS)
         known.seen_ns = look_ns - 1
         assert learn(known, look_ns, LIMITS)
-    assert min(gaps[1:]) * SECOND_NS // 4 - len(gaps) <= known.habit_ns <= max(gaps[1:]) * SECOND_NS // 4
+    assert min(gaps[1:]) * SECOND_NS // 4 - len(gaps) <= known.interval_ns <= max(gaps[1:]) * SECOND_NS // 4
 
 
-def test_one_long_silence_does_not_spoil_a_habit() -> None:
+def test_one_long_silence_does_not_spoil_the_interval() -> None:
     """A stall of an hour counts no more than what is a stall."""
     known = Channel()
     for look in range(1, 100):
@@ -139,7 +139,7 @@ def test_one_long_silence_does_not_spoil_a_habit() -> None:
         learn(known, known.seen_ns, LIMITS)
     known.seen_ns += 3600 * SECOND_NS
     learn(known, known.seen_ns, LIMITS)
-    assert HABITS * known.habit_ns <= 3 * SECOND_NS
+    assert SILENT_AFTER * known.interval_ns <= 3 * SECOND_NS
 
 
 # -- choosing

@@ -321,7 +321,7 @@ def test_crash_at_any_checkpoint_repeats_the_same_bytes(
     stream, outputs, written = new_stream(rules), [], []
     for start, end in pairwise([0, *cuts, len(log)]):
         outputs.append(stream.step(log[start:end]))
-        written += saved(stream)
+        written += saved(stream, outputs[-1])
         if end in crashes:
             stream = new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), written)))
             again = stream.step(log[stream.read_from : end])

@@ -112,7 +112,7 @@ def test_what_somebody_else_wrote_between_our_records_contests_them(record: Out,
     tenure.claimed(TOPIC, 5)
     assert tenure.wrote(6, 2) == range(6, 6)
     assert tenure.wrote(9, 2) == range(8, 9)
-    tenure.look(8, record[-1][1])
+    tenure.check(8, record[-1][1])
     assert tenure.owns(TOPIC, 5) == ours
     assert not tenure.owns(TOPIC, 3)
 
@@ -122,7 +122,7 @@ def test_a_new_claim_is_not_contested_by_what_came_before() -> None:
     tenure = Tenure()
     tenure.wrote(5, 1)
     tenure.claimed(TOPIC, 5)
-    tenure.look(6, CLAIM[0][1])
+    tenure.check(6, CLAIM[0][1])
     assert not tenure.owns(TOPIC, 5)
     assert tenure.wrote(7, 1) == range(6, 7)
     tenure.claimed(TOPIC, 7)

@@ -1,0 +1,261 @@
+"""Ticks to public events: what becomes of each tick, and what is published when another source is followed.
+
+tick ─> is its source followed? ── no: buffered, in case it has to take over
+             └ yes: dedupe ─> new: numbered and published (numbering.py)
+BookUpdate ─> kept, followed or not (books.py) ─ its top, its best levels ─> published if followed
+switch ─> the new source's buffer, from where the old one ended
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mdstream.errors import FrameError, MisplacedError
+from mdstream.events import FeedStatus
+from mdstream.records import LAST_NS
+from mdstream.stream.book import Book, UpdateResult
+from mdstream.stream.books import Books, is_due, is_publishable
+from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
+from mdstream.stream.feed_monitor import FeedMonitor, Switch
+from mdstream.stream.lines import Line, Source
+from mdstream.stream.numbering import publish_book, publish_quote, publish_trade
+from mdstream.stream.output import Output
+from mdstream.stream.rules import Rules
+from mdstream.stream.state import Feed, Instrument, LogState
+from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+
+MAX_ERRORS = 20
+"""Most error frames of venues kept for the log in one output; all are counted."""
+
+
+class Publication:
+    """Publishes the ticks of one partition's instruments. `recv_ns` and `offset` are those of a tick's raw record."""
+
+    def __init__(
+        self,
+        partition: int,
+        instruments: dict[str, Instrument],
+        log: LogState,
+        *,
+        rules: Rules,
+        announces: Callable[[str], bool],
+        monitor: FeedMonitor,
+        books: Books,
+    ) -> None:
+        self._partition, self._instruments, self._log = partition, instruments, log
+        self._rules, self._announces = rules, announces
+        self._monitor, self._books = monitor, books
+
+    # -- lines
+
+    def _new_line(self, source: Source, symbol: str, recv_ns: int) -> Line:
+        """As `line`, for a symbol from a frame. Raises MisplacedError if it belongs to another partition.
+
+        A symbol in the restored state stays: it was here before the partition count changed.
+        """
+        if symbol not in self._instruments and not self._announces(symbol):
+            raise MisplacedError(symbol, self._partition)
+        return self.line(source, symbol, recv_ns)
+
+    def line(self, source: Source, symbol: str, recv_ns: int) -> Line:
+        """A source's line of an instrument, created if missing. The first source to send anything is followed."""
+        line = source.lines.get(symbol)
+        if line is not None:
+            return line
+        instrument = self._instruments.setdefault(symbol, Instrument())
+        line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
+        source.lines[symbol] = line
+        policy, beside = self._rules.of(symbol), instrument.active or next(iter(instrument.feeds))
+        line.allowed = self._rules.allows(symbol, source.name, beside=beside)
+        if line.allowed:
+            if not (policy.merge or instrument.active):
+                instrument.active, instrument.since_ns, instrument.reason = source.name, recv_ns, "the first with data"
+                instrument.begun_ns = self._log.now_ns
+            line.live = policy.merge or instrument.active == source.name
+            self._monitor.add(line)
+        return line
+
+    # -- trades
+
+    def trade(self, out: Output, source: Source, tick: TradeTick, recv_ns: int, offset: int) -> None:
+        """Publish a trade, buffer it or leave it out. Raises FrameError for an impossible one."""
+        ts_exchange = tick.ts_exchange
+        if not (
+            tick.price > 0.0
+            and tick.size >= 0.0
+            and NO_ID <= tick.first_id <= tick.last_id <= MAX_ID
+            and (ts_exchange is None or 0 <= ts_exchange < LAST_NS)
+        ):
+            check_trade(tick)
+        line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
+        out.changed.add(tick.symbol)
+        if tick.recovered:
+            self._late_trade(out, line, tick, recv_ns)
+            return
+        now_ns = self._log.now_ns
+        line.feed.trade.seen_ns = now_ns
+        if ts_exchange is not None and not tick.resume:  # a resume point may be hours old
+            source.state.latency_ns = recv_ns - ts_exchange
+        if not line.live:
+            self._stand_by(out, line, tick, recv_ns, offset)
+        elif line.trades.admit_next(tick, now_ns) or self._is_new(out, line, tick, recv_ns):
+            publish_trade(out, line, tick, recv_ns)
+
+    def _is_new(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> bool:
+        verdict = line.trades.admit(tick, self._log.now_ns, contiguous=line.source.contiguous)
+        if verdict == "new":
+            return True
+        out.counts[f"trade, {verdict}"] += 1
+        if verdict == "restart":
+            reason = f"the venue counts its trades from {tick.trade_id} on"
+            out.add_status(line.symbol, FeedStatus(line.symbol, line.source.name, "seq_reset", reason, recv_ns))
+        return verdict == "restart"
+
+    def _stand_by(self, out: Output, line: Line, tick: TradeTick, recv_ns: int, offset: int) -> None:
+        if not line.allowed:
+            out.counts["not a source of the instrument"] += 1
+        elif line.trades.is_later(tick):
+            line.stand_by(offset, recv_ns, tick)
+        else:
+            self._late_trade(out, line, tick, recv_ns)
+
+    def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
+        """A trade with an older id: published only if it was missing. Raises FrameError if it cannot be that one."""
+        if tick.recovered and (doubt := line.trades.doubt(tick)) is not None:
+            reason = "does the REST interface belong to the websocket's venue?"
+            raise FrameError(f"recovered trade {tick.trade_id} is not the one that is missing: {doubt}; {reason}")
+        if line.trades.fill(tick):
+            publish_trade(out, line, tick, recv_ns)
+        else:
+            out.counts["trade, no hole" if tick.recovered else "trade, repeat"] += 1
+
+    # -- other ticks
+
+    def other(self, out: Output, source: Source, tick: Tick, recv_ns: int, offset: int) -> None:
+        """As `trade`, for the other ticks."""
+        if isinstance(tick, Control):
+            self._control(out, source.name, tick)
+            return
+        CHECKS[type(tick)](tick)
+        if isinstance(tick, BookUpdate):
+            self._update(out, source, tick, recv_ns, offset)
+            return
+        line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
+        out.changed.add(tick.symbol)
+        if isinstance(tick, QuoteTick):
+            line.feed.quote.seen_ns = self._log.now_ns
+            if not line.live:
+                if line.allowed:
+                    line.stand_by(offset, recv_ns, tick)
+            elif line.book is None or not is_publishable(line):
+                self._quote(out, line, tick, recv_ns)
+            else:
+                out.counts["quote, the book has it"] += 1
+        elif isinstance(tick, BookTick):
+            line.feed.book.seen_ns = self._log.now_ns
+            if line.live:
+                self._book(out, line, tick, recv_ns)
+
+    @staticmethod
+    def _quote(out: Output, line: Line, tick: QuoteTick, recv_ns: int) -> None:
+        if line.feed.quotes.admit(tick, recv_ns):
+            publish_quote(out, line, tick, recv_ns)
+        else:
+            out.counts["quote, repeat"] += 1
+
+    @staticmethod
+    def _book(out: Output, line: Line, tick: BookTick, recv_ns: int) -> None:
+        if tick.update_id == NO_ID or line.feed.books.admit(tick.update_id, recv_ns):
+            publish_book(out, line, tick, recv_ns)
+        else:
+            out.counts["book, repeat"] += 1
+
+    @staticmethod
+    def _control(out: Output, provider: str, tick: Control) -> None:
+        out.counts[f"control {tick.kind}"] += 1
+        if tick.kind in ("error", "notice", "shutdown") and len(out.errors) < MAX_ERRORS:
+            out.errors.append(f"{provider} {tick.kind}: {tick.detail}")
+
+    # -- books that are kept (books.py)
+
+    def _update(self, out: Output, source: Source, tick: BookUpdate, recv_ns: int, offset: int) -> None:
+        line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
+        if not line.allowed:
+            out.counts["not a source of the instrument"] += 1
+            return
+        out.changed.add(tick.symbol)
+        now_ns, feed = self._log.now_ns, line.feed
+        book = self._books.of(line)
+        result = self._books.apply(line, tick, offset, recv_ns, now_ns)
+        if result is UpdateResult.LOST:
+            self.book_lost(out, line, "it was crossed for long, or ran out of levels", recv_ns)
+        elif result is UpdateResult.PASSED or result is UpdateResult.CROSSED:
+            out.counts[f"book, {result.value}"] += 1
+        else:
+            again = not is_publishable(line)  # meanwhile the top came from tickers
+            feed.book.seen_ns = feed.quote.seen_ns = now_ns
+            if (result is UpdateResult.TOP or again) and line.live:
+                publish_quote(out, line, book.quote(line.symbol), recv_ns)
+            if feed.kept.due and line.live and is_due(line, now_ns):
+                self._publish_kept(out, line, book)
+
+    def _publish_kept(self, out: Output, line: Line, book: Book) -> None:
+        line.feed.kept.due, line.feed.kept.published_ns = False, self._log.now_ns
+        out.changed.add(line.symbol)
+        self._book(out, line, book.picture(line.symbol), book.recv_ns)
+
+    def publish_due_books(self, out: Output) -> None:
+        """Publish the kept books that changed since they were last published."""
+        for line, book in self._books.due(self._log.now_ns):
+            self._publish_kept(out, line, book)
+
+    @staticmethod
+    def book_lost(out: Output, line: Line, reason: str, recv_ns: int) -> None:
+        """Report that a line's book is no longer known."""
+        out.counts["book, lost"] += 1
+        out.changed.add(line.symbol)
+        if line.live:
+            out.add_status(line.symbol, FeedStatus(line.symbol, line.source.name, "book_lost", reason, recv_ns))
+
+    # -- which source is followed
+
+    def switch(self, out: Output, switch: Switch, recv_ns: int) -> None:
+        """Follow the new line from where the old one ended, beginning with what it has buffered since then."""
+        old, new, choice = switch
+        instrument, previous = new.instrument, new.instrument.active
+        instrument.active, instrument.since_ns, instrument.reason = choice.source, recv_ns, choice.reason
+        out.switches[previous, choice.source] += 1
+        status = FeedStatus(new.symbol, choice.source, "switched", choice.reason, recv_ns, previous)
+        out.add_status(new.symbol, status)
+        trades_to_ns = quotes_to_ns = 0
+        if old is not None:
+            trades_to_ns, quotes_to_ns = _covered_to_ns(old), old.feed.quote.seen_ns
+            old.feed.failures += choice.failed
+            old.step_back()
+        book = new.book if is_publishable(new) else None
+        for _, received_ns, tick in new.take_over():
+            if isinstance(tick, QuoteTick):
+                if book is None and received_ns + new.source.state.offset_ns > quotes_to_ns:
+                    self._quote(out, new, tick, received_ns)
+            elif _market_ns(new, tick, received_ns) <= trades_to_ns:
+                if new.source.contiguous:
+                    new.trades.go_on_behind(tick)
+            elif self._is_new(out, new, tick, received_ns):
+                publish_trade(out, new, tick, received_ns)
+        if book is not None:
+            publish_quote(out, new, book.quote(new.symbol), book.recv_ns)
+            self._publish_kept(out, new, book)
+
+
+def _market_ns(line: Line, tick: TradeTick, recv_ns: int) -> int:
+    """When a trade was made, in log time: the venue's time, corrected for its clock's difference from ours."""
+    state = line.source.state
+    own_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange + state.usual_latency_ns
+    return own_ns + state.offset_ns
+
+
+def _covered_to_ns(line: Line) -> int:
+    """Until when a formerly followed line has covered the market's trades, in log time."""
+    state, seen_ns = line.source.state, line.feed.trade.seen_ns
+    newest_ts = line.trades.newest_ts
+    return min(newest_ts + state.usual_latency_ns + state.offset_ns, seen_ns) if newest_ts else seen_ns
