@@ -168,18 +168,18 @@ class Allowance:
         return True
 
 
-class Session(ABC):
+class Session(Declared, ABC):
     """One connection. Each method returns what to do now; the shell does it, in order.
 
     `topics`: what it is subscribed to, by the venue's name for it; None where nothing is ever sent.
     """
 
-    requests: ClassVar[tuple[int, float]]
-    """Most requests in so many seconds."""
+    request_limit: ClassVar[tuple[int, float]]
+    """Most requests, in so many seconds."""
 
     def __init__(self, exchange: Exchange, now_ns: int) -> None:
         self.exchange, self.opened_ns = exchange, now_ns
-        self.allowance = Allowance(*self.requests)
+        self.allowance = Allowance(*self.request_limit)
         self.topics: dict[Any, Topic | None] = {}
 
     def subscribe(self, name: Any, topic: Topic | None, now_ns: int) -> list[Action]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -93,7 +94,8 @@ class Head(NamedTuple):
     symbol: str
 
 
-class Parser(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Parser:
     """How to read all frames of one head; `decode` is None for a channel that the table does not have."""
 
     route: Route
@@ -242,8 +244,9 @@ class Provider(Declared, ABC):
         Raises FrameError or msgspec.MsgspecError if it cannot be understood.
         """
         try:
-            _, decode, ticks, symbol = self.parser(frame)
-            return self._decode_other(frame) if decode is None else ticks(decode(frame), symbol)
+            parser = self.parser(frame)
+            decode = parser.decode
+            return self._decode_other(frame) if decode is None else parser.ticks(decode(frame), parser.symbol)
         except UNREADABLE as error:
             raise FrameError(f"not JSON that can be read: {error}") from None
 
@@ -283,7 +286,9 @@ class Provider(Declared, ABC):
         said = self.control(self._decode_message(frame))
         if isinstance(said, Control):
             return (said,)
-        _, decode, ticks, symbol = self.parsers[said.channel.encode(), said.symbol.encode()]
-        if not symbol:
+        parser = self.parsers[said.channel.encode(), said.symbol.encode()]
+        if not parser.symbol:
             raise FrameError(f"no instrument: {said.symbol!r}")
-        return (Control("ignored", said.channel),) if decode is None else ticks(decode(frame), symbol)
+        if parser.decode is None:
+            return (Control("ignored", said.channel),)
+        return parser.ticks(parser.decode(frame), parser.symbol)

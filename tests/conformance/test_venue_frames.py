@@ -77,6 +77,23 @@ def test_route_names_the_key_and_kind_that_decode_finds(venue: str, example: Exa
             assert routed == Route(venue.encode(), OTHER)
 
 
+@pytest.mark.parametrize(("venue", "example"), each(data=True))
+def test_a_symbol_is_subscribed_to_under_the_name_it_came_with(venue: str, example: Example) -> None:
+    """The canonical name of a tick leads back to the venue's own, which the frame or its request has."""
+    v = provider(venue)
+    for symbol in {tick.symbol for tick in example.expected if not isinstance(tick, Control)}:
+        assert v.from_venue(v.to_venue(symbol)) == v.canonical(symbol) == symbol
+        assert v.to_venue(symbol).lower() in example.raw.decode().lower()
+
+
+@pytest.mark.parametrize("venue", VENUES)
+@given(base=st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=12))
+def test_from_venue_undoes_to_venue(venue: str, base: str) -> None:
+    """A canonical symbol comes back from the venue as it went."""
+    v = provider(venue)
+    assert v.from_venue(v.to_venue(f"{base}USDT")) == f"{base}USDT"
+
+
 @pytest.mark.parametrize(("venue", "example"), each())
 def test_a_frame_laid_out_otherwise_says_the_same(venue: str, example: Example) -> None:
     """White space changes neither route nor ticks, another order of the outermost fields not the ticks."""

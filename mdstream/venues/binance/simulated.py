@@ -106,7 +106,7 @@ COMBINED = {name: _combined(name, channel) for name, channel in RAW.items()}
 
 
 class BinanceSession(Session):
-    requests = (5, 1.0)  # pings and pongs count, too
+    request_limit = (5, 1.0)  # pings and pongs count, too
 
     def __init__(self, exchange: Exchange, now_ns: int, streams: Sequence[str] = (), combined: bool = True) -> None:
         super().__init__(exchange, now_ns)

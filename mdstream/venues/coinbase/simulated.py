@@ -117,7 +117,7 @@ AUTHENTICATED = frozenset({"full", "user", "level2", "level3", "rfq_matches"})
 
 
 class CoinbaseSession(Session):
-    requests = (100, 1.0)
+    request_limit = (100, 1.0)
 
     def __init__(self, exchange: Exchange, now_ns: int) -> None:
         super().__init__(exchange, now_ns)

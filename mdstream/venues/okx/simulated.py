@@ -127,7 +127,7 @@ CHANNELS = {
 
 
 class OkxSession(Session):
-    requests = (480, 3600.0)
+    request_limit = (480, 3600.0)
 
     def __init__(self, exchange: Exchange, now_ns: int) -> None:
         super().__init__(exchange, now_ns)
