@@ -137,8 +137,8 @@ def test_coverage_holds_after_a_restart() -> None:
     rules = Rules(Policy(NAMES, named=False), coverage=OTHER)
     before = new_stream(rules)
     cut = len(STALL) // 2
-    before.step(STALL[:cut])
-    after = new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), saved(before))))
+    written = saved(before, before.step(STALL[:cut]))
+    after = new_stream(rules, checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), written)))
     first = next(record for record in STALL[cut:] if dict(record.headers)["k"] == b"trade")
     assert dict(first.headers)["p"] == b"okx"
     assert {trade["provider"] for trade in events(after.step(STALL[cut:]).trades)} == {"binance"}
