@@ -147,7 +147,7 @@ def main() -> None:
     """Run the command line: exit 1 on a failure of ours, 2 for wrong arguments."""
     try:
         command(prog_name="python -m benchmarks")
-    except (MdstreamError, AssertionError) as error:  # AssertionError: mdstream.testing's "not in time"
+    except (MdstreamError, AssertionError) as error:  # AssertionError: processes.py's "not in time"
         click.echo(f"benchmarks: {error}", err=True)
         sys.exit(1)
 

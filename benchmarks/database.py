@@ -18,6 +18,8 @@ from pathlib import Path
 
 import click
 import psycopg
+from processes import PROJECT, Processes, free_port
+from servers import embedded_postgres
 
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, deployment
@@ -25,7 +27,6 @@ from benchmarks.measure import BenchmarkError, Rate, middle, rate, told_by
 from benchmarks.writers import TABLE
 from mdstream import config
 from mdstream.db import migrate
-from mdstream.testing import PROJECT, Processes, embedded_postgres, free_port
 
 ROUNDS = 3
 WRITER_LIMIT_S = 300.0

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from servers import KAFKA_VERSION, apache_kafka, embedded_broker
+
 from mdstream import config, kafka
 from mdstream.config.cluster import UNSECURED
 from mdstream.errors import SettingsError
-from mdstream.testing import KAFKA_VERSION, apache_kafka, embedded_broker
 from topics import Topics
 
 PARTITIONS = 8

@@ -10,8 +10,9 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
+from processes import PROJECT
+
 from benchmarks.measure import BenchmarkError, last_words
-from mdstream.testing import PROJECT
 
 FOLDER = PROJECT / ".bench"
 PYTHON = FOLDER / "bin" / "python"

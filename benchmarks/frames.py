@@ -14,8 +14,8 @@ from aiokafka import ConsumerRecord
 
 from benchmarks.measure import BenchmarkError
 from mdstream import kafka
+from mdstream.cli.progress import Progress
 from mdstream.kafka.publisher import Partitioner, Publisher
-from mdstream.progress import Progress
 from mdstream.records import WS, ProducerRecord, RawEncoder
 from mdstream.venues.feed import TRADE
 

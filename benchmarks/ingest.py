@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from processes import PROJECT, Processes, free_port
 
 from benchmarks import frames
 from benchmarks.counter import counting
 from benchmarks.deployment import Broker, Deployment, deployment
 from benchmarks.measure import BenchmarkError, Rate, last_words, rate, told_by
 from mdstream.records import decode_raw
-from mdstream.testing import PROJECT, Processes, free_port
 from mdstream.venues.feed import TRADE
 
 BARE_LIMIT_S = 120.0

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+from processes import Process
+
+from mdstream.cli.progress import Progress
 from mdstream.errors import MdstreamError
-from mdstream.progress import Progress
-from mdstream.testing import Process
 
 WARM_UP = 0.05
 POLL_S = 0.05

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes import Processes, free_port
+
 from benchmarks import frames
 from benchmarks.counter import counting
 from benchmarks.deployment import PARTITIONS, Broker, deployment
 from benchmarks.measure import Rate, peak_rss_bytes, rate
-from mdstream.testing import Processes, free_port
 
 BACKLOG = 2_000_000
 

@@ -14,12 +14,13 @@ from typing import Literal
 import aiohttp
 import click
 import nats
+from processes import PROJECT, Processes, free_port
+from servers import nats_server
 
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
 from benchmarks.measure import BenchmarkError, Count, Rate, middle, rate, told_by
 from mdstream.embedded.nats import EmbeddedNats
-from mdstream.testing import PROJECT, Processes, free_port, nats_server
 
 BARE_LIMIT_S = 300.0
 ROUNDS = 3

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 import click
+from processes import PROJECT, Process, Processes, free_port
 
 from benchmarks import environment, frames
 from benchmarks.counter import counting
 from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
 from benchmarks.measure import BenchmarkError, Rate, middle, rate
-from mdstream.testing import PROJECT, Process, Processes, free_port
 
 Kind = Literal["mdstream", "framework", "by hand"]
 SLOW_SHARE = 20

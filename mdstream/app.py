@@ -19,7 +19,7 @@ from faust.web.drivers import aiohttp as aiohttp_web
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
-from mdstream import collector, config, kafka
+from mdstream import config, kafka
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError, SettingsError
 from mdstream.http.listening import Runner
@@ -27,6 +27,7 @@ from mdstream.http.metrics import new_registry
 from mdstream.kafka.reading import FETCH_BYTES
 from mdstream.records import Partition
 from mdstream.roles.state_log import StateLog
+from mdstream.transport import collector
 from mdstream.transport.credentials import credentials
 from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host

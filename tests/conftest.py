@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-from mdstream.testing import Processes, chosen_broker, embedded_postgres, on_apache_kafka
+from processes import Processes
+from servers import chosen_broker, embedded_postgres, on_apache_kafka
 
 if TYPE_CHECKING:
     from mdstream.embedded.postgres import EmbeddedPostgres

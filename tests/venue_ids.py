@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from mdstream.capture import Reader
+from mdstream.replay.capture import Reader
 
 RECORDED = Path(os.environ.get("MDSTREAM_FRAMES", Path(__file__).parents[2] / "shared" / "frames"))
 _ID = re.compile(rb'"(?:s|instId|product_id)"\s*:\s*"([^"]+)"')

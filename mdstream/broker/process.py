@@ -6,9 +6,9 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable
 
-from mdstream import collector
 from mdstream.broker.server import serving
 from mdstream.broker.store import Store
+from mdstream.transport import collector
 from topics import Topic
 
 DEFAULT_LIMIT_MIB = 512

@@ -16,7 +16,7 @@ from mdstream.config import misspelt
 from mdstream.config.fields import below_groups, by_group, settings_of
 from mdstream.config.settings import Settings
 from mdstream.errors import SettingsError
-from mdstream.redact import scrubbed
+from mdstream.net.redact import scrubbed
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ import random
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from mdstream.backoff import delays_s
 from mdstream.errors import FeedError, HandshakeError, LinkError, RefusedError
 from mdstream.ingest.dialogue import Changed, Dialogue
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.links import new_link
-from mdstream.redact import redacted
+from mdstream.net.backoff import delays_s
+from mdstream.net.redact import redacted
 from mdstream.venues.feed import Provider
 from mdstream.venues.session import Close, Fatal, Session
 

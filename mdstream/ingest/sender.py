@@ -19,11 +19,11 @@ from contextlib import suppress
 
 from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError
 
-from mdstream.backoff import delays_s
 from mdstream.errors import BrokerError, SettingsError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import BusCounters
 from mdstream.kafka.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher
+from mdstream.net.backoff import delays_s
 from mdstream.records import Partition, ProducerRecord
 from mdstream.watchdog.rule import Lane, State
 

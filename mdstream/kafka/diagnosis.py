@@ -22,9 +22,9 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from mdstream import tls
 from mdstream.config.cluster import Cluster, Security
 from mdstream.kafka.security import security_options
+from mdstream.net import tls
 
 LIMIT_S = 5.0
 """Limit of the whole diagnosis: the caller has already waited for a broker before it."""

@@ -12,7 +12,7 @@ from aiokafka.abc import AbstractTokenProvider
 
 from mdstream.config.cluster import Brokers, Cluster, Security
 from mdstream.errors import SettingsError
-from mdstream.tls import Named, client_context
+from mdstream.net.tls import Named, client_context
 
 # At DEBUG aiokafka logs every request verbatim, including the one with the password.
 logging.getLogger("aiokafka.conn").setLevel(logging.INFO)

@@ -6,7 +6,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
 from mdstream.errors import SettingsError
-from mdstream.redact import redacted, scrubbed
+from mdstream.net.redact import redacted, scrubbed
 from mdstream.venues.history import Answer, RetryableError
 
 MAX_BODY_BYTES = 8 << 20

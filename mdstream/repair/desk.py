@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection
 from itertools import count as counting
 
-from mdstream.backoff import delays_s
+from mdstream.net.backoff import delays_s
 from mdstream.repair.budget import Budget
 from mdstream.repair.client import Client
 from mdstream.repair.counters import ABSENT, TROUBLE, Counters, outcome

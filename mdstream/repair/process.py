@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.http.endpoint import serve
-from mdstream.redact import redacted
+from mdstream.net.redact import redacted
 from mdstream.repair.client import Client, new_session
 from mdstream.repair.desk import Desk
 from mdstream.repair.http import RepairEndpoint

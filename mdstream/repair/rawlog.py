@@ -15,13 +15,13 @@ from contextlib import suppress
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from mdstream.backoff import delays_s
 from mdstream.config import Settings
-from mdstream.dead import dead_letter
 from mdstream.errors import BrokerError
 from mdstream.kafka.publisher import Partitioner, Publisher
+from mdstream.net.backoff import delays_s
 from mdstream.records import REPAIR, REST, ProducerRecord, RawEncoder
 from mdstream.repairs import Unrecoverable, encode
+from mdstream.stream.dead import dead_letter
 from mdstream.venues.feed import TRADE
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics

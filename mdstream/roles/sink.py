@@ -14,13 +14,13 @@ from contextlib import suppress
 from mdstream import events
 from mdstream.app import App
 from mdstream.config import Settings
-from mdstream.dead import dead_letter
 from mdstream.errors import MdstreamError
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import Partition, ProducerRecord
 from mdstream.sinks.base import Decoder, Refusal, Sink
 from mdstream.sinks.loop import SinkLoop
 from mdstream.sinks.metrics import SinkMetrics
+from mdstream.stream.dead import dead_letter
 from mdstream.transport.batch import Batch
 from topics import Topics
 

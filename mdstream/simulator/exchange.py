@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
 
-from mdstream.declared import Declared
 from mdstream.simulator.market import SECOND_NS, Instrument, Levels, Market, Order, Trade
 from mdstream.simulator.text import Writer
+from mdstream.venues.declared import Declared
 
 MAX_LISTINGS = 5_000
 """Most instruments that a venue opens: every symbol is tradable, but memory is bounded."""

@@ -11,10 +11,10 @@ from itertools import islice, takewhile
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
-from mdstream.declared import Declared
 from mdstream.simulator.exchange import Allowance, Exchange, Listing, RefusedError
 from mdstream.simulator.history import Fill
 from mdstream.simulator.market import SECOND_NS
+from mdstream.venues.declared import Declared
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 

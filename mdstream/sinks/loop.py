@@ -21,8 +21,8 @@ from typing import NamedTuple, TypeVar
 from aiokafka.errors import KafkaError
 
 from mdstream import events
-from mdstream.backoff import delays_s
 from mdstream.errors import MdstreamError
+from mdstream.net.backoff import delays_s
 from mdstream.sinks.base import Chunk, Decoder, Refusal, Sink, decode
 from mdstream.transport.batch import Batch
 

@@ -31,10 +31,10 @@ from typing import Any, TypeVar
 
 from nats.aio.client import DEFAULT_MAX_PAYLOAD_SIZE
 
-from mdstream.backoff import delays_s
 from mdstream.config import Settings
 from mdstream.errors import SinkError
-from mdstream.redact import redacted
+from mdstream.net.backoff import delays_s
+from mdstream.net.redact import redacted
 from mdstream.sinks import nats_protocol
 from mdstream.sinks.base import Chunk, Refusal, Sink
 from mdstream.sinks.nats_protocol import Numbered

@@ -20,9 +20,9 @@ from nats.errors import AuthorizationError, ConnectionClosedError, Error, NoResp
 
 from mdstream.config import Settings
 from mdstream.errors import SettingsError
-from mdstream.redact import redacted, scrubbed
-from mdstream.tls import Named, client_context
-from mdstream.tls import reason_of as tls_reason_of
+from mdstream.net.redact import redacted, scrubbed
+from mdstream.net.tls import Named, client_context
+from mdstream.net.tls import reason_of as tls_reason_of
 
 log = logging.getLogger(__name__)
 

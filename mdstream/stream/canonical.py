@@ -20,13 +20,13 @@ from contextlib import suppress
 import msgspec
 
 from mdstream import events, repairs
-from mdstream.dead import dead_letter
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import HEARTBEAT, OURS, STATUS, Record, decode_raw
 from mdstream.stream import clock, gaps
 from mdstream.stream.books import Books
 from mdstream.stream.bounds import CHECKS
+from mdstream.stream.dead import dead_letter
 from mdstream.stream.feed_monitor import FeedMonitor
 from mdstream.stream.lines import Source, Venue
 from mdstream.stream.output import NO_HEADERS, Output

@@ -14,13 +14,13 @@ import click
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mdstream import kafka
-from mdstream.capture import Frame, Merge, Writer
 from mdstream.cli import set_up_logging
+from mdstream.cli.progress import Progress
 from mdstream.config import load
 from mdstream.config.cluster import Brokers
 from mdstream.errors import FrameError
-from mdstream.progress import Progress
 from mdstream.records import OURS, decode_raw, receive_ns
+from mdstream.replay.capture import Frame, Merge, Writer
 from mdstream.tools.running import run
 from mdstream.venues.providers import provider as provider_named
 from topics import Topics

@@ -17,13 +17,13 @@ import click
 from aiokafka.errors import KafkaError
 
 from mdstream import kafka
-from mdstream.capture import Frame, Reader
 from mdstream.cli import set_up_logging
+from mdstream.cli.progress import Progress
 from mdstream.config import Settings, load
 from mdstream.errors import CaptureError, MdstreamError, SettingsError
 from mdstream.kafka.publisher import Partitioner, Publisher
-from mdstream.progress import Progress
 from mdstream.records import REPLAY, ProducerRecord, RawEncoder
+from mdstream.replay.capture import Frame, Reader
 from mdstream.tools.running import run
 from mdstream.venues.feed import Remembered
 from mdstream.venues.providers import PROVIDERS

@@ -8,10 +8,10 @@ import time
 import click
 
 from mdstream.cli import set_up_logging
+from mdstream.cli.progress import Progress
 from mdstream.config import load
 from mdstream.errors import SettingsError
-from mdstream.progress import Progress
-from mdstream.reprocess import END_NS, Reprocess, Span, Totals
+from mdstream.replay.reprocess import END_NS, Reprocess, Span, Totals
 from mdstream.tools.running import run
 from mdstream.tools.timestamps import timestamp_ns
 

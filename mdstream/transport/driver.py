@@ -30,8 +30,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from mdstream.backoff import delays_s
 from mdstream.errors import MdstreamError
+from mdstream.net.backoff import delays_s
 from mdstream.records import Partition
 from mdstream.transport import fetch
 from mdstream.transport.assigned import Assigned, Course

@@ -19,11 +19,11 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from mdstream.declared import Declared
 from mdstream.errors import FrameError, SymbolError
 from mdstream.repairs import REST_MARK
 from mdstream.ticks import Control, Tick, number
 from mdstream.venues import ws_setting
+from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
 
 TRADE, QUOTE, BOOK, OTHER = b"trade", b"quote", b"book", b"other"

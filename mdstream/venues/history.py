@@ -19,12 +19,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from mdstream.declared import Declared
 from mdstream.errors import SettingsError, SymbolError
-from mdstream.redact import redacted, scrubbed
+from mdstream.net.redact import redacted, scrubbed
 from mdstream.repairs import RepairRequest
 from mdstream.ticks import TradeTick
 from mdstream.venues import rest_setting, ws_setting
+from mdstream.venues.declared import Declared
 from mdstream.venues.feed import UNREADABLE
 from mdstream.venues.providers import provider
 from mdstream.venues.spans import Span, count

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from venue_frames import VENUES, Example, each, frames, recorded
 
-from mdstream.capture import Frame, decode_line, encode_line
 from mdstream.errors import FrameError
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import REST_MARK, RepairRequest, rest_frame
+from mdstream.replay.capture import Frame, decode_line, encode_line
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, TradeTick
 from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
 from mdstream.venues.history import Answer, PermanentError, RetryableError

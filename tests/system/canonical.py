@@ -14,13 +14,13 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
+from processes import run_mdstream
 
 from mdstream import events, kafka
 from mdstream.config import Settings, load
 from mdstream.events import Bar, Heartbeat, Quote, Trade
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import ProducerRecord
-from mdstream.testing import run_mdstream
 from topics import Topics
 
 SYMBOLS = [f"S{n}USDT" for n in range(20)]

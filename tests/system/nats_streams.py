@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig
-
-from mdstream.testing import free_port
+from processes import free_port
 
 API_LIMIT_S = 10.0
 FETCHED = 1_000

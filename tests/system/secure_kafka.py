@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certificates import Authority, Certificate
-
-from mdstream.testing import apache_kafka, free_port
+from processes import free_port
+from servers import apache_kafka
 
 USER, PASSWORD = "alice", "alice's = pass word"
 """With what SCRAM and shells find hard."""

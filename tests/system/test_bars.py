@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from processes import Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
 
 from mdstream import events, kafka
 from mdstream.bars.rules import SECOND_NS, interval
@@ -26,7 +28,6 @@ from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import Partition, ProducerRecord
 from mdstream.roles.bars import BarsRole
 from mdstream.roles.state_log import StateLog
-from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
 from mdstream.transport.batch import Batch
 from topics import Topics
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from plain_books import PlainBook, Top
+from processes import Processes, free_port, wait_until
+from servers import read_topic
 from venues import Venues
-
-from mdstream.testing import Processes, free_port, read_topic, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from processes import free_port
 
 from mdstream.broker.server import serving
 from mdstream.broker.store import Store
-from mdstream.testing import free_port
 
 pytestmark = pytest.mark.system
 

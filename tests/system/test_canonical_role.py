@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from servers import read_topic
 
 from mdstream import kafka
 from mdstream.config import Settings, load
@@ -18,7 +19,6 @@ from mdstream.roles import canonical
 from mdstream.roles.canonical import CanonicalRole
 from mdstream.roles.state_log import StateLog
 from mdstream.stream.rules import Policy, Rules
-from mdstream.testing import read_topic
 from mdstream.transport.batch import Batch
 from topics import Topics
 

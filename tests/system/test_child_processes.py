@@ -11,12 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 
 from mdstream.embedded.child import Child, last_lines
 from mdstream.embedded.nats import EmbeddedNats
 from mdstream.errors import SinkError
 from mdstream.run.supervisor import PartError, Supervisor
-from mdstream.testing import wait_until
 
 pytestmark = pytest.mark.system
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 from canonical import SYMBOLS, made_settings, publish, rounds
-
-from mdstream.testing import Process, Processes, free_port, wait_until
+from processes import Process, Processes, free_port, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from processes import Process, Processes, free_port, wait_until
+from servers import chosen_broker, read_topic
 
 from mdstream import config, kafka
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import WS, ProducerRecord, RawEncoder
-from mdstream.testing import Process, Processes, chosen_broker, free_port, read_topic, wait_until
 from mdstream.watchdog.guard import EXIT_STUCK
 from topics import MIB, Topics
 

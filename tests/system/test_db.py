@@ -14,13 +14,14 @@ import databases
 import psycopg
 import pytest
 from databases import ask
+from processes import BIN, LIMIT_S, PROJECT, Processes, run_mdstream
+from servers import embedded_postgres
 
 from mdstream import config
 from mdstream.db import engine, migrate, schema
 from mdstream.embedded import postgres as embedded
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError
-from mdstream.testing import BIN, LIMIT_S, PROJECT, Processes, embedded_postgres, run_mdstream
 
 pytestmark = pytest.mark.system
 

@@ -19,6 +19,7 @@ import databases
 import pytest
 from certificates import Authority, Certificate
 from databases import ask
+from processes import run_mdstream
 from sink_builders import chunk, trade
 
 from mdstream.audit.hops.database import TimescaleHop
@@ -27,7 +28,6 @@ from mdstream.config import load
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError
 from mdstream.sinks.timescale import TimescaleSink
-from mdstream.testing import run_mdstream
 
 pytestmark = pytest.mark.system
 

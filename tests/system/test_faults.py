@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from processes import Process, Processes, free_port, wait_until
+from servers import on_apache_kafka, read_topic
 from venues import Made, Venues
-
-from mdstream.testing import Process, Processes, free_port, on_apache_kafka, read_topic, wait_until
 
 pytestmark = pytest.mark.system
 

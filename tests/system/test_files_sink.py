@@ -14,11 +14,12 @@ from functools import partial
 import canonical
 import pytest
 from canonical import SYMBOLS, expected, made_settings, publish, trades
+from processes import Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
 
 from mdstream import events
 from mdstream.config import Settings
 from mdstream.events import Trade
-from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
 from topics import Topics
 
 pytestmark = pytest.mark.system

@@ -19,22 +19,13 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from processes import LIMIT_S, Process, Processes, free_port, run_mdstream
+from servers import Broker, chosen_broker, on_apache_kafka, read_topic
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from mdstream.kafka.publisher import Partitioner
-from mdstream.testing import (
-    LIMIT_S,
-    Broker,
-    Process,
-    Processes,
-    chosen_broker,
-    free_port,
-    on_apache_kafka,
-    read_topic,
-    run_mdstream,
-)
 
 pytestmark = pytest.mark.system
 

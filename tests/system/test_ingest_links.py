@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 import pytest
+from processes import free_port
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
@@ -16,7 +17,6 @@ from mdstream.ingest.links import link, new_link
 from mdstream.ingest.links.queue import QueueLink
 from mdstream.ingest.links.tcp import TcpLink
 from mdstream.ingest.links.websocket import WebsocketLink
-from mdstream.testing import free_port
 from mdstream.venues.framer import Framer, LengthPrefixed, Lines
 
 pytestmark = pytest.mark.system

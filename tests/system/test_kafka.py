@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
+from processes import free_port
+from servers import chosen_broker, read_topic
 
 from mdstream import config, kafka
 from mdstream.config.cluster import Cluster, Compression
 from mdstream.errors import BrokerError
 from mdstream.kafka.publisher import BATCH_BYTES, Publisher
 from mdstream.records import ProducerRecord
-from mdstream.testing import chosen_broker, free_port, read_topic
 from topics import MAX_FRAME_BYTES, Topic, Topics
 
 pytestmark = pytest.mark.system

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import free_port
 from pydantic import SecretStr
+from servers import read_topic
 from websockets.asyncio.server import ServerConnection, serve
 
 from mdstream import config, kafka
-from mdstream.capture import Frame, Writer
 from mdstream.config import Settings
 from mdstream.errors import BrokerError
 from mdstream.ingest.plan import Wanted
 from mdstream.ingest.process import Options, ingest
 from mdstream.repair.rawlog import RawLog
-from mdstream.reprocess import EVERYTHING, Reprocess
-from mdstream.testing import free_port, read_topic
+from mdstream.replay.capture import Frame, Writer
+from mdstream.replay.reprocess import EVERYTHING, Reprocess
 from mdstream.tools.replay import Pace, Replay
 from mdstream.venues.okx.feed import Okx
 from mdstream.venues.providers import PROVIDERS

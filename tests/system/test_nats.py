@@ -16,23 +16,14 @@ import pytest
 from canonical import SYMBOLS, Event, audit, committed, load_of, made_settings, of_hop, publish, rounds
 from nats_streams import Message, api, count, held, way_to
 from pages import page
+from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
+from servers import nats_server, on_apache_kafka, read_topic
 
 from mdstream import events
 from mdstream.config import Settings
 from mdstream.embedded.nats import EmbeddedNats
 from mdstream.events import Trade
 from mdstream.sinks.subjects import tail_of
-from mdstream.testing import (
-    LIMIT_S,
-    Process,
-    Processes,
-    free_port,
-    nats_server,
-    on_apache_kafka,
-    read_topic,
-    run_mdstream,
-    wait_until,
-)
 from topics import Topics
 
 pytestmark = pytest.mark.system

@@ -16,6 +16,7 @@ from typing import Any
 import nkeys
 import pytest
 from certificates import Authority
+from servers import nats_server
 
 from mdstream.audit.hops.nats import NatsHop
 from mdstream.audit.trades import Scope
@@ -23,7 +24,6 @@ from mdstream.config import Settings, load
 from mdstream.embedded.nats import EmbeddedNats
 from mdstream.errors import SettingsError, SinkError
 from mdstream.sinks.nats import JetStreamSink
-from mdstream.testing import nats_server
 
 pytestmark = pytest.mark.system
 

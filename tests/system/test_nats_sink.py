@@ -11,7 +11,9 @@ import nats
 import pytest
 from canonical import T0
 from nats_streams import Message, api, held
+from processes import free_port, wait_until
 from pydantic import SecretStr
+from servers import nats_server
 from sink_builders import TRADES, Rec
 
 from mdstream import events
@@ -23,7 +25,6 @@ from mdstream.records import Partition
 from mdstream.sinks.base import Chunk, decode
 from mdstream.sinks.nats import CoreSink, JetStreamSink
 from mdstream.sinks.nats_stream import BATCH_MESSAGES, Stream
-from mdstream.testing import free_port, nats_server, wait_until
 
 pytestmark = pytest.mark.system
 

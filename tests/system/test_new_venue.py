@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
 from tern import project_with_tern
-
-from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
 from websockets.asyncio.client import connect
 
 from mdstream import kafka
@@ -29,7 +31,6 @@ from mdstream.config import Settings, load
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import REPAIR, ProducerRecord
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_unrecoverable, encode
-from mdstream.testing import LIMIT_S, Process, Processes, free_port, read_topic, run_mdstream, wait_until
 from mdstream.ticks import TradeTick
 from mdstream.venues.providers import provider
 from topics import Topics

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
 
-from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
 from mdstream.ticks import NO_ID
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conformance"))

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from processes import Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
 
 from mdstream import kafka
-from mdstream.capture import Frame, Writer
-from mdstream.testing import Processes, free_port, read_topic, run_mdstream, wait_until
+from mdstream.replay.capture import Frame, Writer
 
 pytestmark = pytest.mark.system
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import databases
 import pytest
+from processes import Process, Processes, free_port, run_mdstream, wait_until
 from venues import Venues
-
-from mdstream.testing import Process, Processes, free_port, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 from pages import page
+from processes import Process, Processes, free_port, run_mdstream, wait_until
 from secure_kafka import PASSWORD, SecureKafka, secure_kafka, token_file
 
 from mdstream import config, kafka
 from mdstream.errors import AccessError, MdstreamError
-from mdstream.testing import Process, Processes, free_port, run_mdstream, wait_until
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits, State
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Process, Processes, run_mdstream, wait_until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
-from mdstream.testing import Process, Processes, run_mdstream, wait_until
 from mdstream.ticks import Control, TradeTick
 from mdstream.venues.providers import provider
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Process, Processes, run_mdstream, wait_until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from mdstream.errors import MdstreamError
 from mdstream.stream.book import Book, UpdateResult
-from mdstream.testing import Process, Processes, run_mdstream, wait_until
 from mdstream.ticks import BookUpdate, TradeTick
 from mdstream.venues.providers import provider
 

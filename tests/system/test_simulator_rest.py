@@ -11,9 +11,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from processes import Process, Processes, run_mdstream
 from websockets.asyncio.client import connect
 
-from mdstream.testing import Process, Processes, run_mdstream
 from mdstream.ticks import TradeTick
 from mdstream.venues.providers import provider
 

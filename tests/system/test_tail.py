@@ -13,6 +13,7 @@ import termios
 from collections.abc import Mapping
 
 import pytest
+from processes import BIN, Processes, free_port, run_mdstream, wait_until
 
 from mdstream import events, kafka
 from mdstream.config import load
@@ -20,7 +21,6 @@ from mdstream.config.cluster import Brokers
 from mdstream.events import Trade
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import ProducerRecord
-from mdstream.testing import BIN, Processes, free_port, run_mdstream, wait_until
 from topics import Topics
 
 pytestmark = pytest.mark.system

@@ -17,21 +17,13 @@ import pytest
 from canonical import ROUNDS_A_BAR, SYMBOLS, load_of, made_settings, of_hop, publish, rounds, trades
 from databases import ask
 from pages import page
+from processes import Process, Processes, free_port, run_mdstream, wait_until
+from servers import embedded_postgres, on_apache_kafka, read_topic
 
 from mdstream import events
 from mdstream.config import Settings
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.events import Trade
-from mdstream.testing import (
-    Process,
-    Processes,
-    embedded_postgres,
-    free_port,
-    on_apache_kafka,
-    read_topic,
-    run_mdstream,
-    wait_until,
-)
 from topics import Topics
 
 pytestmark = pytest.mark.system

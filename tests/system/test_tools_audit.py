@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from msgspec.structs import replace
+from processes import run_mdstream
 
 from mdstream import events
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import Rules
-from mdstream.capture import Frame, Writer
 from mdstream.events import Bar, Quote, Trade
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import ProducerRecord
 from mdstream.repairs import rest_frame
+from mdstream.replay.capture import Frame, Writer
 from mdstream.sinks.sqlite import FILE_NAME, SCHEMA
-from mdstream.testing import run_mdstream
 
 pytestmark = pytest.mark.system
 

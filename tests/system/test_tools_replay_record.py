@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import BIN, Processes, run_mdstream
+from servers import read_topic
 
-from mdstream.capture import Frame, Reader, Writer
 from mdstream.kafka.publisher import Partitioner
-from mdstream.testing import BIN, Processes, read_topic, run_mdstream
+from mdstream.replay.capture import Frame, Reader, Writer
 
 pytestmark = pytest.mark.system
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from processes import Processes, free_port, run_mdstream, wait_until
 
 from mdstream.embedded.broker import EmbeddedBroker, answers
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import HEARTBEAT, WS, RawEncoder
-from mdstream.testing import Processes, free_port, run_mdstream, wait_until
 
 pytestmark = pytest.mark.system
 

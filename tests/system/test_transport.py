@@ -29,10 +29,10 @@ from aiokafka.errors import (
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
+from processes import BIN, LIMIT_S, Process, Processes, free_port, wait_until
 
 from mdstream import config, kafka
 from mdstream.kafka.publisher import Publisher
-from mdstream.testing import BIN, LIMIT_S, Process, Processes, free_port, wait_until
 from topics import Topics
 
 pytestmark = pytest.mark.system

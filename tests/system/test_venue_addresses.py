@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from mdstream.testing import Processes, free_port, run_mdstream
+from processes import Processes, free_port, run_mdstream
 
 pytestmark = pytest.mark.system
 

@@ -21,23 +21,14 @@ from typing import Any
 
 import pytest
 from pages import page
+from processes import BIN, Process, Processes, free_port, wait_until
+from servers import Broker, apache_kafka, chosen_broker, on_apache_kafka
 
 from mdstream import config, kafka
 from mdstream.embedded.broker import answers
 from mdstream.events import Trade, encode
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import ProducerRecord
-from mdstream.testing import (
-    BIN,
-    Broker,
-    Process,
-    Processes,
-    apache_kafka,
-    chosen_broker,
-    free_port,
-    on_apache_kafka,
-    wait_until,
-)
 from mdstream.watchdog.guard import EXIT_STUCK
 from topics import Topics
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mdstream.testing import Process, Processes, wait_until
+from processes import Process, Processes, wait_until
 
 
 class Made(NamedTuple):

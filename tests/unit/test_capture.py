@@ -1,4 +1,4 @@
-"""mdstream/capture.py: what is written is read back, what is broken is named, what is interrupted is whole."""
+"""mdstream/replay/capture.py: what is written is read back, what is broken is named, what is interrupted is whole."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream import capture
-from mdstream.capture import Frame, Merge, Reader, Writer
 from mdstream.errors import CaptureError, SettingsError
+from mdstream.replay import capture
+from mdstream.replay.capture import Frame, Merge, Reader, Writer
 
 LINE = b'{"recv_ns":1,"provider":"okx","frame":"{}"}\n'
 FRAMES = [Frame(1, "okx", b'{"a":1}'), Frame(2, "binance", '{"b":"\u00e9"}'.encode()), Frame(2, "okx", b"\xff\x00")]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdstream.dead import MAX_VALUE_BYTES, dead_letter
+from mdstream.stream.dead import MAX_VALUE_BYTES, dead_letter
 
 
 def letter(**given_fields: Any) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from processes import free_port
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from mdstream.http.endpoint import Endpoint, Metrics, serve
-from mdstream.testing import free_port
 from mdstream.watchdog.rule import Verdict
 
 FINE = Verdict("ok", live=True, ready=True)

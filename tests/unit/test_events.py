@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdstream import events
-from mdstream.dead import dead_letter
 from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
+from mdstream.stream.dead import dead_letter
 from mdstream.tools import schema
 
 PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text()

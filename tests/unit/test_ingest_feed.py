@@ -6,13 +6,13 @@ import asyncio
 import json
 
 import pytest
+from processes import free_port
 
 from mdstream.errors import FeedError, SettingsError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.feed import Feed, feed_url
 from mdstream.ingest.intake import Intake
 from mdstream.repair.client import Client, new_session
-from mdstream.testing import free_port
 from mdstream.venues.history import RetryableError
 from mdstream.venues.providers import provider
 

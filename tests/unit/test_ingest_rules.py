@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream import config
-from mdstream.backoff import delays_s
 from mdstream.errors import SettingsError, SymbolError
 from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import problems_of
 from mdstream.ingest.plan import plan, raw_topics
+from mdstream.net.backoff import delays_s
 from mdstream.venues.providers import PROVIDERS, provider
 
 # ------------------------------------------------------------------------------------------------------------- backoff

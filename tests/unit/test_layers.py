@@ -28,7 +28,7 @@ SHELLS = frozenset(
     {
         "mdstream.app", "mdstream.broker", "mdstream.cli", "mdstream.config", "mdstream.db", "mdstream.demo",
         "mdstream.embedded", "mdstream.http", "mdstream.ingest", "mdstream.kafka", "mdstream.roles", "mdstream.run",
-        "mdstream.simulator", "mdstream.sinks", "mdstream.testing", "mdstream.tools", "mdstream.web", "agents",
+        "mdstream.simulator", "mdstream.sinks", "mdstream.tools", "mdstream.web", "agents",
         "topics",
     }
 )  # fmt: skip
@@ -50,7 +50,7 @@ PURE = sorted(
         "mdstream/transport/assigned.py",
         "mdstream/transport/batch.py",
         "mdstream/records.py",
-        "mdstream/redact.py",
+        "mdstream/net/redact.py",
         "mdstream/repairs.py",
         "mdstream/watchdog/rule.py",
         "mdstream/ingest/freshness.py",

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import pytest
 import uvloop
 from aiohttp import web
+from processes import free_port
 
 from mdstream.http import listening
 from mdstream.http.endpoint import reply, serve
-from mdstream.testing import free_port
 
 HOST = "127.0.0.1"
 

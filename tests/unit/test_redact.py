@@ -1,4 +1,4 @@
-"""mdstream/redact.py: what of an address may be shown."""
+"""mdstream/net/redact.py: what of an address may be shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mdstream.cli import cli
 from mdstream.config import Settings
 from mdstream.config.fields import settings_of
-from mdstream.redact import redacted, scrubbed
+from mdstream.net.redact import redacted, scrubbed
 
 secrets = st.text(st.characters(codec="ascii", exclude_characters=" &\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85"), min_size=6)
 

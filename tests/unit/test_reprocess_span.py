@@ -1,4 +1,4 @@
-"""mdstream/reprocess.py: what is in a range, how far a run is, and that no more than a bounded part is under way."""
+"""mdstream/replay/reprocess.py: what is in a range, how far a run is, and that a bounded part is under way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 
 from mdstream.config import load
 from mdstream.errors import SettingsError
-from mdstream.reprocess import EVERYTHING, MAX_CHUNKS_UNDER_WAY, MS, Reprocess, Span, Totals, UnderWay
+from mdstream.replay.reprocess import EVERYTHING, MAX_CHUNKS_UNDER_WAY, MS, Reprocess, Span, Totals, UnderWay
 
 
 def record(offset: int, *, received_ns: int | None = None, written_ms: int = 0) -> ConsumerRecord[Any, Any]:

@@ -8,10 +8,10 @@ from typing import ClassVar
 import pytest
 
 from mdstream import venues
-from mdstream.declared import Declared
 from mdstream.repair.venues import HISTORIES
 from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.venues import parts
+from mdstream.venues.declared import Declared
 from mdstream.venues.feed import Provider
 from mdstream.venues.providers import PROVIDERS
 

@@ -20,9 +20,9 @@ from mdstream.audit.ledger import Ledger
 from mdstream.audit.recovered import AskedFor
 from mdstream.audit.standby import Alive, Followed, StandBy
 from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope
+from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.events import Gap
-from mdstream.progress import Progress
 from mdstream.roles.rules import rules_of
 from topics import Topics
 

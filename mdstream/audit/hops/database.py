@@ -10,10 +10,10 @@ import psycopg
 
 from mdstream.audit.hops.logs import Add
 from mdstream.audit.trades import MINUTE_NS, AuditTrade, Scope
+from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.db import connection as db
 from mdstream.db import schema
-from mdstream.progress import Progress
 
 MINUTE_S = MINUTE_NS // 1_000_000_000
 ROWS_AT_ONCE = 20_000

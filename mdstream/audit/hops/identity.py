@@ -20,9 +20,9 @@ from mdstream.audit.hops.logs import records
 from mdstream.audit.numbering import Contents, Hole, Numbering
 from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope
 from mdstream.bars.rules import SECOND_NS, Rules
+from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.events import Bar
-from mdstream.progress import Progress
 from topics import Topics
 
 MAX_FAULTS = 1_000

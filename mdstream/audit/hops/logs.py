@@ -18,11 +18,11 @@ from aiokafka import ConsumerRecord
 
 from mdstream import kafka
 from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope
+from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
 from mdstream.kafka import logs
-from mdstream.progress import Progress
 from mdstream.records import OURS, decode_raw
 from mdstream.sinks.sqlite import FILE_NAME
 from mdstream.stream.bounds import check_trade

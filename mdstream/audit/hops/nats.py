@@ -13,11 +13,11 @@ from nats.aio.subscription import Subscription
 
 from mdstream.audit.hops.logs import SLACK_MS, Add, print_of
 from mdstream.audit.trades import Scope
+from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.errors import MdstreamError
 from mdstream.events import Trade
-from mdstream.progress import Progress
-from mdstream.redact import redacted
+from mdstream.net.redact import redacted
 from mdstream.sinks.nats_stream import RefusedError, ask
 from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, access_of, connect, reason_of, servers_of
 

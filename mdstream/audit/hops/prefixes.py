@@ -12,9 +12,9 @@ from mdstream.audit.events import EventTally, Minute, compare
 from mdstream.audit.hops.chain import Chain, Reading, Verdict
 from mdstream.audit.hops.logs import CanonicalHop, records
 from mdstream.audit.trades import MINUTE_NS, Bucket, Scope, hash_of
+from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.events import BookL2, Quote, encode
-from mdstream.progress import Progress
 from topics import Topics
 
 KINDS: dict[str, type[Quote | BookL2]] = {"quotes": Quote, "books": BookL2}

@@ -9,7 +9,7 @@ from mdstream.errors import SettingsError
 from mdstream.ingest.links.link import Link
 from mdstream.ingest.links.tcp import TcpLink
 from mdstream.ingest.links.websocket import WebsocketLink
-from mdstream.redact import redacted
+from mdstream.net.redact import redacted
 from mdstream.venues.framer import Framer
 
 

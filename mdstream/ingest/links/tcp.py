@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from mdstream.errors import FrameError, LinkError, OversizedError, SettingsError
 from mdstream.ingest.links.link import CLOSE_TIMEOUT_S, MAX_SIZE_BYTES, OPEN_TIMEOUT_S, Link, Receive
-from mdstream.redact import redacted
+from mdstream.net.redact import redacted
 from mdstream.venues.framer import Framer
 
 READ_BYTES = 65_536

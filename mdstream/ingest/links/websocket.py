@@ -12,7 +12,7 @@ from websockets.frames import CloseCode
 
 from mdstream.errors import HandshakeError, LinkError, OversizedError
 from mdstream.ingest.links.link import CLOSE_TIMEOUT_S, MAX_SIZE_BYTES, OPEN_TIMEOUT_S, Link, Receive
-from mdstream.redact import scrubbed
+from mdstream.net.redact import scrubbed
 
 PING_INTERVAL_S = 20.0
 FRAMES_AHEAD = 64
