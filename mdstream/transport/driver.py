@@ -158,7 +158,8 @@ class Consumer(driver.Consumer):
         """The partitions assigned and not positioned yet."""
         self.fetching = 0
         """The number of the current fetch."""
-        self._term = 0  # how often partitions were given up
+        self.term = 0
+        """How often partitions were given up."""
         self._positioning: asyncio.Task[None] | None = None
         self._contesting: asyncio.Future[Any] | None = None
 
@@ -172,11 +173,15 @@ class Consumer(driver.Consumer):
 
     # -- assigned: where to start
 
-    async def take_over(self) -> bool:
-        """Position every assigned partition; False if they are revoked meanwhile.
+    async def take_over(self, term: int) -> bool:
+        """Position every assigned partition; False if they are given up meanwhile (`term` is over), or are positioned
+        already: two rebalances in a row may ask twice for one assignment, and by then its records flow. Restored again,
+        their state would lack what was read since.
 
         Failures are retried for as long as we own them: the watchdog ends a worker that makes no progress.
         """
+        if self.term != term or self._assigned:
+            return False
         self._positioning = asyncio.create_task(self._position_all())
         await asyncio.wait([self._positioning])
         if self._positioning.cancelled():
@@ -221,14 +226,14 @@ class Consumer(driver.Consumer):
             self._contesting = self.add_future(self._contest())
 
     async def _contest(self) -> None:
-        term, delays = self._term, delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+        term, delays = self.term, delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
         while not await self.commit_batched(anyway=True):  # are we still a member?
             await asyncio.sleep(next(delays))
-            if self._term != term:  # no: they were revoked
+            if self.term != term:  # no: they were revoked
                 return
-        if self._term == term and not self.should_stop:
+        if self.term == term and not self.should_stop:
             await self.release()
-            if self._term == term + 1:  # else they were revoked meanwhile, and the next assignment positions them
+            if self.term == term + 1:  # else they were revoked meanwhile, and the next assignment positions them
                 cast(Any, self.app.tables).recovery.signal_recovery_start.set()
 
     # -- records
@@ -380,7 +385,7 @@ class Consumer(driver.Consumer):
 
     async def release(self) -> None:
         """Stop delivering, have the agents save what they took, commit that, and forget the partitions."""
-        self._term += 1
+        self.term += 1
         if self._positioning is not None and not self._positioning.done():
             self._positioning.cancel()
             await asyncio.wait([self._positioning])

@@ -38,8 +38,9 @@ class SeekOnly(Recovery):
         """Faust's method, without its own positioning and its detection of the next rebalance."""
         app = cast(Any, self.app)
         consumer = app.consumer
+        term = consumer.term
         await app.on_rebalance_complete.send()
-        if not await consumer.take_over():
+        if not await consumer.take_over(term):
             return  # the next assignment gets here again
         consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
         self.completed.set()

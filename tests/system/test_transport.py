@@ -436,6 +436,21 @@ def test_takeover_that_the_next_rebalance_overtakes_is_given_up(group: Group) ->
     other.stop()
 
 
+def test_partitions_that_are_being_read_are_not_taken_over_again(group: Group) -> None:
+    """Positioning is asked for twice, as by two rebalances in a row: the state that is in use stays.
+
+    Restored once more, it would lack the records that were read since.
+    """
+    group.create_topics()
+    with group.load():
+        one = group.worker(twice=True)
+        one.takes(EVERY)
+        one.takes(EVERY)
+    assert one.taken.rebalances == [("assigned", EVERY)]
+    group.all_is_done()
+    one.stop()
+
+
 def test_partitions_are_read_from_the_beginning_and_committed_at_once(group: Group) -> None:
     """A group without any committed offset: 0 is committed as soon as the partitions are assigned, empty ones too."""
     group.create_topics()

@@ -17,6 +17,7 @@ Batches are acknowledged in the background after a random time, so out of order.
     TRANSPORT_NEVER_FIRST   the first batch of each partition is never acknowledged
     TRANSPORT_FETCH_S       longest wait for records
     TRANSPORT_HOLD          a file: the state of partitions is not restored before it is there
+    TRANSPORT_TWICE         positioning is asked for again while it is under way, as by two rebalances in a row
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import os
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mdstream.app import ROLES, App, build
 from mdstream.config import Settings
@@ -41,6 +42,7 @@ COMMIT_S = float(os.environ.get("TRANSPORT_COMMIT_S", "0.3"))
 FETCH_S = float(os.environ.get("TRANSPORT_FETCH_S", str(driver.FETCH_TIMEOUT_S)))
 NEVER_FIRST = "TRANSPORT_NEVER_FIRST" in os.environ
 HOLD = os.environ.get("TRANSPORT_HOLD")
+TWICE = "TRANSPORT_TWICE" in os.environ
 
 
 def write(*words: object) -> None:
@@ -54,7 +56,8 @@ def held() -> bool:
 class Work:
     """Acknowledgements that are still to come, and the partitions whose first batch was seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: App) -> None:
+        self._app = app
         self._pending: set[asyncio.Task[None]] = set()
         self._begun: set[Partition] = set()
 
@@ -84,6 +87,8 @@ class Work:
         while held():  # noqa: ASYNC110  another process makes the file
             await asyncio.sleep(0.05)
         write("assigned", numbers)
+        if TWICE:
+            cast(Any, self._app.tables).recovery.signal_recovery_start.set()
         return starts
 
     async def release(self, partitions: Iterable[Partition]) -> None:
@@ -94,7 +99,7 @@ class Work:
 
 def attach(app: App, settings: Settings) -> None:
     """What mdstream.app.build calls in each module of a role."""
-    work = Work()
+    work = Work(app)
     raw = [topic.name for topic in app.topic_map.raw.values()]
     app.keep(raw, restore=work.restore, release=work.release)
     app.conf.broker_commit_interval = COMMIT_S
