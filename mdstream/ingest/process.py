@@ -82,7 +82,7 @@ def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
         Limits(ready_s=settings.watchdog.stuck_ready_s, exit_s=settings.watchdog.stuck_exit_s),
         bus.sender.state,
         reads=False,
-        fate=lambda: f"{bus.backlog.records} records that waited for Kafka are lost",
+        outcome=lambda: f"{bus.backlog.records} records that waited for Kafka are lost",
     )
 
 
