@@ -79,7 +79,7 @@ class Feed:
 
     def stale_channels(self) -> dict[Route, float]:
         """The stale channels, and how many seconds each has been silent."""
-        return {r: c.freshness.habits[r].silent_s for c in self._connections for r in sorted(c.freshness.stale)}
+        return {r: c.freshness.silences[r].silent_s for c in self._connections for r in sorted(c.freshness.stale)}
 
     def mute(self) -> list[str]:
         """The subscribed symbols for which nothing at all has arrived."""
@@ -100,9 +100,9 @@ class Feed:
     def silent_s(self) -> dict[Route, float | None]:
         """How long each subscribed channel has been silent while connected; None if it never had data."""
         return {
-            route: habit.silent_s if habit.spoken else None
+            route: silence.silent_s if silence.spoken else None
             for connection in self._connections
-            for route, habit in connection.freshness.habits.items()
+            for route, silence in connection.freshness.silences.items()
         }
 
     async def run(self) -> None:
