@@ -81,7 +81,7 @@ class Details:
         if (
             bucket not in self._wanted
             or not self._ledger.scope.takes(trade, bucket)
-            or trade.view != self._ledger.view(bucket)
+            or trade.id_space != self._ledger.id_space(bucket)
             or identity_of(trade) in self._ignored
         ):
             return

@@ -155,8 +155,8 @@ class Production:
         if topic.channel.trades is None:
             return ()
         last = topic.channel.trades(topic.listing.instrument.last_order)[-1:]
-        if topic.channel.view not in topic.listing.reported:
-            topic.listing.reported[topic.channel.view] = last[0].trade_id
+        if topic.channel.id_space not in topic.listing.reported:
+            topic.listing.reported[topic.channel.id_space] = last[0].trade_id
             return ()
         return self._report(topic, last)
 
@@ -236,9 +236,9 @@ class Production:
 
     def _report(self, topic: Topic, trades: Sequence[Trade]) -> Sequence[Trade]:
         """`trades`, or nothing if another topic reported them (one id space may have several forms)."""
-        listing, view = topic.listing, topic.channel.view
-        if listing.reported.get(view, -1) >= trades[0].trade_id:
+        listing, id_space = topic.listing, topic.channel.id_space
+        if listing.reported.get(id_space, -1) >= trades[0].trade_id:
             return ()
-        listing.reported[view] = trades[-1].trade_id
+        listing.reported[id_space] = trades[-1].trade_id
         self.trades[listing.exchange] = self.trades.get(listing.exchange, 0) + len(trades)
         return trades

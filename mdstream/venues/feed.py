@@ -108,7 +108,7 @@ class RestAnswer(msgspec.Struct, Generic[T], gc=False):
     """A REST answer as a raw frame (`repairs.rest_frame`)."""
 
     response: T
-    view: str = ""
+    id_space: str = msgspec.field(name="view", default="")
 
 
 class Keepalive(NamedTuple):

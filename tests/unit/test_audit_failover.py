@@ -48,7 +48,7 @@ def heard(past: History) -> list[tuple[str, int, list[AuditTrade]]]:
 
 def _print(source: str, tick: TradeTick, recv_ns: int) -> AuditTrade:
     said = (source, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
-    return AuditTrade(*said, tick.ts_exchange or recv_ns, tick.view, recv_ns, tick.recovered)
+    return AuditTrade(*said, tick.ts_exchange or recv_ns, tick.id_space, recv_ns, tick.recovered)
 
 
 def canonical_of(out: Out) -> list[AuditTrade]:
@@ -73,7 +73,7 @@ def audit(past: History, canonical: Iterable[AuditTrade], rules: Rules) -> list[
             if left.add(one):
                 standby.consider(one)
     standby.settle(left)
-    left.choose_views(right)
+    left.choose_id_spaces(right)
     wanted = differing([left, right])
     details = (
         Details(left, wanted, may_repeat=True, stood_by=standby.__contains__),

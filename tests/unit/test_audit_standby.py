@@ -50,7 +50,7 @@ class Audit:
             if self.raw.add(one):
                 self._standby.consider(one)
         self._standby.settle(self.raw)
-        self.raw.choose_views(self.canonical)
+        self.raw.choose_id_spaces(self.canonical)
         self.wanted = differing([self.raw, self.canonical])
         self.found = self._differences(raw, canonical)
 

@@ -171,10 +171,10 @@ def test_production_reports_a_trade_once_for_all_its_forms() -> None:
     of = listing()
     topics = [of.topic(channels["trade"]) for channels in (binance.RAW, binance.COMBINED)]
     topics.append(of.topic(binance.RAW["aggTrade"]))
-    reported = [(d.topic.channel.view, t.trade_id) for d in run(production(1000, *topics), 1.0) for t in d.trades]
+    reported = [(d.topic.channel.id_space, t.trade_id) for d in run(production(1000, *topics), 1.0) for t in d.trades]
     assert len(reported) == len(set(reported))
-    for view in ("", "aggTrade"):
-        ids = [trade_id for v, trade_id in reported if v == view]
+    for id_space in ("", "aggTrade"):
+        ids = [trade_id for v, trade_id in reported if v == id_space]
         assert ids == list(range(1000, 1000 + len(ids)))
 
 

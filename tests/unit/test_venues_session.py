@@ -331,11 +331,11 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
     symbols: int, members: bool, steps: list[float], events: list[Event]
 ) -> None:
     """Whatever frames and ticks come in whatever order: requests stay within the venue's limits and pauses, and once
-    all are sent and the time for answers is over, each wanted subscription has exactly one fate, the right one."""
+    all are sent and the time for answers is over, each wanted subscription has exactly one outcome, the right one."""
     wanted = [f"S{n}" for n in range(symbols)]
     session = Session(Members() if members else Venue(), wanted, {"TERN_KEY": "k", "TERN_SECRET": "s"})
     now_s, frames, times, names = 0.0, 0, list[float](), list[str]()
-    fates: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
 
     def take(actions: list[Action]) -> None:
         assert not of(actions, Close, Fatal)
@@ -357,7 +357,7 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
         now_s += step_s
         asked = [f"S{n}" for n in numbers]
         if kind in ("ack", "error"):
-            fates.update((name, kind) for name in asked if name in names)
+            outcomes.update((name, kind) for name in asked if name in names)
             hear(f"{kind} {' '.join(asked)}")
         elif kind == "junk":
             hear("junk")
@@ -370,8 +370,8 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
         take(session.tick(now_s, frames=frames))
     assert names == wanted
     assert all(later - earlier >= Venue.subscribe_interval_s - 1e-9 for earlier, later in pairwise(times))
-    assert session.rejected == {name for name in wanted if fates.get(name) == "error"}
-    assert session.missing == {name for name in wanted if name not in fates}
+    assert session.rejected == {name for name in wanted if outcomes.get(name) == "error"}
+    assert session.missing == {name for name in wanted if name not in outcomes}
 
 
 # ---------------------------------------------------------------------------------------------- with simulated venues

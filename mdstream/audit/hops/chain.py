@@ -85,7 +85,7 @@ class Chain:
             reading.settle(self)
         following: Ledger | None = None
         for ledger in reversed(self.ledgers):
-            ledger.choose_views(following)
+            ledger.choose_id_spaces(following)
             following = ledger
         differ = differing(self.ledgers)
         if differ or any(ledger.numbering.repeated for ledger in self.ledgers):
@@ -113,10 +113,10 @@ class Chain:
     def _note_what_was_left_out(self) -> None:
         for reading in self.readings:
             name = reading.hop.name
-            for (provider, symbol, view), count in sorted(reading.ledger.set_aside.items()):
+            for (provider, symbol, id_space), count in sorted(reading.ledger.set_aside.items()):
                 self.notes.append(
-                    f"{name}: {count:,} trades of {provider} {symbol} in the view {view!r} are set aside: the same "
-                    "executions as those compared, seen another way"
+                    f"{name}: {count:,} trades of {provider} {symbol} in the id space {id_space!r} are set aside: the "
+                    "same executions as those compared"
                 )
             self.notes += [f"{name}: {count:,} {what}" for what, count in sorted(reading.hop.unread.items())]
 
