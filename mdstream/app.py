@@ -38,7 +38,7 @@ from mdstream.watchdog.rule import Limits, PartitionProgress, State
 from topics import Topics
 
 log = logging.getLogger(__name__)
-said = logging.getLogger("mdstream.worker")
+worker_log = logging.getLogger("mdstream.worker")
 
 ROLES = {
     "core": ("agents.canonical", "agents.latest", "agents.bars"),
@@ -229,7 +229,7 @@ class App(Host):
 
     async def on_started(self) -> None:
         await super().on_started()
-        said.info("%s is up: http://%s:%s/health", self.conf.id, self.conf.web_bind, self.conf.web_port)
+        worker_log.info("%s is up: http://%s:%s/health", self.conf.id, self.conf.web_bind, self.conf.web_port)
 
     def _watched_state(self) -> State:
         """The state that the watchdog judges."""

@@ -100,9 +100,9 @@ class Details:
         first = self._contents.add(trade.symbol, seq, value, place)
         if first is not None:
             where = (trade.provider, trade.symbol, bucket_of(trade).start, trade.trade_id)
-            said = f"seq {seq} once", "another record with it"
+            found = f"seq {seq} once", "another record with it"
             places = () if place is None else (first, place)
-            self._rewritten.append(Difference("rewritten", self.name, self.name, *where, *said, (seq,), places))
+            self._rewritten.append(Difference("rewritten", self.name, self.name, *where, *found, (seq,), places))
 
     def of(self, bucket: Bucket) -> Mapping[str, Held]:
         return self._trades[bucket]

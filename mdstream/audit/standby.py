@@ -81,7 +81,7 @@ class Alive:
     def __init__(self) -> None:
         self._slots: defaultdict[str, Numbers] = defaultdict(Numbers)
 
-    def heard(self, source: str, received_ns: int) -> None:
+    def add_frame(self, source: str, received_ns: int) -> None:
         """Note that a frame of the source came."""
         self._slots[source].add(received_ns // SLOT_NS)
 

@@ -147,7 +147,7 @@ class Production:
         listing.instrument.restart(first_id)
         listing.reported.clear()
 
-    def tell(self, topic: Topic) -> Sequence[Trade]:
+    def report_last(self, topic: Topic) -> Sequence[Trade]:
         """The topic's last trade, if it is new: a new subscriber gets it, and an earlier one was reported before.
 
         The first time it is history: it shows where the ids continue, and no consumer counts it as a trade.
@@ -165,7 +165,7 @@ class Production:
         if self._lingering:
             self._leave(now_ns)
         if self._changed:
-            self._look_again(now_ns)
+            self._update_live(now_ns)
         for listing in self._heartbeats.due(now_ns):
             beat = Beat(now_ns + listing.instrument.clock_off_ns)
             yield from self._deliver(listing.live(Kind.HEARTBEAT), beat)
@@ -191,7 +191,7 @@ class Production:
             topic.lingers = False
             self._changed = True
 
-    def _look_again(self, now_ns: int) -> None:
+    def _update_live(self, now_ns: int) -> None:
         """Subscriptions changed: collect the live listings and topics."""
         self._changed = False
         self._listings = {

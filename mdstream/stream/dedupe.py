@@ -46,20 +46,20 @@ Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume p
 
 class Hole(msgspec.Struct, gc=False, array_like=True):
     """Ids first..last, both included, that did not arrive. `since`: log time in ns, NOT_AWAITED if they are not waited
-    for; `asked`: it was reported as a gap. Its neighbours: `from_ts` and `to_ts` are the venue's times of the youngest
-    trade before it and of the one behind it, `price` is the latter's price; 0 for unknown."""
+    for; `reported`: as a gap. `from_ts` and `to_ts`: the venue's times of the youngest trade before it and of the trade
+    after it; `price`: the latter's price; 0 for unknown."""
 
     first: int
     last: int
     since: int
-    asked: bool = False
+    reported: bool = False
     from_ts: int = 0
     to_ts: int = 0
     price: float = 0.0
 
     def part(self, first: int, last: int) -> Hole:
         """The part first..last of it, unchanged otherwise."""
-        return Hole(first, last, self.since, self.asked, self.from_ts, self.to_ts, self.price)
+        return Hole(first, last, self.since, self.reported, self.from_ts, self.to_ts, self.price)
 
     def not_awaited(self, first: int, last: int) -> Hole:
         """The part first..last of it, no longer awaited."""

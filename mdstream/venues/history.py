@@ -158,8 +158,8 @@ class History(Declared, ABC):
             return None
         if complaint is not None and complaint.final:
             return PermanentError(complaint.text)
-        said = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
-        return RetryableError(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
+        text = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
+        return RetryableError(f"HTTP {answer.status}: {scrubbed(text)}", retry_after_s(answer.headers, now_s=now_s))
 
     def _complaint(self, answer: Answer) -> Complaint | None:
         """The venue's error message in an answer; None if the answer is a list of trades, or not from the venue."""
@@ -176,8 +176,8 @@ class History(Declared, ABC):
         or msgspec.MsgspecError if the frame cannot be understood.
         """
         trades = [tick for tick in self._provider.decode(frame) if isinstance(tick, TradeTick)]
-        ours = (trade for trade in trades if trade.symbol == request.symbol and trade.id_space == request.id_space)
-        return [Span(trade.first_id, trade.last_id) for trade in ours], len(trades)
+        wanted = (trade for trade in trades if trade.symbol == request.symbol and trade.id_space == request.id_space)
+        return [Span(trade.first_id, trade.last_id) for trade in wanted], len(trades)
 
 
 def _host(address: str) -> str:

@@ -183,14 +183,14 @@ def test_tell_reports_what_no_subscriber_had() -> None:
     of_one = listing("coinbase", "BTC-USD")
     matches, ticker = (of_one.topic(coinbase.CHANNELS[name]) for name in ("matches", "ticker"))
     of = production(1000, matches, ticker)
-    assert list(of.tell(matches)) == []
+    assert list(of.report_last(matches)) == []
     run(of, 0.1)
-    assert list(of.tell(matches)) == []
+    assert list(of.report_last(matches)) == []
     for subscriber in list(matches.subscribers):
         of.unsubscribe(matches, subscriber)
     run(of, 0.2)
-    assert [t.trade_id for t in of.tell(matches)] == [of_one.instrument.last_order.fills[-1].trade_id]
-    assert list(of.tell(matches)) == []
+    assert [t.trade_id for t in of.report_last(matches)] == [of_one.instrument.last_order.fills[-1].trade_id]
+    assert list(of.report_last(matches)) == []
 
 
 def test_pacer_gives_up_what_it_cannot_make_up_for() -> None:

@@ -180,8 +180,8 @@ class RawHop:
                     self.unread["trades refused"] += 1
                     continue
                 time_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange
-                said = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
-                trade = AuditTrade(*said, time_ns, tick.id_space, recv_ns, tick.recovered)
+                fields = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
+                trade = AuditTrade(*fields, time_ns, tick.id_space, recv_ns, tick.recovered)
                 if not tick.recovered:  # what repair brings may be from before
                     self.first.setdefault((name, tick.symbol, tick.id_space), trade if tick.resume else None)
                 add(trade)
@@ -215,8 +215,8 @@ class CanonicalHop:
 def print_of(trade: Trade) -> AuditTrade:
     """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
-    said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
-    return AuditTrade(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+    fields = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
+    return AuditTrade(*fields, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
 
 
 class DatabaseHop:
