@@ -23,7 +23,7 @@ from servers import embedded_postgres
 
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, deployment
-from benchmarks.measure import BenchmarkError, Rate, middle, rate, told_by
+from benchmarks.measure import BenchmarkError, Rate, middle, rate, rate_reported_by
 from benchmarks.writers import TABLE
 from mdstream import config
 from mdstream.db import migrate
@@ -56,7 +56,7 @@ async def measure(broker: Broker, *, count: int, folder: Path) -> Database:
     return Database(middle(role, wall), middle(copy, wall), insert)
 
 
-def _tell(title: str, found: Rate) -> None:
+def _print_rate(title: str, found: Rate) -> None:
     click.echo(f"{title} ({found.frames:,.0f} rows): {found.per_second:,.0f} rows/s", err=True)
 
 
@@ -72,9 +72,9 @@ def _writer(writer: str, title: str, count: int, folder: Path) -> Rate:
     with _server() as url:
         with Processes(folder, {"PYTHONPATH": str(PROJECT)}) as processes:
             process = processes.spawn([sys.executable, "-m", "benchmarks.writers", writer, url, count], name=writer)
-            found = told_by(process, f"the writer {writer}", limit_s=WRITER_LIMIT_S)
+            found = rate_reported_by(process, f"the writer {writer}", limit_s=WRITER_LIMIT_S)
         _verify(url, count, title)
-    _tell(title, found)
+    _print_rate(title, found)
     return found
 
 
@@ -91,7 +91,7 @@ async def _role(broker: Broker, title: str, count: int, folder: Path) -> Rate:
                 process = processes.mdstream("worker", "timescale", "--port", port)
                 found = await rate(process, stored, frames=count, outputs=count, title=title)
             _verify(url, count, title)
-    _tell(title, found)
+    _print_rate(title, found)
     return found
 
 

@@ -12,7 +12,7 @@ from processes import PROJECT, Processes, free_port
 from benchmarks import frames
 from benchmarks.counter import counting
 from benchmarks.deployment import Broker, Deployment, deployment
-from benchmarks.measure import BenchmarkError, Rate, last_words, rate, told_by
+from benchmarks.measure import BenchmarkError, Rate, last_words, rate, rate_reported_by
 from mdstream.records import decode_raw
 from mdstream.venues.feed import TRADE
 
@@ -53,7 +53,7 @@ def _bare(count: int, folder: Path) -> Rate:
     with Processes(folder, {"PYTHONPATH": str(PROJECT)}) as processes:
         url = _venue(processes, count)
         loop = processes.spawn([sys.executable, "-m", "benchmarks.bare", url, count], name="bare")
-        return told_by(loop, "the bare receive loop", limit_s=BARE_LIMIT_S)
+        return rate_reported_by(loop, "the bare receive loop", limit_s=BARE_LIMIT_S)
 
 
 async def _ingestor(place: Deployment, count: int, *, exact: bool, folder: Path) -> Rate:

@@ -54,7 +54,7 @@ def middle(rates: Sequence[Rate], by: Callable[[Rate], float] = attrgetter("per_
     return sorted(rates, key=by)[(len(rates) - 1) // 2]
 
 
-def told_by(process: Process, title: str, *, limit_s: float) -> Rate:
+def rate_reported_by(process: Process, title: str, *, limit_s: float) -> Rate:
     """The rate that a process measures itself and prints as its only line.
 
     Raises BenchmarkError if it fails, AssertionError if it takes longer.

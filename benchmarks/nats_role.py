@@ -19,7 +19,7 @@ from servers import nats_server
 
 from benchmarks import canonical_trades
 from benchmarks.deployment import PARTITIONS, Broker, Deployment, deployment
-from benchmarks.measure import BenchmarkError, Count, Rate, middle, rate, told_by
+from benchmarks.measure import BenchmarkError, Count, Rate, middle, rate, rate_reported_by
 from mdstream.embedded.nats import EmbeddedNats
 
 BARE_LIMIT_S = 300.0
@@ -50,16 +50,16 @@ async def measure(broker: Broker, *, count: int, folder: Path) -> NatsRates:
         for _ in range(ROUNDS):
             with nats_server() as server:
                 bare.append(await _bare(server, kind, messages, folder))
-            _tell(f"bare {kind} loop", messages, bare[-1])
+            _print_rate(f"bare {kind} loop", messages, bare[-1])
             async with deployment(broker, "nats") as place:
                 await canonical_trades.fill(broker.bootstrap, place.trades, count=messages, partitions=PARTITIONS)
                 role.append(await _role(place, kind, messages, folder))
-            _tell(f"nats role, {kind}", messages, role[-1])
+            _print_rate(f"nats role, {kind}", messages, role[-1])
         found.bare[kind], found.role[kind] = middle(bare), middle(role)
     return found
 
 
-def _tell(title: str, messages: int, found: Rate) -> None:
+def _print_rate(title: str, messages: int, found: Rate) -> None:
     click.echo(f"{title} ({messages:,} messages): {found.per_second:,.0f}/s", err=True)
 
 
@@ -67,7 +67,7 @@ async def _bare(server: EmbeddedNats, kind: Kind, count: int, folder: Path) -> R
     with Processes(folder, {"PYTHONPATH": str(PROJECT)}) as processes:
         command = [sys.executable, "-m", "benchmarks.bare_nats", kind, server.url, "BARE", count]
         loop = processes.spawn(command, name=f"bare-{kind}")
-        found = told_by(loop, f"the bare {kind} loop", limit_s=BARE_LIMIT_S)
+        found = rate_reported_by(loop, f"the bare {kind} loop", limit_s=BARE_LIMIT_S)
         if kind == "jetstream":
             await _verify(server, "BARE", count)
         return found

@@ -123,10 +123,12 @@ async def measure(broker: Broker, rows: Sequence[Row], *, count: int, rounds: in
                 click.echo(f"{contender.title}: {error}", err=True)
             else:
                 row.rates.append(found)
-                _tell(contender.title, found, f"round {round_ + 1} of {rounds}" if rounds > 1 else f"{share:,} frames")
+                _print_rate(
+                    contender.title, found, f"round {round_ + 1} of {rounds}" if rounds > 1 else f"{share:,} frames"
+                )
 
 
-def _tell(title: str, found: Rate, note: str) -> None:
+def _print_rate(title: str, found: Rate, note: str) -> None:
     per_second, per_cpu_second = found.per_second, found.per_cpu_second
     click.echo(f"{title} ({note}): {per_second:,.0f} frames/s, {per_cpu_second:,.0f} per CPU-second", err=True)
 

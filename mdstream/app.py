@@ -34,11 +34,11 @@ from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets
 from mdstream.transport.recovery import CacheTable, CacheTables
 from mdstream.watchdog.guard import EXIT_STUCK, Watchdog
-from mdstream.watchdog.rule import Lane, Limits, State
+from mdstream.watchdog.rule import Limits, PartitionProgress, State
 from topics import Topics
 
 log = logging.getLogger(__name__)
-said = logging.getLogger("mdstream.worker")
+worker_log = logging.getLogger("mdstream.worker")
 
 ROLES = {
     "core": ("agents.canonical", "agents.latest", "agents.bars"),
@@ -117,7 +117,7 @@ class App(Host):
         self._after: list[Hook] = []
         self._reasons: list[Reason] = []
         self.watchdog = Watchdog(
-            settings.bootstrap_servers, _limits(settings), self._look, reads=True, fate=lambda: NOTHING_LOST
+            settings.bootstrap_servers, _limits(settings), self._watched_state, reads=True, outcome=lambda: NOTHING_LOST
         )
         super().__init__(
             f"{settings.topic_prefix}.{settings.role}",
@@ -229,16 +229,19 @@ class App(Host):
 
     async def on_started(self) -> None:
         await super().on_started()
-        said.info("%s is up: http://%s:%s/health", self.conf.id, self.conf.web_bind, self.conf.web_port)
+        worker_log.info("%s is up: http://%s:%s/health", self.conf.id, self.conf.web_bind, self.conf.web_port)
 
-    def _look(self) -> State:
+    def _watched_state(self) -> State:
         """The state that the watchdog judges."""
         epoch = self.rebalancing_count
-        lanes = {Partition(*tp): Lane(epoch, at.committable, at.delivered) for tp, at in self.positions().items()}
+        partitions = {
+            Partition(*tp): PartitionProgress(epoch, at.committable, at.delivered)
+            for tp, at in self.positions().items()
+        }
         if isinstance(self._consumer, Consumer):  # owned but not read yet: no progress either
-            lanes |= {Partition(*tp): Lane(epoch, -1, 0) for tp in self._consumer.taking}
+            partitions |= {Partition(*tp): PartitionProgress(epoch, -1, 0) for tp in self._consumer.taking}
         holding = next(filter(None, (reason() for reason in self._reasons)), None)
-        return State(lanes, settled=epoch > 0 and not self.rebalancing, assignments=epoch, holding=holding)
+        return State(partitions, settled=epoch > 0 and not self.rebalancing, assignments=epoch, holding=holding)
 
     async def _set_up(self) -> None:
         self._check_port()

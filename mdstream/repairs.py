@@ -14,14 +14,14 @@ REST_MARK = b'{"request":"'
 
 
 class RepairRequest(msgspec.Struct, frozen=True, tag_field="type", tag="repair_request"):
-    """Trades first_id..last_id (both included, in one id space: `view` as in TradeTick) that we missed.
+    """Trades first_id..last_id (both included, of one id space, as in TradeTick) that we missed.
 
     `symbol` is canonical; `since` is when the hole was first seen, ns. Repeated requests are identical byte for byte.
     """
 
     symbol: str
     provider: str
-    view: str
+    id_space: str = msgspec.field(name="view")
     first_id: int
     last_id: int
     since: int
@@ -32,7 +32,7 @@ class Unrecoverable(msgspec.Struct, frozen=True, tag_field="type", tag="unrecove
 
     symbol: str
     provider: str
-    view: str
+    id_space: str = msgspec.field(name="view")
     first_id: int
     last_id: int
     reason: str
@@ -43,11 +43,11 @@ decode_request = msgspec.json.Decoder(RepairRequest).decode
 decode_unrecoverable = msgspec.json.Decoder(Unrecoverable).decode
 
 
-def rest_frame(request: str, view: str, body: bytes) -> bytes:
+def rest_frame(request: str, id_space: str, body: bytes) -> bytes:
     """A venue's REST answer as a raw frame: the requested path, which names the instrument, the id space of the trades
-    if the venue has several (`view` as in TradeTick), and the body untouched.
+    (in the field `view`) if the venue has several, and the body untouched.
 
     `{"request":"/api/v3/aggTrades?symbol=BTCUSDT&fromId=1","view":"aggTrade","response":[...]}`
     """
-    named = b',"view":' + msgspec.json.encode(view) if view else b""
+    named = b',"view":' + msgspec.json.encode(id_space) if id_space else b""
     return b'{"request":' + msgspec.json.encode(request) + named + b',"response":' + body + b"}"

@@ -26,7 +26,7 @@ PRICE_UNIT = 10**PRICE_DECIMALS
 class TradeTick(msgspec.Struct, gc=False):
     """One trade. It covers the integer ids `first_id`..`last_id` (both included); NO_ID where ids are opaque.
 
-    `view` names the venue's id space where it has several for the same executions (Binance: trade, aggTrade);
+    `id_space` is set where the venue has several for the same executions (Binance: trade, aggTrade);
     `count` is the number of fills in an aggregate. `resume` marks a venue's answer to a subscription: the last trade
     before it. To a reader that has seen an earlier id it shows what was missed; otherwise it is history, not news.
     `recovered` marks a trade from a REST answer: it only ever fills a hole.
@@ -41,7 +41,7 @@ class TradeTick(msgspec.Struct, gc=False):
     first_id: int = NO_ID
     last_id: int = NO_ID
     count: int = 1
-    view: str = ""
+    id_space: str = ""
     resume: bool = False
     recovered: bool = False
 

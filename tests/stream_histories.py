@@ -99,11 +99,11 @@ def rest_answer(request: RepairRequest, made: Iterable[Made]) -> bytes:
         rows = [{"id": m.number, "price": "1.5", "qty": "2", "quoteQty": "3", "time": m.at_ms, "isBuyerMaker": True,
                  "isBestMatch": True} for m in wanted]  # fmt: skip
         path = f"/api/v3/historicalTrades?symbol={SYMBOL}&fromId={request.first_id}&limit={len(rows)}"
-        return rest_frame(path, request.view, json.dumps(rows).encode())
+        return rest_frame(path, request.id_space, json.dumps(rows).encode())
     rows = [{"instId": "BTC-USDT", "tradeId": str(m.number), "px": "1.5", "sz": "2", "side": "buy", "ts": str(m.at_ms)}
             for m in reversed(wanted)]  # fmt: skip
     path = f"/api/v5/market/history-trades?instId=BTC-USDT&type=1&after={request.last_id + 1}&limit=100"
-    return rest_frame(path, request.view, json.dumps({"code": "0", "msg": "", "data": rows}).encode())
+    return rest_frame(path, request.id_space, json.dumps({"code": "0", "msg": "", "data": rows}).encode())
 
 
 def raw(venue: str, kind: str, value: bytes, recv_ms: int, offset: int = 0) -> Raw:

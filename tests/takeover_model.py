@@ -129,7 +129,7 @@ class Claims:
         yield
         claim = world.append(ledger.claim_of(TOPIC, 0))
         yield
-        self._look(self.tenure.wrote(claim, 1))
+        self._check(self.tenure.wrote(claim, 1))
         self.tenure.claimed(TOPIC, claim)
         self._read(found, range(read, claim + 1))
         yield
@@ -165,7 +165,7 @@ class Claims:
         first = self.world.append(records)
         unseen = self.tenure.wrote(first, len(records))
         yield
-        self._look(unseen)
+        self._check(unseen)
         return self.tenure.owns(TOPIC, claim)
 
     @staticmethod
@@ -176,7 +176,7 @@ class Claims:
         for offset in offsets:
             found.take(offset, *self.world.log[offset][:2])
 
-    def _look(self, offsets: range) -> None:
+    def _check(self, offsets: range) -> None:
         for offset in offsets:
             self.tenure.check(offset, self.world.log[offset][1])
 

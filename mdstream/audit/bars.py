@@ -87,8 +87,8 @@ class Published:
             self.repeats += 1
             return
         of = bar.symbol, bar.interval, _time(bar.ts_open), bar.revision
-        said = f"revision {bar.revision} once", "another bar with it"
-        self.rewritten.append(BarDifference("rewritten", *of, *said, (where, place)))
+        contents = f"revision {bar.revision} once", "another bar with it"
+        self.rewritten.append(BarDifference("rewritten", *of, *contents, (where, place)))
 
     def of(self, symbol: str, level: int) -> dict[int, bytes]:
         return self._last.get((symbol, level), {})
@@ -198,8 +198,8 @@ class BarAudit:
             if self._is_judged(instrument, each, ts_open):
                 self.judged += 1
                 revision, _, trades, volume, *place = _LAST.unpack(found[ts_open])
-                of, said = (symbol, each.name, _time(ts_open), revision), f"{trades} trades, {volume!r}"
-                yield BarDifference("different", *of, "no bar: there are no trades", said, (Place(*place),))
+                of, text = (symbol, each.name, _time(ts_open), revision), f"{trades} trades, {volume!r}"
+                yield BarDifference("different", *of, "no bar: there are no trades", text, (Place(*place),))
 
     @staticmethod
     def _expected(instrument: _Instrument, level: int, each: Interval) -> Iterator[Tally]:
@@ -241,8 +241,8 @@ class BarAudit:
         bar.revision = revision
         if hash_of(bar.public()) != content:
             prices = " at other prices" if (bar.trades, bar.volume[0]) == (trades, volume) else ""
-            said = f"{trades} trades, {volume!r}{prices}"
-            yield BarDifference("different", *where, revision, _text(bar), said, (Place(*place),))
+            text = f"{trades} trades, {volume!r}{prices}"
+            yield BarDifference("different", *where, revision, _text(bar), text, (Place(*place),))
 
 
 def _tally(trade: AuditTrade, ns: int, start: int) -> Tally:

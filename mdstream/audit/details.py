@@ -81,7 +81,7 @@ class Details:
         if (
             bucket not in self._wanted
             or not self._ledger.scope.takes(trade, bucket)
-            or trade.view != self._ledger.view(bucket)
+            or trade.id_space != self._ledger.id_space(bucket)
             or identity_of(trade) in self._ignored
         ):
             return
@@ -100,9 +100,9 @@ class Details:
         first = self._contents.add(trade.symbol, seq, value, place)
         if first is not None:
             where = (trade.provider, trade.symbol, bucket_of(trade).start, trade.trade_id)
-            said = f"seq {seq} once", "another record with it"
+            found = f"seq {seq} once", "another record with it"
             places = () if place is None else (first, place)
-            self._rewritten.append(Difference("rewritten", self.name, self.name, *where, *said, (seq,), places))
+            self._rewritten.append(Difference("rewritten", self.name, self.name, *where, *found, (seq,), places))
 
     def of(self, bucket: Bucket) -> Mapping[str, Held]:
         return self._trades[bucket]

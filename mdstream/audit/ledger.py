@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mdstream.audit.numbering import Numbering
 from mdstream.audit.seen import Ids
-from mdstream.audit.trades import DAY_NS, NO_VIEW, AuditTrade, Bucket, Place, Scope, bucket_of, fingerprint
+from mdstream.audit.trades import DAY_NS, NO_ID_SPACE, AuditTrade, Bucket, Place, Scope, bucket_of, fingerprint
 
 MASK = (1 << 64) - 1
 
@@ -52,9 +52,9 @@ class Ledger:
         # By day: some venues restart their ids, and the same trade has the same time.
         self._ids: defaultdict[tuple[str, str, str, int], Ids] = defaultdict(Ids)
         self.numbering = Numbering(scope)
-        self._views: dict[Bucket, str] = {}
+        self._id_spaces: dict[Bucket, str] = {}
         self.set_aside: dict[tuple[str, str, str], int] = {}
-        """Trades of an id space (`view`) that is not compared, by (provider, symbol, view)."""
+        """Trades of an id space that is not compared, by (provider, symbol, id space)."""
 
     def add(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None) -> bool:
         """Take in a trade, its `seq` if the hop has one, and its record's place. Returns whether it counts."""
@@ -64,7 +64,7 @@ class Ledger:
             again = not self.numbering.add(trade.symbol, seq, bucket.minute, place)
         if not self.scope.takes(trade, bucket):
             return False
-        tally = self._tallies.setdefault(bucket, {}).setdefault(trade.view, Tally())
+        tally = self._tallies.setdefault(bucket, {}).setdefault(trade.id_space, Tally())
         if self._is_new(trade, again):
             tally.take(fingerprint(trade))
             return True
@@ -80,63 +80,63 @@ class Ledger:
         return self._ids[_id_space(trade)].add(trade.trade_id)
 
     def holds(self, trade: AuditTrade) -> bool:
-        """Whether a trade of this identity is here; at a hop without id spaces (`view`) it counts for any."""
-        spaces = {_id_space(trade), _id_space(trade._replace(view=NO_VIEW))}
+        """Whether a trade of this identity is here; at a hop without id spaces it counts for any."""
+        spaces = {_id_space(trade), _id_space(trade._replace(id_space=NO_ID_SPACE))}
         return any(trade.trade_id in self._ids[space] for space in spaces if space in self._ids)
 
-    def stand_by(self, bucket: Bucket, view: str, stood_by: Tally) -> None:
+    def stand_by(self, bucket: Bucket, id_space: str, stood_by: Tally) -> None:
         """Add to those trades of a bucket that the next hop lacks by design: another source was followed."""
-        held = self._stood_by.setdefault(bucket, {}).setdefault(view, Tally())
+        held = self._stood_by.setdefault(bucket, {}).setdefault(id_space, Tally())
         held.count += stood_by.count
         held.digest = (held.digest + stood_by.digest) & MASK
 
     def discount(self, trade: AuditTrade) -> None:
         """Remove a trade from its bucket, if it is here: it is not compared."""
-        tally = self._tallies.get(bucket_of(trade), {}).get(trade.view)
+        tally = self._tallies.get(bucket_of(trade), {}).get(trade.id_space)
         if tally is not None and _id_space(trade) in self._ids and trade.trade_id in self._ids[_id_space(trade)]:
             tally.count -= 1
             tally.digest = (tally.digest - fingerprint(trade)) & MASK
 
-    def choose_views(self, like: Ledger | None) -> None:
-        """If a venue gave an instrument's trades in several id spaces (`view`), choose the one that the next hop took.
+    def choose_id_spaces(self, like: Ledger | None) -> None:
+        """If a venue gave an instrument's trades in several id spaces, choose the one that the next hop took.
 
         That is, in each minute the one whose trades are those of `like`; else the one that agrees in most minutes; else
         the one with the most trades. The others go to `set_aside`.
         """
         agreed: Counter[tuple[str, str, str]] = Counter()
         traded: Counter[tuple[str, str, str]] = Counter()
-        for bucket, views in self._tallies.items():
-            for view, tally in views.items():
-                key = (bucket.provider, bucket.symbol, view)
+        for bucket, id_spaces in self._tallies.items():
+            for id_space, tally in id_spaces.items():
+                key = (bucket.provider, bucket.symbol, id_space)
                 traded[key] += tally.count
-                if like is not None and self._due(bucket, view).same(like.tally(bucket)):
+                if like is not None and self._due(bucket, id_space).same(like.tally(bucket)):
                     agreed[key] += 1
-                    self._views[bucket] = view
+                    self._id_spaces[bucket] = id_space
         best: dict[tuple[str, str], str] = {}
-        for provider, symbol, view in sorted(traded, key=lambda key: (agreed[key], traded[key])):
-            best[provider, symbol] = view
-        for bucket, views in self._tallies.items():
-            taken = self._views.setdefault(bucket, best[bucket.provider, bucket.symbol])
-            for view, tally in views.items():
-                if view != taken:
-                    key = (bucket.provider, bucket.symbol, view)
+        for provider, symbol, id_space in sorted(traded, key=lambda key: (agreed[key], traded[key])):
+            best[provider, symbol] = id_space
+        for bucket, id_spaces in self._tallies.items():
+            taken = self._id_spaces.setdefault(bucket, best[bucket.provider, bucket.symbol])
+            for id_space, tally in id_spaces.items():
+                if id_space != taken:
+                    key = (bucket.provider, bucket.symbol, id_space)
                     self.set_aside[key] = self.set_aside.get(key, 0) + tally.count
 
-    def view(self, bucket: Bucket) -> str:
-        """The id space (`view`) that is compared in a bucket."""
-        return self._views.get(bucket, NO_VIEW)
+    def id_space(self, bucket: Bucket) -> str:
+        """The id space that is compared in a bucket."""
+        return self._id_spaces.get(bucket, NO_ID_SPACE)
 
     def tally(self, bucket: Bucket) -> Tally:
         """The trades of a bucket that are compared, in the chosen id space."""
-        return self._tallies.get(bucket, {}).get(self.view(bucket), NOTHING)
+        return self._tallies.get(bucket, {}).get(self.id_space(bucket), NOTHING)
 
     def due(self, bucket: Bucket) -> Tally:
         """What the next hop must have of a bucket."""
-        return self._due(bucket, self.view(bucket))
+        return self._due(bucket, self.id_space(bucket))
 
-    def _due(self, bucket: Bucket, view: str) -> Tally:
-        tally = self._tallies.get(bucket, {}).get(view, NOTHING)
-        stood_by = self._stood_by.get(bucket, {}).get(view)
+    def _due(self, bucket: Bucket, id_space: str) -> Tally:
+        tally = self._tallies.get(bucket, {}).get(id_space, NOTHING)
+        stood_by = self._stood_by.get(bucket, {}).get(id_space)
         return tally if stood_by is None else tally.without(stood_by)
 
     def buckets(self) -> Iterable[Bucket]:
@@ -155,12 +155,14 @@ class Ledger:
     def stood_by(self) -> int:
         """Trades that the next hop lacks by design, in the id spaces that are compared."""
         return sum(
-            views[self.view(bucket)].count for bucket, views in self._stood_by.items() if self.view(bucket) in views
+            id_spaces[self.id_space(bucket)].count
+            for bucket, id_spaces in self._stood_by.items()
+            if self.id_space(bucket) in id_spaces
         )
 
 
 def _id_space(trade: AuditTrade) -> tuple[str, str, str, int]:
-    return trade.provider, trade.symbol, trade.view, trade.time_ns // DAY_NS
+    return trade.provider, trade.symbol, trade.id_space, trade.time_ns // DAY_NS
 
 
 def neighbours(hops: Sequence[Ledger]) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ from mdstream.audit.seen import is_number
 from mdstream.audit.trades import AuditTrade
 
 
-class AskedFor:
+class RequestedGaps:
     """The ids of all gaps that the canonical stream reported, by source and instrument."""
 
     def __init__(self) -> None:

@@ -81,7 +81,7 @@ class Alive:
     def __init__(self) -> None:
         self._slots: defaultdict[str, Numbers] = defaultdict(Numbers)
 
-    def heard(self, source: str, received_ns: int) -> None:
+    def add_frame(self, source: str, received_ns: int) -> None:
         """Note that a frame of the source came."""
         self._slots[source].add(received_ns // SLOT_NS)
 
@@ -105,14 +105,14 @@ class StandBy:
         """Take in a raw trade, once."""
         source = self._source(trade)
         if source is not None:
-            key = (bucket_of(trade), trade.view, source, trade.received_ns // SLOT_NS)
+            key = (bucket_of(trade), trade.id_space, source, trade.received_ns // SLOT_NS)
             self._candidates[key].take(fingerprint(trade))
 
     def settle(self, raw: Ledger) -> None:
         """Enter what stood by into the raw ledger, once every frame is heard."""
-        for (bucket, view, source, slot), tally in self._candidates.items():
+        for (bucket, id_space, source, slot), tally in self._candidates.items():
             if self._alive.in_or_around(source, slot):
-                raw.stand_by(bucket, view, tally)
+                raw.stand_by(bucket, id_space, tally)
         self._candidates.clear()
 
     def __contains__(self, trade: AuditTrade) -> bool:

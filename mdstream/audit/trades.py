@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 MINUTE_NS = 60_000_000_000
 DAY_NS = 1440 * MINUTE_NS
-NO_VIEW = ""
+NO_ID_SPACE = ""
 
 
 class AuditTrade(NamedTuple):
-    """One trade as a hop holds it. `time_ns` is the venue's time, ours if it gives none; `view` as in TradeTick.
+    """One trade as a hop holds it. `time_ns` is the venue's time, ours if it gives none; `id_space` as in TradeTick.
 
     `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair;
     `fills`: how many it stands for, if the hop knows.
@@ -26,7 +26,7 @@ class AuditTrade(NamedTuple):
     size: float
     side: str | None
     time_ns: int
-    view: str = NO_VIEW
+    id_space: str = NO_ID_SPACE
     received_ns: int = 0
     recovered: bool = False
     fills: int = 1

@@ -122,8 +122,8 @@ class Api:
 
     def _fetched(self, request: Any) -> Iterator[tuple[str, tuple[int, int, int], Log | None]]:
         for topic, partitions in request.topics:
-            for asked in partitions:
-                yield topic, asked, self.store.log(topic, asked[0])
+            for each in partitions:
+                yield topic, each, self.store.log(topic, each[0])
 
     def _read(self, request: Any) -> tuple[list[tuple[str, list[tuple[Any, ...]]]], int]:
         """The requested partitions with their records, and the records' bytes; an error counts as `min_bytes`."""
@@ -142,7 +142,7 @@ class Api:
         return answer, size
 
     def _offset(self, request: Any, _: str) -> Fields:
-        def look(topic: str, number: int, time_ms: int) -> tuple[int, int, int, int]:
+        def offset_of(topic: str, number: int, time_ms: int) -> tuple[int, int, int, int]:
             log = self.store.log(topic, number)
             if log is None:
                 return number, UNKNOWN, -1, -1
@@ -151,7 +151,7 @@ class Api:
             at, when = log.since(time_ms) or (-1, -1)
             return number, OK, when, at
 
-        return {"topics": [(topic, [look(topic, *asked) for asked in wanted]) for topic, wanted in request.topics]}
+        return {"topics": [(topic, [offset_of(topic, *each) for each in wanted]) for topic, wanted in request.topics]}
 
     def _deleterecords(self, request: Any, _: str) -> Fields:
         def delete(topic: str, number: int, until: int) -> tuple[int, int, int]:
@@ -164,7 +164,7 @@ class Api:
             log.delete_before(until)
             return number, log.start, OK
 
-        return {"topics": [(topic, [delete(topic, *asked) for asked in wanted]) for topic, wanted in request.topics]}
+        return {"topics": [(topic, [delete(topic, *each) for each in wanted]) for topic, wanted in request.topics]}
 
     def _initproducerid(self, request: Any, _: str) -> Fields:
         if request.transactional_id is not None:
@@ -189,14 +189,14 @@ class Api:
     def _shown(
         self, name: str, *, make: bool
     ) -> tuple[int, str, bool, list[tuple[int, int, int, list[int], list[int]]]]:
-        topic = self.store.asked_for(name) if make else self.store.topics.get(name)
+        topic = self.store.find_or_create(name) if make else self.store.topics.get(name)
         if topic is None:
             return UNKNOWN, name, False, []
         return OK, name, False, [(OK, number, NODE, [NODE], [NODE]) for number in range(len(topic.logs))]
 
     def _createtopics(self, request: Any, _: str) -> Fields:
         only_check = bool(request.API_VERSION and request.validate_only)
-        errors = [(asked[0], *self._create(*asked, only_check=only_check)) for asked in request.create_topic_requests]
+        errors = [(each[0], *self._create(*each, only_check=only_check)) for each in request.create_topic_requests]
         return {"topic_errors": [error if request.API_VERSION else error[:2] for error in errors]}
 
     def _create(
@@ -236,7 +236,7 @@ class Api:
             shown = [(key, value, False, False, False) for key, value in config.items() if not wanted or key in wanted]
             return OK, None, kind, name, shown
 
-        return {"resources": [describe(*asked) for asked in request.resources]}
+        return {"resources": [describe(*each) for each in request.resources]}
 
     # -- groups
 

@@ -67,7 +67,7 @@ class Member:
     joining: asyncio.Future[Joined] | None = None
     syncing: asyncio.Future[Synced] | None = None
 
-    def heard(self) -> None:
+    def renew_session(self) -> None:
         self.deadline = time.monotonic() + self.session_s
 
     @property
@@ -113,8 +113,8 @@ class Group:
         member = Member(member_id, client, session_s, rebalance_s, protocols)
         if before is not None:
             if before.protocols == protocols and self._keeps(member_id):
-                before.heard()
-                return self._told(before)
+                before.renew_session()
+                return self._joined(before)
             member.assignment = before.assignment
             _answer(before.joining, Joined(UNKNOWN_MEMBER, member=member_id))  # it asked twice: the later one counts
         self.members[member_id], self.protocol_type = member, protocol_type
@@ -136,7 +136,7 @@ class Group:
         if error or self.state is State.PREPARING:
             return Synced(error or REBALANCING)
         member = self.members[member_id]
-        member.heard()
+        member.renew_session()
         if self.state is State.STABLE:
             return Synced(NONE, member.assignment)
         syncing: asyncio.Future[Synced] = asyncio.get_running_loop().create_future()
@@ -145,7 +145,7 @@ class Group:
             self.state = State.STABLE
             for each in self.members.values():
                 each.assignment = assignments.get(each.id, b"")
-                each.heard()
+                each.renew_session()
                 _answer(each.syncing, Synced(NONE, each.assignment))
                 each.syncing = None
         return await syncing
@@ -155,7 +155,7 @@ class Group:
         error = self._error(member_id, generation)
         if error:
             return error
-        self.members[member_id].heard()
+        self.members[member_id].renew_session()
         return REBALANCING if self.state is State.PREPARING else NONE
 
     def leave(self, member_id: str) -> int:
@@ -171,7 +171,7 @@ class Group:
             error = self._error(member_id, generation)
             if error or self.state is State.COMPLETING:
                 return error or REBALANCING
-            self.members[member_id].heard()
+            self.members[member_id].renew_session()
         self.offsets |= offsets
         return NONE
 
@@ -220,11 +220,11 @@ class Group:
         self.protocol = _common([_names(member.protocols) for member in self.members.values()])[0]
         self.leader = self.leader if self.leader in self.members else next(iter(self.members))
         for member in self.members.values():
-            member.heard()
-            _answer(member.joining, self._told(member))
+            member.renew_session()
+            _answer(member.joining, self._joined(member))
             member.joining = None
 
-    def _told(self, member: Member) -> Joined:
+    def _joined(self, member: Member) -> Joined:
         everybody = tuple((m.id, dict(m.protocols)[self.protocol]) for m in self.members.values())
         members = everybody if member.id == self.leader else ()
         return Joined(NONE, self.generation, self.protocol, self.leader, member.id, members)

@@ -37,7 +37,7 @@ class Store:
         """Raises ValueError for an invalid setting."""
         self.topics[name] = Topic(partitions, config)
 
-    def asked_for(self, name: str) -> Topic | None:
+    def find_or_create(self, name: str) -> Topic | None:
         """The topic, created if that is allowed."""
         if name not in self.topics and self._partitions is not None:
             self.create(name, self._partitions, {})
@@ -46,7 +46,7 @@ class Store:
     def delete(self, name: str) -> None:
         for log in self.topics.pop(name).logs:
             log.delete_before(log.end)
-            self._tell(log)
+            self._wake_waiters(log)
 
     def log(self, topic: str, partition: int) -> Log | None:
         """The log of a partition, or None."""
@@ -62,7 +62,7 @@ class Store:
         """The offset of the batch's first record. Raises RefusedError."""
         first, batch = log.append(content, now_ms())
         if batch is not None:
-            self._tell(log)
+            self._wake_waiters(log)
         return first
 
     def expire(self) -> None:
@@ -102,7 +102,7 @@ class Store:
                 if not waiting:
                     del self._waiting[log]
 
-    def _tell(self, log: Log) -> None:
+    def _wake_waiters(self, log: Log) -> None:
         for waiter in self._waiting.get(log, ()):
             if not waiter.done():
                 waiter.set_result(None)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, SecretStr
 
-from mdstream.config.fields import Given, Group, Upper, prefixed, setting
+from mdstream.config.fields import Group, OptionalSetting, Upper, prefixed, setting
 from mdstream.errors import SettingsError
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -28,14 +28,16 @@ class Security(Group, alias_generator=prefixed("KAFKA_"), populate_by_name=True)
         "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", name="KAFKA_SECURITY_PROTOCOL"
     )
     sasl_mechanism: Upper[Mechanism | None] = setting(None, "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
-    sasl_username: Given[str] = setting(None, "the user")
-    sasl_password: Given[SecretStr] = setting(None, "the password")
-    sasl_password_file: Given[Path] = setting(None, "a file with the password, in place of it")
-    sasl_oauthbearer_token_file: Given[Path] = setting(None, "a file with the token, read again for each connection")
-    ssl_cafile: Given[Path] = setting(None, "certificate authorities, PEM; default: those of the system")
-    ssl_certfile: Given[Path] = setting(None, "our certificate, PEM")
-    ssl_keyfile: Given[Path] = setting(None, "its key, PEM; default: in the certificate's file")
-    ssl_key_password: Given[SecretStr] = setting(None, "the password of the key")
+    sasl_username: OptionalSetting[str] = setting(None, "the user")
+    sasl_password: OptionalSetting[SecretStr] = setting(None, "the password")
+    sasl_password_file: OptionalSetting[Path] = setting(None, "a file with the password, in place of it")
+    sasl_oauthbearer_token_file: OptionalSetting[Path] = setting(
+        None, "a file with the token, read again for each connection"
+    )
+    ssl_cafile: OptionalSetting[Path] = setting(None, "certificate authorities, PEM; default: those of the system")
+    ssl_certfile: OptionalSetting[Path] = setting(None, "our certificate, PEM")
+    ssl_keyfile: OptionalSetting[Path] = setting(None, "its key, PEM; default: in the certificate's file")
+    ssl_key_password: OptionalSetting[SecretStr] = setting(None, "the password of the key")
     ssl_check_hostname: bool = setting(True, "false: accept a certificate for any host name")
 
     @property

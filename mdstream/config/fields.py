@@ -74,7 +74,7 @@ def _upper(value: object) -> object:
 
 
 T = TypeVar("T")
-Given = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
+OptionalSetting = Annotated[T | None, BeforeValidator(lambda value: None if value == "" else value)]
 """An optional setting; an empty text counts as not set."""
 Listed = Annotated[tuple[T, ...], BeforeValidator(_split)]
 """A list, or its elements comma-separated in one text."""

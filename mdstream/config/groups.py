@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, create_model
 
 from mdstream import venues
 from mdstream.config.cluster import Compression, Security
-from mdstream.config.fields import Given, Group, Json, Listed, prefixed, setting
+from mdstream.config.fields import Group, Json, Listed, OptionalSetting, prefixed, setting
 
 Role = Literal["core", "timescale", "nats", "files"]
 CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
@@ -112,10 +112,10 @@ class Nats(Group, alias_generator=prefixed("NATS_")):
     url: SecretStr = setting(
         SecretStr("nats://127.0.0.1:4222"), "NATS servers, nats://USER:PASSWORD@HOST:4222, comma-separated"
     )
-    creds: Given[Path] = setting(None, "a credentials file: JWT and seed of the user")
-    ca: Given[Path] = setting(None, "certificate authorities, PEM; default: those of the system")
-    cert: Given[Path] = setting(None, "our certificate, PEM")
-    key: Given[Path] = setting(None, "its key, PEM")
+    creds: OptionalSetting[Path] = setting(None, "a credentials file: JWT and seed of the user")
+    ca: OptionalSetting[Path] = setting(None, "certificate authorities, PEM; default: those of the system")
+    cert: OptionalSetting[Path] = setting(None, "our certificate, PEM")
+    key: OptionalSetting[Path] = setting(None, "its key, PEM")
     enabled: bool = setting(True, "false: the nats role publishes nothing")
     subject_prefix: str = setting(
         "md.events",

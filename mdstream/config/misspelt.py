@@ -24,21 +24,21 @@ def in_environment(found: Iterable[str], known: Iterable[str]) -> tuple[list[str
     Others may use our prefix (Kubernetes sets MDSTREAM_CORE_PORT in every pod beside a service mdstream-core), and the
     prefixes of names that users know from elsewhere: KAFKA_BOOTSTRAP_SERVER may well be another program's.
     """
-    known, given = list(known), list(found)
-    names = {name.removeprefix(PREFIX): name for name in known}
+    known, names = list(known), list(found)
+    by_name = {name.removeprefix(PREFIX): name for name in known}
     expected = {*known, *OTHERS}
-    ours = sorted(name for name in given if name.upper().startswith(PREFIX) and not name.startswith(TESTS))
-    strange = [name for name in ours if name.upper() not in expected]
-    meant = {name: _nearest(name.upper().removeprefix(PREFIX), names) for name in strange}
-    refused = [f"{name} is no setting: did you mean {names[near]}?" for name, near in meant.items() if near]
+    prefixed = sorted(name for name in names if name.upper().startswith(PREFIX) and not name.startswith(TESTS))
+    unknown = [name for name in prefixed if name.upper() not in expected]
+    meant = {name: _nearest(name.upper().removeprefix(PREFIX), by_name) for name in unknown}
+    refused = [f"{name} is no setting: did you mean {by_name[near]}?" for name, near in meant.items() if near]
     idle = [f"{name} is not a setting of mdstream: it has no effect" for name, near in meant.items() if not near]
-    return refused, idle + _of_other_families(known, given)
+    return refused, idle + _of_other_families(known, names)
 
 
-def _of_other_families(known: list[str], given: Iterable[str]) -> list[str]:
+def _of_other_families(known: list[str], names: Iterable[str]) -> list[str]:
     """Warnings about names that begin like settings without our prefix (KAFKA_, NATS_), and nearly are one."""
     families = {_family(name) for name in known if not name.startswith(PREFIX)}
-    others = (name for name in sorted(given) if _family(name.upper()) in families and name.upper() not in known)
+    others = (name for name in sorted(names) if _family(name.upper()) in families and name.upper() not in known)
     meant = {name: _nearest(name.upper(), known, NEAR_WHOLE) for name in others}
     return [f"{name} has no effect: did you mean {near}?" for name, near in meant.items() if near]
 

@@ -70,8 +70,8 @@ def _advice(error: psycopg.Error) -> Advice:
         return BY_STATE.get(state) or BY_STATE.get(state[:2]) or _OTHER
     if not isinstance(error, psycopg.OperationalError):
         return _OTHER  # raised by psycopg itself for wrong arguments
-    said = str(error)
-    return next((advice for pattern, advice in BY_WORDS if re.search(pattern, said)), _AWAY)
+    message = str(error)
+    return next((advice for pattern, advice in BY_WORDS if re.search(pattern, message)), _AWAY)
 
 
 def _words(error: psycopg.Error) -> str:
@@ -79,8 +79,8 @@ def _words(error: psycopg.Error) -> str:
     if error.diag.message_primary:
         hint = (error.diag.message_hint or "").split("\n")[0]
         return f"{error.diag.message_primary}. {hint}" if hint else error.diag.message_primary
-    said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")] or [
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")] or [
         "no reason given"
     ]
-    attempts = [line for line in said if " failed: " in line]  # libpq may add a hint below
-    return re.sub(r"^(.* failed: |connection is bad: )?(FATAL: +)?", "", (attempts or said)[-1]).strip()
+    attempts = [line for line in lines if " failed: " in line]  # libpq may add a hint below
+    return re.sub(r"^(.* failed: |connection is bad: )?(FATAL: +)?", "", (attempts or lines)[-1]).strip()

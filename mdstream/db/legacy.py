@@ -111,10 +111,10 @@ def _foreign(name: str, found: Columns) -> str | None:
     return None
 
 
-def _copy(name: str, ours: Columns, found: Columns, old: Old) -> tuple[str, list[str]]:
+def _copy(name: str, wanted: Columns, found: Columns, old: Old) -> tuple[str, list[str]]:
     """The INSERT of every row, and the columns that are copied by name; the others go into `extra`."""
-    known, values = set(ours), []
-    for column, kind in ours.items():
+    known, values = set(wanted), []
+    for column, kind in wanted.items():
         source = next((other for other in (column, *old.also.get(column, ())) if other in found), None)
         if source is None:
             values.append(old.values.get(column, "NULL"))
@@ -122,10 +122,10 @@ def _copy(name: str, ours: Columns, found: Columns, old: Old) -> tuple[str, list
             known.add(source)
             values.append(f'CAST("{source}" AS {kind})')
     if found.keys() - known:
-        extra = list(ours).index("extra")
+        extra = list(wanted).index("extra")
         given = "'{}'" if values[extra] == "NULL" else f"coalesce({values[extra]}, '{{}}')"
         values[extra] = f"{given} || (to_jsonb(old) - CAST(:known AS text[]))"
-    columns = ", ".join(f'"{column}"' for column in ours)
+    columns = ", ".join(f'"{column}"' for column in wanted)
     return f"INSERT INTO {name} ({columns}) SELECT {', '.join(values)} FROM {SCHEMA}.{name} old", sorted(known)  # noqa: S608  our own names
 
 

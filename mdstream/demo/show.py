@@ -23,8 +23,8 @@ def table(latest: dict[str, Any], page: str, stored: Stored) -> Group:
     made = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("instrument", "venue", "last", "size", "side", "bid", "ask"):
         made.add_column(column, justify="left" if column in ("instrument", "venue", "side") else "right")
-    for symbol, said in latest.items():
-        trade, quote = said["trade"] or {}, said["quote"] or {}
+    for symbol, prices in latest.items():
+        trade, quote = prices["trade"] or {}, prices["quote"] or {}
         style = SIDE_STYLES.get(trade.get("side") or "", "")
         made.add_row(
             symbol,

@@ -27,7 +27,7 @@ FAULTS = ("binance:stall:every=60s,for=10s", "okx:drop:share=0.0005,run=3")
 VENUES_STAGE = pipeline.INGEST_STAGE + 1
 VENUES_PORT = 9440
 UP_LIMIT_S = 60.0
-LOOK_S = 0.2
+POLL_S = 0.2
 
 
 class DemoStack:
@@ -36,11 +36,11 @@ class DemoStack:
     def __init__(self, parts: Supervisor, running: Pipeline, data: Path, say: Say) -> None:
         self.page = running.page
         self._parts, self._running, self._data, self._say = parts, running, data, say
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def latest(self) -> dict[str, Any]:
         """The latest prices by symbol; restarts parts that have ended. Raises PartError if that would not help."""
-        self._parts.look()
+        self._parts.restart_ended()
         return self._running.latest()
 
     def stored(self) -> Stored:
@@ -56,13 +56,13 @@ class DemoStack:
         while not self.latest():
             problems = self._running.problems()
             for problem in problems:
-                if problem not in self._said:
-                    self._said.add(problem)
+                if problem not in self._reported:
+                    self._reported.add(problem)
                     self._say(problem)
             if time.monotonic() > deadline:
                 why = f": {'; '.join(problems)}" if problems else ""
                 raise MdstreamError(f"the first price did not come within {UP_LIMIT_S:.0f} s{why}")
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
 
 @contextmanager
@@ -74,8 +74,8 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
         start_broker(parts, services)
         start_database(parts, services, temporary=True)
         start_nats(parts, services, temporary=True)
-        for told in services.told:
-            say(told)
+        for line in services.descriptions:
+            say(line)
         parts.set({**services.environment, "NATS_ENABLED": "true", "USE_JETSTREAM": "true"})
         migrate.upgrade(config.load(database_url=services.database_url))
         if not live:

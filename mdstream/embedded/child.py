@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-LOOK_S = 0.02
+POLL_S = 0.02
 
 _PR_SET_PDEATHSIG = 1
 
@@ -52,7 +52,7 @@ class Child:
         while not up():
             if self.status is not None or time.monotonic() > deadline:
                 return False
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         return True
 
     def wait(self, limit_s: float) -> None:
@@ -77,12 +77,12 @@ def die_with_parent() -> Callable[[], None] | None:
     libc = ctypes.CDLL(None, use_errno=True)  # loaded here: after the fork nothing may be imported
     parent = os.getpid()
 
-    def ask() -> None:
+    def check() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before the call
             os._exit(1)
 
-    return ask
+    return check
 
 
 def last_lines(log: Path, count: int = 15) -> list[str]:

@@ -25,7 +25,7 @@ from mdstream.errors import DatabaseError
 DEFAULT_PORT = 5432
 USER = "mdstream"
 DATABASE = "market_data"
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 class EmbeddedPostgres(EmbeddedServer):
@@ -62,7 +62,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + self.stop_limit_s
         while any(map(_alive, sessions)) and time.monotonic() < deadline:
-            time.sleep(LOOK_S)  # the next start fails while one holds the shared memory
+            time.sleep(POLL_S)  # the next start fails while one holds the shared memory
 
     def _command(self, folder: Path) -> Sequence[str | Path]:
         if not (folder / "data").exists():

@@ -68,8 +68,8 @@ class EmbeddedServer(ABC):
 
     def _wait_until_up(self, child: Child, log: Path) -> None:
         if not child.wait_until(self._is_up, self.start_limit_s):
-            said = " ".join(" ".join(last_lines(log, 5)).split())
-            raise self._failure(f"it does not start: {said[-500:] or 'it says nothing'}")
+            output = " ".join(" ".join(last_lines(log, 5)).split())
+            raise self._failure(f"it does not start: {output[-500:] or 'it says nothing'}")
 
     def _make_folder(self) -> Path:
         if self._kept is None:

@@ -1,4 +1,4 @@
-"""Records waiting for Kafka, in order per lane (one partition of a topic), with one limit for all.
+"""Records waiting for Kafka, one queue per partition, in order, with one limit for all.
 
 Nothing is dropped. When the backlog is full its writers wait (`room`), so they stop reading their sockets, and TCP
 makes the venue wait. Records count until Kafka has acknowledged them, not until they are taken.
@@ -25,11 +25,11 @@ class Limits:
 
 
 class Backlog:
-    """Queues of records, one for each of the lanes 0..lanes-1."""
+    """Queues of records, numbered 0..queues-1."""
 
-    def __init__(self, lanes: int, limits: Limits | None = None) -> None:
+    def __init__(self, queues: int, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._lanes: list[list[ProducerRecord]] = [[] for _ in range(lanes)]
+        self._queues: list[list[ProducerRecord]] = [[] for _ in range(queues)]
         self._room = asyncio.Event()
         self._room.set()
         self.filled = asyncio.Event()
@@ -42,9 +42,9 @@ class Backlog:
         self.full = False
         self.times_full = 0
 
-    def add(self, lane: int, record: ProducerRecord, size_bytes: int) -> None:
+    def add(self, queue: int, record: ProducerRecord, size_bytes: int) -> None:
         """Queue a record whose value has `size_bytes`. Never refuses: check `full` afterwards."""
-        self._lanes[lane].append(record)
+        self._queues[queue].append(record)
         if not self.records:
             self.empty.clear()
         self.records += 1
@@ -61,27 +61,27 @@ class Backlog:
         await self._room.wait()
 
     def waiting(self) -> list[int]:
-        """The lanes that hold records."""
-        return [lane for lane, records in enumerate(self._lanes) if records]
+        """The queues that hold records."""
+        return [queue for queue, records in enumerate(self._queues) if records]
 
-    def queued(self, lane: int) -> int:
-        """Records of a lane that are not taken yet."""
-        return len(self._lanes[lane])
+    def queued(self, queue: int) -> int:
+        """Records of a queue that are not taken yet."""
+        return len(self._queues[queue])
 
-    def take(self, lane: int, most_bytes: int) -> tuple[list[ProducerRecord], int, bool]:
-        """The lane's first records, at least one, within `most_bytes` with overhead; their values' bytes; any left?
+    def take(self, queue: int, most_bytes: int) -> tuple[list[ProducerRecord], int, bool]:
+        """The queue's first records, at least one, within `most_bytes` with overhead; their values' bytes; any left?
 
         They still count: call `release` once Kafka has them.
         """
-        records = self._lanes[lane]
+        records = self._queues[queue]
         size_bytes = 0
         for count, record in enumerate(records):
             value_bytes = len(record[1] or b"")
             if count and size_bytes + value_bytes + (count + 1) * RECORD_OVERHEAD_BYTES > most_bytes:
-                self._lanes[lane] = records[count:]
+                self._queues[queue] = records[count:]
                 return records[:count], size_bytes, True
             size_bytes += value_bytes
-        self._lanes[lane] = []
+        self._queues[queue] = []
         return records, size_bytes, False
 
     def release(self, records: int, size_bytes: int) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
-from mdstream.venues.session import Tell
+from mdstream.venues.session import Report
 
 Kind = bytes
 MAX_ROUTES = 100_000
@@ -57,18 +57,18 @@ class FeedCounters:
     heartbeats_skipped: int = 0
     frames_per_second: float = 0.0
 
-    def count(self, told: Tell) -> None:
+    def count(self, report: Report) -> None:
         """Count what a session tells of its venue."""
-        match told.what:
+        match report.what:
             case "error":
                 self.venue_errors += 1
-                self.rejected_subscriptions += len(told.names)
+                self.rejected_subscriptions += len(report.names)
             case "notice":
                 self.venue_notices += 1
             case "not_understood":
                 self.not_understood += 1
             case "missing":
-                self.missing_subscriptions += len(told.names)
+                self.missing_subscriptions += len(report.names)
 
     @property
     def frames(self) -> dict[Kind, int]:

@@ -21,7 +21,7 @@ from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import Link, Receive
 from mdstream.venues.feed import OTHER, Route
-from mdstream.venues.session import Action, Close, Fatal, Send, Session, Subscribed, Tell, Wait
+from mdstream.venues.session import Action, Close, Fatal, Report, Send, Session, Subscribed, Wait
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class Dialogue:
     def _answer(self, actions: list[Action]) -> None:
         """Log at once; leave the rest to `_converse`: the reader never waits for a send."""
         for action in actions:
-            if isinstance(action, Tell):
-                self._tell(action)
+            if isinstance(action, Report):
+                self._report(action)
             else:
                 self._answers.append(action)
                 self._answered.set()
@@ -124,8 +124,8 @@ class Dialogue:
                     wait_s = seconds
                 case Subscribed():
                     self._changed(True, None)
-                case Tell():
-                    self._tell(action)
+                case Report():
+                    self._report(action)
                 case Close():
                     self._counters.silences += action.because == "silence"
                     await self._close(action)
@@ -138,11 +138,11 @@ class Dialogue:
         self._end = self._end or end
         await self.link.close()
 
-    def _tell(self, told: Tell) -> None:
-        self._counters.count(told)
+    def _report(self, report: Report) -> None:
+        self._counters.count(report)
         self._lines += 1
         if self._lines <= LINES_PER_CONNECTION:
-            log.warning("%s %s", self._intake.provider, told.text)
+            log.warning("%s %s", self._intake.provider, report.text)
         if self._lines == LINES_PER_CONNECTION:
             log.warning("%s: further lines of this connection are left out, /metrics counts on", self._intake.provider)
 

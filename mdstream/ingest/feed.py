@@ -79,7 +79,7 @@ class Feed:
 
     def stale_channels(self) -> dict[Route, float]:
         """The stale channels, and how many seconds each has been silent."""
-        return {r: c.freshness.habits[r].silent_s for c in self._connections for r in sorted(c.freshness.stale)}
+        return {r: c.freshness.silences[r].silent_s for c in self._connections for r in sorted(c.freshness.stale)}
 
     def mute(self) -> list[str]:
         """The subscribed symbols for which nothing at all has arrived."""
@@ -100,9 +100,9 @@ class Feed:
     def silent_s(self) -> dict[Route, float | None]:
         """How long each subscribed channel has been silent while connected; None if it never had data."""
         return {
-            route: habit.silent_s if habit.spoken else None
+            route: silence.silent_s if silence.spoken else None
             for connection in self._connections
-            for route, habit in connection.freshness.habits.items()
+            for route, silence in connection.freshness.silences.items()
         }
 
     async def run(self) -> None:
@@ -114,17 +114,17 @@ class Feed:
         except* FeedError as group:
             self._up = [False] * len(self._up)
             error = next(e for e in group.exceptions if isinstance(e, FeedError))
-            self._tell("gave_up", error.reason)
+            self._set_state("gave_up", error.reason)
             raise error from None
         self._up = [False] * len(self._up)
-        self._tell("disconnected", "the ingestor stops")
+        self._set_state("disconnected", "the ingestor stops")
 
     async def close(self) -> None:
         """Close the connections; `run` returns when all received frames and a last status record are queued."""
         self._closing = True
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
-    def beat(self) -> None:
+    def add_heartbeat(self) -> None:
         """Queue one heartbeat for every partition."""
         self.intake.add_heartbeat(connected=self.connected, symbols=len(self.symbols), now_ns=time.time_ns())
 
@@ -137,11 +137,11 @@ class Feed:
         if self._closing:
             return
         if self.connected:
-            self._tell("connected", None)
+            self._set_state("connected", None)
         elif not up and self.state != "disconnected":
-            self._tell("disconnected", reason)
+            self._set_state("disconnected", reason)
 
-    def _tell(self, state: str, reason: str | None) -> None:
+    def _set_state(self, state: str, reason: str | None) -> None:
         self.state, self.reason = state, reason
         log.info("%s %s%s", self.provider.name, state, f": {reason}" if reason else "")
         self.intake.add_status(state=state, reason=reason, now_ns=time.time_ns())

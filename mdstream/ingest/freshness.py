@@ -31,8 +31,8 @@ SETTLE_S = 10.0
 MAX_WAIT_S = 3600.0
 
 
-class Habit:
-    """The longest recent silence of one source of data, and its current silence; in seconds."""
+class SilenceTracker:
+    """One source of data: its expected interval and its current silence, in seconds."""
 
     __slots__ = ("_age_s", "_before_s", "_broken", "_longest_s", "silent_s", "spoken")
 
@@ -61,13 +61,13 @@ class Habit:
         self.spoken += 1
 
     @property
-    def usual_s(self) -> float:
-        """Its longest silence of the last one to two hours."""
+    def expected_s(self) -> float:
+        """Its expected interval: its longest silence of the last one to two hours."""
         return max(self._longest_s, self._before_s)
 
     def limit_s(self, least_s: float) -> float | None:
         """The silence that makes it stale; None while its expected interval is unknown."""
-        return max(least_s, FACTOR * self.usual_s) if self.spoken >= FAMILIAR else None
+        return max(least_s, FACTOR * self.expected_s) if self.spoken >= FAMILIAR else None
 
     def stale(self, least_s: float) -> bool:
         """Whether it has been silent for unusually long."""
@@ -80,23 +80,23 @@ class Freshness:
 
     def __init__(self, symbols: Collection[str], least_s: float) -> None:
         self._least_s = least_s
-        self._habits = {Route(s.encode(), kind): Habit() for s in symbols for kind in KINDS}
+        self._silences = {Route(s.encode(), kind): SilenceTracker() for s in symbols for kind in KINDS}
         self._unheard = frozenset(symbols)
         self._connected_s = 0.0
-        self._counts = dict.fromkeys(self._habits, 0)
+        self._counts = dict.fromkeys(self._silences, 0)
         self._data_frames = 0
         self._settling_s = 0.0
         self._reconnects = 0
         self._due_s: float | None = None
-        self.data = Habit()
+        self.data = SilenceTracker()
         self.stale: frozenset[Route] = frozenset()
         self.mute: frozenset[str] = frozenset()
 
     def connected(self) -> None:
         """A new connection: its first frames do not count."""
         self._settling_s = min(SETTLE_S, self._least_s)
-        for habit in (self.data, *self._habits.values()):
-            habit.interrupt()
+        for silence in (self.data, *self._silences.values()):
+            silence.interrupt()
 
     def step(self, passed_s: float, counts: Mapping[Route, int], data_frames: int) -> bool:
         """Advance by `passed_s` seconds; whether to reconnect.
@@ -108,17 +108,17 @@ class Freshness:
         self.mute = self._unheard if self._connected_s >= self._least_s > 0 else frozenset()
         if self._settling_s > 0:
             self._settling_s -= passed_s
-            self._counts = {route: counts.get(route, 0) for route in self._habits}
+            self._counts = {route: counts.get(route, 0) for route in self._silences}
             self._data_frames = data_frames
             return False
         least_s = self._least_s
-        for route, habit in self._habits.items():
+        for route, silence in self._silences.items():
             count = counts.get(route, 0)
-            habit.step(passed_s, spoke=count != self._counts[route])
+            silence.step(passed_s, spoke=count != self._counts[route])
             self._counts[route] = count
         spoke, self._data_frames = data_frames != self._data_frames, data_frames
         self.data.step(passed_s, spoke=spoke)
-        self.stale = frozenset(r for r, h in self._habits.items() if h.silent_s >= least_s > 0 and h.stale(least_s))
+        self.stale = frozenset(r for r, s in self._silences.items() if s.silent_s >= least_s > 0 and s.stale(least_s))
         if spoke:
             self._due_s, self._reconnects = None, 0
         return self._reconnect_due()
@@ -143,7 +143,7 @@ class Freshness:
 
     def describe(self) -> str:
         """The silence of the connection's data, in words."""
-        return f"no data for {self.data.silent_s:.0f} s, where {self.data.usual_s:.0f} s was the longest silence"
+        return f"no data for {self.data.silent_s:.0f} s, where {self.data.expected_s:.0f} s was the longest silence"
 
     def describe_mute(self) -> str:
         """The first NAMED mute symbols, in words."""
@@ -155,10 +155,14 @@ class Freshness:
         return named([self._describe_channel(route) for route in sorted(routes)])
 
     def _describe_channel(self, route: Route) -> str:
-        habit, name = self._habits[route], f"{route.key.decode()} {route.kind.decode()}"
-        return f"{name} (silent {habit.silent_s:.0f} s, longest {habit.usual_s:.0f} s)" if habit.silent_s else name
+        silence, name = self._silences[route], f"{route.key.decode()} {route.kind.decode()}"
+        return (
+            f"{name} (silent {silence.silent_s:.0f} s, longest {silence.expected_s:.0f} s)"
+            if silence.silent_s
+            else name
+        )
 
     @property
-    def habits(self) -> Mapping[Route, Habit]:
+    def silences(self) -> Mapping[Route, SilenceTracker]:
         """By subscribed channel, with data or not."""
-        return self._habits
+        return self._silences

@@ -10,7 +10,7 @@ from mdstream.ingest.feed import Feed
 INTERVAL_S = 1.0
 
 
-async def beat(feeds: Sequence[Feed]) -> None:
+async def run_heartbeats(feeds: Sequence[Feed]) -> None:
     """Queue heartbeats until cancelled. A late beat is not made up for: it carries its time."""
     now_s = asyncio.get_running_loop().time
     due_s = last_s = now_s()
@@ -18,7 +18,7 @@ async def beat(feeds: Sequence[Feed]) -> None:
     while True:
         elapsed_s, last_s = now_s() - last_s, now_s()
         for i, feed in enumerate(feeds):
-            feed.beat()
+            feed.add_heartbeat()
             counters = feed.intake.counters
             counters.frames_per_second = (counters.total - totals[i]) / elapsed_s if elapsed_s > 0 else 0.0
             totals[i] = counters.total

@@ -1,4 +1,4 @@
-"""Frames, heartbeats and status into the backlog as raw records."""
+"""Puts frames, heartbeats and status into the backlog as raw records."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _json = msgspec.json.Encoder().encode
 
 
 class Intake:
-    """One provider's way into the backlog. `lanes`: those of the raw topic of each of its markets, its own first."""
+    """One provider's way into the backlog. `queues`: those of the raw topic of each of its markets, its own first."""
 
-    def __init__(self, provider: Provider, backlog: Backlog, lanes: Mapping[str, range]) -> None:
+    def __init__(self, provider: Provider, backlog: Backlog, queues: Mapping[str, range]) -> None:
         self.provider, self.counters = provider.name, FeedCounters()
         self.key = provider.name.encode()
         """The key of records that belong to no instrument."""
-        self._backlog, self._lanes = backlog, lanes
-        self._home = next(iter(lanes.values()))
+        self._backlog, self._queues = backlog, queues
+        self._home = next(iter(queues.values()))
         self._market_of, self._partition = provider.market_of_record, Partitioner(len(self._home))
-        self._lane = Remembered(self._lane_of)
+        self._queue = Remembered(self._queue_of)
         self._encode = RawEncoder(provider.name, WS).encode
 
     def add_frame(self, frame: bytes, route: Route, received_ns: int) -> bool:
@@ -35,14 +35,14 @@ class Intake:
         key, kind = route
         backlog, counters, size_bytes = self._backlog, self.counters, len(frame)
         record = self._encode(key, frame, kind, received_ns)
-        backlog.add(self._lane[key], record, size_bytes)
+        backlog.add(self._queue[key], record, size_bytes)
         counters.routes[route] += 1
         counters.bytes += size_bytes
         return backlog.full
 
-    def _lane_of(self, key: bytes) -> int:
-        """The lane of an instrument's records; one that nobody asked for may be of a market without lanes."""
-        return self._lanes.get(self._market_of(key), self._home)[self._partition(key)]
+    def _queue_of(self, key: bytes) -> int:
+        """The queue of an instrument's records; an unsubscribed one may be of a market without queues."""
+        return self._queues.get(self._market_of(key), self._home)[self._partition(key)]
 
     async def room(self) -> None:
         """Return when the backlog has room again."""
@@ -73,5 +73,5 @@ class Intake:
     def _add_everywhere(self, kind: bytes, message: dict[str, Any], now_ns: int) -> None:
         value = _json(message)
         record = self._encode(self.key, value, kind, now_ns)
-        for lane in chain(*self._lanes.values()):
-            self._backlog.add(lane, record, len(value))
+        for queue in chain(*self._queues.values()):
+            self._backlog.add(queue, record, len(value))

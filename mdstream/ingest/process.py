@@ -20,7 +20,7 @@ from mdstream.errors import BrokerError, FeedError
 from mdstream.http.endpoint import serve
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
-from mdstream.ingest.heartbeat import beat
+from mdstream.ingest.heartbeat import run_heartbeats
 from mdstream.ingest.http import IngestEndpoint
 from mdstream.ingest.plan import Wanted, raw_topics
 from mdstream.watchdog.guard import Watchdog
@@ -82,14 +82,14 @@ def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
         Limits(ready_s=settings.watchdog.stuck_ready_s, exit_s=settings.watchdog.stuck_exit_s),
         bus.sender.state,
         reads=False,
-        fate=lambda: f"{bus.backlog.records} records that waited for Kafka are lost",
+        outcome=lambda: f"{bus.backlog.records} records that waited for Kafka are lost",
     )
 
 
 async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
     """Run until a signal, the end of all feeds, or an error; then wind down."""
     running = asyncio.ensure_future(_run_feeds(feeds))
-    tasks = (bus.sender.run(), beat(feeds), _report(feeds, bus), watchdog.pulse())
+    tasks = (bus.sender.run(), run_heartbeats(feeds), _report(feeds, bus), watchdog.pulse())
     helpers = [asyncio.ensure_future(task) for task in tasks]
     watchdog.start()
     signalled = asyncio.ensure_future(_signal())

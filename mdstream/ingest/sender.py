@@ -1,10 +1,10 @@
-"""From the backlog to Kafka: one delivery under way per lane (a partition), repeated until the broker has it.
+"""From the backlog to Kafka: one delivery under way per partition, repeated until the broker has it.
 
-    ticker   a record was added ──> 5 ms later every lane with records is due
-    lane     due ──> take up to a batch ──> send, wait for the acknowledgement ──> release
+    ticker   a record was added ──> 5 ms later every queue with records is due
+    queue    due ──> take up to a batch ──> send, wait for the acknowledgement ──> release
                        ^    failed: wait, replace the producer if the error is permanent, send the same again
 
-So each lane keeps its order, the backlog bounds memory, and an outage only fills the backlog. A delivery that the
+So each partition keeps its order, the backlog bounds memory, and an outage only fills the backlog. A delivery that the
 broker stored but did not acknowledge is written twice: readers drop repeats by id.
 """
 
@@ -25,12 +25,12 @@ from mdstream.ingest.counters import BusCounters
 from mdstream.kafka.publisher import BATCH_BYTES, REQUEST_TIMEOUT_MS, Publisher
 from mdstream.net.backoff import delays_s
 from mdstream.records import Partition, ProducerRecord
-from mdstream.watchdog.rule import Lane, State
+from mdstream.watchdog.rule import PartitionProgress, State
 
 log = logging.getLogger(__name__)
 
 LINGER_S = 0.005
-RETRY_MOST_S = 5.0
+MAX_RETRY_S = 5.0
 REFUSAL_S = 2 * REQUEST_TIMEOUT_MS / 1000
 """A refusal is valid for so long: the next attempt ends within half of it, acknowledged or refused again."""
 DELIVERY_BYTES = BATCH_BYTES - 16_384
@@ -38,27 +38,26 @@ DELIVERY_BYTES = BATCH_BYTES - 16_384
 
 
 class Sender:
-    """Empties the backlog into `lanes` (topic, partition); `new_publisher` makes a producer that is not started.
-
-    After a failure it waits `retry_s`, doubling up to RETRY_MOST_S.
+    """Empties the backlog's queues into `partitions` (topic, number), queue i into the i-th; `new_publisher` makes a
+    producer that is not started. After a failure it waits `retry_s`, doubling up to MAX_RETRY_S.
     """
 
     def __init__(
         self,
         backlog: Backlog,
-        lanes: Sequence[tuple[str, int]],
+        partitions: Sequence[tuple[str, int]],
         new_publisher: Callable[[], Publisher],
         *,
         retry_s: float = 0.1,
     ) -> None:
         self.counters = BusCounters()
-        self._backlog, self._lanes, self._new_publisher = backlog, lanes, new_publisher
+        self._backlog, self._partitions, self._new_publisher = backlog, partitions, new_publisher
         self._publisher = new_publisher()
         self._replacing = asyncio.Lock()
-        self._under_way = [0] * len(lanes)
-        self._delivered = [0] * len(lanes)
+        self._under_way = [0] * len(partitions)
+        self._delivered = [0] * len(partitions)
         self._refusals: dict[int, tuple[float, str]] = {}  # when, and what the broker said
-        self._due = [asyncio.Event() for _ in lanes]
+        self._due = [asyncio.Event() for _ in partitions]
         self._progress_s = time.monotonic()
         self._retry_s = retry_s
 
@@ -75,8 +74,8 @@ class Sender:
         """Send until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick())
-            for lane in range(len(self._lanes)):
-                tasks.create_task(self._drain(lane))
+            for queue in range(len(self._partitions)):
+                tasks.create_task(self._drain(queue))
 
     async def flush(self) -> None:
         """Return when Kafka has everything queued."""
@@ -88,17 +87,17 @@ class Sender:
         return time.monotonic() - self._progress_s if self._backlog.records else 0.0
 
     def state(self) -> State:
-        """The watchdog's input: what Kafka has acknowledged in each lane, and what is waiting there.
+        """The watchdog's input: what Kafka has acknowledged in each partition, and what is waiting there.
 
         If the broker refuses a delivery (too few replicas, no permission), we hold the records: a restart would lose
         them and change nothing.
         """
-        lanes = {
-            Partition(*lane): Lane(0, done, done + self._under_way[i] + self._backlog.queued(i))
-            for i, (lane, done) in enumerate(zip(self._lanes, self._delivered, strict=True))
+        partitions = {
+            Partition(*partition): PartitionProgress(0, done, done + self._under_way[i] + self._backlog.queued(i))
+            for i, (partition, done) in enumerate(zip(self._partitions, self._delivered, strict=True))
         }
         since_s = time.monotonic() - REFUSAL_S
-        return State(lanes, holding=next((text for at_s, text in self._refusals.values() if at_s > since_s), None))
+        return State(partitions, holding=next((text for at_s, text in self._refusals.values() if at_s > since_s), None))
 
     async def _tick(self) -> None:
         filled = self._backlog.filled
@@ -109,22 +108,22 @@ class Sender:
                 self._progress_s = time.monotonic()
             await asyncio.sleep(LINGER_S)
             filled.clear()
-            for lane in self._backlog.waiting():
-                self._due[lane].set()
+            for queue in self._backlog.waiting():
+                self._due[queue].set()
 
-    async def _drain(self, lane: int) -> None:
-        due, backlog = self._due[lane], self._backlog
+    async def _drain(self, queue: int) -> None:
+        due, backlog = self._due[queue], self._backlog
         while True:
             await due.wait()
             due.clear()
             more = True
             while more:
-                records, size_bytes, more = backlog.take(lane, DELIVERY_BYTES)
+                records, size_bytes, more = backlog.take(queue, DELIVERY_BYTES)
                 if records:
-                    self._under_way[lane] = len(records)
-                    await self._deliver(lane, records)
-                    self._under_way[lane] = 0
-                    self._delivered[lane] += len(records)
+                    self._under_way[queue] = len(records)
+                    await self._deliver(queue, records)
+                    self._under_way[queue] = 0
+                    self._delivered[queue] += len(records)
                     backlog.release(len(records), size_bytes)
                     self._count(len(records), size_bytes)
 
@@ -135,10 +134,10 @@ class Sender:
         self.counters.deliveries += 1
 
     def _delays_s(self) -> Iterator[float]:
-        return delays_s(random.Random(), least=self._retry_s, most=RETRY_MOST_S)
+        return delays_s(random.Random(), least=self._retry_s, most=MAX_RETRY_S)
 
-    async def _deliver(self, lane: int, records: Sequence[ProducerRecord]) -> None:
-        topic, partition = self._lanes[lane]
+    async def _deliver(self, queue: int, records: Sequence[ProducerRecord]) -> None:
+        topic, partition = self._partitions[queue]
         delays = self._delays_s()
         while True:
             publisher = self._publisher
@@ -147,12 +146,12 @@ class Sender:
                     await future
             except KafkaError as error:
                 where = f"{topic}[{partition}]"
-                self._refusals.pop(lane, None)
+                self._refusals.pop(queue, None)
                 if _is_refusal(error):
-                    self._refusals[lane] = time.monotonic(), f"Kafka refuses what it is sent for {where}: {error!r}"
+                    self._refusals[queue] = time.monotonic(), f"Kafka refuses what it is sent for {where}: {error!r}"
                 await self._after_failure(publisher, error, where, delays)
             else:
-                self._refusals.pop(lane, None)
+                self._refusals.pop(queue, None)
                 return
 
     async def _after_failure(
@@ -170,7 +169,7 @@ class Sender:
 
     async def _replace(self, failed: Publisher) -> None:
         async with self._replacing:
-            if self._publisher is not failed:  # another lane has already replaced it
+            if self._publisher is not failed:  # another queue has already replaced it
                 return
             self.counters.restarts += 1
             await failed.stop()

@@ -39,18 +39,18 @@ async def why(cluster: Cluster) -> str | None:
     """
     given, handled = security_options(cluster.security), sys.exc_info()[1]
     waiting = [(host, port) for host, port, _ in collect_hosts(cluster.servers, randomize=False)]
-    asked: set[tuple[str, int]] = set()
+    queried: set[tuple[str, int]] = set()
     try:
         async with asyncio.timeout(LIMIT_S):
             while waiting:
-                asked.add(place := waiting.pop(0))
+                queried.add(place := waiting.pop(0))
                 try:
                     named = await _brokers_named_by(*place, given)
                 except FAILURES as error:
                     if reason := reason_of(error, cluster.security, handled=handled):
                         return f"{place[0]}:{place[1]} {reason}"
                 else:
-                    waiting = [*(named - asked), *waiting]
+                    waiting = [*(named - queried), *waiting]
     except TimeoutError:
         pass
     return None

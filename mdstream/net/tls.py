@@ -73,10 +73,10 @@ def reason_of(error: ssl.SSLError, *, ca: str, name: str, certificate: str, prot
     `shown`: whether we present a certificate.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        said = error.verify_message.rstrip(".")
+        reason = error.verify_message.rstrip(".")
         if error.verify_code in NAMED_OTHERWISE:
-            return f"shows a certificate for another name ({said}): {name}"
-        return f"shows a certificate that is not trusted ({said}): {ca}"
+            return f"shows a certificate for another name ({reason}): {name}"
+        return f"shows a certificate that is not trusted ({reason}): {ca}"
     reason = error.reason or ""
     words = reason.replace("_", " ").lower() or "no reason given"
     if "ALERT" in reason and "CERT" in reason and not shown:

@@ -29,7 +29,7 @@ from mdstream.venues.spans import Span
 
 log = logging.getLogger(__name__)
 
-TELL_INTERVAL_S = 60.0
+LOG_INTERVAL_S = 60.0
 HIGH_LOAD, LOAD_PAUSE_S = 0.8, 10.0
 """If the venue reports this much of its limit as used, by other clients too, nothing is requested for this long."""
 
@@ -59,7 +59,7 @@ class Desk:
         self._open: set[RepairJob] = set()
         self._more = asyncio.Event()
         self._delays = self._new_delays()
-        self._told: tuple[str, float] | None = None  # the trouble last logged, and when
+        self._logged: tuple[str, float] | None = None  # the problem last logged, and when
 
     def _new_delays(self) -> Callable[[], float]:
         return delays_s(random.Random()).__next__
@@ -127,7 +127,7 @@ class Desk:
         if isinstance(answer, RetryableError):
             found: bytes | PermanentError | RetryableError | None = answer
         else:
-            self._heed(self.history.load(answer.headers))
+            self._respect_load(self.history.load(answer.headers))
             found = job.repair.take(page, answer, now_s=now_ns / 1e9)
         if isinstance(found, RetryableError):
             await self._wait_out(found)
@@ -158,27 +158,27 @@ class Desk:
         self.counters.requests[outcome(found=repair.found, missing=repair.missing)] += 1
         self.counters.recovered += repair.found
         self.counters.lost += repair.missing
-        _tell(job)
+        _log_result(job)
         job.done()
 
-    def _heed(self, load: float | None) -> None:
+    def _respect_load(self, load: float | None) -> None:
         if load is not None and load >= HIGH_LOAD:
             log.warning("%s reports %.0f%% of its limit used: waiting", self.history.name, load * 100)
             self._budget.hold(time.monotonic() + LOAD_PAUSE_S)
 
-    async def _wait_out(self, trouble: RetryableError) -> None:
+    async def _wait_out(self, error: RetryableError) -> None:
         self.counters.retries[TROUBLE] += 1
-        wait_s = max(self._delays(), trouble.wait_s or 0.0)
-        self.problem = " ".join(trouble.reason.split())
-        self._tell_trouble(wait_s)
+        wait_s = max(self._delays(), error.wait_s or 0.0)
+        self.problem = " ".join(error.reason.split())
+        self._log_problem(wait_s)
         await asyncio.sleep(wait_s)
 
-    def _tell_trouble(self, wait_s: float) -> None:
-        """At most one line a minute for the same trouble: a rate limit is hit again and again."""
+    def _log_problem(self, wait_s: float) -> None:
+        """At most one line a minute for the same problem: a rate limit is hit again and again."""
         reason, now_s = self.problem or "", time.monotonic()
-        if self._told is not None and self._told[0] == reason and now_s - self._told[1] < TELL_INTERVAL_S:
+        if self._logged is not None and self._logged[0] == reason and now_s - self._logged[1] < LOG_INTERVAL_S:
             return
-        self._told = reason, now_s
+        self._logged = reason, now_s
         log.warning("%s: %s; again in %.1f s, %d requests open", self.history.name, reason, wait_s, self.open)
 
     def _worked(self) -> None:
@@ -187,7 +187,7 @@ class Desk:
             self._delays = self._new_delays()
 
 
-def _tell(job: RepairJob) -> None:
+def _log_result(job: RepairJob) -> None:
     request, repair = job.repair.request, job.repair
     took_s = time.monotonic() - job.started_s
     what = f"{request.provider} {request.symbol} trades {Span(request.first_id, request.last_id)}"

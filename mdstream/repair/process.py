@@ -58,7 +58,7 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
             only=only or None,
         )
         watchdog = Watchdog(
-            settings.bootstrap_servers, _limits(settings), requests.state, reads=True, fate=lambda: NOTHING_LOST
+            settings.bootstrap_servers, _limits(settings), requests.state, reads=True, outcome=lambda: NOTHING_LOST
         )
         needed = (topics.gaps, topics.dead, *topics.raw.values())
         await kafka.create_topics(settings.bootstrap_servers, needed, replication=settings.replication)

@@ -64,7 +64,7 @@ class Repair:
             _check_json(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return RetryableError(f"HTTP {answer.status} without JSON: {error}")  # not the venue's answer
-        frame = rest_frame(page.target, self.request.view, answer.body)
+        frame = rest_frame(page.target, self.request.id_space, answer.body)
         try:
             came, rows = self._history.read(self.request, frame)
         except (FrameError, msgspec.MsgspecError) as error:
@@ -85,4 +85,4 @@ class Repair:
     def lost(self) -> list[Unrecoverable]:
         """What is still missing when there is no page left to ask for."""
         r, reason = self.request, self._reason[:MAX_REASON_CHARS]
-        return [Unrecoverable(r.symbol, r.provider, r.view, *span, reason) for span in self._search.missing]
+        return [Unrecoverable(r.symbol, r.provider, r.id_space, *span, reason) for span in self._search.missing]

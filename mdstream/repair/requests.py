@@ -35,7 +35,7 @@ from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
 from mdstream.transport.offsets import Offsets
 from mdstream.venues.providers import PROVIDERS
 from mdstream.venues.spans import MIN_ID
-from mdstream.watchdog.rule import Lane, State
+from mdstream.watchdog.rule import PartitionProgress, State
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +91,14 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
 
     def state(self) -> State:
         """For the watchdog: how far we have read. A request that stays open for long does not count as a stall."""
-        lanes = {
-            Partition(tp.topic, tp.partition): Lane(share.epoch, share.offsets.delivered, share.offsets.delivered)
+        partitions = {
+            Partition(tp.topic, tp.partition): PartitionProgress(
+                share.epoch, share.offsets.delivered, share.offsets.delivered
+            )
             for tp, share in self._shares.items()
         }
         full = f"{self.held} requests are in hand, no more are read" if self.held >= MAX_HELD else None
-        return State(lanes, settled=self._settled, holding=self._raw_log.problem or full)
+        return State(partitions, settled=self._settled, holding=self._raw_log.problem or full)
 
     async def run(self) -> None:
         """Read until cancelled, then commit and leave the group. Raises BrokerError if the broker cannot be read."""
@@ -193,7 +195,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
     async def _give_up(self, request: RepairRequest) -> None:
         r = request
         reason = f"mdstream can ask {r.provider} for no history"
-        loss = Unrecoverable(r.symbol, r.provider, r.view, r.first_id, r.last_id, reason)
+        loss = Unrecoverable(r.symbol, r.provider, r.id_space, r.first_id, r.last_id, reason)
         log.warning("%s %s %d..%d: %s", r.provider, r.symbol, r.first_id, r.last_id, reason)
         await self._raw_log.lost([loss], now_ns=time.time_ns())
 

@@ -53,14 +53,14 @@ class Search:
         first, last = self._to_ask[0]
         return Span(first, min(last, first + most - 1))
 
-    def answered(self, asked: Span, came: Iterable[Span], *, at_end: bool) -> int:
-        """Take in the answer to `asked`: the ids that `came`, even unasked ones. Returns how many were wanted.
+    def answered(self, requested: Span, came: Iterable[Span], *, at_end: bool) -> int:
+        """Take in the answer to `requested`: the ids that `came`, even unasked ones. Returns how many were wanted.
 
         `at_end`: the venue returned fewer trades than requested, so there are none further on.
         """
         spans = merged(came)
         before = count(self._to_ask) + count(self._absent)
-        covered = self._covered(asked, spans, at_end=at_end)
+        covered = self._covered(requested, spans, at_end=at_end)
         self._absent = without(merged([*self._absent, *within(self._to_ask, covered)]), spans)
         self._to_ask = without(without(self._to_ask, [covered]), spans)
         new = before - count(self._to_ask) - count(self._absent)
@@ -68,13 +68,13 @@ class Search:
         self._found_in_round += new
         return new
 
-    def _covered(self, asked: Span, came: list[Span], *, at_end: bool) -> Span:
+    def _covered(self, requested: Span, came: list[Span], *, at_end: bool) -> Span:
         """The ids for which the answer shows whether the venue has them; never empty."""
         if self._newest_first:
-            lowest = MIN_ID if at_end else came[0].first if came else asked.first
-            return Span(lowest, asked.last) if lowest <= asked.last else asked
-        highest = MAX_ID if at_end else came[-1].last if came else asked.last
-        return Span(asked.first, highest) if highest >= asked.first else asked
+            lowest = MIN_ID if at_end else came[0].first if came else requested.first
+            return Span(lowest, requested.last) if lowest <= requested.last else requested
+        highest = MAX_ID if at_end else came[-1].last if came else requested.last
+        return Span(requested.first, highest) if highest >= requested.first else requested
 
     def end_round(self) -> bool:
         """Close the finished round. Returns whether there is a next one; if not, missing ids are gone."""

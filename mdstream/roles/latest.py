@@ -109,8 +109,8 @@ class LatestRole(Collector):
     def _forget(self, partitions: Iterable[Partition]) -> None:
         """Drop entries of partitions we no longer own."""
         for name, table in self._tables.items():
-            ours = {p.number for p in partitions if p.topic == name}
-            for key in [key for key in table if self._partitioner(key) not in ours]:
+            owned = {p.number for p in partitions if p.topic == name}
+            for key in [key for key in table if self._partitioner(key) not in owned]:
                 table.data.pop(key, None)  # the cache only: the changelog is the next owner's
 
     async def _read_changelogs(self, partitions: Iterable[Partition]) -> None:

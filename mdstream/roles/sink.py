@@ -36,7 +36,7 @@ class SinkRole:
         self._topics = Topics(settings)
         self._sinks = sinks
         self._publisher = Publisher(settings.bootstrap_servers, client_id=f"mdstream-{name}")
-        self._loop = SinkLoop(sinks, self._bury, event_of=event_of)
+        self._loop = SinkLoop(sinks, self._dead_letter, event_of=event_of)
         self._running: asyncio.Task[None] | None = None
         self.metrics = SinkMetrics(self._loop, sinks)
 
@@ -92,7 +92,7 @@ class SinkRole:
             await sink.close()
         await self._publisher.stop()
 
-    async def _bury(self, refused: Sequence[Refusal]) -> None:
+    async def _dead_letter(self, refused: Sequence[Refusal]) -> None:
         by_partition: dict[int, list[Refusal]] = {}
         for refusal in refused:
             by_partition.setdefault(refusal.partition.number, []).append(refusal)

@@ -53,8 +53,8 @@ def start(parts: Supervisor, wanted: Sequence[tuple[str, str]], sinks: Sequence[
     ingestors: dict[str, int] = {}
     for provider, symbols in wanted:
         port = ingestors[provider] = free_port(0 if ingestors else INGEST_PORT)
-        asked = ("--provider", provider, "--symbols", symbols, "--port", str(port))
-        parts.start(f"ingest-{provider}", "ingest", *asked, stage=INGEST_STAGE)
+        options = ("--provider", provider, "--symbols", symbols, "--port", str(port))
+        parts.start(f"ingest-{provider}", "ingest", *options, stage=INGEST_STAGE)
     return Pipeline(f"http://127.0.0.1:{core}/", ingestors, ports)
 
 

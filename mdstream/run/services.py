@@ -27,12 +27,12 @@ class Services:
     """The variables that point at the services, and a line about each."""
 
     environment: dict[str, str] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    descriptions: list[str] = field(default_factory=list)
     database_url: str | None = None
 
-    def add(self, variable: str, value: str, told: str) -> None:
+    def add(self, variable: str, value: str, description: str) -> None:
         self.environment[variable] = value
-        self.told.append(told)
+        self.descriptions.append(description)
 
 
 def start_broker(parts: Supervisor, services: Services) -> None:
@@ -73,15 +73,15 @@ def find_or_start(parts: Supervisor, settings: Settings, *, sinks: tuple[str, ..
     services = Services()
     if "servers" in settings.kafka.model_fields_set:
         _check_broker(settings)
-        services.told.append(f"broker {settings.bootstrap_servers}")
+        services.descriptions.append(f"broker {settings.bootstrap_servers}")
     else:
         start_broker(parts, services)
     if "timescale" in sinks and "url" in settings.database.model_fields_set:
-        services.told.append(f"database {_database(settings)}")
+        services.descriptions.append(f"database {_database(settings)}")
     elif "timescale" in sinks:
         start_database(parts, services, temporary=False)
     if "nats" in sinks and "url" in settings.nats.model_fields_set:
-        services.told.append(f"NATS {_nats(settings)}")
+        services.descriptions.append(f"NATS {_nats(settings)}")
     elif "nats" in sinks:
         start_nats(parts, services, temporary=False)
     return services
@@ -90,21 +90,21 @@ def find_or_start(parts: Supervisor, settings: Settings, *, sinks: tuple[str, ..
 def _check_broker(settings: Settings) -> None:
     """Raises BrokerError if none answers."""
 
-    async def ask() -> None:
+    async def check() -> None:
         async with kafka.admin(settings.bootstrap_servers):
             pass
 
-    asyncio.run(ask())
+    asyncio.run(check())
 
 
 def _database(settings: Settings) -> str:
     """The name of the configured database. Raises DatabaseError if it does not answer."""
 
-    async def ask() -> str:
+    async def check() -> str:
         async with await database.connect(database.url_of(settings)) as connection:
             return database.place_of(connection)
 
-    return asyncio.run(ask())
+    return asyncio.run(check())
 
 
 def _nats(settings: Settings) -> str:

@@ -57,7 +57,7 @@ class Supervisor:
     """Starts `mdstream` subcommands with `environment` on top of ours, and stops them on leaving the block.
 
     Use it from the longest-lived thread: parts end with the thread that started them. A part's output is in its file in
-    `logs`; `look` and `wait` pass its new lines to `show`.
+    `logs`; `restart_ended` and `wait` pass its new lines to `show`.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str], *, say: Say, show: Show | None = None) -> None:
@@ -97,7 +97,7 @@ class Supervisor:
             raise PartError(part.name, status, part.log)
         raise MdstreamError(f"{part.name} is not up after {limit_s:.0f} s; its log is {part.log}")
 
-    def look(self) -> None:
+    def restart_ended(self) -> None:
         """Restart parts that have ended and are due. Call about once a second. Raises PartError."""
         self._show_new()
         for part in self.parts.values():

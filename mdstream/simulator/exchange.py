@@ -51,15 +51,15 @@ class Channel:
     """How a venue writes one kind of event.
 
     `encode(listing, event)` returns the text frames; the event's type follows from `kind` (Order, Top, Book or Beat).
-    `trades` returns the trades it reports by id, for the journal; None if it reports none. `view` names their id space
-    if the venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
+    `trades` returns the trades it reports by id, for the journal; None if it reports none. `id_space` is set if the
+    venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
     n-th event is sent.
     """
 
     kind: Kind
     encode: Callable[[Listing, Any], list[str]]
     trades: Callable[[Order], Sequence[Trade]] | None = None
-    view: str = ""
+    id_space: str = ""
     resolution_ns: int = 1
     """Times on the wire are truncated to this."""
     first: Callable[[Listing, int], list[str]] | None = None
@@ -91,7 +91,7 @@ class Listing:
         self.price, self.size = price, size
         self.topics: dict[Channel, Topic] = {}
         self.reported: dict[str, int] = {}
-        """By id space (`view`): the id of the last trade that went to a subscriber."""
+        """By id space: the id of the last trade that went to a subscriber."""
 
     def topic(self, channel: Channel) -> Topic:
         """The topic of a channel, created on first use."""

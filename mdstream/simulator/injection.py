@@ -68,7 +68,7 @@ class Injection:
             ]
         self._send(self.pipes[topic.listing.exchange].push(frames, now_ns))
 
-    def tell(self, topic: Topic, text: str, client: Client, now_ns: int) -> bool:
+    def send_current(self, topic: Topic, text: str, client: Client, now_ns: int) -> bool:
         """Put a frame for one client through the venue's faults; False if there are none."""
         pipe = self.pipes.get(topic.listing.exchange)
         if pipe is None:
@@ -144,15 +144,15 @@ class Injection:
         if not pipe:
             del self.pipes[spec.venue]
         if isinstance(spec.parameters, kinds.Stall) and not spec.parameters.replay:
-            self._begin_books_anew(spec, now_ns)
+            self._send_full_books(spec, now_ns)
 
-    def _begin_books_anew(self, spec: Spec, now_ns: int) -> None:
+    def _send_full_books(self, spec: Spec, now_ns: int) -> None:
         """Send a full book to subscribers whose next update would not follow the last one they got."""
         for listing in self._listings(spec):
             for topic in listing.live(Kind.BOOK):
                 for text in topic.channel.first(listing, now_ns) if topic.channel.first else ():
                     for client in topic.subscribers:
-                        if not self.tell(topic, text, client, now_ns):
+                        if not self.send_current(topic, text, client, now_ns):
                             client.out.append(frame_of(text))
 
     def _send(self, frames: Iterable[Frame]) -> None:

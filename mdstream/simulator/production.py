@@ -147,7 +147,7 @@ class Production:
         listing.instrument.restart(first_id)
         listing.reported.clear()
 
-    def tell(self, topic: Topic) -> Sequence[Trade]:
+    def report_last(self, topic: Topic) -> Sequence[Trade]:
         """The topic's last trade, if it is new: a new subscriber gets it, and an earlier one was reported before.
 
         The first time it is history: it shows where the ids continue, and no consumer counts it as a trade.
@@ -155,8 +155,8 @@ class Production:
         if topic.channel.trades is None:
             return ()
         last = topic.channel.trades(topic.listing.instrument.last_order)[-1:]
-        if topic.channel.view not in topic.listing.reported:
-            topic.listing.reported[topic.channel.view] = last[0].trade_id
+        if topic.channel.id_space not in topic.listing.reported:
+            topic.listing.reported[topic.channel.id_space] = last[0].trade_id
             return ()
         return self._report(topic, last)
 
@@ -165,7 +165,7 @@ class Production:
         if self._lingering:
             self._leave(now_ns)
         if self._changed:
-            self._look_again(now_ns)
+            self._update_live(now_ns)
         for listing in self._heartbeats.due(now_ns):
             beat = Beat(now_ns + listing.instrument.clock_off_ns)
             yield from self._deliver(listing.live(Kind.HEARTBEAT), beat)
@@ -191,7 +191,7 @@ class Production:
             topic.lingers = False
             self._changed = True
 
-    def _look_again(self, now_ns: int) -> None:
+    def _update_live(self, now_ns: int) -> None:
         """Subscriptions changed: collect the live listings and topics."""
         self._changed = False
         self._listings = {
@@ -236,9 +236,9 @@ class Production:
 
     def _report(self, topic: Topic, trades: Sequence[Trade]) -> Sequence[Trade]:
         """`trades`, or nothing if another topic reported them (one id space may have several forms)."""
-        listing, view = topic.listing, topic.channel.view
-        if listing.reported.get(view, -1) >= trades[0].trade_id:
+        listing, id_space = topic.listing, topic.channel.id_space
+        if listing.reported.get(id_space, -1) >= trades[0].trade_id:
             return ()
-        listing.reported[view] = trades[-1].trade_id
+        listing.reported[id_space] = trades[-1].trade_id
         self.trades[listing.exchange] = self.trades.get(listing.exchange, 0) + len(trades)
         return trades

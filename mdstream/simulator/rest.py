@@ -88,7 +88,7 @@ class Rest(Declared, ABC):
             raise RefusedError(self.too_many)
 
     @abstractmethod
-    def answer(self, path: str, asked: dict[str, str], now_ns: int) -> Answer:
+    def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
         """The answer to a request that is within the budget. Raises RefusedError."""
 
 

@@ -171,9 +171,9 @@ class Simulator:
     def unsubscribe(self, topic: Topic, client: Client) -> None:
         self._production.unsubscribe(topic, client)
 
-    def tell(self, topic: Topic, text: str, client: Client) -> bool:
-        self._report(topic, topic.listing.instrument.last_order, self._production.tell(topic))
-        return self._injection.tell(topic, text, client, self.now_ns())
+    def send_current(self, topic: Topic, text: str, client: Client) -> bool:
+        self._report(topic, topic.listing.instrument.last_order, self._production.report_last(topic))
+        return self._injection.send_current(topic, text, client, self.now_ns())
 
     # the clock
 

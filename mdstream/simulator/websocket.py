@@ -62,7 +62,7 @@ class Host(Protocol):
 
     def subscribe(self, topic: Topic, client: Client) -> None: ...
     def unsubscribe(self, topic: Topic, client: Client) -> None: ...
-    def tell(self, topic: Topic, text: str, client: Client) -> bool:
+    def send_current(self, topic: Topic, text: str, client: Client) -> bool:
         """Send a client the topic's current state; False if the client's socket has to send it."""
 
 
@@ -144,7 +144,7 @@ class Client:
         for action in actions:
             match action:
                 case Send(text, of):
-                    if of is None or not self._host.tell(of, text, self):
+                    if of is None or not self._host.send_current(of, text, self):
                         self._write(encode(TEXT, text.encode()))
                         self._sent_ns = self._host.now_ns()
                 case Ping(payload):

@@ -36,7 +36,7 @@ LINGER_S = 0.05
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 10.0
 
 T = TypeVar("T")
-Bury = Callable[[Sequence[Refusal]], Awaitable[None]]
+DeadLetter = Callable[[Sequence[Refusal]], Awaitable[None]]
 """Dead-letters refused records; on return md.dead has them. May raise KafkaError."""
 
 
@@ -79,14 +79,14 @@ class SinkLoop:
     def __init__(
         self,
         sinks: Sequence[Sink],
-        bury: Bury,
+        dead_letter: DeadLetter,
         *,
         event_of: Decoder = events.decode,
         group_records: int = GROUP_RECORDS,
         linger_s: float = LINGER_S,
     ) -> None:
         self._sinks = sinks
-        self._bury = bury
+        self._dead_letter = dead_letter
         self._event_of = event_of
         self._group_records = group_records
         self._linger_s = linger_s
@@ -152,7 +152,7 @@ class SinkLoop:
             for refusals in await asyncio.gather(*(self._write(sink, chunks) for sink in self._sinks)):
                 refused += refusals
         if refused:
-            await self._until_done(self.health["dead letters"], lambda: self._bury(refused))
+            await self._until_done(self.health["dead letters"], lambda: self._dead_letter(refused))
         self.groups += 1
         self.records += self._writing
         self.refused += len(refused)

@@ -66,14 +66,14 @@ T = TypeVar("T")
 
 CLIENT = "mdstream-nats"
 BATCH_BYTES = 4 << 20
-ASKED_AT_ONCE = 64
+CONCURRENT_REQUESTS = 64
 """Subjects looked up or stored concurrently."""
 CHANGES_TAKEN = 5
 """Attempts at one batch while the stream keeps changing; then it counts as failed."""
 RECENT_IDS = 50_000
 """Remembered ids of unnumbered events, so that their repeats cost the server nothing."""
 MIN_RETRY_S, MAX_RETRY_S = 0.5, 15.0
-LOOK_S = 1.0
+CHECK_S = 1.0
 """How often an idle connection is checked."""
 
 
@@ -220,14 +220,14 @@ class JetStreamSink:
         if len(self._last) > MAX_SUBJECTS:
             self._last.clear()
 
-        async def ask(tail: str) -> None:
+        async def fetch(tail: str) -> None:
             self._last[tail] = await stream.last(tail)
 
-        await _for_each([tail for tail in tails if tail not in self._last], ask)
+        await _for_each([tail for tail in tails if tail not in self._last], fetch)
 
 
 async def _for_each(items: Collection[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Run `work` for every item, ASKED_AT_ONCE at a time. The first failure ends all of it, and is raised."""
+    """Run `work` for every item, CONCURRENT_REQUESTS at a time. The first failure ends all of it, and is raised."""
     left = iter(items)
 
     async def take() -> None:
@@ -236,7 +236,7 @@ async def _for_each(items: Collection[T], work: Callable[[T], Awaitable[None]]) 
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(ASKED_AT_ONCE, len(items))):
+            for _ in range(min(CONCURRENT_REQUESTS, len(items))):
                 group.create_task(take())
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
@@ -254,7 +254,7 @@ class CoreSink:
         self._heads = Tails(f"PUB {settings.nats.subject_prefix}.", " ")
         self._wire: Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._told = False
+        self._logged = False
         self.published = self.missed = 0
 
     async def open(self) -> None:
@@ -317,27 +317,27 @@ class CoreSink:
             while self._wire is None:
                 await asyncio.sleep(next(waits))
                 await self._connect()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(CHECK_S)
 
     async def _connect(self) -> None:
         try:
             self._wire = await connect(self._servers, self._access, name=CLIENT)
         except Failure as error:
-            self._tell(error)
+            self._log_failure(error)
         else:
             log.info("connected to NATS at %s", self._place)
-            self._told = False
+            self._logged = False
 
     async def _lost(self, error: BaseException) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
-            self._tell(error)
+            self._log_failure(error)
             await wire.drop()
 
-    def _tell(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         """Log it once per outage."""
-        if not self._told:
+        if not self._logged:
             log.warning(
                 "nats cannot write %s: %s; it is tried again, and events pass meanwhile", self._place, reason_of(error)
             )
-        self._told = True
+        self._logged = True

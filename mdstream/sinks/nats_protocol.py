@@ -95,16 +95,16 @@ def windows(messages: Iterable[Numbered], *, most: int, most_bytes: int) -> Iter
 
 def covers(patterns: Iterable[str], prefix: str) -> bool:
     """Whether one of a stream's subjects covers all of ours: the prefix and two more tokens."""
-    ours = [*prefix.split("."), "*", "*"]
+    wanted = [*prefix.split("."), "*", "*"]
 
     def one(pattern: str) -> bool:
         tokens = pattern.split(".")
         if tokens[-1] == ">":
-            tokens = tokens[:-1] + ["*"] * max(len(ours) - len(tokens) + 1, 1)
-        return len(tokens) == len(ours) and all(map(_takes, tokens, ours))
+            tokens = tokens[:-1] + ["*"] * max(len(wanted) - len(tokens) + 1, 1)
+        return len(tokens) == len(wanted) and all(map(_takes, tokens, wanted))
 
     return any(map(one, patterns))
 
 
-def _takes(token: str, ours: str) -> bool:
-    return token in ("*", ours)
+def _takes(token: str, wanted: str) -> bool:
+    return token in ("*", wanted)

@@ -123,18 +123,18 @@ class Stream:
 
     async def _found_or_made(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = (await self._ask("STREAM.INFO"))["config"]
+            found: dict[str, Any] = (await self._request("STREAM.INFO"))["config"]
         except RefusedError as error:
             if error.code != NOT_FOUND:
                 raise
             log.info("making the stream %s for %s.>", self._name, self._prefix)
-            made: dict[str, Any] = (await self._ask("STREAM.CREATE", _config(self._settings)))["config"]
+            made: dict[str, Any] = (await self._request("STREAM.CREATE", _config(self._settings)))["config"]
             return made
         self._check(found)
         lacking = self._lacking(found)
         if lacking:
             log.warning("changing the stream %s: %s", self._name, msgspec.json.encode(lacking).decode())
-            await self._ask("STREAM.UPDATE", found | lacking)
+            await self._request("STREAM.UPDATE", found | lacking)
         return found
 
     def _check(self, config: dict[str, Any]) -> None:
@@ -156,15 +156,15 @@ class Stream:
             lacking["duplicate_window"] = wanted
         return lacking
 
-    async def _ask(self, what: str, body: object = None) -> dict[str, Any]:
-        return await ask(self._wire, f"{what}.{self._name}", body)
+    async def _request(self, what: str, body: object = None) -> dict[str, Any]:
+        return await api_request(self._wire, f"{what}.{self._name}", body)
 
     # -- its messages
 
     async def last(self, tail: str) -> Last:
         """The last message of a subject."""
         try:
-            answer = await self._ask("STREAM.MSG.GET", {"last_by_subj": f"{self._prefix}.{tail}"})
+            answer = await self._request("STREAM.MSG.GET", {"last_by_subj": f"{self._prefix}.{tail}"})
         except RefusedError as error:
             if error.code == NO_MESSAGE:
                 return NOTHING
@@ -212,7 +212,7 @@ class Stream:
 _SWITCH_ON = "start it with `nats-server -js` (or `jetstream {}` in its configuration), or set USE_JETSTREAM=false"
 
 
-async def ask(wire: Wire, what: str, body: object = None) -> dict[str, Any]:
+async def api_request(wire: Wire, what: str, body: object = None) -> dict[str, Any]:
     """The server's answer to a JetStream API request. Raises RefusedError, one of nats_wire.Failure."""
     request = b"" if body is None else msgspec.json.encode(body)
     return _checked(await wire.request(f"$JS.API.{what}", request, timeout=ANSWER_LIMIT_S))
@@ -222,11 +222,11 @@ def _checked(answer: Msg) -> dict[str, Any]:
     """The decoded answer. Raises RefusedError, NoRespondersError."""
     if not answer.data:
         raise NoRespondersError
-    said: dict[str, Any] = msgspec.json.decode(answer.data)
-    if "error" in said:
-        error = said["error"]
+    content: dict[str, Any] = msgspec.json.decode(answer.data)
+    if "error" in content:
+        error = content["error"]
         raise RefusedError(error.get("err_code", 0), error.get("description", "no reason given"))
-    return said
+    return content
 
 
 def _config(settings: Settings) -> dict[str, Any]:

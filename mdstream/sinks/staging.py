@@ -69,12 +69,12 @@ def statements(table: Table) -> Statements:
 def _clashes(table: Table, staging: str) -> str:
     """Symbol and number of the rows whose number another row has, of the group or of the table near it in time."""
     columns = ", ".join(table.names)
-    ours, others = (", ".join(f"{side}.{name}" for name in table.names) for side in ("staged", "other"))
+    staged, others = (", ".join(f"{side}.{name}" for name in table.names) for side in ("staged", "other"))
     return (
         f"SELECT DISTINCT staged.symbol, staged.{NUMBER} FROM {staging} staged JOIN "  # noqa: S608  our names
         f"(SELECT {columns} FROM {table.name} stored WHERE {_within(table)} UNION ALL SELECT {columns} FROM {staging}) "
         f"other ON other.symbol = staged.symbol AND other.{NUMBER} = staged.{NUMBER} "
-        f"WHERE ({ours}) IS DISTINCT FROM ({others})"
+        f"WHERE ({staged}) IS DISTINCT FROM ({others})"
     )
 
 

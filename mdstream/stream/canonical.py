@@ -242,7 +242,7 @@ class Canonical:
     def _unrecoverable(self, out: Output, lost: repairs.Unrecoverable, recv_ns: int) -> None:
         source = self.sources.get(lost.provider.encode())
         line = source.lines.get(lost.symbol) if source is not None else None
-        if line is not None and line.trades.view == lost.view:
+        if line is not None and line.trades.id_space == lost.id_space:
             out.changed.add(lost.symbol)
             changes = gaps.lose(line.feed, lost.first_id, lost.last_id, lost.reason, self.log.now_ns)
             self.monitor.report(out, line, changes, recv_ns)

@@ -34,9 +34,8 @@ NOT_AWAITED = 0
 JUMP_IDS = 10_000_000
 """A larger jump is no gap in one instrument's trades: the venue restarted its ids."""
 
-VIEW_SILENCE_NS = 10_000_000_000
-"""The venue's other id space of the same trades (`view`: trade, aggTrade) takes over after this much silence of the one
-in use."""
+ID_SPACE_SILENCE_NS = 10_000_000_000
+"""The other id space of the same trades (trade, aggTrade) takes over once the one in use is silent for this long."""
 
 NEAR_NS, NEAR_PRICE = 60_000_000_000, 10.0
 """A recovered trade lies between its neighbours, within this time margin and this price factor."""
@@ -47,20 +46,20 @@ Verdict = Literal["new", "restart", "repeat", "overlap", "other view", "resume p
 
 class Hole(msgspec.Struct, gc=False, array_like=True):
     """Ids first..last, both included, that did not arrive. `since`: log time in ns, NOT_AWAITED if they are not waited
-    for; `asked`: it was reported as a gap. Its neighbours: `from_ts` and `to_ts` are the venue's times of the youngest
-    trade before it and of the one behind it, `price` is the latter's price; 0 for unknown."""
+    for; `reported`: as a gap. `from_ts` and `to_ts`: the venue's times of the youngest trade before it and of the trade
+    after it; `price`: the latter's price; 0 for unknown."""
 
     first: int
     last: int
     since: int
-    asked: bool = False
+    reported: bool = False
     from_ts: int = 0
     to_ts: int = 0
     price: float = 0.0
 
     def part(self, first: int, last: int) -> Hole:
         """The part first..last of it, unchanged otherwise."""
-        return Hole(first, last, self.since, self.asked, self.from_ts, self.to_ts, self.price)
+        return Hole(first, last, self.since, self.reported, self.from_ts, self.to_ts, self.price)
 
     def not_awaited(self, first: int, last: int) -> Hole:
         """The part first..last of it, no longer awaited."""
@@ -203,8 +202,8 @@ class TradeDedupe(msgspec.Struct, array_like=True):
     """Which trades of one feed were published. `newest_ts`: the venue's time of the youngest of them, 0 for none;
     `newest_first`: the lowest id of that time."""
 
-    view: str = ""
-    view_ns: int = 0
+    id_space: str = ""
+    id_space_ns: int = 0
     seen: SeenIds = msgspec.field(default_factory=SeenIds)
     newest_ts: int = 0
     before: SeenIds | None = None
@@ -219,9 +218,9 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         The only check that nearly every trade needs; `admit` judges the others.
         """
         seen = self.seen
-        if tick.first_id != seen.last + 1 or tick.view != self.view or seen.parked:
+        if tick.first_id != seen.last + 1 or tick.id_space != self.id_space or seen.parked:
             return False
-        seen.last, self.view_ns = tick.last_id, now_ns
+        seen.last, self.id_space_ns = tick.last_id, now_ns
         ts = tick.ts_exchange
         if ts is not None and ts > self.newest_ts:
             self.newest_ts, self.newest_first = ts, tick.first_id
@@ -229,11 +228,11 @@ class TradeDedupe(msgspec.Struct, array_like=True):
 
     def admit(self, tick: TradeTick, now_ns: int, *, contiguous: bool) -> Verdict:
         """Judge a trade, and record it if it is to be published. `now_ns`: log time."""
-        if tick.view != self.view:
-            if self.view and now_ns - self.view_ns < VIEW_SILENCE_NS:
+        if tick.id_space != self.id_space:
+            if self.id_space and now_ns - self.id_space_ns < ID_SPACE_SILENCE_NS:
                 return "other view"
-            self.view, self.seen, self.before = tick.view, self.seen.restarted(), None
-        self.view_ns = now_ns
+            self.id_space, self.seen, self.before = tick.id_space, self.seen.restarted(), None
+        self.id_space_ns = now_ns
         verdict = self._admit(tick, now_ns, contiguous)
         if verdict in ("new", "restart"):
             self._date(tick)
@@ -249,7 +248,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
 
     def fill(self, tick: TradeTick) -> bool:
         """Record a trade only if it was missing; whether it was."""
-        if tick.view != self.view or tick.last_id == NO_ID:
+        if tick.id_space != self.id_space or tick.last_id == NO_ID:
             return False
         seen = self._of(tick)
         filled = not seen.has_some(tick.first_id, tick.last_id) and seen.fill(tick.first_id, tick.last_id)
@@ -265,7 +264,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
 
     def doubt(self, tick: TradeTick) -> str | None:
         """Why a recovered trade cannot be the missing one; None if nothing contradicts it."""
-        holes = self._of(tick).missing if tick.view == self.view else []
+        holes = self._of(tick).missing if tick.id_space == self.id_space else []
         hole = next((hole for hole in holes if hole.first <= tick.last_id <= hole.last), None)
         if hole is None or not hole.price:
             return None
@@ -279,13 +278,13 @@ class TradeDedupe(msgspec.Struct, array_like=True):
     def go_on_behind(self, tick: TradeTick) -> None:
         """Continue counting after a trade that another source has covered: ids missing after it are holes."""
         if self.seen.last == NO_ID:
-            self.view = tick.view
-        if tick.view == self.view and tick.last_id > self.seen.last and not self._jumps(tick):
+            self.id_space = tick.id_space
+        if tick.id_space == self.id_space and tick.last_id > self.seen.last and not self._jumps(tick):
             self.seen.reach(tick.last_id)
 
     def is_later(self, tick: TradeTick) -> bool:
         """Whether a trade comes after all published ones, as far as its id shows."""
-        known = tick.view == self.view and tick.last_id != NO_ID
+        known = tick.id_space == self.id_space and tick.last_id != NO_ID
         return not known or tick.first_id > self.seen.last or self.restarts(tick)
 
     def _of(self, tick: TradeTick) -> SeenIds:

@@ -74,7 +74,7 @@ def _given_up(feed: Feed, seen: SeenIds, now_ns: int) -> list[Change]:
 def _opened(feed: Feed, seen: SeenIds, now_ns: int, limits: GapLimits) -> list[Change]:
     changes: list[Change] = []
     for hole in seen.missing:
-        if hole.since == NOT_AWAITED or hole.asked or now_ns - hole.since < limits.after_ns:
+        if hole.since == NOT_AWAITED or hole.reported or now_ns - hole.since < limits.after_ns:
             continue
         missing = hole.last - hole.first + 1
         feed.gap_rate += 1
@@ -83,7 +83,7 @@ def _opened(feed: Feed, seen: SeenIds, now_ns: int, limits: GapLimits) -> list[C
             changes.append(Change("lost", hole.first, hole.last, missing, hole.since, 0, reason))
             hole.since = NOT_AWAITED
             continue
-        hole.asked = True
+        hole.reported = True
         feed.gaps.append(OpenGap(hole.first, hole.last, now_ns))
         changes.append(Change("open", hole.first, hole.last, missing, hole.since))
     return changes

@@ -145,7 +145,7 @@ async def _lag(
 # ---------------------------------------------------------------------------------------------------------------- feeds
 
 
-class Said(msgspec.Struct):
+class FeedRecord(msgspec.Struct):
     """A heartbeat or status record of an ingestor on a raw topic."""
 
     provider: str
@@ -156,7 +156,7 @@ class Said(msgspec.Struct):
     reason: str | None = None
 
 
-_decode_said = msgspec.json.Decoder(Said).decode
+_decode_feed_record = msgspec.json.Decoder(FeedRecord).decode
 
 
 async def _feeds(
@@ -172,31 +172,33 @@ async def _feeds(
     feeds = []
     for market, topic in topics.raw.items():
         # Every partition has every heartbeat: one is enough.
-        said = await _last_said(consumer, there[topic.name][0], log) if there[topic.name] else {}
-        feeds += [feed_of(provider, market, said[provider], changes.get(provider), now_ns) for provider in sorted(said)]
+        records = await _last_feed_records(consumer, there[topic.name][0], log) if there[topic.name] else {}
+        feeds += [
+            feed_of(provider, market, records[provider], changes.get(provider), now_ns) for provider in sorted(records)
+        ]
     named = {feed.provider for feed in feeds}
     return feeds + [feed_of(name, "", [], changes[name], now_ns) for name in sorted(set(changes) - named)]
 
 
-async def _last_said(consumer: AIOKafkaConsumer, tp: TopicPartition, log: Log) -> dict[str, list[Said]]:
+async def _last_feed_records(consumer: AIOKafkaConsumer, tp: TopicPartition, log: Log) -> dict[str, list[FeedRecord]]:
     """The ingestors' recent records by provider, oldest first; reads further back until it finds some."""
-    said: dict[str, list[Said]] = {}
+    records: dict[str, list[FeedRecord]] = {}
     for count in TAILS:
         for record in await _tail(consumer, tp, log, count):
             with suppress(FrameError, msgspec.MsgspecError):
                 if decode_raw(record)[2] in (HEARTBEAT, STATUS):
-                    one = _decode_said(record.value)
-                    said.setdefault(one.provider, []).append(one)
-        if said or count >= log.records(tp):
+                    one = _decode_feed_record(record.value)
+                    records.setdefault(one.provider, []).append(one)
+        if records or count >= log.records(tp):
             break
-    return said
+    return records
 
 
-def feed_of(provider: str, market: str, said: Iterable[Said], change: FeedStatus | None, now_ns: int) -> Feed:
+def feed_of(provider: str, market: str, records: Iterable[FeedRecord], change: FeedStatus | None, now_ns: int) -> Feed:
     """The state of `provider`, from its ingestor's records, oldest first, and the last change on md.status."""
     state, reason, changed_ns = (change.state, change.reason, change.ts_recv) if change else ("unknown", None, None)
     heartbeat_ns = symbols = None
-    for one in said:
+    for one in records:
         if one.connected is not None:
             heartbeat_ns, symbols = one.ts, one.symbols
             seen = "connected" if one.connected else "disconnected"

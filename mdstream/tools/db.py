@@ -83,11 +83,11 @@ def current() -> None:
 
     And whether TimescaleDB is new enough, and its background jobs of these tables work.
     """
-    where, server = asyncio.run(_look(url_of(load())))
+    where, server = asyncio.run(_check(url_of(load())))
     click.echo(f"database {where}: schema {HEAD}, the newest; {server}")
 
 
-async def _look(url: str) -> tuple[str, str]:
+async def _check(url: str) -> tuple[str, str]:
     """The database, and what it runs on. Raises DatabaseError if it is not as it should be."""
     async with await connect(url) as connection:
         await check(connection)

@@ -42,7 +42,7 @@ def command(prefix: str, begin: str | None, end: str | None, force: bool) -> Non
     reprocess = Reprocess(settings, target, _span(begin, end))
     started_s = time.monotonic()
     done = run(_run(reprocess, force=force))
-    _tell(reprocess, time.monotonic() - started_s)
+    _print_totals(reprocess, time.monotonic() - started_s)
     if done is None:
         click.echo(f"stopped before the end: the topics of {target} are not complete", err=True)
         sys.exit(INTERRUPTED)
@@ -65,7 +65,7 @@ async def _run(reprocess: Reprocess, *, force: bool) -> Totals:
         return await reprocess.run(lambda totals: progress.show(totals.read, totals.fraction))
 
 
-def _tell(reprocess: Reprocess, taken_s: float) -> None:
+def _print_totals(reprocess: Reprocess, taken_s: float) -> None:
     totals = reprocess.totals
     click.echo(
         f"read {totals.read:,} raw records in {taken_s:.1f} s ({totals.read / taken_s:,.0f}/s), "

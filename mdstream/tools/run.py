@@ -19,7 +19,7 @@ from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, find_or_start
 from mdstream.run.supervisor import Say, Supervisor, interrupt_on_signals, timed_say
 
-LOOK_S = 0.2
+POLL_S = 0.2
 
 
 def _sinks(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -66,8 +66,8 @@ def command(providers: tuple[str, ...], symbols: tuple[str, ...], sinks: tuple[s
     try:
         with _running(settings, wanted, sinks, say) as parts:
             while True:
-                parts.look()
-                time.sleep(LOOK_S)
+                parts.restart_ended()
+                time.sleep(POLL_S)
     except KeyboardInterrupt:
         say("stopped")
 
@@ -92,7 +92,7 @@ def _addresses(services: Services, running: Pipeline, settings: Settings, sinks:
     yield f"latest prices {running.page}   venues {running.page}feeds   health {running.page}health"
     yield from (f"ingest {name} http://127.0.0.1:{port}/health" for name, port in running.ingestors.items())
     yield from (f"{role} http://127.0.0.1:{port}/health" for role, port in running.sinks.items())
-    yield from services.told
+    yield from services.descriptions
     if "files" in sinks:
         yield f"files {settings.data_dir}/market_data.db, {settings.data_dir}/events.jsonl"
 

@@ -16,7 +16,7 @@ from mdstream.embedded.broker import check_free
 from mdstream.embedded.server import EmbeddedServer
 from mdstream.errors import MdstreamError
 
-LOOK_S = 0.2
+POLL_S = 0.2
 
 
 def server_options(
@@ -41,8 +41,8 @@ def server_options(
     return decorate
 
 
-def serve(server: EmbeddedServer, said: str) -> None:
-    """Run it and print `said`. Raises MdstreamError if its port is in use, it cannot start, or ends by itself."""
+def serve(server: EmbeddedServer, message: str) -> None:
+    """Run it and print `message`. Raises MdstreamError if its port is in use, it cannot start, or ends by itself."""
     check_free(server.port)
     stopped = threading.Event()
 
@@ -52,8 +52,8 @@ def serve(server: EmbeddedServer, said: str) -> None:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     with server:
-        click.echo(said)
-        while not stopped.wait(LOOK_S):
+        click.echo(message)
+        while not stopped.wait(POLL_S):
             if not server.running:
                 raise MdstreamError("the server ended by itself")
     click.echo("stopped")

@@ -54,16 +54,16 @@ async def _watch(settings: Settings, as_json: bool) -> None:
     console = Console()
     with Live(console=console, screen=False, auto_refresh=False, transient=False) as live:
         while True:
-            view = await _view(settings, as_json)
+            parts = await _parts(settings, as_json)
             if as_json or not console.is_terminal:
-                for part in view:
+                for part in parts:
                     show(part)
             else:
-                live.update(Group(*view), refresh=True)
+                live.update(Group(*parts), refresh=True)
             await asyncio.sleep(WATCH_S)
 
 
-async def _view(settings: Settings, as_json: bool) -> list[Table | str]:
+async def _parts(settings: Settings, as_json: bool) -> list[Table | str]:
     """What to show now. An unreachable broker is shown as such: it may come back."""
     now_ns = time.time_ns()
     try:

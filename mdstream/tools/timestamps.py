@@ -22,12 +22,12 @@ def timestamp_ns(text: str, *, now_s: float) -> int:
     if age := _AGE.match(text):
         return int((now_s - float(age[1]) * _UNIT_S[age[2]]) * 1e6) * 1000
     try:
-        moment = datetime.fromisoformat(text)
+        timestamp = datetime.fromisoformat(text)
     except ValueError:
         raise SettingsError(
             f"{text!r} is no time: expected one like 2026-01-05T15:00 (UTC), or an age like 30s, 15m, 2h, 1d"
         ) from None
-    since_1970 = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
+    since_1970 = (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
     return (since_1970.days * 86_400 + since_1970.seconds) * NS + since_1970.microseconds * 1000
 
 

@@ -28,16 +28,16 @@ class Assigned:
         self._skipped: int | None = None  # the offset at which the broker last skipped some
         self._elsewhere: int | None = None  # the offset expected when a chunk last came from another one
 
-    def course(self, asked: int, first: int) -> Course:
-        """What to do with a chunk that begins at `first`, of a fetch from `asked`.
+    def course(self, requested: int, first: int) -> Course:
+        """What to do with a chunk that begins at `first`, of a fetch from `requested`.
 
         A hole is accepted if the broker skips it twice when asked for just that offset. A chunk from elsewhere (the
         position moved while it was under way, or an earlier chunk was dropped) proves nothing, however often one comes.
         """
         expected = self.offsets.delivered
-        if asked == first == expected:
+        if requested == first == expected:
             return Course.DELIVER
-        if asked != expected:
+        if requested != expected:
             again, self._elsewhere = self._elsewhere == expected, expected
             return Course.CHECK_BOUNDS if again else Course.READ_AGAIN
         again, self._skipped = self._skipped == expected, expected

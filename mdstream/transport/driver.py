@@ -48,7 +48,7 @@ FETCH_TIMEOUT_S = 1.0
 MAX_OTHERS = 500
 """Records of other topics that are taken at once."""
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 5.0
-TELL_S = 0.1
+POLL_S = 0.1
 BROKERS_LIMIT_S = 60.0
 """How long a worker waits for as many brokers as its topics have replicas. After that the setting is wrong."""
 
@@ -68,21 +68,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        await self._tell(super().on_partitions_revoked(revoked))
+        await self._run_on_app_loop(super().on_partitions_revoked(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        await self._tell(super().on_partitions_assigned(assigned, generation_id))
+        await self._run_on_app_loop(super().on_partitions_assigned(assigned, generation_id))
 
-    async def _tell(self, app: Coroutine[Any, Any, None]) -> None:
+    async def _run_on_app_loop(self, app: Coroutine[Any, Any, None]) -> None:
         """Have the app's loop do its part of a rebalance, unless it is stopping: then nobody answers there any more,
         and the consumer, which waits for this, could not leave its group."""
-        telling = asyncio.ensure_future(app)
-        while not (telling.done() or self.app.should_stop):
-            await asyncio.wait([telling], timeout=TELL_S)
-        if telling.done():
-            telling.result()
+        running = asyncio.ensure_future(app)
+        while not (running.done() or self.app.should_stop):
+            await asyncio.wait([running], timeout=POLL_S)
+        if running.done():
+            running.result()
         else:
-            telling.cancel()
+            running.cancel()
 
     async def take(self, number: int, active: Collection[TP]) -> dict[TP, Any]:
         """Take what is buffered of these partitions, waiting for the first records.
@@ -278,7 +278,7 @@ class Consumer(driver.Consumer):
         if not assigned.open or not self.flow_active or not self.app.flow_control.is_active():
             assigned.forget_hole()
             return
-        expected, course = assigned.offsets.delivered, assigned.course(chunk.asked, chunk.first)
+        expected, course = assigned.offsets.delivered, assigned.course(chunk.requested, chunk.first)
         if course is not Course.DELIVER:
             await self.seek_wait({tp: expected})
             if course is Course.CHECK_BOUNDS:
@@ -389,8 +389,8 @@ class Consumer(driver.Consumer):
         if self._positioning is not None and not self._positioning.done():
             self._positioning.cancel()
             await asyncio.wait([self._positioning])
-        ours = self.taking | set(self._assigned)
-        if not ours:
+        owned = self.taking | set(self._assigned)
+        if not owned:
             return
         self.stop_flow()
         for assigned in self._assigned.values():
@@ -398,7 +398,7 @@ class Consumer(driver.Consumer):
         # Within the time that the group waits for us: after it nothing is lost, but work is done twice.
         limit_s = self.app.conf.broker_rebalance_timeout / 2
         try:
-            await asyncio.wait_for(self._release(ours), limit_s)
+            await asyncio.wait_for(self._release(owned), limit_s)
         except TimeoutError:
             self.log.warning(
                 "partitions were taken before their state was safe (%.0f s): it will be worked out again", limit_s
@@ -406,8 +406,8 @@ class Consumer(driver.Consumer):
         self._assigned.clear()
         self.taking = frozenset()
 
-    async def _release(self, ours: Collection[TP]) -> None:
-        await self.app.release(ours)
+    async def _release(self, owned: Collection[TP]) -> None:
+        await self.app.release(owned)
         await self.commit_batched()
 
     def verify_event_path(self, now: float, tp: TP) -> None:

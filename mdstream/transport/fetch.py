@@ -21,13 +21,13 @@ CHUNK_RECORDS = 1500
 
 
 class Chunk(NamedTuple):
-    """Consecutive records of a partition: offsets [first, next). `asked`: the offset that the broker was asked for; it
-    is below `first` if the broker skipped what is between them."""
+    """Consecutive records of a partition: offsets [first, next). `requested`: the offset in the request to the broker;
+    it is below `first` if the broker skipped the offsets between them."""
 
     records: list[Record]
     first: int
     next: int
-    asked: int
+    requested: int
 
 
 Waiter = asyncio.Future[None]
@@ -103,7 +103,7 @@ def _take(tp: Any, result: FetchResult) -> Chunk | None:
         return None
     partition = result._partition_records  # noqa: SLF001
     memory = partition._records  # noqa: SLF001
-    first = asked = partition.next_fetch_offset
+    first = requested = partition.next_fetch_offset
     records: list[Record] = []
     rest = True
     while rest and len(records) < CHUNK_RECORDS:
@@ -125,4 +125,4 @@ def _take(tp: Any, result: FetchResult) -> Chunk | None:
     skip = 0
     while skip < len(records) and records[skip].offset < first:  # a batch may begin before the requested position
         skip += 1
-    return Chunk(records[skip:] if skip else records, first, partition.next_fetch_offset, asked)
+    return Chunk(records[skip:] if skip else records, first, partition.next_fetch_offset, requested)

@@ -54,8 +54,8 @@ def parts(kind: type[Part], file: str) -> dict[str, type[Part]]:
             log.exception("venue %s is left out", name)
             continue
         classes = (each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module_name)
-        ours = [each for each in classes if issubclass(each, kind) and not isabstract(each)]
-        if not ours:
+        own = [each for each in classes if issubclass(each, kind) and not isabstract(each)]
+        if not own:
             log.error("venue %s is left out: %s has no %s", name, module_name, kind.__name__)
-        found.update((name, each) for each in ours)
+        found.update((name, each) for each in own)
     return found

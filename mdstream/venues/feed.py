@@ -108,7 +108,7 @@ class RestAnswer(msgspec.Struct, Generic[T], gc=False):
     """A REST answer as a raw frame (`repairs.rest_frame`)."""
 
     response: T
-    view: str = ""
+    id_space: str = msgspec.field(name="view", default="")
 
 
 class Keepalive(NamedTuple):
@@ -283,12 +283,12 @@ class Provider(Declared, ABC):
             return (self.texts[frame],)
         if frame.startswith(REST_MARK):
             raise FrameError("the answer to a request that repair did not make")
-        said = self.control(self._decode_message(frame))
-        if isinstance(said, Control):
-            return (said,)
-        parser = self.parsers[said.channel.encode(), said.symbol.encode()]
+        found = self.control(self._decode_message(frame))
+        if isinstance(found, Control):
+            return (found,)
+        parser = self.parsers[found.channel.encode(), found.symbol.encode()]
         if not parser.symbol:
-            raise FrameError(f"no instrument: {said.symbol!r}")
+            raise FrameError(f"no instrument: {found.symbol!r}")
         if parser.decode is None:
-            return (Control("ignored", said.channel),)
+            return (Control("ignored", found.channel),)
         return parser.ticks(parser.decode(frame), parser.symbol)

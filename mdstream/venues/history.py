@@ -98,7 +98,7 @@ class History(Declared, ABC):
     sites: ClassVar[Mapping[str, str]] = {}
     """Known hosts, websocket and REST, each with the site it belongs to: an exchange, its testnet."""
     endpoints: ClassVar[Mapping[str, Endpoint]]
-    """By the id spaces it can be queried in, as TradeTick names them (`view`)."""
+    """By the id spaces it can be queried in, as TradeTick names them."""
     newest_first: ClassVar[bool]
     """The reading order: if True a page holds the newest trades below an id, else the oldest from an id on."""
     most_rows: ClassVar[int]
@@ -130,9 +130,9 @@ class History(Declared, ABC):
 
     def ask(self, request: RepairRequest, span: Span) -> Page | PermanentError:
         """The page with the trades `span` of a request, which may hold at most `most_rows` of them."""
-        endpoint = self.endpoints.get(request.view)
+        endpoint = self.endpoints.get(request.id_space)
         if endpoint is None:
-            return PermanentError(f"{self.name} gives no history of {request.view or 'trades without a view'}")
+            return PermanentError(f"{self.name} gives no history of {request.id_space or 'trades without an id space'}")
         try:
             symbol = self._provider.to_venue(request.symbol)
         except SymbolError as error:
@@ -158,8 +158,8 @@ class History(Declared, ABC):
             return None
         if complaint is not None and complaint.final:
             return PermanentError(complaint.text)
-        said = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
-        return RetryableError(f"HTTP {answer.status}: {scrubbed(said)}", retry_after_s(answer.headers, now_s=now_s))
+        text = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
+        return RetryableError(f"HTTP {answer.status}: {scrubbed(text)}", retry_after_s(answer.headers, now_s=now_s))
 
     def _complaint(self, answer: Answer) -> Complaint | None:
         """The venue's error message in an answer; None if the answer is a list of trades, or not from the venue."""
@@ -176,8 +176,8 @@ class History(Declared, ABC):
         or msgspec.MsgspecError if the frame cannot be understood.
         """
         trades = [tick for tick in self._provider.decode(frame) if isinstance(tick, TradeTick)]
-        ours = (trade for trade in trades if trade.symbol == request.symbol and trade.view == request.view)
-        return [Span(trade.first_id, trade.last_id) for trade in ours], len(trades)
+        wanted = (trade for trade in trades if trade.symbol == request.symbol and trade.id_space == request.id_space)
+        return [Span(trade.first_id, trade.last_id) for trade in wanted], len(trades)
 
 
 def _host(address: str) -> str:

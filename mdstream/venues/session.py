@@ -45,7 +45,7 @@ class Subscribed(NamedTuple):
     """All requests are sent."""
 
 
-class Tell(NamedTuple):
+class Report(NamedTuple):
     """Count and log what the venue did; `names`: the subscriptions concerned."""
 
     what: Literal["error", "notice", "not_understood", "missing"]
@@ -66,7 +66,7 @@ class Fatal(NamedTuple):
     reason: str
 
 
-Action = Send | Wait | Subscribed | Tell | Close | Fatal
+Action = Send | Wait | Subscribed | Report | Close | Fatal
 """Actions of a session, in the order given. It ends with a Close or a Fatal."""
 
 
@@ -86,7 +86,7 @@ class Session:
         self._requests = deque(provider.subscribe(symbols))
         self._by_id = {request.id: request.names for request in self._requests if request.id}
         self._wanted = frozenset(name for request in self._requests for name in request.names)
-        self._asked: dict[str, float] = {}  # when the answer is due
+        self._awaited: dict[str, float] = {}  # when the answer is due
         self.missing: set[str] = set()
         self.rejected: set[str] = set()
         self._subscribed = False
@@ -112,7 +112,7 @@ class Session:
         try:
             ticks = self._provider.decode(frame)
         except (FrameError, msgspec.MsgspecError) as error:
-            return [Tell("not_understood", f"sent a frame that is not understood ({error}): {frame[:200]!r}")]
+            return [Report("not_understood", f"sent a frame that is not understood ({error}): {frame[:200]!r}")]
         return [action for t in ticks if isinstance(t, Control) for action in self._control(t, now_s)]
 
     def tick(self, now_s: float, *, frames: int = 0, blocked: bool = False) -> list[Action]:
@@ -134,7 +134,7 @@ class Session:
 
     @property
     def _logging_in(self) -> bool:
-        return not self._login_names.isdisjoint(self._asked)
+        return not self._login_names.isdisjoint(self._awaited)
 
     def _subscribe(self, now_s: float) -> list[Action]:
         if self._subscribed or self._logging_in or now_s < self._due_s:
@@ -147,11 +147,11 @@ class Session:
 
     def _send(self, request: Request, now_s: float) -> list[Action]:
         self._due_s = now_s + self._provider.subscribe_interval_s
-        self._asked.update(dict.fromkeys(request.names, now_s + ANSWER_S))
+        self._awaited.update(dict.fromkeys(request.names, now_s + ANSWER_S))
         return [Send(request.frame)]
 
     def _control(self, control: Control, now_s: float) -> list[Action]:
-        names = [name for given in control.names for name in self._by_id.get(given, (given,))]
+        names = [name for answered in control.names for name in self._by_id.get(answered, (answered,))]
         match control.kind:
             case "ack":
                 self._answered(names)
@@ -159,15 +159,15 @@ class Session:
             case "error":
                 return self._error(control.detail, names)
             case "notice":
-                return [Tell("notice", f"announced: {control.detail}")]
+                return [Report("notice", f"announced: {control.detail}")]
             case "shutdown":
                 text = f"announced: {control.detail}"
-                return [Tell("notice", text), Close(f"the venue {text}", "shutdown")]
+                return [Report("notice", text), Close(f"the venue {text}", "shutdown")]
         return []
 
     def _answered(self, names: Collection[str]) -> None:
         for name in names:
-            self._asked.pop(name, None)
+            self._awaited.pop(name, None)
         self.missing.difference_update(names)
         self.rejected.difference_update(names)
 
@@ -178,15 +178,15 @@ class Session:
         self._answered(rejected)
         self.rejected.update(rejected)
         subject = f" (rejected: {named(rejected)})" if rejected else ""
-        return [Tell("error", f"answered with an error: {detail}{subject}", rejected)]
+        return [Report("error", f"answered with an error: {detail}{subject}", rejected)]
 
     def _overdue(self, now_s: float) -> list[Action]:
-        late = tuple(name for name, due_s in self._asked.items() if now_s >= due_s)
+        late = tuple(name for name, due_s in self._awaited.items() if now_s >= due_s)
         if not late:
             return []
         self._answered(late)
         self.missing.update(late)
-        return [Tell("missing", f"has not acknowledged within {ANSWER_S:g} s: {named(late)}", late)]
+        return [Report("missing", f"has not acknowledged within {ANSWER_S:g} s: {named(late)}", late)]
 
     def _remedy(self) -> str:
         if self._provider.credentials:
@@ -199,13 +199,13 @@ class Session:
         if frames != self._frames or blocked:
             self._frames, self._heard_s = frames, now_s
         if blocked:
-            self._asked = dict.fromkeys(self._asked, now_s + ANSWER_S)
+            self._awaited = dict.fromkeys(self._awaited, now_s + ANSWER_S)
 
     def _end(self, now_s: float) -> Close | None:
         silence_s = self._provider.silence_s
         if now_s - self._heard_s >= silence_s:
             return Close(f"no frame for {silence_s:g} s", "silence")
-        if any(now_s >= self._asked.get(name, now_s + 1) for name in self._login_names):
+        if any(now_s >= self._awaited.get(name, now_s + 1) for name in self._login_names):
             return Close(f"the login was not answered within {ANSWER_S:g} s")
         if self._max_age_s is not None and now_s - self._opened_s >= self._max_age_s:
             return Close(f"replaced after {self._max_age_s / 3600:.1f} h, before the venue ends it", "age")

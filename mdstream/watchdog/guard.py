@@ -29,30 +29,30 @@ log = logging.getLogger(__name__)
 EXIT_STUCK = 75
 """EX_TEMPFAIL of sysexits.h: restart the process."""
 PULSE_S = 0.5
-ASK_MOST_S = 5.0
-LAST_LOOK_S = 2.0
+MAX_ASK_S = 5.0
+EXIT_DELAY_S = 2.0
 """From the 503 on /live to the exit: a process that recovers meanwhile continues, and probes of /live see the 503."""
 JOIN_LIMIT_S = 5.0
 
 
 class Watchdog:
-    """Watches what `look` returns. `reads`: see Rule. `fate`: what happens to waiting data, for the last log line.
+    """Watches the state that `read_state` returns. `reads`: see Rule. `outcome`: what becomes of waiting data (logged).
 
-    `look` is called on the main loop, `fate` on the watchdog's thread.
+    `read_state` is called on the main loop, `outcome` on the watchdog's thread.
     """
 
     def __init__(
         self,
         bootstrap_servers: Brokers,
         limits: Limits,
-        look: Callable[[], State],
+        read_state: Callable[[], State],
         *,
         reads: bool,
-        fate: Callable[[], str],
+        outcome: Callable[[], str],
     ) -> None:
         self.rule = Rule(limits, reads=reads)
-        self._bootstrap_servers, self._look, self._fate = bootstrap_servers, look, fate
-        self._ask_s = min(ASK_MOST_S, limits.ready_s / 2, limits.exit_s / 4 or ASK_MOST_S)
+        self._bootstrap_servers, self._read_state, self._outcome = bootstrap_servers, read_state, outcome
+        self._ask_s = min(MAX_ASK_S, limits.ready_s / 2, limits.exit_s / 4 or MAX_ASK_S)
         self._state = State(settled=False)
         self._pulses = 0
         self._answered_s = time.monotonic()
@@ -69,7 +69,7 @@ class Watchdog:
     async def pulse(self) -> None:
         """Publish the state, and that the loop is turning, until cancelled."""
         while True:
-            self._state = self._look()
+            self._state = self._read_state()
             self._pulses += 1
             await asyncio.sleep(PULSE_S)
 
@@ -103,12 +103,12 @@ class Watchdog:
             await asyncio.sleep(PULSE_S)
             now_s = time.monotonic()
             # At most twice the interval: beyond that this process was suspended.
-            self.rule.looked(self._pulses, min(now_s - last_s, 2 * PULSE_S))
+            self.rule.pulsed(self._pulses, min(now_s - last_s, 2 * PULSE_S))
             last_s = now_s
             verdict = self.verdict
             was = _report(verdict, was)
             dead_s = None if verdict.live else dead_s or now_s
-            if dead_s is not None and now_s - dead_s >= LAST_LOOK_S:
+            if dead_s is not None and now_s - dead_s >= EXIT_DELAY_S:
                 self._end(verdict)
         asking.cancel()
         await asyncio.wait([asking])
@@ -134,7 +134,7 @@ class Watchdog:
         last_s: float | None = None
         while True:
             state = self._state
-            ends = await _ends(consumer, state.lanes)
+            ends = await _ends(consumer, state.partitions)
             now_s = time.monotonic()
             counted_s = 0.0 if last_s is None else min(now_s - last_s, 2 * self._ask_s)
             self.rule.answered(state, ends, counted_s)
@@ -143,11 +143,11 @@ class Watchdog:
 
     def _end(self, verdict: Verdict) -> NoReturn:
         # A log pipe that nobody reads, or a lock held by the frozen loop, must not block the exit.
-        last_resort = threading.Timer(LAST_LOOK_S, os._exit, [EXIT_STUCK])
+        last_resort = threading.Timer(EXIT_DELAY_S, os._exit, [EXIT_STUCK])
         last_resort.daemon = True
         last_resort.start()
         where = f"; the event loop stands at {_main_line()}" if self.rule.frozen_s >= self.rule.limits.ready_s else ""
-        log.critical("%s%s; %s; exit %d", "; ".join(verdict.problems), where, self._fate(), EXIT_STUCK)
+        log.critical("%s%s; %s; exit %d", "; ".join(verdict.problems), where, self._outcome(), EXIT_STUCK)
         # No clean-up: it would need the stuck parts. A crash loses nothing, by design.
         os._exit(EXIT_STUCK)
 

@@ -36,15 +36,15 @@ class Limits:
     start_s: float = 120.0
 
 
-class Lane(NamedTuple):
-    """The process's progress in a partition: all before `done` is safe, all before `given` was delivered to us.
+class PartitionProgress(NamedTuple):
+    """The process's progress in a partition: all before `done` is safe, all before `delivered` was delivered to us.
 
     `epoch` changes when the partition is assigned again: its stalled time then restarts.
     """
 
     epoch: int
     done: int
-    given: int
+    delivered: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class State:
     """What a process reports about itself. `settled`: no assignment is under way; `assignments`: how many there have
     been. `holding`: why it waits on purpose."""
 
-    lanes: Mapping[Partition, Lane] = field(default_factory=dict)
+    partitions: Mapping[Partition, PartitionProgress] = field(default_factory=dict)
     settled: bool = True
     assignments: int = 0
     holding: str | None = None
@@ -68,31 +68,33 @@ class Verdict:
     problems: tuple[str, ...] = ()
 
 
-class Sight(NamedTuple):
+class Observation(NamedTuple):
     """A position, and how much is ahead of it."""
 
     position: Hashable
     ahead: int
 
 
-class Progress(Generic[K]):
+class StallTimer(Generic[K]):
     """How long each of several positions has not moved with something ahead of it."""
 
     def __init__(self) -> None:
-        self._seen: dict[K, Sight] = {}
+        self._seen: dict[K, Observation] = {}
         self.stalled_s: dict[K, float] = {}
 
-    def step(self, seen: Mapping[K, Sight], counted_s: float) -> None:
+    def step(self, seen: Mapping[K, Observation], counted_s: float) -> None:
         """Record what was seen, `counted_s` seconds after the last step; keys no longer in it are forgotten."""
         self.stalled_s = {
-            key: self.stalled_s[key] + counted_s if self._stood_still(key, sight) else 0.0
-            for key, sight in seen.items()
+            key: self.stalled_s[key] + counted_s if self._stood_still(key, observation) else 0.0
+            for key, observation in seen.items()
         }
         self._seen = dict(seen)
 
-    def _stood_still(self, key: K, sight: Sight) -> bool:
+    def _stood_still(self, key: K, observation: Observation) -> bool:
         before = self._seen.get(key)
-        return before is not None and before.position == sight.position and bool(before.ahead and sight.ahead)
+        return (
+            before is not None and before.position == observation.position and bool(before.ahead and observation.ahead)
+        )
 
     @property
     def worst(self) -> tuple[float, K | None]:
@@ -107,45 +109,48 @@ class Rule:
     def __init__(self, limits: Limits, *, reads: bool) -> None:
         self.limits = limits
         self._reads = reads
-        self._lanes: Progress[Partition] = Progress()
-        self._loop: Progress[str] = Progress()
-        self._start: Progress[str] = Progress()
-        self._quiet: Progress[str] = Progress()
+        self._partitions: StallTimer[Partition] = StallTimer()
+        self._loop: StallTimer[str] = StallTimer()
+        self._start: StallTimer[str] = StallTimer()
+        self._quiet: StallTimer[str] = StallTimer()
         self._settled_once = False
-        self._positions: Mapping[Partition, Lane] = {}
+        self._positions: Mapping[Partition, PartitionProgress] = {}
         self.ahead: dict[Partition, int] = {}
         """Unfinished records by partition at the last answer; never negative."""
 
-    def looked(self, pulses: int, counted_s: float) -> None:
+    def pulsed(self, pulses: int, counted_s: float) -> None:
         """Record that the main loop has turned `pulses` times so far."""
-        self._loop.step({"loop": Sight(pulses, 1)}, counted_s)
+        self._loop.step({"loop": Observation(pulses, 1)}, counted_s)
 
     def answered(self, state: State, ends: Mapping[Partition, int], counted_s: float) -> None:
         """Record Kafka's answer on the log ends of `state`'s partitions, `counted_s` seconds after its last answer.
 
         An end may be lower than the true one: below what was delivered it is ignored.
         """
-        self._positions = state.lanes
-        known = {tp: max(lane.given, ends.get(tp, 0) if self._reads else 0) for tp, lane in state.lanes.items()}
-        self.ahead = {tp: max(0, known[tp] - lane.done) for tp, lane in state.lanes.items()}
-        self._lanes.step(
+        self._positions = state.partitions
+        known = {
+            tp: max(progress.delivered, ends.get(tp, 0) if self._reads else 0)
+            for tp, progress in state.partitions.items()
+        }
+        self.ahead = {tp: max(0, known[tp] - progress.done) for tp, progress in state.partitions.items()}
+        self._partitions.step(
             {
-                tp: Sight((lane.epoch, lane.done), 0 if state.holding else self.ahead[tp])
-                for tp, lane in state.lanes.items()
+                tp: Observation((progress.epoch, progress.done), 0 if state.holding else self.ahead[tp])
+                for tp, progress in state.partitions.items()
             },
             counted_s,
         )
-        self._start.step({"start": Sight(state.assignments, not state.settled)}, counted_s)
+        self._start.step({"start": Observation(state.assignments, not state.settled)}, counted_s)
         self._settled_once |= state.settled
         totals: dict[str, int] = defaultdict(int)
         for tp, end in known.items():
             totals[tp.topic] += end
-        self._quiet.step({topic: Sight(total, 1) for topic, total in totals.items()}, counted_s)
+        self._quiet.step({topic: Observation(total, 1) for topic, total in totals.items()}, counted_s)
 
     @property
     def stalled_s(self) -> Mapping[Partition, float]:
         """How long each partition has been stuck, at the last answer."""
-        return self._lanes.stalled_s
+        return self._partitions.stalled_s
 
     @property
     def quiet_s(self) -> Mapping[str, float]:
@@ -159,7 +164,7 @@ class Rule:
 
     def verdict(self, state: State, unanswered_s: float) -> Verdict:
         """The verdict on a process in `state`, `unanswered_s` seconds after Kafka's last answer."""
-        limits, starting_s, (stalled_s, where) = self.limits, self._start.worst[0], self._lanes.worst
+        limits, starting_s, (stalled_s, where) = self.limits, self._start.worst[0], self._partitions.worst
         start_s = min(limits.exit_s, limits.start_s) if self._settled_once else limits.start_s
         due = self.frozen_s >= limits.exit_s or stalled_s >= limits.exit_s or starting_s >= start_s
         live = not (limits.exit_s and due)

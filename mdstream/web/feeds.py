@@ -18,7 +18,7 @@ def attach(app: App, feeds: Callable[[], dict[str, Any]]) -> None:
     """Declare the page; `feeds` returns the instruments that this worker owns."""
 
     async def one(view: View, symbol: str, *, local: bool) -> Response:
-        found, missing = {name: said for name, said in feeds().items() if name == symbol}, list[str]()
+        found, missing = {name: feed for name, feed in feeds().items() if name == symbol}, list[str]()
         if local:
             return view.json({"feeds": found})
         if not found:
@@ -39,9 +39,9 @@ def attach(app: App, feeds: Callable[[], dict[str, Any]]) -> None:
             window = Window.of(request.query)
         except ValueError as error:
             return self.json({"error": str(error)}, status=400)
-        said, missing = feeds(), list[str]()
+        found, missing = feeds(), list[str]()
         if not local:
             others, missing = await ask_peers(app, f"/feeds?{window.of_one_worker()}", "feeds")
-            said |= others
-        shown, following = window.cut(said)
+            found |= others
+        shown, following = window.cut(found)
         return self.json({"feeds": shown, "next": following, "unreachable": missing})

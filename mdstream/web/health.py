@@ -31,8 +31,8 @@ def attach(app: App, _settings: Settings) -> None:
 
     @app.page("/health", name="health")
     async def health_page(self: View, request: Request) -> Response:  # noqa: ARG001
-        said = health(app)
-        return self.json(said, status=200 if said["status"] == "ok" else 503)
+        answer = health(app)
+        return self.json(answer, status=200 if answer["status"] == "ok" else 503)
 
     @app.page("/metrics", name="metrics")
     async def metrics_page(self: View, request: Request) -> Response:  # noqa: ARG001

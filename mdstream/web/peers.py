@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 class _Group(NamedTuple):
     """Which partitions of the tables we have, and which the others, by address."""
 
-    ours: Collection[int]
+    owned: Collection[int]
     others: dict[str, set[int]]
 
 
@@ -47,7 +47,7 @@ async def ask_peers(app: App, path: str, field: str) -> tuple[dict[str, Any], li
             missing.append(url)
         else:
             found |= answer.value[field]
-    if alone := set(range(app.settings.partitions)).difference(group.ours, *group.others.values()):
+    if alone := set(range(app.settings.partitions)).difference(group.owned, *group.others.values()):
         missing.append(f"partitions {', '.join(map(str, sorted(alone)))}: {SHARED}")
     return found, missing
 
@@ -55,7 +55,7 @@ async def ask_peers(app: App, path: str, field: str) -> tuple[dict[str, Any], li
 async def ask_owner(app: App, path: str, symbol: str, partition: int) -> Answer | None:
     """The answer to `path` of the worker that owns the symbol's partition; None if we own it."""
     group = _group(app)
-    if partition in group.ours:
+    if partition in group.owned:
         return None
     url = next((url for url, theirs in group.others.items() if partition in theirs), None)
     if url is None:
@@ -65,14 +65,14 @@ async def ask_owner(app: App, path: str, symbol: str, partition: int) -> Answer 
 
 
 def _group(app: App) -> _Group:
-    ours = {tp.partition for tp in app.assignor.assigned_actives() if tp.topic in app.tables.changelog_topics}
+    owned = {tp.partition for tp in app.assignor.assigned_actives() if tp.topic in app.tables.changelog_topics}
     known = {str(url).rstrip("/"): topics for url, topics in app.router.tables_metadata().items()}
     others = {
         url: {number for numbers in topics.values() for number in numbers}
         for url, topics in known.items()
         if URL(url).authority != URL(str(app.conf.canonical_url)).authority
     }
-    return _Group(ours, others)
+    return _Group(owned, others)
 
 
 async def _ask(app: App, url: str, path: str) -> Answer | None:

@@ -86,7 +86,7 @@ def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | N
 
 def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[int, int], **more: Any) -> Said:
     first, last = ids
-    said = {"count": last - first + 1, "view": "", "resume": False, "recovered": False} | more
+    said = {"count": last - first + 1, "id_space": "", "resume": False, "recovered": False} | more
     return {
         "is": "TradeTick",
         "symbol": symbol,
@@ -103,11 +103,13 @@ def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[in
 def _binance(m: dict[str, Any]) -> list[Said]:
     stream, d = m.get("stream", ""), m.get("data", m)
     match d.get("e"):
-        case "trade" | "aggTrade" as view:
-            number = d["t" if view == "trade" else "a"]
-            count = 1 if view == "trade" else d["l"] - d["f"] + 1
+        case "trade" | "aggTrade" as id_space:
+            number = d["t" if id_space == "trade" else "a"]
+            count = 1 if id_space == "trade" else d["l"] - d["f"] + 1
             side = "sell" if d["m"] else "buy"
-            return [_trade(d["s"], d["p"], d["q"], side, _epoch(d["T"]), (number, number), view=view, count=count)]
+            return [
+                _trade(d["s"], d["p"], d["q"], side, _epoch(d["T"]), (number, number), id_space=id_space, count=count)
+            ]
         case None if "B" in d:
             return [_quote(d["s"], (d["b"], d["B"]), (d["a"], d["A"]), None, d["u"])]
         case None if "lastUpdateId" in d:
@@ -138,7 +140,7 @@ def _okx(m: dict[str, Any]) -> list[Said]:
 def _okx_trade(symbol: str, channel: str, d: dict[str, Any]) -> Said:
     last, count = int(d["tradeId"]), int(d.get("count", "1"))
     ids = last - count + 1, last
-    return _trade(symbol, d["px"], d["sz"], d["side"], int(d["ts"]) * 10**6, ids, view=channel)
+    return _trade(symbol, d["px"], d["sz"], d["side"], int(d["ts"]) * 10**6, ids, id_space=channel)
 
 
 def _coinbase(m: dict[str, Any]) -> list[Said]:

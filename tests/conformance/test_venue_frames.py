@@ -188,11 +188,11 @@ RESTS = [param for param in each() if param.values[1].request]
 def test_a_recovered_trade_is_the_live_one(venue: str, example: Example) -> None:
     """Where an example of the live feed has the same id in the same id space, every field is the same."""
     fields = ("price", "size", "side", "ts_exchange", "first_id", "last_id", "count")
-    live = {(t.symbol, t.view, t.trade_id): t for e in frames(venue) if not e.request for t in trades(e)}
+    live = {(t.symbol, t.id_space, t.trade_id): t for e in frames(venue) if not e.request for t in trades(e)}
     for trade in trades(example):
         assert trade.recovered
-        assert trade.view == (example.view or trade.view)
-        same = live.get((trade.symbol, trade.view, trade.trade_id))
+        assert trade.id_space == (example.id_space or trade.id_space)
+        same = live.get((trade.symbol, trade.id_space, trade.trade_id))
         # A live trade may be several fills that history has one by one.
         if same is not None and same.count == trade.count:
             assert [getattr(trade, name) for name in fields] == [getattr(same, name) for name in fields]
@@ -203,14 +203,19 @@ def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, exa
     """By symbol and id space; trades of another instrument or id space are not its own."""
     history = HISTORIES[venue]()
     for trade in trades(example):
-        request = RepairRequest(trade.symbol, venue, trade.view, 0, 1 << 62, 0)
+        request = RepairRequest(trade.symbol, venue, trade.id_space, 0, 1 << 62, 0)
         ids = [Span(t.first_id, t.last_id) for t in trades(example)]
         assert history.read(request, example.raw) == (ids, len(ids))
-        for other in (msgspec.structs.replace(request, symbol="X"), msgspec.structs.replace(request, view="another")):
+        for other in (
+            msgspec.structs.replace(request, symbol="X"),
+            msgspec.structs.replace(request, id_space="another"),
+        ):
             assert history.read(other, example.raw) == ([], len(ids))
         asked = history.ask(request, Span(trade.first_id, trade.last_id))
         assert not isinstance(asked, PermanentError)
-        assert provider(venue).route(rest_frame(asked.target, trade.view, b"[]")) == Route(trade.symbol.encode(), TRADE)
+        assert provider(venue).route(rest_frame(asked.target, trade.id_space, b"[]")) == Route(
+            trade.symbol.encode(), TRADE
+        )
     assert decode_line(encode_line(Frame(1, venue, example.raw))) == Frame(1, venue, example.raw)
 
 

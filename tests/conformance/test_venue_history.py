@@ -15,19 +15,19 @@ from mdstream.venues.history import Answer, Page
 from mdstream.venues.spans import Span
 
 
-def rest_frames(connection: Connection, listing: Listing, view: str) -> list[bytes]:
+def rest_frames(connection: Connection, listing: Listing, id_space: str) -> list[bytes]:
     """What `mdstream repair` would publish when it asks for all trades of an instrument in one id space."""
     name, tape = connection.provider.name, listing.instrument.tape
     history, rest = HISTORIES[name](), RESTS[name](connection.exchange, Budget(1_000_000, 60.0))
     found = []
     for first in range(tape.first_id, tape.next_id, history.most_rows):
         span = Span(first, min(first + history.most_rows, tape.next_id) - 1)
-        page = history.ask(RepairRequest("BTCUSDT", name, view, *span, 0), span)
+        page = history.ask(RepairRequest("BTCUSDT", name, id_space, *span, 0), span)
         assert isinstance(page, Page)
         path, _, query = page.target.partition("?")
         answer = rest.get(path, query, NOW_NS)
         assert (answer.status, history.judge(Answer(answer.status, {}, answer.body), now_s=0.0)) == (200, None)
-        found.append(rest_frame(page.target, view, answer.body))
+        found.append(rest_frame(page.target, id_space, answer.body))
     return found
 
 
@@ -38,11 +38,11 @@ WITH_HISTORY = [venue for venue in SIMULATED if venue in HISTORIES]
 def test_history_has_the_trades_of_the_feed(venue: str) -> None:
     """In each id space every trade that the feed sent, with the same fields; a feed's merged fills one by one."""
     connection = Connection(venue)
-    views = HISTORIES[venue].endpoints
+    id_spaces = HISTORIES[venue].endpoints
     for topic, read in connection.of(Kind.TRADE):
         sent = [tick for _ in range(50) for tick in trades(read(topic.listing.instrument.order(NOW_NS)))]
-        for view in {tick.view for tick in sent} & views.keys():
-            frames = rest_frames(connection, topic.listing, view)
+        for id_space in {tick.id_space for tick in sent} & id_spaces.keys():
+            frames = rest_frames(connection, topic.listing, id_space)
             got = {t.trade_id: t for frame in frames for t in trades(list(connection.provider.decode(frame)))}
             for tick in sent:
                 found = got[tick.trade_id]
@@ -61,8 +61,8 @@ def test_trades_that_a_venue_has_lost_are_not_in_its_history(venue: str) -> None
         topic.listing.instrument.order(NOW_NS)
     tape = topic.listing.instrument.tape
     tape.remove(1_003, 1_004)
-    for view in HISTORIES[venue].endpoints:
-        frames = rest_frames(connection, topic.listing, view)
+    for id_space in HISTORIES[venue].endpoints:
+        frames = rest_frames(connection, topic.listing, id_space)
         got = [tick for frame in frames for tick in trades(list(connection.provider.decode(frame)))]
         # Where history has each fill, all others are there; an aggregate goes with any of its fills.
         missing = {1_003, 1_004} if all(tick.count == 1 for tick in got) else set()

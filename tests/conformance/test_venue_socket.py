@@ -88,12 +88,12 @@ async def test_the_history_has_the_trades_that_the_feed_sent(name: str, address:
     client = await subscribe(venue, venue.url({ws_setting(name): f"ws://{address}/{name}{EXCHANGES[name].path}"}))
     trade = (await receive_each(venue, client))[-1]
     await client.close()
-    request = RepairRequest(trade.symbol, name, trade.view, trade.first_id, trade.last_id, 0)
+    request = RepairRequest(trade.symbol, name, trade.id_space, trade.first_id, trade.last_id, 0)
     page = history.ask(request, Span(trade.first_id, trade.last_id))
     assert isinstance(page, Page)
     base = history.base_url({rest_setting(name): f"http://{address}/{name}"})
     async with aiohttp.ClientSession() as session, session.get(base + page.target) as answer:
         body = await answer.read()
         assert answer.status == 200, body
-    found, _ = history.read(request, rest_frame(page.target, trade.view, body))
+    found, _ = history.read(request, rest_frame(page.target, trade.id_space, body))
     assert sorted(found) == [Span(number, number) for number in range(trade.first_id, trade.last_id + 1)]

@@ -3,7 +3,7 @@
 A line of mdstream/venues/NAME/frames.jsonl is an example after the venue's documentation, and what it means by hand:
 
     {"name":..,"frame":TEXT,"ticks":[["TradeTick",{FIELD:VALUE,..}],..]}      a frame, and all of its ticks
-    {"name":..,"request":PATH,"view":..,"body":TEXT,"ticks":[..]}             the answer to a repair's request
+    {"name":..,"request":PATH,"id_space":..,"body":TEXT,"ticks":[..]}         the answer to a repair's request
     {"name":..,"frame" or "request" and "body":..,"refused":WORDS}            it is refused with these words
     {"name":..,"status":NUMBER,"body":TEXT,"final":WORDS}                     a REST error; "" if it is worth a retry
 
@@ -39,7 +39,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     frame: str = ""
     request: str = ""
-    view: str = ""
+    id_space: str = ""
     body: str = ""
     status: int = 0
     ticks: list[tuple[str, dict[str, Any]]] = []
@@ -49,7 +49,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def raw(self) -> bytes:
         """The frame as it is on the raw topic."""
-        return rest_frame(self.request, self.view, self.body.encode()) if self.request else self.frame.encode()
+        return rest_frame(self.request, self.id_space, self.body.encode()) if self.request else self.frame.encode()
 
     @property
     def expected(self) -> list[Tick]:

@@ -109,7 +109,7 @@ def test_server_that_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-class Said:
+class Output:
     """What a supervisor said about parts, and what it showed of their output."""
 
     def __init__(self) -> None:
@@ -122,28 +122,31 @@ class Said:
 
 def test_part_that_ends_is_shown_and_started_again(tmp_path: Path) -> None:
     """Each line of its output once, with its name, also that of the second run."""
-    said = Said()
-    with said.supervisor(tmp_path) as parts:
+    output = Output()
+    with output.supervisor(tmp_path) as parts:
         parts.start("help", "--help", stage=0)
 
         def ended(times: int) -> bool:
-            parts.look()
-            return len(said.words) == times
+            parts.restart_ended()
+            return len(output.words) == times
 
         wait_until(lambda: ended(2), what="two ends")
-    assert said.words == [
+    assert output.words == [
         "help ended with status 0, and is started again in 1 s",
         "help ended with status 0, and is started again in 2 s",
         "stopping",
     ]
-    assert said.lines == [("help", line) for line in (tmp_path / "help.log").read_text().splitlines()]
-    assert sum(line.startswith("Usage: ") for _, line in said.lines) == 2
+    assert output.lines == [("help", line) for line in (tmp_path / "help.log").read_text().splitlines()]
+    assert sum(line.startswith("Usage: ") for _, line in output.lines) == 2
 
 
 def test_part_with_wrong_arguments_ends_the_run(tmp_path: Path) -> None:
     """Status 2: a restart would not help. The error shows the end of its log."""
-    said = Said()
-    with said.supervisor(tmp_path) as parts, pytest.raises(PartError, match=r"nonsense ended with status 2.*\n.*") as e:
+    output = Output()
+    with (
+        output.supervisor(tmp_path) as parts,
+        pytest.raises(PartError, match=r"nonsense ended with status 2.*\n.*") as e,
+    ):
         parts.wait(lambda: False, parts.start("nonsense", "nonsense", stage=0), 300)
     assert last_lines(tmp_path / "nonsense.log")[-1] in str(e.value)
-    assert said.lines[-1][0] == "nonsense"
+    assert output.lines[-1][0] == "nonsense"

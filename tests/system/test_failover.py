@@ -70,7 +70,7 @@ async def test_consumers_see_no_hole_when_the_preferred_source_stalls(
     worker = processes.worker("core", port=port, env=own)
     ingestors = ingest(processes, venues, "binance", "okx")
     wait_until(lambda: followed(port) == "binance", what="binance to be followed")
-    wait_until(lambda: _known(port), what="the habits of both sources to be known")
+    wait_until(lambda: _known(port), what="the expected intervals of both sources to be known")
 
     stall = venues.begin("binance", "stall", for_s=20)
     wait_until(lambda: followed(port) == "okx", what="okx to stand in")

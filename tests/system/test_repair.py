@@ -40,7 +40,7 @@ pytestmark = pytest.mark.system
 SYMBOLS = {"binance": "BTCUSDT", "okx": "BTCUSDT", "coinbase": "BTCUSD"}
 AGGREGATED = "ETHUSDT"
 Market = tuple[str, str, str]
-"""Provider, symbol, view."""
+"""Provider, symbol, id space."""
 
 
 # ----------------------------------------------------------------------------------------------------------- the venue
@@ -91,7 +91,7 @@ class Simulator:
             while True:
                 for tick in venue.decode(await socket.recv(decode=False)):
                     if isinstance(tick, TradeTick) and not tick.resume:
-                        seen[name, tick.symbol, tick.view].append(tick)
+                        seen[name, tick.symbol, tick.id_space].append(tick)
                 counts = [len(ticks) for market, ticks in seen.items() if market[0] == name]
                 fewest = min(counts) if len(counts) == 1 + (name == "binance") else 0
                 if fault is not None and fewest >= at_least / 2:
@@ -106,8 +106,8 @@ class Simulator:
         found: dict[Market, dict[str, dict[str, Any]]] = defaultdict(dict)
         for line in self._journal.read_text().splitlines():
             row = json.loads(line)
-            view = {"binance": row.get("view", "trade"), "okx": "trades"}.get(row["provider"], "")
-            found[row["provider"], row["symbol"], view][row["trade_id"]] = row
+            id_space = {"binance": row.get("view", "trade"), "okx": "trades"}.get(row["provider"], "")
+            found[row["provider"], row["symbol"], id_space][row["trade_id"]] = row
         return found
 
 
@@ -216,14 +216,14 @@ class Bench:
             if headers["k"] == REPAIR:
                 loss = decode_unrecoverable(record.value)
                 assert (loss.provider, loss.symbol.encode()) == (name, record.key)
-                repaired.lost[name, loss.symbol, loss.view].append(loss)
+                repaired.lost[name, loss.symbol, loss.id_space].append(loss)
                 continue
             assert headers["k"] == b"trade"
             for tick in provider(name).decode(record.value):
                 assert isinstance(tick, TradeTick)
                 assert tick.recovered
                 assert tick.symbol.encode() == record.key
-                repaired.trades[name, tick.symbol, tick.view][tick.first_id] = tick
+                repaired.trades[name, tick.symbol, tick.id_space][tick.first_id] = tick
         return repaired
 
     async def read(self, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
@@ -239,8 +239,8 @@ def clean(processes: Processes) -> Iterator[Processes]:
 
 
 def requests_for(market: Market, spans: Iterable[tuple[int, int]]) -> list[RepairRequest]:
-    name, symbol, view = market
-    return [RepairRequest(symbol, name, view, first, last, 1) for first, last in spans]
+    name, symbol, id_space = market
+    return [RepairRequest(symbol, name, id_space, first, last, 1) for first, last in spans]
 
 
 def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
@@ -283,7 +283,7 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
         assert lost, market
         _check_trades(market, truth[market], repaired.trades[market], seen[market])
     reasons = {
-        (loss.symbol, loss.view): (loss.first_id, loss.last_id, loss.reason)
+        (loss.symbol, loss.id_space): (loss.first_id, loss.last_id, loss.reason)
         for losses in repaired.lost.values()
         for loss in losses
     }
@@ -351,11 +351,11 @@ def test_repair_of_a_venue_in_trouble_waits_while_the_others_go_on(
         for (name, symbol, _), ticks in seen.items()
         if symbol == SYMBOLS[name]
     }
-    views = {"okx": "trades", "binance": "trade", "coinbase": ""}
+    id_spaces = {"okx": "trades", "binance": "trade", "coinbase": ""}
     fault = simulator.call("POST", "/faults", {"venue": "okx", "kind": "refuse", "status": 503, "rest": True})
     bench = Bench(clean, env, simulator)
-    for name in views:
-        asyncio.run(bench.ask(*requests_for((name, SYMBOLS[name], views[name]), spans[name])))
+    for name in id_spaces:
+        asyncio.run(bench.ask(*requests_for((name, SYMBOLS[name], id_spaces[name]), spans[name])))
     process = bench.start()
     everything = {"recovered": 10, "partly": 0, "unrecoverable": 0}
     for name in ("binance", "coinbase"):
@@ -376,7 +376,7 @@ def test_repair_of_a_venue_in_trouble_waits_while_the_others_go_on(
     assert process.stop() == 0
     repaired = bench.repaired()
     for name, asked in spans.items():
-        assert repaired.trades[name, SYMBOLS[name], views[name]].keys() == ids(asked), name
+        assert repaired.trades[name, SYMBOLS[name], id_spaces[name]].keys() == ids(asked), name
     assert repaired.lost == {}
 
 

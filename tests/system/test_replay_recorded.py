@@ -122,7 +122,7 @@ def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_
 
     want_trades: dict[tuple[str, str, str], tuple[Any, ...]] = {}
     want_quotes, want_books = set(), []
-    views: dict[tuple[str, str], str] = {}
+    id_spaces: dict[tuple[str, str], str] = {}
     newest: dict[tuple[str, str, str], int] = {}
     oldest: dict[tuple[str, str], int] = {}
     for name, recv_ns, fields in said(rows):
@@ -130,9 +130,9 @@ def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_
         if fields["is"] == "TradeTick":
             values = *(fields[f] for f in TRADE_FIELDS), recv_ns
             # Ids from before the first one are history; so is the answer to a subscription that begins a feed.
-            counts = views.setdefault(of, fields["view"]) == fields["view"] and fields["first_id"] >= oldest.setdefault(
-                of, fields["first_id"]
-            )
+            counts = id_spaces.setdefault(of, fields["id_space"]) == fields["id_space"] and fields[
+                "first_id"
+            ] >= oldest.setdefault(of, fields["first_id"])
             if counts and not fields["resume"]:
                 want_trades.setdefault((*of, fields["trade_id"]), values)
         elif fields["update_id"] == NO_ID or fields["update_id"] > newest.get((*of, fields["is"]), NO_ID):

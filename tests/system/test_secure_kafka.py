@@ -236,7 +236,7 @@ async def test_watchdog_says_once_why_kafka_takes_us_no_longer(
             patch.setenv(name, value)
         limits = Limits(ready_s=1.0, exit_s=60.0)
         wrong = config.load().bootstrap_servers
-    watchdog = Watchdog(wrong, limits, lambda: State({}), reads=False, fate=lambda: "")
+    watchdog = Watchdog(wrong, limits, lambda: State({}), reads=False, outcome=lambda: "")
     watchdog.start()
     await asyncio.sleep(6)  # three attempts at least
     await watchdog.stop()

@@ -290,7 +290,7 @@ async def test_dropped_trades_are_in_rest_and_in_the_journal(start: Start) -> No
 
 
 async def test_disturbed_frames_leave_the_trades_as_they_were(start: Start) -> None:
-    """Doubled, shuffled, late and garbled frames together: every trade comes, and the journal has each of them once."""
+    """Doubled, shuffled, late and corrupt frames together: every trade comes, and the journal has each of them once."""
     simulator = start(
         "--journal", "journal.jsonl", "--trades", 2000,
         "--fault", "okx:duplicate:share=0.2,late_ms=50", "--fault", "okx:reorder:window=10",

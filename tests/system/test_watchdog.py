@@ -204,7 +204,7 @@ def test_connection_without_data_is_made_anew_although_heartbeats_flow(processes
     venues, control = simulator(processes)
     process, port = ingestor(processes, "okx", venues, {"MDSTREAM_DATA_SILENCE_S": "4"})
 
-    wait_until(lambda: okx(port)["data"][0]["stale_after_s"], what="a habit, after some seconds of data")
+    wait_until(lambda: okx(port)["data"][0]["stale_after_s"], what="an expected interval, after some seconds of data")
     assert {symbol: sorted(kinds) for symbol, kinds in okx(port)["silent_s"].items()} == {
         symbol: ["book", "quote", "trade"] for symbol in ("BTCUSDT", "ETHUSDT")
     }

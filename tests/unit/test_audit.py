@@ -26,11 +26,11 @@ def trade(
     price: float = 1.5,
     side: str | None = "buy",
     time_ns: int | None = None,
-    view: str = "",
+    id_space: str = "",
 ) -> AuditTrade:
     """A Binance trade; its time is `number` seconds after START unless given."""
     at_ns = START + number * 1_000_000_000 if time_ns is None else time_ns
-    return AuditTrade("binance", symbol, str(number), price, 2.0, side, at_ns, view)
+    return AuditTrade("binance", symbol, str(number), price, 2.0, side, at_ns, id_space)
 
 
 def raw(trades: list[AuditTrade], scope: Scope = ALL) -> Ledger:
@@ -51,7 +51,7 @@ def canonical(trades: list[AuditTrade], seqs: list[int] | None = None, scope: Sc
 def audit(before: list[AuditTrade], after: list[AuditTrade], seqs: list[int] | None = None) -> list[Difference]:
     """Both passes over a raw and a canonical hop."""
     left, right = raw(before), canonical(after, seqs)
-    left.choose_views(right)
+    left.choose_id_spaces(right)
     wanted = differing([left, right])
     details = Details(left, wanted, may_repeat=True), Details(right, wanted, may_repeat=False)
     for one in before:
@@ -304,27 +304,27 @@ def test_trades_without_an_id_all_count() -> None:
     assert audit(nameless, nameless) == []
 
 
-# --------------------------------------------------------------------------------------------------------------- views
+# ----------------------------------------------------------------------------------------------------------- id spaces
 
 
-def test_view_that_the_next_hop_took_is_the_one_compared() -> None:
+def test_id_space_that_the_next_hop_took_is_the_one_compared() -> None:
     """
     raw        trade 1 2 3 4 5, aggTrade 1 3     the same executions, told twice
     canonical  aggTrade                          it came first, and the canonical stream stays with it
     """
-    fills = [trade(n, view="trade") for n in (1, 2, 3, 4, 5)]
-    aggregates = [trade(n, view="aggTrade") for n in (1, 3)]
-    left, right = raw([*aggregates, *fills]), canonical([one._replace(view="") for one in aggregates])
-    left.choose_views(right)
+    fills = [trade(n, id_space="trade") for n in (1, 2, 3, 4, 5)]
+    aggregates = [trade(n, id_space="aggTrade") for n in (1, 3)]
+    left, right = raw([*aggregates, *fills]), canonical([one._replace(id_space="") for one in aggregates])
+    left.choose_id_spaces(right)
     assert differing([left, right]) == set()
     assert left.set_aside == {("binance", "BTCUSDT", "trade"): 5}
 
 
-def test_view_with_most_trades_is_compared_where_the_next_hop_has_neither() -> None:
-    """A loss is not hidden by comparing with the smaller view."""
-    left = raw([trade(1, view="aggTrade"), trade(1, view="trade"), trade(2, view="trade")])
+def test_id_space_with_most_trades_is_compared_where_the_next_hop_has_neither() -> None:
+    """A loss is not hidden by comparing with the smaller id space."""
+    left = raw([trade(1, id_space="aggTrade"), trade(1, id_space="trade"), trade(2, id_space="trade")])
     right = canonical([])
-    left.choose_views(right)
+    left.choose_id_spaces(right)
     assert left.total().count == 2
     assert differing([left, right])
 
@@ -350,10 +350,10 @@ def test_a_trade_that_is_discounted_is_not_compared() -> None:
     assert list(detail.of(bucket_of(trades[0]))) == ["1", "2"]
 
 
-def test_a_trade_in_a_view_is_held_by_a_hop_without_views() -> None:
-    """The canonical topic says nothing of views."""
-    assert canonical([trade(1)]).holds(trade(1, view="aggTrade"))
-    assert not canonical([trade(1)]).holds(trade(2, view="aggTrade"))
+def test_a_trade_in_an_id_space_is_held_by_a_hop_without_id_spaces() -> None:
+    """The canonical topic has no id spaces."""
+    assert canonical([trade(1)]).holds(trade(1, id_space="aggTrade"))
+    assert not canonical([trade(1)]).holds(trade(2, id_space="aggTrade"))
 
 
 # --------------------------------------------------------------------------------------------------------- second pass

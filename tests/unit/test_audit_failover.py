@@ -30,7 +30,7 @@ DECODERS = {venue.name: venue.decode for venue in made.VENUES}
 few = settings(max_examples=int(os.environ.get("MDSTREAM_TEST_EXAMPLES", "15")), deadline=None)
 
 
-def heard(past: History) -> list[tuple[str, int, list[AuditTrade]]]:
+def add_frame(past: History) -> list[tuple[str, int, list[AuditTrade]]]:
     """Of each venue's frame in the log: source, receive time, and its trades."""
     frames = []
     for record in past.log:
@@ -48,7 +48,7 @@ def heard(past: History) -> list[tuple[str, int, list[AuditTrade]]]:
 
 def _print(source: str, tick: TradeTick, recv_ns: int) -> AuditTrade:
     said = (source, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
-    return AuditTrade(*said, tick.ts_exchange or recv_ns, tick.view, recv_ns, tick.recovered)
+    return AuditTrade(*said, tick.ts_exchange or recv_ns, tick.id_space, recv_ns, tick.recovered)
 
 
 def canonical_of(out: Out) -> list[AuditTrade]:
@@ -60,7 +60,7 @@ def canonical_of(out: Out) -> list[AuditTrade]:
 
 def audit(past: History, canonical: Iterable[AuditTrade], rules: Rules) -> list[Difference]:
     """Both passes over the raw log and these canonical trades."""
-    canonical, frames = list(canonical), heard(past)
+    canonical, frames = list(canonical), add_frame(past)
     followed, alive = Followed(lambda symbol: rules.of(symbol).merge), Alive()
     left, right = Ledger("raw", Scope(), may_repeat=True), Ledger("canonical", Scope(), may_repeat=False)
     standby = StandBy(followed, alive, right)
@@ -68,12 +68,12 @@ def audit(past: History, canonical: Iterable[AuditTrade], rules: Rules) -> list[
         followed.learn(one)
         right.add(one, seq)
     for source, recv_ns, trades in frames:
-        alive.heard(source, recv_ns)
+        alive.add_frame(source, recv_ns)
         for one in trades:
             if left.add(one):
                 standby.consider(one)
     standby.settle(left)
-    left.choose_views(right)
+    left.choose_id_spaces(right)
     wanted = differing([left, right])
     details = (
         Details(left, wanted, may_repeat=True, stood_by=standby.__contains__),

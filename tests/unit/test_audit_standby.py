@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mdstream.audit.details import Details, Difference, differences
 from mdstream.audit.ledger import Ledger, differing
-from mdstream.audit.recovered import AskedFor
+from mdstream.audit.recovered import RequestedGaps
 from mdstream.audit.standby import HANDOVER_NS, SLOT_NS, Alive, Followed, StandBy
 from mdstream.audit.trades import DAY_NS, AuditTrade, Scope
 
@@ -46,11 +46,11 @@ class Audit:
             followed.learn(one)
             self.canonical.add(one, seq)
         for one in raw:
-            alive.heard(one.provider, one.received_ns)
+            alive.add_frame(one.provider, one.received_ns)
             if self.raw.add(one):
                 self._standby.consider(one)
         self._standby.settle(self.raw)
-        self.raw.choose_views(self.canonical)
+        self.raw.choose_id_spaces(self.canonical)
         self.wanted = differing([self.raw, self.canonical])
         self.found = self._differences(raw, canonical)
 
@@ -202,10 +202,10 @@ def test_loss_is_found_whatever_the_switches(data: st.DataObject) -> None:
 
 def test_only_what_was_missing_was_asked_for() -> None:
     """A REST answer holds what stands around a gap too."""
-    asked = AskedFor()
-    asked.add("a", "BTCUSDT", "9000", "9500")
-    asked.add("a", "BTCUSDT", "not a number", "9")
-    within = [one for one in (trade("a", at) for at in (8.999, 9.0, 9.25, 9.5, 9.501)) if one in asked]
+    requested = RequestedGaps()
+    requested.add("a", "BTCUSDT", "9000", "9500")
+    requested.add("a", "BTCUSDT", "not a number", "9")
+    within = [one for one in (trade("a", at) for at in (8.999, 9.0, 9.25, 9.5, 9.501)) if one in requested]
     assert [one.trade_id for one in within] == ["9000", "9250", "9500"]
-    assert trade("b", 9.25) not in asked
-    assert trade("a", 9.25)._replace(trade_id="9f") not in asked
+    assert trade("b", 9.25) not in requested
+    assert trade("a", 9.25)._replace(trade_id="9f") not in requested

@@ -6,19 +6,19 @@ import pytest
 from aiokafka import TopicPartition
 
 from mdstream.events import SYSTEM, FeedStatus
-from mdstream.tools.cluster import Log, Said, feed_of
+from mdstream.tools.cluster import FeedRecord, Log, feed_of
 
 TP = TopicPartition("md.trades", 0)
 S = 1_000_000_000
 NOW = 1000 * S
 
 
-def heartbeat(second: int, *, connected: bool = True) -> Said:
-    return Said("okx", second * S, connected=connected, symbols=3)
+def heartbeat(second: int, *, connected: bool = True) -> FeedRecord:
+    return FeedRecord("okx", second * S, connected=connected, symbols=3)
 
 
-def status(second: int, state: str, reason: str | None = None) -> Said:
-    return Said("okx", second * S, state=state, reason=reason)
+def status(second: int, state: str, reason: str | None = None) -> FeedRecord:
+    return FeedRecord("okx", second * S, state=state, reason=reason)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_feed_is_silent_once_its_heartbeats_stop() -> None:
 
 def test_feed_keeps_the_reason_of_its_last_change() -> None:
     """Heartbeats that say the same do not wipe it out."""
-    said = [status(990, "disconnected", "venue closed"), heartbeat(999, connected=False)]
-    feed = feed_of("okx", "crypto", said, None, NOW)
+    records = [status(990, "disconnected", "venue closed"), heartbeat(999, connected=False)]
+    feed = feed_of("okx", "crypto", records, None, NOW)
     assert (feed.state, feed.reason, feed.changed_ns) == ("disconnected", "venue closed", 990 * S)
 
 

@@ -1,4 +1,4 @@
-"""The backlog: records per lane in order, bounded as a whole, nothing dropped."""
+"""The backlog: each queue in order, bounded as a whole, nothing dropped."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def record(value: bytes) -> ProducerRecord:
     return b"BTCUSDT", value, 0, []
 
 
-def add(backlog: Backlog, lane: int, *values: bytes) -> None:
+def add(backlog: Backlog, queue: int, *values: bytes) -> None:
     for value in values:
-        backlog.add(lane, record(value), len(value))
+        backlog.add(queue, record(value), len(value))
 
 
 def values(records: list[ProducerRecord]) -> list[bytes]:
     return [value or b"" for _, value, _, _ in records]
 
 
-def test_backlog_gives_a_lane_back_in_order() -> None:
-    """Lanes do not mix."""
+def test_backlog_gives_a_queue_back_in_order() -> None:
+    """Queues do not mix."""
     backlog = Backlog(2)
     add(backlog, 0, b"a", b"b")
     add(backlog, 1, b"x")
@@ -110,16 +110,16 @@ async def test_room_waits_until_there_is_some() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=50)), max_size=60), st.integers(1, 600))
 def test_backlog_loses_doubles_and_reorders_nothing(added: list[tuple[int, bytes]], most_bytes: int) -> None:
-    """For any records and any size of batch: each lane comes out as it went in, and the counts return to zero."""
+    """For any records and any size of batch: each queue comes out as it went in, and the counts return to zero."""
     backlog = Backlog(3)
-    for lane, value in added:
-        add(backlog, lane, value)
-    for lane in range(3):
+    for queue, value in added:
+        add(backlog, queue, value)
+    for queue in range(3):
         out: list[bytes] = []
         more = True
         while more:
-            records, size_bytes, more = backlog.take(lane, most_bytes)
+            records, size_bytes, more = backlog.take(queue, most_bytes)
             backlog.release(len(records), size_bytes)
             out += values(records)
-        assert out == [value for of, value in added if of == lane]
+        assert out == [value for of, value in added if of == queue]
     assert (backlog.records, backlog.bytes, backlog.waiting()) == (0, 0, [])

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.ingest.freshness import FACTOR, FAMILIAR, MAX_WAIT_S, SETTLE_S, WINDOW_S, Freshness, Habit
+from mdstream.ingest.freshness import FACTOR, FAMILIAR, MAX_WAIT_S, SETTLE_S, WINDOW_S, Freshness, SilenceTracker
 from mdstream.venues.feed import OTHER, QUOTE, TRADE, Route
 
 MIN_S = 60.0
 TRADES, QUOTES = Route(b"BTCUSDT", TRADE), Route(b"BTCUSDT", QUOTE)
 
 
-def habit_of(gaps_s: Iterable[float]) -> Habit:
-    """Of a source that speaks after each of these silences."""
-    habit = Habit()
+def silence_of(gaps_s: Iterable[float]) -> SilenceTracker:
+    """The tracker of a source with data after each of these silences."""
+    silence = SilenceTracker()
     for gap_s in (1, *gaps_s):
-        habit.step(gap_s, spoke=True)
-    return habit
+        silence.step(gap_s, spoke=True)
+    return silence
 
 
 class Story:
@@ -56,59 +56,59 @@ class Story:
         return [b - a for a, b in zip(self.reconnects, self.reconnects[1:], strict=False)]
 
 
-# ------------------------------------------------------------------------------------------------------------- habits
+# ---------------------------------------------------------------------------------------------- expected intervals
 
 
 def test_busy_source_is_stale_after_the_least_silence() -> None:
     """It speaks every second; a minute without it is no chance."""
-    habit = habit_of([1] * 100)
-    habit.step(59, spoke=False)
-    assert not habit.stale(MIN_S)
-    habit.step(1, spoke=False)
-    assert habit.stale(MIN_S)
+    silence = silence_of([1] * 100)
+    silence.step(59, spoke=False)
+    assert not silence.stale(MIN_S)
+    silence.step(1, spoke=False)
+    assert silence.stale(MIN_S)
 
 
 def test_quiet_source_is_stale_after_three_of_its_longest_silences() -> None:
     """It trades every few minutes, and is given half an hour."""
-    habit = habit_of([10, 600, 20] * 5)
-    habit.step(FACTOR * 600 - 1, spoke=False)
-    assert not habit.stale(MIN_S)
-    habit.step(1, spoke=False)
-    assert habit.stale(MIN_S)
+    silence = silence_of([10, 600, 20] * 5)
+    silence.step(FACTOR * 600 - 1, spoke=False)
+    assert not silence.stale(MIN_S)
+    silence.step(1, spoke=False)
+    assert silence.stale(MIN_S)
 
 
-def test_source_that_hardly_spoke_has_no_habit() -> None:
+def test_source_with_little_data_has_no_expected_interval() -> None:
     """A snapshot and two updates say nothing about what is due."""
-    habit = habit_of([1] * (FAMILIAR - 2))
-    habit.step(1e6, spoke=False)
-    assert not habit.stale(MIN_S)
+    silence = silence_of([1] * (FAMILIAR - 2))
+    silence.step(1e6, spoke=False)
+    assert not silence.stale(MIN_S)
 
 
 def test_long_silence_is_forgotten_after_two_hours() -> None:
     """What was usual last night is not this morning."""
-    habit = habit_of([1] * 20 + [900])
+    silence = silence_of([1] * 20 + [900])
     for _ in range(int(2 * WINDOW_S)):
-        habit.step(1, spoke=True)
-    assert habit.usual_s == 1
+        silence.step(1, spoke=True)
+    assert silence.expected_s == 1
 
 
 def test_silence_that_a_reconnect_ended_teaches_nothing() -> None:
-    """It was a fault, not a habit."""
-    habit = habit_of([1] * 20)
-    habit.step(500, spoke=False)
-    habit.interrupt()
-    habit.step(1, spoke=True)
-    assert habit.usual_s == 1
+    """It was a fault: the expected interval does not change."""
+    silence = silence_of([1] * 20)
+    silence.step(500, spoke=False)
+    silence.interrupt()
+    silence.step(1, spoke=True)
+    assert silence.expected_s == 1
 
 
 @given(st.lists(st.floats(0.1, 1000), min_size=FAMILIAR, max_size=40))
-def test_source_that_keeps_to_its_habit_is_never_stale(gaps_s: list[float]) -> None:
+def test_source_within_its_expected_interval_is_never_stale(gaps_s: list[float]) -> None:
     """No silence up to the longest so far, and none below the least."""
-    habit = habit_of(gaps_s)
+    silence = silence_of(gaps_s)
     for gap_s in gaps_s:
-        habit.step(min(gap_s, max(habit.usual_s, MIN_S / 2)), spoke=False)
-        assert not habit.stale(MIN_S)
-        habit.step(0, spoke=True)
+        silence.step(min(gap_s, max(silence.expected_s, MIN_S / 2)), spoke=False)
+        assert not silence.stale(MIN_S)
+        silence.step(0, spoke=True)
 
 
 # --------------------------------------------------------------------------------------------------------- connection
@@ -209,7 +209,7 @@ def test_line_names_some_channels_and_counts_the_rest() -> None:
 
 
 @given(st.lists(st.integers(1, 20), min_size=20, max_size=60))
-def test_quiet_market_within_its_habit_never_reconnects(gaps_s: list[int]) -> None:
+def test_quiet_market_within_its_expected_interval_never_reconnects(gaps_s: list[int]) -> None:
     """Silences below the least are no reason, in whatever order they come."""
     story = Story()
     for gap_s in gaps_s:
@@ -221,8 +221,8 @@ def test_quiet_market_within_its_habit_never_reconnects(gaps_s: list[int]) -> No
 # -------------------------------------------------------------------------------------------------------- mute symbols
 
 
-def test_symbol_of_which_nothing_ever_came_is_mute_and_said() -> None:
-    """A venue acknowledges a subscription to a name it does not have, and is silent: no habit would ever tell."""
+def test_symbol_without_any_data_is_mute_and_logged() -> None:
+    """A venue acknowledges an unknown name and is silent: without data there is no expected interval."""
     freshness, counts = Freshness(["BTCUSDT", "NOSUCHUSDT", "ETHUSDT"], MIN_S), Counter[Route]()
     freshness.connected()
     mute: list[frozenset[str]] = []

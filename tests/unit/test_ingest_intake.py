@@ -36,8 +36,8 @@ def new_intake(backlog: Backlog) -> Intake:
     return Intake(provider("okx"), backlog, {"crypto": range(PARTITIONS)})
 
 
-def by_lane(backlog: Backlog) -> dict[int, list[ProducerRecord]]:
-    return {lane: backlog.take(lane, 1 << 40)[0] for lane in backlog.waiting()}
+def by_queue(backlog: Backlog) -> dict[int, list[ProducerRecord]]:
+    return {queue: backlog.take(queue, 1 << 40)[0] for queue in backlog.waiting()}
 
 
 def test_intake_leaves_a_frame_as_it_came() -> None:
@@ -46,26 +46,26 @@ def test_intake_leaves_a_frame_as_it_came() -> None:
     frame = b'{"any": "\xff bytes"}'
     assert new_intake(backlog).add_frame(frame, Route(b"BTCUSDT", b"trade"), NOW_NS) is False
     headers = [("p", b"okx"), ("t", NOW_NS.to_bytes(8, "big")), ("k", b"trade"), ("via", b"ws")]
-    assert by_lane(backlog) == {Partitioner(PARTITIONS)(b"BTCUSDT"): [(b"BTCUSDT", frame, 1_767_625_200_123, headers)]}
+    assert by_queue(backlog) == {Partitioner(PARTITIONS)(b"BTCUSDT"): [(b"BTCUSDT", frame, 1_767_625_200_123, headers)]}
 
 
 @pytest.mark.parametrize(
-    ("key", "first_lane"),
+    ("key", "first_queue"),
     [(b"BTCUSDT", PARTITIONS), (b"AAPL", 0), (b"both", PARTITIONS)],
 )
-def test_intake_uses_the_lanes_of_the_instruments_market(key: bytes, first_lane: int) -> None:
+def test_intake_uses_the_queues_of_the_instruments_market(key: bytes, first_queue: int) -> None:
     """A market is the instrument's; frames of no instrument go to the provider's own."""
     backlog = Backlog(2 * PARTITIONS)
     intake = Intake(Both(), backlog, {"crypto": range(PARTITIONS, 2 * PARTITIONS), "equities": range(PARTITIONS)})
     intake.add_frame(b"x", Route(key, b"trade"), NOW_NS)
-    assert list(by_lane(backlog)) == [first_lane + Partitioner(PARTITIONS)(key)]
+    assert list(by_queue(backlog)) == [first_queue + Partitioner(PARTITIONS)(key)]
 
 
 def test_intake_loses_no_frame_of_a_market_that_nobody_asked_for() -> None:
     """It goes to the provider's own market."""
     backlog = Backlog(PARTITIONS)
     Intake(Both(), backlog, {"crypto": range(PARTITIONS)}).add_frame(b"x", Route(b"AAPL", b"trade"), NOW_NS)
-    assert list(by_lane(backlog)) == [Partitioner(PARTITIONS)(b"AAPL")]
+    assert list(by_queue(backlog)) == [Partitioner(PARTITIONS)(b"AAPL")]
 
 
 def test_intake_says_when_the_backlog_is_full() -> None:
@@ -90,11 +90,11 @@ def test_intake_counts_frames_by_kind() -> None:
 def test_heartbeat_goes_to_every_partition_of_every_topic() -> None:
     """Keyed by the provider, the same everywhere: whoever reads one partition knows that the feed is alive."""
     backlog = Backlog(8)
-    lanes_of = {"crypto": range(PARTITIONS), "equities": range(PARTITIONS, 8)}
-    Intake(provider("okx"), backlog, lanes_of).add_heartbeat(connected=True, symbols=3, now_ns=NOW_NS)
-    lanes = by_lane(backlog)
-    assert sorted(lanes) == list(range(8))
-    for ((key, value, timestamp_ms, headers),) in lanes.values():
+    queues_of = {"crypto": range(PARTITIONS), "equities": range(PARTITIONS, 8)}
+    Intake(provider("okx"), backlog, queues_of).add_heartbeat(connected=True, symbols=3, now_ns=NOW_NS)
+    queues = by_queue(backlog)
+    assert sorted(queues) == list(range(8))
+    for ((key, value, timestamp_ms, headers),) in queues.values():
         assert (key, timestamp_ms) == (b"okx", 1_767_625_200_123)
         assert dict(headers) == {"p": b"okx", "t": NOW_NS.to_bytes(8, "big"), "k": b"heartbeat", "via": b"ws"}
         said = {"type": "heartbeat", "provider": "okx", "connected": True, "symbols": 3, "ts": NOW_NS}
@@ -117,16 +117,16 @@ def test_status_goes_to_every_partition_also_when_the_backlog_is_full() -> None:
     intake = new_intake(backlog)
     intake.add_frame(b"x", Route(b"BTCUSDT", b"trade"), NOW_NS)
     intake.add_status(state="disconnected", reason="no frame for 30 s", now_ns=NOW_NS)
-    lanes = by_lane(backlog)
-    assert sorted(lanes) == [0, 1, 2, 3]
+    queues = by_queue(backlog)
+    assert sorted(queues) == [0, 1, 2, 3]
     said = {"type": "status", "provider": "okx", "state": "disconnected", "reason": "no frame for 30 s", "ts": NOW_NS}
-    for records in lanes.values():
+    for records in queues.values():
         key, value, _, headers = records[-1]
         assert (key, dict(headers)["k"], json.loads(value or b"")) == (b"okx", b"status", said)
 
 
 def test_bus_lays_the_markets_topics_end_to_end() -> None:
-    """A provider's frames land in the lanes of their instruments' markets, whatever the order of the topics."""
+    """A provider's frames land in the queues of their instruments' markets, whatever the order of the topics."""
     raw = {name: Topic(f"md.raw.{name}", "", "", PARTITIONS, 1) for name in ("equities", "crypto")}
     bus = Bus(raw, "127.0.0.1:1")
     wanted = Wanted(Both(), ("AAPL", "BTCUSDT"))
@@ -134,7 +134,7 @@ def test_bus_lays_the_markets_topics_end_to_end() -> None:
     intake, partition = bus.intake(wanted), Partitioner(PARTITIONS)
     for key in (b"AAPL", b"BTCUSDT"):
         intake.add_frame(b"x", Route(key, b"trade"), NOW_NS)
-    assert list(by_lane(bus.backlog)) == [partition(b"AAPL"), PARTITIONS + partition(b"BTCUSDT")]
+    assert list(by_queue(bus.backlog)) == [partition(b"AAPL"), PARTITIONS + partition(b"BTCUSDT")]
 
 
 def test_route_counts_are_kept_by_kind_when_keys_run_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from mdstream.ingest.sender import Sender
 from mdstream.kafka.publisher import Publisher
 from mdstream.records import ProducerRecord
 
-LANES = [("md.raw.crypto", 0), ("md.raw.crypto", 1)]
+PARTITIONS = [("md.raw.crypto", 0), ("md.raw.crypto", 1)]
 
 
 class Log:
@@ -70,7 +70,7 @@ class Refusing(Publisher):
 
 @asynccontextmanager
 async def sending(log: Log, backlog: Backlog) -> AsyncIterator[Sender]:
-    sender = Sender(backlog, LANES, log.new_publisher, retry_s=1e-6)
+    sender = Sender(backlog, PARTITIONS, log.new_publisher, retry_s=1e-6)
     await sender.start()
     task = asyncio.create_task(sender.run())
     try:
@@ -80,26 +80,26 @@ async def sending(log: Log, backlog: Backlog) -> AsyncIterator[Sender]:
         await asyncio.wait([task])
 
 
-def add(backlog: Backlog, lane: int, values: range) -> None:
+def add(backlog: Backlog, queue: int, values: range) -> None:
     for value in values:
-        backlog.add(lane, (b"BTCUSDT", b"%d" % value, 0, []), 1)
+        backlog.add(queue, (b"BTCUSDT", b"%d" % value, 0, []), 1)
 
 
 async def sent_through(log: Log) -> Sender:
-    """A sender that has sent 0..99 to each lane, in two portions."""
-    backlog = Backlog(len(LANES))
+    """A sender that has sent 0..99 to each partition, in two portions."""
+    backlog = Backlog(len(PARTITIONS))
     async with sending(log, backlog) as sender:
         for portion in (range(50), range(50, 100)):
             add(backlog, 0, portion)
             add(backlog, 1, portion)
             await asyncio.wait_for(sender.flush(), 30)
-    assert log.stored == {lane: [b"%d" % i for i in range(100)] for lane in (0, 1)}
+    assert log.stored == {partition: [b"%d" % i for i in range(100)] for partition in (0, 1)}
     assert (backlog.records, sender.counters.records) == (0, 200)
     return sender
 
 
-async def test_sender_keeps_each_lane_in_order() -> None:
-    """With nothing in its way: one delivery a lane and flush, no errors."""
+async def test_sender_keeps_each_partition_in_order() -> None:
+    """With nothing in its way: one delivery a partition and flush, no errors."""
     sender = await sent_through(Log())
     assert (sender.counters.deliveries, sender.counters.errors, sender.stalled_s) == (4, 0, 0.0)
 
@@ -118,7 +118,7 @@ async def test_sender_replaces_a_producer_that_is_lost_for_good() -> None:
     log = Log()
     log.on_acknowledge = [OutOfOrderSequenceNumber()]
     log.on_start = []
-    backlog = Backlog(len(LANES))
+    backlog = Backlog(len(PARTITIONS))
     async with sending(log, backlog) as sender:
         log.on_start = [BrokerError("no Kafka broker answers")] * 2
         add(backlog, 0, range(10))
@@ -128,41 +128,41 @@ async def test_sender_replaces_a_producer_that_is_lost_for_good() -> None:
     assert (sender.counters.restarts, sender.counters.errors) == (1, 1)
 
 
-async def test_sender_replaces_a_lost_producer_once_for_all_lanes() -> None:
-    """Several lanes fail with it at the same time, and share the new one."""
+async def test_sender_replaces_a_lost_producer_once_for_all_partitions() -> None:
+    """Several partitions fail with it at the same time, and share the new one."""
     log = Log()
     log.on_acknowledge = [OutOfOrderSequenceNumber()] * 2
     sender = await sent_through(log)
     assert (sender.counters.errors, sender.counters.restarts, log.producers) == (2, 1, 2)
 
 
-def lanes_of(sender: Sender) -> list[tuple[int, int]]:
-    """(acknowledged, acknowledged and waiting) of each lane, as the watchdog sees it."""
-    return [(lane.done, lane.given) for lane in sender.state().lanes.values()]
+def progress_of(sender: Sender) -> list[tuple[int, int]]:
+    """(acknowledged, acknowledged and waiting) of each partition, as the watchdog sees it."""
+    return [(progress.done, progress.delivered) for progress in sender.state().partitions.values()]
 
 
-async def test_state_tells_what_each_lane_has_done_and_what_waits() -> None:
+async def test_state_reports_what_each_partition_has_done_and_what_waits() -> None:
     """Queued and under way both wait; acknowledged is done."""
-    log, backlog = Log(), Backlog(len(LANES))
+    log, backlog = Log(), Backlog(len(PARTITIONS))
     async with sending(log, backlog) as sender:
         add(backlog, 0, range(10))
-        assert lanes_of(sender) == [(0, 10), (0, 0)]
+        assert progress_of(sender) == [(0, 10), (0, 0)]
         await asyncio.wait_for(sender.flush(), 30)
         await asyncio.sleep(0)
-        assert lanes_of(sender) == [(10, 10), (0, 0)]
+        assert progress_of(sender) == [(10, 10), (0, 0)]
         assert sender.state().holding is None
 
 
 async def test_state_holds_while_the_broker_refuses() -> None:
     """It has answered, with no: that is not ours to mend by a restart, which would lose what waits."""
-    log, backlog = Log(), Backlog(len(LANES))
+    log, backlog = Log(), Backlog(len(PARTITIONS))
     log.on_acknowledge = [NotEnoughReplicasError()] * 1_000_000
     async with sending(log, backlog) as sender:
         add(backlog, 1, range(10))
         async with asyncio.timeout(30):
             while sender.counters.errors < 3:  # noqa: ASYNC110  a plain counter is all there is
                 await asyncio.sleep(0.001)
-        assert lanes_of(sender) == [(0, 0), (0, 10)]
+        assert progress_of(sender) == [(0, 0), (0, 10)]
         holding = sender.state().holding or ""
         assert holding.startswith("Kafka refuses what it is sent for md.raw.crypto[1]: NotEnoughReplicasError")
         log.on_acknowledge.clear()
@@ -172,7 +172,7 @@ async def test_state_holds_while_the_broker_refuses() -> None:
 
 async def test_state_does_not_hold_for_a_time_limit() -> None:
     """A delivery that nobody answered may well be our own producer's fault."""
-    log, backlog = Log(), Backlog(len(LANES))
+    log, backlog = Log(), Backlog(len(PARTITIONS))
     log.on_acknowledge = [KafkaTimeoutError()] * 1_000_000
     async with sending(log, backlog) as sender:
         add(backlog, 0, range(10))

@@ -24,8 +24,8 @@ NOW_S = 1_767_625_200.0
 PATIENCE_S = 7.0
 
 
-def repair(first: int, last: int, *, name: str = "coinbase", view: str = "", symbol: str = "BTCUSD") -> Repair:
-    request = RepairRequest(symbol, name, view, first, last, 5)
+def repair(first: int, last: int, *, name: str = "coinbase", id_space: str = "", symbol: str = "BTCUSD") -> Repair:
+    request = RepairRequest(symbol, name, id_space, first, last, 5)
     return Repair(request, HISTORIES[name](), patience_s=PATIENCE_S)
 
 

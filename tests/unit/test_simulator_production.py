@@ -171,10 +171,10 @@ def test_production_reports_a_trade_once_for_all_its_forms() -> None:
     of = listing()
     topics = [of.topic(channels["trade"]) for channels in (binance.RAW, binance.COMBINED)]
     topics.append(of.topic(binance.RAW["aggTrade"]))
-    reported = [(d.topic.channel.view, t.trade_id) for d in run(production(1000, *topics), 1.0) for t in d.trades]
+    reported = [(d.topic.channel.id_space, t.trade_id) for d in run(production(1000, *topics), 1.0) for t in d.trades]
     assert len(reported) == len(set(reported))
-    for view in ("", "aggTrade"):
-        ids = [trade_id for v, trade_id in reported if v == view]
+    for id_space in ("", "aggTrade"):
+        ids = [trade_id for v, trade_id in reported if v == id_space]
         assert ids == list(range(1000, 1000 + len(ids)))
 
 
@@ -183,14 +183,14 @@ def test_tell_reports_what_no_subscriber_had() -> None:
     of_one = listing("coinbase", "BTC-USD")
     matches, ticker = (of_one.topic(coinbase.CHANNELS[name]) for name in ("matches", "ticker"))
     of = production(1000, matches, ticker)
-    assert list(of.tell(matches)) == []
+    assert list(of.report_last(matches)) == []
     run(of, 0.1)
-    assert list(of.tell(matches)) == []
+    assert list(of.report_last(matches)) == []
     for subscriber in list(matches.subscribers):
         of.unsubscribe(matches, subscriber)
     run(of, 0.2)
-    assert [t.trade_id for t in of.tell(matches)] == [of_one.instrument.last_order.fills[-1].trade_id]
-    assert list(of.tell(matches)) == []
+    assert [t.trade_id for t in of.report_last(matches)] == [of_one.instrument.last_order.fills[-1].trade_id]
+    assert list(of.report_last(matches)) == []
 
 
 def test_pacer_gives_up_what_it_cannot_make_up_for() -> None:

@@ -20,7 +20,7 @@ from mdstream.records import Record
 from mdstream.stream import checkpoint
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
-from mdstream.stream.dedupe import VIEW_SILENCE_NS
+from mdstream.stream.dedupe import ID_SPACE_SILENCE_NS
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 from mdstream.stream.publication import MAX_ERRORS
@@ -187,7 +187,7 @@ FRAMES: st.SearchStrategy[tuple[str, bytes | None, str]] = st.one_of(
     st.just(("binance", b"", "heartbeat")),
 )
 WHOLE = [binance_trade(1), okx_trades(1, 1), coinbase_match(1)]
-PAUSES_NS = st.sampled_from([0, 1_000, 999_999, 1_000_000, 250_000_000, VIEW_SILENCE_NS])
+PAUSES_NS = st.sampled_from([0, 1_000, 999_999, 1_000_000, 250_000_000, ID_SPACE_SILENCE_NS])
 
 
 @st.composite
@@ -256,10 +256,10 @@ def test_output_is_repeated_byte_for_byte_after_a_restore(
 @given(logs())
 def test_replaying_the_log_adds_no_event_of_integer_ids(log: list[Raw]) -> None:
     """A venue's own ids tell a repeat: the same log read twice into one state adds no trade of theirs."""
-    one_view = [record for record in log if b"@aggTrade" not in (record.value or b"")]
+    one_id_space = [record for record in log if b"@aggTrade" not in (record.value or b"")]
     canonical_stream = stream()
-    canonical_stream.step(one_view)
-    again = [replace(record, offset=record.offset + len(log)) for record in one_view]
+    canonical_stream.step(one_id_space)
+    again = [replace(record, offset=record.offset + len(log)) for record in one_id_space]
     assert canonical_stream.step(again).trades == []
 
 
@@ -387,16 +387,16 @@ def test_book_of_an_older_update_is_a_repeat() -> None:
 
 
 def test_trade_and_agg_trade_never_mix() -> None:
-    """Both views tell the same executions: only the first one counts while it is alive, whichever comes more often."""
+    """Both number the same executions: only the first id space counts while it is alive, whichever comes more often."""
     frames = [binance_trade(1), binance_agg_trade(900, 1, 2), binance_trade(2), binance_agg_trade(901, 3, 3)]
     out = stream().step([raw(frame, provider="binance") for frame in frames])
     assert [e["trade_id"] for e in events(out.trades)] == ["1", "2"]
     assert out.counts["trade, other view"] == 2
 
 
-def test_other_view_takes_over_once_the_first_is_silent() -> None:
-    """view  trade@0  agg@9.9s (passed over)  agg@10s (taken)  trade@10.1s (passed over): the switch is by log time."""
-    silence = VIEW_SILENCE_NS
+def test_other_id_space_takes_over_once_the_first_is_silent() -> None:
+    """ids  trade@0  agg@9.9s (passed over)  agg@10s (taken)  trade@10.1s (passed over): the switch is by log time."""
+    silence = ID_SPACE_SILENCE_NS
     frames = [(0, binance_trade(1)), (silence - 1, binance_agg_trade(900, 1, 2))]
     frames += [(silence, binance_agg_trade(901, 3, 4)), (silence + 1, binance_trade(5))]
     log = [raw(frame, provider="binance", recv_ns=T0_NS + after) for after, frame in frames]
@@ -406,16 +406,16 @@ def test_other_view_takes_over_once_the_first_is_silent() -> None:
 
 
 @given(logs())
-def test_views_of_one_feed_alternate_only_after_silence(log: list[Raw]) -> None:
-    """Between an event of one view and the next of the other lie at least VIEW_SILENCE_NS."""
+def test_id_spaces_of_one_feed_alternate_only_after_silence(log: list[Raw]) -> None:
+    """Between an event of one id space and the next of the other lie at least ID_SPACE_SILENCE_NS."""
     last: tuple[bool, int] | None = None
     for event in events(stream().step(log).trades):
         if (event["provider"], event["symbol"]) != ("binance", "BTCUSDT"):
             continue
-        view = event.get("count", 1) == 2  # every generated aggregate stands for two
-        if last is not None and last[0] != view:
-            assert event["ts_recv"] - last[1] >= VIEW_SILENCE_NS
-        last = (view, event["ts_recv"])
+        id_space = event.get("count", 1) == 2  # every generated aggregate stands for two
+        if last is not None and last[0] != id_space:
+            assert event["ts_recv"] - last[1] >= ID_SPACE_SILENCE_NS
+        last = (id_space, event["ts_recv"])
 
 
 # -- what is not data

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from mdstream.stream.dedupe import (
     EARLIER_IDS,
+    ID_SPACE_SILENCE_NS,
     JUMP_IDS,
     MAX_HOLES,
     MAX_RECENT,
     NEAR_NS,
     NEAR_PRICE,
     NOT_AWAITED,
-    VIEW_SILENCE_NS,
     Hole,
     SeenIds,
     TradeDedupe,
@@ -300,9 +300,9 @@ def test_recovered_trade_is_held_against_its_neighbours(at_ms: int, price: float
 # -- trades: whose count an id belongs to
 
 
-def trade(number: int, at_ms: int, *, view: str = "", resume: bool = False) -> TradeTick:
+def trade(number: int, at_ms: int, *, id_space: str = "", resume: bool = False) -> TradeTick:
     ts = None if at_ms < 0 else NOW + at_ms * 1_000_000
-    return TradeTick("BTCUSDT", str(number), 1.0, 1.0, "buy", ts, number, number, 1, view, resume)
+    return TradeTick("BTCUSDT", str(number), 1.0, 1.0, "buy", ts, number, number, 1, id_space, resume)
 
 
 def verdicts(*ticks: TradeTick, contiguous: bool = True) -> list[str]:
@@ -365,19 +365,19 @@ def test_resume_point_is_where_counting_begins_and_news_to_who_knows_an_earlier_
     )
 
 
-def test_other_view_is_passed_over_until_the_first_was_silent() -> None:
+def test_other_id_space_is_passed_over_until_the_first_was_silent() -> None:
     dedupe = TradeDedupe()
-    assert dedupe.admit(trade(1, 0, view="trade"), NOW, contiguous=True) == "new"
-    assert dedupe.admit(trade(900, 1, view="agg"), NOW + VIEW_SILENCE_NS - 1, contiguous=True) == "other view"
-    assert dedupe.admit(trade(901, 2, view="agg"), NOW + VIEW_SILENCE_NS, contiguous=True) == "new"
+    assert dedupe.admit(trade(1, 0, id_space="trade"), NOW, contiguous=True) == "new"
+    assert dedupe.admit(trade(900, 1, id_space="agg"), NOW + ID_SPACE_SILENCE_NS - 1, contiguous=True) == "other view"
+    assert dedupe.admit(trade(901, 2, id_space="agg"), NOW + ID_SPACE_SILENCE_NS, contiguous=True) == "new"
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["trade", "agg"]), st.booleans()), max_size=60))
 def test_next_id_is_judged_alike_on_the_short_way(ticks: list[tuple[int, str, bool]]) -> None:
     """`admit_next` is a shortcut: the same trades are new, and the same state remains, parked ids included."""
     long, short = TradeDedupe(), TradeDedupe()
-    for number, view, parked in ticks:
-        tick = trade(number, -1, view=view)
+    for number, id_space, parked in ticks:
+        tick = trade(number, -1, id_space=id_space)
         verdict = "new" if short.admit_next(tick, NOW) else short.admit(tick, NOW, contiguous=True)
         assert verdict == long.admit(tick, NOW, contiguous=True)
         if parked:

@@ -53,7 +53,7 @@ def requests_of(out: Output) -> list[RepairRequest]:
 @few
 @given(faults(ANY, seconds=SECONDS), SEEDS)
 def test_merged_stream_has_every_trade_that_arrived_once(wrong: list[Fault], seed: int) -> None:
-    """Whatever is late, doubled, out of order or garbled between: what any source delivered is there, once."""
+    """Whatever is late, doubled, out of order or corrupt between: what any source delivered is there, once."""
     past = history(wrong, seconds=SECONDS, seed=seed)
     arrived = {(m.venue, m.number) for m in past.made if m.arrived_ms}
     assert numbers(events(run(past, MERGE).trades)) == Counter(arrived)
@@ -277,7 +277,7 @@ def test_what_cannot_be_had_any_more_is_closed_as_lost() -> None:
     (request,) = requests_of(stream.step(past.log))
     half = replace_range(request, last=request.first_id + 4)
     first, last = request.first_id + 5, request.last_id
-    lost = Unrecoverable(made.SYMBOL, "binance", request.view, first, last, "the venue has no more")
+    lost = Unrecoverable(made.SYMBOL, "binance", request.id_space, first, last, "the venue has no more")
     out = stream.step(
         [
             made.raw("binance", "trade", made.rest_answer(half, past.made), T0_MS + 10_500, len(past.log)),

@@ -26,14 +26,14 @@ class Raw:
 class Transport:
     """The transport's side of a batch: whether the partition is still ours, and what was told."""
 
-    def __init__(self, *, ours: bool = True) -> None:
-        self.ours = ours
+    def __init__(self, *, owned: bool = True) -> None:
+        self.owned = owned
         self.taken = 0
         self.acknowledged: list[int] = []
 
     def take(self) -> bool:
         self.taken += 1
-        return self.ours
+        return self.owned
 
     def batch(self, *offsets: int, next_offset: int | None = None) -> Batch:
         records: list[Record] = [Raw(offset) for offset in offsets]
@@ -82,7 +82,7 @@ def test_take_tells_the_transport_before_the_agent_starts() -> None:
 
 def test_batch_of_a_partition_that_was_taken_away_gives_no_records() -> None:
     """After a rebalance the next owner reads them: what stood in our queue must not be processed as well."""
-    batch = Transport(ours=False).batch(1, 2)
+    batch = Transport(owned=False).batch(1, 2)
     assert batch.take() == ()
 
 

@@ -19,7 +19,7 @@ def test_the_chunk_that_was_asked_for_is_delivered() -> None:
 def test_a_chunk_from_elsewhere_is_never_delivered(chunks: list[tuple[int, int]]) -> None:
     """However often: earlier chunks were dropped, the records between are still to come."""
     assigned = Assigned(START, None)
-    courses = [assigned.course(asked, asked + hole) for asked, hole in chunks]
+    courses = [assigned.course(requested, requested + hole) for requested, hole in chunks]
     assert courses == [Course.READ_AGAIN, *[Course.CHECK_BOUNDS] * (len(chunks) - 1)]
     assert assigned.course(START, START) is Course.DELIVER
 
@@ -29,8 +29,8 @@ def test_a_hole_is_accepted_when_the_broker_skips_it_twice(between: list[int], h
     """One answer may lack a batch; chunks from elsewhere say nothing about it."""
     assigned = Assigned(START, None)
     assert assigned.course(START, START + hole) is Course.READ_AGAIN
-    for asked in between:
-        assert assigned.course(asked, asked) is not Course.DELIVER
+    for requested in between:
+        assert assigned.course(requested, requested) is not Course.DELIVER
     assert assigned.course(START, START + hole) is Course.DELIVER
 
 

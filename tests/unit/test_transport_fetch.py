@@ -116,7 +116,7 @@ def test_chunk_says_where_it_begins_behind_a_hole() -> None:
     """With nothing before the hole, `first` is not the position asked for: the reader sees what is missing."""
     chunk = fetch._take(TP, result(log((8, 2)), position=5))
     assert chunk is not None
-    assert ([record.offset for record in chunk.records], chunk.asked, chunk.first, chunk.next) == ([8, 9], 5, 8, 10)
+    assert ([record.offset for record in chunk.records], chunk.requested, chunk.first, chunk.next) == ([8, 9], 5, 8, 10)
 
 
 def test_chunk_is_none_when_the_position_moved() -> None:

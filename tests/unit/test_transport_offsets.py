@@ -84,9 +84,9 @@ def test_commit_offers_prefix_until_broker_confirms_in_any_interleaving(start: i
             end = data.draw(st.sampled_from(ends))
             done.add(end)
             offsets.acknowledge(end)
-        elif step == "commit" and (asked := offsets.pending()) is not None:
-            offsets.confirm(asked)
-            broker = asked
+        elif step == "commit" and (requested := offsets.pending()) is not None:
+            offsets.confirm(requested)
+            broker = requested
         prefix = longest_prefix(start, ends, done)
         assert offsets.committable == prefix
         assert offsets.confirmed == broker
@@ -193,10 +193,10 @@ def test_commit_confirmed_late_does_not_hide_newer_work() -> None:
     """What was acknowledged while a commit was under way is offered next; an older confirmation takes nothing back."""
     offsets, (first, second) = delivered(0, [5, 5], confirmed=0)
     offsets.acknowledge(first)
-    asked = offsets.pending()
+    requested = offsets.pending()
     offsets.acknowledge(second)
-    assert asked == first
-    offsets.confirm(asked)
+    assert requested == first
+    offsets.confirm(requested)
     assert offsets.pending() == second
     offsets.confirm(second)
     offsets.confirm(first)

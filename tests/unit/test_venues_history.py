@@ -14,19 +14,19 @@ from mdstream.venues.history import MAX_WAIT_S, History, Page, PermanentError, r
 from mdstream.venues.spans import Span
 
 NOW_S = 1_767_625_200.0  # 2026-01-05T15:00:00Z
-VIEWS = [("binance", "trade"), ("binance", "aggTrade"), ("coinbase", ""), ("okx", "trades"), ("okx", "trades-all")]
+ID_SPACES = [("binance", "trade"), ("binance", "aggTrade"), ("coinbase", ""), ("okx", "trades"), ("okx", "trades-all")]
 
 
 def history(name: str) -> History:
     return HISTORIES[name]()
 
 
-def request(name: str, view: str, symbol: str = "BTCUSDT") -> RepairRequest:
-    return RepairRequest(symbol, name, view, 1, 9, 0)
+def request(name: str, id_space: str, symbol: str = "BTCUSDT") -> RepairRequest:
+    return RepairRequest(symbol, name, id_space, 1, 9, 0)
 
 
 @pytest.mark.parametrize(
-    ("name", "view", "symbol", "page"),
+    ("name", "id_space", "symbol", "page"),
     [
         (
             "binance",
@@ -50,23 +50,23 @@ def request(name: str, view: str, symbol: str = "BTCUSDT") -> RepairRequest:
         ),
     ],
 )
-def test_ask_names_the_page_with_exactly_the_missing_ids(name: str, view: str, symbol: str, page: Page) -> None:
-    """Trades 100..149, from the endpoint of the view, at the weight that the venue charges."""
-    assert history(name).ask(request(name, view, symbol), Span(100, 149)) == page
+def test_ask_names_the_page_with_exactly_the_missing_ids(name: str, id_space: str, symbol: str, page: Page) -> None:
+    """Trades 100..149, from the endpoint of the id space, at the weight that the venue charges."""
+    assert history(name).ask(request(name, id_space, symbol), Span(100, 149)) == page
 
 
 @pytest.mark.parametrize("name", HISTORIES)
-def test_ask_is_in_vain_for_a_view_that_the_venue_has_not(name: str) -> None:
+def test_ask_fails_for_an_id_space_that_the_venue_does_not_have(name: str) -> None:
     """For good, in words that name it."""
     assert history(name).ask(request(name, "sideways"), Span(1, 1)) == PermanentError(
         f"{name} gives no history of sideways"
     )
 
 
-@pytest.mark.parametrize(("name", "view"), [("binance", "trade"), ("coinbase", ""), ("okx", "trades")])
-def test_ask_is_in_vain_for_a_symbol_that_the_venue_cannot_have(name: str, view: str) -> None:
+@pytest.mark.parametrize(("name", "id_space"), [("binance", "trade"), ("coinbase", ""), ("okx", "trades")])
+def test_ask_fails_for_a_symbol_that_the_venue_cannot_have(name: str, id_space: str) -> None:
     """With what would be one."""
-    found = history(name).ask(request(name, view, "%"), Span(1, 1))
+    found = history(name).ask(request(name, id_space, "%"), Span(1, 1))
     assert isinstance(found, PermanentError)
     assert f"{name} has no symbol of the form '%'" in found.reason
 

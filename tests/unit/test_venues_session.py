@@ -19,7 +19,7 @@ from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, Tick
 from mdstream.venues.feed import OTHER, Keepalive, Provider, Request, Route
 from mdstream.venues.providers import provider
-from mdstream.venues.session import ANSWER_S, Action, Close, Fatal, Send, Session, Subscribed, Tell, Wait, named
+from mdstream.venues.session import ANSWER_S, Action, Close, Fatal, Report, Send, Session, Subscribed, Wait, named
 
 PER_REQUEST = 3
 
@@ -154,12 +154,12 @@ def test_session_names_the_subscriptions_that_are_not_acknowledged() -> None:
     session, _ = opened(Venue(), "A B C D")
     session.tick(0.5)
     assert session.frame(b"ack A C", 1.0) == []
-    told = Tell("missing", "has not acknowledged within 10 s: B", ("B",))
-    assert of(session.tick(ANSWER_S, frames=1), Tell) == [told]
+    reports = Report("missing", "has not acknowledged within 10 s: B", ("B",))
+    assert of(session.tick(ANSWER_S, frames=1), Report) == [reports]
     assert session.missing == {"B"}
-    assert of(session.tick(ANSWER_S + 0.4, frames=2), Tell) == []
-    assert of(session.tick(ANSWER_S + 0.5, frames=3), Tell) == [
-        Tell("missing", "has not acknowledged within 10 s: D", ("D",))
+    assert of(session.tick(ANSWER_S + 0.4, frames=2), Report) == []
+    assert of(session.tick(ANSWER_S + 0.5, frames=3), Report) == [
+        Report("missing", "has not acknowledged within 10 s: D", ("D",))
     ]
     session.frame(b"ack B", ANSWER_S + 1)
     assert session.missing == {"D"}
@@ -170,16 +170,16 @@ def test_session_takes_the_id_of_a_request_for_all_its_subscriptions() -> None:
     session, _ = opened(Venue(), "A B C D")
     session.tick(0.5)
     session.frame(b"ack 1", 1.0)
-    told = session.frame(b"error 2", 1.0)
-    assert told == [Tell("error", "answered with an error: some words (rejected: D)", ("D",))]
+    reports = session.frame(b"error 2", 1.0)
+    assert reports == [Report("error", "answered with an error: some words (rejected: D)", ("D",))]
     assert session.rejected == {"D"}
-    assert of(session.tick(20.0, frames=1), Tell) == []
+    assert of(session.tick(20.0, frames=1), Report) == []
 
 
 def test_session_takes_no_names_from_the_wire() -> None:
     """What a venue rejects and was never asked for is told, and not kept."""
     session, _ = opened(Venue())
-    assert session.frame(b"error X Y Z", 1.0) == [Tell("error", "answered with an error: some words")]
+    assert session.frame(b"error X Y Z", 1.0) == [Report("error", "answered with an error: some words")]
     session.frame(b"ack X", 1.0)
     assert (session.rejected, session.missing) == (set(), set())
 
@@ -188,30 +188,30 @@ def test_session_does_not_miss_answers_that_it_cannot_read() -> None:
     """While the backlog is full nothing is read, acknowledgements neither."""
     session, _ = opened(Venue())
     session.tick(9.0, blocked=True)
-    assert of(session.tick(18.9), Tell) == []
-    assert of(session.tick(19.0), Tell) != []
+    assert of(session.tick(18.9), Report) == []
+    assert of(session.tick(19.0), Report) != []
 
 
 @pytest.mark.parametrize(
-    ("frame", "told"),
+    ("frame", "reports"),
     [
-        (b"notice", [Tell("notice", "announced: some words")]),
-        (b"<html>", [Tell("not_understood", "sent a frame that is not understood (what is this): b'<html>'")]),
+        (b"notice", [Report("notice", "announced: some words")]),
+        (b"<html>", [Report("not_understood", "sent a frame that is not understood (what is this): b'<html>'")]),
         (b"ack", []),
         (b"pong", []),
     ],
 )
-def test_session_tells_what_is_worth_a_line(frame: bytes, told: list[Action]) -> None:
+def test_session_reports_what_is_worth_logging(frame: bytes, reports: list[Action]) -> None:
     """Acknowledgements and pongs are not."""
     session, _ = opened(Venue())
-    assert session.frame(frame, 1.0) == told
+    assert session.frame(frame, 1.0) == reports
 
 
 def test_session_leaves_before_a_venue_shuts_down() -> None:
     """An announced restart is a reason to go now, after a pause like any other."""
     session, _ = opened(Venue())
     assert session.frame(b"shutdown", 1.0) == [
-        Tell("notice", "announced: some words"),
+        Report("notice", "announced: some words"),
         Close("the venue announced: some words", "shutdown"),
     ]
 
@@ -331,11 +331,11 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
     symbols: int, members: bool, steps: list[float], events: list[Event]
 ) -> None:
     """Whatever frames and ticks come in whatever order: requests stay within the venue's limits and pauses, and once
-    all are sent and the time for answers is over, each wanted subscription has exactly one fate, the right one."""
+    all are sent and the time for answers is over, each wanted subscription has exactly one outcome, the right one."""
     wanted = [f"S{n}" for n in range(symbols)]
     session = Session(Members() if members else Venue(), wanted, {"TERN_KEY": "k", "TERN_SECRET": "s"})
     now_s, frames, times, names = 0.0, 0, list[float](), list[str]()
-    fates: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
 
     def take(actions: list[Action]) -> None:
         assert not of(actions, Close, Fatal)
@@ -357,7 +357,7 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
         now_s += step_s
         asked = [f"S{n}" for n in numbers]
         if kind in ("ack", "error"):
-            fates.update((name, kind) for name in asked if name in names)
+            outcomes.update((name, kind) for name in asked if name in names)
             hear(f"{kind} {' '.join(asked)}")
         elif kind == "junk":
             hear("junk")
@@ -370,8 +370,8 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
         take(session.tick(now_s, frames=frames))
     assert names == wanted
     assert all(later - earlier >= Venue.subscribe_interval_s - 1e-9 for earlier, later in pairwise(times))
-    assert session.rejected == {name for name in wanted if fates.get(name) == "error"}
-    assert session.missing == {name for name in wanted if name not in fates}
+    assert session.rejected == {name for name in wanted if outcomes.get(name) == "error"}
+    assert session.missing == {name for name in wanted if name not in outcomes}
 
 
 # ---------------------------------------------------------------------------------------------- with simulated venues
@@ -384,27 +384,27 @@ def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Se
     venue, exchange = provider(name), EXCHANGES[name](Market(1, 1000), tradable)
     near, far = Session(venue, symbols, {}), exchange.session(exchange.path, "", START_NS)
     assert far is not None
-    now_s, told = 0.0, list[Action]()
+    now_s, reports = 0.0, list[Action]()
     actions = near.opened(now_s)
     while now_s < 60:
         for request in sent(actions):
             answers = far.received(str(request), START_NS + int(now_s * 1e9))
             assert not [answer for answer in answers if isinstance(answer, simulated.Close)], "a limit was exceeded"
             texts = [answer.text.encode() for answer in answers if isinstance(answer, simulated.Send)]
-            told += [a for t in texts if venue.route(t).key == name.encode() for a in near.frame(t, now_s)]
+            reports += [a for t in texts if venue.route(t).key == name.encode() for a in near.frame(t, now_s)]
         now_s += next(action.seconds for action in actions if isinstance(action, Wait))
         actions = near.tick(now_s, frames=int(now_s * 1000))
-        told += of(actions, Tell, Subscribed)
-    return near, told
+        reports += of(actions, Report, Subscribed)
+    return near, reports
 
 
 @pytest.mark.parametrize("name", sorted(EXCHANGES))
 def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> None:
     """As many symbols as fit on a connection: no request too many for the venue, no answer that is not recognised."""
     symbols = [f"C{n}USDT" for n in range(provider(name).max_symbols)]
-    session, told = talk(name, symbols, symbols)
+    session, reports = talk(name, symbols, symbols)
     assert (session.missing, session.rejected) == (set(), set())
-    assert told == [Subscribed()]
+    assert reports == [Subscribed()]
 
 
 @pytest.mark.parametrize(
@@ -417,9 +417,9 @@ def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> 
 )
 def test_a_symbol_that_a_venue_does_not_have_is_named(name: str, rejected: set[str], missing: set[str]) -> None:
     """Where its error says which one it is, as rejected; else as missing. The others are not concerned."""
-    session, told = talk(name, ["BTCUSDT", "FOOUSDT", "ETHUSDT"], ["BTCUSDT", "ETHUSDT"])
+    session, reports = talk(name, ["BTCUSDT", "FOOUSDT", "ETHUSDT"], ["BTCUSDT", "ETHUSDT"])
     assert (session.rejected, session.missing) == (rejected, missing)
-    assert {n for tell in told if isinstance(tell, Tell) for n in tell.names} == rejected | missing
+    assert {n for report in reports if isinstance(report, Report) for n in report.names} == rejected | missing
 
 
 def test_coinbase_acknowledges_a_channel_by_another_name() -> None:

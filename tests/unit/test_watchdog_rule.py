@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from mdstream.app import build
 from mdstream.config import load
 from mdstream.records import Partition
-from mdstream.watchdog.guard import ASK_MOST_S, LAST_LOOK_S
-from mdstream.watchdog.rule import Lane, Limits, Rule, State, Verdict
+from mdstream.watchdog.guard import EXIT_DELAY_S, MAX_ASK_S
+from mdstream.watchdog.rule import Limits, PartitionProgress, Rule, State, Verdict
 
 LIMITS = Limits(ready_s=10, exit_s=60, start_s=120)
 STEP_S = 5.0
@@ -27,14 +27,14 @@ def see(
     *,
     done: int,
     end: int,
-    given: int | None = None,
+    delivered: int | None = None,
     epoch: int = 1,
     times: int = 1,
     holding: str | None = None,
     counted_s: float = STEP_S,
 ) -> Verdict:
     """The verdict after `times` answers that all show the same of one partition."""
-    state = State({A: Lane(epoch, done, done if given is None else given)}, holding=holding)
+    state = State({A: PartitionProgress(epoch, done, done if delivered is None else delivered)}, holding=holding)
     for _ in range(times):
         rule.answered(state, {A: end}, counted_s)
     return rule.verdict(state, 0.0)
@@ -73,8 +73,8 @@ def test_end_below_the_position_is_no_lag() -> None:
 
 
 def test_batch_that_was_handed_out_is_input_whatever_the_broker_says() -> None:
-    """It was given to the agent and is not acknowledged: the reported end may lie before it."""
-    assert not see(reader(), done=100, given=150, end=101, times=13).live
+    """It was delivered to the agent and is not acknowledged: the reported end may lie before it."""
+    assert not see(reader(), done=100, delivered=150, end=101, times=13).live
 
 
 def test_partition_assigned_anew_starts_over() -> None:
@@ -96,7 +96,7 @@ def test_one_stuck_partition_is_seen_among_moving_ones() -> None:
     """Per partition: the others' progress hides nothing."""
     rule = reader()
     for n in range(13):
-        state = State({A: Lane(1, 100, 100), B: Lane(1, n, n)})
+        state = State({A: PartitionProgress(1, 100, 100), B: PartitionProgress(1, n, n)})
         rule.answered(state, {A: 101, B: 1000}, STEP_S)
     verdict = rule.verdict(state, 0.0)
     assert not verdict.live
@@ -106,7 +106,7 @@ def test_one_stuck_partition_is_seen_among_moving_ones() -> None:
 def test_stuck_partitions_are_counted_and_the_longest_is_named() -> None:
     """One line, however many there are."""
     rule = reader()
-    state = State({A: Lane(1, 5, 5), B: Lane(1, 7, 7)})
+    state = State({A: PartitionProgress(1, 5, 5), B: PartitionProgress(1, 7, 7)})
     for _ in range(4):
         rule.answered(state, {A: 6, B: 9}, STEP_S)
     (problem,) = rule.verdict(state, 0.0).problems
@@ -122,11 +122,11 @@ def test_exit_that_is_switched_off_leaves_the_process_live() -> None:
 def test_writer_is_not_measured_by_the_log_it_writes_to() -> None:
     """Other ingestors write to the same topic: only what waits here counts."""
     rule = Rule(LIMITS, reads=False)
-    state = State({A: Lane(0, 10, 10)})
+    state = State({A: PartitionProgress(0, 10, 10)})
     for n in range(100):
         rule.answered(state, {A: 1000 + n}, STEP_S)
     assert rule.verdict(state, 0.0).ready
-    state = State({A: Lane(0, 10, 12)})
+    state = State({A: PartitionProgress(0, 10, 12)})
     for _ in range(13):
         rule.answered(state, {A: 2000}, STEP_S)
     verdict = rule.verdict(state, 0.0)
@@ -141,7 +141,7 @@ def test_broker_that_does_not_answer_makes_nobody_stuck() -> None:
     """Not ready after ten seconds without an answer, live for ever: a restart would find the same broker away."""
     rule = reader()
     see(rule, done=100, end=200, times=3)
-    state = State({A: Lane(1, 100, 100)})
+    state = State({A: PartitionProgress(1, 100, 100)})
     verdict = rule.verdict(state, 86_400)
     assert (verdict.live, verdict.ready) == (True, False)
     assert "holding: Kafka has not answered for 86400 s" in verdict.problems
@@ -159,7 +159,7 @@ def test_unanswered_time_alone_is_called_unreachable() -> None:
     """And is over with the next answer."""
     rule = reader()
     see(rule, done=1, end=1)
-    state = State({A: Lane(1, 1, 1)})
+    state = State({A: PartitionProgress(1, 1, 1)})
     assert rule.verdict(state, 9.9).status == "ok"
     assert rule.verdict(state, 10).status == "unreachable"
 
@@ -205,7 +205,7 @@ def exit_s(role: str, **settings: float) -> float:
 
 def test_core_worker_that_is_stuck_is_gone_within_30_s() -> None:
     """Others could process its partitions; a sink's database may well take a minute."""
-    assert exit_s("core") + ASK_MOST_S + LAST_LOOK_S <= 30
+    assert exit_s("core") + MAX_ASK_S + EXIT_DELAY_S <= 30
     assert exit_s("core", core_stuck_exit_s=5) == 6
     assert exit_s("core", stuck_exit_s=5) == 6
     assert exit_s("core", stuck_exit_s=0) == 0
@@ -238,7 +238,7 @@ def test_each_rebalance_starts_the_wait_over() -> None:
 
 def test_partition_that_is_assigned_and_not_restored_stands_still() -> None:
     """Whatever its log holds: to own it is to process it."""
-    rule, state = reader(), State({A: Lane(3, -1, 0)})
+    rule, state = reader(), State({A: PartitionProgress(3, -1, 0)})
     for _ in range(13):
         rule.answered(state, {A: 0}, STEP_S)
     assert not rule.verdict(state, 0.0).live
@@ -251,12 +251,12 @@ def test_event_loop_that_does_not_turn_is_stuck_without_any_input() -> None:
     """Also while Kafka is away: what is frozen can do nothing when it returns."""
     rule, state = reader(), State({})
     for _ in range(11):
-        rule.looked(7, 1.0)
+        rule.pulsed(7, 1.0)
     verdict = rule.verdict(state, 1000)
     assert (verdict.status, verdict.live) == ("stuck", True)
     assert verdict.problems[0] == "stuck: the event loop has not turned for 10 s"
     for _ in range(50):
-        rule.looked(7, 1.0)
+        rule.pulsed(7, 1.0)
     assert not rule.verdict(state, 0.0).live
 
 
@@ -264,7 +264,7 @@ def test_event_loop_that_turns_again_is_forgiven() -> None:
     """Whatever held it up is over."""
     rule = reader()
     for pulses in (*[7] * 100, 8):
-        rule.looked(pulses, 1.0)
+        rule.pulsed(pulses, 1.0)
     assert rule.verdict(State({}), 0.0).ready
 
 

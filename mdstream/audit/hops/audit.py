@@ -17,7 +17,7 @@ from mdstream.audit.hops.identity import Beside, Fault, TopicFacts, hole_fault
 from mdstream.audit.hops.logs import CanonicalHop, DatabaseHop, JournalHop, RawHop, records
 from mdstream.audit.hops.nats import NatsHop
 from mdstream.audit.ledger import Ledger
-from mdstream.audit.recovered import AskedFor
+from mdstream.audit.recovered import RequestedGaps
 from mdstream.audit.standby import Alive, Followed, StandBy
 from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope
 from mdstream.cli.progress import Progress
@@ -44,9 +44,11 @@ class CanonicalReading(Reading):
 class RawReading(Reading):
     """The raw hop: by design, the next hop does not have all of its trades."""
 
-    def __init__(self, hop: RawHop, scope: Scope, standby: StandBy, asked: AskedFor, canonical: Ledger) -> None:
+    def __init__(
+        self, hop: RawHop, scope: Scope, standby: StandBy, requested: RequestedGaps, canonical: Ledger
+    ) -> None:
         super().__init__(hop, scope)
-        self._hop, self._standby, self._asked, self._canonical = hop, standby, asked, canonical
+        self._hop, self._standby, self._requested, self._canonical = hop, standby, requested, canonical
 
     def take(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
         if self._counts(trade) and self.ledger.add(trade, seq, place):
@@ -54,7 +56,7 @@ class RawReading(Reading):
 
     def _counts(self, trade: AuditTrade) -> bool:
         """Of the trades that repair brought, only those that were missing."""
-        return not trade.recovered or trade in self._asked
+        return not trade.recovered or trade in self._requested
 
     def settle(self, chain: Chain) -> None:
         self._standby.settle(self.ledger)
@@ -69,7 +71,7 @@ class RawReading(Reading):
                 "the feed began"
             )
 
-    async def look_closer(self, wanted: set[Bucket], ignored: set[Identity]) -> Details:
+    async def read_details(self, wanted: set[Bucket], ignored: set[Identity]) -> Details:
         stood_by = self._standby.__contains__
         details = Details(self.ledger, wanted, may_repeat=True, ignored=ignored, stood_by=stood_by)
 
@@ -140,8 +142,8 @@ async def _chain(
     followed, alive = Followed(lambda symbol: rules.of(symbol).merge), Alive()
     canonical = CanonicalReading(CanonicalHop(settings, scope), scope, followed, beside)
     standby = StandBy(followed, alive, canonical.ledger)
-    asked = await _asked_for(settings, scope)
-    raw = RawReading(RawHop(settings, scope, alive.heard), scope, standby, asked, canonical.ledger)
+    requested = await _requested_gaps(settings, scope)
+    raw = RawReading(RawHop(settings, scope, alive.add_frame), scope, standby, requested, canonical.ledger)
     chain = Chain(scope, [*(Reading(hop, scope) for hop in hops), raw, canonical])
     await _add_sinks(chain, settings)
     return chain, canonical
@@ -163,13 +165,13 @@ async def _add_sinks(chain: Chain, settings: Settings) -> None:
         chain.readings.append(Reading(stream, chain.scope))
 
 
-async def _asked_for(settings: Settings, scope: Scope) -> AskedFor:
+async def _requested_gaps(settings: Settings, scope: Scope) -> RequestedGaps:
     """The gaps that the canonical stream reported."""
-    asked = AskedFor()
+    requested = RequestedGaps()
     decode = msgspec.json.Decoder(Gap).decode
     with Progress("audit status", "records") as progress:
         async for record in records(settings, Topics(settings).status.name, scope, progress):
             with suppress(msgspec.MsgspecError, UnicodeError):  # another kind of event
                 gap = decode(record.value or b"")
-                asked.add(gap.provider, gap.symbol, gap.first_id, gap.last_id)
-    return asked
+                requested.add(gap.provider, gap.symbol, gap.first_id, gap.last_id)
+    return requested

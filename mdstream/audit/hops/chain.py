@@ -36,7 +36,7 @@ class Reading:
     def settle(self, chain: Chain) -> None:
         """Called once all hops are read for the first time: exclude what is not compared."""
 
-    async def look_closer(self, wanted: set[Bucket], ignored: set[Identity]) -> Details:
+    async def read_details(self, wanted: set[Bucket], ignored: set[Identity]) -> Details:
         """The trades of these buckets."""
         details = Details(self.ledger, wanted, may_repeat=self.hop.may_repeat, ignored=ignored)
         if wanted or self.ledger.numbering.repeated:
@@ -85,11 +85,11 @@ class Chain:
             reading.settle(self)
         following: Ledger | None = None
         for ledger in reversed(self.ledgers):
-            ledger.choose_views(following)
+            ledger.choose_id_spaces(following)
             following = ledger
         differ = differing(self.ledgers)
         if differ or any(ledger.numbering.repeated for ledger in self.ledgers):
-            await self._look_closer(differ)
+            await self._compare_details(differ)
         self._note_what_was_left_out()
 
     def ignore(self, trade: AuditTrade) -> None:
@@ -99,11 +99,11 @@ class Chain:
             for ledger in self.ledgers:
                 ledger.discount(trade)
 
-    async def _look_closer(self, differ: set[Bucket]) -> None:
+    async def _compare_details(self, differ: set[Bucket]) -> None:
         wanted = affordable(self.ledgers, differ, MAX_DETAILED)
         self.unnamed = differ - wanted
         # Again the last hop first: a trade that comes meanwhile must not be at a hop but not at the one before it.
-        details = [await reading.look_closer(wanted, self.ignored) for reading in reversed(self.readings)][::-1]
+        details = [await reading.read_details(wanted, self.ignored) for reading in reversed(self.readings)][::-1]
         between = (differences(details[a], details[b], wanted) for a, b in neighbours(self.ledgers))
         for difference in chain(*between, *(detail.own_differences() for detail in details)):
             self.totals[difference.hop, difference.kind] += 1
@@ -113,10 +113,10 @@ class Chain:
     def _note_what_was_left_out(self) -> None:
         for reading in self.readings:
             name = reading.hop.name
-            for (provider, symbol, view), count in sorted(reading.ledger.set_aside.items()):
+            for (provider, symbol, id_space), count in sorted(reading.ledger.set_aside.items()):
                 self.notes.append(
-                    f"{name}: {count:,} trades of {provider} {symbol} in the view {view!r} are set aside: the same "
-                    "executions as those compared, seen another way"
+                    f"{name}: {count:,} trades of {provider} {symbol} in the id space {id_space!r} are set aside: the "
+                    "same executions as those compared"
                 )
             self.notes += [f"{name}: {count:,} {what}" for what, count in sorted(reading.hop.unread.items())]
 

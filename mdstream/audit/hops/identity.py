@@ -109,7 +109,7 @@ class Beside:
         name = self._topics.bars.name
         for kind, symbol, interval, ts_open, revision, expected, found, places in bars.differences():
             what = f"{interval} {ts_open}" + ("" if revision is None else f" revision {revision}")
-            self._tell(Fault(kind, name, symbol, what, expected, found, places))
+            self._add_fault(Fault(kind, name, symbol, what, expected, found, places))
         rewritten, missing, different = (self._counts[name, kind] for kind in ("rewritten", "missing", "different"))
         facts = TopicFacts(name, bars.published.records, bars.published.repeats, rewritten)
         self.topics.append(facts._replace(judged=bars.judged, missing=missing, different=different))
@@ -118,13 +118,13 @@ class Beside:
         numbering = Numbering(self._scope)
         async for event, place, _ in self._events(name):
             numbering.add(event.symbol, event.seq, _minute(event), place)
-        await self._look_again(name, numbering)
+        await self._compare_contents(name, numbering)
         for hole in numbering.holes():
-            self._tell(hole_fault(name, hole))
+            self._add_fault(hole_fault(name, hole))
         rewritten, holes = self._counts[name, "rewritten"], self._counts[name, "hole"]
         self.topics.append(TopicFacts(name, numbering.events, numbering.repeats, rewritten, holes))
 
-    async def _look_again(self, name: str, numbering: Numbering) -> None:
+    async def _compare_contents(self, name: str, numbering: Numbering) -> None:
         """Compare the contents of numbers that came more than once."""
         if not numbering.repeated:
             return
@@ -132,8 +132,8 @@ class Beside:
         async for event, place, value in self._events(name):
             first = contents.add(event.symbol, event.seq, value, place)
             if first is not None:
-                said = f"seq {event.seq} once", "another record with it", (first, place)
-                self._tell(Fault("rewritten", name, event.symbol, f"seq {event.seq}", *said))
+                found = f"seq {event.seq} once", "another record with it", (first, place)
+                self._add_fault(Fault("rewritten", name, event.symbol, f"seq {event.seq}", *found))
 
     async def _events(self, name: str) -> AsyncIterator[tuple[_Numbered, Place, bytes]]:
         unread, decode = 0, msgspec.json.Decoder(_Numbered).decode
@@ -148,7 +148,7 @@ class Beside:
                 yield event, Place(record.partition, record.offset), value
         self._note(name, unread, "records without a number")
 
-    def _tell(self, fault: Fault) -> None:
+    def _add_fault(self, fault: Fault) -> None:
         self._counts[fault.topic, fault.kind] += 1
         if self._counts[fault.topic, fault.kind] <= MAX_FAULTS:
             self.faults.append(fault)

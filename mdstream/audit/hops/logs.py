@@ -71,7 +71,7 @@ class _JournalLine(msgspec.Struct):
     size: float
     side: Side | None
     ts_exchange: int
-    view: str = ""
+    id_space: str = msgspec.field(name="view", default="")
 
 
 class JournalHop:
@@ -97,7 +97,7 @@ class JournalHop:
                     j = decode(text)
                 except (msgspec.MsgspecError, UnicodeError) as error:
                     raise CaptureError(str(self._path), number, f"not a line of a journal: {error}") from None
-                add(AuditTrade(j.provider, j.symbol, j.trade_id, j.price, j.size, j.side, j.ts_exchange, j.view))
+                add(AuditTrade(j.provider, j.symbol, j.trade_id, j.price, j.size, j.side, j.ts_exchange, j.id_space))
                 progress.show(number)
 
     def _lines(self) -> Iterator[bytes]:
@@ -140,7 +140,7 @@ class RawHop:
         self._decoders = {name.encode(): (name, provider().decode) for name, provider in PROVIDERS.items()}
         self.unread: Counter[str] = Counter()
         self.first: dict[tuple[str, str, str], AuditTrade | None] = {}
-        """By (provider, symbol, view): the trade that reading began with if it answers a subscription, else None.
+        """By (provider, symbol, id space): the trade that reading began with if it answers a subscription, else None.
 
         Such a trade (TradeTick.resume) is from before anyone listened. Only an earlier reader knows whether it is new.
         """
@@ -180,10 +180,10 @@ class RawHop:
                     self.unread["trades refused"] += 1
                     continue
                 time_ns = recv_ns if tick.ts_exchange is None else tick.ts_exchange
-                said = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
-                trade = AuditTrade(*said, time_ns, tick.view, recv_ns, tick.recovered)
+                fields = (name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
+                trade = AuditTrade(*fields, time_ns, tick.id_space, recv_ns, tick.recovered)
                 if not tick.recovered:  # what repair brings may be from before
-                    self.first.setdefault((name, tick.symbol, tick.view), trade if tick.resume else None)
+                    self.first.setdefault((name, tick.symbol, tick.id_space), trade if tick.resume else None)
                 add(trade)
 
 
@@ -215,8 +215,8 @@ class CanonicalHop:
 def print_of(trade: Trade) -> AuditTrade:
     """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
-    said = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
-    return AuditTrade(*said, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+    fields = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
+    return AuditTrade(*fields, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
 
 
 class DatabaseHop:

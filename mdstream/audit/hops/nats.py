@@ -18,7 +18,7 @@ from mdstream.config import Settings
 from mdstream.errors import MdstreamError
 from mdstream.events import Trade
 from mdstream.net.redact import redacted
-from mdstream.sinks.nats_stream import RefusedError, ask
+from mdstream.sinks.nats_stream import RefusedError, api_request
 from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Failure, Wire, access_of, connect, reason_of, servers_of
 
 FETCHED_AT_ONCE = 1_000
@@ -44,7 +44,7 @@ class NatsHop:
 
     async def check(self) -> None:
         """Raise MdstreamError if the stream cannot be read; runs before the other hops are read."""
-        async with self._telling_why(), self._reader():
+        async with self._explaining_failure(), self._reader():
             pass
 
     async def read(self, add: Add) -> None:
@@ -68,7 +68,7 @@ class NatsHop:
                 add(print_of(trade))
 
     async def _payloads(self) -> AsyncIterator[bytes]:
-        async with self._telling_why(), self._reader() as (wire, subscription, request, pending):
+        async with self._explaining_failure(), self._reader() as (wire, subscription, request, pending):
             while pending:
                 await wire.publish(*request, reply=subscription.subject)
                 for _ in range(min(pending, FETCHED_AT_ONCE)):
@@ -79,7 +79,7 @@ class NatsHop:
                     yield message.data
 
     @asynccontextmanager
-    async def _telling_why(self) -> AsyncIterator[None]:
+    async def _explaining_failure(self) -> AsyncIterator[None]:
         try:
             yield
         except (*Failure, RefusedError) as error:
@@ -100,10 +100,10 @@ class NatsHop:
             subscription = await wire.subscribe(
                 wire.new_inbox(), pending_msgs_limit=FETCHED_AT_ONCE + 1, pending_bytes_limit=0
             )
-            asked = {"batch": FETCHED_AT_ONCE, "no_wait": True}
-            request = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(asked)
+            query = {"batch": FETCHED_AT_ONCE, "no_wait": True}
+            request = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", msgspec.json.encode(query)
             yield wire, subscription, request, int(made["num_pending"])
-            await ask(wire, f"CONSUMER.DELETE.{stream}.{name}", {})
+            await api_request(wire, f"CONSUMER.DELETE.{stream}.{name}", {})
         finally:
             await wire.drop()
 
@@ -122,4 +122,4 @@ class NatsHop:
             start = datetime.fromtimestamp(begin_s, UTC).isoformat()
             config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
         stream = self._settings.nats.stream
-        return await ask(wire, f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
+        return await api_request(wire, f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})

@@ -3,5 +3,5 @@
 kinds     which faults there are, their parameters, and their JSON and text forms
 schedule  when each of them begins and ends
 delivery  the pipe of stages that frames pass on their way to the clients
-garble    frames that cannot be understood
+corrupt    frames that cannot be understood
 """

@@ -21,7 +21,7 @@ class Frame(NamedTuple):
     """One frame for some clients. `payload`: text, or bytes for a binary frame.
 
     `first_id`..`last_id` (both included) are the fills it reports; `last_id` 0: it reports none. `about` is the
-    caller's own data. `garbled`: it can no longer be parsed.
+    caller's own data. `corrupt`: it can no longer be parsed.
     """
 
     payload: str | bytes
@@ -30,7 +30,7 @@ class Frame(NamedTuple):
     first_id: int = 0
     last_id: int = 0
     about: Any = None
-    garbled: bool = False
+    corrupt: bool = False
 
 
 class Stage(ABC):

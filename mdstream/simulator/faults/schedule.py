@@ -88,7 +88,7 @@ class Faults:
             wait_s = 0.0 if spec.every_s is None else rng.expovariate(1 / spec.every_s)
         fault = Fault(f"f{self._made}", spec, rng, now_ns + int(wait_s * SECOND_NS))
         self._faults[fault.fault_id] = fault
-        self._look_again()
+        self._set_next_ns()
         return fault
 
     def get(self, fault_id: str) -> Fault | None:
@@ -106,7 +106,7 @@ class Faults:
             fault.spans[-1][1] = now_ns
         fault.state, fault.next_ns = "ended", None
         self._forget()
-        self._look_again()
+        self._set_next_ns()
         return Change(fault, False) if was_active else None
 
     def due(self, now_ns: int) -> Iterator[Change]:
@@ -117,7 +117,7 @@ class Faults:
             if fault.next_ns is not None and fault.next_ns <= now_ns:
                 yield self._step(fault, now_ns)
         self._forget()
-        self._look_again()
+        self._set_next_ns()
 
     def _step(self, fault: Fault, now_ns: int) -> Change:
         if fault.state == "active":
@@ -142,7 +142,7 @@ class Faults:
             pause_ns = max(1, int(fault.rng.expovariate(1 / fault.spec.every_s) * SECOND_NS))
             fault.state, fault.next_ns = "waiting", now_ns + pause_ns
 
-    def _look_again(self) -> None:
+    def _set_next_ns(self) -> None:
         self._next_ns = min((f.next_ns for f in self._faults.values() if f.next_ns is not None), default=None)
 
     def _forget(self) -> None:

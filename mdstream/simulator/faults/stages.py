@@ -9,8 +9,8 @@ from random import Random
 from typing import cast
 
 from mdstream.simulator.faults import kinds
+from mdstream.simulator.faults.corrupt import corrupt
 from mdstream.simulator.faults.delivery import Frame, Stage
-from mdstream.simulator.faults.garble import garble
 
 MS = 1_000_000
 MAX_HELD = 200_000
@@ -61,11 +61,11 @@ class MalformedStage(Stage):
         self._spec, self._rng = spec, rng
 
     def handle(self, frame: Frame, now_ns: int) -> Iterable[Frame]:  # noqa: ARG002
-        if frame.garbled or isinstance(frame.payload, bytes) or self._rng.random() >= self._spec.share:
+        if frame.corrupt or isinstance(frame.payload, bytes) or self._rng.random() >= self._spec.share:
             return (frame,)
         self.touched(frame)
-        payload = garble(frame.payload, self._spec.how, self._rng)
-        junk = frame._replace(payload=payload, first_id=0, last_id=0, garbled=True)
+        payload = corrupt(frame.payload, self._spec.how, self._rng)
+        junk = frame._replace(payload=payload, first_id=0, last_id=0, corrupt=True)
         return (junk,) if self._spec.replace else (frame, junk)
 
 

@@ -89,26 +89,26 @@ class BinanceRest(Rest):
             self.refused += 1
             raise
 
-    def answer(self, path: str, asked: dict[str, str], now_ns: int) -> Answer:
-        listing, numbers = self._read(asked, ENDPOINTS[path][1], now_ns)
+    def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
+        listing, numbers = self._read(query, ENDPOINTS[path][1], now_ns)
         endpoint = self._agg_trades if path.endswith("aggTrades") else self._historical_trades
         return as_json(list(endpoint(listing, numbers)))
 
-    def _read(self, asked: dict[str, str], known: set[str], now_ns: int) -> tuple[Listing, dict[str, int]]:
+    def _read(self, query: dict[str, str], known: set[str], now_ns: int) -> tuple[Listing, dict[str, int]]:
         """The listing and the numeric parameters of a request, including its limit."""
-        symbol = asked.get("symbol", "")
+        symbol = query.get("symbol", "")
         if not symbol:
             raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         if not _SYMBOL.fullmatch(symbol):
             raise _illegal("symbol", r"^[A-Z0-9-_.]{1,20}$")
-        read = len(known & asked.keys())
-        if read != len(asked):
-            sentence = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(asked)}'."
+        read = len(known & query.keys())
+        if read != len(query):
+            sentence = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(query)}'."
             raise _refused(-1104, sentence)
-        for name, text in asked.items():
+        for name, text in query.items():
             if name != "symbol" and not is_number(text):
                 raise _illegal(name, r"^[0-9]{1,20}$")
-        numbers = {name: int(text) for name, text in asked.items() if name != "symbol"}
+        numbers = {name: int(text) for name, text in query.items() if name != "symbol"}
         if numbers.setdefault("limit", DEFAULT_LIMIT) == 0:
             raise _refused(-1130, "Data sent for parameter 'limit' is not valid.")
         numbers["limit"] = min(numbers["limit"], MAX_LIMIT)
@@ -117,14 +117,14 @@ class BinanceRest(Rest):
             raise _refused(-1121, "Invalid symbol.")
         return listing, numbers
 
-    def _agg_trades(self, listing: Listing, asked: dict[str, int]) -> Iterator[dict[str, Any]]:
-        tape, limit = listing.instrument.tape, asked["limit"]
-        start, end = asked.get("startTime"), asked.get("endTime")
+    def _agg_trades(self, listing: Listing, query: dict[str, int]) -> Iterator[dict[str, Any]]:
+        tape, limit = listing.instrument.tape, query["limit"]
+        start, end = query.get("startTime"), query.get("endTime")
         found: Iterable[Aggregate]
-        if "fromId" in asked:
+        if "fromId" in query:
             if start is not None or end is not None:
                 raise _refused(-1128, "Combination of optional parameters invalid.")
-            found = islice(tape.aggregates(asked["fromId"]), limit)
+            found = islice(tape.aggregates(query["fromId"]), limit)
         elif start is not None:
             after = tape.aggregates(tape.aggregate_at(start * MS))
             found = islice(after if end is None else takewhile(lambda t: t.ts_ns // MS <= end, after), limit)
@@ -133,10 +133,10 @@ class BinanceRest(Rest):
             found = reversed(list(islice(tape.aggregates_back(last), limit)))
         return (_agg_trade(listing, trade) for trade in found)
 
-    def _historical_trades(self, listing: Listing, asked: dict[str, int]) -> Iterator[dict[str, Any]]:
-        tape, limit = listing.instrument.tape, asked["limit"]
-        if "fromId" in asked:
-            found = list(islice(tape.fills(asked["fromId"], tape.next_id), limit))
+    def _historical_trades(self, listing: Listing, query: dict[str, int]) -> Iterator[dict[str, Any]]:
+        tape, limit = listing.instrument.tape, query["limit"]
+        if "fromId" in query:
+            found = list(islice(tape.fills(query["fromId"], tape.next_id), limit))
         else:
             found = list(islice(tape.fills_back(tape.next_id), limit))[::-1]
         return (_trade(listing, fill) for fill in found)

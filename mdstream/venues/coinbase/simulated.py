@@ -122,7 +122,7 @@ class CoinbaseSession(Session):
     def __init__(self, exchange: Exchange, now_ns: int) -> None:
         super().__init__(exchange, now_ns)
         self._subscribed = False
-        self._asked: Counter[tuple[str, str]] = Counter()
+        self._requested: Counter[tuple[str, str]] = Counter()
         """How often each (channel, product) was subscribed to."""
 
     def received(self, text: str, now_ns: int) -> list[Action]:
@@ -156,12 +156,12 @@ class CoinbaseSession(Session):
                 raise _refused("subscribe", f"no product_ids for {channel}")
         pairs = [(channel, product) for channel, products in wanted for product in products]
         topics = {pair: self._topic(*pair, now_ns) for pair in pairs}
-        asked = self._asked + Counter(pairs)
+        requested = self._requested + Counter(pairs)
         for channel, product in pairs:
-            if asked[channel, product] > MAX_SUBSCRIPTIONS:
+            if requested[channel, product] > MAX_SUBSCRIPTIONS:
                 reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions to {channel} of {product}"
                 raise _refused("subscribe", reason)
-        self._asked, self._subscribed = asked, True
+        self._requested, self._subscribed = requested, True
         actions: list[Action] = [self._subscriptions()]
         for pair, topic in topics.items():
             self.topics.pop(pair, None)  # a repeated subscription begins with the present state again
@@ -171,8 +171,8 @@ class CoinbaseSession(Session):
     def _unsubscribe(self, wanted: list[tuple[str, list[str]]]) -> list[Action]:
         actions: list[Action] = []
         for channel, products in wanted:
-            for pair in [p for p in self._asked if p[0] == channel and (not products or p[1] in products)]:
-                del self._asked[pair]
+            for pair in [p for p in self._requested if p[0] == channel and (not products or p[1] in products)]:
+                del self._requested[pair]
                 actions += self.unsubscribe(pair)
         return [*actions, self._subscriptions()]
 
@@ -189,7 +189,7 @@ class CoinbaseSession(Session):
 
     def _subscriptions(self) -> Send:
         channels: dict[str, list[str]] = {}
-        for channel, product in self._asked:
+        for channel, product in self._requested:
             channels.setdefault(channel, []).append(product)
         listed = [{"name": name, "product_ids": products} for name, products in channels.items()]
         return send_json({"type": "subscriptions", "channels": listed})

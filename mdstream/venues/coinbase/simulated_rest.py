@@ -27,15 +27,15 @@ class CoinbaseRest(Rest):
     burst = 1.5
     too_many = as_json({"message": "Public rate limit exceeded"}, HTTPStatus.TOO_MANY_REQUESTS)
 
-    def answer(self, path: str, asked: dict[str, str], now_ns: int) -> Answer:
+    def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
         match = _PATH.fullmatch(path)
         listing = self._exchange.listing(match[1], now_ns) if match else None
         if listing is None:
             raise _refused(HTTPStatus.NOT_FOUND, "NotFound")
         for name in ("after", "before", "limit"):
-            if name in asked and not is_number(asked[name]):
+            if name in query and not is_number(query[name]):
                 raise _refused(HTTPStatus.BAD_REQUEST, f"Invalid {name}")
-        below, above, limit = (int(asked[name]) if name in asked else None for name in ("after", "before", "limit"))
+        below, above, limit = (int(query[name]) if name in query else None for name in ("after", "before", "limit"))
         fills = list(newest(listing, below=below, above=above, limit=min(limit or MAX_LIMIT, MAX_LIMIT)))
         cursors = {"cb-before": str(fills[0].trade_id), "cb-after": str(fills[-1].trade_id)} if fills else {}
         return as_json([_trade(listing, fill) for fill in fills], headers=cursors)

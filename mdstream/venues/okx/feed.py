@@ -88,7 +88,7 @@ class _Books(msgspec.Struct):
 
 class _HistoryTrades(msgspec.Struct, gc=False):
     response: _Data[_Trade]
-    view: Literal["trades", "trades-all"] = "trades"
+    id_space: Literal["trades", "trades-all"] = msgspec.field(name="view", default="trades")
 
 
 class _Arg(msgspec.Struct):
@@ -106,11 +106,11 @@ class _Other(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
 
 
-def _trades(m: _Data[_Trade], symbol: str, view: str = "trades") -> Sequence[TradeTick]:
+def _trades(m: _Data[_Trade], symbol: str, id_space: str = "trades") -> Sequence[TradeTick]:
     """{"arg":{..},"data":[{"tradeId":"884123456","px":"93741.2","sz":"0.0015","side":"sell","ts":"1767625200123","count":"3",..}]}"""
     return [
         TradeTick(
-            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId - d.count + 1, d.tradeId, d.count, view
+            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId - d.count + 1, d.tradeId, d.count, id_space
         )
         for d in m.data
     ]
@@ -147,7 +147,7 @@ def _history_trades(m: _HistoryTrades, symbol: str) -> Sequence[TradeTick]:
     """{"code":"0","msg":"","data":[{"tradeId":"884123456","px":"93741.2","sz":"0.0005","side":"sell","ts":"1767625200123"},..]}"""
     return [
         TradeTick(
-            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId, d.tradeId, 1, m.view, recovered=True
+            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId, d.tradeId, 1, m.id_space, recovered=True
         )
         for d in m.response.data
     ]
@@ -163,7 +163,7 @@ class Okx(Provider):
     keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, "ping")  # the venue closes after 30 s without any message
     channels = (
         Channel("trades", TRADE, _Data[_Trade], _trades),
-        Channel("trades-all", TRADE, _Data[_Trade], partial(_trades, view="trades-all")),
+        Channel("trades-all", TRADE, _Data[_Trade], partial(_trades, id_space="trades-all")),
         Channel("tickers", QUOTE, _Data[_Ticker], _tickers),
         Channel("bbo-tbt", QUOTE, _Data[_Book], _bbo),
         Channel("books5", BOOK, _Books, _books),

@@ -21,13 +21,13 @@ class OkxRest(Rest):
     venue_budget = Budget(20, 2.0)
     too_many = as_json({"msg": "Too Many Requests", "code": "50011"}, HTTPStatus.TOO_MANY_REQUESTS)
 
-    def answer(self, path: str, asked: dict[str, str], now_ns: int) -> Answer:
+    def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
         if path != "/api/v5/market/history-trades":
             return as_json({"msg": "Not Found", "code": "404"}, HTTPStatus.NOT_FOUND)
-        if not asked.get("instId"):
+        if not query.get("instId"):
             raise _refused("50014", "Parameter instId can not be empty.")
-        by, after, before = asked.get("type", BY_ID), asked.get("after"), asked.get("before")
-        limit = asked.get("limit") or str(MAX_LIMIT)
+        by, after, before = query.get("type", BY_ID), query.get("after"), query.get("before")
+        limit = query.get("limit") or str(MAX_LIMIT)
         if by not in (BY_ID, BY_TIME):
             raise _refused("51000", "Parameter type error")
         for name, text in (("after", after), ("before", before), ("limit", limit)):
@@ -35,7 +35,7 @@ class OkxRest(Rest):
                 raise _refused("51000", f"Parameter {name} error")
         if not 1 <= int(limit) <= MAX_LIMIT:
             raise _refused("51000", "Parameter limit error")
-        listing = self._exchange.listing(asked["instId"], now_ns)
+        listing = self._exchange.listing(query["instId"], now_ns)
         if listing is None:
             raise _refused("51001", "Instrument ID doesn't exist.", HTTPStatus.OK)
         tape = listing.instrument.tape

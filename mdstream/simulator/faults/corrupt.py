@@ -14,8 +14,8 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WRONG: tuple[Any, ...] = ([], {}, "junk", [None], {"x": 1})
 
 
-def garble(text: str, how: str, rng: Random) -> str | bytes:
-    """A garbled version of a JSON object's text: text for a text frame, bytes for a binary one.
+def corrupt(text: str, how: str, rng: Random) -> str | bytes:
+    """A corrupt version of a JSON object's text: text for a text frame, bytes for a binary one.
 
     cut: only its beginning; json: a quotation mark is missing; types: numbers, and texts of numbers, become something
     else; binary: bytes that are not text. `any` is one of these.

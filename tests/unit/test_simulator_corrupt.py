@@ -1,4 +1,4 @@
-"""Garbled frames: whatever comes out, no provider takes it for a trade, a quote or a book."""
+"""Corrupt frames: whatever comes out, no provider takes it for a trade, a quote or a book."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
-from mdstream.simulator.faults.garble import HOW, garble
+from mdstream.simulator.faults.corrupt import HOW, corrupt
 from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import BookTick, QuoteTick, TradeTick
@@ -43,9 +43,9 @@ def frames() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("venue", "text"), frames())
 @pytest.mark.parametrize("how", [*HOW, "any"])
 @given(st.integers(0, 2**32))
-def test_garbled_frame_says_nothing(venue: str, text: str, how: str, seed: int) -> None:
+def test_corrupt_frame_says_nothing(venue: str, text: str, how: str, seed: int) -> None:
     """It cannot be decoded, or it is no market data."""
-    junk = garble(text, how, Random(seed))
+    junk = corrupt(text, how, Random(seed))
     data = junk.encode() if isinstance(junk, str) else junk
     try:
         ticks = provider(venue).decode(data)
@@ -55,19 +55,19 @@ def test_garbled_frame_says_nothing(venue: str, text: str, how: str, seed: int) 
 
 
 @given(st.integers(0, 2**32), st.sampled_from(frames()))
-def test_garbled_frames_are_what_they_are_called(seed: int, frame: tuple[str, str]) -> None:
+def test_corrupt_frames_are_what_they_are_called(seed: int, frame: tuple[str, str]) -> None:
     """Cut and json are no JSON, types is JSON of the same shape, binary is no text."""
     text, rng = frame[1], Random(seed)
     for how in ("cut", "json"):
-        junk = garble(text, how, rng)
+        junk = corrupt(text, how, rng)
         assert isinstance(junk, str)
         with pytest.raises(ValueError, match=r".*"):
             json.loads(junk)
-    junk = garble(text, "types", rng)
+    junk = corrupt(text, "types", rng)
     assert isinstance(junk, str)
     assert list(json.loads(junk)) == list(json.loads(text))
     assert json.loads(junk) != json.loads(text)
-    junk = garble(text, "binary", rng)
+    junk = corrupt(text, "binary", rng)
     assert isinstance(junk, bytes)
     with pytest.raises(UnicodeDecodeError):
         junk.decode()
