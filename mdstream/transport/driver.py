@@ -435,6 +435,10 @@ class Transport(driver.Transport):
                     raise
                 log.warning("%s; waiting for more brokers", error)
                 await asyncio.sleep(MAX_RETRY_S)
+            except asyncio.InvalidStateError:
+                # Callers for one topic share Faust's request; one of them was cancelled, most likely because we stop.
+                if self.app.should_stop:
+                    return
             else:
                 return
 
