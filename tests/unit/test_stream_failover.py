@@ -184,6 +184,7 @@ def chosen(
         ("b", (GOOD, 1), (DEAD, None), "a"),
         ("b", (DEAD, None), (POOR, None), None),
         ("gone", (POOR, None), (GOOD, 0), "b"),
+        ("gone", (DEAD, None), (DEAD, None), None),
     ],
 )
 def test_which_source_is_taken(
