@@ -8,6 +8,8 @@ TESTS ?= tests
 # More than there are cores: system tests mostly wait, for consumer groups that form and for sessions that end.
 WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# Of a part of the tests it would say nothing.
+COVERAGE = $(if $(filter tests,$(TESTS)),--cov)
 # The plug-in, or else the docker-compose of Debian.
 COMPOSE = $(shell docker compose version > /dev/null 2>&1 && echo docker compose || echo docker-compose) -f docker-compose.kafka.yml
 
@@ -30,8 +32,8 @@ $(READY): pyproject.toml requirements.lock
 demo: setup ## Everything on this machine: broker, venues, ingestors, worker, files (LIVE=1: the real venues)
 	@$(BIN)/mdstream demo $(if $(LIVE),--live)
 
-test: setup ## All tests, on the embedded broker
-	$(PYTEST) $(TESTS)
+test: setup ## All tests, on the embedded broker; fails unless they cover the pure core
+	$(PYTEST) $(COVERAGE) $(TESTS)
 
 test-kafka: setup ## The whole-system tests again on Apache Kafka (needs Java 17 and Maven)
 	MDSTREAM_TEST_BROKER=kafka $(PYTEST) -m system $(TESTS)
@@ -67,4 +69,4 @@ compose-check: ## Let docker compose itself check docker-compose.kafka.yml (need
 	$(COMPOSE) config --quiet
 
 clean: ## Remove what the targets made
-	rm -rf .venv .bench .kafka build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .kafka build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -6,7 +6,7 @@ A leaf like mdstream.events: values only. Prices and sizes are finite float64, t
 from __future__ import annotations
 
 from math import isfinite
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 import msgspec
 
@@ -23,6 +23,7 @@ PRICE_UNIT = 10**PRICE_DECIMALS
 """A price that identifies a level is an integer number of 1 / PRICE_UNIT; one with more decimals is refused."""
 
 
+@final
 class TradeTick(msgspec.Struct, gc=False):
     """One trade. It covers the integer ids `first_id`..`last_id` (both included); NO_ID where ids are opaque.
 
@@ -94,7 +95,8 @@ class Control(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
 
 
-Tick = TradeTick | QuoteTick | BookTick | BookUpdate | Control
+OtherTick = QuoteTick | BookTick | BookUpdate | Control
+Tick = TradeTick | OtherTick
 
 Number = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
 """A finite number, also if the venue writes it as text (decoders run with strict=False).

@@ -100,7 +100,7 @@ class Canonical:
         for symbol in sorted(self.instruments):
             for name in self.instruments[symbol].feeds:
                 if source := self.sources.get(name.encode()):
-                    self._books.restore(self._publication.line(source, symbol, 0))
+                    self._books.restore(self._publication.add_line(source, symbol, 0))
         self._next = self.read_from
 
     @property

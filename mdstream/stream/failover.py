@@ -50,6 +50,14 @@ class Limits:
         """How much of a standby is kept: the time until a source is left, and how late it may have been."""
         return 2 * self.stale_after_ns + self.max_latency_ns + SECOND_NS
 
+    def buffer_from_ns(self, followed: Feed, now_ns: int) -> int:
+        """Log time from which standbys are kept: back to the last trade of the followed feed, if it is silent.
+
+        By UNKNOWN_INTERVAL_NS at most: a restart reads the raw log from there.
+        """
+        silent_ns = min(now_ns - followed.trade.seen_ns, UNKNOWN_INTERVAL_NS)
+        return now_ns - silent_ns - self.buffer_ns
+
 
 class Health(IntEnum):
     GOOD = 0

@@ -80,16 +80,18 @@ class FeedMonitor:
             self._learn(out, lines)
             for line in lines:
                 self.report(out, line, gaps.evaluate(line.feed, now_ns, self._rules.gaps), recv_ns)
-            if len(lines) > 1 and not self._rules.of(symbol).merge:
+            if (len(lines) > 1 or not lines[0].live) and not self._rules.of(symbol).merge:
                 yield from self._choose(out, instrument, lines)
             self._check_silence(out, symbol, instrument, lines, recv_ns)
 
     def _learn(self, out: Output, lines: list[Line]) -> None:
         now_ns, limits = self._log.now_ns, self._rules.limits
+        followed = next((line for line in lines if line.live), lines[0])
+        from_ns = limits.buffer_from_ns(followed.feed, now_ns)
         for line in lines:
             feed = line.feed
             learnt = [failover.learn(channel, now_ns, limits) for channel in (feed.trade, feed.quote, feed.book)]
-            dropped = line.forget_before(now_ns - limits.buffer_ns - line.source.state.offset_ns)
+            dropped = line.forget_before(from_ns - line.source.state.offset_ns)
             if feed.gap_rate:
                 feed.gap_rate = feed.gap_rate * KEPT if feed.gap_rate > FORGOTTEN else 0.0
             if feed.gap_rate or dropped or any(learnt):

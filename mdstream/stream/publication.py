@@ -22,7 +22,7 @@ from mdstream.stream.numbering import publish_book, publish_quote, publish_trade
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Feed, Instrument, LogState
-from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, OtherTick, QuoteTick, TradeTick
 
 MAX_ERRORS = 20
 """Most error frames of venues kept for the log in one output; all are counted."""
@@ -49,19 +49,16 @@ class Publication:
     # -- lines
 
     def _new_line(self, source: Source, symbol: str, recv_ns: int) -> Line:
-        """As `line`, for a symbol from a frame. Raises MisplacedError if it belongs to another partition.
+        """As `add_line`, for a symbol from a frame. Raises MisplacedError if it belongs to another partition.
 
         A symbol in the restored state stays: it was here before the partition count changed.
         """
         if symbol not in self._instruments and not self._announces(symbol):
             raise MisplacedError(symbol, self._partition)
-        return self.line(source, symbol, recv_ns)
+        return self.add_line(source, symbol, recv_ns)
 
-    def line(self, source: Source, symbol: str, recv_ns: int) -> Line:
-        """A source's line of an instrument, created if missing. The first source to send anything is followed."""
-        line = source.lines.get(symbol)
-        if line is not None:
-            return line
+    def add_line(self, source: Source, symbol: str, recv_ns: int) -> Line:
+        """Create a source's line of an instrument. The first source to send anything is followed."""
         instrument = self._instruments.setdefault(symbol, Instrument())
         line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
         source.lines[symbol] = line
@@ -131,7 +128,7 @@ class Publication:
 
     # -- other ticks
 
-    def other(self, out: Output, source: Source, tick: Tick, recv_ns: int, offset: int) -> None:
+    def other(self, out: Output, source: Source, tick: OtherTick, recv_ns: int, offset: int) -> None:
         """As `trade`, for the other ticks."""
         if isinstance(tick, Control):
             self._control(out, source.name, tick)
@@ -151,7 +148,7 @@ class Publication:
                 self._quote(out, line, tick, recv_ns)
             else:
                 out.counts["quote, the book has it"] += 1
-        elif isinstance(tick, BookTick):
+        else:
             line.feed.book.seen_ns = self._log.now_ns
             if line.live:
                 self._book(out, line, tick, recv_ns)

@@ -366,6 +366,7 @@ def test_trades_looked_at_are_bounded() -> None:
     first, second, _ = sorted(buckets)
     assert affordable(hops, buckets, 130) == {first, second}
     assert affordable(hops, buckets, 1) == {first}
+    assert affordable(hops, buckets, 180) == buckets
 
 
 def test_every_pair_of_neighbours_is_compared() -> None:
@@ -379,3 +380,15 @@ def test_every_pair_of_neighbours_is_compared() -> None:
             detail.add(one)
     found = [list(differences(left, right, wanted)) for left, right in pairwise(details)]
     assert [len(one) for one in found] == [0, 1]
+
+
+def test_trade_that_comes_again_in_the_raw_topic_is_no_fault() -> None:
+    """Redundant lines and replays repeat trades there."""
+    detail = Details(raw([trade(1)]), {bucket_of(trade(1))}, may_repeat=True)
+    for seq in (1, 2):
+        detail.add(trade(1), seq)
+    assert list(detail.own_differences()) == []
+
+
+def test_place_is_partition_and_offset() -> None:
+    assert str(Place(3, 105)) == "3:105"

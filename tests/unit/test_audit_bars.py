@@ -140,7 +140,31 @@ def test_the_last_revision_counts_and_an_older_one_has_one_content_too() -> None
     assert told(audited([old, last, other, last, *others], trades)) == [("rewritten", "1s", "15:00:00Z")]
 
 
+def test_revision_that_was_passed_over_has_nothing_to_be_compared_with() -> None:
+    """Revision 1 was never read, as when the log's beginning is gone: its late copy proves nothing."""
+    trades = [trade(1, 0), trade(2, 5000)]
+    [bar, *others] = published(trades)
+    last, skipped = (msgspec.structs.replace(bar, revision=n) for n in (2, 1))
+    assert told(audited([last, skipped, *others], trades)) == []
+
+
+def test_trade_that_comes_again_counts_once() -> None:
+    trades = [trade(1, 0), trade(2, 5000)]
+    assert told(audited(published(trades), [*trades, *trades])) == []
+
+
 # -- what is not judged
+
+
+def test_published_bars_outside_the_range_are_not_judged() -> None:
+    """Of another symbol, or of an hour that the range cuts."""
+    trades = [trade(1, 0), trade(2, 5000)]
+    bars = published(trades)
+    other = Scope(symbols=frozenset({"ETHUSDT"}))
+    assert audited(bars, [], other).published.records == 0
+    assert told(audited(bars, [], other)) == []
+    cut = Scope(first_minute=MINUTE - 1, end_minute=MINUTE + 1)
+    assert {interval for _, interval, _ in told(audited(bars, [trade(3, 9000, symbol="ETHUSDT")], cut))} == set()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mdstream import events
 from mdstream.bars import state as bars_state
-from mdstream.bars.bars import Bars, Collected
+from mdstream.bars.bars import MAX_ERRORS, Bars, Collected
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS, Rules, interval
 from mdstream.bars.state import Progress
 from mdstream.events import Bar, Trade, encode
@@ -172,6 +172,14 @@ def test_what_is_no_trade_is_passed_over_and_said(value: bytes | None) -> None:
     report = bars.report()
     assert report.trades["unreadable"] == 1
     assert report.errors[0].startswith("offset 7, key b'BTCUSDT': ")
+
+
+def test_reasons_are_kept_for_the_log_within_a_bound() -> None:
+    """All of them are counted."""
+    bars = Bars(RULES)
+    bars.step([Raw(offset, b"{}") for offset in range(MAX_ERRORS + 5)])
+    report = bars.report()
+    assert (report.trades["unreadable"], len(report.errors)) == (MAX_ERRORS + 5, MAX_ERRORS)
 
 
 # -- closing

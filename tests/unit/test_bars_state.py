@@ -94,6 +94,19 @@ def test_bars_of_intervals_that_are_not_built_any_more_are_left_out() -> None:
     assert restored.bars(RULES).collect(T0 * 2).bars == []
 
 
+def test_bars_that_no_trade_can_change_any_more_are_left_out() -> None:
+    """A compacted topic may still hold them."""
+    bars, found = collected(0)
+    restored = read(written(1, bars, found, 1))
+    later = restored.bars(RULES)
+    later.step(records([trade(9, 3 * 86_400_000)]))
+    later.collect(later.watermark_ns)
+    for tally in restored.tallies.values():
+        later.put(tally)
+    later.step(records([trade(10, 0)]))
+    assert later.report().late == {each.name: 1 for each in RULES.intervals}
+
+
 @pytest.mark.parametrize("name", ["1s", "10s", "1m", "5m", "1h", "1d"])
 def test_bars_that_are_kept_or_open_together_have_slots_of_their_own(name: str) -> None:
     """Else one would overwrite the other on a compacted topic."""

@@ -198,6 +198,17 @@ def test_watch_that_is_switched_off_finds_nothing() -> None:
     story.seconds(100, TRADES)
     story.seconds(100_000)
     assert (story.reconnects, story.freshness.stale, story.freshness.data_stale) == ([], frozenset(), False)
+    assert story.freshness.data_limit_s is None
+
+
+def test_limit_and_silence_of_each_channel_can_be_shown() -> None:
+    """The limit is unknown until the connection's data has a usual interval."""
+    story = Story()
+    assert story.freshness.data_limit_s is None
+    story.seconds(1000, TRADES)
+    story.seconds(7)
+    assert story.freshness.data_limit_s == MIN_S
+    assert story.freshness.habits[TRADES].silent_s == 7
 
 
 def test_line_names_some_channels_and_counts_the_rest() -> None:

@@ -25,7 +25,7 @@ from mdstream.stream.dedupe import SeenIds
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Policy, Rules
-from mdstream.ticks import NO_ID, BookTick, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, PRICE_UNIT, BookTick, BookUpdate, QuoteTick, TradeTick
 
 NOW_NS = 1_767_625_200_125_400_000
 MERGE = Rules(Policy(("binance", "okx", "coinbase"), merge=True))
@@ -169,6 +169,7 @@ def test_record_time_does_not_matter_where_the_header_has_one() -> None:
 TRADE = TradeTick("BTCUSDT", "7", 1.5, 2.0, "buy", NOW_NS, 7, 7)
 QUOTE = QuoteTick("BTCUSDT", 1.5, 2.0, 1.6, 2.0, NOW_NS, 7)
 BOOK = BookTick("BTCUSDT", [(1.5, 2.0), (1.4, 1.0)], [(1.6, 2.0), (1.7, 1.0)], NOW_NS, 7)
+UPDATE = BookUpdate("BTCUSDT", [(15 * PRICE_UNIT // 10, 0.0)], [], NOW_NS)
 
 
 def changed(tick: Any, **said: Any) -> Any:
@@ -177,7 +178,7 @@ def changed(tick: Any, **said: Any) -> Any:
 
 
 @pytest.mark.parametrize("tick", [
-    TRADE, QUOTE, BOOK,
+    TRADE, QUOTE, BOOK, UPDATE, changed(UPDATE, ts_exchange=None),
     changed(TRADE, size=0.0), changed(TRADE, ts_exchange=None), changed(TRADE, first_id=NO_ID, last_id=NO_ID),
     changed(TRADE, ts_exchange=0), changed(TRADE, last_id=MAX_ID), changed(TRADE, first_id=0),
     changed(QUOTE, bid=None, bid_size=None), changed(QUOTE, ask=None, ask_size=None), changed(QUOTE, bid=1.6),
@@ -217,6 +218,8 @@ def test_what_may_be_said_is_taken(tick: Any) -> None:
     (changed(BOOK, bids=[(1.5, 1.0), (0.0, 1.0)]), "a price of 0 for BTCUSDT"),
     (changed(BOOK, bids=[], asks=[(-1.0, 1.0)]), "a price of -1 for BTCUSDT"),
     (changed(BOOK, update_id=-2), "update id -2"),
+    (changed(UPDATE, bids=[(0, 1.0)]), "a price of 0 for BTCUSDT"),
+    (changed(UPDATE, ts_exchange=LAST_NS), "not a valid time"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_with_its_reason(tick: Any, reason: str) -> None:
     """A pair's price is above zero, sizes are not negative, one venue's bid is not above its ask."""

@@ -384,3 +384,29 @@ def test_next_id_is_judged_alike_on_the_short_way(ticks: list[tuple[int, str, bo
             long.seen.park()
             short.seen.park()
     assert short == long
+
+
+def test_trade_without_an_order_of_ids_is_new_once() -> None:
+    """Its id is a text: nothing can be missing before it."""
+    opaque = TradeTick("BTCUSDT", "a1", 1.0, 1.0, None, NOW)
+    dedupe = TradeDedupe()
+    assert [dedupe.admit(opaque, NOW, contiguous=False) for _ in range(2)] == ["new", "repeat"]
+    assert not dedupe.fill(opaque)
+
+
+def test_trade_of_another_view_fills_no_hole() -> None:
+    """Its ids count something else."""
+    dedupe = TradeDedupe()
+    for number in (1, 3):
+        dedupe.admit(trade(number, number), NOW, contiguous=True)
+    assert not dedupe.fill(trade(2, 2, view="aggTrade"))
+    assert dedupe.fill(trade(2, 2))
+
+
+def test_hole_that_was_not_awaited_is_forgotten_without_a_word() -> None:
+    """Ids from before the first one are nobody's loss."""
+    ids = SeenIds()
+    ids.add(5000, 5000, 1)
+    for number in range(1, MAX_HOLES + 1):
+        ids.add(5000 + 2 * number, 5000 + 2 * number, 1)
+    assert (len(ids.missing), ids.given_up) == (MAX_HOLES, [])

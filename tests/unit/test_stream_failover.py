@@ -142,6 +142,15 @@ def test_one_long_silence_does_not_spoil_the_interval() -> None:
     assert SILENT_AFTER * known.interval_ns <= 3 * SECOND_NS
 
 
+# -- what is kept of a standby
+
+
+@pytest.mark.parametrize(("silent_s", "reaches_s"), [(0, 9), (3, 12), (30, 39), (31, 39), (3600, 39)])
+def test_standby_is_kept_back_to_the_last_trade_of_the_followed_feed(silent_s: float, reaches_s: float) -> None:
+    """Nine seconds before it, in case the feed was late; never more than 39 s, which a restart has to read again."""
+    assert LIMITS.buffer_from_ns(feed(trade=channel(silent_s)), NOW) == ago(reaches_s)
+
+
 # -- choosing
 
 
@@ -175,6 +184,7 @@ def chosen(
         ("b", (GOOD, 1), (DEAD, None), "a"),
         ("b", (DEAD, None), (POOR, None), None),
         ("gone", (POOR, None), (GOOD, 0), "b"),
+        ("gone", (DEAD, None), (DEAD, None), None),
     ],
 )
 def test_which_source_is_taken(

@@ -165,3 +165,14 @@ def test_a_log_that_was_cut_and_read_on_tells_the_same(writes: list[tuple[bool, 
         for offset, (key, value_, _, _) in enumerate(flat[cut:], cut):
             found.take(offset, key, value_)
         assert (dict(found), found.claim, found.shadowed) == (dict(whole), whole.claim, whole.shadowed)
+
+
+def test_one_topic_that_is_let_go_leaves_the_others_their_knowledge() -> None:
+    """Records between ours still have to be checked for the topic that is kept."""
+    tenure = Tenure()
+    tenure.wrote(5, 1)
+    tenure.claimed(TOPIC, 5)
+    tenure.claimed(OTHER, 5)
+    tenure.let_go(OTHER)
+    assert tenure.owns(TOPIC, 5)
+    assert tenure.wrote(9, 1) == range(6, 9)
