@@ -116,7 +116,7 @@ class Api:
         answer, size = self._read(request)
         if size < request.min_bytes and request.max_wait_time > 0:
             logs = [log for _, _, log in self._fetched(request) if log is not None]
-            await self.store.news(logs, request.max_wait_time / 1000)
+            await self.store.wait_for_records(logs, request.max_wait_time / 1000)
             answer, _size = self._read(request)
         return {"topics": answer}
 

@@ -96,7 +96,7 @@ class Reprocess:
         await self._check_raw()
         own = [topic.name for topic in (*self._target.raw.values(), self._target.state)]
         if filled := await logs.topics_with_records(self._bootstrap_servers, own):
-            raise SettingsError(f"{', '.join(filled)}: a deployment of its own lives there, choose another prefix")
+            raise SettingsError(f"{', '.join(filled)}: another deployment uses it, choose another prefix")
         names = [topic.name for topic in self.outputs]
         if replace:
             await kafka.delete_topics(self._bootstrap_servers, names)

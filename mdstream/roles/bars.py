@@ -109,7 +109,7 @@ class BarsRole(StatefulRole[_Owned, _Snapshot]):
         report = owned.bars.report()
         self.metrics.add(report)
         for error in report.errors:
-            log.warning("%s[%d]: no trade, passed over: %s", *owned.partition, error)
+            log.warning("%s[%d]: no trade, skipped: %s", *owned.partition, error)
         if owned.bars.backlog > self._most_parts:
             await self.checkpoint()
         elif owned.bars.is_due(owned.bars.watermark_ns):

@@ -2,7 +2,7 @@
 
 Trades and quotes are drawn at random among the listings with subscribers; books come by the clock, each every 100 ms,
 and less often if they would take more than a fifth of the rate; heartbeats come every second. A market without
-subscribers stands still, at once or after `linger_s`: its ids later continue where they were.
+subscribers stops, at once or after `linger_s`: its ids later continue where they were.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any, NamedTuple
 
-from mdstream.simulator.exchange import Beat, Kind, Listing, Topic
+from mdstream.simulator.exchange import HeartbeatEvent, Kind, Listing, Topic
 from mdstream.simulator.market import MAX_FILLS, SECOND_NS, Order, Trade
 
 BOOK_INTERVAL_NS = SECOND_NS // 10
@@ -167,8 +167,8 @@ class Production:
         if self._changed:
             self._update_live(now_ns)
         for listing in self._heartbeats.due(now_ns):
-            beat = Beat(now_ns + listing.instrument.clock_off_ns)
-            yield from self._deliver(listing.live(Kind.HEARTBEAT), beat)
+            heartbeat = HeartbeatEvent(now_ns + listing.instrument.clock_off_ns)
+            yield from self._deliver(listing.live(Kind.HEARTBEAT), heartbeat)
         if self.paused or self.finished:
             self._pacer.skip(now_ns)
             self._made_ns = now_ns

@@ -148,7 +148,7 @@ class JetStreamSink:
         return stream
 
     async def _drop(self) -> None:
-        """Drop the connection and what was learned over it: the next one looks it up again."""
+        """Drop the connection and the last messages fetched over it: the next one fetches them again."""
         wire, self._wire, self._stream = self._wire, None, None
         self._last.clear()
         if wire is not None:
@@ -335,7 +335,7 @@ class CoreSink:
             await wire.drop()
 
     def _log_failure(self, error: BaseException) -> None:
-        """Log it once per outage."""
+        """Log the failure once per outage."""
         if not self._logged:
             log.warning(
                 "nats cannot write %s: %s; it is tried again, and events pass meanwhile", self._place, reason_of(error)

@@ -79,7 +79,7 @@ class Pick:
 def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, count: int | None) -> None:
     """Print canonical events, one JSON object a line, as they come (docs/events.md explains them).
 
-    Each instrument's events stand in their order. It ends with --count, with Ctrl-C, or when nobody reads any more.
+    Each instrument's events keep their order. It ends with --count, with Ctrl-C, or when its reader has gone.
 
     \b
     mdstream tail trades                                     every trade from now on

@@ -129,6 +129,6 @@ async def test_who_let_go_writes_no_more(broker: str, topic: str) -> None:
     """A checkpoint under way when the partition was given up."""
     async with state_log(broker, topic) as log:
         claims, _ = await take_over(log, RAW)
-        log.let_go([RAW])
+        log.give_up([RAW])
         with pytest.raises(OvertakenError):
             await log.write(RAW, claims[RAW], checkpoint(claims[RAW], 1, A=1))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mdstream.simulator.exchange import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
+from mdstream.simulator.exchange import Action, Close, HeartbeatEvent, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.venues.coinbase.simulated import CHANNELS, Coinbase
 
@@ -147,7 +147,7 @@ def test_heartbeat_tells_the_last_trade_id() -> None:
     """What a client compares with to find a dropped match."""
     of = listing()
     order = of.instrument.order(NOW_NS)
-    (text,) = CHANNELS["heartbeat"].encode(of, Beat(NOW_NS))
+    (text,) = CHANNELS["heartbeat"].encode(of, HeartbeatEvent(NOW_NS))
     message = json.loads(text)
     assert message["last_trade_id"] == order.fills[-1].trade_id
     assert message["time"] == "2026-01-05T15:00:00.123456Z"

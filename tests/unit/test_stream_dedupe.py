@@ -205,7 +205,7 @@ def test_opaque_ids_are_bounded_and_the_oldest_forgotten_first() -> None:
 
 @given(st.permutations(range(5, 400, 3)), st.integers(0, 3))
 def test_rising_id_is_new_once_within_the_window(numbers: list[int], line: int) -> None:
-    """However redundant lines shuffle them, while no more than MAX_RECENT lie between a trade and its copy."""
+    """However redundant connections shuffle them, while no more than MAX_RECENT lie between a trade and its copy."""
     ids = SeenIds()
     assert all(ids.add_rising(number) for number in numbers)
     assert not any(ids.add_rising(number) for number in numbers[line:])
@@ -294,7 +294,7 @@ def test_recovered_trade_is_held_against_its_neighbours(at_ms: int, price: float
     for number in (11, 13):
         found = trade(number, NEAR_MS + at_ms)
         found.price = price
-        assert (dedupe.doubt(found) is None) is believed
+        assert (dedupe.contradiction(found) is None) is believed
 
 
 # -- trades: whose count an id belongs to

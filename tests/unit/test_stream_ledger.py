@@ -134,7 +134,7 @@ def test_who_lets_go_looks_at_nothing_any_more() -> None:
     tenure = Tenure()
     tenure.wrote(5, 1)
     tenure.claimed(TOPIC, 5)
-    tenure.let_go(TOPIC)
+    tenure.give_up(TOPIC)
     assert not tenure.owns(TOPIC, 5)
     assert tenure.wrote(900_000, 1) == range(900_000, 900_000)
 

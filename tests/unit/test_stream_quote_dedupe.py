@@ -32,7 +32,7 @@ def test_update_ids_that_begin_anew_are_taken_after_a_silence() -> None:
     assert told == [True, False, True, True]
 
 
-def test_redundant_lines_without_update_ids_are_told_by_value_and_time() -> None:
+def test_redundant_connections_without_update_ids_are_deduplicated_by_value_and_time() -> None:
     """A1 A2 (same time) B1 B2 A3 B3 and a late A2: each once, and nothing goes back in time."""
     one, two, three = quote(1.0, at_ms=0), quote(2.0, at_ms=0), quote(1.0, at_ms=5)
     assert admitted(*((n, tick) for n, tick in enumerate((one, two, one, two, three, three, two)))) == (
