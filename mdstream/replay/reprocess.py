@@ -175,9 +175,9 @@ class UnderWay:
         self._chunks.append(asyncio.gather(*futures))
         await self.settle(MAX_CHUNKS_UNDER_WAY)
 
-    async def settle(self, most: int) -> None:
-        """Wait until no more than `most` chunks are under way."""
-        while len(self._chunks) > most or (self._chunks and self._chunks[0].done()):
+    async def settle(self, limit: int) -> None:
+        """Wait until no more than `limit` chunks are under way."""
+        while len(self._chunks) > limit or (self._chunks and self._chunks[0].done()):
             await asyncio.wait([self._chunks[0]])  # unlike with a plain await, Ctrl-C cancels nothing that was sent
             self._chunks.popleft().result()
 

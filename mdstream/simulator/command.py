@@ -185,7 +185,7 @@ def command(
         rate=rate,
         seed=seed,
         symbols=symbols,
-        most_trades=trades,
+        max_trades=trades,
         journal=journal,
         first_id=first_id,
         send_queue_bytes=send_queue * MIB,

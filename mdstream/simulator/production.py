@@ -89,19 +89,19 @@ class Timetable:
 
 
 class Production:
-    """All that the venues send. `most_trades`: stop after this many reported trades.
+    """All that the venues send. `max_trades`: stop after this many reported trades.
 
     `linger_s`: how long a topic's events are still produced after its last subscriber left.
     """
 
     def __init__(
-        self, rate: float, *, seed: int, now_ns: int, most_trades: int | None = None, linger_s: float = 0.0
+        self, rate: float, *, seed: int, now_ns: int, max_trades: int | None = None, linger_s: float = 0.0
     ) -> None:
         self._rate = rate
         self._rng = Random(f"{seed}:production")
         self._pacer = Pacer(rate, now_ns)
         self._made_ns = now_ns
-        self._most_trades = most_trades
+        self._max_trades = max_trades
         self._linger_ns = int(linger_s * SECOND_NS)
         self._lingering: dict[Topic, int] = {}
         """Topics without subscribers, and when they end; in the order of these times."""
@@ -118,8 +118,8 @@ class Production:
 
     @property
     def finished(self) -> bool:
-        """Whether `most_trades` were reported."""
-        return self._most_trades is not None and sum(self.trades.values()) >= self._most_trades
+        """Whether `max_trades` were reported."""
+        return self._max_trades is not None and sum(self.trades.values()) >= self._max_trades
 
     @property
     def given_up(self) -> int:
@@ -219,10 +219,10 @@ class Production:
                 if kind is Kind.QUOTE:
                     yield from self._deliver(topics, listing.instrument.quote(at_ns))
                 else:
-                    yield from self._deliver(topics, listing.instrument.order(at_ns, self._most_fills()))
+                    yield from self._deliver(topics, listing.instrument.order(at_ns, self._max_fills()))
 
-    def _most_fills(self) -> int:
-        return MAX_FILLS if self._most_trades is None else self._most_trades - sum(self.trades.values())
+    def _max_fills(self) -> int:
+        return MAX_FILLS if self._max_trades is None else self._max_trades - sum(self.trades.values())
 
     def _deliver(self, topics: Sequence[Topic], event: Any) -> Iterator[Delivery]:
         for topic in topics:

@@ -162,7 +162,7 @@ class SinkLoop:
         return await self._until_done(self.health[sink.name], lambda: sink.write(chunks))
 
     async def _until_done(self, health: Health, attempt: Callable[[], Awaitable[T]]) -> T:
-        waits = delays_s(self._rng, least=MIN_RETRY_S, most=MAX_RETRY_S)
+        waits = delays_s(self._rng, min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while True:
             try:
                 done = await attempt()

@@ -100,7 +100,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 batched,
                 set(active) - batched,
                 timeout_s=FETCH_TIMEOUT_S,
-                most_others=MAX_OTHERS,
+                max_others=MAX_OTHERS,
                 may_take=lambda: self.consumer.flow_active and self.consumer.fetching == number,
                 may_wait=self._may_wait,
             )
@@ -185,7 +185,7 @@ class Consumer(driver.Consumer):
         return True
 
     async def _position_all(self) -> None:
-        delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+        delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while True:
             try:
                 return await self._position()
@@ -221,7 +221,7 @@ class Consumer(driver.Consumer):
             self._contesting = self.add_future(self._contest())
 
     async def _contest(self) -> None:
-        term, delays = self._term, delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+        term, delays = self._term, delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while not await self.commit_batched(anyway=True):  # are we still a member?
             await asyncio.sleep(next(delays))
             if self._term != term:  # no: they were revoked

@@ -47,12 +47,12 @@ V = TypeVar("V")
 class Remembered(dict[K, V]):
     """A cache of a pure function; a hit takes 30 ns. Bounded, because keys come from the wire."""
 
-    def __init__(self, function: Callable[[K], V], *, most: int = 100_000) -> None:
+    def __init__(self, function: Callable[[K], V], *, max_size: int = 100_000) -> None:
         super().__init__()
-        self._function, self._most = function, most
+        self._function, self._max_size = function, max_size
 
     def __missing__(self, key: K) -> V:
-        if len(self) >= self._most:
+        if len(self) >= self._max_size:
             self.clear()
         found = self[key] = self._function(key)
         return found

@@ -224,9 +224,9 @@ class Session:
     def _wait_s(self, now_s: float) -> float:
         """Until the next request is due, and never so long that a limit is missed by more than a tenth."""
         keepalive, silence_s = self._provider.keepalive, self._provider.silence_s
-        most_s = min(1.0, silence_s / 10, (keepalive.interval_s if keepalive else silence_s) / 10)
+        max_wait_s = min(1.0, silence_s / 10, (keepalive.interval_s if keepalive else silence_s) / 10)
         idle = self._subscribed or self._logging_in
-        return most_s if idle else min(most_s, max(0.0, self._due_s - now_s))
+        return max_wait_s if idle else min(max_wait_s, max(0.0, self._due_s - now_s))
 
 
 def named(names: Sequence[str]) -> str:

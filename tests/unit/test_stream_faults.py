@@ -299,7 +299,7 @@ def test_what_the_standby_covered_is_no_gap() -> None:
 
 
 def test_gap_too_large_to_be_repaired_is_lost_at_once() -> None:
-    rules = replace(MERGE, gaps=replace(MERGE.gaps, most=9))
+    rules = replace(MERGE, gaps=replace(MERGE.gaps, max_trades=9))
     out = run(history([Fault("binance", "drop", 5_000, 1_000)], seconds=10, seed=12), rules)
     (gap,) = [event for event in events(out.status) if event["type"] == "gap"]
     assert (gap["state"], gap["missing"], out.gaps) == ("lost", 10, [])
