@@ -79,7 +79,7 @@ async def test_roles_of_one_worker_share_a_partition(broker: str, topic: str) ->
         assert found == [{"A": 19, "": 19}] * 2
 
 
-async def test_an_owner_that_was_overtaken_is_told_with_its_next_checkpoint(broker: str, topic: str) -> None:
+async def test_an_overtaken_owner_learns_it_with_its_next_checkpoint(broker: str, topic: str) -> None:
     """Also the one after: it must not come through by trying again."""
     async with state_log(broker, topic) as older, state_log(broker, topic) as newer:
         claims, _ = await take_over(older, RAW)

@@ -199,7 +199,7 @@ def okx(port: int) -> Any:
     return page(port, "/health")[1]["feeds"]["okx"]
 
 
-def test_connection_without_data_is_made_anew_although_heartbeats_flow(processes: Processes) -> None:
+def test_connection_without_data_is_replaced_although_heartbeats_flow(processes: Processes) -> None:
     """The simulated OKX answers each ping while its market stands still: stale, said so, and connected again."""
     venues, control = simulator(processes)
     process, port = ingestor(processes, "okx", venues, {"MDSTREAM_DATA_SILENCE_S": "4"})

@@ -172,7 +172,7 @@ def test_a_request_reads_back_as_it_was_written() -> None:
     assert decode_request(encode(request)) == request
 
 
-def test_frames_begin_with_the_mark_that_tells_them_apart() -> None:
+def test_frames_begin_with_their_mark() -> None:
     """No venue's frame does."""
     frames, _ = run(repair(1, 3), {1, 2, 3})
     assert all(frame.startswith(REST_MARK) for frame in frames)

@@ -143,7 +143,7 @@ def test_last_match_is_the_last_trade() -> None:
     assert last == match | {"type": "last_match"}
 
 
-def test_heartbeat_tells_the_last_trade_id() -> None:
+def test_heartbeat_has_the_last_trade_id() -> None:
     """What a client compares with to find a dropped match."""
     of = listing()
     order = of.instrument.order(NOW_NS)
@@ -153,7 +153,7 @@ def test_heartbeat_tells_the_last_trade_id() -> None:
     assert message["time"] == "2026-01-05T15:00:00.123456Z"
 
 
-def test_too_slow_client_is_told_and_closed() -> None:
+def test_too_slow_client_gets_an_error_and_is_closed() -> None:
     """ErrSlowConsume, as the venue calls it."""
     error, close = session().too_slow()
     assert isinstance(error, Send)

@@ -178,7 +178,7 @@ def test_production_reports_a_trade_once_for_all_its_forms() -> None:
         assert ids == list(range(1000, 1000 + len(ids)))
 
 
-def test_tell_reports_what_no_subscriber_had() -> None:
+def test_report_last_returns_only_unreported_trades() -> None:
     """A last_match is history the first time, and news after the market moved without a subscriber to matches."""
     of_one = listing("coinbase", "BTC-USD")
     matches, ticker = (of_one.topic(coinbase.CHANNELS[name]) for name in ("matches", "ticker"))

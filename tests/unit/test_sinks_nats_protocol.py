@@ -203,7 +203,7 @@ def test_several_servers_are_separated_by_commas() -> None:
 
 
 @pytest.mark.parametrize("url", ["host:4222", "http://u:secret@host", "nats://", "nats://u:secret@h:port", " , "])
-def test_url_that_cannot_be_used_is_told_without_credentials(url: str) -> None:
+def test_url_that_cannot_be_used_is_reported_without_credentials(url: str) -> None:
     with pytest.raises(SettingsError, match="NATS_URL") as raised:
         servers_of(load(nats_url=url))
     assert "secret" not in str(raised.value)

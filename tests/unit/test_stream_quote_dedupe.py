@@ -24,7 +24,7 @@ def test_quote_is_new_when_its_update_id_rises() -> None:
     assert told == [True, False, True, False, True]
 
 
-def test_update_ids_that_begin_anew_are_taken_after_a_silence() -> None:
+def test_update_ids_that_restart_are_taken_after_a_silence() -> None:
     """A venue restarts and counts from 1: taken for repeats until nothing else has come for RESTART_NS."""
     silence_ms = RESTART_NS // 1_000_000
     told = admitted((0, quote(1.0, update_id=9_000)), (silence_ms - 1, quote(2.0, update_id=1)),

@@ -77,7 +77,7 @@ def test_batch_that_was_handed_out_is_input_whatever_the_broker_says() -> None:
     assert not see(reader(), done=100, delivered=150, end=101, times=13).live
 
 
-def test_partition_assigned_anew_starts_over() -> None:
+def test_partition_assigned_again_starts_over() -> None:
     """Its state was restored meanwhile: the same position is no stall."""
     rule = reader()
     see(rule, done=100, end=200, times=12)
@@ -236,7 +236,7 @@ def test_each_rebalance_starts_the_wait_over() -> None:
         assert waiting(rule, 11, assignments=assignments)
 
 
-def test_partition_that_is_assigned_and_not_restored_stands_still() -> None:
+def test_partition_that_is_assigned_and_not_restored_makes_no_progress() -> None:
     """Whatever its log holds: to own it is to process it."""
     rule, state = reader(), State({A: PartitionProgress(3, -1, 0)})
     for _ in range(13):
@@ -268,7 +268,7 @@ def test_event_loop_that_turns_again_is_forgiven() -> None:
     assert rule.verdict(State({}), 0.0).ready
 
 
-def test_quiet_topic_is_told_and_changes_nothing() -> None:
+def test_quiet_topic_is_reported_and_changes_nothing() -> None:
     """Only who writes there knows what is due."""
     rule = reader()
     verdict = see(rule, done=5, end=5, times=21)
