@@ -260,7 +260,7 @@ class App(Host):
             self.conf.canonical_url = URL(self.settings.canonical_url)
         if self.tables and self.conf.canonical_url.host in ANYWHERE:
             log.warning(
-                "other workers are told to ask this one at %s, where they reach only themselves: "
+                "this worker advertises %s, where the other workers reach only themselves: "
                 "set NODE_CANONICAL_URL=http://HOST:%d, as they reach it",
                 self.conf.canonical_url,
                 self.conf.web_port,

@@ -85,7 +85,7 @@ class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="heartbeat"):
-    """A sign of life instead of data; `symbol` is "__system__" for a whole provider."""
+    """A heartbeat: the feed is up, without data; `symbol` is "__system__" for a whole provider."""
 
     symbol: str
     provider: str

@@ -77,7 +77,7 @@ class RawEncoder:
 def decode_raw(record: Record) -> tuple[bytes, int, bytes]:
     """Provider, receive time in ns and kind of a raw record. Raises FrameError for an invalid time.
 
-    `seq` starts at a receive time: a wrong one would spoil `seq` and the checkpoint for good.
+    `seq` starts at a receive time: a wrong one would corrupt `seq` and the checkpoint for good.
     """
     headers = record.headers
     if len(headers) == 4:

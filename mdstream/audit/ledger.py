@@ -186,12 +186,12 @@ def differing(hops: Sequence[Ledger]) -> set[Bucket]:
     return found
 
 
-def affordable(hops: list[Ledger], buckets: set[Bucket], most_trades: int) -> set[Bucket]:
-    """As many buckets, earliest first, as hold at most `most_trades` at the hop with the most; at least one."""
+def affordable(hops: list[Ledger], buckets: set[Bucket], max_trades: int) -> set[Bucket]:
+    """As many buckets, earliest first, as hold at most `max_trades` at the hop with the most; at least one."""
     taken: set[Bucket] = set()
     for bucket in sorted(buckets, key=lambda bucket: (bucket.minute, bucket)):
-        most_trades -= max(hop.tally(bucket).count + hop.tally(bucket).doubled for hop in hops)
-        if most_trades < 0 and taken:
+        max_trades -= max(hop.tally(bucket).count + hop.tally(bucket).doubled for hop in hops)
+        if max_trades < 0 and taken:
             break
         taken.add(bucket)
     return taken

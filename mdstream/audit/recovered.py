@@ -1,4 +1,4 @@
-"""What repair was asked for. A venue's REST answer may hold more: trades that were not missing are not compared."""
+"""The gaps that repair was requested for. A REST answer may hold more: trades that were not missing are ignored."""
 
 from __future__ import annotations
 

@@ -109,14 +109,14 @@ class StandBy:
             self._candidates[key].take(fingerprint(trade))
 
     def settle(self, raw: Ledger) -> None:
-        """Enter what stood by into the raw ledger, once every frame is heard."""
+        """Enter what stood by into the raw ledger, once every frame is read."""
         for (bucket, id_space, source, slot), tally in self._candidates.items():
             if self._alive.in_or_around(source, slot):
                 raw.stand_by(bucket, id_space, tally)
         self._candidates.clear()
 
     def __contains__(self, trade: AuditTrade) -> bool:
-        """Whether a raw trade stood by; valid once every frame is heard."""
+        """Whether a raw trade stood by; valid once every frame is read."""
         source = self._source(trade)
         return source is not None and self._alive.in_or_around(source, trade.received_ns // SLOT_NS)
 

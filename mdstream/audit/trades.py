@@ -16,7 +16,7 @@ class AuditTrade(NamedTuple):
     """One trade as a hop holds it. `time_ns` is the venue's time, ours if it gives none; `id_space` as in TradeTick.
 
     `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair;
-    `fills`: how many it stands for, if the hop knows.
+    `fills`: how many it consists of, if the hop knows.
     """
 
     provider: str
@@ -55,7 +55,7 @@ class Bucket(NamedTuple):
 
 
 Identity = tuple[str, str, str, int]
-"""Provider, symbol, trade id and the venue's time: what makes two prints the same trade."""
+"""Provider, symbol, trade id and the venue's time: what makes two records the same trade."""
 
 
 def bucket_of(trade: AuditTrade) -> Bucket:

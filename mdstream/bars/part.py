@@ -9,7 +9,7 @@ import msgspec
 from mdstream.bars.rules import Rules
 from mdstream.bars.tally import UNPUBLISHED, Mark, Tally
 
-# Within these limits every sum and product stays finite; nobody trades at such prices.
+# Within these limits every sum and product stays finite; no market has such prices.
 _Amount = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]
 _Time = Annotated[int, msgspec.Meta(ge=0, lt=9_000_000_000_000_000_000)]
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]

@@ -11,7 +11,7 @@ from mdstream.broker.process import DEFAULT_LIMIT_MIB, serve
 
 @click.command()
 @click.argument("port", type=int)
-@click.option("--advertise", type=int, help="The port that clients are told to connect to.  [default: PORT]")
+@click.option("--advertise", type=int, help="The port that clients connect to.  [default: PORT]")
 @click.option("--keep-mb", type=int, default=DEFAULT_LIMIT_MIB)
 def main(port: int, advertise: int | None, keep_mb: int) -> None:
     """See mdstream.broker.process.serve."""

@@ -116,7 +116,7 @@ class Api:
         answer, size = self._read(request)
         if size < request.min_bytes and request.max_wait_time > 0:
             logs = [log for _, _, log in self._fetched(request) if log is not None]
-            await self.store.news(logs, request.max_wait_time / 1000)
+            await self.store.wait_for_records(logs, request.max_wait_time / 1000)
             answer, _size = self._read(request)
         return {"topics": answer}
 
@@ -130,13 +130,13 @@ class Api:
         left, size = request.max_bytes, 0
         answer: list[tuple[str, list[tuple[Any, ...]]]] = [(topic, []) for topic, _ in request.topics]
         found = dict(answer)
-        for topic, (number, start, most), log in self._fetched(request):
+        for topic, (number, start, max_bytes), log in self._fetched(request):
             if log is None or not log.start <= start <= log.end:
                 error = UNKNOWN if log is None else OffsetOutOfRangeError.errno
                 found[topic].append((number, error, -1, -1, [], b""))
                 size += request.min_bytes
                 continue
-            content = log.read(start, min(most, left)) if left > 0 else b""
+            content = log.read(start, min(max_bytes, left)) if left > 0 else b""
             left, size = left - len(content), size + len(content)
             found[topic].append((number, OK, log.end, log.end, [], content))
         return answer, size

@@ -116,12 +116,14 @@ class Group:
                 before.renew_session()
                 return self._joined(before)
             member.assignment = before.assignment
-            _answer(before.joining, Joined(UNKNOWN_MEMBER, member=member_id))  # it asked twice: the later one counts
+            _answer(
+                before.joining, Joined(UNKNOWN_MEMBER, member=member_id)
+            )  # a repeated request: the later one counts
         self.members[member_id], self.protocol_type = member, protocol_type
         joining: asyncio.Future[Joined] = asyncio.get_running_loop().create_future()
         member.joining = joining
         self._prepare()
-        self._go_on()
+        self._begin_generation()
         return await joining
 
     def _keeps(self, member_id: str) -> bool:
@@ -197,7 +199,7 @@ class Group:
             _answer(member.joining, Joined(UNKNOWN_MEMBER, member=member.id))
             _answer(member.syncing, Synced(UNKNOWN_MEMBER))
         self._prepare()
-        self._go_on()
+        self._begin_generation()
 
     def _prepare(self) -> None:
         if self.state is not State.PREPARING:
@@ -207,7 +209,7 @@ class Group:
             _answer(member.syncing, Synced(REBALANCING))
             member.syncing = None
 
-    def _go_on(self) -> None:
+    def _begin_generation(self) -> None:
         """Begin the next generation if all members have joined."""
         if not self.members:
             self.state, self.leader, self.protocol = State.EMPTY, "", ""

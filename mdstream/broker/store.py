@@ -87,7 +87,7 @@ class Store:
 
     # -- waiting for records
 
-    async def news(self, logs: Iterable[Log], limit_s: float) -> None:
+    async def wait_for_records(self, logs: Iterable[Log], limit_s: float) -> None:
         """Return when one of the logs is written to or deleted, or after `limit_s`."""
         waiter = asyncio.get_running_loop().create_future()
         logs = list(logs)

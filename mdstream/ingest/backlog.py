@@ -68,8 +68,8 @@ class Backlog:
         """Records of a queue that are not taken yet."""
         return len(self._queues[queue])
 
-    def take(self, queue: int, most_bytes: int) -> tuple[list[ProducerRecord], int, bool]:
-        """The queue's first records, at least one, within `most_bytes` with overhead; their values' bytes; any left?
+    def take(self, queue: int, max_bytes: int) -> tuple[list[ProducerRecord], int, bool]:
+        """The queue's first records, at least one, within `max_bytes` with overhead; their values' bytes; any left?
 
         They still count: call `release` once Kafka has them.
         """
@@ -77,7 +77,7 @@ class Backlog:
         size_bytes = 0
         for count, record in enumerate(records):
             value_bytes = len(record[1] or b"")
-            if count and size_bytes + value_bytes + (count + 1) * RECORD_OVERHEAD_BYTES > most_bytes:
+            if count and size_bytes + value_bytes + (count + 1) * RECORD_OVERHEAD_BYTES > max_bytes:
                 self._queues[queue] = records[count:]
                 return records[:count], size_bytes, True
             size_bytes += value_bytes

@@ -1,4 +1,4 @@
-"""One open link, from its first frame to its last: three tasks beside each other.
+"""One open link, from its first frame to its last, in three concurrent tasks.
 
     read               link ──> route ──> intake        the hot loop; frames of no instrument go to the session
     converse           session ──> link                 requests, keepalive; it closes the link when the session says so
@@ -157,7 +157,7 @@ class Dialogue:
                 await self._close(Close(self._freshness.describe()))
 
     def _data_has_stopped(self, passed_s: float) -> bool:
-        """Whether to connect again for want of data; channels that became stale or recovered are logged."""
+        """Whether to reconnect because data has stopped; channels that became stale or recovered are logged."""
         freshness, name = self._freshness, self._intake.provider
         before, mute = freshness.stale, freshness.mute
         stopped = freshness.step(passed_s, self._counters.routes, self.data_frames)

@@ -4,7 +4,7 @@
     disconnected   at least one is not: its instruments have no data, and failover has to know
     gave_up        one did not reconnect within the allowed attempts, or the venue refuses us: the feed has ended
 
-Each change is a status record in every partition, behind the frames that came before it.
+Each change is a status record in every partition, after the frames that came before it.
 """
 
 from __future__ import annotations

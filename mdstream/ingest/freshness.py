@@ -2,12 +2,12 @@
 
 A channel (one symbol's trades, quotes or books) and a connection as a whole are each compared with their own history:
 
-    stale   silent for least_s, and for FACTOR times its longest silence of the last one to two hours
+    stale   silent for min_silence_s, and for FACTOR times its longest silence of the last one to two hours
 
 so a busy pair is stale after a minute of silence, and one that trades every ten minutes after half an hour. A source
 with data in fewer than FAMILIAR steps has no expected interval yet and is never stale.
 
-    a symbol is mute         nothing at all has come for it in least_s: logged. Venues acknowledge unknown names, too
+    a symbol is mute         nothing at all has come in min_silence_s: logged. Venues acknowledge unknown names, too
     a channel is stale       logged: the market may have gone quiet, or the subscription was lost
     the connection is stale  its data has stopped, though heartbeats may flow: reconnect. If that brings nothing, the
                              wait for the next time doubles, up to an hour: a market that closes causes no storm
@@ -65,21 +65,21 @@ class SilenceTracker:
         """Its expected interval: its longest silence of the last one to two hours."""
         return max(self._longest_s, self._before_s)
 
-    def limit_s(self, least_s: float) -> float | None:
+    def limit_s(self, min_silence_s: float) -> float | None:
         """The silence that makes it stale; None while its expected interval is unknown."""
-        return max(least_s, FACTOR * self.expected_s) if self.spoken >= FAMILIAR else None
+        return max(min_silence_s, FACTOR * self.expected_s) if self.spoken >= FAMILIAR else None
 
-    def stale(self, least_s: float) -> bool:
+    def stale(self, min_silence_s: float) -> bool:
         """Whether it has been silent for unusually long."""
-        limit_s = self.limit_s(least_s)
+        limit_s = self.limit_s(min_silence_s)
         return limit_s is not None and self.silent_s >= limit_s
 
 
 class Freshness:
-    """The freshness of one connection with canonical `symbols`; with `least_s` 0 nothing is ever stale."""
+    """The freshness of one connection with canonical `symbols`; with `min_silence_s` 0 nothing is ever stale."""
 
-    def __init__(self, symbols: Collection[str], least_s: float) -> None:
-        self._least_s = least_s
+    def __init__(self, symbols: Collection[str], min_silence_s: float) -> None:
+        self._min_silence_s = min_silence_s
         self._silences = {Route(s.encode(), kind): SilenceTracker() for s in symbols for kind in KINDS}
         self._unheard = frozenset(symbols)
         self._connected_s = 0.0
@@ -94,7 +94,7 @@ class Freshness:
 
     def connected(self) -> None:
         """A new connection: its first frames do not count."""
-        self._settling_s = min(SETTLE_S, self._least_s)
+        self._settling_s = min(SETTLE_S, self._min_silence_s)
         for silence in (self.data, *self._silences.values()):
             silence.interrupt()
 
@@ -105,27 +105,29 @@ class Freshness:
         """
         self._connected_s += passed_s
         self._unheard = frozenset(s for s in self._unheard if not any(counts.get(Route(s.encode(), k)) for k in KINDS))
-        self.mute = self._unheard if self._connected_s >= self._least_s > 0 else frozenset()
+        self.mute = self._unheard if self._connected_s >= self._min_silence_s > 0 else frozenset()
         if self._settling_s > 0:
             self._settling_s -= passed_s
             self._counts = {route: counts.get(route, 0) for route in self._silences}
             self._data_frames = data_frames
             return False
-        least_s = self._least_s
+        min_silence_s = self._min_silence_s
         for route, silence in self._silences.items():
             count = counts.get(route, 0)
             silence.step(passed_s, spoke=count != self._counts[route])
             self._counts[route] = count
         spoke, self._data_frames = data_frames != self._data_frames, data_frames
         self.data.step(passed_s, spoke=spoke)
-        self.stale = frozenset(r for r, s in self._silences.items() if s.silent_s >= least_s > 0 and s.stale(least_s))
+        self.stale = frozenset(
+            r for r, s in self._silences.items() if s.silent_s >= min_silence_s > 0 and s.stale(min_silence_s)
+        )
         if spoke:
             self._due_s, self._reconnects = None, 0
         return self._reconnect_due()
 
     def _reconnect_due(self) -> bool:
-        limit_s = self.data.limit_s(self._least_s)
-        if not self._least_s or limit_s is None or self.data.silent_s < (self._due_s or limit_s):
+        limit_s = self.data.limit_s(self._min_silence_s)
+        if not self._min_silence_s or limit_s is None or self.data.silent_s < (self._due_s or limit_s):
             return False
         self._reconnects += 1
         self._due_s = self.data.silent_s + max(limit_s, min(limit_s * 2**self._reconnects, MAX_WAIT_S))
@@ -134,12 +136,12 @@ class Freshness:
     @property
     def data_limit_s(self) -> float | None:
         """The silence that makes the connection stale; None while its expected interval is unknown."""
-        return self.data.limit_s(self._least_s) if self._least_s else None
+        return self.data.limit_s(self._min_silence_s) if self._min_silence_s else None
 
     @property
     def data_stale(self) -> bool:
         """Whether the connection's data as a whole has stopped."""
-        return bool(self._least_s) and self.data.stale(self._least_s)
+        return bool(self._min_silence_s) and self.data.stale(self._min_silence_s)
 
     def describe(self) -> str:
         """The silence of the connection's data, in words."""

@@ -1,4 +1,4 @@
-"""Why an ingestor is not ready: a rule over its progress, as a running process is not enough."""
+"""Why an ingestor is not ready: a rule over its progress; a running process is not enough."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ INTERVAL_S = 1.0
 
 
 async def run_heartbeats(feeds: Sequence[Feed]) -> None:
-    """Queue heartbeats until cancelled. A late beat is not made up for: it carries its time."""
+    """Queue heartbeats until cancelled. A missed heartbeat is not sent later: each has its time."""
     now_s = asyncio.get_running_loop().time
     due_s = last_s = now_s()
     totals = [0] * len(feeds)

@@ -49,7 +49,7 @@ class Intake:
         await self._backlog.room()
 
     def add_heartbeat(self, *, connected: bool, symbols: int, now_ns: int) -> None:
-        """Queue a sign of life for every partition of every topic.
+        """Queue a heartbeat for every partition of every topic.
 
         With a full backlog it is skipped: the next one is as good.
         """

@@ -99,7 +99,7 @@ async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
         for task in helpers:  # a helper that ended has failed: raise its error
             if task.done():
                 task.result()
-        await _wind_down(feeds, bus, running)
+        await _shut_down(feeds, bus, running)
     finally:
         for task in (running, signalled, *helpers):
             task.cancel()
@@ -107,7 +107,7 @@ async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
     running.result()
 
 
-async def _wind_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[None]) -> None:
+async def _shut_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[None]) -> None:
     log.info("stopping: %d records to send", bus.backlog.records)
     try:
         async with asyncio.timeout(FLUSH_LIMIT_S):

@@ -134,7 +134,7 @@ class Sender:
         self.counters.deliveries += 1
 
     def _delays_s(self) -> Iterator[float]:
-        return delays_s(random.Random(), least=self._retry_s, most=MAX_RETRY_S)
+        return delays_s(random.Random(), min_s=self._retry_s, max_s=MAX_RETRY_S)
 
     async def _deliver(self, queue: int, records: Sequence[ProducerRecord]) -> None:
         topic, partition = self._partitions[queue]

@@ -12,7 +12,7 @@ from mdstream.venues.history import Limits
 
 
 class Budget:
-    """What may be spent now. Starts full; time may stand still, but must not run back."""
+    """What may be spent now. Starts full; time must not go backwards."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

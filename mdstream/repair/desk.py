@@ -1,10 +1,10 @@
-"""One venue's repairs, taking turns page by page, so that a long one does not hold up a short one.
+"""One venue's repairs, taking turns page by page, so that a long one does not delay a short one.
 
     add ─> queue ─ the one that is due ─> budget ─> GET ─> publish ─┬─> more to ask for: back into the queue
              ^                                                      └─> done
-             └── RetryableError: wait as long as the venue said, or longer each time; then the next in turn
+             └── RetryableError: wait as long as the venue asks, or longer each time; then the next in turn
 
-An unreachable venue holds up its own repairs, for as long as it takes, and no other venue's.
+An unreachable venue delays only its own repairs, for as long as it takes.
 """
 
 from __future__ import annotations
@@ -137,10 +137,10 @@ class Desk:
         if isinstance(found, bytes):
             request = job.repair.request
             await self._raw_log.frame(request.provider, request.symbol, found, recv_ns=now_ns)
-        await self._go_on(job, is_gone=isinstance(found, PermanentError))
+        await self._continue(job, is_gone=isinstance(found, PermanentError))
 
-    async def _go_on(self, job: RepairJob, *, is_gone: bool) -> None:
-        delay_s = None if is_gone else job.repair.go_on()
+    async def _continue(self, job: RepairJob, *, is_gone: bool) -> None:
+        delay_s = None if is_gone else job.repair.next_page_in_s()
         if delay_s is None:
             await self._finish(job)
             return

@@ -22,7 +22,7 @@ class RepairMetrics(Metrics):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counted()
-        yield from self._in_hand()
+        yield from self._open_requests()
         yield CounterMetricFamily(
             "mdstream_repair_refused", "records of md.gaps put on md.dead", self._requests.refused
         )
@@ -53,7 +53,7 @@ class RepairMetrics(Metrics):
             lost.add_metric([name], counters.lost)
         yield from (requests, retries, pages, recovered, lost)
 
-    def _in_hand(self) -> Iterator[Metric]:
+    def _open_requests(self) -> Iterator[Metric]:
         in_hand = GaugeMetricFamily("mdstream_repair_open_requests", "requests in hand", labels=["provider"])
         oldest = GaugeMetricFamily(
             "mdstream_repair_oldest_request_seconds", "since the oldest one in hand was made", labels=["provider"]

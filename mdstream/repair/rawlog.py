@@ -86,7 +86,7 @@ class RawLog:
         await self._write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)
 
     async def _write(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
-        delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+        delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while True:
             publisher = self._publisher
             try:
@@ -110,7 +110,7 @@ class RawLog:
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(failed.stop(), DISCONNECT_LIMIT_S)
-            delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+            delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
             while True:
                 fresh = self._new_publisher()
                 try:

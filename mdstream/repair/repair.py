@@ -1,6 +1,6 @@
 """The state of one request from md.gaps: pages out, answers in, frames to publish. Pure: time is an argument.
 
-page ──> answer ──┬─> a frame to publish, or nothing new ──> go_on: next page now │ next round after a pause │ done
+page ──> answer ──┬─> a frame to publish, or nothing new ──> next_page_in_s: now │ next round after a pause │ done
                   ├─> RetryableError: ask for the same page later, forever
                   └─> PermanentError: done
 done ──> lost: what is still missing, and why
@@ -29,7 +29,7 @@ class Repair:
         self.request = request
         self._history, self._patience_s = history, patience_s
         self._search = Search(Span(request.first_id, request.last_id), newest_first=history.newest_first)
-        self._asked = Span(0, 0)
+        self._requested = Span(0, 0)
         self._reason = NOT_THERE
 
     @property
@@ -44,8 +44,8 @@ class Repair:
 
     def page(self) -> Page | PermanentError:
         """What to ask for now."""
-        self._asked = self._search.next(self._history.most_rows)
-        page = self._history.ask(self.request, self._asked)
+        self._requested = self._search.next(self._history.most_rows)
+        page = self._history.ask(self.request, self._requested)
         if isinstance(page, PermanentError):
             self._reason = page.reason
         return page
@@ -70,9 +70,9 @@ class Repair:
         except (FrameError, msgspec.MsgspecError) as error:
             self._reason = f"the venue's answer cannot be understood: {error}"
             came, rows = [], page.rows
-        return frame if self._search.answered(self._asked, came, at_end=rows < page.rows) else None
+        return frame if self._search.answered(self._requested, came, at_end=rows < page.rows) else None
 
-    def go_on(self) -> float | None:
+    def next_page_in_s(self) -> float | None:
         """Seconds to wait before the next page; None if there is none."""
         if not self._search.round_is_over:
             return 0.0

@@ -169,13 +169,15 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             return
         desk = self._desks.get(request.provider)
         if desk is not None:
-            self._hand_on(share, desk, request, record)
+            self._assign_to_desk(share, desk, request, record)
             return
         if self._only is None:
             await self._give_up(request)
         share.offsets.acknowledge(next_offset)
 
-    def _hand_on(self, share: _Share, desk: Desk, request: RepairRequest, record: ConsumerRecord[bytes, bytes]) -> None:
+    def _assign_to_desk(
+        self, share: _Share, desk: Desk, request: RepairRequest, record: ConsumerRecord[bytes, bytes]
+    ) -> None:
         """Pass the request to the desk; a repeat of an open request is done with it."""
         content, next_offset = bytes(record.value or b""), record.offset + 1
         if content in share.jobs:

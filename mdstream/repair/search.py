@@ -45,13 +45,13 @@ class Search:
         """Rounds in a row that brought nothing; from ROUNDS on, missing ids count as gone."""
         return self._fruitless
 
-    def next(self, most: int) -> Span:
-        """The ids to ask for now, at most `most`. Only while the round is not over."""
+    def next(self, max_ids: int) -> Span:
+        """The ids to ask for now, at most `max_ids`. Only while the round is not over."""
         if self._newest_first:
             first, last = self._to_ask[-1]
-            return Span(max(first, last - most + 1), last)
+            return Span(max(first, last - max_ids + 1), last)
         first, last = self._to_ask[0]
-        return Span(first, min(last, first + most - 1))
+        return Span(first, min(last, first + max_ids - 1))
 
     def answered(self, requested: Span, came: Iterable[Span], *, at_end: bool) -> int:
         """Take in the answer to `requested`: the ids that `came`, even unasked ones. Returns how many were wanted.

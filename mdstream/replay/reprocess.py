@@ -96,7 +96,7 @@ class Reprocess:
         await self._check_raw()
         own = [topic.name for topic in (*self._target.raw.values(), self._target.state)]
         if filled := await logs.topics_with_records(self._bootstrap_servers, own):
-            raise SettingsError(f"{', '.join(filled)}: a deployment of its own lives there, choose another prefix")
+            raise SettingsError(f"{', '.join(filled)}: another deployment uses it, choose another prefix")
         names = [topic.name for topic in self.outputs]
         if replace:
             await kafka.delete_topics(self._bootstrap_servers, names)
@@ -175,9 +175,9 @@ class UnderWay:
         self._chunks.append(asyncio.gather(*futures))
         await self.settle(MAX_CHUNKS_UNDER_WAY)
 
-    async def settle(self, most: int) -> None:
-        """Wait until no more than `most` chunks are under way."""
-        while len(self._chunks) > most or (self._chunks and self._chunks[0].done()):
+    async def settle(self, limit: int) -> None:
+        """Wait until no more than `limit` chunks are under way."""
+        while len(self._chunks) > limit or (self._chunks and self._chunks[0].done()):
             await asyncio.wait([self._chunks[0]])  # unlike with a plain await, Ctrl-C cancels nothing that was sent
             self._chunks.popleft().result()
 

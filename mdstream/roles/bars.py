@@ -79,7 +79,7 @@ class BarsRole(StatefulRole[_Owned, _Snapshot]):
         self._topic = Topics(settings).bars.name
         self._interval_s = settings.checkpoint_interval_s
         self._rules = Rules(settings.bars.intervals, lateness_ns=int(settings.bars.lateness_s * SECOND_NS))
-        self._most_parts = MAX_BARS // len(self._rules.intervals)
+        self._max_parts = MAX_BARS // len(self._rules.intervals)
         self._due = asyncio.Event()
         self.metrics = BarsMetrics(self._rules)
 
@@ -109,8 +109,8 @@ class BarsRole(StatefulRole[_Owned, _Snapshot]):
         report = owned.bars.report()
         self.metrics.add(report)
         for error in report.errors:
-            log.warning("%s[%d]: no trade, passed over: %s", *owned.partition, error)
-        if owned.bars.backlog > self._most_parts:
+            log.warning("%s[%d]: no trade, skipped: %s", *owned.partition, error)
+        if owned.bars.backlog > self._max_parts:
             await self.checkpoint()
         elif owned.bars.is_due(owned.bars.watermark_ns):
             self._due.set()

@@ -1,7 +1,7 @@
 """Which source is followed, and why: the sources of each instrument as the stream judges them, for /feeds.
 
-The stream judges a source by comparison with the others, in log time. A single source, or any source while nobody
-writes the log, is therefore never at fault there. Here it is shown as silent, which changes only the page.
+The stream judges a source by comparison with the others, in log time. A single source, or any source while the log is
+not written, is therefore never at fault there. Here it is shown as silent, which changes only the page.
 """
 
 from __future__ import annotations

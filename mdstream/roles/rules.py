@@ -29,7 +29,7 @@ def rules_of(settings: Settings) -> Rules:
             max_faults=failover.max_faults_per_minute,
             max_gaps=failover.max_gaps_per_minute,
         ),
-        gaps=GapLimits(after_ns=int(failover.gap_after_s * SECOND_NS), most=failover.max_repair_trades),
+        gaps=GapLimits(after_ns=int(failover.gap_after_s * SECOND_NS), max_trades=failover.max_repair_trades),
         heartbeat_ns=int(failover.heartbeat_s * SECOND_NS),
     )
 

@@ -61,12 +61,12 @@ class StateLog:
         async with asyncio.timeout(READ_LIMIT_S), self._reader() as consumer:
             consumer.assign(tps)
             async for records in kafka.read_until(consumer, await consumer.end_offsets(tps)):
-                _give(records, ledgers, {})
+                _feed_ledgers(records, ledgers, {})
             made = await asyncio.gather(*(self._claim(partition) for partition in ledgers))
             claims = dict(zip(ledgers, made, strict=True))
             ends = {tp: 1 + max(at for p, at in claims.items() if p.number == tp.partition) for tp in tps}
             async for records in kafka.read_until(consumer, ends):
-                _give(records, ledgers, claims)
+                _feed_ledgers(records, ledgers, claims)
         return claims
 
     async def _claim(self, partition: Partition) -> int:
@@ -75,10 +75,10 @@ class StateLog:
             self._tenures[partition.number].claimed(partition.topic, claim)
             return claim
 
-    def let_go(self, partitions: Iterable[Partition]) -> None:
+    def give_up(self, partitions: Iterable[Partition]) -> None:
         """Give up these partitions: others may write their state from now on."""
         for topic, number in partitions:
-            self._tenures[number].let_go(topic)
+            self._tenures[number].give_up(topic)
 
     # -- written
 
@@ -122,7 +122,7 @@ class StateLog:
         return kafka.reader(self._bootstrap_servers, max_partition_fetch_bytes=MAX_BATCH_BYTES)
 
 
-def _give(
+def _feed_ledgers(
     records: Sequence[ConsumerRecord], ledgers: Mapping[Partition, Ledger], claims: Mapping[Partition, int]
 ) -> None:
     """Pass records of one partition to its ledgers, each up to and including its claim."""

@@ -169,7 +169,7 @@ class StatefulRole(ABC, Generic[OwnedT, SnapshotT]):
         try:
             await self._save(partitions)
         finally:
-            self._state.let_go(partitions)
+            self._state.give_up(partitions)
             for partition in partitions:
                 self._owned.pop(partition, None)
 

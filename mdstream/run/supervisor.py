@@ -127,7 +127,7 @@ class Supervisor:
         if self._show is None:
             return
         for part in self.parts.values():
-            # Somebody may delete old logs.
+            # Old logs may be deleted.
             with contextlib.suppress(FileNotFoundError), part.log.open("rb") as log:
                 log.seek(part.shown)
                 for line in log:

@@ -99,7 +99,7 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
     default=0.0,
     show_default=True,
     type=click.FloatRange(0, 86_400),
-    help="Seconds that a market goes on after its last subscriber left; 0: it stands still at once.",
+    help="Seconds that a market continues after its last subscriber left; 0: it stops at once.",
 )
 @click.option(
     "--fault",
@@ -161,7 +161,7 @@ def command(
       duplicate       frames twice: share=0.1 late_ms=0
       reorder         frames shuffled among window=20, or those of ms=200
       drop            trades not sent, REST has them: share=0.01 run=1 (in a row; with run alone: the next ones of each
-                      instrument, once) unrecoverable=false (REST has them not)
+                      instrument, once) unrecoverable=false (nor does REST have them)
       malformed       garbage behind good frames: share=0.05 how=any|cut|json|types|binary replace=false (instead)
       sequence_reset  ids begin again: first_id=1
       clock_skew      the venue's times are off: ms=5000 (negative: behind)
@@ -175,8 +175,8 @@ def command(
       symbols=A+B  these alone, by canonical name                       [default: all]
     As JSON the same with at_s, for_s, every_s in seconds and symbols as a list.
 
-    The journal holds one JSON line for each trade of what was subscribed to, whatever faults did to it: the truth to
-    compare everything else with. It is complete once the simulator has stopped. docs/simulator.md tells the details.
+    The journal holds one JSON line for each trade of what was subscribed to, whatever faults did to it: the ground
+    truth for comparisons. It is complete once the simulator has stopped. Details: docs/simulator.md.
     """
     options = Options(
         host=host,
@@ -185,7 +185,7 @@ def command(
         rate=rate,
         seed=seed,
         symbols=symbols,
-        most_trades=trades,
+        max_trades=trades,
         journal=journal,
         first_id=first_id,
         send_queue_bytes=send_queue * MIB,

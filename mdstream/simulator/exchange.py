@@ -40,7 +40,7 @@ class Kind(Enum):
     HEARTBEAT = "heartbeat"
 
 
-class Beat(NamedTuple):
+class HeartbeatEvent(NamedTuple):
     """The event of a HEARTBEAT channel."""
 
     ts_ns: int
@@ -50,7 +50,8 @@ class Beat(NamedTuple):
 class Channel:
     """How a venue writes one kind of event.
 
-    `encode(listing, event)` returns the text frames; the event's type follows from `kind` (Order, Top, Book or Beat).
+    `encode(listing, event)` returns the text frames; the event is an Order, Top, Book or HeartbeatEvent,
+    by `kind`.
     `trades` returns the trades it reports by id, for the journal; None if it reports none. `id_space` is set if the
     venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
     n-th event is sent.

@@ -191,10 +191,10 @@ class Instrument:
         self.last_order = self._order_before(first_id, self.last.ticks, self.last.lots)
         self.tape.restart(first_id)
 
-    def order(self, now_ns: int, most_fills: int = MAX_FILLS) -> Order:
-        """A taker's order with one to `most_fills` fills."""
+    def order(self, now_ns: int, max_fills: int = MAX_FILLS) -> Order:
+        """A taker's order with one to `max_fills` fills."""
         top, buy = self.quote(now_ns), self._rng.random() < 0.5
-        fills = self._fill(top.ask if buy else top.bid, self._gap if buy else -self._gap, min(most_fills, MAX_FILLS))
+        fills = self._fill(top.ask if buy else top.bid, self._gap if buy else -self._gap, min(max_fills, MAX_FILLS))
         merged = fills if len(fills) == 1 else _merge(fills)
         self._update_id += 3  # received, matched, done: venues number all of these and send some
         order = Order(self.venue_ns, buy, fills, merged, self._next_aggregate_id, self._update_id)

@@ -2,7 +2,7 @@
 
 Trades and quotes are drawn at random among the listings with subscribers; books come by the clock, each every 100 ms,
 and less often if they would take more than a fifth of the rate; heartbeats come every second. A market without
-subscribers stands still, at once or after `linger_s`: its ids later continue where they were.
+subscribers stops, at once or after `linger_s`: its ids later continue where they were.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any, NamedTuple
 
-from mdstream.simulator.exchange import Beat, Kind, Listing, Topic
+from mdstream.simulator.exchange import HeartbeatEvent, Kind, Listing, Topic
 from mdstream.simulator.market import MAX_FILLS, SECOND_NS, Order, Trade
 
 BOOK_INTERVAL_NS = SECOND_NS // 10
@@ -89,19 +89,19 @@ class Timetable:
 
 
 class Production:
-    """All that the venues send. `most_trades`: stop after this many reported trades.
+    """All that the venues send. `max_trades`: stop after this many reported trades.
 
     `linger_s`: how long a topic's events are still produced after its last subscriber left.
     """
 
     def __init__(
-        self, rate: float, *, seed: int, now_ns: int, most_trades: int | None = None, linger_s: float = 0.0
+        self, rate: float, *, seed: int, now_ns: int, max_trades: int | None = None, linger_s: float = 0.0
     ) -> None:
         self._rate = rate
         self._rng = Random(f"{seed}:production")
         self._pacer = Pacer(rate, now_ns)
         self._made_ns = now_ns
-        self._most_trades = most_trades
+        self._max_trades = max_trades
         self._linger_ns = int(linger_s * SECOND_NS)
         self._lingering: dict[Topic, int] = {}
         """Topics without subscribers, and when they end; in the order of these times."""
@@ -118,8 +118,8 @@ class Production:
 
     @property
     def finished(self) -> bool:
-        """Whether `most_trades` were reported."""
-        return self._most_trades is not None and sum(self.trades.values()) >= self._most_trades
+        """Whether `max_trades` were reported."""
+        return self._max_trades is not None and sum(self.trades.values()) >= self._max_trades
 
     @property
     def given_up(self) -> int:
@@ -167,8 +167,8 @@ class Production:
         if self._changed:
             self._update_live(now_ns)
         for listing in self._heartbeats.due(now_ns):
-            beat = Beat(now_ns + listing.instrument.clock_off_ns)
-            yield from self._deliver(listing.live(Kind.HEARTBEAT), beat)
+            heartbeat = HeartbeatEvent(now_ns + listing.instrument.clock_off_ns)
+            yield from self._deliver(listing.live(Kind.HEARTBEAT), heartbeat)
         if self.paused or self.finished:
             self._pacer.skip(now_ns)
             self._made_ns = now_ns
@@ -219,10 +219,10 @@ class Production:
                 if kind is Kind.QUOTE:
                     yield from self._deliver(topics, listing.instrument.quote(at_ns))
                 else:
-                    yield from self._deliver(topics, listing.instrument.order(at_ns, self._most_fills()))
+                    yield from self._deliver(topics, listing.instrument.order(at_ns, self._max_fills()))
 
-    def _most_fills(self) -> int:
-        return MAX_FILLS if self._most_trades is None else self._most_trades - sum(self.trades.values())
+    def _max_fills(self) -> int:
+        return MAX_FILLS if self._max_trades is None else self._max_trades - sum(self.trades.values())
 
     def _deliver(self, topics: Sequence[Topic], event: Any) -> Iterator[Delivery]:
         for topic in topics:

@@ -46,7 +46,7 @@ class Options:
     rate: float = 1000.0
     seed: int = 1
     symbols: tuple[str, ...] | None = None
-    most_trades: int | None = None
+    max_trades: int | None = None
     journal: Path | None = None
     first_id: int | None = None
     send_queue_bytes: int = 8 * MIB
@@ -79,7 +79,7 @@ class Simulator:
             name: RESTS[name](exchange, options.rest_budgets.get(name)) for name, exchange in self._exchanges.items()
         }
         self._production = Production(
-            options.rate, seed=options.seed, now_ns=now_ns, most_trades=options.most_trades, linger_s=options.linger_s
+            options.rate, seed=options.seed, now_ns=now_ns, max_trades=options.max_trades, linger_s=options.linger_s
         )
         self._journal = Journal(options.journal) if options.journal else None
         self._clients: dict[Client, None] = {}
@@ -201,7 +201,7 @@ class Simulator:
             client.flush(now_ns)
         if self._production.finished and not self._was_finished:
             self._was_finished = True
-            self._say(f"finished: {self._options.most_trades} trades were sent; Ctrl-C ends")
+            self._say(f"finished: {self._options.max_trades} trades were sent; Ctrl-C ends")
 
     def _say_change(self, fault: Fault, began: bool) -> None:
         spec = fault.spec

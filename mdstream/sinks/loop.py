@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 GROUP_RECORDS = 20_000
 """`put` blocks once this many records wait. A group is all that waits when the previous one is stored."""
-COMPANY_RECORDS = 1_000
+MIN_GROUP_RECORDS = 1_000
 LINGER_S = 0.05
-"""A group smaller than COMPANY_RECORDS waits this long for more: on a quiet feed this limits disk syncs."""
+"""A group smaller than MIN_GROUP_RECORDS waits this long for more: in a quiet market this limits disk syncs."""
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 10.0
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class SinkLoop:
         self._linger_s = linger_s
         self._queue: asyncio.Queue[Taken] = asyncio.Queue()
         self._queued = 0  # records in the queue: `put` keeps it bounded
-        self._room, self._company = asyncio.Event(), asyncio.Event()
+        self._room, self._enough = asyncio.Event(), asyncio.Event()
         self._rng = random.Random()
         self.health = {name: Health(name) for name in (*(sink.name for sink in sinks), "dead letters")}
         self.records = self.groups = self.refused = 0
@@ -116,8 +116,8 @@ class SinkLoop:
         if records:
             self._queued += len(records)
             self._queue.put_nowait(Taken(batch, len(records), *decode(batch.partition, records, self._event_of)))
-            if self._queued >= COMPANY_RECORDS:
-                self._company.set()
+            if self._queued >= MIN_GROUP_RECORDS:
+                self._enough.set()
 
     async def settled(self) -> None:
         """Return once all that was put is acknowledged."""
@@ -134,10 +134,10 @@ class SinkLoop:
 
     async def _gather(self) -> list[Taken]:
         group = [await self._queue.get()]
-        if self._queued < COMPANY_RECORDS:
-            self._company.clear()
+        if self._queued < MIN_GROUP_RECORDS:
+            self._enough.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._company.wait(), self._linger_s)
+                await asyncio.wait_for(self._enough.wait(), self._linger_s)
         while not self._queue.empty():
             group.append(self._queue.get_nowait())
         self._queued = 0
@@ -162,7 +162,7 @@ class SinkLoop:
         return await self._until_done(self.health[sink.name], lambda: sink.write(chunks))
 
     async def _until_done(self, health: Health, attempt: Callable[[], Awaitable[T]]) -> T:
-        waits = delays_s(self._rng, least=MIN_RETRY_S, most=MAX_RETRY_S)
+        waits = delays_s(self._rng, min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while True:
             try:
                 done = await attempt()

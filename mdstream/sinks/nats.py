@@ -118,7 +118,7 @@ class JetStreamSink:
 
     async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
         stream = await self._opened()
-        work = await asyncio.to_thread(work_of, chunks, self._tails, most_bytes=stream.most_bytes)
+        work = await asyncio.to_thread(work_of, chunks, self._tails, max_bytes=stream.max_bytes)
         try:
             await self._store(stream, work)
         except (*Failure, RefusedError) as error:
@@ -148,7 +148,7 @@ class JetStreamSink:
         return stream
 
     async def _drop(self) -> None:
-        """Drop the connection and what was learned over it: the next one looks it up again."""
+        """Drop the connection and the last messages fetched over it: the next one fetches them again."""
         wire, self._wire, self._stream = self._wire, None, None
         self._last.clear()
         if wire is not None:
@@ -160,7 +160,7 @@ class JetStreamSink:
     # -- what is stored
 
     async def _store(self, stream: Stream, work: Work) -> None:
-        for window in nats_protocol.windows(work.numbered, most=BATCH_MESSAGES, most_bytes=BATCH_BYTES):
+        for window in nats_protocol.windows(work.numbered, max_messages=BATCH_MESSAGES, max_bytes=BATCH_BYTES):
             await self._store_window(stream, window)
         await self._look_up(stream, work.others)
         await _for_each(work.others.items(), lambda item: self._store_others(stream, *item))
@@ -281,10 +281,10 @@ class CoreSink:
 
     async def write(self, chunks: Sequence[Chunk]) -> Sequence[Refusal]:
         wire, count = self._wire, 0
-        most_bytes = wire.max_payload if wire is not None else DEFAULT_MAX_PAYLOAD_SIZE
+        max_bytes = wire.max_payload if wire is not None else DEFAULT_MAX_PAYLOAD_SIZE
         refused: list[Refusal] = []
         for chunk in chunks:
-            commands = commands_of(chunk, self._heads, most_bytes=most_bytes)
+            commands = commands_of(chunk, self._heads, max_bytes=max_bytes)
             count += commands.messages
             refused += commands.refused
             if wire is not None and not await self._did(wire.send(commands.text)):
@@ -313,7 +313,7 @@ class CoreSink:
         while True:
             if self._wire is not None and not self._wire.is_connected:
                 await self._lost(self._wire.why or ConnectionResetError("it closed the connection"))
-            waits = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+            waits = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
             while self._wire is None:
                 await asyncio.sleep(next(waits))
                 await self._connect()
@@ -335,7 +335,7 @@ class CoreSink:
             await wire.drop()
 
     def _log_failure(self, error: BaseException) -> None:
-        """Log it once per outage."""
+        """Log the failure once per outage."""
         if not self._logged:
             log.warning(
                 "nats cannot write %s: %s; it is tried again, and events pass meanwhile", self._place, reason_of(error)

@@ -78,13 +78,13 @@ def batch(
     return b"".join(parts)
 
 
-def windows(messages: Iterable[Numbered], *, most: int, most_bytes: int) -> Iterator[list[Numbered]]:
-    """The messages in order, in lists of at most `most` and `most_bytes` of payload (one message may be larger)."""
+def windows(messages: Iterable[Numbered], *, max_messages: int, max_bytes: int) -> Iterator[list[Numbered]]:
+    """The messages in order, in lists within both limits; `max_bytes` of payload, though one message may be larger."""
     window: list[Numbered] = []
     size = 0
     for message in messages:
         length = len(message.value)
-        if window and (len(window) == most or size + length > most_bytes):
+        if window and (len(window) == max_messages or size + length > max_bytes):
             yield window
             window, size = [], 0
         window.append(message)

@@ -80,7 +80,7 @@ class Stream:
         self._inbox = wire.new_inbox()
         self._batches = 0
         self._answer: asyncio.Future[Msg] | None = None
-        self.most_bytes = wire.max_payload
+        self.max_bytes = wire.max_payload
         """Limit of a message's headers and payload together."""
 
     async def open(self) -> None:
@@ -103,7 +103,7 @@ class Stream:
                 ) from error
             raise
         most = config.get("max_msg_size", -1)
-        self.most_bytes = min(self.most_bytes, most) if most >= 0 else self.most_bytes
+        self.max_bytes = min(self.max_bytes, most) if most >= 0 else self.max_bytes
         await self._wire.subscribe(
             f"{self._inbox}.*",
             cb=self._answered,

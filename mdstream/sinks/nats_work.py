@@ -60,9 +60,9 @@ class Tails(dict[tuple[type[Any], str], str]):
         return text
 
 
-def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
-    """The chunks' events sorted by how they are stored; a message has at most `most_bytes` of headers and payload."""
-    work, room = Work(), most_bytes - MAX_HEADERS_BYTES
+def work_of(chunks: Iterable[Chunk], tails: Tails, *, max_bytes: int) -> Work:
+    """The chunks' events sorted by how they are stored; a message has at most `max_bytes` of headers and payload."""
+    work, room = Work(), max_bytes - MAX_HEADERS_BYTES
     for partition, records, events in chunks:
         for record, event in zip(records, events, strict=True):
             tail, value = tails[type(event), event.symbol], record.value or b""
@@ -75,8 +75,8 @@ def work_of(chunks: Iterable[Chunk], tails: Tails, *, most_bytes: int) -> Work:
     return work
 
 
-def commands_of(chunk: Chunk, heads: Tails, *, most_bytes: int) -> Commands:
-    """The chunk's events as commands that publish them to live subscribers, in order; at most `most_bytes` of payload.
+def commands_of(chunk: Chunk, heads: Tails, *, max_bytes: int) -> Commands:
+    """The chunk's events as commands that publish them to live subscribers, in order; at most `max_bytes` of payload.
 
     `heads` are the beginnings of the commands: `PUB <prefix>.<tail> `.
     """
@@ -85,8 +85,8 @@ def commands_of(chunk: Chunk, heads: Tails, *, most_bytes: int) -> Commands:
     refused: list[Refusal] = []
     for record, event in zip(records, events, strict=True):
         head, value = heads[type(event), event.symbol], record.value or b""
-        if len(head) > heads.most or len(value) > most_bytes:
-            refused.append(_too_long(partition, record, most_bytes))
+        if len(head) > heads.most or len(value) > max_bytes:
+            refused.append(_too_long(partition, record, max_bytes))
         else:
             parts += (f"{head}{len(value)}\r\n".encode(), value, b"\r\n")
     return Commands(b"".join(parts), len(parts) // 3, refused)

@@ -63,6 +63,6 @@ class Conflicts:
         self._said_s[symbol] = now_s
         log.error(
             "%s: %s: %d events have a number (seq) that is stored with another content, the first is %d: "
-            "does something else write to the canonical topics, or was a checkpoint lost? `mdstream audit` tells more",
+            "does something else write to the canonical topics, or was a checkpoint lost? `mdstream audit` shows more",
             self._sink, symbol, count, number,
         )  # fmt: skip

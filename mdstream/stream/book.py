@@ -38,7 +38,7 @@ MAX_LEVELS = 50_000
 UNBOUNDED = -(10**31)
 """The floor of a side with every level known; below all keys."""
 MAX_TIMES = 512
-"""With an update every 50 ms, a redundant line may lag by 25 seconds."""
+"""With an update every 50 ms, a redundant connection may lag by 25 seconds."""
 LONGEST_CROSSED_NS = 5_000_000_000
 
 

@@ -264,7 +264,7 @@ class Canonical:
         explained = isinstance(error, (FrameError, msgspec.MsgspecError))
         if source is not None and not isinstance(error, MisplacedError):  # that is not the venue's fault
             source.state.faults += 1
-            self._doubt_book(out, source, record)
+            self._lose_book(out, source, record)
         letter = dead_letter(
             error=str(error) if explained else f"{type(error).__name__}: {error}",
             topic=self._topic,
@@ -276,7 +276,7 @@ class Canonical:
         )
         out.dead.append((self._topic.encode(), letter, record.timestamp, NO_HEADERS))
 
-    def _doubt_book(self, out: Output, source: Source, record: Record) -> None:
+    def _lose_book(self, out: Output, source: Source, record: Record) -> None:
         """Lose the book that a frame may have updated: it could not be understood."""
         _, recv_ns, kind = decode_raw(record)
         line = source.lines.get((record.key or b"").decode("utf-8", "replace"))

@@ -5,7 +5,7 @@
     log time         1.00 1.01  1.01 1.90  1.90
 
 A clock that is more than BEHIND_NS behind, or that leaps ahead by more than LEAP_NS at once, is adjusted to log time. A
-leap means that a clock was set, or that nobody wrote at all; neither shows that a single feed was silent. With the
+leap means that a clock was set, or that nothing was written; neither shows that a single feed was silent. With the
 ingestors' heartbeats, a log that is being written to never leaps.
 """
 

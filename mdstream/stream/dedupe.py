@@ -4,7 +4,7 @@
     rising ids       the last MAX_RECENT ids; an id not above the highest forgotten one is a repeat
     opaque ids       the last MAX_RECENT ids
 
-Trades from redundant lines of one feed may arrive interleaved, late and reordered: a late id is new if it fills a hole.
+Trades from redundant connections may arrive interleaved, late and reordered: a late id is new if it fills a hole.
 Up to MAX_HOLES holes are kept; for the other two kinds the window of recent ids bounds how late a trade may arrive.
 
 An aggregate covers several ids, and its size cannot be divided among them. It is new if all of them are. If some were
@@ -12,7 +12,7 @@ seen (repaired one by one) it is skipped, and the others count as missing and ar
 
 When a venue restarts its trade ids, time separates new trades from repeats: a copy is never younger than the newest
 trade, the first trade of the new count is; at the same venue time, a copy's id is never below the ids of that time. The
-old ids stay known for lines that lag behind.
+old ids stay known for connections that lag behind.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_HOLES = 256
 MAX_RECENT = 1024
 
 EARLIER_IDS = 1000
-"""At the start, so many ids before the first one are new too if they arrive: lines may be reordered there."""
+"""At the start, so many ids before the first one are new too if they arrive: connections may be reordered there."""
 
 NOT_AWAITED = 0
 
@@ -262,7 +262,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
         if hole is not None and hole.last == last and hole.since != NOT_AWAITED and not hole.price:
             hole.from_ts, hole.to_ts, hole.price = self.newest_ts, tick.ts_exchange or 0, tick.price
 
-    def doubt(self, tick: TradeTick) -> str | None:
+    def contradiction(self, tick: TradeTick) -> str | None:
         """Why a recovered trade cannot be the missing one; None if nothing contradicts it."""
         holes = self._of(tick).missing if tick.id_space == self.id_space else []
         hole = next((hole for hole in holes if hole.first <= tick.last_id <= hole.last), None)
@@ -275,7 +275,7 @@ class TradeDedupe(msgspec.Struct, array_like=True):
             return f"a price of {price:.12g}, the trade behind it has {hole.price:.12g}"
         return None
 
-    def go_on_behind(self, tick: TradeTick) -> None:
+    def continue_after(self, tick: TradeTick) -> None:
         """Continue counting after a trade that another source has covered: ids missing after it are holes."""
         if self.seen.last == NO_ID:
             self.id_space = tick.id_space

@@ -18,10 +18,10 @@ from mdstream.stream.state import Feed, OpenGap
 
 @dataclass(frozen=True)
 class GapLimits:
-    """`after_ns`: how long reordering may take; `most`: the largest gap, in trades, for which repair is requested."""
+    """`after_ns`: how long reordering may take; `max_trades`: the largest gap that is repaired."""
 
     after_ns: int = 1_000_000_000
-    most: int = 100_000
+    max_trades: int = 100_000
 
 
 class Change(NamedTuple):
@@ -78,8 +78,8 @@ def _opened(feed: Feed, seen: SeenIds, now_ns: int, limits: GapLimits) -> list[C
             continue
         missing = hole.last - hole.first + 1
         feed.gap_rate += 1
-        if missing > limits.most:
-            reason = f"{missing} trades are more than are asked for one by one ({limits.most})"
+        if missing > limits.max_trades:
+            reason = f"{missing} trades are more than are asked for one by one ({limits.max_trades})"
             changes.append(Change("lost", hole.first, hole.last, missing, hole.since, 0, reason))
             hole.since = NOT_AWAITED
             continue

@@ -116,7 +116,7 @@ class Tenure:
         self._claims[topic] = claim
         self._contested.discard(topic)
 
-    def let_go(self, topic: str) -> None:
+    def give_up(self, topic: str) -> None:
         """Give up the topic."""
         self._claims.pop(topic, None)
         if not self._claims:

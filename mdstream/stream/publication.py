@@ -118,9 +118,11 @@ class Publication:
 
     def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
         """A trade with an older id: published only if it was missing. Raises FrameError if it cannot be that one."""
-        if tick.recovered and (doubt := line.trades.doubt(tick)) is not None:
+        if tick.recovered and (contradiction := line.trades.contradiction(tick)) is not None:
             reason = "does the REST interface belong to the websocket's venue?"
-            raise FrameError(f"recovered trade {tick.trade_id} is not the one that is missing: {doubt}; {reason}")
+            raise FrameError(
+                f"recovered trade {tick.trade_id} is not the one that is missing: {contradiction}; {reason}"
+            )
         if line.trades.fill(tick):
             publish_trade(out, line, tick, recv_ns)
         else:
@@ -236,7 +238,7 @@ class Publication:
                     self._quote(out, new, tick, received_ns)
             elif _market_ns(new, tick, received_ns) <= trades_to_ns:
                 if new.source.contiguous:
-                    new.trades.go_on_behind(tick)
+                    new.trades.continue_after(tick)
             elif self._is_new(out, new, tick, received_ns):
                 publish_trade(out, new, tick, received_ns)
         if book is not None:

@@ -60,7 +60,7 @@ class Rules:
     _policies: dict[str, Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def of(self, symbol: str) -> Policy:
-        """The policy of one instrument. It is asked for four times a second, hence remembered."""
+        """The policy of one instrument. Needed four times a second, hence cached."""
         found = self._policies.get(symbol)
         if found is None:
             found = self._policies[symbol] = self._resolve(symbol)

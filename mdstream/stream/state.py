@@ -8,7 +8,7 @@ It is bounded per instrument and source.
 The states of the log and of its sources are written for every record. They are slotted dataclasses, because setting a
 field of a struct takes two to three times as long; the others are structs, which the checkpoint stores without names.
 
-Log time is the highest receive time read so far, ns (clock.py); it stands still while the log does.
+Log time is the highest receive time read so far, ns (clock.py); it stops while the log does.
 """
 
 from __future__ import annotations

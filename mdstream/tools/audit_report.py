@@ -173,8 +173,8 @@ def _totals(chain: Chain) -> Table:
 
 def _differences(chain: Chain, listed: int) -> Table:
     made = table("what", "at", "after", "provider", "symbol", "minute", "trade id", "expected", "found", "offsets")
-    for *said, _, places in chain.found[:listed]:
-        made.add_row(*map(str, said), " ".join(map(str, places)))
+    for *cells, _, places in chain.found[:listed]:
+        made.add_row(*map(str, cells), " ".join(map(str, places)))
     rest = chain.totals.total() - min(listed, len(chain.found))
     if rest > 0:
         made.add_row("...", f"and {rest:,} more: --list N shows N")
@@ -191,8 +191,8 @@ def _topics(audit: HopAudit) -> Table:
 
 def _faults(audit: HopAudit, listed: int) -> Table:
     made = table("fault", "topic", "symbol", "of", "expected", "found", "offsets")
-    for *said, places in _named(audit.faults(), listed):
-        made.add_row(*said, " ".join(map(str, places)))
+    for *cells, places in _named(audit.faults(), listed):
+        made.add_row(*cells, " ".join(map(str, places)))
     return made
 
 

@@ -40,7 +40,7 @@ def command() -> None:
     What is so already is left alone, with the schedule that alter_job gave it.
 
     Tables of the older service (market_data_ticks without trade_id) are recognised: their rows are taken over, and the
-    old tables kept in the schema mdstream_legacy. docs/database.md tells more.
+    old tables kept in the schema mdstream_legacy. More: docs/database.md.
     """
     set_up_logging()
 

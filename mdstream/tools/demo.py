@@ -20,8 +20,8 @@ def command(rate: int, live: bool) -> None:
     That is a broker, PostgreSQL and a NATS server with JetStream; simulated venues and an ingestor for each; a core
     worker, gap repair, and the roles that write SQLite and JSONL, PostgreSQL, and NATS.
 
-    The simulated Binance stalls about once a minute, and OKX loses trades: /feeds on the printed page shows who stands
-    in for whom, and the lost trades come back.
+    The simulated Binance stalls about once a minute, and OKX loses trades: /feeds on the printed page shows which
+    source is followed, and the lost trades are repaired.
 
     A part that ends is started again, and the end of its log is shown.
 

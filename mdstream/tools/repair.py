@@ -25,8 +25,8 @@ def command(providers: tuple[str, ...], kafka: str | None, port: int | None) -> 
     """Fetch missing trades from the venues' public REST interfaces.
 
     The core worker asks for them on md.gaps. Each answer of a venue goes to the raw topic as it came, and the core
-    worker takes from it what is missing. What a venue has no more is declared lost; a venue that cannot be reached is
-    asked again for as long as it takes, within half of its rate limit.
+    worker takes from it what is missing. What a venue no longer has is declared lost; a venue that cannot be reached is
+    retried for as long as it takes, within half of its rate limit.
 
     \b
     Examples:
@@ -35,7 +35,7 @@ def command(providers: tuple[str, ...], kafka: str | None, port: int | None) -> 
       BINANCE_API_BASE_URL=http://127.0.0.1:9440/binance mdstream repair      (mdstream simulate)
 
     Start as many as you like: they share the work. With --provider a process does not share with those without it: run
-    one kind or the other. Stopped or killed at any moment, it goes on with what is not done.
+    one kind or the other. Stopped or killed at any time, it continues with what is not done.
 
     \b
     BINANCE_API_BASE_URL, COINBASE_API_BASE_URL and OKX_API_BASE_URL point at another server, HTTPS_PROXY at a proxy.
@@ -46,7 +46,7 @@ def command(providers: tuple[str, ...], kafka: str | None, port: int | None) -> 
       /health     each venue: open, recovered, lost      /ready   200 while everything flows
       /metrics    for Prometheus                         /live    200 unless a restart is due
 
-    docs/repair.md tells more.
+    More: docs/repair.md.
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)

@@ -53,7 +53,7 @@ def command(providers: tuple[str, ...], symbols: tuple[str, ...], sinks: tuple[s
 
     A part that ends is started again; one that is stuck exits with 75 to be started again. Each line of the log has its
     part in front, and is in MDSTREAM_DATA_DIR/logs as well. The embedded PostgreSQL and NATS keep what they hold in
-    MDSTREAM_DATA_DIR; the embedded broker is memory, and its topics begin anew with each run.
+    MDSTREAM_DATA_DIR; the embedded broker is memory, and its topics start empty with each run.
     """
     if len(providers) != len(symbols):
         raise SettingsError("every --provider needs its own --symbols")

@@ -28,7 +28,7 @@ NS = 1_000_000_000
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables; with --watch one per line.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 def command(as_json: bool, watch: bool) -> None:
-    """Brokers, topics with their records, lag of each consumer group, and what the feeds said last.
+    """Brokers, topics with their records, lag of each consumer group, and the last reported state of each feed.
 
     Asks the broker only, so it also works while workers or ingestors are down. `lag` is what a group has not committed
     yet: workers commit about once a second, so a healthy group shows about a second of its input.

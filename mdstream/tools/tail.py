@@ -42,10 +42,10 @@ class Sample(click.ParamType):
 
 
 class Pick:
-    """Which records are printed: those of one key (None: any), one in `every` of these, at most `most`."""
+    """Which records are printed: those of one key (None: any), one in `every` of these, at most `limit`."""
 
-    def __init__(self, *, key: bytes | None = None, every: int = 1, most: int | None = None) -> None:
-        self.key, self._every, self._left = key, every, most
+    def __init__(self, *, key: bytes | None = None, every: int = 1, limit: int | None = None) -> None:
+        self.key, self._every, self._left = key, every, limit
         self._seen = 0
 
     @property
@@ -79,7 +79,7 @@ class Pick:
 def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, count: int | None) -> None:
     """Print canonical events, one JSON object a line, as they come (docs/events.md explains them).
 
-    Each instrument's events stand in their order. It ends with --count, with Ctrl-C, or when nobody reads any more.
+    Each instrument's events keep their order. It ends with --count, with Ctrl-C, or when its reader has gone.
 
     \b
     mdstream tail trades                                     every trade from now on
@@ -92,7 +92,7 @@ def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, co
     settings = load()
     topic = getattr(Topics(settings), kind).name
     key = symbol.upper().encode() if symbol else None
-    pick = Pick(key=key, every=sample, most=count)
+    pick = Pick(key=key, every=sample, limit=count)
     try:
         run(_tail(settings.bootstrap_servers, topic, pick, from_beginning=from_beginning))
     except (_InterruptedError, BrokenPipeError):

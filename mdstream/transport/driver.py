@@ -74,8 +74,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await self._run_on_app_loop(super().on_partitions_assigned(assigned, generation_id))
 
     async def _run_on_app_loop(self, app: Coroutine[Any, Any, None]) -> None:
-        """Have the app's loop do its part of a rebalance, unless it is stopping: then nobody answers there any more,
-        and the consumer, which waits for this, could not leave its group."""
+        """Wait until the app's loop has done its part of a rebalance, unless the app is stopping: its loop answers no
+        longer then, and a consumer that waited for it could not leave its group."""
         running = asyncio.ensure_future(app)
         while not (running.done() or self.app.should_stop):
             await asyncio.wait([running], timeout=POLL_S)
@@ -87,7 +87,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def take(self, number: int, active: Collection[TP]) -> dict[TP, Any]:
         """Take what is buffered of these partitions, waiting for the first records.
 
-        A call that was abandoned goes on in this thread, and nobody gets what it takes: so it takes nothing.
+        An abandoned call continues in this thread, and its result is lost: so it takes nothing.
         """
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher  # noqa: SLF001
@@ -100,7 +100,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 batched,
                 set(active) - batched,
                 timeout_s=FETCH_TIMEOUT_S,
-                most_others=MAX_OTHERS,
+                max_others=MAX_OTHERS,
                 may_take=lambda: self.consumer.flow_active and self.consumer.fetching == number,
                 may_wait=self._may_wait,
             )
@@ -190,7 +190,7 @@ class Consumer(driver.Consumer):
         return True
 
     async def _position_all(self) -> None:
-        delays = delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+        delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while True:
             try:
                 return await self._position()
@@ -226,7 +226,7 @@ class Consumer(driver.Consumer):
             self._contesting = self.add_future(self._contest())
 
     async def _contest(self) -> None:
-        term, delays = self.term, delays_s(random.Random(), least=MIN_RETRY_S, most=MAX_RETRY_S)
+        term, delays = self.term, delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while not await self.commit_batched(anyway=True):  # are we still a member?
             await asyncio.sleep(next(delays))
             if self.term != term:  # no: they were revoked

@@ -39,7 +39,7 @@ async def chunks(
     others: Collection[Any],
     *,
     timeout_s: float,
-    most_others: int,
+    max_others: int,
     may_take: Callable[[], bool],
     may_wait: Callable[[Waiter], bool],
 ) -> dict[Any, Any]:
@@ -50,7 +50,7 @@ async def chunks(
     """
     if not may_take():
         return {}
-    found = await _buffered(fetcher, batched, others, most_others)
+    found = await _buffered(fetcher, batched, others, max_others)
     if found or not timeout_s:
         return found
     waiter = fetcher._create_fetch_waiter()  # noqa: SLF001  the pinned version's own way to wait
@@ -60,7 +60,7 @@ async def chunks(
         waiter.cancel()
         return {}
     waiter.result()
-    return await _buffered(fetcher, batched, others, most_others) if may_take() else {}
+    return await _buffered(fetcher, batched, others, max_others) if may_take() else {}
 
 
 def end(waiter: Waiter) -> None:
@@ -69,7 +69,9 @@ def end(waiter: Waiter) -> None:
         waiter.set_result(None)
 
 
-async def _buffered(fetcher: Fetcher, batched: Collection[Any], others: Collection[Any], most: int) -> dict[Any, Any]:
+async def _buffered(
+    fetcher: Fetcher, batched: Collection[Any], others: Collection[Any], max_others: int
+) -> dict[Any, Any]:
     buffer = fetcher._records  # noqa: SLF001
     found: dict[Any, Any] = {}
     for tp in [tp for tp in buffer if tp in batched]:
@@ -89,7 +91,7 @@ async def _buffered(fetcher: Fetcher, batched: Collection[Any], others: Collecti
             found[tp] = chunk
     waiting = [tp for tp in buffer if tp in others]
     if waiting:
-        found.update(await fetcher.fetched_records(waiting, timeout=0, max_records=most))
+        found.update(await fetcher.fetched_records(waiting, timeout=0, max_records=max_others))
     return found
 
 

@@ -47,12 +47,12 @@ V = TypeVar("V")
 class Remembered(dict[K, V]):
     """A cache of a pure function; a hit takes 30 ns. Bounded, because keys come from the wire."""
 
-    def __init__(self, function: Callable[[K], V], *, most: int = 100_000) -> None:
+    def __init__(self, function: Callable[[K], V], *, max_size: int = 100_000) -> None:
         super().__init__()
-        self._function, self._most = function, most
+        self._function, self._max_size = function, max_size
 
     def __missing__(self, key: K) -> V:
-        if len(self) >= self._most:
+        if len(self) >= self._max_size:
             self.clear()
         found = self[key] = self._function(key)
         return found
@@ -78,7 +78,7 @@ class Channel(NamedTuple):
     """One kind of a venue's frames, by its name on the wire.
 
     `message` is the type of the whole frame. `ticks(message, symbol)` returns the ticks in the frame's order, with the
-    canonical symbol that it is given; it raises FrameError for a message that cannot be meant.
+    canonical symbol that it is given; it raises FrameError for impossible values.
     """
 
     name: str
@@ -158,7 +158,7 @@ class Provider(Declared, ABC):
     credentials: ClassVar[tuple[str, ...]] = ()
     """Settings that `login` needs; named when one is not set, and when the venue refuses them."""
     denying_statuses: ClassVar[frozenset[int]] = frozenset({401, 403})
-    """HTTP statuses of a websocket handshake that mean that these credentials will never do."""
+    """HTTP statuses of a websocket handshake that mean wrong credentials."""
     channels: ClassVar[Sequence[Channel]]
     """All that is decoded, REST answers included."""
     heads: ClassVar[Sequence[re.Pattern[bytes]]]
@@ -224,7 +224,7 @@ class Provider(Declared, ABC):
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         """The requests for trades, quotes and books of canonical `symbols`, within the venue's limits.
 
-        A request that the venue rejects as a whole must hold no more than may be lost with it.
+        If the venue rejects a request as a whole, all its subscriptions are lost: choose its size accordingly.
         """
 
     @abstractmethod
@@ -239,7 +239,7 @@ class Provider(Declared, ABC):
         return self.parser(frame).route
 
     def decode(self, frame: bytes) -> Sequence[Tick]:
-        """The ticks in a frame, in its own order.
+        """The ticks in a frame, in its order.
 
         Raises FrameError or msgspec.MsgspecError if it cannot be understood.
         """

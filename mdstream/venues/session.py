@@ -1,11 +1,11 @@
-"""One connection's dialogue with its venue: log in, subscribe, hear the answers, keep alive. Pure: no I/O, no clock.
+"""One connection's dialogue with its venue: log in, subscribe, await the answers, keep alive. Pure: no I/O, no clock.
 
     opened ──> logging in ──> subscribing, a request each subscribe_interval_s ──> all requests are sent
                    │                       │                                           │
-                   v refused               v silent, too old, or told of a shutdown    v
+                   v refused               v silent, too old, or shutdown announced    v
                  Fatal                   Close                                       Close
 
-Each subscription is waiting for its request, asked for, acknowledged, rejected, or missing: not answered ANSWER_S after
+Each subscription is waiting for its request, requested, acknowledged, rejected, or missing: not answered ANSWER_S after
 its request. A later answer is taken. Times are seconds of one monotonic clock.
 """
 
@@ -90,12 +90,12 @@ class Session:
         self.missing: set[str] = set()
         self.rejected: set[str] = set()
         self._subscribed = False
-        self._opened_s = self._heard_s = self._pinged_s = self._due_s = 0.0
+        self._opened_s = self._last_frame_s = self._last_ping_s = self._due_s = 0.0
         self._frames = 0
 
     def opened(self, now_s: float) -> list[Action]:
         """The connection is open."""
-        self._opened_s = self._heard_s = self._pinged_s = self._due_s = now_s
+        self._opened_s = self._last_frame_s = self._last_ping_s = self._due_s = now_s
         if not all(self._settings.get(name) for name in self._provider.credentials):
             return [Fatal(f"it needs a login: {self._remedy()}")]
         return [*self._log_in(now_s), *self.tick(now_s)]
@@ -116,8 +116,8 @@ class Session:
         return [action for t in ticks if isinstance(t, Control) for action in self._control(t, now_s)]
 
     def tick(self, now_s: float, *, frames: int = 0, blocked: bool = False) -> list[Action]:
-        """Time has passed; `frames` have come so far. `blocked`: none are read, so silence is not the venue's."""
-        self._hear(now_s, frames, blocked)
+        """Time has passed; `frames` have arrived so far. `blocked`: we read none, so the silence is ours."""
+        self._note_frames(now_s, frames, blocked)
         end = self._end(now_s)
         if end is not None:
             return [end]
@@ -195,15 +195,15 @@ class Session:
 
     # ---------------------------------------------------------------------------------------------- silence, age, time
 
-    def _hear(self, now_s: float, frames: int, blocked: bool) -> None:
+    def _note_frames(self, now_s: float, frames: int, blocked: bool) -> None:
         if frames != self._frames or blocked:
-            self._frames, self._heard_s = frames, now_s
+            self._frames, self._last_frame_s = frames, now_s
         if blocked:
             self._awaited = dict.fromkeys(self._awaited, now_s + ANSWER_S)
 
     def _end(self, now_s: float) -> Close | None:
         silence_s = self._provider.silence_s
-        if now_s - self._heard_s >= silence_s:
+        if now_s - self._last_frame_s >= silence_s:
             return Close(f"no frame for {silence_s:g} s", "silence")
         if any(now_s >= self._awaited.get(name, now_s + 1) for name in self._login_names):
             return Close(f"the login was not answered within {ANSWER_S:g} s")
@@ -215,18 +215,18 @@ class Session:
         keepalive = self._provider.keepalive
         if keepalive is None:
             return []
-        since_s = self._pinged_s if keepalive.always else max(self._pinged_s, self._heard_s)
+        since_s = self._last_ping_s if keepalive.always else max(self._last_ping_s, self._last_frame_s)
         if now_s - since_s < keepalive.interval_s:
             return []
-        self._pinged_s = now_s
+        self._last_ping_s = now_s
         return [Send(keepalive.frame)]
 
     def _wait_s(self, now_s: float) -> float:
         """Until the next request is due, and never so long that a limit is missed by more than a tenth."""
         keepalive, silence_s = self._provider.keepalive, self._provider.silence_s
-        most_s = min(1.0, silence_s / 10, (keepalive.interval_s if keepalive else silence_s) / 10)
+        max_wait_s = min(1.0, silence_s / 10, (keepalive.interval_s if keepalive else silence_s) / 10)
         idle = self._subscribed or self._logging_in
-        return most_s if idle else min(most_s, max(0.0, self._due_s - now_s))
+        return max_wait_s if idle else min(max_wait_s, max(0.0, self._due_s - now_s))
 
 
 def named(names: Sequence[str]) -> str:

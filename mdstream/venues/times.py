@@ -65,4 +65,4 @@ def _whole_seconds_ns(text: str) -> int:
     return int(second.replace(tzinfo=UTC).timestamp()) * SECOND_NS
 
 
-_seconds_ns = Remembered(_whole_seconds_ns, most=1_000)
+_seconds_ns = Remembered(_whole_seconds_ns, max_size=1_000)

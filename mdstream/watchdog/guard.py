@@ -146,7 +146,7 @@ class Watchdog:
         last_resort = threading.Timer(EXIT_DELAY_S, os._exit, [EXIT_STUCK])
         last_resort.daemon = True
         last_resort.start()
-        where = f"; the event loop stands at {_main_line()}" if self.rule.frozen_s >= self.rule.limits.ready_s else ""
+        where = f"; the event loop is at {_main_line()}" if self.rule.frozen_s >= self.rule.limits.ready_s else ""
         log.critical("%s%s; %s; exit %d", "; ".join(verdict.problems), where, self._outcome(), EXIT_STUCK)
         # No clean-up: it would need the stuck parts. A crash loses nothing, by design.
         os._exit(EXIT_STUCK)

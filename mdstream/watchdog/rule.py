@@ -190,8 +190,8 @@ class Rule:
 
     def _stall(self, where: Partition, stalled_s: float) -> str:
         others = sum(s >= self.limits.ready_s for s in self.stalled_s.values()) - 1
-        kind = f"stands at offset {self._positions[where].done}" if self._reads else "does not move"
+        kind = f"is at offset {self._positions[where].done}" if self._reads else "does not move"
         return (
             f"stuck: {where.topic}[{where.number}] {kind} with {self.ahead[where]} records waiting, "
-            f"for {stalled_s:.0f} s" + (f"; {others} more stand still too" if others else "")
+            f"for {stalled_s:.0f} s" + (f"; {others} more are stuck too" if others else "")
         )

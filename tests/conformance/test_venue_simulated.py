@@ -9,7 +9,7 @@ import pytest
 from venue_frames import VENUES
 
 from mdstream.events import Level
-from mdstream.simulator.exchange import Beat, Close, Exchange, Kind, Listing, Send, Session, Subscribe, Topic
+from mdstream.simulator.exchange import Close, Exchange, HeartbeatEvent, Kind, Listing, Send, Session, Subscribe, Topic
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.stream.book import Book as KeptBook
@@ -179,7 +179,7 @@ def test_books_are_those_of_the_market(connection: Connection) -> None:
 def test_heartbeats_are_no_market_data(connection: Connection) -> None:
     """They are read as such."""
     for _, read in connection.of(Kind.HEARTBEAT):
-        assert [getattr(tick, "kind", None) for tick in read(Beat(NOW_NS))] == ["heartbeat"]
+        assert [getattr(tick, "kind", None) for tick in read(HeartbeatEvent(NOW_NS))] == ["heartbeat"]
 
 
 def test_other_paths_are_not_there(connection: Connection) -> None:

@@ -142,7 +142,7 @@ async def test_committed_offsets_are_those_of_the_group_for_all_its_topics() -> 
             await admin.close()
 
 
-async def test_newer_clients_are_told_which_versions_there_are() -> None:
+async def test_newer_clients_get_the_supported_versions() -> None:
     """librdkafka and kcat ask in version 3: the answer is one of version 0, with error 35 and the list (KIP-511)."""
     async with broker(Store(MIB)) as address:
         host, port = address.split(":")

@@ -221,7 +221,7 @@ def test_killed_worker_repeats_its_output_byte_for_byte_and_loses_none(core: Dep
     assert last.stop() == 0, last.output()[-3000:]
 
 
-def test_worker_that_is_told_to_stop_leaves_nothing_to_redo(core: Deployment) -> None:
+def test_stopped_worker_leaves_nothing_to_redo(core: Deployment) -> None:
     """SIGTERM under load: it ends with status 0 within 10 s, and the next worker repeats no record."""
     with core.producing() as count:
         worker = core.worker()
@@ -235,7 +235,7 @@ def test_worker_that_is_told_to_stop_leaves_nothing_to_redo(core: Deployment) ->
     assert again.stop() == 0, again.output()[-3000:]
 
 
-def test_worker_that_is_told_to_stop_has_left_its_group_when_it_ends(core: Deployment) -> None:
+def test_stopped_worker_has_left_its_group_when_it_ends(core: Deployment) -> None:
     """SIGTERM under load, while the group shares out anew: the others do not wait for its session to end, 6 s."""
     with core.producing() as count:
         stopped, _ = core.worker(), core.worker()
@@ -407,7 +407,7 @@ def test_worker_without_a_broker_ends_and_names_it(processes: Processes) -> None
     assert f"no Kafka broker answers at {address}" in worker.output()
 
 
-def test_worker_that_is_told_to_stop_ends_though_kafka_is_away(core: Deployment, env: dict[str, str]) -> None:
+def test_stopped_worker_ends_though_kafka_is_away(core: Deployment, env: dict[str, str]) -> None:
     """It has output that no broker takes. It waits a while for one, then ends with 75: nothing is lost."""
     with chosen_broker() as own:
         core.broker = env["KAFKA_BOOTSTRAP_SERVERS"] = own.bootstrap

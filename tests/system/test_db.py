@@ -267,7 +267,7 @@ def test_downgrade_gives_the_older_service_its_tables_back(url: str) -> None:
         ),
     ],
 )
-def test_upgrade_leaves_somebody_elses_table_alone(url: str, statement: str, reason: str) -> None:
+def test_upgrade_leaves_another_programs_table_alone(url: str, statement: str, reason: str) -> None:
     """It says which table, why it is not known, and what to run; nothing is made or moved."""
     ask(url, f"{statement}; CREATE TABLE market_data_ohlcv AS SELECT 1 AS open")
     done = mdstream(url, "upgrade")
@@ -417,7 +417,7 @@ def fails(url: str, *args: str, status: int = 1) -> str:
 
 
 @pytest.mark.parametrize("command", ["current", "upgrade"])
-def test_a_database_that_cannot_be_reached_is_said_in_one_line(postgres: EmbeddedPostgres, command: str) -> None:
+def test_a_database_that_cannot_be_reached_is_reported_in_one_line(postgres: EmbeddedPostgres, command: str) -> None:
     """Wrong address, wrong user, no such database, no server: what it is, and what to do."""
     at = f"127.0.0.1:{postgres.port}"
     assert fails(f"postgresql://mdstream:s3cr3t@{at}/nothing", command) == (
@@ -437,7 +437,9 @@ def test_a_database_that_cannot_be_reached_is_said_in_one_line(postgres: Embedde
     )
 
 
-def test_missing_privileges_are_said_with_the_statements_that_give_them(postgres: EmbeddedPostgres, url: str) -> None:
+def test_missing_privileges_are_reported_with_the_statements_that_give_them(
+    postgres: EmbeddedPostgres, url: str
+) -> None:
     """Run by the owner, they are enough."""
     database = url.rpartition("/")[2]
     ask(url, f'CREATE ROLE "sink-{database}" LOGIN; REVOKE ALL ON DATABASE {database} FROM PUBLIC')
@@ -460,7 +462,7 @@ def test_missing_privileges_are_said_with_the_statements_that_give_them(postgres
     assert privileges == [("INSERT",), ("SELECT",), ("UPDATE",)]
 
 
-def test_a_schema_of_another_version_is_said_with_the_side_that_is_behind(url: str) -> None:
+def test_a_schema_of_another_version_is_reported_with_the_side_that_is_behind(url: str) -> None:
     """No tables: upgrade them; tables of a newer mdstream: upgrade mdstream, and leave them alone."""
     assert fails(url, "current") == f"database {shown(url)}: it has no tables of mdstream: run `mdstream db upgrade`"
     succeed(url, "upgrade")

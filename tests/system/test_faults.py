@@ -131,7 +131,7 @@ async def _check_bars(env: dict[str, str], made: list[Made]) -> None:
         assert isclose(bar["volume"], sum(trade.size for trade in within), rel_tol=1e-9)
 
 
-async def test_venue_that_counts_anew_is_reported_and_none_of_its_trades_swallowed(
+async def test_venue_that_restarts_its_ids_is_reported_and_none_of_its_trades_swallowed(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
     """Coinbase begins its trade ids again at 1, twice: `seq_reset` on md.status, every trade there once, no gap."""

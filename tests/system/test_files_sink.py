@@ -132,7 +132,7 @@ def test_a_database_that_is_locked_holds_the_offsets_until_it_is_free(settings: 
     assert "sqlite works again after" in worker.output()
 
 
-def test_a_worker_stores_only_the_kinds_that_it_is_told(settings: Settings, processes: Processes) -> None:
+def test_a_worker_stores_only_the_configured_kinds(settings: Settings, processes: Processes) -> None:
     """MDSTREAM_FILES_EVENTS and the two switches choose."""
     publish(settings, trades(0, 5))
     worker = processes.worker("files", port=free_port(), env={"MDSTREAM_SQLITE": "false"})

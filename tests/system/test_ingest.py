@@ -374,7 +374,7 @@ async def test_an_ingestor_that_every_venue_refuses_ends_as_with_a_wrong_setting
     assert venue.denied == 1
 
 
-async def test_http_tells_how_it_goes(ingestor: Ingestor, venue: Venue) -> None:
+async def test_http_reports_the_state(ingestor: Ingestor, venue: Venue) -> None:
     """Ready while everything flows, not while the feed is down, and live all along."""
     await ingestor.start()
     await venue.send(trade(1))

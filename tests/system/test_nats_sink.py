@@ -84,7 +84,7 @@ async def seqs(settings: Settings) -> list[int]:
     return [message.event["seq"] for message in await stored(settings)]
 
 
-async def test_every_type_is_stored_as_it_stands_on_the_topic(sink: JetStreamSink, settings: Settings) -> None:
+async def test_every_type_is_stored_as_it_is_on_the_topic(sink: JetStreamSink, settings: Settings) -> None:
     """Payload: the record's bytes. Subject, id and number as documented; nothing else is said of an event."""
     made: list[Event] = [trade(7, "BRK.B"), bar(0), Heartbeat(events.SYSTEM, "okx", None, T0)]
     chunks = [chunk(made[:1]), chunk(made[1:2], BARS), chunk(made[2:], STATUS, first=41)]
@@ -129,7 +129,7 @@ async def test_repeats_are_left_out_after_the_server_has_forgotten_their_ids(set
     assert (second.published, second.repeats) == (5, 25)
 
 
-async def test_a_number_with_another_content_is_left_out_and_told_of(
+async def test_a_number_with_another_content_is_left_out_and_reported(
     sink: JetStreamSink, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The stream keeps what it has: whoever drops repeats by their number must not see another event under it."""
@@ -257,7 +257,7 @@ async def test_stream_is_made_with_the_limits_of_the_settings(
     assert config["allow_atomic"] is True
 
 
-async def test_stream_of_somebody_else_is_given_what_it_lacks_and_nothing_more(
+async def test_stream_of_another_program_is_given_what_it_lacks_and_nothing_more(
     settings: Settings, shared: EmbeddedNats, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its limits are its owner's; batches and a window long enough are what we need."""
@@ -283,7 +283,7 @@ async def test_stream_of_somebody_else_is_given_what_it_lacks_and_nothing_more(
     ],
     ids=["subjects", "no acknowledgements", "overlap"],
 )
-async def test_stream_that_cannot_be_used_is_told_with_what_to_do(
+async def test_stream_that_cannot_be_used_is_reported_with_what_to_do(
     settings: Settings, shared: EmbeddedNats, given: dict[str, Any], says: str
 ) -> None:
     name = settings.nats.stream
@@ -298,7 +298,7 @@ async def test_stream_that_cannot_be_used_is_told_with_what_to_do(
     assert not raised.value.retriable
 
 
-async def test_server_without_jetstream_is_told_with_what_to_do() -> None:
+async def test_server_without_jetstream_is_reported_with_what_to_do() -> None:
     with nats_server(jetstream=False) as plain:
         sink = JetStreamSink(load(nats_url=plain.url, use_jetstream=True))
         with pytest.raises(SinkError) as raised:
@@ -310,14 +310,14 @@ async def test_server_without_jetstream_is_told_with_what_to_do() -> None:
     assert not raised.value.retriable
 
 
-async def test_server_without_room_for_the_stream_is_told_with_what_to_do(settings: Settings) -> None:
+async def test_server_without_room_for_the_stream_is_reported_with_what_to_do(settings: Settings) -> None:
     sink = JetStreamSink(changed(settings, stream_mb=1 << 30))
     with pytest.raises(SinkError, match="no room for a stream of 1073741824 MiB: set NATS_STREAM_MB to less"):
         await sink.open()
 
 
 @pytest.mark.parametrize("use_jetstream", [True, False])
-async def test_wrong_password_is_told_without_it(use_jetstream: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_wrong_password_is_reported_without_it(use_jetstream: bool, caplog: pytest.LogCaptureFixture) -> None:
     with nats_server(settings='authorization { user: "md", password: "right" }') as guarded:
         place = f"127.0.0.1:{guarded.port}"
         url, good = f"nats://md:wrong-secret@{place}", f"nats://md:right@{place}"

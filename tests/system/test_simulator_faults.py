@@ -177,7 +177,7 @@ async def test_stall_is_silence_on_a_living_connection(start: Start) -> None:
         assert contiguous(other.ids)
 
 
-async def test_book_begins_anew_after_a_stall(start: Start) -> None:
+async def test_book_starts_again_after_a_stall(start: Start) -> None:
     """What changed meanwhile was not sent, so the next change would not follow on: a snapshot comes first."""
     simulator, kept = start("--venues", "coinbase"), Book()
     async with subscribed(simulator, "coinbase", "level2_batch") as client:

@@ -79,7 +79,7 @@ async def test_roles_of_one_worker_share_a_partition(broker: str, topic: str) ->
         assert found == [{"A": 19, "": 19}] * 2
 
 
-async def test_an_owner_that_was_overtaken_is_told_with_its_next_checkpoint(broker: str, topic: str) -> None:
+async def test_an_overtaken_owner_learns_it_with_its_next_checkpoint(broker: str, topic: str) -> None:
     """Also the one after: it must not come through by trying again."""
     async with state_log(broker, topic) as older, state_log(broker, topic) as newer:
         claims, _ = await take_over(older, RAW)
@@ -129,6 +129,6 @@ async def test_who_let_go_writes_no_more(broker: str, topic: str) -> None:
     """A checkpoint under way when the partition was given up."""
     async with state_log(broker, topic) as log:
         claims, _ = await take_over(log, RAW)
-        log.let_go([RAW])
+        log.give_up([RAW])
         with pytest.raises(OvertakenError):
             await log.write(RAW, claims[RAW], checkpoint(claims[RAW], 1, A=1))

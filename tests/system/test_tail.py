@@ -122,7 +122,7 @@ def test_a_reader_that_goes_away_ends_it(trades: Topics, env: Mapping[str, str])
         assert (process.returncode, process.stderr.read()) == (0, b"")
 
 
-def test_a_reader_that_stands_still_does_not_keep_it_from_ending(trades: Topics, env: Mapping[str, str]) -> None:
+def test_a_reader_that_stops_reading_does_not_keep_it_from_ending(trades: Topics, env: Mapping[str, str]) -> None:
     """The pipe is full and nobody reads: SIGTERM still ends it at once."""
     publish(env, 20, 5_000)
     read_end, write_end = os.pipe()

@@ -194,7 +194,7 @@ def test_a_table_that_is_locked_holds_the_offsets_until_it_is_free(
     ],
     ids=["unset", "unreadable", "no-database", "no-tables"],
 )
-def test_what_somebody_has_to_mend_ends_the_start_with_one_clear_line(
+def test_what_an_operator_has_to_fix_ends_the_start_with_one_clear_line(
     settings: Settings, env: Mapping[str, str], postgres: EmbeddedPostgres, given: str | None, says: str
 ) -> None:
     """It says what to do, and never the password."""

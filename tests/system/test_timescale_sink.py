@@ -185,7 +185,7 @@ CASES = ("another price", "another trade", "another quote", "a later quote")
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("groups_before", [0, CLEAN_GROUPS + 1], ids=["staged", "straight"])
-async def test_a_number_that_is_stored_with_another_content_is_said_and_counted(
+async def test_a_number_that_is_stored_with_another_content_is_logged_and_counted(
     sink: TimescaleSink, caplog: pytest.LogCaptureFixture, case: str, groups_before: int
 ) -> None:
     """Also where groups are copied straight and the keys are not the same: two writers number one instrument."""
@@ -271,7 +271,7 @@ async def failure(sink: TimescaleSink, *made: Event) -> DatabaseError:
     return caught.value
 
 
-async def test_a_lock_is_waited_for_so_long_and_then_it_is_said_so(sink: TimescaleSink, url: str) -> None:
+async def test_a_lock_is_waited_for_so_long_and_then_it_is_logged(sink: TimescaleSink, url: str) -> None:
     """Shorter than the watchdog's patience: the role says that it holds before anybody takes it for stuck."""
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE market_data_ticks")
@@ -350,7 +350,7 @@ async def test_what_was_halved_grows_again_once_it_is_quick(url: str, caplog: py
     await sink.close()
 
 
-async def test_a_connection_that_was_cut_is_made_anew_with_the_next_attempt(sink: TimescaleSink, url: str) -> None:
+async def test_a_connection_that_was_cut_is_replaced_with_the_next_attempt(sink: TimescaleSink, url: str) -> None:
     databases.cut_all(url)
     assert (await failure(sink, trade())).retriable
     assert await refused_of(sink, trade()) == {}
@@ -393,7 +393,7 @@ async def test_a_write_that_is_cancelled_leaves_nothing_behind(sink: TimescaleSi
 @pytest.mark.parametrize(
     "statement", ["DROP TABLE market_data_ticks CASCADE", "REVOKE INSERT ON market_data_ticks FROM writer"]
 )
-async def test_what_somebody_has_to_mend_is_not_retriable_at_the_start(
+async def test_what_an_operator_has_to_fix_is_not_retriable_at_the_start(
     postgres: EmbeddedPostgres, url: str, statement: str
 ) -> None:
     """And no text of ours shows the password."""

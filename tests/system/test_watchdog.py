@@ -102,7 +102,7 @@ def test_worker_that_acknowledges_nothing_ends_and_says_what_waits(processes: Pr
     wait_until(lambda: page(port, "/live")[0] in (503, 0), what="the end to be announced", every_s=0.05)
     assert process.wait() == EXIT_STUCK
     line = last_words(process)
-    assert f"stuck: {name}[0] stands at offset 0 with 7 records waiting, for " in line
+    assert f"stuck: {name}[0] is at offset 0 with 7 records waiting, for " in line
     assert "nothing is lost: the next worker goes on at the last checkpoint" in line
     assert "Traceback" not in process.output()
 
@@ -114,7 +114,7 @@ def test_worker_whose_event_loop_is_blocked_ends_and_says_where(processes: Proce
     assert process.wait() == EXIT_STUCK
     line = last_words(process)
     assert "stuck: the event loop has not turned for " in line
-    assert re.search(r"the event loop stands at /.+watchdog_worker.py:\d+, work_on", line)
+    assert re.search(r"the event loop is at /.+watchdog_worker.py:\d+, work_on", line)
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def okx(port: int) -> Any:
     return page(port, "/health")[1]["feeds"]["okx"]
 
 
-def test_connection_without_data_is_made_anew_although_heartbeats_flow(processes: Processes) -> None:
+def test_connection_without_data_is_replaced_although_heartbeats_flow(processes: Processes) -> None:
     """The simulated OKX answers each ping while its market stands still: stale, said so, and connected again."""
     venues, control = simulator(processes)
     process, port = ingestor(processes, "okx", venues, {"MDSTREAM_DATA_SILENCE_S": "4"})

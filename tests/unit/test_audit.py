@@ -225,7 +225,7 @@ def test_a_hole_before_the_first_and_after_the_last_minute_is_none_of_this_audit
     assert [(hole.first, hole.last) for hole in ledger.numbering.holes()] == [(5, 5)]
 
 
-def test_what_was_received_a_moment_ago_is_passed_over_at_every_hop() -> None:
+def test_what_was_received_just_now_is_skipped_at_every_hop() -> None:
     """A late or repaired trade of an old minute is on its way like any other: one hop has it, the next not yet."""
     scope = Scope(received_before_ns=START + MINUTE_NS)
     old = [trade(n)._replace(received_ns=START + n) for n in (1, 2)]
@@ -280,7 +280,7 @@ def test_scope_takes_minutes_symbols_and_providers(scope: Scope, count: int) -> 
     assert raw(trades, scope).total().count == count
 
 
-def test_minutes_are_told_apart() -> None:
+def test_minutes_are_distinguished() -> None:
     """Two faults that cancel out over an hour do not within their minutes."""
     before, after = [trade(1), trade(2)], [trade(1), trade(2, time_ns=START + MINUTE_NS)]
     minute = START // MINUTE_NS
@@ -290,7 +290,7 @@ def test_minutes_are_told_apart() -> None:
     }
 
 
-def test_ids_that_begin_anew_each_day_are_other_trades() -> None:
+def test_ids_that_restart_each_day_are_other_trades() -> None:
     """What is the same trade has the same time."""
     ledger = raw([trade(1), trade(1, time_ns=START + DAY_NS), trade(1)])
     assert (ledger.total().count, ledger.total().repeats) == (2, 1)
@@ -359,7 +359,7 @@ def test_a_trade_in_an_id_space_is_held_by_a_hop_without_id_spaces() -> None:
 # --------------------------------------------------------------------------------------------------------- second pass
 
 
-def test_trades_looked_at_are_bounded() -> None:
+def test_trades_compared_one_by_one_are_bounded() -> None:
     """The earliest minutes first, at least one of them."""
     hops = [raw([trade(n) for n in range(180)])]
     buckets = {bucket_of(trade(n)) for n in (0, 60, 120)}

@@ -196,7 +196,7 @@ def test_a_bar_that_no_trade_has_closed_may_be_missing_but_not_wrong() -> None:
     assert told(audited([wrong], trades)) == [("different", "1h", "15:00:00Z")]
 
 
-def test_a_bar_that_gained_a_trade_a_moment_ago_is_not_judged() -> None:
+def test_a_bar_that_gained_a_trade_just_now_is_not_judged() -> None:
     """Its next revision is on its way; nor do trades of that moment close other bars."""
     now_ms = 100_000.0
     trades = [trade(1, 0), trade(2, 3000), trade(3, 500, received_ms=now_ms), trade(4, 50_000, received_ms=now_ms)]

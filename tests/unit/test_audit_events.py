@@ -35,7 +35,7 @@ def test_same_events_are_identical_whatever_their_order_and_numbers(events: Even
     assert sum(minute.here for minute in found) == len(events)
 
 
-def test_each_kind_of_difference_is_told() -> None:
+def test_each_kind_of_difference_is_reported() -> None:
     """By minute: another content, another count, and what one side alone has."""
     here = tally([(FIRST, 1), (FIRST, 2), (SECOND, 3), (OTHER, 4)])
     later = Bucket("okx", "ETHUSDT", 12)

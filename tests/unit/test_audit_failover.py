@@ -95,7 +95,7 @@ def audit(past: History, canonical: Iterable[AuditTrade], rules: Rules) -> list[
 )
 @example([Fault("binance", "stall", 20_000, 20_000)], 1)
 @example([Fault("binance", "kill", 10_000, 20_000), Fault("okx", "stall", 40_500, 10_000)], 3)
-def test_nothing_is_said_to_be_lost_by_the_stream(wrong: list[Fault], seed: int) -> None:
+def test_nothing_counts_as_lost_by_the_stream(wrong: list[Fault], seed: int) -> None:
     """Whoever was followed, whenever it changed: what arrived is on the canonical topic or stood by."""
     past = history(wrong, seconds=SECONDS, seed=seed)
     for rules in (FAILOVER, MERGE):

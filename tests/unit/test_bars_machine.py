@@ -92,7 +92,7 @@ def test_trades_count_executions() -> None:
     assert built(trade(1, 0, count=3), trade(2, 1))["BTCUSDT", "1m", T0].trades == 4
 
 
-def test_our_time_stands_in_where_the_venue_gives_none() -> None:
+def test_our_time_is_used_where_the_venue_gives_none() -> None:
     """ts_recv then says which bar it is."""
     untimed = msgspec.structs.replace(trade(1, 1500), ts_exchange=None)
     assert ("BTCUSDT", "1s", T0 + SECOND_NS) in built(untimed)
@@ -164,7 +164,7 @@ def test_a_seq_counts_once() -> None:
         encode(trade(1, 0)).replace(b"BTCUSDT", b"BTC\xff"),
     ],
 )
-def test_what_is_no_trade_is_passed_over_and_said(value: bytes | None) -> None:
+def test_what_is_no_trade_is_skipped_and_logged(value: bytes | None) -> None:
     """Its neighbours are counted; a value so large that its sums could not be kept is none either."""
     bars = Bars(RULES)
     bars.step([Raw(6, encode(trade(1, 0))), Raw(7, value), Raw(8, encode(trade(2, 1)))])

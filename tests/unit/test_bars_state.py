@@ -63,7 +63,7 @@ def restored_outbox(found: Collected) -> list[bytes]:
     return [tally.public() for tally in found.bars]
 
 
-def test_the_canonical_state_beside_it_is_passed_over() -> None:
+def test_the_canonical_state_beside_it_is_skipped() -> None:
     """And so are tombstones, and what anyone else may have written."""
     canonical = checkpoint.write(RAW, 9, [("BTCUSDT", Instrument(trade_seq=5))], 70, LogState(), NOW_MS)
     others: Out = [(b"k", None, 0, []), (None, b"v", 0, []), (b"k", b"\xc1", 0, []), (b"k", b"", 0, [])]
@@ -79,7 +79,7 @@ def test_the_canonical_reader_passes_over_this_state() -> None:
     assert checkpoint.read(read_into(Ledger(TRADES, checkpoint.LAYOUT), ours)) == checkpoint.Restored()
 
 
-def test_another_layout_begins_anew() -> None:
+def test_another_layout_starts_again() -> None:
     """State that a later version wrote is not guessed at."""
     theirs: Out = [(k, (v or b"").replace(b"bars/2", b"bars/9"), ms, h) for k, v, ms, h in written(3, *collected(0), 9)]
     assert read(theirs) == Restored()

@@ -113,7 +113,7 @@ def test_reader_refuses_a_provider_that_nobody_knows(tmp_path: Path) -> None:
         list(Reader(path, providers={"okx"}))
 
 
-def test_reader_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_reader_reports_its_progress(tmp_path: Path) -> None:
     """From nothing to all of it; for the progress bar."""
     reader = Reader(write(tmp_path / "a.jsonl", FRAMES))
     assert reader.fraction == 0

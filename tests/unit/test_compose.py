@@ -54,7 +54,7 @@ def given_to(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name", [name for name, service in OURS.items() if service["command"][:2] == ["worker", "core"]]
 )
-def test_core_worker_tells_the_others_its_own_address(name: str) -> None:
+def test_core_worker_advertises_its_own_address(name: str) -> None:
     """0.0.0.0, where it listens, is every container's: half of the instruments would be asked for in vain."""
     environment = SERVICES[name]["environment"]
     assert environment["HTTP_HOST"] == "0.0.0.0"

@@ -237,7 +237,7 @@ def test_a_misspelt_name_is_refused_with_the_one_meant(
         load()
 
 
-def test_a_stranger_with_our_prefix_is_warned_of(
+def test_an_unknown_name_with_our_prefix_gives_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Kubernetes names the services beside a pod so: nothing may end for that."""
@@ -351,7 +351,7 @@ def test_a_secret_of_the_wrong_type_is_refused_without_its_value(tmp_path: Path,
     assert str(caught.value).startswith("bad settings: ")
 
 
-def test_what_is_wrong_with_several_settings_is_told_without_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_with_several_settings_is_reported_without_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """The input of such an error is all that was given, secrets too."""
 
     class Strict(Settings):

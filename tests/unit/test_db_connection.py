@@ -94,7 +94,7 @@ def test_judge_says_which_side_is_behind(revision: str | None, says: str) -> Non
     assert not caught.value.retriable
 
 
-def test_judge_tells_an_old_schema_to_be_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judge_asks_for_an_upgrade_of_an_old_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every revision but the newest is too old."""
     monkeypatch.setattr("mdstream.db.schema.REVISIONS", ("0001", "0002"))
     monkeypatch.setattr("mdstream.db.schema.HEAD", "0002")

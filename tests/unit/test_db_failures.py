@@ -93,7 +93,9 @@ def test_explain_makes_one_line_of_a_lost_connection(said: str, shown: str, retr
         (errors.SyntaxError, False),
     ],
 )
-def test_explain_tells_what_passes_from_what_needs_somebody(error: type[psycopg.Error], retriable: bool) -> None:
+def test_explain_distinguishes_what_passes_from_what_needs_an_operator(
+    error: type[psycopg.Error], retriable: bool
+) -> None:
     """A failover, a full disk and a lock pass; privileges, tables and addresses do not."""
     assert explain(error("words"), "ticks").retriable is retriable
 
@@ -113,7 +115,7 @@ def test_explain_sends_what_no_grant_gives_to_the_owner() -> None:
     assert str(explain(error, "ticks")).endswith("(let the owner of the tables GRANT it)")
 
 
-def test_explain_tells_what_is_too_slow_from_what_else_the_server_ends() -> None:
+def test_explain_distinguishes_what_is_too_slow_from_what_else_the_server_ends() -> None:
     """Less at once may do; a server that shuts down does not care how much it was."""
     assert isinstance(explain(errors.QueryCanceled("statement timeout"), "ticks"), TooSlowError)
     assert not isinstance(explain(errors.AdminShutdown("shutdown"), "ticks"), TooSlowError)

@@ -40,7 +40,7 @@ def test_every_table_has_its_key_and_is_a_hypertable(table: schema.Table) -> Non
     assert table.name in HYPERTABLES
 
 
-def test_trade_id_stands_in_where_the_venue_gives_none() -> None:
+def test_trade_id_is_used_where_the_venue_gives_none() -> None:
     """Two trades without an id stay two; an empty one is left to the rows of the older service."""
     assert [schema.trade_id("7", 1), schema.trade_id("", 1), schema.trade_id("", 2)] == ["7", "#1", "#2"]
 

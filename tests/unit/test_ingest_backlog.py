@@ -42,11 +42,11 @@ def test_backlog_gives_no_more_than_a_batch_holds() -> None:
     """The rest stays, in order; overhead counts."""
     backlog = Backlog(1)
     add(backlog, 0, *[b"%04d" % i for i in range(10)])
-    most_bytes = 3 * (4 + RECORD_OVERHEAD_BYTES)
+    max_bytes = 3 * (4 + RECORD_OVERHEAD_BYTES)
     taken = []
     while backlog.waiting():
-        records, size_bytes, more = backlog.take(0, most_bytes)
-        assert size_bytes + len(records) * RECORD_OVERHEAD_BYTES <= most_bytes
+        records, size_bytes, more = backlog.take(0, max_bytes)
+        assert size_bytes + len(records) * RECORD_OVERHEAD_BYTES <= max_bytes
         assert more == bool(backlog.waiting())
         taken.append(values(records))
     assert [len(batch) for batch in taken] == [3, 3, 3, 1]
@@ -109,7 +109,7 @@ async def test_room_waits_until_there_is_some() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=50)), max_size=60), st.integers(1, 600))
-def test_backlog_loses_doubles_and_reorders_nothing(added: list[tuple[int, bytes]], most_bytes: int) -> None:
+def test_backlog_loses_doubles_and_reorders_nothing(added: list[tuple[int, bytes]], max_bytes: int) -> None:
     """For any records and any size of batch: each queue comes out as it went in, and the counts return to zero."""
     backlog = Backlog(3)
     for queue, value in added:
@@ -118,7 +118,7 @@ def test_backlog_loses_doubles_and_reorders_nothing(added: list[tuple[int, bytes
         out: list[bytes] = []
         more = True
         while more:
-            records, size_bytes, more = backlog.take(queue, most_bytes)
+            records, size_bytes, more = backlog.take(queue, max_bytes)
             backlog.release(len(records), size_bytes)
             out += values(records)
         assert out == [value for of, value in added if of == queue]

@@ -26,9 +26,9 @@ def silence_of(gaps_s: Iterable[float]) -> SilenceTracker:
 class Story:
     """A connection's seconds, one after the other."""
 
-    def __init__(self, least_s: float = MIN_S, *, snapshot: Sequence[Route] = ()) -> None:
+    def __init__(self, min_silence_s: float = MIN_S, *, snapshot: Sequence[Route] = ()) -> None:
         self._snapshot, self._snapshots_due = snapshot, 0
-        self.freshness = Freshness(["BTCUSDT"], least_s)
+        self.freshness = Freshness(["BTCUSDT"], min_silence_s)
         self._counts: Counter[Route] = Counter()
         self.reconnects: list[int] = []
         self.second = 0
@@ -194,7 +194,7 @@ def test_connection_that_never_spoke_is_left_alone() -> None:
 
 def test_watch_that_is_switched_off_finds_nothing() -> None:
     """With 0 for the least silence."""
-    story = Story(least_s=0)
+    story = Story(min_silence_s=0)
     story.seconds(100, TRADES)
     story.seconds(100_000)
     assert (story.reconnects, story.freshness.stale, story.freshness.data_stale) == ([], frozenset(), False)

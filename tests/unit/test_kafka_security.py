@@ -57,7 +57,7 @@ def test_secret_file_that_cannot_be_used_is_named_with_its_setting(
     assert str(caught.value) == f"KAFKA_{name.upper()}={file}: {said}"
 
 
-async def test_token_is_read_anew_each_time(tmp_path: Path) -> None:
+async def test_token_is_read_again_each_time(tmp_path: Path) -> None:
     """Who renews it replaces the file. One that is missing is an OSError: aiokafka tries again after that."""
     file = tmp_path / "token"
     file.write_text("one\n")
@@ -70,7 +70,7 @@ async def test_token_is_read_anew_each_time(tmp_path: Path) -> None:
         await provider.token()
 
 
-def test_faust_is_told_the_same(tmp_path: Path) -> None:
+def test_faust_gets_the_same_options(tmp_path: Path) -> None:
     """Each kind of credentials that its driver knows."""
     (tmp_path / "token").write_text("t")
     plain = credentials(PLAIN)
@@ -186,6 +186,6 @@ def _alert(reason: str) -> ssl.SSLError:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_reason_names_the_setting_to_look_at(error: Exception, security: Security, said: str | None) -> None:
+def test_reason_names_the_setting_to_check(error: Exception, security: Security, said: str | None) -> None:
     """None for what no setting causes: nobody is there."""
     assert reason_of(error, security) == said

@@ -75,7 +75,7 @@ def within(module: str, packages: frozenset[str]) -> bool:
     return any(".".join(parts[:length]) in packages for length in range(1, len(parts) + 1))
 
 
-def test_the_files_looked_at_are_there() -> None:
+def test_the_checked_files_exist() -> None:
     """A folder that was renamed must not make the rules below hold for nothing."""
     names = {name_of(path) for path in PURE}
     assert {

@@ -146,7 +146,7 @@ async def test_malformed_request_is_answered_without_a_traceback(
     assert b"Traceback" not in answer
 
 
-async def test_fault_of_ours_is_logged_with_its_traceback(
+async def test_programming_error_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is quiet about clients must not be quiet about us."""

@@ -30,7 +30,7 @@ def test_partitioner_hashes_as_kafkas_own_tests_say(key: bytes, hashed: int) -> 
 
 def test_partitioner_remembers_a_bounded_number_of_keys() -> None:
     """Keys come from the wire: the memory of them has a limit, and forgetting changes no answer."""
-    partitioner = Partitioner(8, most_keys=10)
+    partitioner = Partitioner(8, max_keys=10)
     first = [partitioner(str(number).encode()) for number in range(100)]
     assert len(partitioner) <= 10
     assert [partitioner(str(number).encode()) for number in range(100)] == first

@@ -140,7 +140,7 @@ def test_search_asks_a_billion_ids_that_never_were_in_a_few_pages(newest_first: 
     assert search.missing == [Span(1_000, 1_000_000_000)]
 
 
-def test_search_tells_a_hole_inside_a_page_from_what_lies_beyond_it() -> None:
+def test_search_distinguishes_a_hole_inside_a_page_from_what_lies_beyond_it() -> None:
     """The example at the top of this file."""
     search = Search(Span(10, 16), newest_first=False)
     asked = search.next(3)

@@ -49,7 +49,7 @@ def run(under_way: Repair, existing: set[int]) -> tuple[list[bytes], list[float]
         taken = under_way.take(page, coinbase(existing, page), now_s=NOW_S)
         assert taken is None or isinstance(taken, bytes)
         frames += [taken] if taken else []
-        pause_s = under_way.go_on()
+        pause_s = under_way.next_page_in_s()
         if pause_s is None:
             return frames, [pause for pause in pauses if pause]
         pauses.append(pause_s)
@@ -159,7 +159,7 @@ def test_repair_gives_up_what_it_cannot_understand_after_some_rounds() -> None:
         assert isinstance(page, Page)
         assert under_way.take(page, Answer(200, {}, b'[{"id":10}]'), now_s=NOW_S) is None
         rounds += 1
-        if under_way.go_on() is None:
+        if under_way.next_page_in_s() is None:
             break
     assert rounds == ROUNDS
     (loss,) = under_way.lost()
@@ -172,7 +172,7 @@ def test_a_request_reads_back_as_it_was_written() -> None:
     assert decode_request(encode(request)) == request
 
 
-def test_frames_begin_with_the_mark_that_tells_them_apart() -> None:
+def test_frames_begin_with_their_mark() -> None:
     """No venue's frame does."""
     frames, _ = run(repair(1, 3), {1, 2, 3})
     assert all(frame.startswith(REST_MARK) for frame in frames)

@@ -20,7 +20,7 @@ def record(offset: int, *, received_ns: int | None = None, written_ms: int = 0) 
     return ConsumerRecord("md.raw.crypto", 0, offset, written_ms, 1, b"k", b"v", None, 1, 1, headers)
 
 
-def test_range_holds_its_first_moment_and_not_its_last() -> None:
+def test_range_includes_its_first_timestamp_and_not_its_last() -> None:
     """Told by receive times, whatever the order and whenever it was written."""
     records = [record(n, received_ns=at, written_ms=10**12) for n, at in enumerate((20, 9, 10, 19))]
     assert [r.offset for r in Span(10, 20).of(records)] == [2, 3]

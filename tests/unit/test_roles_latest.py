@@ -71,7 +71,7 @@ def test_flush_never_turns_the_clock_back(role: LatestRole, table: dict[bytes, b
     assert table == {b"A": event(7)}
 
 
-def test_a_number_that_comes_again_with_another_content_is_counted_and_told_of(
+def test_a_number_that_comes_again_with_another_content_is_counted_and_reported(
     role: LatestRole, table: dict[bytes, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was shown first stays; a repeat with the same bytes is none."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mdstream.simulator.exchange import Action, Beat, Close, Listing, Send, Session, Subscribe, Unsubscribe
+from mdstream.simulator.exchange import Action, Close, HeartbeatEvent, Listing, Send, Session, Subscribe, Unsubscribe
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.venues.coinbase.simulated import CHANNELS, Coinbase
 
@@ -143,17 +143,17 @@ def test_last_match_is_the_last_trade() -> None:
     assert last == match | {"type": "last_match"}
 
 
-def test_heartbeat_tells_the_last_trade_id() -> None:
+def test_heartbeat_has_the_last_trade_id() -> None:
     """What a client compares with to find a dropped match."""
     of = listing()
     order = of.instrument.order(NOW_NS)
-    (text,) = CHANNELS["heartbeat"].encode(of, Beat(NOW_NS))
+    (text,) = CHANNELS["heartbeat"].encode(of, HeartbeatEvent(NOW_NS))
     message = json.loads(text)
     assert message["last_trade_id"] == order.fills[-1].trade_id
     assert message["time"] == "2026-01-05T15:00:00.123456Z"
 
 
-def test_too_slow_client_is_told_and_closed() -> None:
+def test_too_slow_client_gets_an_error_and_is_closed() -> None:
     """ErrSlowConsume, as the venue calls it."""
     error, close = session().too_slow()
     assert isinstance(error, Send)

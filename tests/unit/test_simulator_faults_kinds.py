@@ -107,7 +107,7 @@ def test_bad_text_is_one_clear_sentence(text: str, sentence: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_help_and_document_tell_every_parameter(kind: str) -> None:
+def test_help_and_docs_name_every_parameter(kind: str) -> None:
     """Nobody has to read the source to know what a fault takes."""
     for text in (CliRunner().invoke(command, ["--help"]).output, DOCUMENT.read_text()):
         assert kind in text

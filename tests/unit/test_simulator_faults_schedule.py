@@ -95,7 +95,7 @@ def test_fault_can_be_ended_before_its_time() -> None:
     assert run(faults, 10, from_s=1.0) == []
 
 
-def test_fault_tells_what_it_is_and_was() -> None:
+def test_fault_reports_its_state_and_history() -> None:
     """As the control endpoint shows it."""
     faults = of("okx:stall:for=1s,every=5s,symbols=B+A,seed=3")
     run(faults, 60)

@@ -79,7 +79,7 @@ def test_removed_trades_are_gone_and_nothing_else(seed: int, orders: int, place:
     assert list(of.tape.aggregates(0)) == left
 
 
-def test_restarted_tape_begins_anew() -> None:
+def test_restarted_tape_starts_again() -> None:
     """After its ids began again a venue knows none of the old ones."""
     of, _ = traded(1, 10)
     of.tape.restart(1)

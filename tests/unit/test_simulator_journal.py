@@ -33,7 +33,7 @@ def topic(exchange: str, symbol: str, channel: Channel) -> Topic:
         (topic("coinbase", "BTC-USDT", coinbase.CHANNELS["matches"]), 1_767_625_200_123_456_000),
     ],
 )
-def test_journal_holds_what_the_venue_said(of: Topic, ts_exchange: int, tmp_path: Path) -> None:
+def test_journal_holds_what_the_venue_sent(of: Topic, ts_exchange: int, tmp_path: Path) -> None:
     """Canonical symbol, aggressor's side, ids as text, and a time no finer than the venue's."""
     order = of.listing.instrument.order(START_NS, 1)
     trades = of.channel.trades(order) if of.channel.trades else []
@@ -51,7 +51,7 @@ def test_journal_holds_what_the_venue_said(of: Topic, ts_exchange: int, tmp_path
     }
 
 
-def test_journal_tells_aggregates_apart(tmp_path: Path) -> None:
+def test_journal_distinguishes_aggregates(tmp_path: Path) -> None:
     """A line of aggTrade names its id space, and a trade of several fills how many there were."""
     of = topic("binance", "BTCUSDT", binance.RAW["aggTrade"])
     journal = Journal(tmp_path / "journal.jsonl")

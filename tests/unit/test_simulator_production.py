@@ -28,8 +28,8 @@ def opened(exchange: str) -> Exchange:
     return EXCHANGES[exchange](Market(1, 1000))
 
 
-def production(rate: float, *topics: Topic, most_trades: int | None = None) -> Production:
-    made = Production(rate, seed=1, now_ns=START_NS, most_trades=most_trades)
+def production(rate: float, *topics: Topic, max_trades: int | None = None) -> Production:
+    made = Production(rate, seed=1, now_ns=START_NS, max_trades=max_trades)
     for topic in topics:
         made.subscribe(topic, "somebody")
     return made
@@ -153,17 +153,17 @@ def test_production_sends_heartbeats_while_it_is_paused() -> None:
     ("exchange", "symbol", "channel"),
     [("binance", "BTCUSDT", "trade"), ("okx", "BTC-USDT", "trades"), ("coinbase", "BTC-USD", "matches")],
 )
-@pytest.mark.parametrize("most_trades", [1, 2, 137])
+@pytest.mark.parametrize("max_trades", [1, 2, 137])
 def test_production_stops_at_exactly_the_trades_asked_for(
-    exchange: str, symbol: str, channel: str, most_trades: int
+    exchange: str, symbol: str, channel: str, max_trades: int
 ) -> None:
     """--trades N: N trades are reported, whatever number of fills their orders would have had."""
     channels = {"binance": binance.RAW, "okx": okx.CHANNELS, "coinbase": coinbase.CHANNELS}[exchange]
-    of = production(10_000, listing(exchange, symbol).topic(channels[channel]), most_trades=most_trades)
+    of = production(10_000, listing(exchange, symbol).topic(channels[channel]), max_trades=max_trades)
     sent = run(of, 1.0)
-    assert sum(len(d.trades) for d in sent) == sum(len(d.frames) for d in sent) == most_trades
+    assert sum(len(d.trades) for d in sent) == sum(len(d.frames) for d in sent) == max_trades
     assert of.finished
-    assert of.trades == {exchange: most_trades}
+    assert of.trades == {exchange: max_trades}
 
 
 def test_production_reports_a_trade_once_for_all_its_forms() -> None:
@@ -178,7 +178,7 @@ def test_production_reports_a_trade_once_for_all_its_forms() -> None:
         assert ids == list(range(1000, 1000 + len(ids)))
 
 
-def test_tell_reports_what_no_subscriber_had() -> None:
+def test_report_last_returns_only_unreported_trades() -> None:
     """A last_match is history the first time, and news after the market moved without a subscriber to matches."""
     of_one = listing("coinbase", "BTC-USD")
     matches, ticker = (of_one.topic(coinbase.CHANNELS[name]) for name in ("matches", "ticker"))

@@ -95,7 +95,7 @@ async def test_lines_are_the_values_as_on_the_topic(make: Sinks, log: Log, tmp_p
     assert sink.lines == 5
 
 
-async def test_a_number_with_two_contents_is_written_twice_and_told_of(
+async def test_a_number_with_two_contents_is_written_twice_and_reported(
     make: Sinks, log: Log, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
@@ -139,7 +139,7 @@ async def test_what_comes_again_is_not_written_again(make: Sinks, log: Log, tmp_
     assert log.asked == 1, "the broker is asked once, however many chunks come again"
 
 
-async def test_a_topic_made_anew_is_written_from_its_beginning(make: Sinks, log: Log, tmp_path: Path) -> None:
+async def test_a_topic_recreated_is_written_from_its_beginning(make: Sinks, log: Log, tmp_path: Path) -> None:
     """Offsets below the recorded one are no repeats where the log is another one."""
     old = log.text(0, 10)
     first = make()
@@ -152,7 +152,7 @@ async def test_a_topic_made_anew_is_written_from_its_beginning(make: Sinks, log:
     assert (tmp_path / "events.jsonl").read_bytes() == old + log.text(0, 20)
 
 
-async def test_a_shorter_topic_made_anew_is_written_too(make: Sinks, log: Log, tmp_path: Path) -> None:
+async def test_a_shorter_topic_recreated_is_written_too(make: Sinks, log: Log, tmp_path: Path) -> None:
     """The broker has no record yet where the last one was written from."""
     sink = make()
     await sink.write([log.chunk(0, 10)])
@@ -215,7 +215,7 @@ async def test_lines_are_the_log_whatever_is_repeated_and_torn(
     assert (folder / "events.jsonl").read_bytes() == log.text(0, at)
 
 
-async def test_a_deleted_file_is_begun_anew(make: Sinks, log: Log, tmp_path: Path) -> None:
+async def test_a_deleted_file_is_recreated(make: Sinks, log: Log, tmp_path: Path) -> None:
     """Also while it is written; and what comes again then is written again, since it is nowhere else."""
     sink = make()
     await sink.write([log.chunk(0, 10)])
@@ -311,7 +311,7 @@ async def test_a_crash_before_the_renaming_goes_on_in_the_same_file(make: Sinks,
     assert (tmp_path / "events.jsonl").read_bytes() == log.text(0, 15)
 
 
-def test_names_of_files_put_aside_are_free_and_told_apart(tmp_path: Path) -> None:
+def test_names_of_files_put_aside_are_free_and_distinguished(tmp_path: Path) -> None:
     """Several in one second, compressed or not; those of the second writer are not the first one's."""
     now = datetime(2026, 1, 5, 15, tzinfo=UTC)
     path, other = tmp_path / "events.jsonl", tmp_path / "events-2.jsonl"

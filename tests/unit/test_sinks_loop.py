@@ -194,7 +194,7 @@ async def test_batches_of_a_partition_that_was_taken_away_are_left_alone() -> No
     assert (sink.stored, acknowledged) == ([], [])
 
 
-async def test_a_mistake_of_ours_ends_the_loop() -> None:
+async def test_a_programming_error_ends_the_loop() -> None:
     """What is not an error of a sink or the broker must not be tried for ever in silence."""
 
     class Broken(Memory):
@@ -207,7 +207,7 @@ async def test_a_mistake_of_ours_ends_the_loop() -> None:
         await loop.run()
 
 
-async def test_metrics_tell_what_was_stored_what_is_held_and_which_sink_is_down() -> None:
+async def test_metrics_report_what_was_stored_what_is_held_and_which_sink_is_down() -> None:
     """A sink that fails shows at once, and how much waits for it."""
     fine, failing = Memory("fine"), Memory("failing", failures=["full"] * 1_000_000)
     async with running(fine, failing) as (loop, _):

@@ -78,13 +78,15 @@ def test_batch_of_one_begins_and_commits_at_once() -> None:
 
 
 @given(st.lists(st.integers(0, 60)), st.integers(1, 5), st.integers(1, 100))
-def test_windows_hold_all_messages_in_order_within_their_limits(sizes: list[int], most: int, most_bytes: int) -> None:
+def test_windows_hold_all_messages_in_order_within_their_limits(
+    sizes: list[int], max_messages: int, max_bytes: int
+) -> None:
     messages = [Numbered("trade.A", seq, bytes(size)) for seq, size in enumerate(sizes)]
-    found = list(windows(messages, most=most, most_bytes=most_bytes))
+    found = list(windows(messages, max_messages=max_messages, max_bytes=max_bytes))
     assert [message for window in found for message in window] == messages
     for window in found:
-        assert 1 <= len(window) <= most
-        assert len(window) == 1 or sum(len(message.value) for message in window) <= most_bytes
+        assert 1 <= len(window) <= max_messages
+        assert len(window) == 1 or sum(len(message.value) for message in window) <= max_bytes
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_group_is_sorted_by_number_and_by_subject() -> None:
     """Numbered events stay in their order, the others in theirs within their subject; payloads are the records'."""
     beat = Heartbeat(events.SYSTEM, "okx", None, T0)
     group = [chunk(trade(0), BAR, trade(1), first=5), chunk(beat, replace_revision(BAR, 1), first=0)]
-    work = work_of(group, Tails(), most_bytes=MIB)
+    work = work_of(group, Tails(), max_bytes=MIB)
     assert [(m.tail, m.seq) for m in work.numbered] == [("trade.BTCUSDT", 1000), ("trade.BTCUSDT", 1001)]
     assert work.numbered[0].value == events.encode(trade(0))
     assert {tail: [o.message_id for o in others] for tail, others in work.others.items() if tail == "bar.A"} == {
@@ -166,7 +168,7 @@ def replace_revision(bar: Bar, revision: int) -> Bar:
 def test_what_no_server_takes_is_refused_and_its_neighbours_go(event: events.Event, reason: str) -> None:
     """Sent, it would cost the connection, again at every attempt."""
     made = chunk(trade(0), event, trade(1))
-    work = work_of([made], Tails(), most_bytes=MIB)
+    work = work_of([made], Tails(), max_bytes=MIB)
     assert [m.seq for m in work.numbered] == [1000, 1001]
     ((partition, record, found),) = work.refused
     assert (partition, record.offset) == (TRADES, 1)
@@ -176,7 +178,7 @@ def test_what_no_server_takes_is_refused_and_its_neighbours_go(event: events.Eve
 def test_live_view_gets_the_records_and_nothing_else() -> None:
     """In their order, without headers; what no server takes is left out."""
     made = chunk(trade(0), trade(symbol="X" * 1100), BAR, trade(1, conditions=("x" * MIB,)))
-    commands = commands_of(made, Tails("PUB md.events.", " "), most_bytes=MIB)
+    commands = commands_of(made, Tails("PUB md.events.", " "), max_bytes=MIB)
     first, bar = (made.records[n].value or b"" for n in (0, 2))
     assert commands.text == b"PUB md.events.trade.BTCUSDT %d\r\n%b\r\nPUB md.events.bar.A %d\r\n%b\r\n" % (
         len(first), first, len(bar), bar,
@@ -201,7 +203,7 @@ def test_several_servers_are_separated_by_commas() -> None:
 
 
 @pytest.mark.parametrize("url", ["host:4222", "http://u:secret@host", "nats://", "nats://u:secret@h:port", " , "])
-def test_url_that_cannot_be_used_is_told_without_credentials(url: str) -> None:
+def test_url_that_cannot_be_used_is_reported_without_credentials(url: str) -> None:
     with pytest.raises(SettingsError, match="NATS_URL") as raised:
         servers_of(load(nats_url=url))
     assert "secret" not in str(raised.value)

@@ -33,7 +33,7 @@ def test_numbers_of_another_kind_count_by_themselves() -> None:
     assert not numbers.rise("quotes", [("BTCUSDT", 5)])
 
 
-def test_conflicts_are_counted_and_said_once_a_minute_for_each_instrument(caplog: pytest.LogCaptureFixture) -> None:
+def test_conflicts_are_counted_and_logged_once_a_minute_for_each_instrument(caplog: pytest.LogCaptureFixture) -> None:
     """One line with the lowest number; the count goes on meanwhile."""
     now_s = [0.0]
     conflicts = Conflicts("sqlite", now_s=lambda: now_s[0])

@@ -57,7 +57,7 @@ async def test_stop_ends_the_writing_before_it_closes_the_sinks(hangs: bool, mon
     assert acknowledged == []
 
 
-async def test_start_ends_where_somebody_has_to_mend_something() -> None:
+async def test_start_ends_where_an_operator_has_to_fix_something() -> None:
     """Before anything is read; a target that may come back by itself is waited for instead."""
     with pytest.raises(SinkError):
         await SinkRole("files", load(), [Down(retriable=False)]).start()

@@ -105,7 +105,7 @@ CLASHES = {
 
 
 @pytest.mark.parametrize("pair", CLASHES.values(), ids=CLASHES)
-async def test_a_number_that_is_stored_with_another_content_is_said_and_counted(
+async def test_a_number_that_is_stored_with_another_content_is_logged_and_counted(
     sink: SqliteSink, caplog: pytest.LogCaptureFixture, pair: tuple[events.Event, events.Event]
 ) -> None:
     """Met long after, and whether or not the keys are the same: two writers number one instrument."""
@@ -141,7 +141,7 @@ async def test_repeats_and_times_at_the_end_of_the_world_are_no_conflict(sink: S
 
 
 @pytest.mark.parametrize(("trade_id", "trades"), [("7", 1), ("", 2)])
-async def test_trades_without_a_time_are_told_by_id_and_without_both_by_seq(
+async def test_trades_without_a_time_are_identified_by_id_and_without_both_by_seq(
     sink: SqliteSink, trade_id: str, trades: int
 ) -> None:
     """NULL times would all differ in an index; an absent id would make all trades of an instant one."""
@@ -205,7 +205,7 @@ async def test_a_disk_that_is_full_is_an_error_that_passes(sink: SqliteSink) -> 
     assert rows(sink, "SELECT count(*) FROM trades") == [(5_000,)]
 
 
-async def test_a_database_that_was_deleted_is_begun_anew(sink: SqliteSink) -> None:
+async def test_a_database_that_was_deleted_is_recreated(sink: SqliteSink) -> None:
     """Rows must not go to a file that nobody can find any more."""
     await sink.write([chunk(trade(0))])
     sink.path.unlink()

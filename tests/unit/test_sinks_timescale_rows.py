@@ -42,7 +42,7 @@ def test_a_row_has_a_value_for_each_column_and_none_only_where_it_may(event: Eve
         assert column.null or value is not None, column.name
 
 
-def test_a_trade_keeps_what_its_venue_said_and_when() -> None:
+def test_a_trade_keeps_the_venues_values_and_time() -> None:
     assert row(trade(3)) == {
         "exchange": "binance",
         "symbol": "BTCUSDT",
@@ -108,7 +108,7 @@ def test_a_bar_beyond_the_databases_times_is_refused() -> None:
         row(Bar("BTCUSDT", "1m", 1 << 64, 1.0, 2.0, 0.5, 1.5, 10.0, 15.0, 3, 2))
 
 
-def test_feed_events_are_told_apart_by_their_bytes() -> None:
+def test_feed_events_are_distinguished_by_their_bytes() -> None:
     """They have no number: an event that comes again has the same id, any other has another."""
     one, other = EVENTS[3], FeedStatus("BTCUSDT", "okx", "switched", "late", T0, previous="binance")
     assert row(one)["event_id"] == row(one)["event_id"] == schema.event_id(events.encode(one))

@@ -43,7 +43,7 @@ def best(book: Book) -> tuple[list[float], list[float]]:
     return [price for price, _ in picture.bids], [price for price, _ in picture.asks]
 
 
-def test_changes_without_a_snapshot_are_passed_over() -> None:
+def test_changes_without_a_snapshot_are_skipped() -> None:
     """Nobody knows what they change."""
     book = Book()
     assert book.apply(change(bids=levels(9)), 0) is UpdateResult.PASSED
@@ -76,7 +76,7 @@ def test_change_sets_the_size_of_a_level(
     assert best(book) == (bids, asks)
 
 
-def test_change_beyond_the_best_twenty_is_not_told() -> None:
+def test_change_beyond_the_best_twenty_is_not_published() -> None:
     book = synced(bids=tuple(range(30, 60)), asks=(70,))
     assert book.apply(change(bids=levels(40, size=3)), 1) is UpdateResult.LEVELS  # the twentieth
     assert book.apply(change(bids=levels(39, size=3)), 2) is UpdateResult.NOTHING
@@ -85,7 +85,7 @@ def test_change_beyond_the_best_twenty_is_not_told() -> None:
     assert best(book)[0][-1] == 38  # the next one moved up
 
 
-def test_snapshot_replaces_everything_and_is_told() -> None:
+def test_snapshot_replaces_everything_and_is_published() -> None:
     """Also where the top is what it was: the venue says that it still holds."""
     book = synced()
     assert book.apply(whole(levels(9, 7), levels(11)), 1) is UpdateResult.TOP
@@ -105,7 +105,7 @@ def test_quote_is_the_top_with_the_venues_time() -> None:
 
 
 @pytest.mark.parametrize("bid", [11, 12])
-def test_crossed_book_is_not_told_until_it_is_no_longer_crossed(bid: int) -> None:
+def test_crossed_book_is_not_published_until_it_is_no_longer_crossed(bid: int) -> None:
     """bid 11 (half of a change) ... ask 11 gone: a top that nobody could trade on is never given out."""
     book = synced()
     assert book.apply(change(bids=levels(bid)), 1) is UpdateResult.CROSSED

@@ -111,7 +111,7 @@ def test_every_change_of_the_top_is_a_quote_with_the_times_of_its_frame() -> Non
     assert [e["seq"] for e in quotes] == list(range(T0_MS * 1000, T0_MS * 1000 + 3))
 
 
-def test_books_are_told_at_most_ten_times_a_second_and_the_last_change_is_told_too() -> None:
+def test_books_are_published_at_most_ten_times_a_second_and_the_last_change_is_published_too() -> None:
     """
     update   0(snapshot)  10  20  ..  90  100 110                        heartbeat at 1000
     book     0                            100                            ^ what came at 110, with its own time
@@ -125,7 +125,7 @@ def test_books_are_told_at_most_ten_times_a_second_and_the_last_change_is_told_t
     assert [(e["bids"][1][1], e["ts_recv"] // MS - T0_MS) for e in told] == [(2, 0), (100, 100), (110, 110)]
 
 
-def test_book_that_did_not_change_is_not_told_again() -> None:
+def test_book_that_did_not_change_is_not_published_again() -> None:
     log = Log()
     log.add("coinbase", book(), at_ms=0)
     for at_ms in range(100, 3000, 100):
@@ -133,7 +133,7 @@ def test_book_that_did_not_change_is_not_told_again() -> None:
     assert len(events(run(log).books)) == 1
 
 
-def test_crossed_book_is_not_told() -> None:
+def test_crossed_book_is_not_published() -> None:
     """Neither its top nor its levels, also when a look at all that is due comes in between."""
     log = Log()
     log.add("coinbase", book(), at_ms=0)
@@ -146,7 +146,7 @@ def test_crossed_book_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("rules", [ALONE, MERGED], ids=["failover", "merge"])
-def test_ticker_tells_the_top_only_where_there_is_no_book(rules: Rules) -> None:
+def test_ticker_publishes_the_top_only_where_there_is_no_book(rules: Rules) -> None:
     """It comes with trades alone: beside a book it would bring back what has changed since."""
     log = Log()
     log.add("coinbase", ticker("97", "103", 1, product=BTC), at_ms=0)
@@ -155,7 +155,7 @@ def test_ticker_tells_the_top_only_where_there_is_no_book(rules: Rules) -> None:
     assert tops(run(log, rules)) == [("coinbase", 97, 103), ("coinbase", 99, 101)]
 
 
-def test_books_of_merged_sources_are_told_side_by_side() -> None:
+def test_books_of_merged_sources_are_published_side_by_side() -> None:
     """Each under its provider, numbered together."""
     log = Log()
     log.add("coinbase", book(), at_ms=0)
@@ -200,7 +200,7 @@ def test_other_dead_frames_lose_no_book() -> None:
     assert (len(out.dead), len(out.quotes), out.status) == (2, 2, [])
 
 
-def test_book_that_stays_crossed_is_lost_and_told() -> None:
+def test_book_that_stays_crossed_is_lost_and_reported() -> None:
     log = Log()
     log.add("coinbase", book(), at_ms=0)
     for at_ms in range(1000, 8000, 1000):
@@ -233,7 +233,7 @@ def test_after_a_disconnect_the_ticker_speaks_until_the_book_does() -> None:
     assert tops(run(log)) == [("coinbase", 99, 101), ("coinbase", 98, 102), ("coinbase", 97, 101)]
 
 
-def test_book_that_goes_on_after_a_connection_was_made_tells_its_top_again() -> None:
+def test_book_that_continues_after_a_reconnect_publishes_its_top_again() -> None:
     """Tickers told theirs meanwhile; the book's holds, though the update did not change it."""
     log = Log()
     log.add("coinbase", book(), at_ms=0)
@@ -280,7 +280,7 @@ def test_coinbase_stays_followed_beside_okx() -> None:
     }
 
 
-def test_venue_that_is_switched_to_tells_its_top_at_once() -> None:
+def test_venue_that_is_switched_to_publishes_its_top_at_once() -> None:
     """Coinbase stood by, and its top has not changed for twenty seconds when OKX stalls: its book was kept."""
     out = new_stream(STANDBY).step(market(40, okx_until_ms=20_000).records)
     switch = [e for e in events(out.status) if e.get("state") == "switched"][-1]
@@ -290,7 +290,7 @@ def test_venue_that_is_switched_to_tells_its_top_at_once() -> None:
     assert first["bids"][1] == [95, (switch["ts_recv"] // MS - T0_MS) // 100 * 100 - 100]
 
 
-def test_venue_without_a_book_hands_over_what_its_tickers_said() -> None:
+def test_venue_without_a_book_hands_over_its_tickers() -> None:
     """As other venues do: the quotes since the last one of the venue before."""
     log = Log()
     for record in market(20, okx_until_ms=15_000).records:

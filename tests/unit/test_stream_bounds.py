@@ -189,7 +189,7 @@ def changed(tick: Any, **said: Any) -> Any:
     changed(QUOTE, symbol="CL-USD-200421", bid=-40.0, ask=-37.6),
     changed(BOOK, symbol="CL-USD-200421", bids=[(-40.0, 1.0)], asks=[(-37.0, 1.0)]),
 ])  # fmt: skip
-def test_what_may_be_said_is_taken(tick: Any) -> None:
+def test_possible_values_are_accepted(tick: Any) -> None:
     """Empty sides, sizes of zero, locked quotes; prices below zero where the instrument may have them."""
     CHECKS[type(tick)](tick)
 

@@ -206,7 +206,7 @@ def cut(log: Sequence[Raw], at: Iterable[int]) -> Iterator[Sequence[Raw]]:
     return (log[start:end] for start, end in itertools.pairwise(bounds))
 
 
-def test_lost_state_is_told_once_with_the_first_record() -> None:
+def test_lost_state_is_reported_once_with_the_first_record() -> None:
     """Who reads `seq` is told why it jumps; an owner that begins where the one before began jumps nowhere."""
     fresh, repeating = stream(), stream()
     fresh.numbers_from, repeating.numbers_from = 0, 3
@@ -315,7 +315,7 @@ def test_event_carries_key_and_receive_time() -> None:
     }
 
 
-def test_record_time_stands_in_where_the_receive_time_is_missing() -> None:
+def test_record_time_is_used_where_the_receive_time_is_missing() -> None:
     """Without header `t` the record's own time, in ms, is the receive time."""
     out = stream().step([Raw(binance_trade(1), timestamp=1_767_625_200_125, headers=[("p", b"binance")])])
     assert events(out.trades)[0]["ts_recv"] == 1_767_625_200_125_000_000

@@ -205,7 +205,7 @@ def test_opaque_ids_are_bounded_and_the_oldest_forgotten_first() -> None:
 
 @given(st.permutations(range(5, 400, 3)), st.integers(0, 3))
 def test_rising_id_is_new_once_within_the_window(numbers: list[int], line: int) -> None:
-    """However redundant lines shuffle them, while no more than MAX_RECENT lie between a trade and its copy."""
+    """However redundant connections shuffle them, while no more than MAX_RECENT lie between a trade and its copy."""
     ids = SeenIds()
     assert all(ids.add_rising(number) for number in numbers)
     assert not any(ids.add_rising(number) for number in numbers[line:])
@@ -280,7 +280,7 @@ def test_aggregate_that_goes_on_behind_a_repaired_id_is_missed_from_there_on() -
         (15, 99.0 / NEAR_PRICE, False),
     ],
 )
-def test_recovered_trade_is_held_against_its_neighbours(at_ms: int, price: float, believed: bool) -> None:
+def test_recovered_trade_is_compared_with_its_neighbours(at_ms: int, price: float, believed: bool) -> None:
     """
     id     10      11 12 13 14      15
     at     10 ms                    20 ms       (and NEAR_MS) also once 12 is there, and the hole in two parts
@@ -294,7 +294,7 @@ def test_recovered_trade_is_held_against_its_neighbours(at_ms: int, price: float
     for number in (11, 13):
         found = trade(number, NEAR_MS + at_ms)
         found.price = price
-        assert (dedupe.doubt(found) is None) is believed
+        assert (dedupe.contradiction(found) is None) is believed
 
 
 # -- trades: whose count an id belongs to
@@ -310,7 +310,7 @@ def verdicts(*ticks: TradeTick, contiguous: bool = True) -> list[str]:
     return [dedupe.admit(tick, NOW, contiguous=contiguous) for tick in ticks]
 
 
-def test_count_that_begins_anew_is_told_from_a_repeat_by_time() -> None:
+def test_restarted_count_is_distinguished_from_a_repeat_by_time() -> None:
     """A copy is as old as its original; a lower id that is younger than all is the first of a new count."""
     old = [trade(5_000 + n, n) for n in range(3)]
     assert verdicts(*old, old[1], trade(1, 50), trade(2, 51), trade(3, 51)) == (
@@ -318,7 +318,7 @@ def test_count_that_begins_anew_is_told_from_a_repeat_by_time() -> None:
     )
 
 
-def test_new_count_within_one_tick_of_the_venues_clock_is_told_by_the_ids_of_that_time() -> None:
+def test_new_count_within_one_tick_of_the_venues_clock_is_recognised_by_the_ids_of_that_time() -> None:
     """The newest trade's very time, and an id below all that had it: no copy. Late and repeated ones are known."""
     old = [trade(5_000, 0), trade(5_003, 1), trade(5_002, 1), trade(5_002, 1)]
     assert verdicts(*old, trade(1, 1), trade(2, 1), trade(5_003, 1), trade(1, 1)) == (
@@ -326,7 +326,7 @@ def test_new_count_within_one_tick_of_the_venues_clock_is_told_by_the_ids_of_tha
     )
 
 
-def test_lagging_line_of_the_count_before_is_still_told_new_from_repeat() -> None:
+def test_lagging_connection_of_the_previous_count_is_still_deduplicated() -> None:
     """A sends 5010 5011 5013, then counts from 1; B, behind, sends 5012 and 5013 of the old count."""
     told = verdicts(
         *(trade(5_000 + n, n) for n in (10, 11, 13)),
@@ -365,7 +365,7 @@ def test_resume_point_is_where_counting_begins_and_news_to_who_knows_an_earlier_
     )
 
 
-def test_other_id_space_is_passed_over_until_the_first_was_silent() -> None:
+def test_other_id_space_is_skipped_until_the_first_was_silent() -> None:
     dedupe = TradeDedupe()
     assert dedupe.admit(trade(1, 0, id_space="trade"), NOW, contiguous=True) == "new"
     assert dedupe.admit(trade(900, 1, id_space="agg"), NOW + ID_SPACE_SILENCE_NS - 1, contiguous=True) == "other view"

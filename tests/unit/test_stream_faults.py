@@ -168,7 +168,7 @@ def test_quiet_market_is_not_a_fault() -> None:
     assert [round(beat["ts_recv"] / 1e9 - T0_MS / 1e3) for beat in beats] == [30, 40, 50]
 
 
-def test_ingestor_that_is_gone_is_left_and_told() -> None:
+def test_ingestor_that_is_gone_is_left_and_reported() -> None:
     """No heartbeat for stale_after is as good as a disconnect; after heartbeat_s the provider itself is reported."""
     out = run(history([Fault("binance", "kill", 20_000, 30_000)], seconds=60, seed=6), FAILOVER)
     assert [(event["provider"], event["reason"][:33]) for event in switches(out)] == [
@@ -192,7 +192,7 @@ def test_no_failover_for_a_source_that_is_the_only_one() -> None:
         ("disconnect", 0, "disconnected (closed (1006))"),
     ],
 )
-def test_reason_of_a_switch_is_told(kind: str, by_ms: int, reason: str) -> None:
+def test_reason_of_a_switch_is_reported(kind: str, by_ms: int, reason: str) -> None:
     past = history([Fault("binance", kind, 20_000, 15_000, by_ms)], seconds=50, seed=8)
     (switch,) = [event for event in switches(run(past, FAILOVER)) if event["provider"] == "okx"]
     # A delay begins with a silence of its own length.
@@ -303,7 +303,7 @@ def test_what_the_standby_covered_is_no_gap() -> None:
 
 
 def test_gap_too_large_to_be_repaired_is_lost_at_once() -> None:
-    rules = replace(MERGE, gaps=replace(MERGE.gaps, most=9))
+    rules = replace(MERGE, gaps=replace(MERGE.gaps, max_trades=9))
     out = run(history([Fault("binance", "drop", 5_000, 1_000)], seconds=10, seed=12), rules)
     (gap,) = [event for event in events(out.status) if event["type"] == "gap"]
     assert (gap["state"], gap["missing"], out.gaps) == ("lost", 10, [])

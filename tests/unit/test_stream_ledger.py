@@ -129,12 +129,12 @@ def test_a_new_claim_is_not_contested_by_what_came_before() -> None:
     assert tenure.owns(TOPIC, 7)
 
 
-def test_who_lets_go_looks_at_nothing_any_more() -> None:
+def test_tenure_that_is_given_up_checks_nothing() -> None:
     """What others write then may be much."""
     tenure = Tenure()
     tenure.wrote(5, 1)
     tenure.claimed(TOPIC, 5)
-    tenure.let_go(TOPIC)
+    tenure.give_up(TOPIC)
     assert not tenure.owns(TOPIC, 5)
     assert tenure.wrote(900_000, 1) == range(900_000, 900_000)
 
@@ -150,7 +150,7 @@ WRITES = st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.sampled_from("A
 
 
 @given(WRITES)
-def test_a_log_that_was_cut_and_read_on_tells_the_same(writes: list[tuple[bool, int, str, int]]) -> None:
+def test_a_log_that_is_read_in_two_parts_gives_the_same(writes: list[tuple[bool, int, str, int]]) -> None:
     """Claims and checkpoints of anybody, late ones too: a ledger read in two parts is the one read at once."""
     log: list[Out] = []
     claims = [UNCLAIMED]

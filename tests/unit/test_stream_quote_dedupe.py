@@ -24,7 +24,7 @@ def test_quote_is_new_when_its_update_id_rises() -> None:
     assert told == [True, False, True, False, True]
 
 
-def test_update_ids_that_begin_anew_are_taken_after_a_silence() -> None:
+def test_update_ids_that_restart_are_taken_after_a_silence() -> None:
     """A venue restarts and counts from 1: taken for repeats until nothing else has come for RESTART_NS."""
     silence_ms = RESTART_NS // 1_000_000
     told = admitted((0, quote(1.0, update_id=9_000)), (silence_ms - 1, quote(2.0, update_id=1)),
@@ -32,7 +32,7 @@ def test_update_ids_that_begin_anew_are_taken_after_a_silence() -> None:
     assert told == [True, False, True, True]
 
 
-def test_redundant_lines_without_update_ids_are_told_by_value_and_time() -> None:
+def test_redundant_connections_without_update_ids_are_deduplicated_by_value_and_time() -> None:
     """A1 A2 (same time) B1 B2 A3 B3 and a late A2: each once, and nothing goes back in time."""
     one, two, three = quote(1.0, at_ms=0), quote(2.0, at_ms=0), quote(1.0, at_ms=5)
     assert admitted(*((n, tick) for n, tick in enumerate((one, two, one, two, three, three, two)))) == (

@@ -101,7 +101,7 @@ def test_types_in_subjects_are_those_in_the_records() -> None:
         assert f'{{"type":"{tail.partition(".")[0]}"'.encode() in events.encode(event)
 
 
-def test_bar_is_told_by_interval_opening_and_revision() -> None:
+def test_bar_is_identified_by_interval_opening_and_revision() -> None:
     """A bar that is emitted anew with a higher revision is another message."""
     others = [
         BAR,
@@ -113,7 +113,7 @@ def test_bar_is_told_by_interval_opening_and_revision() -> None:
     assert len({identity_of(bar, events.encode(bar)) for bar in others}) == len(others)
 
 
-def test_status_is_told_by_all_its_fields() -> None:
+def test_status_is_identified_by_all_its_fields() -> None:
     """The same record has the same id wherever it comes from, and one that differs in anything has another."""
     events_: list[Unnumbered] = [event for event, _ in EVENTS if isinstance(event, FeedStatus | Gap | Heartbeat)]
     events_ += [

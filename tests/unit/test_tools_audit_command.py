@@ -56,7 +56,9 @@ def test_now_takes_in_everything() -> None:
         (ZeroDivisionError("a mistake of ours"), audit.COULD_NOT_AUDIT),
     ],
 )
-def test_a_failure_is_not_told_as_a_difference(monkeypatch: pytest.MonkeyPatch, error: Exception, status: int) -> None:
+def test_a_failure_is_not_reported_as_a_difference(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
     """Exit status 1 says that something differs, and nothing else does: whoever watches it need not read the text."""
 
     async def fail(*_: object, **__: object) -> Any:
@@ -68,7 +70,7 @@ def test_a_failure_is_not_told_as_a_difference(monkeypatch: pytest.MonkeyPatch, 
     assert 1 not in {status, *(code for verdict, code in audit.EXIT_STATUS.items() if verdict != "differ")}
 
 
-def test_a_wrong_setting_is_told_by_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_reported_by_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which ends with 2, as for every command."""
 
     async def fail(*_: object, **__: object) -> Any:

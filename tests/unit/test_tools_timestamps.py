@@ -34,7 +34,7 @@ def test_times_and_ages_are_taken(text: str, minute: int) -> None:
         ("0.5s", 59_500_000_000),
     ],
 )
-def test_moments_are_exact(text: str, moment: int) -> None:
+def test_timestamps_are_exact(text: str, moment: int) -> None:
     """To the microsecond, with no detour over floating point seconds since 1970."""
     assert timestamp_ns(text, now_s=60) == moment
 

@@ -71,6 +71,6 @@ def test_raw_topic_of_an_unknown_market_is_refused() -> None:
     ("retention_ms", "text"),
     [(None, "compacted"), (DAY_MS, "1 day"), (3 * DAY_MS, "3 days"), (HOUR_MS, "1 hour"), (90 * 60_000, "1.5 hours")],
 )
-def test_kept_is_told_in_days_or_hours(retention_ms: int | None, text: str) -> None:
+def test_retention_is_shown_in_days_or_hours(retention_ms: int | None, text: str) -> None:
     """What `mdstream topics` prints."""
     assert kept(retention_ms) == text

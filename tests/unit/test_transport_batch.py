@@ -71,7 +71,7 @@ def test_batch_gives_its_records_away_once() -> None:
     assert batch.take() == ()
 
 
-def test_take_tells_the_transport_before_the_agent_starts() -> None:
+def test_take_notifies_the_transport_before_the_agent_starts() -> None:
     """The next chunk may be put in the agent's queue as soon as this one left it."""
     transport = Transport()
     batch = transport.batch(1)

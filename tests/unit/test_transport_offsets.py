@@ -133,7 +133,7 @@ def test_reading_starts_where_it_is_wanted_else_at_the_beginning(wanted: int | N
     assert _start(TP("md.raw.crypto", 3), wanted, earliest, logging.getLogger()) == start
 
 
-def test_records_deleted_before_they_were_processed_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_records_deleted_before_they_were_processed_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     """What retention took away is lost, and the log says what."""
     _start(TP("md.raw.crypto", 3), 40, 60, logging.getLogger())
     assert "records 40 to 59 were deleted before they were processed" in caplog.text

@@ -31,7 +31,7 @@ def test_remembered_asks_its_function_once_a_key() -> None:
 
 def test_remembered_forgets_rather_than_grow_past_its_bound() -> None:
     """Keys come from the wire: a flood of new ones must not fill the memory."""
-    same = Remembered[int, int](lambda key: key, most=10)
+    same = Remembered[int, int](lambda key: key, max_size=10)
     for key in range(1_000):
         assert same[key] == key
         assert len(same) <= 10

@@ -148,12 +148,12 @@ def test_retry_after_never_raises(text: str) -> None:
 @pytest.mark.parametrize(
     ("header", "load"), [("3000", 0.5), ("6000", 1.0), ("0", 0.0), ("", None), ("many", None), ("²", None)]
 )
-def test_binance_tells_how_much_of_the_address_s_weight_is_used(header: str, load: float | None) -> None:
+def test_binance_reports_how_much_of_the_address_s_weight_is_used(header: str, load: float | None) -> None:
     """By whomever at this address: the budget of one process does not know of the others."""
     assert history("binance").load({"x-mbx-used-weight-1m": header}) == load
 
 
 @pytest.mark.parametrize("name", ["coinbase", "okx"])
-def test_the_others_tell_no_load(name: str) -> None:
+def test_the_others_report_no_load(name: str) -> None:
     """There is no such header."""
     assert history(name).load({"x-mbx-used-weight-1m": "6000"}) is None

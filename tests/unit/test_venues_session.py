@@ -98,7 +98,7 @@ def opened(venue: Provider, symbols: str = "A", at_s: float = 0.0) -> tuple[Sess
 # ------------------------------------------------------------------------------------------------------------ requests
 
 
-def test_session_sends_a_request_each_interval_and_tells_when_all_are_sent() -> None:
+def test_session_sends_a_request_each_interval_and_reports_when_all_are_sent() -> None:
     """
     requests   A B C        D E F        G  subscribed
     seconds    0            0.5          1

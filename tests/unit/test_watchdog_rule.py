@@ -54,7 +54,7 @@ def test_position_that_stays_with_input_ahead_is_not_ready_then_not_live() -> No
     assert see(rule, done=100, end=200, times=2) == Verdict("ok", live=True, ready=True)
     verdict = see(rule, done=100, end=200)
     assert (verdict.status, verdict.live, verdict.ready) == ("stuck", True, False)
-    assert verdict.problems == ("stuck: md.raw.crypto[0] stands at offset 100 with 100 records waiting, for 10 s",)
+    assert verdict.problems == ("stuck: md.raw.crypto[0] is at offset 100 with 100 records waiting, for 10 s",)
     assert see(rule, done=100, end=300, times=9).live
     verdict = see(rule, done=100, end=300)
     assert (verdict.live, verdict.ready) == (False, False)
@@ -77,7 +77,7 @@ def test_batch_that_was_handed_out_is_input_whatever_the_broker_says() -> None:
     assert not see(reader(), done=100, delivered=150, end=101, times=13).live
 
 
-def test_partition_assigned_anew_starts_over() -> None:
+def test_partition_assigned_again_starts_over() -> None:
     """Its state was restored meanwhile: the same position is no stall."""
     rule = reader()
     see(rule, done=100, end=200, times=12)
@@ -100,7 +100,7 @@ def test_one_stuck_partition_is_seen_among_moving_ones() -> None:
         rule.answered(state, {A: 101, B: 1000}, STEP_S)
     verdict = rule.verdict(state, 0.0)
     assert not verdict.live
-    assert verdict.problems == ("stuck: md.raw.crypto[0] stands at offset 100 with 1 records waiting, for 60 s",)
+    assert verdict.problems == ("stuck: md.raw.crypto[0] is at offset 100 with 1 records waiting, for 60 s",)
 
 
 def test_stuck_partitions_are_counted_and_the_longest_is_named() -> None:
@@ -110,7 +110,7 @@ def test_stuck_partitions_are_counted_and_the_longest_is_named() -> None:
     for _ in range(4):
         rule.answered(state, {A: 6, B: 9}, STEP_S)
     (problem,) = rule.verdict(state, 0.0).problems
-    assert problem.endswith("for 15 s; 1 more stand still too")
+    assert problem.endswith("for 15 s; 1 more are stuck too")
 
 
 def test_exit_that_is_switched_off_leaves_the_process_live() -> None:
@@ -221,7 +221,7 @@ def waiting(rule: Rule, answers: int, *, assignments: int) -> bool:
 
 
 def test_worker_that_had_partitions_has_no_allowance() -> None:
-    """Joining again is quick, and its partitions may stand still meanwhile."""
+    """Joining again is quick, and its partitions may make no progress meanwhile."""
     rule = reader()
     rule.answered(State({}, assignments=1), {}, STEP_S)
     assert waiting(rule, 12, assignments=2)
@@ -236,7 +236,7 @@ def test_each_rebalance_starts_the_wait_over() -> None:
         assert waiting(rule, 11, assignments=assignments)
 
 
-def test_partition_that_is_assigned_and_not_restored_stands_still() -> None:
+def test_partition_that_is_assigned_and_not_restored_makes_no_progress() -> None:
     """Whatever its log holds: to own it is to process it."""
     rule, state = reader(), State({A: PartitionProgress(3, -1, 0)})
     for _ in range(13):
@@ -268,7 +268,7 @@ def test_event_loop_that_turns_again_is_forgiven() -> None:
     assert rule.verdict(State({}), 0.0).ready
 
 
-def test_quiet_topic_is_told_and_changes_nothing() -> None:
+def test_quiet_topic_is_reported_and_changes_nothing() -> None:
     """Only who writes there knows what is due."""
     rule = reader()
     verdict = see(rule, done=5, end=5, times=21)

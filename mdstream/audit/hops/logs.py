@@ -127,7 +127,7 @@ async def records(
 class RawHop:
     """The raw topics, decoded by the providers alone. Reconnects and replays repeat trades there: no fault.
 
-    `heard` is called for every venue's frame with provider and receive time.
+    `heard` is called with provider and receive time of every venue's frame.
     """
 
     may_repeat: ClassVar = True

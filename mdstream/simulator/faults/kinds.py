@@ -241,7 +241,7 @@ def _reason(kind: str, error: str) -> str:
 
 def _check(spec: Spec) -> None:
     if spec.symbols is not None and not spec.symbols:
-        raise SettingsError("symbols: an empty list names none; leave it away for all")
+        raise SettingsError("symbols: an empty list names none; leave it out for all")
     if spec.kind in AT_ONCE and spec.for_s is not None:
         raise SettingsError(f"for_s: {spec.kind} happens at once and does not last")
     if spec.kind in WHOLE_VENUE and spec.symbols is not None:

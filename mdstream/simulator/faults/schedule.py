@@ -122,19 +122,19 @@ class Faults:
     def _step(self, fault: Fault, now_ns: int) -> Change:
         if fault.state == "active":
             fault.spans[-1][1] = now_ns
-            self._rest(fault, now_ns)
+            self._end_occurrence(fault, now_ns)
             return Change(fault, False)
         fault.occurrences += 1
         if fault.spec.kind in AT_ONCE:
             fault.spans.append([now_ns, now_ns])
-            self._rest(fault, now_ns)
+            self._end_occurrence(fault, now_ns)
         else:
             fault.spans.append([now_ns, None])
             fault.state = "active"
             fault.next_ns = None if fault.spec.for_s is None else now_ns + int(fault.spec.for_s * SECOND_NS)
         return Change(fault, True)
 
-    def _rest(self, fault: Fault, now_ns: int) -> None:
+    def _end_occurrence(self, fault: Fault, now_ns: int) -> None:
         """An occurrence is over: wait for the next one, if any."""
         if fault.spec.every_s is None:
             fault.state, fault.next_ns = "ended", None

@@ -18,10 +18,10 @@ from mdstream.simulator.exchange import (
     POLICY_VIOLATION,
     US,
     Action,
-    Beat,
     Channel,
     Close,
     Exchange,
+    HeartbeatEvent,
     Kind,
     Listing,
     RefusedError,
@@ -75,11 +75,11 @@ def _ticker(listing: Listing, order: Order) -> list[str]:
     return [text]
 
 
-def _heartbeat(listing: Listing, beat: Beat) -> list[str]:
+def _heartbeat(listing: Listing, heartbeat: HeartbeatEvent) -> list[str]:
     i = listing.instrument
     text = (
         f'{{"type":"heartbeat","sequence":{i.top.update_id},"last_trade_id":{i.last.last_id},'
-        f'"product_id":"{listing.symbol}","time":"{rfc3339(beat.ts_ns)}"}}'
+        f'"product_id":"{listing.symbol}","time":"{rfc3339(heartbeat.ts_ns)}"}}'
     )
     return [text]
 
