@@ -143,7 +143,7 @@ class Bybit(Provider):
         ]
 
     def control(self, message: _Other) -> Control | Head:
-        """{"success":false,"ret_msg":"Invalid topic :[orderbook.7.BTCUSDT]","req_id":"1","op":"subscribe",..} and similar."""
+        """{"success":false,"ret_msg":"Invalid topic :[orderbook.7.BTCUSDT]","op":"subscribe","req_id":"1"} etc."""
         m = message
         channel, _, symbol = m.topic.rpartition(".")
         if channel:
