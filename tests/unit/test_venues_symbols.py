@@ -154,5 +154,5 @@ def test_limits_are_the_venues() -> None:
 
 def test_provider_names_those_there_are_when_asked_for_another() -> None:
     """An unknown name is an error that lists the known ones."""
-    with pytest.raises(SettingsError, match="no provider 'nasdaq': there are binance, bybit, coinbase, okx"):
+    with pytest.raises(SettingsError, match=f"no provider 'nasdaq': there are {', '.join(NAMES)}"):
         provider("nasdaq")
