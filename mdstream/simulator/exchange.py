@@ -51,9 +51,9 @@ class Channel:
     """How a venue writes one kind of event.
 
     `encode(listing, event)` returns the text frames; the event's type follows from `kind` (Order, Top, Book or Beat).
-    `trades` returns the trades it reports by id, equally many per frame; None if it reports none. `view` names their id
-    space if the venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
-    n-th event is sent.
+    `trades` returns the trades it reports by id, equally many per frame; None if it reports none. `view` names their
+    id space if the venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`:
+    only each n-th event is sent.
     """
 
     kind: Kind
