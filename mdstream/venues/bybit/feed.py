@@ -84,7 +84,7 @@ class _Other(msgspec.Struct):
 
 def _trades(m: _Trades, symbol: str) -> Sequence[TradeTick]:
     """{"topic":..,"ts":..,"type":"snapshot","data":[{"i":"2290000000908760214","T":1767625200051,"p":"93741.2","v":"0.0015","S":"Sell",..}]}"""
-    if any(d.L for d in m.data):
+    if m.data and m.data[0].L:
         raise FrameError(DERIVATIVE)
     return [TradeTick(symbol, d.i, d.p, d.v, SIDES[d.S], d.T * MS) for d in m.data]
 
