@@ -9,7 +9,8 @@ another address (/v5/public/linear): only their trades show it, by `L`.
 Ids: `i` is a number on spot, of which the venue promises no order: for us it is opaque. `u` rises per channel, and is 1
 after a restart of the venue's service; orderbook.1 is sent again after 3 s without a change, with the same `u`.
 Books: orderbook.50 sends a snapshot after each subscription (and whenever it has to), then the changes every 20 ms:
-absolute sizes, "0" for a removed level. Quotes are the book's top; without a book, those of orderbook.1.
+absolute sizes, "0" for a removed level. Not documented: whether a level that falls out of the best 50 is removed, too.
+Quotes are the book's top; without a book, those of orderbook.1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,7 +26,7 @@ from mdstream import instruments
 from mdstream.errors import FrameError, SymbolError
 from mdstream.events import Side
 from mdstream.ticks import BookUpdate, Control, LevelSize, Number, PriceLevel, QuoteTick, Size, TradeTick, price_units
-from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Provider, Request
+from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request
 from mdstream.venues.times import MS, Millis
 
 DERIVATIVE = "a trade of a Bybit derivative, for which there is no provider: BYBIT_WS_URL has to lead to spot"
@@ -75,7 +76,7 @@ class _Book(msgspec.Struct, gc=False):
 class _Other(msgspec.Struct):
     """Answers, and data whose fields have another order; every field may be missing."""
 
-    topic: str = ""
+    topic: Name = ""
     op: str = ""
     success: bool | None = None
     ret_msg: str = ""
@@ -114,7 +115,7 @@ class Bybit(Provider):
     default_url = "wss://stream.bybit.com/v5/public/spot"
     max_symbols = 100  # the arguments of a connection may have 21,000 characters, those of a symbol at most 157
     subscribe_interval_s = 0.1
-    keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, '{"op":"ping"}', always=True)
+    keepalive = Keepalive(20.0, '{"op":"ping"}', always=True)
     denying_statuses = frozenset({401})  # 403 is for too many requests, and for addresses of some countries
     channels = (
         Channel("publicTrade", TRADE, _Trades, _trades),
@@ -148,10 +149,11 @@ class Bybit(Provider):
         channel, _, symbol = m.topic.rpartition(".")
         if channel:
             return Head(channel, symbol)
+        names = (m.req_id,) if m.req_id else ()
         if m.success is False:
-            return Control("error", m.ret_msg, (m.req_id,) if m.req_id else ())
+            return Control("error", m.ret_msg, names)
         if m.op in ("ping", "pong"):  # the public channels answer with ping
             return Control("pong")
         if not m.success:
             raise FrameError("neither a topic's frame nor the answer to a request")
-        return Control("ack", f"request {m.req_id}", (m.req_id,) if m.req_id else ())
+        return Control("ack", f"request {m.req_id}", names)
