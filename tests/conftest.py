@@ -23,6 +23,16 @@ settings.load_profile("untimed")
 collect_ignore = [] if on_apache_kafka() else ["system/test_secure_kafka.py"]
 """What only Apache Kafka has is part of that test run alone."""
 
+SYSTEM = Path(__file__).parent / "system"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure no coverage in system tests: the pure core is covered by its own tests, and these run at full speed."""
+    for item in items:
+        if SYSTEM in item.path.parents:
+            item.add_marker("no_cover")  # of pytest-cov
+
+
 SHARED = "broker"
 """Name of what the controlling process of `pytest -n` tells its workers: the address of the broker that they share."""
 _shared = pytest.StashKey[str]()

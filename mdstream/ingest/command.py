@@ -8,10 +8,11 @@ from mdstream import config
 from mdstream.cli import set_up_logging
 from mdstream.ingest.plan import plan
 from mdstream.ingest.process import DEFAULT_PORT, Options, run
+from mdstream.venues.providers import PROVIDERS
 
 
 @click.command()
-@click.option("--provider", required=True, help="binance, coinbase, okx, or all of them in this process.")
+@click.option("--provider", required=True, help=f"{', '.join(PROVIDERS)}, or all of them in this process.")
 @click.option("--symbols", required=True, help="Comma-separated: BTCUSDT, or in the venue's own form, BTC-USDT-SWAP.")
 @click.option("--kafka", help="Kafka brokers, host:port.  [default: KAFKA_BOOTSTRAP_SERVERS, localhost:9092]")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"HTTP port.  [default: HTTP_PORT, {DEFAULT_PORT}]")
@@ -30,9 +31,9 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
       mdstream ingest --provider all --symbols BTCUSDT
       BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
 
-    BINANCE_WS_URL, COINBASE_WS_URL and OKX_WS_URL point a provider at another server, in .env as well. Each second
-    every partition gets a heartbeat, and a status record when a feed connects, disconnects or is given up. While Kafka
-    is away the frames wait in memory; when that is full, the venue does. Nothing is dropped.
+    BINANCE_WS_URL, OKX_WS_URL and so on point a provider at another server, in .env as well. Each second every
+    partition gets a heartbeat, and a status record when a feed connects, disconnects or is given up. While Kafka is
+    away the frames wait in memory; when that is full, the venue does. Nothing is dropped.
 
     \b
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:

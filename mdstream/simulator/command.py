@@ -220,7 +220,8 @@ def _announce(options: Options, port: int) -> None:
     """Print the venues' addresses as shell exports: the caller reads them from stdout."""
     host = f"[{options.host}]" if ":" in options.host else options.host
     for name in options.venues:
-        click.echo(f"export {rest_setting(name)}=http://{host}:{port}/{name}")
+        if name in RESTS:
+            click.echo(f"export {rest_setting(name)}=http://{host}:{port}/{name}")
         click.echo(f"export {ws_setting(name)}=ws://{host}:{port}/{name}{EXCHANGES[name].path}")
 
 

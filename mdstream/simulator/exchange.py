@@ -50,10 +50,9 @@ class HeartbeatEvent(NamedTuple):
 class Channel:
     """How a venue writes one kind of event.
 
-    `encode(listing, event)` returns the text frames; the event is an Order, Top, Book or HeartbeatEvent,
-    by `kind`.
-    `trades` returns the trades it reports by id, for the journal; None if it reports none. `id_space` is set if the
-    venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
+        `encode(listing, event)` returns the text frames; the event is an Order, Top, Book or HeartbeatEvent, by `kind`.
+    `trades` returns the trades it reports by id, equally many per frame; None if it reports none. `id_space` is set
+    if the venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
     n-th event is sent.
     """
 

@@ -62,9 +62,11 @@ class Injection:
         if order is None or trades is None:
             frames = [Frame(text, to, symbol) for text in texts]
         else:
+            reported = trades(order)
+            each = len(reported) // len(texts)
             frames = [
-                Frame(text, to, symbol, trade.first_id, trade.last_id, topic)
-                for text, trade in zip(texts, trades(order), strict=True)
+                Frame(text, to, symbol, reported[at].first_id, reported[at + each - 1].last_id, topic)
+                for text, at in zip(texts, range(0, len(reported), each), strict=True)
             ]
         self._send(self.pipes[topic.listing.exchange].push(frames, now_ns))
 

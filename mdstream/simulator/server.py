@@ -76,7 +76,9 @@ class Simulator:
         market = Market(options.seed, first_id, self._history)
         self._exchanges: dict[str, Exchange] = {n: EXCHANGES[n](market, options.symbols) for n in options.venues}
         self._rests: dict[str, Rest] = {
-            name: RESTS[name](exchange, options.rest_budgets.get(name)) for name, exchange in self._exchanges.items()
+            name: RESTS[name](self._exchanges[name], options.rest_budgets.get(name))
+            for name in options.venues
+            if name in RESTS
         }
         self._production = Production(
             options.rate, seed=options.seed, now_ns=now_ns, max_trades=options.max_trades, linger_s=options.linger_s

@@ -6,7 +6,9 @@ from mdstream.errors import SettingsError
 from mdstream.venues import parts
 from mdstream.venues.feed import Provider
 
-PROVIDERS: dict[str, type[Provider]] = parts(Provider, "feed")  # type: ignore[type-abstract]
+_FOUND: dict[str, type[Provider]] = parts(Provider, "feed")  # type: ignore[type-abstract]
+PROVIDERS = dict(sorted(_FOUND.items(), key=lambda named: (not named[1].contiguous_ids, named[0])))
+"""By name, in the order in which they are preferred by default: first those whose missing trades are noticed."""
 
 
 def provider(name: str) -> Provider:

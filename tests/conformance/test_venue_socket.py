@@ -36,6 +36,17 @@ async def address() -> AsyncIterator[str]:
     await simulator.stop()
 
 
+def url_of(venue: Provider, address: str) -> str:
+    return venue.url({ws_setting(venue.name): f"ws://{address}/{venue.name}{EXCHANGES[venue.name].path}"})
+
+
+async def begin(address: str, venue: str, kind: str, **parameters: object) -> None:
+    """Start a fault."""
+    async with aiohttp.ClientSession() as session:
+        fault = {"venue": venue, "kind": kind, **parameters}
+        assert (await session.post(f"http://{address}/faults", json=fault)).status == 201
+
+
 async def subscribe(venue: Provider, url: str) -> ClientConnection:
     client = await connect(url, compression=None, max_queue=None)
     for request in venue.subscribe(SYMBOLS):
@@ -64,28 +75,35 @@ async def receive_each(venue: Provider, client: ClientConnection) -> list[TradeT
 async def test_every_kind_arrives_and_arrives_again_after_a_disconnect(name: str, address: str) -> None:
     """Subscribed to anew, a connection has everything that the one before it had."""
     venue = provider(name)
-    url = venue.url({ws_setting(name): f"ws://{address}/{name}{EXCHANGES[name].path}"})
-    client = await subscribe(venue, url)
+    client = await subscribe(venue, url_of(venue, address))
     before = await receive_each(venue, client)
-    async with aiohttp.ClientSession() as session:
-        fault = {"venue": name, "kind": "disconnect"}
-        assert (await session.post(f"http://{address}/faults", json=fault)).status == 201
+    await begin(address, name, "disconnect")
     with suppress(ConnectionClosed):
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 await client.recv(decode=False)
-    again = await subscribe(venue, url)
+    again = await subscribe(venue, url_of(venue, address))
     after = await receive_each(venue, again)
     await again.close()
     first = {symbol: next(t.last_id for t in before if t.symbol == symbol) for symbol in SYMBOLS}
     assert all(trade.last_id >= first[trade.symbol] for trade in after)
 
 
+@pytest.mark.parametrize("name", SIMULATED)
+async def test_every_kind_arrives_through_a_fault(name: str, address: str) -> None:
+    """Faults know the trades of a frame, be it one trade or all of an order."""
+    venue = provider(name)
+    await begin(address, name, "delay", ms=1)
+    client = await subscribe(venue, url_of(venue, address))
+    assert len(await receive_each(venue, client)) > 1
+    await client.close()
+
+
 @pytest.mark.parametrize("name", sorted(set(SIMULATED) & HISTORIES.keys()))
 async def test_the_history_has_the_trades_that_the_feed_sent(name: str, address: str) -> None:
     """Asked for by id, over HTTP, decoded from the raw frame that repair would publish."""
     venue, history = provider(name), HISTORIES[name]()
-    client = await subscribe(venue, venue.url({ws_setting(name): f"ws://{address}/{name}{EXCHANGES[name].path}"}))
+    client = await subscribe(venue, url_of(venue, address))
     trade = (await receive_each(venue, client))[-1]
     await client.close()
     request = RepairRequest(trade.symbol, name, trade.id_space, trade.first_id, trade.last_id, 0)

@@ -26,6 +26,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from mdstream.kafka.publisher import Partitioner
+from mdstream.venues.providers import PROVIDERS
 
 pytestmark = pytest.mark.system
 
@@ -452,7 +453,11 @@ async def test_frames_wait_for_kafka_and_the_venue_waits_for_us(
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (("--provider", "nyse", "--symbols", "IBM"), 2, "no provider 'nyse': there are binance, coinbase, okx"),
+        (
+            ("--provider", "nyse", "--symbols", "IBM"),
+            2,
+            f"no provider 'nyse': there are {', '.join(sorted(PROVIDERS))}",
+        ),
         (
             ("--provider", "binance", "--symbols", "BTC USDT"),
             2,

@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
+from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, TradeTick
 from mdstream.venues.providers import provider
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.system
 
 VENUES = {
     "binance": ("BINANCE_WS_URL", "/binance/stream", "BTCUSDT"),
+    "bybit": ("BYBIT_WS_URL", "/bybit/v5/public/spot", "BTCUSDT"),
     "okx": ("OKX_WS_URL", "/okx/ws/v5/public", "BTCUSDT"),
     "coinbase": ("COINBASE_WS_URL", "/coinbase", "BTCUSD"),
 }
@@ -102,9 +104,10 @@ def journalled(path: Path) -> list[Row]:
 
 
 def test_simulator_says_where_its_venues_are(start: Start) -> None:
-    """One line a venue in the shell's language, naming the port that is really bound."""
+    """In the shell's language, naming the port that is really bound; Bybit has no REST interface to name."""
     simulator = start()
     assert simulator.port > 0
+    assert "BYBIT_API_BASE_URL" not in simulator.urls
     for variable, path, _ in VENUES.values():
         assert simulator.urls[variable] == f"ws://127.0.0.1:{simulator.port}{path}"
 
@@ -122,7 +125,7 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
             for tick in of.decode(frame):
                 assert not (isinstance(tick, Control) and tick.kind == "error"), frame
                 kinds.add(type(tick).__name__)
-    books = "BookUpdate" if venue == "coinbase" else "BookTick"
+    books = "BookUpdate" if venue in ("bybit", "coinbase") else "BookTick"
     assert kinds >= {"TradeTick", "QuoteTick", books, "Control"}
 
 
@@ -366,7 +369,7 @@ def test_port_in_use_is_one_clear_line() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--venues", "binance,kraken"), "kraken: there are binance, coinbase, okx"),
+        (("--venues", "binance,kraken"), f"kraken: there are {', '.join(EXCHANGES)}"),
         (("--rate", "50001"), "'--rate': 50001 is not in the range"),
         (("--symbols", "BTC USDT"), "BTC USDT: expected pairs like BTCUSDT,ETHUSDT"),
         (("--journal", "missing/journal.jsonl"), "cannot write the journal missing/journal.jsonl: No such file"),

@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from mdstream.errors import MdstreamError
+from mdstream.simulator.venues import EXCHANGES
 from mdstream.stream.book import Book, UpdateResult
 from mdstream.ticks import BookUpdate, TradeTick
 from mdstream.venues.providers import provider
@@ -369,7 +370,7 @@ async def test_control_says_what_is_wrong(start: Start) -> None:
     ("fault", "said"),
     [
         ("binance:stall:for=x", "for: expected a time such as 500ms, 30s or 2m, not 'x'"),
-        ("kraken:stall", "venue: 'kraken' is not served here; these are: binance, coinbase, okx"),
+        ("kraken:stall", f"venue: 'kraken' is not served here; these are: {', '.join(EXCHANGES)}"),
     ],
 )
 def test_bad_fault_is_one_clear_line(fault: str, said: str) -> None:

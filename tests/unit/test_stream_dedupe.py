@@ -399,7 +399,7 @@ def test_trade_of_another_view_fills_no_hole() -> None:
     dedupe = TradeDedupe()
     for number in (1, 3):
         dedupe.admit(trade(number, number), NOW, contiguous=True)
-    assert not dedupe.fill(trade(2, 2, view="aggTrade"))
+    assert not dedupe.fill(trade(2, 2, id_space="aggTrade"))
     assert dedupe.fill(trade(2, 2))
 
 

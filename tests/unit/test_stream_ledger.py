@@ -167,12 +167,12 @@ def test_a_log_that_is_read_in_two_parts_gives_the_same(writes: list[tuple[bool,
         assert (dict(found), found.claim, found.shadowed) == (dict(whole), whole.claim, whole.shadowed)
 
 
-def test_one_topic_that_is_let_go_leaves_the_others_their_knowledge() -> None:
+def test_one_topic_that_is_given_up_leaves_the_others_their_knowledge() -> None:
     """Records between ours still have to be checked for the topic that is kept."""
     tenure = Tenure()
     tenure.wrote(5, 1)
     tenure.claimed(TOPIC, 5)
     tenure.claimed(OTHER, 5)
-    tenure.let_go(OTHER)
+    tenure.give_up(OTHER)
     assert tenure.owns(TOPIC, 5)
     assert tenure.wrote(9, 1) == range(6, 9)

@@ -26,8 +26,16 @@ def test_every_folder_is_a_venue_by_its_own_name() -> None:
     """The name that the user types is the folder's, in every part."""
     folders = {path.parent.name for path in Path(venues.__path__[0]).glob("*/feed.py")}
     assert set(PROVIDERS) == folders
+    assert set(EXCHANGES) == folders
+    assert set(RESTS) == set(HISTORIES) < folders
     for found in (PROVIDERS, HISTORIES, EXCHANGES, RESTS):
-        assert {name: part.name for name, part in found.items()} == {name: name for name in folders}
+        assert all(part.name == name for name, part in found.items())
+
+
+def test_venues_whose_missing_trades_are_noticed_are_preferred() -> None:
+    """The order of the providers is that of the sources where the user named none; among equals it is alphabetical."""
+    noticed = sorted(name for name, provider in PROVIDERS.items() if provider.contiguous_ids)
+    assert list(PROVIDERS) == [*noticed, *sorted(PROVIDERS.keys() - set(noticed))]
 
 
 @pytest.mark.parametrize("broken", ["import nothing_of_this_name", "1 / 0", "class Nothing: pass", "not Python"])

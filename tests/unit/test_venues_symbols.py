@@ -16,6 +16,7 @@ from mdstream.venues.providers import PROVIDERS, provider
 
 NAMES = sorted(PROVIDERS)
 SYMBOLS = [f"C{i}USDT" for i in range(100)]
+BYBIT_CHANNELS = ("publicTrade", "orderbook.1", "orderbook.50")
 
 
 def asked(name: str, symbols: list[str]) -> list[dict[str, Any]]:
@@ -28,6 +29,7 @@ def asked(name: str, symbols: list[str]) -> list[dict[str, Any]]:
         ("binance", "BTCUSDT", "BTCUSDT"),
         ("binance", "btc-usdt", "BTCUSDT"),
         ("binance", "BTC/USDT", "BTCUSDT"),
+        ("bybit", "btc-usdt", "BTCUSDT"),
         ("okx", "BTCUSDT", "BTC-USDT"),
         ("okx", "BTC-USDT", "BTC-USDT"),
         ("okx", "btc-usdt-swap", "BTC-USDT-SWAP"),
@@ -56,7 +58,7 @@ def test_to_venue_refuses_what_no_symbol_looks_like(name: str, symbol: str) -> N
 @pytest.mark.parametrize(
     "symbol", ["BTC-USDT-SWAP", "BTCUSDT-PERP", "BTCUSDT-20261225", "BTCUSDT_261225", "BTC-20261225-100000-C"]
 )
-@pytest.mark.parametrize("name", ["binance", "coinbase"])
+@pytest.mark.parametrize("name", ["binance", "bybit", "coinbase"])
 def test_to_venue_refuses_a_contract_at_a_spot_venue(name: str, symbol: str) -> None:
     """BTCUSDT-PERP must not become the pair BTCUSDTPERP without a word."""
     with pytest.raises(SymbolError, match=f"{name} has no symbol of the form '{symbol}'"):
@@ -115,6 +117,14 @@ def test_okx_subscribes_to_trades_quotes_and_books_within_its_request_size() -> 
     assert all(len(request.frame) < 64_000 for request in provider("okx").subscribe(SYMBOLS * 2))
 
 
+def test_bybit_subscribes_symbol_by_symbol() -> None:
+    """A bad topic may refuse its whole request; each request has an id, which is all that the answer repeats."""
+    assert asked("bybit", ["BTCUSDT", "ETHUSDT"]) == [
+        {"req_id": "1", "op": "subscribe", "args": [f"{name}.BTCUSDT" for name in BYBIT_CHANNELS]},
+        {"req_id": "2", "op": "subscribe", "args": [f"{name}.ETHUSDT" for name in BYBIT_CHANNELS]},
+    ]
+
+
 def test_coinbase_subscribes_product_by_product_and_to_level2_apart() -> None:
     """The venue rejects a request as a whole, so a bad product or a closed channel takes nothing else with it."""
     frames = asked("coinbase", ["BTCUSD", "ETHUSD"])
@@ -144,5 +154,5 @@ def test_limits_are_the_venues() -> None:
 
 def test_provider_names_those_there_are_when_asked_for_another() -> None:
     """An unknown name is an error that lists the known ones."""
-    with pytest.raises(SettingsError, match="no provider 'nasdaq': there are binance, coinbase, okx"):
+    with pytest.raises(SettingsError, match=f"no provider 'nasdaq': there are {', '.join(NAMES)}"):
         provider("nasdaq")
