@@ -24,7 +24,7 @@ collect_ignore = [] if on_apache_kafka() else ["system/test_secure_kafka.py"]
 """What only Apache Kafka has is part of that test run alone."""
 
 SHARED = "broker"
-"""Name of what the controlling process of `pytest -n` tells its workers: the address of the broker that they share."""
+"""What the controlling process of `pytest -n` passes to its workers: the address of the broker that they share."""
 _shared = pytest.StashKey[str]()
 
 
