@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 SHARED = "broker"
-"""Name of what the controlling process of `pytest -n` tells its workers: the address of the broker that they share."""
+"""What the controlling process of `pytest -n` passes to its workers: the address of the broker that they share."""
 _shared = pytest.StashKey[str]()
 
 

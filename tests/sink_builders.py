@@ -54,7 +54,7 @@ def chunk(*values: events.Event, first: int = 0, partition: Partition = TRADES) 
     return made
 
 
-def batch(of: Sequence[Rec], *, acknowledged: list[int], ours: Callable[[], bool] = lambda: True) -> Batch:
+def batch(of: Sequence[Rec], *, acknowledged: list[int], own: Callable[[], bool] = lambda: True) -> Batch:
     """A batch that notes the offset it is acknowledged up to."""
     first, following = of[0].offset, of[-1].offset + 1
-    return Batch(TRADES, of, first=first, next_offset=following, on_take=ours, acknowledge=acknowledged.append)
+    return Batch(TRADES, of, first=first, next_offset=following, on_take=own, acknowledge=acknowledged.append)

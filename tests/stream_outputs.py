@@ -1,4 +1,4 @@
-"""What a partition's stream gives out, as tests look at it."""
+"""The output of a partition's stream, in a form for tests."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@
     CROSSED  as SYNCED, but not tradable: half of a change, an auction, or a lost update. Nothing is published
              meanwhile; if it lasts, a lost update is the cause
 
-Sizes are absolute, so an update repeated at once does no harm. One repeated after newer ones (redundant lines of one
-feed) would restore removed levels; it is recognised by its venue time, among the last MAX_TIMES. An update with an
-older but unknown time is no copy: a venue's clock may be set back.
+Sizes are absolute, so an update repeated at once does no harm. One repeated after newer ones (by redundant
+connections) would restore removed levels; it is recognised by its venue time, among the last MAX_TIMES. An update
+with an older but unknown time is no copy: a venue's clock may be set back.
 
     keys of the bids  ... 93741_0  93741_1         best last: changes are near the end of a list, and the top is its
     keys of the asks  ... -93742_0 -93741_2        last item; both sides are read in the same way

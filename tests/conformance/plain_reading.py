@@ -11,10 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-Said = dict[str, Any]
+Expected = dict[str, Any]
 
 
-def says(provider: str, frame: bytes) -> list[Said]:
+def says(provider: str, frame: bytes) -> list[Expected]:
     """The market data in a frame, each as the fields of its tick with the tick's class as "is"; [] for none."""
     if frame == b"pong":
         return []
@@ -48,7 +48,7 @@ def _levels(levels: list[list[str]]) -> list[tuple[float, float]]:
     return [(_number(level[0]), _number(level[1])) for level in levels][:20]
 
 
-def _quote(symbol: str, bid: tuple[str, str], ask: tuple[str, str], ts: int | None, update_id: int) -> Said:
+def _quote(symbol: str, bid: tuple[str, str], ask: tuple[str, str], ts: int | None, update_id: int) -> Expected:
     (bid_price, bid_size), (ask_price, ask_size) = _side(*bid), _side(*ask)
     return {
         "is": "QuoteTick",
@@ -62,7 +62,7 @@ def _quote(symbol: str, bid: tuple[str, str], ask: tuple[str, str], ts: int | No
     }
 
 
-def _update(symbol: str, bids: list[list[str]], asks: list[list[str]], time: str | None, *, whole: bool) -> Said:
+def _update(symbol: str, bids: list[list[str]], asks: list[list[str]], time: str | None, *, whole: bool) -> Expected:
     return {
         "is": "BookUpdate",
         "symbol": symbol,
@@ -73,7 +73,7 @@ def _update(symbol: str, bids: list[list[str]], asks: list[list[str]], time: str
     }
 
 
-def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | None, update_id: int) -> Said:
+def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | None, update_id: int) -> Expected:
     return {
         "is": "BookTick",
         "symbol": symbol,
@@ -84,9 +84,9 @@ def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | N
     }
 
 
-def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[int, int], **more: Any) -> Said:
+def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[int, int], **more: Any) -> Expected:
     first, last = ids
-    said = {"count": last - first + 1, "id_space": "", "resume": False, "recovered": False} | more
+    result = {"count": last - first + 1, "id_space": "", "resume": False, "recovered": False} | more
     return {
         "is": "TradeTick",
         "symbol": symbol,
@@ -97,10 +97,10 @@ def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[in
         "ts_exchange": ts,
         "first_id": first,
         "last_id": last,
-    } | said
+    } | result
 
 
-def _binance(m: dict[str, Any]) -> list[Said]:
+def _binance(m: dict[str, Any]) -> list[Expected]:
     stream, d = m.get("stream", ""), m.get("data", m)
     match d.get("e"):
         case "trade" | "aggTrade" as id_space:
@@ -117,33 +117,33 @@ def _binance(m: dict[str, Any]) -> list[Said]:
     return []
 
 
-def _okx(m: dict[str, Any]) -> list[Said]:
+def _okx(m: dict[str, Any]) -> list[Expected]:
     if "data" not in m or m.get("action") == "update":
         return []
     channel, name = m["arg"]["channel"], m["arg"]["instId"]
     symbol = name.replace("-", "") if name.count("-") == 1 else name
     if channel in ("trades", "trades-all"):
         return [_okx_trade(symbol, channel, d) for d in m["data"]]
-    said = []
+    result = []
     for d in m["data"]:
         if channel == "tickers":
             bid, ask = (d["bidPx"], d["bidSz"]), (d["askPx"], d["askSz"])
-            said.append(_quote(symbol, bid, ask, int(d["ts"]) * 10**6, -1))
+            result.append(_quote(symbol, bid, ask, int(d["ts"]) * 10**6, -1))
         elif channel == "bbo-tbt":
             bid, ask = ((side[0][0], side[0][1]) if side else ("", "") for side in (d["bids"], d["asks"]))
-            said.append(_quote(symbol, bid, ask, int(d["ts"]) * 10**6, d["seqId"]))
+            result.append(_quote(symbol, bid, ask, int(d["ts"]) * 10**6, d["seqId"]))
         elif channel in ("books5", "books"):
-            said.append(_book(symbol, d["bids"], d["asks"], int(d["ts"]) * 10**6, d.get("seqId", -1)))
-    return said
+            result.append(_book(symbol, d["bids"], d["asks"], int(d["ts"]) * 10**6, d.get("seqId", -1)))
+    return result
 
 
-def _okx_trade(symbol: str, channel: str, d: dict[str, Any]) -> Said:
+def _okx_trade(symbol: str, channel: str, d: dict[str, Any]) -> Expected:
     last, count = int(d["tradeId"]), int(d.get("count", "1"))
     ids = last - count + 1, last
     return _trade(symbol, d["px"], d["sz"], d["side"], int(d["ts"]) * 10**6, ids, id_space=channel)
 
 
-def _coinbase(m: dict[str, Any]) -> list[Said]:
+def _coinbase(m: dict[str, Any]) -> list[Expected]:
     symbol = m.get("product_id", "").replace("-", "")
     match m["type"]:
         case "match" | "last_match" as kind:

@@ -59,8 +59,8 @@ def test_the_example_session_prints_what_the_page_shows(tern: types.ModuleType) 
     """Every line at the prompt, errors included."""
     (session,) = blocks("pycon")
     test = doctest.DocTestParser().get_doctest(session, dict(tern.__dict__), "session", str(PAGE), 0)
-    said: list[str] = []
-    assert doctest.DocTestRunner(verbose=False).run(test, out=said.append).failed == 0, "".join(said)
+    message: list[str] = []
+    assert doctest.DocTestRunner(verbose=False).run(test, out=message.append).failed == 0, "".join(message)
 
 
 def test_the_example_understands_every_frame_that_the_page_shows(venue: Provider, frames: list[bytes]) -> None:

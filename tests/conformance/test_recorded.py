@@ -33,8 +33,8 @@ def test_decode_says_what_every_frame_says(venue: str) -> None:
 
 def raw(number: int, line: str) -> Raw:
     """A captured frame as an ingestor would have written it."""
-    said = json.loads(line)
-    frame, recv_ns = said["frame"].encode(), said["recv_ns"]
+    text = json.loads(line)
+    frame, recv_ns = text["frame"].encode(), text["recv_ns"]
     route = provider("coinbase").route(frame)
     key, _, timestamp_ms, headers = RawEncoder("coinbase", WS).encode(route.key, frame, route.kind, recv_ns)
     return Raw(frame, number, timestamp_ms, key, headers)
@@ -46,11 +46,11 @@ def test_published_top_and_levels_are_those_of_the_recorded_books() -> None:
     stream, plain = new_stream(Rules(Policy(("coinbase",)))), dict[str, PlainBook]()
     last: dict[str, Top] = {}
     levels: dict[tuple[str, int], list[Levels]] = defaultdict(list)  # by symbol and receive time
-    told: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
     for number, line in enumerate(CAPTURE.read_text().splitlines()):
         record, message = raw(number, line), json.loads(json.loads(line)["frame"])
         out = stream.step([record])
-        told += events(out.books)
+        reported += events(out.books)
         symbols = {event["symbol"] for event in events(out.quotes)}
         last |= {e["symbol"]: (e["bid"], e["bid_size"], e["ask"], e["ask_size"]) for e in events(out.quotes)}
         if message["type"] in ("snapshot", "l2update"):
@@ -61,7 +61,7 @@ def test_published_top_and_levels_are_those_of_the_recorded_books() -> None:
             symbols.add(symbol)
         assert all(last[symbol] == plain[symbol].top() for symbol in symbols), line[:300]
     assert len(plain) == 10
-    assert len(told) > 500
-    for event in told:
-        said = tuple([tuple(level) for level in event[side]] for side in ("bids", "asks"))
-        assert said in levels[event["symbol"], event["ts_recv"]]
+    assert len(reported) > 500
+    for event in reported:
+        text = tuple([tuple(level) for level in event[side]] for side in ("bids", "asks"))
+        assert text in levels[event["symbol"], event["ts_recv"]]

@@ -47,10 +47,10 @@ def json_of(example: Example) -> dict[str, Any] | None:
 def test_there_is_an_example_of_every_kind(venue: str) -> None:
     """Trades, quotes, books if the venue has them, an ack, an error; and a REST answer if it has a history."""
     kinds = {kind for example in frames(venue) for kind, _ in example.ticks}
-    said = {tick.kind for e in frames(venue) for tick in e.expected if isinstance(tick, Control)}
+    message = {tick.kind for e in frames(venue) for tick in e.expected if isinstance(tick, Control)}
     declared = {channel.kind for channel in provider(venue).channels} - {OTHER}
     assert {KINDS.get(tick) for name in kinds for tick in KINDS if tick.__name__ == name} == declared
-    assert {"ack", "error"} <= said
+    assert {"ack", "error"} <= message
     assert (venue in HISTORIES) == any(example.request and example.ticks for example in frames(venue))
 
 
@@ -211,9 +211,9 @@ def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, exa
             msgspec.structs.replace(request, id_space="another"),
         ):
             assert history.read(other, example.raw) == ([], len(ids))
-        asked = history.ask(request, Span(trade.first_id, trade.last_id))
-        assert not isinstance(asked, PermanentError)
-        assert provider(venue).route(rest_frame(asked.target, trade.id_space, b"[]")) == Route(
+        requested = history.ask(request, Span(trade.first_id, trade.last_id))
+        assert not isinstance(requested, PermanentError)
+        assert provider(venue).route(rest_frame(requested.target, trade.id_space, b"[]")) == Route(
             trade.symbol.encode(), TRADE
         )
     assert decode_line(encode_line(Frame(1, venue, example.raw))) == Frame(1, venue, example.raw)
@@ -221,7 +221,7 @@ def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, exa
 
 @pytest.mark.parametrize(("venue", "example"), each(status=True))
 def test_a_rest_error_is_final_only_by_the_venue_s_own_word(venue: str, example: Example) -> None:
-    """What it will never give is told in its words; a limit, a fault, a wrong base URL gives no trade up."""
+    """A final error has the venue's words; a limit, a fault or a wrong base URL is retried."""
     found = HISTORIES[venue]().judge(Answer(example.status, {"retry-after": "7"}, example.body.encode()), now_s=0.0)
     if example.final:
         assert found == PermanentError(example.final)

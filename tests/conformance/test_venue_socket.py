@@ -73,7 +73,7 @@ async def receive_each(venue: Provider, client: ClientConnection) -> list[TradeT
 
 @pytest.mark.parametrize("name", SIMULATED)
 async def test_every_kind_arrives_and_arrives_again_after_a_disconnect(name: str, address: str) -> None:
-    """Subscribed to anew, a connection has everything that the one before it had."""
+    """A new connection subscribes to everything that the previous one had."""
     venue = provider(name)
     client = await subscribe(venue, url_of(venue, address))
     before = await receive_each(venue, client)

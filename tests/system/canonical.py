@@ -28,7 +28,7 @@ T0 = 1_767_625_200_000_000_000
 SPACING_NS = 1_000_000
 RECORD_MS = T0 // 1_000_000
 ROUNDS_A_BAR = 10
-"""Rounds that make one bar: each writes it anew, with the next revision."""
+"""Rounds that make one bar: each writes it again, with the next revision."""
 TICK_S = 0.1
 
 Event = tuple[str, bytes, bytes]

@@ -122,9 +122,9 @@ def last_editions(values: Iterable[bytes]) -> dict[Key, Bar]:
 
 
 def _unrevised(value: bytes) -> Bar:
-    said = json.loads(value) | {"revision": 0}
-    del said["type"]
-    return Bar(**said)
+    message = json.loads(value) | {"revision": 0}
+    del message["type"]
+    return Bar(**message)
 
 
 def on_topic(settings: Settings) -> list[bytes]:
@@ -208,7 +208,7 @@ def test_bars_are_those_of_the_trades_though_the_worker_is_killed_again_and_agai
     wait_until(lambda: in_sqlite(settings)[minute] == late, what="the late trade in its minute")
     wait_until(lambda: ("BTCUSDT", "1s", T0 + 3_606 * SECOND_NS) in in_sqlite(settings), what="a second")
     fresh = [json.loads(value) for value in (Counter(on_topic(settings)) - before).elements()]
-    # Too late for its second; a worker that was told to stop leaves nothing to publish again.
+    # Too late for its second; a stopped worker leaves nothing to publish again.
     assert sorted((bar["interval"], bar["ts_open"]) for bar in fresh) == sorted(
         [("1h", T0), ("1m", T0), ("1s", T0 + 3_606 * SECOND_NS), ("5m", T0)]
     )
@@ -282,7 +282,7 @@ def history(*at_ms: int) -> Iterator[Trade]:
 async def test_a_worker_that_was_overtaken_publishes_nothing(trades: Trades) -> None:
     """Two workers believe that they own the partition: the later claim counts. No bar has two contents.
 
-    The owner finds what the other one wrote late, and takes over anew: its own checkpoint counted.
+    The owner finds the other's late record and takes over again: its own checkpoint counted.
     """
     first, second, third, fourth = history(0, 2_500, 100, 5_000)
     async with trades.role() as older, trades.role() as newer:
@@ -319,7 +319,7 @@ async def test_what_a_failed_checkpoint_held_is_in_the_next_one(trades: Trades) 
 
 
 async def test_a_cancelled_checkpoint_is_made_up_for_by_the_next_one(trades: Trades) -> None:
-    """A worker that is told to stop cancels what is under way, then releases: no change is left out of that."""
+    """A stopped worker cancels what is under way, then releases: the last checkpoint has every change."""
     first, second = history(0, 2_500)
     async with trades.role() as role:
         await role.restore({trades.partition: 0})

@@ -30,8 +30,8 @@ def source(port: int) -> dict[str, Any]:
 
 
 def followed(port: int) -> bool:
-    said = source(port)
-    return bool(said) and (said["state"], said["health"]) == ("active", "good") and said["silent_s"]["book"] is not None
+    text = source(port)
+    return bool(text) and (text["state"], text["health"]) == ("active", "good") and text["silent_s"]["book"] is not None
 
 
 @pytest.mark.timeout(180)
@@ -71,22 +71,22 @@ async def test_quotes_are_the_tops_of_the_raw_books_though_the_worker_was_killed
                 book.take(message)
                 tops.append(book.top())
             case b"coinbase", "ticker":
-                said = (float(message[f"best_{what}"]) for what in ("bid", "bid_size", "ask", "ask_size"))
-                tickers.add(tuple(said))  # type: ignore[arg-type]
+                text = (float(message[f"best_{what}"]) for what in ("bid", "bid_size", "ask", "ask_size"))
+                tickers.add(tuple(text))  # type: ignore[arg-type]
     expected = [top for top, _ in groupby(tops)]
     assert len(expected) > 50
 
     def changes(quotes: list[dict[str, Any]]) -> list[Top]:
-        """The tops that quotes tell, but for those of the tickers that stood in before the book did."""
-        told = [(quote["bid"], quote["bid_size"], quote["ask"], quote["ask_size"]) for quote in quotes]
-        return [top for top, _ in groupby(top for top in told if top not in tickers)]
+        """The tops of the quotes, except those of tickers before there was a book."""
+        reported = [(quote["bid"], quote["bid_size"], quote["ask"], quote["ask_size"]) for quote in quotes]
+        return [top for top, _ in groupby(top for top in reported if top not in tickers)]
 
     async with asyncio.timeout(30):
         while changes(quotes := await published("quotes"))[-1:] != expected[-1:]:
             pass
-    told = changes(quotes)
-    assert len(told) > 50
-    assert told == expected[-len(told) :]  # before, okx was the first with data
+    reported = changes(quotes)
+    assert len(reported) > 50
+    assert reported == expected[-len(reported) :]  # before, okx was the first with data
     assert len({quote["seq"] for quote in quotes}) == len(quotes)
     assert all(event["bids"][0][0] < event["asks"][0][0] for event in await published("books"))
     assert worker.stop() == 0, worker.output()[-2000:]

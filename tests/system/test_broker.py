@@ -55,7 +55,7 @@ async def consumer(address: str, **options: object) -> AsyncIterator[AIOKafkaCon
 async def test_fetch_of_a_long_log_is_as_quick_as_of_a_short_one() -> None:
     """Its end is read within the 25 ms that a worker's fetch may wait, with 20,000 batches before it.
 
-    A broker that looks through the log for each fetch would give nothing in this time, and a worker would stand still.
+    A broker that scans the log for each fetch would return nothing in this time, and a worker would make no progress.
     """
     store = Store(512 * MIB)
     async with broker(store) as address, producer(address) as made:
@@ -156,13 +156,13 @@ async def test_newer_clients_get_the_supported_versions() -> None:
         writer.close()
 
 
-@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", struct.pack(">ihhi", 8, 999, 0, 1), b"\0\0\0\1x"])
-async def test_what_is_no_request_ends_the_connection_and_nothing_else(said: bytes) -> None:
+@pytest.mark.parametrize("message", [b"GET / HTTP/1.1\r\n\r\n", struct.pack(">ihhi", 8, 999, 0, 1), b"\0\0\0\1x"])
+async def test_what_is_no_request_ends_the_connection_and_nothing_else(message: bytes) -> None:
     """As Kafka does; the next client is answered."""
     async with broker(Store(MIB)) as address, producer(address) as made:
         host, port = address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
+        writer.write(message)
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
         await made.send_and_wait("t", b"x")

@@ -1,4 +1,4 @@
-"""Two core workers and the addresses they tell each other: what NODE_CANONICAL_URL does, what lacks without it.
+"""Two core workers and the addresses they advertise: with NODE_CANONICAL_URL, and what is missing without it.
 
 A  HTTP_HOST=0.0.0.0  ── http://127.0.0.1:PORT ──> who asks B for an instrument of A is sent there
 B  HTTP_HOST=0.0.0.0  ── http://127.0.0.2:PORT
@@ -44,7 +44,7 @@ def worker(processes: Processes, env: Mapping[str, str], **settings: object) -> 
 
 def wait_for(url: str, status: int) -> Any:
     """The page, once it is answered with that status: a table may still be filled."""
-    return wait_until(lambda: [said for got, said in [get(url)] if got == status], what=f"{status} at {url}")[0]
+    return wait_until(lambda: [message for got, message in [get(url)] if got == status], what=f"{status} at {url}")[0]
 
 
 def owned(urls: tuple[str, str]) -> list[set[str]]:
@@ -64,7 +64,7 @@ def wait_until_shared(urls: tuple[str, str]) -> list[set[str]]:
 
 
 def test_workers_are_asked_where_they_say_they_are(processes: Processes, env: dict[str, str]) -> None:
-    """Either tells every price and every page of them; of one that does not answer the other tells the address."""
+    """Each returns every price and every page; the address of one that does not answer is in `unreachable`."""
     urls = f"http://{A}:{free_port()}", f"http://{B}:{free_port()}"
     settings = made_settings(env)
     first, second = (
@@ -75,20 +75,25 @@ def test_workers_are_asked_where_they_say_they_are(processes: Processes, env: di
     wait_until_shared(urls)
     for url in urls:
         assert all(get(f"{url}/latest?symbol={symbol}")[0] == 200 for symbol in SYMBOLS)
-        status, said = get(f"{url}/latest/")
-        assert (status, set(said["symbols"]), said["unreachable"], said["next"]) == (200, set(SYMBOLS), [], None)
+        status, message = get(f"{url}/latest/")
+        assert (status, set(message["symbols"]), message["unreachable"], message["next"]) == (
+            200,
+            set(SYMBOLS),
+            [],
+            None,
+        )
         assert get(f"{url}/latest?symbol=NOSUCH")[0] == 404
         assert get(f"{url}/latest/?limit=0")[0] == 400
     seen, after = [], ""
     while after is not None:
-        _, said = get(f"{urls[0]}/latest/?limit=7&after={after}")
-        seen += list(said["symbols"])
-        after = said["next"]
+        _, message = get(f"{urls[0]}/latest/?limit=7&after={after}")
+        seen += list(message["symbols"])
+        after = message["next"]
     assert seen == sorted(SYMBOLS)
 
     second.signal(signal.SIGSTOP)
-    _, said = get(f"{urls[0]}/latest/")
-    assert said["unreachable"] == [urls[1]]
+    _, message = get(f"{urls[0]}/latest/")
+    assert message["unreachable"] == [urls[1]]
     second.signal(signal.SIGCONT)
     assert "set NODE_CANONICAL_URL" not in first.output()
     assert first.stop() == 0, first.output()[-3000:]
@@ -105,13 +110,13 @@ def test_workers_that_share_an_address_say_what_they_cannot_ask(processes: Proce
     ]
     publish(settings, rounds(0, 3))
     for url, mine in zip(urls, wait_until_shared(urls), strict=True):
-        _, said = get(f"{url}/latest/")
-        assert set(said["symbols"]) == mine
-        (unreachable,) = said["unreachable"]
+        _, message = get(f"{url}/latest/")
+        assert set(message["symbols"]) == mine
+        (unreachable,) = message["unreachable"]
         assert re.fullmatch(r"partitions \d(, \d)*: no worker .* NODE_CANONICAL_URL", unreachable)
         for symbol in SYMBOLS:
-            said = wait_for(f"{url}/latest?symbol={symbol}", 200 if symbol in mine else 503)
-            assert symbol in mine or "NODE_CANONICAL_URL" in said["error"]
+            message = wait_for(f"{url}/latest?symbol={symbol}", 200 if symbol in mine else 503)
+            assert symbol in mine or "NODE_CANONICAL_URL" in message["error"]
     for process in workers:
         assert f"set NODE_CANONICAL_URL=http://HOST:{port}" in process.output()
 

@@ -38,7 +38,7 @@ T0_NS = 1_767_625_200_000_000_000
 
 
 def trade(symbol: str, number: int) -> bytes:
-    """What Binance sends; the price tells the number."""
+    """What Binance sends; the price encodes the number."""
     return (
         f'{{"stream":"{symbol.lower()}@trade","data":{{"e":"trade","E":1767625200123,"s":"{symbol}","t":{number},'
         f'"p":"{number}.5","q":"0.00150000","T":1767625200122,"m":true,"M":true}}}}'
@@ -236,7 +236,7 @@ def test_stopped_worker_leaves_nothing_to_redo(core: Deployment) -> None:
 
 
 def test_stopped_worker_has_left_its_group_when_it_ends(core: Deployment) -> None:
-    """SIGTERM under load, while the group shares out anew: the others do not wait for its session to end, 6 s."""
+    """SIGTERM under load, during a rebalance: the others do not wait for its session to end, 6 s."""
     with core.producing() as count:
         stopped, _ = core.worker(), core.worker()
         core.publishes(4_000)
@@ -249,7 +249,7 @@ def test_stopped_worker_has_left_its_group_when_it_ends(core: Deployment) -> Non
 
 
 def test_workers_that_come_and_go_quickly_number_each_trade_once(core: Deployment) -> None:
-    """A rolling deployment: each is stopped, or killed, and started again while the group still shares out anew."""
+    """A rolling deployment: each is stopped, or killed, and started again while the group is still rebalancing."""
     rng = random.Random(7)
     with core.producing() as count:
         workers = [core.worker() for _ in range(3)]
@@ -337,16 +337,16 @@ def get(port: int, path: str) -> tuple[int, Any]:
 def shows(port: int, prices: Mapping[str, int]) -> bool:
     """Whether the worker at `port` knows these last trades and quotes of every symbol, one by one and all at once."""
     for symbol, number in prices.items():
-        status, said = get(port, f"/latest?symbol={symbol}")
-        if status != 200 or not said["trade"] or not said["quote"]:
+        status, message = get(port, f"/latest?symbol={symbol}")
+        if status != 200 or not message["trade"] or not message["quote"]:
             return False
-        if (said["trade"]["trade_id"], said["quote"]["ask"]) != (str(number), number + 0.9):
+        if (message["trade"]["trade_id"], message["quote"]["ask"]) != (str(number), number + 0.9):
             return False
-    status, said = get(port, "/latest/")
+    status, message = get(port, "/latest/")
     return (
         status == 200
-        and said["unreachable"] == []
-        and {symbol: int(each["trade"]["trade_id"]) for symbol, each in said["symbols"].items()} == prices
+        and message["unreachable"] == []
+        and {symbol: int(each["trade"]["trade_id"]) for symbol, each in message["symbols"].items()} == prices
     )
 
 
@@ -363,7 +363,7 @@ def shares(ports: Sequence[int]) -> bool:
 
 
 def test_every_worker_answers_for_every_instrument_also_after_a_takeover(core: Deployment) -> None:
-    """Two workers share the instruments: either tells the price of any; the one that is left tells all of them."""
+    """Two workers share the instruments: each returns the price of any; the one that remains returns all."""
     ports = [free_port(), free_port()]
     workers = [core.worker(port) for port in ports]
     core.produce(prices(1))
@@ -371,11 +371,11 @@ def test_every_worker_answers_for_every_instrument_also_after_a_takeover(core: D
     core.produce(prices(2))
     for port in ports:
         wait_until(partial(shows, port, dict.fromkeys(SYMBOLS, 2)), what=f"all prices at {port}")
-        status, said = get(port, "/latest?symbol=NOSUCH")
-        assert (status, said) == (404, {"error": "nothing is known of NOSUCH"})
-        status, said = get(port, "/latest")
+        status, message = get(port, "/latest?symbol=NOSUCH")
+        assert (status, message) == (404, {"error": "nothing is known of NOSUCH"})
+        status, message = get(port, "/latest")
         assert status == 400
-        assert "/latest?symbol=BTCUSDT" in said["error"]
+        assert "/latest?symbol=BTCUSDT" in message["error"]
 
     workers[0].kill()
     wait_until(lambda: shows(ports[1], dict.fromkeys(SYMBOLS, 2)), what="all prices after the takeover")

@@ -228,7 +228,7 @@ def extra(**given: int) -> dict[str, Any]:
 
 
 def test_two_trades_of_a_microsecond_fit_beside_a_row_of_the_older_service(url: str) -> None:
-    """The key holds the trade id now; repeats of each are told all the same."""
+    """The key holds the trade id now; repeats are still recognised."""
     ask(url, OLDER_SERVICE)
     succeed(url, "upgrade")
     at = "'2025-03-01 12:00:00.123456Z'"
@@ -395,8 +395,8 @@ def test_upgrade_refuses_an_extension_that_is_too_old(offer: dict[str, str]) -> 
     folder = Path(offer["extension_control_path"].partition(":")[0]) / "extension"
     (folder / "timescaledb.control").write_text("default_version = '2.18.2'\n")
     with embedded_postgres(offer) as server:
-        said = f"database {shown(server.url)}: its server has TimescaleDB 2.18.2: install 2.19 or newer there"
-        assert fails(server.url, "upgrade") == said
+        message = f"database {shown(server.url)}: its server has TimescaleDB 2.18.2: install 2.19 or newer there"
+        assert fails(server.url, "upgrade") == message
         assert tables(server.url) == {}
 
 

@@ -76,7 +76,7 @@ def _server_context(own: Certificate, asks_for: Authority | None) -> ssl.SSLCont
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.certificate, own.key)
     if asks_for is not None:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 a client is told only after its handshake
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 a client learns it only after its handshake
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(asks_for.certificate)
     return context
@@ -103,15 +103,15 @@ async def run_db(url: str, *args: str, env: Mapping[str, str] | None = None) -> 
 
 async def refusal(url: str) -> str:
     """What the sink and the audit say of a database that they cannot connect to: the same, and for good."""
-    said = set()
+    message = set()
     sink = TimescaleSink(url, write_limit_s=5.0)
     for connect in (sink.open, TimescaleHop(load(database_url=url), Scope()).check):
         with pytest.raises(DatabaseError) as caught:
             await connect()
         assert not caught.value.retriable
-        said.add(str(caught.value))
+        message.add(str(caught.value))
     await sink.close()
-    (line,) = said
+    (line,) = message
     assert "\n" not in line
     assert "s3cr3t" not in line
     return line
@@ -142,7 +142,7 @@ async def test_everything_that_uses_the_database_checks_its_certificate(
 
 
 async def test_a_certificate_of_another_authority_is_one_clear_line(front: Front, tmp_path: Path) -> None:
-    """No retries: somebody has to mend it."""
+    """No retries: an operator has to fix it."""
     async with front() as plain_url:
         url = f"{plain_url}?sslmode=verify-ca&sslrootcert={Authority(tmp_path, 'stranger').certificate}"
         line = f"{where(url)}: SSL error: certificate verify failed {ADVICE}"
@@ -165,16 +165,16 @@ async def test_a_client_shows_its_certificate(front: Front, authority: Authority
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("requested", "says"),
     [
         ("sslmode=verify-full&sslrootcert=/nowhere.pem", 'root certificate file "/nowhere.pem" does not exist'),
         ("sslmode=always", 'invalid sslmode value: "always"'),
     ],
 )
-async def test_tls_settings_that_cannot_be_used_are_one_clear_line(front: Front, asked: str, says: str) -> None:
+async def test_tls_settings_that_cannot_be_used_are_one_clear_line(front: Front, requested: str, says: str) -> None:
     """What libpq says of them, without its second thoughts."""
     async with front() as plain_url:
-        url = f"{plain_url}?{asked}"
+        url = f"{plain_url}?{requested}"
         assert await refusal(url) == f"{where(url)}: {says} {ADVICE}"
 
 

@@ -70,14 +70,14 @@ def post(url: str) -> None:
 def healthy(port: int) -> Callable[[], bool]:
     """Whether the worker at `port` says that it owns partitions."""
 
-    def look() -> bool:
+    def check() -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
                 return bool(json.load(answer)["status"] == "ok")
         except OSError:
             return False
 
-    return look
+    return check
 
 
 def journalled(journal: Path) -> set[Key]:
@@ -101,8 +101,8 @@ def in_postgres(servers: dict[str, str]) -> int:
 
 def in_stream(servers: dict[str, str]) -> int:
     """Trades in the stream on NATS."""
-    asked = {"subjects_filter": "md.events.trade.>"}
-    found = asyncio.run(nats_streams.api(servers["NATS_URL"], "STREAM.INFO.MDSTREAM", asked))
+    requested = {"subjects_filter": "md.events.trade.>"}
+    found = asyncio.run(nats_streams.api(servers["NATS_URL"], "STREAM.INFO.MDSTREAM", requested))
     return sum(found["state"]["subjects"].values())
 
 
@@ -110,8 +110,8 @@ def audit(env: dict[str, str], journal: Path) -> dict[str, Any]:
     """What `mdstream audit` says; it must agree hop by hop."""
     done = run_mdstream("audit", "--journal", journal, "--to", "now", "--json", env=env, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    message: dict[str, Any] = json.loads(done.stdout)
+    return message
 
 
 @pytest.mark.timeout(600 + 30 * KILLS)

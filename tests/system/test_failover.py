@@ -33,8 +33,8 @@ def answer(url: str, accept: str = "application/json") -> Any:
     """What a page says: JSON as it is, else text; None where it does not answer with 200."""
     request = urllib.request.Request(url, headers={"Accept": accept})
     try:
-        with urllib.request.urlopen(request, timeout=5) as said:
-            text = said.read().decode()
+        with urllib.request.urlopen(request, timeout=5) as message:
+            text = message.read().decode()
     except OSError:
         return None
     return json.loads(text) if accept == "application/json" else text
@@ -42,8 +42,8 @@ def answer(url: str, accept: str = "application/json") -> Any:
 
 def followed(port: int) -> str | None:
     """The source that the worker at `port` follows for SYMBOL."""
-    said = answer(f"http://127.0.0.1:{port}/feeds?symbol={SYMBOL}")
-    return str(said["active"]) if said else None
+    message = answer(f"http://127.0.0.1:{port}/feeds?symbol={SYMBOL}")
+    return str(message["active"]) if message else None
 
 
 async def events(env: dict[str, str], name: str) -> list[dict[str, Any]]:
@@ -107,10 +107,10 @@ async def test_consumers_see_no_hole_when_the_preferred_source_stalls(
 
 
 def _known(port: int) -> bool:
-    said = answer(f"http://127.0.0.1:{port}/feeds?symbol={SYMBOL}")
-    if not said or set(said["sources"]) != {"binance", "okx"}:
+    message = answer(f"http://127.0.0.1:{port}/feeds?symbol={SYMBOL}")
+    if not message or set(message["sources"]) != {"binance", "okx"}:
         return False
-    return all(source["health"] == "good" and source["silent_s"]["trade"] for source in said["sources"].values())
+    return all(source["health"] == "good" and source["silent_s"]["trade"] for source in message["sources"].values())
 
 
 async def test_worker_that_was_down_for_five_minutes_decides_as_one_that_was_there(

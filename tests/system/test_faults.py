@@ -34,7 +34,7 @@ FeedKey = tuple[str, str]
 
 
 class Stored(NamedTuple):
-    """A trade as it came out: an aggregate stands for `fills` ids that end in `trade_id`."""
+    """A published trade: an aggregate covers `fills` ids that end in `trade_id`."""
 
     provider: str
     symbol: str
@@ -43,7 +43,7 @@ class Stored(NamedTuple):
 
 
 def ids(trades: Iterable[Made | Stored]) -> dict[FeedKey, Counter[int]]:
-    """How often each id is there: an aggregate stands for all of its ids."""
+    """How often each id is there: an aggregate covers all of its ids."""
     found: dict[FeedKey, Counter[int]] = defaultdict(Counter)
     for trade in trades:
         last = int(trade.trade_id)
@@ -70,7 +70,7 @@ def ingest(processes: Processes, venues: Venues, wanted: dict[str, str]) -> list
 
 
 def settle(venues: Venues) -> list[Made]:
-    """Let the faults end, the feeds go on for a moment, and the market stand still; all that was made until then."""
+    """Let the faults end, the feeds continue briefly, and the market stop; all that was made until then."""
     venues.ask("DELETE", "/faults")
     time.sleep(4.0)  # the last gap is seen by what comes after it
     venues.pause()

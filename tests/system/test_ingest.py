@@ -40,7 +40,7 @@ class Venue:
 
     def __init__(self) -> None:
         self.connections: list[ServerConnection] = []
-        self.asked: list[tuple[str, str]] = []
+        self.requested: list[tuple[str, str]] = []
         """(path, frame) of everything clients sent."""
         self.refuse: bytes | None = None
         """Answer to every subscription, in the place of the acknowledgement."""
@@ -72,7 +72,7 @@ class Venue:
         path = socket.request.path if socket.request else ""
         try:
             async for frame in socket:
-                self.asked.append((path, str(frame)))
+                self.requested.append((path, str(frame)))
                 if path == "/stream":
                     answer = self.refuse or json.dumps({"result": None, "id": json.loads(frame)["id"]}).encode()
                     await socket.send(answer, text=True)
@@ -84,7 +84,7 @@ class Venue:
     @property
     def streams(self) -> list[str]:
         """The streams asked for, over all connections there have been, in order."""
-        return [stream for path, frame in self.asked if path == "/stream" for stream in json.loads(frame)["params"]]
+        return [stream for path, frame in self.requested if path == "/stream" for stream in json.loads(frame)["params"]]
 
     async def send(self, *frames: bytes) -> None:
         """To the first client, each as a text frame."""
@@ -167,13 +167,15 @@ def of_kind(records: Records, *kinds: bytes) -> Records:
     return [record for record in records if dict(record.headers)["k"] in kinds]
 
 
-def said(records: Records) -> list[Any]:
+def decoded(records: Records) -> list[Any]:
     return [json.loads(record.value) for record in records]
 
 
 def states(records: Records, partition: int) -> list[str]:
     """What the status records of a partition say, in order."""
-    return [message["state"] for message in said([r for r in of_kind(records, b"status") if r.partition == partition])]
+    return [
+        message["state"] for message in decoded([r for r in of_kind(records, b"status") if r.partition == partition])
+    ]
 
 
 async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: Venue) -> None:
@@ -210,7 +212,7 @@ async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: V
 
 
 async def test_a_lost_connection_is_made_again_with_all_subscriptions(ingestor: Ingestor, venue: Venue) -> None:
-    """The venue closes; the ingestor comes back, asks for the same, goes on, and tells every partition."""
+    """The venue closes; the ingestor reconnects, subscribes to the same, and reports it on every partition."""
     await ingestor.start()
     first = list(venue.streams)
     assert sorted(first) == sorted(
@@ -232,7 +234,9 @@ async def test_a_lost_connection_is_made_again_with_all_subscriptions(ingestor: 
     assert [r.value for r in of_kind(records, b"trade")] == [trade(1), trade(2)]
     for partition in range(PARTITIONS):
         assert states(records, partition) == ["connected", "disconnected", "connected", "disconnected"]
-    reasons = [message["reason"] for message in said(of_kind(records, b"status")) if message["state"] == "disconnected"]
+    reasons = [
+        message["reason"] for message in decoded(of_kind(records, b"status")) if message["state"] == "disconnected"
+    ]
     assert "1001 (going away) going away" in reasons[0]
     assert reasons[1] == "the ingestor stops"
 
@@ -244,13 +248,13 @@ async def test_heartbeats_reach_every_partition_each_second(ingestor: Ingestor) 
     assert await ingestor.stop() == 0
     records = of_kind(await ingestor.records(), b"heartbeat")
     for partition in range(PARTITIONS):
-        beats = [r for r in records if r.partition == partition]
-        messages = said(beats)
-        assert {r.key for r in beats} == {b"binance"}
+        heartbeats = [r for r in records if r.partition == partition]
+        messages = decoded(heartbeats)
+        assert {r.key for r in heartbeats} == {b"binance"}
         assert {(m["type"], m["provider"], m["symbols"]) for m in messages} == {("heartbeat", "binance", 2)}
         assert messages[-1]["connected"] is True
         times = [message["ts"] for message in messages]
-        assert [int.from_bytes(dict(r.headers)["t"], "big") for r in beats] == times
+        assert [int.from_bytes(dict(r.headers)["t"], "big") for r in heartbeats] == times
         # How late a beat may come depends on the machine; that none is made up for in a burst does not.
         assert all(later - earlier > 500_000_000 for earlier, later in pairwise(times))
 
@@ -272,7 +276,7 @@ async def test_sigterm_writes_what_has_arrived_then_says_goodbye(ingestor: Inges
 
 
 async def test_a_rejected_subscription_is_logged_and_counted(ingestor: Ingestor, venue: Venue) -> None:
-    """The venue's error is seen at once, and stands on the raw topic like every frame."""
+    """The venue's error is seen at once, and is on the raw topic like every frame."""
     venue.refuse = b'{"code":2,"msg":"Invalid request: unknown stream","id":1}'
     await ingestor.start()
     await until(lambda: ingestor.metric('mdstream_ingest_venue_errors_total{provider="binance"}') == 1, "the count")
@@ -320,12 +324,12 @@ async def test_all_providers_run_in_one_process(ingestor: Ingestor, venue: Venue
     """Each in its own words at its own address, with heartbeats and status of its own."""
     await ingestor.start(provider="all", symbols="BTCUSDT")
     await until(lambda: all(f"{name} connected" in ingestor.process.output() for name in PROVIDERS), "all of them")
-    assert {path for path, _ in venue.asked} == {"/stream", *(f"/{name}" for name in OTHERS)}
+    assert {path for path, _ in venue.requested} == {"/stream", *(f"/{name}" for name in OTHERS)}
     await until(lambda: ingestor.get("/ready")[0] == 200, "readiness")
     assert await ingestor.stop() == 0
     records = await ingestor.records()
     for partition in range(PARTITIONS):
-        statuses = said([r for r in of_kind(records, b"status") if r.partition == partition])
+        statuses = decoded([r for r in of_kind(records, b"status") if r.partition == partition])
         for name in PROVIDERS:
             assert [m["state"] for m in statuses if m["provider"] == name] == ["connected", "disconnected"]
 
@@ -356,7 +360,7 @@ async def test_a_feed_that_the_venue_refuses_is_given_up_and_the_others_go_on(in
     assert await ingestor.stop() == 0
     records = await ingestor.records()
     for partition in range(PARTITIONS):
-        statuses = said([r for r in of_kind(records, b"status") if r.partition == partition])
+        statuses = decoded([r for r in of_kind(records, b"status") if r.partition == partition])
         assert [m["state"] for m in statuses if m["provider"] == "okx"] == ["disconnected", "gave_up"]
     assert [r.value for r in of_kind(records, b"trade")] == [trade(1)]
 
@@ -505,7 +509,7 @@ def test_a_port_in_use_ends_in_one_clear_line(env: dict[str, str]) -> None:
 async def test_a_feed_is_given_up_after_the_attempts_allowed(
     ingestor: Ingestor, env: dict[str, str], prefix: str
 ) -> None:
-    """Every partition is told, and the process ends with an error that says why."""
+    """Every partition gets a status record, and the process ends with an error that says why."""
     env["BINANCE_WS_URL"] = f"ws://127.0.0.1:{free_port()}"
     args = ("--provider", "binance", "--symbols", "BTCUSDT", "--max-attempts", 2, "--port", free_port())
     done = await asyncio.to_thread(run_mdstream, "ingest", *args, env=env)

@@ -114,18 +114,18 @@ async def reading(
 
 async def test_a_silent_connection_is_made_again() -> None:
     """The socket is up and nothing comes: taken for dead, closed, and a new one asked for the same."""
-    asked: list[str] = []
+    requested: list[str] = []
     again = asyncio.Event()
 
     async def say_nothing(client: ServerConnection) -> None:
         async for frame in client:
-            asked.append(str(frame))
-            if len(asked) == 2:
+            requested.append(str(frame))
+            if len(requested) == 2:
                 again.set()
 
     async with reading(say_nothing) as (reader, _):
         await asyncio.wait_for(again.wait(), 60)
-        assert asked[0] == asked[1]
+        assert requested[0] == requested[1]
         assert reader.counters.silences == 1
         assert reader.changes[:2] == [(True, None), (False, "no frame for 1 s")]
 
@@ -232,19 +232,19 @@ async def test_any_other_status_is_tried_again() -> None:
 
 async def test_the_login_comes_before_the_subscriptions() -> None:
     """And they follow as soon as it is accepted."""
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def greet(client: ServerConnection) -> None:
         async for frame in client:
-            asked.append(str(frame))
-            await client.send("welcome" if len(asked) == 1 else TRADES[0].decode())
+            requested.append(str(frame))
+            await client.send("welcome" if len(requested) == 1 else TRADES[0].decode())
 
     async with reading(greet, provider=Members()):
         async with asyncio.timeout(60):
-            while len(asked) < 2:  # noqa: ASYNC110  a plain list is all there is
+            while len(requested) < 2:  # noqa: ASYNC110  a plain list is all there is
                 await asyncio.sleep(0.01)
-        assert asked[0] == "login right"
-        assert "subscribe" in asked[1]
+        assert requested[0] == "login right"
+        assert "subscribe" in requested[1]
 
 
 async def test_a_refused_login_is_final_and_says_what_to_set() -> None:
@@ -281,10 +281,10 @@ async def test_an_aged_connection_is_replaced_without_a_pause() -> None:
 
 async def test_a_tcp_venue_is_read_by_the_same_rules() -> None:
     """Requests out, frames in, silence closes, and the next connection asks for the same: only the link differs."""
-    asked: list[bytes] = []
+    requested: list[bytes] = []
 
     async def send_and_wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"}]}"))
+        requested.append(await reader.readuntil(b"}]}"))
         writer.write(b"".join(frame + b"\r\n" for frame in TRADES))
         await reader.read()
         writer.close()
@@ -300,4 +300,4 @@ async def test_a_tcp_venue_is_read_by_the_same_rules() -> None:
         await asyncio.wait_for(running, 60)
         assert reader.frames[: len(TRADES)] == TRADES
     assert reader.changes[:2] == [(True, None), (False, "no frame for 1 s")]
-    assert b'"instId": "BTC-USDT"' in asked[0]
+    assert b'"instId": "BTC-USDT"' in requested[0]

@@ -105,16 +105,16 @@ async def test_unreachable_broker_is_named_with_what_to_do(ask: Callable[[str], 
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(BrokerError) as caught:
         await ask(address)
-    said = str(caught.value)
-    assert said.startswith(f"no Kafka broker answers at {address} (")
-    assert said.endswith("start one with `mdstream broker` or `make up`, or set KAFKA_BOOTSTRAP_SERVERS")
+    message = str(caught.value)
+    assert message.startswith(f"no Kafka broker answers at {address} (")
+    assert message.endswith("start one with `mdstream broker` or `make up`, or set KAFKA_BOOTSTRAP_SERVERS")
 
 
 # -- what it can do
 
 
 async def test_broker_that_comes_back_is_asked_until_it_is_in_its_cluster_again(topics: Topics) -> None:
-    """Apache Kafka shuts out a broker that was silent for 9 s: going on, it answers, and for a moment names nobody."""
+    """Apache Kafka shuts out a broker that was silent for 9 s: resumed, it answers, and briefly names no broker."""
     with chosen_broker() as own:
         await kafka.create_topics(own.bootstrap, topics)
         assert own.pid is not None
@@ -158,7 +158,7 @@ async def test_read_to_end_of_no_partition_reads_none(broker: str, raw: Topic) -
 
 
 async def test_read_to_end_goes_on_from_the_position(broker: str, raw: Topic) -> None:
-    """It reads from where the consumer stands."""
+    """It reads from the consumer's position."""
     await publish(broker, raw.name, 2, records(50))
     partitions = await kafka.partitions_of(broker, raw.name)
     async with kafka.reader(broker) as consumer:

@@ -107,16 +107,16 @@ async def test_ingestor_writes_each_instrument_and_every_sign_of_life_to_the_mar
     await again.run(lambda _: None)
     topics = Topics(settings.model_copy(update={"topic_prefix": f"{prefix}x"}))
     trades = await read_topic(settings.bootstrap_servers, topics.trades.name)
-    told = [json.loads(record.value) for record in await read_topic(settings.bootstrap_servers, topics.status.name)]
+    reported = [json.loads(record.value) for record in await read_topic(settings.bootstrap_servers, topics.status.name)]
     assert sorted(record.key for record in trades) == [b"BTCUSDT", b"ETHUSDT"]
-    assert [each["state"] for each in told if each["type"] == "status"] == ["connected"]
+    assert [each["state"] for each in reported if each["type"] == "status"] == ["connected"]
 
 
 async def _arrived(settings: Settings) -> bool:
     with suppress(BrokerError):
         records = [*await raw(settings, "crypto"), *await raw(settings, "equities")]
-        beats = {(r.topic, r.partition) for r in records if dict(r.headers)["k"] == b"heartbeat"}
-        return len(beats) == 2 * PARTITIONS and keys(records, b"trade").total() == 2
+        heartbeats = {(r.topic, r.partition) for r in records if dict(r.headers)["k"] == b"heartbeat"}
+        return len(heartbeats) == 2 * PARTITIONS and keys(records, b"trade").total() == 2
     return False
 
 

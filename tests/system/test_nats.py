@@ -132,7 +132,7 @@ def wait_for_more(server: EmbeddedNats) -> None:
 
 
 def test_audit_names_what_the_stream_lacks(env: dict[str, str], processes: Processes, server: EmbeddedNats) -> None:
-    """And a trade that somebody stored there again, which is doubled, and out of order."""
+    """And a trade that another program stored again, which is doubled, and out of order."""
     settings = made_settings(env)
     publish(settings, rounds(0, 10))
     worker = processes.worker("nats", port=free_port(), env=use_stream(server.url))
@@ -166,7 +166,7 @@ def test_stream_that_cannot_be_read_ends_the_audit_with_one_clear_line(env: dict
 
 
 def test_live_view_starts_without_a_server_and_lets_events_pass(env: dict[str, str], processes: Processes) -> None:
-    """It is ready, says once that nobody listens, and publishes as soon as somebody does."""
+    """It is ready, logs once that there is no server, and publishes as soon as there is one."""
     settings, port, nats_port = made_settings(env), free_port(), free_port()
     publish(settings, rounds(0, 10))
     worker = processes.worker("nats", port=port, env={"NATS_URL": f"nats://md:secret@127.0.0.1:{nats_port}"})

@@ -68,17 +68,17 @@ async def test_password_goes_over_tls_to_a_server_that_is_trusted(authority: Aut
             given(server, login="md:other-secret@", nats_ca=ca)
         )
         for untrusted in (None, Authority(tmp_path, "stranger").certificate):
-            said = await refusal(given(server, login="md:a-secret@", nats_ca=untrusted))
-            assert "it shows a certificate that is not trusted (" in said
-            assert said.endswith("): NATS_CA")
+            message = await refusal(given(server, login="md:a-secret@", nats_ca=untrusted))
+            assert "it shows a certificate that is not trusted (" in message
+            assert message.endswith("): NATS_CA")
 
 
 async def test_certificate_is_shown_to_a_server_that_asks_for_one(authority: Authority) -> None:
     """With NATS_CERT and NATS_KEY; without them the server ends the connection."""
-    ours = authority.sign("client")
+    own = authority.sign("client")
     with nats_server(settings=tls(authority, verify=True)) as server:
         known: dict[str, Any] = {"nats_ca": authority.certificate}
-        await works(given(server, **known, nats_cert=ours.certificate, nats_key=ours.key))
+        await works(given(server, **known, nats_cert=own.certificate, nats_key=own.key))
         assert "NATS_CERT, NATS_KEY" in await refusal(given(server, **known))
 
 
@@ -90,8 +90,8 @@ async def test_credentials_are_shown_to_a_server_with_accounts(authority: Author
         (tmp_path / "bad.creds").write_text(Operator().credentials())
         known: dict[str, Any] = {"nats_ca": authority.certificate}
         await works(given(server, **known, nats_creds=tmp_path / "good.creds"))
-        said = await refusal(given(server, **known, nats_creds=tmp_path / "bad.creds"))
-        assert "or the credentials of NATS_CREDS" in said
+        message = await refusal(given(server, **known, nats_creds=tmp_path / "bad.creds"))
+        assert "or the credentials of NATS_CREDS" in message
 
 
 async def test_server_without_tls_gets_no_password() -> None:
@@ -104,7 +104,7 @@ async def test_server_without_tls_gets_no_password() -> None:
 
 @contextmanager
 def eavesdropper() -> Iterator[tuple[int, list[bytes]]]:
-    """A server that greets as NATS does and needs no TLS, and what it is told."""
+    """A server that greets as NATS does and needs no TLS, and what it receives."""
     heard: list[bytes] = []
 
     def serve() -> None:
@@ -125,7 +125,7 @@ def eavesdropper() -> Iterator[tuple[int, list[bytes]]]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"nats_creds": "none"}, "NATS_CREDS=none: No such file or directory"),
         ({"nats_creds": "empty"}, "NATS_CREDS=empty: no credentials, it wants a user's JWT and seed"),
@@ -135,14 +135,14 @@ def eavesdropper() -> Iterator[tuple[int, list[bytes]]]:
     ids=str,
 )
 def test_file_that_cannot_be_used_is_named_before_anything_is_asked(
-    settings: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nats-py alone an empty credentials file is read for ever."""
     monkeypatch.chdir(tmp_path)
     Path("empty").touch()
     with pytest.raises(SettingsError) as raised:
         JetStreamSink(load(**settings))
-    assert str(raised.value) == said
+    assert str(raised.value) == message
 
 
 class Operator:

@@ -32,9 +32,9 @@ BARS, STATUS = Partition("md.bars", 0), Partition("md.status", 0)
 
 
 def trade(seq: int, symbol: str = "BTCUSDT", **fields: Any) -> Trade:
-    said: dict[str, Any] = {"provider": "binance", "trade_id": str(seq), "price": 1.5, "size": 2.0, "side": "buy"}
+    reply: dict[str, Any] = {"provider": "binance", "trade_id": str(seq), "price": 1.5, "size": 2.0, "side": "buy"}
     own: dict[str, Any] = {"symbol": symbol, "seq": seq, "ts_exchange": T0, "ts_recv": T0 + seq}
-    return Trade(**own | said | fields)
+    return Trade(**own | reply | fields)
 
 
 def bar(revision: int, symbol: str = "BTCUSDT") -> Bar:
@@ -108,7 +108,7 @@ async def test_group_of_many_batches_is_stored_in_order(sink: JetStreamSink, set
 
 
 async def test_repeats_are_left_out_after_the_server_has_forgotten_their_ids(settings: Settings) -> None:
-    """A new process, an hour later: the stream itself tells what it holds, of numbered events and of the others."""
+    """A new process, an hour later: what is stored is read from the stream, numbered events and others."""
     group = [
         chunk([trade(n) for n in range(10)]),
         chunk([bar(n) for n in range(5)], BARS),
@@ -139,8 +139,8 @@ async def test_a_number_with_another_content_is_left_out_and_reported(
     await sink.write([chunk(other, first=3)])
     assert [message.event["price"] for message in await stored(settings)] == [1.5] * 4
     assert sink.metrics()["seq_conflicts_total"] == 1
-    [said] = [record.message for record in caplog.records if record.levelname == "ERROR"]
-    assert said.startswith("nats: trade.BTCUSDT: 1 events have a number (seq) that is stored with another content")
+    [reply] = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert reply.startswith("nats: trade.BTCUSDT: 1 events have a number (seq) that is stored with another content")
 
 
 async def test_repeats_within_a_group_are_stored_once(sink: JetStreamSink, settings: Settings) -> None:
@@ -174,18 +174,18 @@ async def test_two_workers_share_a_stream(settings: Settings) -> None:
 
     async def work(number: int) -> None:
         sink = JetStreamSink(settings)
-        beats = [Heartbeat(events.SYSTEM, "okx", None, T0 + n) for n in range(50)]
+        heartbeats = [Heartbeat(events.SYSTEM, "okx", None, T0 + n) for n in range(50)]
         for first in range(0, 500, 50):
             made = [trade(n, f"S{number}") for n in range(first, first + 50)]
-            await sink.write([chunk(made), chunk(beats, Partition("md.status", number))])
+            await sink.write([chunk(made), chunk(heartbeats, Partition("md.status", number))])
         await sink.close()
 
     await asyncio.gather(work(0), work(1))
     found = await stored(settings)
     for symbol in ("S0", "S1"):
         assert [m.event["seq"] for m in found if m.event["symbol"] == symbol] == list(range(500))
-    beats = [m.event["ts_recv"] for m in found if m.event["type"] == "heartbeat"]
-    assert beats == [T0 + n for n in range(50)]
+    heartbeats = [m.event["ts_recv"] for m in found if m.event["type"] == "heartbeat"]
+    assert heartbeats == [T0 + n for n in range(50)]
 
 
 async def test_nothing_overtakes_what_the_stream_refused(settings: Settings, shared: EmbeddedNats) -> None:

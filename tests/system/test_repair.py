@@ -126,7 +126,7 @@ def ids(spans: Iterable[tuple[int, int]]) -> set[int]:
 
 @dataclass
 class Repaired:
-    """What stands on the raw topic."""
+    """The records of the raw topic."""
 
     trades: dict[Market, dict[int, TradeTick]] = field(default_factory=lambda: defaultdict(dict))
     lost: dict[Market, list[Unrecoverable]] = field(default_factory=lambda: defaultdict(list))
@@ -201,7 +201,7 @@ class Bench:
             return sum([await consumer.committed(partition) or 0 for partition in partitions])
 
     def repaired(self) -> Repaired:
-        """All that was written to the raw topic; the Unrecoverable of a market stand behind its frames."""
+        """All that was written to the raw topic; the Unrecoverable of a market come after its frames."""
         return asyncio.run(self._repaired())
 
     async def _repaired(self) -> Repaired:
@@ -257,19 +257,23 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
     seen = asyncio.run(simulator.watch(SYMBOLS, at_least=400, fault=gone))
     assert len(seen) == 4
     missing = {market: holes(ticks) for market, ticks in seen.items()}
-    asked = [request for market, spans in missing.items() for request in requests_for(market, spans)]
-    strange = [
+    requested = [request for market, spans in missing.items() for request in requests_for(market, spans)]
+    unknown = [
         RepairRequest("DOGEUSDT", "binance", "trade", 5, 9, 1),
         RepairRequest("BTCUSDT", "okx", "trades", 1, 3, 1),
         RepairRequest("BTCUSDT", "binance", "sideways", 1, 1, 1),
     ]
-    refused = [b"nonsense", encode(RepairRequest("X", "nobody", "", 1, 2, 1)), encode(asked[0]).replace(b"_id", b"_di")]
+    refused = [
+        b"nonsense",
+        encode(RepairRequest("X", "nobody", "", 1, 2, 1)),
+        encode(requested[0]).replace(b"_id", b"_di"),
+    ]
 
     bench = Bench(clean, env, simulator)
-    asyncio.run(bench.ask(*asked, *strange, *refused, asked[0]))
+    asyncio.run(bench.ask(*requested, *unknown, *refused, requested[0]))
     process = bench.start()
-    wait_until(lambda: bench.all_done(len(asked) + len(strange)), what="the end of all requests")
-    total = len(asked) + len(strange) + len(refused) + 1
+    wait_until(lambda: bench.all_done(len(requested) + len(unknown)), what="the end of all requests")
+    total = len(requested) + len(unknown) + len(refused) + 1
     wait_until(lambda: bench.committed() == total, what="the commit of all requests")
     metrics = bench.get("/metrics")
     assert process.stop() == 0
@@ -342,7 +346,7 @@ def test_repair_of_a_venue_in_trouble_waits_while_the_others_go_on(
 ) -> None:
     """503 is no loss: it is asked for again until it comes, also by the next process. 429's Retry-After is heeded.
 
-    Binance's requests stand behind OKX's in the same partition: done, but not committed before those are.
+    Binance's requests come after OKX's in the same partition: done, but not committed before those are.
     """
     simulator = Simulator(clean, tmp_path / "journal.jsonl", "--rest-budget", "binance=100/3")
     seen = asyncio.run(simulator.watch(SYMBOLS, at_least=60))
@@ -375,8 +379,8 @@ def test_repair_of_a_venue_in_trouble_waits_while_the_others_go_on(
     wait_until(lambda: bench.committed() == 30, what="the commit of all requests")
     assert process.stop() == 0
     repaired = bench.repaired()
-    for name, asked in spans.items():
-        assert repaired.trades[name, SYMBOLS[name], id_spaces[name]].keys() == ids(asked), name
+    for name, requested in spans.items():
+        assert repaired.trades[name, SYMBOLS[name], id_spaces[name]].keys() == ids(requested), name
     assert repaired.lost == {}
 
 

@@ -37,19 +37,19 @@ def captured(frames_of: Callable[[str], Iterable[bytes]]) -> list[tuple[int, str
     return [(1_767_625_200_000_000_000 + i * 10**6, name, frame) for i, (name, frame) in enumerate(frames)]
 
 
-def said(rows: list[tuple[int, str, bytes]]) -> Iterator[tuple[str, int, dict[str, Any]]]:
+def decoded(rows: list[tuple[int, str, bytes]]) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """What the frames say: provider, receive time, fields. Of a book that is kept: its top, and its best levels."""
     books: dict[str, PlainBook] = {}
     for recv_ns, name, frame in rows:
         for fields in plain_reading.says(name, frame):
             symbol = fields["symbol"]
             if fields["is"] == "BookUpdate":
-                told = list(kept(books, fields, json.loads(frame)))
+                reported = list(kept(books, fields, json.loads(frame)))
             elif fields["is"] == "QuoteTick" and symbol in books and not books[symbol].crossed:
-                told = []  # the book has it
+                reported = []  # the book has it
             else:
-                told = [fields]
-            for each in told:
+                reported = [fields]
+            for each in reported:
                 yield name, recv_ns, json.loads(json.dumps(each))  # tuples become lists, as on the wire
 
 
@@ -125,7 +125,7 @@ def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_
     id_spaces: dict[tuple[str, str], str] = {}
     newest: dict[tuple[str, str, str], int] = {}
     oldest: dict[tuple[str, str], int] = {}
-    for name, recv_ns, fields in said(rows):
+    for name, recv_ns, fields in decoded(rows):
         of = name, fields["symbol"]
         if fields["is"] == "TradeTick":
             values = *(fields[f] for f in TRADE_FIELDS), recv_ns

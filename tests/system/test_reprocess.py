@@ -33,7 +33,7 @@ Records = list[tuple[int, int, bytes | None, bytes | None]]
 
 
 def binance(kind: str, symbol: str, number: int, at_ms: int) -> bytes:
-    """A trade frame, or a quote of the same moment."""
+    """A trade frame, or a quote of the same time."""
     if kind == "trade":
         data: dict[str, Any] = {"e": "trade", "s": symbol, "t": number, "p": f"{number}.5", "q": "2", "T": at_ms}
         data["m"] = number % 2 == 0
@@ -44,7 +44,7 @@ def binance(kind: str, symbol: str, number: int, at_ms: int) -> bytes:
 
 
 def okx(symbol: str, number: int, at_ms: int) -> bytes:
-    """A trade that the standby tells."""
+    """A trade of the standby."""
     venue = f"{symbol.removesuffix('USDT')}-USDT"
     trade = {"instId": venue, "tradeId": str(number), "px": f"{number}.5", "sz": "2", "side": "buy", "ts": str(at_ms)}
     return json.dumps({"arg": {"channel": "trades", "instId": venue}, "data": [trade]}, separators=(",", ":")).encode()
@@ -124,10 +124,10 @@ def test_output_is_the_workers_and_the_same_each_time(
     worker = processes.worker("core", port=free_port())
     worker.wait_for(" is up: ")
     one, two = f"{prefix}one", f"{prefix}two"
-    said = reprocess(deployment, one).stdout
-    assert re.search(rf"^read {raw:,} raw records in .*/s\), {raw:,} of them in the range$", said, re.MULTILINE)
+    message = reprocess(deployment, one).stdout
+    assert re.search(rf"^read {raw:,} raw records in .*/s\), {raw:,} of them in the range$", message, re.MULTILINE)
     first = written(deployment, one)
-    assert f"{one}.trades: {len(first['trades']):,}\n" in said
+    assert f"{one}.trades: {len(first['trades']):,}\n" in message
     assert len(first["trades"]) == (SECONDS - 1) * len(SYMBOLS)
     assert len(first["quotes"]) == SECONDS * len(SYMBOLS)
     assert len(first["dead"]) == 3
@@ -150,12 +150,12 @@ def test_output_is_the_workers_and_the_same_each_time(
 def test_range_is_of_receive_times(deployment: dict[str, str], prefix: str) -> None:
     """A capture that was replayed today is found by its own times; the first is in, the last is not."""
     target = f"{prefix}part"
-    said = reprocess(deployment, target, "--from", "2026-01-05T15:01", "--to", "2026-01-05T15:02").stdout
+    message = reprocess(deployment, target, "--from", "2026-01-05T15:01", "--to", "2026-01-05T15:02").stdout
     trades = [json.loads(value or b"") for _, _, _, value in written(deployment, target)["trades"]]
     times = sorted({trade["ts_recv"] // MS - START_MS for trade in trades})
     assert (times[0], times[-1]) == (60_000, 119_004)
     assert len(trades) == 59 * len(SYMBOLS)
-    assert "of them in the range" in said
+    assert "of them in the range" in message
 
 
 @pytest.mark.parametrize(

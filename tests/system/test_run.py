@@ -51,7 +51,7 @@ class Running:
     def __init__(self, process: Process) -> None:
         self.process = process
 
-    def said(self, pattern: str) -> str:
+    def message(self, pattern: str) -> str:
         """What a pattern's group found first in the output; waits until it is there."""
         found = wait_until(lambda: re.search(pattern, self.process.output()), what=pattern)
         assert found is not None
@@ -60,7 +60,7 @@ class Running:
     def newest_ns(self) -> int:
         """When the newest trade of all was received, 0 where there is none."""
         try:
-            page = self.said(r"latest prices (http://\S+/) ")
+            page = self.message(r"latest prices (http://\S+/) ")
             with urllib.request.urlopen(f"{page}latest/", timeout=5) as answer:
                 latest: dict[str, Any] = json.load(answer)["symbols"]
         except OSError:
@@ -99,17 +99,17 @@ class Running:
 def test_run_goes_on_after_its_parts_died_and_keeps_the_database_over_a_restart(
     processes: Processes, data: Path, tmp_path: Path
 ) -> None:
-    """One command from the venues to all sinks. The broker's topics are made anew, with the same partitions; a worker
+    """One command from the venues to all sinks. The broker's topics are recreated, with the same partitions; a worker
     is started again; Ctrl-C ends all; the next run finds the rows of the one before."""
     venues = Venues.start(processes, tmp_path / "journal", "--rate", 300)
     run = Running(processes.mdstream("run", *WANTED, env=venues.urls))
     run.wait_for_news()
-    url = run.said(r"PostgreSQL (postgresql://\S+) \(embedded\)")
+    url = run.message(r"PostgreSQL (postgresql://\S+) \(embedded\)")
     wait_until(lambda: databases.ask(url, "SELECT count(*) FROM market_data_ticks")[0][0], what="rows")
 
     run.kill("broker", lambda command: " broker --port " in command)
     run.wait_for_news()
-    address = run.said(r"broker (127.0.0.1:\d+) \(embedded")
+    address = run.message(r"broker (127.0.0.1:\d+) \(embedded")
     topics = run_mdstream("topics", "--json", env={"KAFKA_BOOTSTRAP_SERVERS": address, "MDSTREAM_PARTITIONS": "4"})
     assert topics.returncode == 0, topics.stderr
     run.kill("core", lambda command: " MDSTREAM_ROLE=core " in command)
@@ -119,14 +119,14 @@ def test_run_goes_on_after_its_parts_died_and_keeps_the_database_over_a_restart(
     assert (data / "logs" / "core.log").read_text()
 
     again = Running(processes.mdstream("run", *WANTED[:4], "--sinks", "timescale", env=venues.urls))
-    url = again.said(r"PostgreSQL (postgresql://\S+) \(embedded\)")
-    again.said(r"(latest prices)")
+    url = again.message(r"PostgreSQL (postgresql://\S+) \(embedded\)")
+    again.message(r"(latest prices)")
     assert databases.ask(url, "SELECT count(*) FROM market_data_ticks WHERE timestamp < %s", ended)[0][0] > 0
     again.interrupt()
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "no Kafka broker answers at 127.0.0.1:1"),
         ({"MARKET_DATA_DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/d"}, "database u@127.0.0.1:1/d: "),
@@ -134,36 +134,36 @@ def test_run_goes_on_after_its_parts_died_and_keeps_the_database_over_a_restart(
     ],
 )
 def test_run_uses_what_is_configured_or_says_that_it_does_not_answer(
-    data: Path, given: dict[str, str], said: str
+    data: Path, given: dict[str, str], message: str
 ) -> None:
     """An embedded server instead of the one that was meant would take the data where nobody looks for it."""
     done = run_mdstream("run", *WANTED, env={"MDSTREAM_DATA_DIR": str(data), **given})
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert "secret" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--provider", "binance", "--symbols", "BTCUSDT", "--sinks", "oracle"), "oracle: there is files, timescale"),
         (("--provider", "nobody", "--symbols", "BTCUSDT"), "nobody"),
         (("--provider", "binance", "--provider", "okx", "--symbols", "BTCUSDT"), "every --provider needs its own"),
     ],
 )
-def test_run_refuses_what_it_cannot_do_before_it_starts_anything(options: tuple[str, ...], said: str) -> None:
+def test_run_refuses_what_it_cannot_do_before_it_starts_anything(options: tuple[str, ...], message: str) -> None:
     """Exit status 2, as for every wrong argument."""
     done = run_mdstream("run", *options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_demo_without_a_network_says_at_once_what_it_cannot_reach(processes: Processes) -> None:
     """Each ingestor's own words, long before the wait for the first price is over."""
     demo = processes.mdstream("demo", "--live", env=NOWHERE)
     for provider in ("binance", "okx", "coinbase"):
-        said = re.compile(rf" s  {provider}: .*cannot be reached")
-        wait_until(lambda said=said: said.search(demo.output()), what=said.pattern, limit_s=50)  # type: ignore[misc]
+        message = re.compile(rf" s  {provider}: .*cannot be reached")
+        wait_until(lambda message=message: message.search(demo.output()), what=message.pattern, limit_s=50)  # type: ignore[misc]
     assert demo.running
 
 

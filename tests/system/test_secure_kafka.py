@@ -119,7 +119,7 @@ async def refusal(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str
 async def test_password_user_or_mechanism_that_is_refused_is_named(
     cluster: SecureKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The broker's own answer, with the setting to look at."""
+    """The broker's own answer, with the setting to check."""
     place, file = cluster.passwords, tmp_path / "password"
     file.write_text("wrong\n")
     scram = cluster.environment("SCRAM-SHA-512")
@@ -171,23 +171,23 @@ async def test_certificate_that_is_not_trusted_or_not_shown_is_named(
 async def test_listener_of_another_protocol_is_recognised(
     cluster: SecureKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither side can say so: what is told is the setting."""
+    """Neither side can report it: the message names the setting."""
     open_ = {"KAFKA_BOOTSTRAP_SERVERS": cluster.open}
-    said = await refusal({"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
-    assert said == (
+    message = await refusal({"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
+    assert message == (
         f"Kafka at {cluster.passwords} closes the connection: it is just starting, or wants TLS or a password: "
         "KAFKA_SECURITY_PROTOCOL=PLAINTEXT, or the port"
     )
-    said = await refusal(cluster.environment("PLAIN") | open_, monkeypatch)
+    message = await refusal(cluster.environment("PLAIN") | open_, monkeypatch)
     assert (
         "closes the connection: it is just starting, or wants no TLS: KAFKA_SECURITY_PROTOCOL=SASL_SSL, or the port"
-        in said
+        in message
     )
-    said = await refusal(cluster.certified() | {"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
-    assert "or wants a password, or no TLS: KAFKA_SECURITY_PROTOCOL=SSL, or the port" in said
+    message = await refusal(cluster.certified() | {"KAFKA_BOOTSTRAP_SERVERS": cluster.passwords}, monkeypatch)
+    assert "or wants a password, or no TLS: KAFKA_SECURITY_PROTOCOL=SSL, or the port" in message
     clear = {name: value for name, value in cluster.environment("PLAIN").items() if name != "KAFKA_SSL_CAFILE"}
-    said = await refusal(clear | open_ | {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, monkeypatch)
-    assert said.endswith("asks for no password: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT")
+    message = await refusal(clear | open_ | {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, monkeypatch)
+    assert message.endswith("asks for no password: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ async def receive_all(client: ClientConnection) -> tuple[list[bytes], int]:
 
 
 def trades(venue: str, frames: list[bytes]) -> list[Row]:
-    """The trades that frames tell, as the provider understands them, in the form of the journal.
+    """The trades in frames, as the provider understands them, in the form of the journal.
 
     The answer to a subscription is no news: it says where the ids go on from.
     """
@@ -199,7 +199,7 @@ async def test_two_clients_get_the_same(start: Start) -> None:
 
 
 async def test_sigterm_closes_with_1001_and_completes_the_journal(start: Start) -> None:
-    """In the middle of everything: each venue's client is told, and the journal is what the clients got."""
+    """In the middle of everything: each venue's client is closed properly, and the journal is what the clients got."""
     simulator = start("--rate", 5000, "--journal", "journal.jsonl")
     clients = {}
     for venue, (_, _, symbol) in VENUES.items():
@@ -263,7 +263,7 @@ async def test_restarted_simulator_uses_no_id_again(start: Start) -> None:
 
 
 async def test_same_seed_and_first_id_give_the_same_ids(start: Start) -> None:
-    """--first-id begins where it is told to."""
+    """--first-id sets the first id."""
     simulator = start("--first-id", 5_680_123_456, "--rate", 5000)
     async with await open_at(simulator.url("binance")) as client:
         await client.send(TRADES)
@@ -367,7 +367,7 @@ def test_port_in_use_is_one_clear_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "text"),
     [
         (("--venues", "binance,kraken"), f"kraken: there are {', '.join(EXCHANGES)}"),
         (("--rate", "50001"), "'--rate': 50001 is not in the range"),
@@ -375,11 +375,11 @@ def test_port_in_use_is_one_clear_line() -> None:
         (("--journal", "missing/journal.jsonl"), "cannot write the journal missing/journal.jsonl: No such file"),
     ],
 )
-def test_bad_argument_is_one_clear_line(args: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_bad_argument_is_one_clear_line(args: tuple[str, ...], text: str, tmp_path: Path) -> None:
     """The argument, what is wrong and what is allowed, at the end of stderr; exit status 2, nothing served."""
     done = run_mdstream("simulate", "--port", 0, *args, cwd=tmp_path)
     assert done.returncode == 2
-    assert said in done.stderr.splitlines()[-1]
+    assert text in done.stderr.splitlines()[-1]
     assert done.stdout == ""
 
 

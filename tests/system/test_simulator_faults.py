@@ -190,8 +190,8 @@ async def test_book_starts_again_after_a_stall(start: Start) -> None:
         of = provider("coinbase")
         updates = [t for frame in client.frames for t in of.decode(frame) if isinstance(t, BookUpdate)]
         assert [update.whole for update in updates].count(True) == 2
-        said = {kept.apply(update, at) for at, update in enumerate(updates)}
-        assert said <= {UpdateResult.TOP, UpdateResult.LEVELS}
+        message = {kept.apply(update, at) for at, update in enumerate(updates)}
+        assert message <= {UpdateResult.TOP, UpdateResult.LEVELS}
         picture = kept.picture("BTCUSD")
         assert (len(picture.bids), len(picture.asks)) == (20, 20)
 
@@ -367,14 +367,14 @@ async def test_control_says_what_is_wrong(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("binance:stall:for=x", "for: expected a time such as 500ms, 30s or 2m, not 'x'"),
         ("kraken:stall", f"venue: 'kraken' is not served here; these are: {', '.join(EXCHANGES)}"),
     ],
 )
-def test_bad_fault_is_one_clear_line(fault: str, said: str) -> None:
+def test_bad_fault_is_one_clear_line(fault: str, message: str) -> None:
     """At the end of stderr, with exit status 2; nothing is served."""
     done = run_mdstream("simulate", "--port", 0, "--fault", fault)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]

@@ -106,7 +106,7 @@ async def test_two_that_take_over_at_once_have_one_owner(broker: str, topic: str
 
 
 async def test_late_checkpoint_of_a_former_owner_is_found_and_repaired(broker: str, topic: str) -> None:
-    """The owner takes over anew, so that compaction never keeps the late one in place of its own."""
+    """The owner takes over again, so that compaction never keeps the late one in place of its own."""
     async with state_log(broker, topic) as older, state_log(broker, topic) as owner:
         before, _ = await take_over(older, RAW)
         await older.write(RAW, before[RAW], checkpoint(before[RAW], 1, A=1, B=1))

@@ -119,7 +119,7 @@ async def test_of_a_bar_the_highest_revision_stays_in_whatever_order_they_come(s
 
 
 async def test_what_is_acknowledged_outlives_a_crash_whatever_the_databases_default(url: str) -> None:
-    """With synchronous_commit off a commit would be told before it is on the disk."""
+    """With synchronous_commit off a commit would be acknowledged before it is on the disk."""
     name = url.rpartition("/")[2]
     ask(url, f"ALTER DATABASE {name} SET synchronous_commit = off")
     session = await Session.begin(url, write_limit_s=WRITE_S, lock_limit_s=LOCK_S)
@@ -196,8 +196,8 @@ async def test_a_number_that_is_stored_with_another_content_is_logged_and_counte
     assert sink.metrics()["seq_conflicts_total"] == 0
     await sink.write([chunk(second)])
     assert sink.metrics()["seq_conflicts_total"] == 1
-    (said,) = caplog.messages
-    assert said.startswith("timescale: BTCUSDT: 1 events have a number (seq) that is stored with another content")
+    (message,) = caplog.messages
+    assert message.startswith("timescale: BTCUSDT: 1 events have a number (seq) that is stored with another content")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -313,7 +313,7 @@ def slow_rows(url: str, seconds: float) -> None:
 
 
 async def test_a_group_that_takes_too_long_is_halved_until_it_does_not(url: str) -> None:
-    """Tried again as it is it would take as long each time, and the role would stand still for ever.
+    """Retried unchanged it would take as long each time, and the role would never make progress.
 
         64 events, 20 ms each, limit 0.4 s:  64 ✗   32 ✗   16 ✓ 16 ✓  and the others with the next attempt
 

@@ -1,4 +1,4 @@
-"""`mdstream audit` over real topics and a real database: what agrees is told so, and each loss is named at its hop."""
+"""`mdstream audit` over real topics and a real database: agreement is reported, and each loss is named at its hop."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def journal(path: Path, numbers: Sequence[int]) -> Path:
 
 
 async def test_hops_that_hold_the_same_trades_agree(feed: dict[str, str], tmp_path: Path) -> None:
-    """Count and hash are equal from the journal to the database; what is no trade is told in a note."""
+    """Count and hash are equal from the journal to the database; records that are no trade are in a note."""
     trades = [trade(n) for n in range(COUNT)]
     await publish(feed, trades)
     store(feed, trades)

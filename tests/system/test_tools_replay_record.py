@@ -155,7 +155,7 @@ async def test_replay_publishes_what_comes_before_a_corrupt_line(
 def test_replay_publishes_nothing_of_a_file_that_is_no_capture(
     env: dict[str, str], tmp_path: Path, line: str, problem: str
 ) -> None:
-    """The first lines are read before the first is published: no broker is needed to be told."""
+    """The first lines are read before the first is published: the error needs no broker."""
     path = tmp_path / "a.jsonl"
     path.write_text(line + "\n")
     done = run_mdstream("replay", path, env={**env, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
@@ -207,7 +207,7 @@ def test_replay_in_a_loop_goes_on_until_it_is_stopped(
 def test_replay_stopped_before_the_end_is_no_success(
     topics: dict[str, str], processes: Processes, tmp_path: Path
 ) -> None:
-    """A script can tell a capture that was published whole from one that was not."""
+    """A script can see whether a capture was published completely."""
     capture(tmp_path / "a.jsonl", 1000, step_ns=100 * MS)
     replaying = processes.mdstream("replay", tmp_path / "a.jsonl", env=topics)
     replaying.wait_for("frames")
@@ -219,7 +219,7 @@ def test_replay_stopped_before_the_end_is_no_success(
 def test_replay_shows_a_bar_on_a_terminal(topics: dict[str, str], tmp_path: Path) -> None:
     """On a pipe it prints plain lines instead (the other tests read them)."""
     capture(tmp_path / "a.jsonl", 30, step_ns=20 * MS)
-    ours, theirs = pty.openpty()
+    own, theirs = pty.openpty()
     try:
         done = subprocess.run(
             [BIN / "mdstream", "replay", tmp_path / "a.jsonl"],
@@ -229,9 +229,9 @@ def test_replay_shows_a_bar_on_a_terminal(topics: dict[str, str], tmp_path: Path
             timeout=60,
             check=False,
         )
-        shown = os.read(ours, 1 << 16).decode()
+        shown = os.read(own, 1 << 16).decode()
     finally:
-        os.close(ours)
+        os.close(own)
         os.close(theirs)
     assert done.returncode == 0
     assert "replay a.jsonl" in shown

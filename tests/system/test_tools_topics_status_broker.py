@@ -20,7 +20,7 @@ from mdstream.records import HEARTBEAT, WS, RawEncoder
 pytestmark = pytest.mark.system
 
 SLACK_NS = 120_000_000_000
-"""So much younger are heartbeats than they look: on a slow machine it takes a while until somebody reads them."""
+"""So much younger are heartbeats than they look: on a slow machine it takes a while until they are read."""
 
 NOBODY = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 
@@ -65,15 +65,15 @@ def test_an_unreachable_broker_is_one_line_on_stderr(command: tuple[str, ...], t
 async def publish_feed(env: dict[str, str], prefix: str, count: int) -> None:
     """A second of an OKX feed, as its ingestor writes it: `count` frames in partition 0, a heartbeat in every one."""
     now_ns = time.time_ns() + SLACK_NS
-    said = {"type": "heartbeat", "provider": "okx", "connected": True, "symbols": 2, "ts": now_ns}
+    message = {"type": "heartbeat", "provider": "okx", "connected": True, "symbols": 2, "ts": now_ns}
     encode = RawEncoder("okx", WS).encode
     frame = encode(b"okx", b"pong", b"other", now_ns)
-    beat = encode(b"okx", json.dumps(said).encode(), HEARTBEAT, now_ns)
+    heartbeat = encode(b"okx", json.dumps(message).encode(), HEARTBEAT, now_ns)
     publisher = Publisher(env["KAFKA_BOOTSTRAP_SERVERS"], client_id="test")
     await publisher.start()
     try:
         for partition in range(4):
-            records = [beat] if partition else [beat, *[frame] * count]
+            records = [heartbeat] if partition else [heartbeat, *[frame] * count]
             await asyncio.gather(*await publisher.send(f"{prefix}.raw.crypto", partition, records))
     finally:
         await publisher.stop()
@@ -141,7 +141,7 @@ def test_status_watches_until_ctrl_c(env: dict[str, str], processes: Processes) 
 
 
 def test_broker_runs_until_ctrl_c(tmp_path: Path) -> None:
-    """It prints its address, says that it keeps nothing, tells its memory, and leaves nothing running."""
+    """It prints its address, says that it keeps nothing, reports its memory, and leaves nothing running."""
     port = free_port()
     with Processes(tmp_path) as processes:
         broker = processes.mdstream("broker", "--port", port, "--report-every", 1)

@@ -97,7 +97,7 @@ def prefix(batches: Iterable[Span], partition: int) -> int:
 
 
 class Background(abc.ABC):
-    """A coroutine on a loop of its own thread, told to stop when the block ends; what it raised comes out there."""
+    """A coroutine on a loop of its own thread, stopped when the block ends, which raises its error."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -303,11 +303,11 @@ class Worker:
     def wait_for(self, condition: Callable[[Taken], object], what: str, *, limit_s: float = LIMIT_S) -> None:
         """Wait until its log says so; what is there must not end meanwhile."""
 
-        def look() -> bool:
+        def check() -> bool:
             assert self.process.running, f"it ended:\n{self.process.output()[-3000:]}"
             return bool(condition(self.taken))
 
-        wait_until(look, what=f"{what} ({self.process.log})", limit_s=limit_s, every_s=0.05)
+        wait_until(check, what=f"{what} ({self.process.log})", limit_s=limit_s, every_s=0.05)
 
     def takes(self, partitions: set[int], *, limit_s: float = LIMIT_S) -> None:
         """Wait until it takes new batches of all these partitions."""
@@ -370,7 +370,7 @@ def test_nothing_is_lost_when_a_worker_is_killed_before_its_first_commit(group: 
     group.create_topics()
     survivor, victim = group.worker(), group.worker(commit_s=300)
     for worker in (survivor, victim):
-        worker.wait_for(lambda taken: any(0 < len(ours) < PARTITIONS for _, ours in taken.rebalances), "a share")
+        worker.wait_for(lambda taken: any(0 < len(own) < PARTITIONS for _, own in taken.rebalances), "a share")
     with group.watch(), group.load():
         survivor.takes_some()
         for _ in range(5):
@@ -417,7 +417,7 @@ def test_nothing_is_lost_when_a_worker_is_suspended_beyond_its_session(group: Gr
 
 
 def test_takeover_that_the_next_rebalance_overtakes_is_given_up(group: Group) -> None:
-    """One is still restoring all partitions when the other is given half of them: it begins anew, with the other half.
+    """One is still restoring all partitions when the other is given half of them: it starts again, with the other half.
 
     Otherwise it would go on with partitions that are no longer its own.
     """

@@ -139,9 +139,9 @@ def test_worker_holds_while_kafka_is_away_and_goes_on_afterwards(processes: Proc
             wait_until(lambda: metric(port, "mdstream_kafka_unanswered_seconds") > 15, what="three times the grace")
             assert process.running
             assert page(port, "/live")[0] == 200
-            status, said = page(port, "/ready")
+            status, message = page(port, "/ready")
             assert status == 503
-            assert any(text.startswith("holding: Kafka has not answered for ") for text in said["problems"])
+            assert any(text.startswith("holding: Kafka has not answered for ") for text in message["problems"])
         wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness again")
         publish(env, "raw.crypto", [b"frame"] * 2)
         place = f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto/0"
@@ -165,8 +165,8 @@ def test_sink_that_holds_its_offsets_is_not_ready_and_not_ended(processes: Proce
         asyncio.run(asyncio.sleep(12))  # twice the grace: nothing may happen in it, so there is nothing to wait for
         assert process.running
         assert page(port, "/live")[0] == 200
-        status, said = page(port, "/ready")
-        assert (status, "database is locked" in said["problems"][0]) == (503, True)
+        status, message = page(port, "/ready")
+        assert (status, "database is locked" in message["problems"][0]) == (503, True)
     wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness again")
     wait_until(lambda: page(port, "/health")[1]["partitions"].get(place) == 20, what="the other trades")
     assert process.stop() == 0
@@ -200,7 +200,7 @@ def okx(port: int) -> Any:
 
 
 def test_connection_without_data_is_replaced_although_heartbeats_flow(processes: Processes) -> None:
-    """The simulated OKX answers each ping while its market stands still: stale, said so, and connected again."""
+    """The simulated OKX answers each ping while its market is stopped: stale, logged, and reconnected."""
     venues, control = simulator(processes)
     process, port = ingestor(processes, "okx", venues, {"MDSTREAM_DATA_SILENCE_S": "4"})
 
@@ -213,9 +213,9 @@ def test_connection_without_data_is_replaced_although_heartbeats_flow(processes:
     wait_until(lambda: metric(port, "mdstream_ingest_data_silences_total") >= 1, what="the reconnect")
     assert metric(port, "mdstream_ingest_silences_total") == 0
     wait_until(lambda: page(port, "/ready")[1]["stale"]["okx"].get("BTCUSDT"), what="the stale channels")
-    status, said = page(port, "/ready")
+    status, message = page(port, "/ready")
     assert (status, page(port, "/live")[0]) == (503, 200)
-    assert any(problem.startswith("okx: ") for problem in said["problems"])
+    assert any(problem.startswith("okx: ") for problem in message["problems"])
     assert metric(port, "mdstream_ingest_stale_channels") >= 2
     post(control, "/resume")
     wait_until(lambda: page(port, "/ready")[0] == 200, what="readiness again")
@@ -248,7 +248,7 @@ class Swallowing:
             while data := await from_broker.read(1 << 16):
                 writer.write(data)
         except ConnectionError:
-            pass  # one side has gone; the other is told below
+            pass  # one side has gone; the other is closed below
         finally:
             forth.cancel()
             await asyncio.wait([forth])
@@ -268,7 +268,7 @@ class Swallowing:
 
 @contextmanager
 def broker_behind(processes: Processes, advertised: int) -> Iterator[int]:
-    """A broker that tells its clients to come by another port; its own one."""
+    """A broker that advertises another port; its own one."""
     if on_apache_kafka():
         with apache_kafka({"advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised}"}) as kafka:
             yield int(kafka.bootstrap.rpartition(":")[2])

@@ -21,7 +21,7 @@ class Made(NamedTuple):
     size: float
     ts_exchange: int
     fills: int
-    """An aggregate stands for so many ids, that end in `trade_id`."""
+    """The number of ids an aggregate covers; they end in `trade_id`."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Builders of the tests on bars: trades as they stand on md.trades, and bars worked out the plain way."""
+"""Builders of the tests on bars: trades as on md.trades, and bars computed in the plain way."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def test_ids_that_restart_each_day_are_other_trades() -> None:
 
 
 def test_trades_without_an_id_all_count() -> None:
-    """Nothing tells two of them apart: at the canonical hop a number does."""
+    """Nothing distinguishes two of them but the number at the canonical hop."""
     nameless = [trade(n)._replace(trade_id="") for n in (1, 2)]
     assert raw(nameless).total().count == 2
     assert canonical([*nameless, nameless[0]], [1, 2, 1]).total().count == 2
@@ -309,7 +309,7 @@ def test_trades_without_an_id_all_count() -> None:
 
 def test_id_space_that_the_next_hop_took_is_the_one_compared() -> None:
     """
-    raw        trade 1 2 3 4 5, aggTrade 1 3     the same executions, told twice
+    raw        trade 1 2 3 4 5, aggTrade 1 3     the same executions, reported twice
     canonical  aggTrade                          it came first, and the canonical stream stays with it
     """
     fills = [trade(n, id_space="trade") for n in (1, 2, 3, 4, 5)]

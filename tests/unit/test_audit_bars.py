@@ -50,7 +50,7 @@ def audited(
     return audit
 
 
-def told(audit: BarAudit) -> list[tuple[str, str, str]]:
+def reported(audit: BarAudit) -> list[tuple[str, str, str]]:
     """Kind, interval and time of day of each difference."""
     return [(one.kind, one.interval, one.ts_open[11:]) for one in audit.differences()]
 
@@ -68,8 +68,8 @@ HISTORIES = st.lists(
 def test_bars_of_the_real_stream_are_what_their_trades_make(
     times: list[tuple[str, int, float, int]], data: st.DataObject
 ) -> None:
-    """Hours of trades in any order, late ones, times ahead of ours, cut anywhere and revised: nothing is told. Then one
-    bar is changed, left out or lacks a revision: that one is told."""
+    """Hours of trades in any order, late ones, times ahead of ours, cut anywhere and revised: no fault. Then one
+    bar is changed, left out or lacks a revision: one fault."""
     history = [
         trade(n, at_s * 1000, price, n / 3, symbol=symbol, count=n % 3 + 1, received_ms=(at_s + behind_s) * 1000)
         for n, (symbol, at_s, price, behind_s) in enumerate(times, 1)
@@ -136,8 +136,8 @@ def test_the_last_revision_counts_and_an_older_one_has_one_content_too() -> None
     [bar, *others] = published(trades)
     old, other = (msgspec.structs.replace(bar, trades=n) for n in (7, 8))
     last = msgspec.structs.replace(bar, revision=1)
-    assert told(audited([old, last, last, old, *others], trades)) == []
-    assert told(audited([old, last, other, last, *others], trades)) == [("rewritten", "1s", "15:00:00Z")]
+    assert reported(audited([old, last, last, old, *others], trades)) == []
+    assert reported(audited([old, last, other, last, *others], trades)) == [("rewritten", "1s", "15:00:00Z")]
 
 
 def test_revision_that_was_passed_over_has_nothing_to_be_compared_with() -> None:
@@ -187,13 +187,13 @@ def test_bars_that_the_range_cuts_are_not_judged(scope: Scope, kinds: set[str]) 
 
 
 def test_a_bar_that_no_trade_has_closed_may_be_missing_but_not_wrong() -> None:
-    """In a quiet market the clock closes it, at a time that the topics do not tell."""
+    """In a quiet market the clock closes it, at a time that the topics do not show."""
     trades = [trade(1, 0), trade(2, 1999)]
-    assert told(audited([], trades)) == []
-    assert told(audited([], [*trades, trade(3, 2000, symbol="ETHUSDT")])) == [("missing", "1s", "15:00:00Z")]
+    assert reported(audited([], trades)) == []
+    assert reported(audited([], [*trades, trade(3, 2000, symbol="ETHUSDT")])) == [("missing", "1s", "15:00:00Z")]
     [*_, hour] = published(trades)
     wrong = msgspec.structs.replace(hour, trades=3)
-    assert told(audited([wrong], trades)) == [("different", "1h", "15:00:00Z")]
+    assert reported(audited([wrong], trades)) == [("different", "1h", "15:00:00Z")]
 
 
 def test_a_bar_that_gained_a_trade_just_now_is_not_judged() -> None:
@@ -201,8 +201,8 @@ def test_a_bar_that_gained_a_trade_just_now_is_not_judged() -> None:
     now_ms = 100_000.0
     trades = [trade(1, 0), trade(2, 3000), trade(3, 500, received_ms=now_ms), trade(4, 50_000, received_ms=now_ms)]
     scope = Scope(received_before_ns=T0 + int(now_ms) * MS)
-    assert told(audited(published(trades[:2]), trades, scope)) == []
-    assert ("different", "1s", "15:00:00Z") in told(audited(published(trades[:2]), trades))
+    assert reported(audited(published(trades[:2]), trades, scope)) == []
+    assert ("different", "1s", "15:00:00Z") in reported(audited(published(trades[:2]), trades))
 
 
 def test_bars_from_before_the_beginning_of_the_trades_are_not_judged() -> None:
@@ -210,7 +210,7 @@ def test_bars_from_before_the_beginning_of_the_trades_are_not_judged() -> None:
     late_ms = OUT_OF_ORDER_NS // MS
     trades = [trade(1, 0), trade(2, 100), trade(3, late_ms + 1000), trade(4, late_ms + 9000)]
     bars = published(trades)
-    assert told(audited(bars, trades[1:], first_offset=1)) == []
+    assert reported(audited(bars, trades[1:], first_offset=1)) == []
     wrong = [msgspec.structs.replace(bar, trades=9) for bar in bars]
     found = [one.ts_open for one in audited(wrong, trades[1:], first_offset=1).differences()]
     assert min(found) == "2026-01-05T15:02:01Z"
@@ -220,11 +220,11 @@ def test_a_time_that_is_not_believed_is_that_of_receipt() -> None:
     """As in the bars themselves."""
     wild = trade(2, (AHEAD_NS // MS) + 5000, received_ms=4000)
     trades = [trade(1, 0), wild, trade(3, 9000)]
-    assert told(audited(published(trades), trades)) == []
+    assert reported(audited(published(trades), trades)) == []
 
 
 def test_an_interval_that_is_not_built_is_counted_and_left_out() -> None:
     [bar, *_] = published([trade(1, 0)])
     audit = audited([msgspec.structs.replace(bar, interval="3m")], [trade(1, 0)])
     assert audit.published.of_other_intervals == 1
-    assert told(audit) == []
+    assert reported(audit) == []

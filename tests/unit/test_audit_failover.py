@@ -47,15 +47,15 @@ def add_frame(past: History) -> list[tuple[str, int, list[AuditTrade]]]:
 
 
 def _print(source: str, tick: TradeTick, recv_ns: int) -> AuditTrade:
-    said = (source, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
-    return AuditTrade(*said, tick.ts_exchange or recv_ns, tick.id_space, recv_ns, tick.recovered)
+    message = (source, tick.symbol, tick.trade_id, tick.price, tick.size, tick.side)
+    return AuditTrade(*message, tick.ts_exchange or recv_ns, tick.id_space, recv_ns, tick.recovered)
 
 
 def canonical_of(out: Out) -> list[AuditTrade]:
     """The stream's trades, as the canonical topic holds them."""
     trades = (msgspec.json.decode(value or b"", type=Trade) for _, value, _, _ in out)
-    said = ((t, (t.provider, t.symbol, t.trade_id, t.price, t.size, t.side)) for t in trades)
-    return [AuditTrade(*of, t.ts_exchange or t.ts_recv, "", t.ts_recv, t.recovered) for t, of in said]
+    message = ((t, (t.provider, t.symbol, t.trade_id, t.price, t.size, t.side)) for t in trades)
+    return [AuditTrade(*of, t.ts_exchange or t.ts_recv, "", t.ts_recv, t.recovered) for t, of in message]
 
 
 def audit(past: History, canonical: Iterable[AuditTrade], rules: Rules) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""mdstream/audit/standby.py: what stood by while another source was followed is told from what was lost.
+"""mdstream/audit/standby.py: what stood by while another source was followed is distinguished from what was lost.
 
 The axis: seconds; a trade a second of each source unless said otherwise.
 """
@@ -108,7 +108,7 @@ def test_a_switch_and_the_return_lose_nothing() -> None:
 def test_hole_at_a_handover_is_a_loss(lost: int) -> None:
     """
                0    20   24
-    raw        A aaaaa                     B's trades since A's last one are B's to tell,
+    raw        A aaaaa                     B's trades since A's last one are due from B,
                B bbbbbbbbbbbbbbbbbbbbb     however late the switch was decided
     canonical    AAAAA....BBBBBBBBBBBB
     """
@@ -117,7 +117,7 @@ def test_hole_at_a_handover_is_a_loss(lost: int) -> None:
 
 
 def test_what_comes_back_after_a_switch_stood_by() -> None:
-    """A's trades of the stall, delivered when B was followed already: B told that time."""
+    """A's trades of the stall, delivered when B was followed already: B covered that time."""
     stalled = [trade("a", second, received=30) for second in range(20, 30)]
     raw = [*seconds("a", 0, 20), *stalled, *seconds("b", 0, 60)]
     assert Audit(raw, [*seconds("a", 0, 20), *seconds("b", 20, 60)]).missing() == []
@@ -168,7 +168,7 @@ def test_late_trade_begins_no_stretch() -> None:
 
 @pytest.mark.parametrize("ahead_s", [-7, 0, 7])
 def test_clock_of_a_venue_that_is_wrong_loses_nothing(ahead_s: int) -> None:
-    """B's own times are seven seconds off; what our ingestors received when tells who was followed."""
+    """B's own times are seven seconds off; our receive times show who was followed."""
     b = [trade("b", second + ahead_s, received=second + 0.005) for second in range(60)]
     raw = [*seconds("a", 0, 20), *seconds("a", 40, 60), *b]
     assert Audit(raw, [*seconds("a", 0, 20), *b[20:50], *seconds("a", 50, 60)]).missing() == []
@@ -201,7 +201,7 @@ def test_loss_is_found_whatever_the_switches(data: st.DataObject) -> None:
 
 
 def test_only_what_was_missing_was_asked_for() -> None:
-    """A REST answer holds what stands around a gap too."""
+    """A REST answer also holds trades around a gap."""
     requested = RequestedGaps()
     requested.add("a", "BTCUSDT", "9000", "9500")
     requested.add("a", "BTCUSDT", "not a number", "9")

@@ -88,7 +88,7 @@ def test_trades_of_one_time_stand_in_the_order_of_their_ids(early: str, late: st
 
 
 def test_trades_count_executions() -> None:
-    """An aggregate counts as many as it stands for."""
+    """An aggregate counts as its number of fills."""
     assert built(trade(1, 0, count=3), trade(2, 1))["BTCUSDT", "1m", T0].trades == 4
 
 

@@ -72,11 +72,11 @@ def test_the_canonical_state_beside_it_is_skipped() -> None:
 
 def test_the_canonical_reader_passes_over_this_state() -> None:
     """A takeover of raw partitions is not disturbed by it."""
-    ours = written(7, *collected(0, 5_000), 2)
+    own = written(7, *collected(0, 5_000), 2)
     canonical = checkpoint.write(RAW, 1, [("BTCUSDT", Instrument(trade_seq=5))], 70, LogState(), NOW_MS)
-    found = read_into(Ledger(RAW, checkpoint.LAYOUT), ours, canonical, ours)
+    found = read_into(Ledger(RAW, checkpoint.LAYOUT), own, canonical, own)
     assert checkpoint.read(found) == checkpoint.Restored({"BTCUSDT": Instrument(trade_seq=5)}, 70)
-    assert checkpoint.read(read_into(Ledger(TRADES, checkpoint.LAYOUT), ours)) == checkpoint.Restored()
+    assert checkpoint.read(read_into(Ledger(TRADES, checkpoint.LAYOUT), own)) == checkpoint.Restored()
 
 
 def test_another_layout_starts_again() -> None:

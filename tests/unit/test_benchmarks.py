@@ -225,7 +225,7 @@ def test_json_holds_every_round() -> None:
     """What a program needs to compare runs: all rounds, the one that counts, and what is not available."""
     found = report.as_json(results(pipeline=[row("mdstream", 10.0, 30.0, 20.0), row("faust", reason="why")]))
     json.dumps(found)
-    ours, faust = found["pipeline"]
-    assert [rate["per_cpu_second"] for rate in ours["rounds"]] == [10.0, 30.0, 20.0]
-    assert ours["median"]["per_cpu_second"] == 20.0
+    own, faust = found["pipeline"]
+    assert [rate["per_cpu_second"] for rate in own["rounds"]] == [10.0, 30.0, 20.0]
+    assert own["median"]["per_cpu_second"] == 20.0
     assert (faust["median"], faust["not_available"]) == (None, "why")

@@ -1,4 +1,4 @@
-"""The embedded broker's groups: who joins, leaves or falls silent, and what the others are told."""
+"""The embedded broker's groups: who joins, leaves or falls silent, and what the others get."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def stable(group: Group, count: int, **options: Any) -> list[Joined]:
 
 
 async def test_members_that_join_together_are_one_generation_and_the_leader_knows_all() -> None:
-    """Only the leader is told who there is: it assigns."""
+    """Only the leader gets the list of members: it assigns."""
     group = Group("g")
     joined = await stable(group, 3)
     assert len({each.generation for each in joined}) == 1
@@ -124,7 +124,7 @@ async def test_follower_that_joins_again_with_nothing_new_gets_the_same_answer()
 
 
 async def test_join_is_refused_to_strangers_and_to_those_with_no_protocol_in_common() -> None:
-    """A member of before a restart begins anew; a worker of another kind must not get partitions."""
+    """A member from before a restart joins again; a worker of another kind must not get partitions."""
     group = Group("g")
     assert (await join(group, "who")).error == UNKNOWN_MEMBER
     await stable(group, 1)

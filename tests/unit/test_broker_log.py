@@ -178,7 +178,7 @@ def test_sequences_go_on_at_zero_after_the_largest() -> None:
 
 @given(SIZES, st.data())
 def test_delete_before_keeps_every_record_from_the_offset_on(sizes: list[int], data: st.DataObject) -> None:
-    """DeleteRecords: the log begins where it was told to, and the bytes before are free."""
+    """DeleteRecords: the log begins at the requested offset, and the bytes before it are free."""
     log = filled(sizes)
     size, until = log.size, data.draw(st.integers(0, log.end))
     log.delete_before(until)

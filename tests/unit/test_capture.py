@@ -81,7 +81,7 @@ def test_reader_names_the_line_that_is_corrupt(tmp_path: Path, text: bytes, reas
 
 
 def test_reader_names_the_line_a_cut_gzip_file_ends_in(tmp_path: Path) -> None:
-    """A download that broke off is told from a whole file."""
+    """A truncated download is distinguished from a whole file."""
     path = write(tmp_path / "a.jsonl.gz", [Frame(n, "okx", b"%d" % n) for n in range(1000)])
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CaptureError, match=r"a\.jsonl\.gz, line \d+: .*ended before"):
@@ -106,7 +106,7 @@ def test_reader_refuses_a_frame_that_no_topic_can_carry(tmp_path: Path, monkeypa
 
 
 def test_reader_refuses_a_provider_that_nobody_knows(tmp_path: Path) -> None:
-    """Only where it is told which there are: a capture may be older than a provider's file."""
+    """Only if it gets the list of providers: a capture may be older than a provider's file."""
     path = write(tmp_path / "a.jsonl", FRAMES)
     assert list(Reader(path)) == FRAMES
     with pytest.raises(CaptureError, match="line 2: no provider 'binance': there are okx"):

@@ -52,7 +52,7 @@ def test_feed_keeps_the_reason_of_its_last_change() -> None:
 
 
 def test_feed_that_was_stopped_stays_so() -> None:
-    """A stop is told by a status record; silence after it is no news."""
+    """A stop is reported by a status record; silence after it changes nothing."""
     feed = feed_of("okx", "crypto", [heartbeat(500), status(501, "gave_up", "banned")], None, NOW)
     assert (feed.state, feed.reason) == ("gave_up", "banned")
 

@@ -95,7 +95,7 @@ def test_a_bad_setting_is_refused_by_name_value_and_range(
 
 
 def test_all_bad_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody wants to be told one a run."""
+    """All are reported in one run."""
     monkeypatch.setenv("MDSTREAM_PARTITIONS", "0")
     monkeypatch.setenv("MDSTREAM_REPLICATION", "9")
     with pytest.raises(SettingsError, match=r"MDSTREAM_PARTITIONS='0'.*; MDSTREAM_REPLICATION='9'"):
@@ -293,7 +293,7 @@ def test_names_of_the_compose_file_and_the_tests_are_known(
     ],
 )
 def test_a_key_of_our_file_that_is_none_is_refused(tmp_path: Path, line: str, problem: str) -> None:
-    """mdstream.toml is ours alone: whatever stands there is meant for us."""
+    """mdstream.toml is ours alone: every key in it is meant for us."""
     (tmp_path / "mdstream.toml").write_text(line)
     with pytest.raises(SettingsError) as caught:
         load()
@@ -400,7 +400,7 @@ def test_cluster_carries_all_that_a_client_has_to_know(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         (
             {"SASL_USERNAME": "u", "SASL_PASSWORD": "a-secret"},
@@ -434,13 +434,13 @@ def test_cluster_carries_all_that_a_client_has_to_know(monkeypatch: pytest.Monke
     ids=str,
 )
 def test_security_settings_that_do_not_fit_together_are_refused(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     """What would be ignored was meant to protect something. The secret is not repeated."""
     secured(monkeypatch, **variables)
     with pytest.raises(SettingsError) as caught:
         load()
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 def test_a_bad_secret_is_refused_without_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ WRONG = "(check MARKET_DATA_DATABASE_URL, or the server's pg_hba.conf)"
 
 
 @pytest.mark.parametrize(
-    ("said", "shown", "retriable"),
+    ("message", "shown", "retriable"),
     [
         (
             f"{AT}Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?",
@@ -66,9 +66,9 @@ WRONG = "(check MARKET_DATA_DATABASE_URL, or the server's pg_hba.conf)"
         ),
     ],
 )
-def test_explain_makes_one_line_of_a_lost_connection(said: str, shown: str, retriable: bool) -> None:
+def test_explain_makes_one_line_of_a_lost_connection(message: str, shown: str, retriable: bool) -> None:
     """libpq gives no code for these: its words decide, and what they leave open is tried again."""
-    found = explain(psycopg.OperationalError(said), "md@db:5432/ticks")
+    found = explain(psycopg.OperationalError(message), "md@db:5432/ticks")
     assert (str(found), found.retriable) == (f"database md@db:5432/ticks: {shown}", retriable)
 
 

@@ -46,7 +46,7 @@ def test_trade_id_is_used_where_the_venue_gives_none() -> None:
 
 
 def test_event_id_is_the_same_for_the_same_bytes_alone() -> None:
-    """So that a repeat is told from another event in the same microsecond."""
+    """So that a repeat is distinguished from another event in the same microsecond."""
     assert schema.event_id(b'{"a":1}') == schema.event_id(b'{"a":1}') != schema.event_id(b'{"a":2}')
     assert len(schema.event_id(b"")) == 32
 

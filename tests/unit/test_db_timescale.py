@@ -18,7 +18,7 @@ TICKS = "market_data_ticks"
 
 
 class Server:
-    """Writes down what it is told to do. TimescaleDB itself has no package that tests could start.
+    """Records the statements that it gets. TimescaleDB itself has no package that tests could start.
 
     `policies`: the age of each that is there already, in days, by what it runs; every table has them, and with them the
     columnstore.
@@ -101,7 +101,7 @@ def test_set_policies_compresses_by_symbol_and_deletes_as_the_settings_say() -> 
 
 
 def test_set_policies_deletes_nothing_by_default() -> None:
-    """Rows are kept for ever unless somebody says how long."""
+    """Rows are kept forever unless a setting says how long."""
     assert not [statement for statement, _ in policies(config.load()).sent if "add_retention_policy" in statement]
 
 
@@ -125,7 +125,7 @@ def test_set_policies_leaves_alone_what_is_as_the_settings_say() -> None:
 
 
 def test_set_policies_changes_the_age_of_a_policy_and_nothing_else_of_it() -> None:
-    """alter_job with one key of its configuration: schedule, retries and next start stay as somebody set them."""
+    """alter_job with one key of its configuration: schedule, retries and next start stay as an operator set them."""
     server = policies(config.load(db_compress_after_days=3, db_keep_ticks_days=90), there=THERE)
     change = (
         "SELECT alter_job(job_id, config => jsonb_set(config, ARRAY[CAST(:age AS text)], "

@@ -31,7 +31,7 @@ TYPES: dict[str, type[Event]] = {
 
 
 def section(name: str) -> str:
-    """What stands below `## name`."""
+    """The section `## name`."""
     found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert found, f"docs/events.md has no section {name}"
     return found[1]

@@ -33,11 +33,11 @@ async def test_a_feed_that_cannot_connect_keeps_its_secrets(address: str, caplog
     with caplog.at_level("INFO"), pytest.raises(FeedError) as given_up:
         await asyncio.wait_for(feed.run(), 20)
     records = backlog.take(0, 1 << 20)[0]
-    told = [json.loads(value or b"")["reason"] for _, value, _, _ in records]
-    said = "\n".join([str(given_up.value), str(feed.reason), *told, *caplog.messages])
-    assert "secret" not in said
-    assert told
-    assert all("/ws?apikey=***" in reason for reason in told), "which address it was still has to be clear"
+    reported = [json.loads(value or b"")["reason"] for _, value, _, _ in records]
+    message = "\n".join([str(given_up.value), str(feed.reason), *reported, *caplog.messages])
+    assert "secret" not in message
+    assert reported
+    assert all("/ws?apikey=***" in reason for reason in reported), "which address it was still has to be clear"
 
 
 @pytest.mark.parametrize("address", ["http://user:secret@x/?k=secret", "ws://x/?k=secret secret", "ws://x/?k=\nsecret"])

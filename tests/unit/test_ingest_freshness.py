@@ -133,7 +133,7 @@ def test_channel_that_falls_silent_is_stale_while_others_speak() -> None:
 
 
 def test_heartbeats_do_not_stand_for_data() -> None:
-    """The venue's own frames go on, the data has stopped: the connection is made anew."""
+    """The venue's own frames continue, the data has stopped: reconnect."""
     story = Story()
     story.seconds(100, TRADES, Route(b"BTCUSDT", OTHER))
     story.seconds(60, Route(b"BTCUSDT", OTHER), Route(b"okx", OTHER))
@@ -163,7 +163,7 @@ def test_closed_market_causes_no_storm() -> None:
 
 
 def test_snapshot_after_a_reconnect_proves_nothing() -> None:
-    """Venues answer a subscription with the last known state, also of a market that stands still."""
+    """Venues answer a subscription with the last known state, also of a market without trades."""
     story = Story(snapshot=[TRADES, QUOTES])
     story.seconds(100, TRADES)
     story.seconds(3600)

@@ -1,4 +1,4 @@
-"""Raw records: what stands on md.raw.<market>, and what the ingestor counts."""
+"""Raw records: what is on md.raw.<market>, and what the ingestor counts."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_heartbeat_goes_to_every_partition_of_every_topic() -> None:
     for ((key, value, timestamp_ms, headers),) in queues.values():
         assert (key, timestamp_ms) == (b"okx", 1_767_625_200_123)
         assert dict(headers) == {"p": b"okx", "t": NOW_NS.to_bytes(8, "big"), "k": b"heartbeat", "via": b"ws"}
-        said = {"type": "heartbeat", "provider": "okx", "connected": True, "symbols": 3, "ts": NOW_NS}
-        assert json.loads(value or b"") == said
+        message = {"type": "heartbeat", "provider": "okx", "connected": True, "symbols": 3, "ts": NOW_NS}
+        assert json.loads(value or b"") == message
 
 
 def test_heartbeat_is_left_out_when_the_backlog_is_full() -> None:
@@ -119,10 +119,16 @@ def test_status_goes_to_every_partition_also_when_the_backlog_is_full() -> None:
     intake.add_status(state="disconnected", reason="no frame for 30 s", now_ns=NOW_NS)
     queues = by_queue(backlog)
     assert sorted(queues) == [0, 1, 2, 3]
-    said = {"type": "status", "provider": "okx", "state": "disconnected", "reason": "no frame for 30 s", "ts": NOW_NS}
+    message = {
+        "type": "status",
+        "provider": "okx",
+        "state": "disconnected",
+        "reason": "no frame for 30 s",
+        "ts": NOW_NS,
+    }
     for records in queues.values():
         key, value, _, headers = records[-1]
-        assert (key, dict(headers)["k"], json.loads(value or b"")) == (b"okx", b"status", said)
+        assert (key, dict(headers)["k"], json.loads(value or b"")) == (b"okx", b"status", message)
 
 
 def test_bus_lays_the_markets_topics_end_to_end() -> None:

@@ -35,7 +35,7 @@ def test_delays_double_up_to_a_minute(seed: int) -> None:
 
 
 def test_delays_of_two_clients_differ() -> None:
-    """Clients that a venue dropped at the same moment come back apart."""
+    """Clients that a venue dropped at the same time reconnect at different times."""
     first, second = (list(itertools.islice(delays_s(random.Random(seed)), 8)) for seed in (1, 2))
     assert all(a != b for a, b in zip(first, second, strict=True))
 

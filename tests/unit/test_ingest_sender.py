@@ -154,7 +154,7 @@ async def test_state_reports_what_each_partition_has_done_and_what_waits() -> No
 
 
 async def test_state_holds_while_the_broker_refuses() -> None:
-    """It has answered, with no: that is not ours to mend by a restart, which would lose what waits."""
+    """The broker has refused: a restart would not help, and would lose what waits."""
     log, backlog = Log(), Backlog(len(PARTITIONS))
     log.on_acknowledge = [NotEnoughReplicasError()] * 1_000_000
     async with sending(log, backlog) as sender:

@@ -1,4 +1,4 @@
-"""mdstream/kafka/security.py, diagnosis.py and tls.py: what clients are told, and why a connection failed."""
+"""mdstream/kafka/security.py, diagnosis.py and tls.py: the clients' options, and why a connection failed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN = Security(**SASL, sasl_password=SecretStr("p"))
 
 
 def test_text_is_a_cluster_that_asks_for_nothing() -> None:
-    """What clients were told before there was security, they are told still."""
+    """Without security the clients' options are what they were."""
     assert options("a:1") == options(Cluster("a:1"))
     assert options("a:1") == {"bootstrap_servers": "a:1", "security_protocol": "PLAINTEXT", "ssl_context": None}
     assert credentials(Security()) is None
@@ -39,14 +39,14 @@ def test_password_may_stand_in_a_file_with_a_line_break_at_its_end(tmp_path: Pat
     """Spaces are a part of it."""
     file = tmp_path / "password"
     file.write_text(" p q \n")
-    told = options(Cluster("a:1", Security(**SASL, sasl_password_file=file)))
-    assert (told["sasl_plain_username"], told["sasl_plain_password"]) == ("u", " p q ")
+    reported = options(Cluster("a:1", Security(**SASL, sasl_password_file=file)))
+    assert (reported["sasl_plain_username"], reported["sasl_plain_password"]) == ("u", " p q ")
 
 
 @pytest.mark.parametrize("name", ["sasl_password_file", "sasl_oauthbearer_token_file"])
-@pytest.mark.parametrize(("content", "said"), [(None, "No such file or directory"), ("\n", "the file is empty")])
+@pytest.mark.parametrize(("content", "message"), [(None, "No such file or directory"), ("\n", "the file is empty")])
 def test_secret_file_that_cannot_be_used_is_named_with_its_setting(
-    tmp_path: Path, name: str, content: str | None, said: str
+    tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
     """Before anything is asked of a broker."""
     file = tmp_path / "secret"
@@ -54,7 +54,7 @@ def test_secret_file_that_cannot_be_used_is_named_with_its_setting(
         file.write_text(content)
     with pytest.raises(SettingsError) as caught:
         options(Cluster("a:1", Security(**SASL | {name: file})))
-    assert str(caught.value) == f"KAFKA_{name.upper()}={file}: {said}"
+    assert str(caught.value) == f"KAFKA_{name.upper()}={file}: {message}"
 
 
 async def test_token_is_read_again_each_time(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_faust_gets_the_same_options(tmp_path: Path) -> None:
 
 
 def test_requests_with_a_password_in_them_are_not_logged() -> None:
-    """aiokafka logs each request at DEBUG, as it stands."""
+    """aiokafka logs each request at DEBUG, unchanged."""
     logging.getLogger().setLevel(logging.DEBUG)
     try:
         assert not logging.getLogger("aiokafka.conn").isEnabledFor(logging.DEBUG)
@@ -96,7 +96,7 @@ def test_requests_with_a_password_in_them_are_not_logged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         (("missing", "good.key", ""), "KAFKA_SSL_CERTFILE={0}/missing: No such file or directory"),
         (
@@ -111,7 +111,7 @@ def test_requests_with_a_password_in_them_are_not_logged() -> None:
     ids=["missing", "another", "locked"],
 )
 def test_certificate_that_cannot_be_used_is_named_with_its_setting(
-    tmp_path: Path, made: tuple[str, str, str], said: str
+    tmp_path: Path, made: tuple[str, str, str], message: str
 ) -> None:
     """And OpenSSL asks nobody for a password at the terminal."""
     authority = Authority(tmp_path)
@@ -126,7 +126,7 @@ def test_certificate_that_cannot_be_used_is_named_with_its_setting(
     )
     with pytest.raises(SettingsError) as caught:
         options(Cluster("a:1", security))
-    assert str(caught.value) == said.format(tmp_path)
+    assert str(caught.value) == message.format(tmp_path)
 
 
 def test_authority_file_without_a_certificate_is_named_with_its_setting(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def _alert(reason: str) -> ssl.SSLError:
 
 
 @pytest.mark.parametrize(
-    ("error", "security", "said"),
+    ("error", "security", "message"),
     [
         (
             SaslAuthenticationFailed("no"),
@@ -186,6 +186,6 @@ def _alert(reason: str) -> ssl.SSLError:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_reason_names_the_setting_to_check(error: Exception, security: Security, said: str | None) -> None:
+def test_reason_names_the_setting_to_check(error: Exception, security: Security, message: str | None) -> None:
     """None for what no setting causes: nobody is there."""
-    assert reason_of(error, security) == said
+    assert reason_of(error, security) == message

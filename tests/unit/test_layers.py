@@ -127,8 +127,8 @@ def test_pure_core_does_not_ask_what_time_it_is(path: Path) -> None:
 def test_leaves_import_only_leaves(path: Path) -> None:
     """Anyone may import them: they bring nothing along."""
     leaves = frozenset(f"mdstream.{leaf.stem}" for leaf in LEAVES)
-    ours = [module for module in imports(path) if module.split(".")[0] in {"mdstream", "agents", "topics"}]
-    assert [module for module in ours if not within(module, leaves)] == []
+    own = [module for module in imports(path) if module.split(".")[0] in {"mdstream", "agents", "topics"}]
+    assert [module for module in own if not within(module, leaves)] == []
 
 
 @pytest.mark.parametrize("path", AGENTS, ids=name_of)

@@ -76,11 +76,11 @@ async def server() -> AsyncIterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-async def test_half_sent_request_is_let_go_in_time(server: Server, said: bytes) -> None:
+@pytest.mark.parametrize("message", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_half_sent_request_is_let_go_in_time(server: Server, message: bytes) -> None:
     """5,000 of them would take every descriptor that the process has."""
     client = await server.connect()
-    await client.say(said)
+    await client.say(message)
     assert await client.rest(limit_s=3) == b""
 
 

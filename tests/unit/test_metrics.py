@@ -122,10 +122,10 @@ async def test_every_page_keeps_the_rules_and_shows_its_process(pages: dict[str,
 
 async def test_one_name_means_one_thing(pages: dict[str, str]) -> None:
     """Summed over all processes, a metric must not add frames to events: frames are the ingestor's own."""
-    said: dict[str, str] = {}
+    message: dict[str, str] = {}
     for name, text in pages.items():
         for family, what in families(text).items():
-            assert said.setdefault(family, what) == what, f"{family} of {name}"
+            assert message.setdefault(family, what) == what, f"{family} of {name}"
     assert families(pages["core"]).keys() >= KEPT
     assert not KEPT & families(pages["ingest"]).keys()
     assert "mdstream_ingest_frames_total" in families(pages["ingest"])

@@ -36,7 +36,7 @@ secrets = st.text(st.characters(codec="ascii", exclude_characters=" &\t\n\r\x0b\
     ],
 )
 def test_address_is_shown_without_user_and_values(url: str, shown: str) -> None:
-    """What identifies the server stays; where it cannot be told from a secret, nothing does."""
+    """What identifies the server stays; where it cannot be distinguished from a secret, nothing does."""
     assert redacted(url) == shown
 
 
@@ -51,8 +51,8 @@ def test_no_password_or_value_is_ever_shown(secret: str) -> None:
 
 def test_text_keeps_all_but_the_secrets() -> None:
     """Errors of libraries quote the address they were given."""
-    said = "wss://h/ws?key=abc isn't a valid URI; 404, url='https://u:p@h/x?k=1', see https://h/y."
-    assert scrubbed(said) == "wss://h/ws?key=*** isn't a valid URI; 404, url='https://h/x?k=***', see https://h/y."
+    message = "wss://h/ws?key=abc isn't a valid URI; 404, url='https://u:p@h/x?k=1', see https://h/y."
+    assert scrubbed(message) == "wss://h/ws?key=*** isn't a valid URI; 404, url='https://h/x?k=***', see https://h/y."
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
@@ -65,12 +65,12 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 
 
 def test_no_help_shows_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Help is pasted into tickets: it names a setting, and never tells its value."""
+    """Help is pasted into tickets: it names a setting, and never shows its value."""
     for field in settings_of(Settings):
         if "SecretStr" in str(field.annotation):
             monkeypatch.setenv(str(field.alias), "wss://user:geheim@host/?key=geheim")
     found = list(commands(cli))
     assert {("db", "upgrade"), ("ingest",), ("audit",)} < set(found)
     for command in found:
-        said = CliRunner().invoke(cli, [*command, "--help"])
-        assert (said.exit_code, "geheim" in said.output) == (0, False), command
+        message = CliRunner().invoke(cli, [*command, "--help"])
+        assert (message.exit_code, "geheim" in message.output) == (0, False), command

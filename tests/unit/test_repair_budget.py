@@ -19,12 +19,12 @@ LIMITS = Limits(per_s=5.0, burst=10.0)
     st.floats(10.0, 200.0),
 )
 def test_budget_never_spends_more_than_burst_and_rate_allow(
-    asked: list[tuple[float, float]], per_s: float, burst: float
+    requested: list[tuple[float, float]], per_s: float, burst: float
 ) -> None:
-    """Over every span between two requests, by who waits as long as he is told."""
+    """Over every span between two requests, for a caller that waits as long as asked."""
     budget, now_s = Budget(Limits(per_s=per_s, burst=burst)), 100.0
     spent: list[tuple[float, float]] = []
-    for cost, idle_s in asked:
+    for cost, idle_s in requested:
         now_s += idle_s
         now_s += budget.wait_s(cost, now_s)
         budget.spend(cost, now_s)

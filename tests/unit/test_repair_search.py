@@ -23,18 +23,18 @@ def ids(spans: list[Span]) -> set[int]:
     return {number for first, last in spans for number in range(first, last + 1)}
 
 
-def answer(existing: set[int], asked: Span, rows: int, *, newest_first: bool) -> list[int]:
-    """What a venue gives that has these trades: `rows` of them from an end of `asked` on, also beyond the other end."""
+def answer(existing: set[int], requested: Span, rows: int, *, newest_first: bool) -> list[int]:
+    """What a venue with these trades gives: `rows` of them from an end of `requested`, also beyond the other end."""
     if newest_first:
-        return sorted((number for number in existing if number <= asked.last), reverse=True)[:rows]
-    return sorted(number for number in existing if number >= asked.first)[:rows]
+        return sorted((number for number in existing if number <= requested.last), reverse=True)[:rows]
+    return sorted(number for number in existing if number >= requested.first)[:rows]
 
 
 def ask_once(search: Search, existing: set[int], *, newest_first: bool) -> int:
-    asked = search.next(MOST)
-    rows = count([asked])
-    came = answer(existing, asked, rows, newest_first=newest_first)
-    return search.answered(asked, [Span(number, number) for number in came], at_end=len(came) < rows)
+    requested = search.next(MOST)
+    rows = count([requested])
+    came = answer(existing, requested, rows, newest_first=newest_first)
+    return search.answered(requested, [Span(number, number) for number in came], at_end=len(came) < rows)
 
 
 def search_through(search: Search, existing: set[int], *, newest_first: bool, most_pages: int) -> int:
@@ -98,11 +98,11 @@ def test_search_ends_whatever_the_venue_answers(newest_first: bool, data: st.Dat
     answers = st.lists(st.builds(lambda a, b: Span(min(a, b), max(a, b)), numbers, numbers), max_size=4)
     size = count([wanted])
     for _ in range((size + 1) * ROUNDS * (size + 1)):
-        asked = search.next(MOST)
-        assert ids([asked]) <= ids([wanted])
+        requested = search.next(MOST)
+        assert ids([requested]) <= ids([wanted])
         before = search.missing
         came = data.draw(answers)
-        new = search.answered(asked, came, at_end=data.draw(st.booleans()))
+        new = search.answered(requested, came, at_end=data.draw(st.booleans()))
         assert new == count(before) - count(search.missing)
         assert not (ids(search.missing) & {number for number in ids([wanted]) for s in came if s[0] <= number <= s[1]})
         if search.round_is_over and not search.end_round():
@@ -111,7 +111,7 @@ def test_search_ends_whatever_the_venue_answers(newest_first: bool, data: st.Dat
 
 
 def test_search_gives_up_after_its_rounds_in_a_row_without_a_find() -> None:
-    """A find in between begins the count anew: the venue is catching up."""
+    """A find in between restarts the count: the venue is catching up."""
     search = Search(Span(1, 2), newest_first=False)
     history: set[int] = set()
     for fruitless in range(1, ROUNDS):
@@ -133,7 +133,7 @@ def test_search_gives_up_after_its_rounds_in_a_row_without_a_find() -> None:
 
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_search_asks_a_billion_ids_that_never_were_in_a_few_pages(newest_first: bool) -> None:
-    """An answer with fewer trades than asked for is the end of the history: a venue that numbers anew costs nothing."""
+    """An answer with fewer trades than asked for ends the history: a venue that restarts its ids costs nothing."""
     search = Search(Span(1_000, 1_000_000_000), newest_first=newest_first)
     pages = search_through(search, {5}, newest_first=newest_first, most_pages=2 * ROUNDS)
     assert pages == ROUNDS
@@ -143,12 +143,12 @@ def test_search_asks_a_billion_ids_that_never_were_in_a_few_pages(newest_first: 
 def test_search_distinguishes_a_hole_inside_a_page_from_what_lies_beyond_it() -> None:
     """The example at the top of this file."""
     search = Search(Span(10, 16), newest_first=False)
-    asked = search.next(3)
-    assert asked == Span(10, 12)
-    assert search.answered(asked, merged([Span(10, 11), Span(13, 13)]), at_end=False) == 3
-    asked = search.next(3)
-    assert asked == Span(14, 16)
-    assert search.answered(asked, [Span(16, 17)], at_end=True) == 1
+    requested = search.next(3)
+    assert requested == Span(10, 12)
+    assert search.answered(requested, merged([Span(10, 11), Span(13, 13)]), at_end=False) == 3
+    requested = search.next(3)
+    assert requested == Span(14, 16)
+    assert search.answered(requested, [Span(16, 17)], at_end=True) == 1
     assert search.round_is_over
     assert search.end_round()
     assert search.missing == [Span(12, 12), Span(14, 15)]

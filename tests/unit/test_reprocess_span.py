@@ -33,14 +33,14 @@ def test_record_without_a_receive_time_has_that_of_its_writing() -> None:
 
 
 def test_everything_is_passed_on_untouched() -> None:
-    """No look at each record where there is nothing to choose."""
+    """Records are not checked one by one if all are in the range."""
     records = [record(0)]
     assert EVERYTHING.of(records) is records
 
 
 @pytest.mark.parametrize(("expected", "read", "fraction"), [(0, 0, 1.0), (10, 5, 0.5), (10, 12, 1.0)])
 def test_fraction_never_exceeds_one(expected: int, read: int, fraction: float) -> None:
-    """The log may grow meanwhile, and a broker may tell too low an end."""
+    """The log may grow meanwhile, and a broker may report too low an end."""
     assert Totals(expected=expected, read=read).fraction == fraction
 
 

@@ -59,10 +59,10 @@ class Log:
 
     def source(self, now_s: float) -> dict[str, Any]:
         """What /feeds says of it."""
-        said: dict[str, Any] = feeds([self.canonical], now_ns=T0_NS + int(now_s * S))["BTCUSDT"]["sources"][
+        message: dict[str, Any] = feeds([self.canonical], now_ns=T0_NS + int(now_s * S))["BTCUSDT"]["sources"][
             self._provider
         ]
-        return said
+        return message
 
 
 def _trade(number: int, at_ns: int) -> bytes:
@@ -75,27 +75,27 @@ def _trade(number: int, at_ns: int) -> bytes:
 
 def test_lone_source_that_speaks_is_good() -> None:
     """Silence shorter than its patience is nothing."""
-    said = Log(until_s=10, beats_s=12).source(12)
-    assert (said["health"], said["reason"], said["silent_since"]) == ("good", None, None)
+    message = Log(until_s=10, beats_s=12).source(12)
+    assert (message["health"], message["reason"], message["silent_since"]) == ("good", None, None)
 
 
 def test_lone_source_that_is_silent_for_long_is_not_good() -> None:
     """Its ingestor beats, its socket is up, and nothing comes: whoever looks has to see it."""
-    said = Log(until_s=10, beats_s=60).source(60)
-    assert said["health"] == "silent"
-    assert said["silent_since"] == T0_NS + 10 * S
-    assert said["reason"].startswith("silent since 2026-01-05 15:00:10 UTC: ")
-    assert said["silent_s"]["trade"] == pytest.approx(50, abs=0.3)
+    message = Log(until_s=10, beats_s=60).source(60)
+    assert message["health"] == "silent"
+    assert message["silent_since"] == T0_NS + 10 * S
+    assert message["reason"].startswith("silent since 2026-01-05 15:00:10 UTC: ")
+    assert message["silent_s"]["trade"] == pytest.approx(50, abs=0.3)
 
 
 def test_lone_source_whose_ingestor_is_gone_is_not_good() -> None:
-    """Log time stands still then, and no silence grows: our own clock tells."""
+    """Log time stops then, and no silence grows: our own clock shows it."""
     log = Log(until_s=10, beats_s=10)
     assert log.source(10 + LOG_STANDS_NS / S - 1)["health"] == "good"
-    said = log.source(10 + LOG_STANDS_NS / S)
-    assert said["health"] == "silent"
-    assert said["silent_since"] == T0_NS + 10 * S
-    assert said["reason"].startswith("nothing was read since 2026-01-05 15:00:10 UTC: no ingestor writes")
+    message = log.source(10 + LOG_STANDS_NS / S)
+    assert message["health"] == "silent"
+    assert message["silent_since"] == T0_NS + 10 * S
+    assert message["reason"].startswith("nothing was read since 2026-01-05 15:00:10 UTC: no ingestor writes")
 
 
 def test_silence_on_the_page_changes_nothing_in_the_stream() -> None:

@@ -57,7 +57,7 @@ def test_limits_are_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("MDSTREAM_SOURCES", "binance,mtgox", "no provider 'mtgox'"),
         ("MDSTREAM_POLICY", "both", "MDSTREAM_POLICY"),
@@ -66,8 +66,8 @@ def test_limits_are_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_setting_that_makes_no_sense_is_named(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         rules_of(load())

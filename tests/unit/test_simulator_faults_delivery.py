@@ -140,7 +140,7 @@ def frames(count: int) -> list[Frame]:
 def test_drop_takes_trades_away_and_nothing_else(
     count: int, share: float, run_length: int, unrecoverable: bool, seed: str
 ) -> None:
-    """What is left is in order and on time; quotes always are; `lose` is told of what REST must not know either."""
+    """What is left is in order and on time; quotes always are; `lose` gets what REST must not have either."""
     run = Run(count, f"drop:share={share},run={run_length},unrecoverable={str(unrecoverable).lower()}", seed=seed)
     dropped = [f for f in run.sent if f not in set(run.got)]
     assert run.out == [(i * STEP_NS, f) for i, f in enumerate(run.sent) if f not in set(dropped)]

@@ -16,7 +16,7 @@ from mdstream.simulator.faults.kinds import KINDS, Close, Drop, Refuse, Spec, St
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "simulator.md"
 
 
-def asked(**fields: Any) -> Spec:
+def requested(**fields: Any) -> Spec:
     return from_json(json.dumps({"venue": "okx"} | fields).encode())
 
 
@@ -24,13 +24,13 @@ def asked(**fields: Any) -> Spec:
 def test_kind_alone_is_enough(kind: str) -> None:
     """Every parameter has a default: it begins at once, concerns all symbols and lasts until it is ended."""
     spec = from_text(f"okx:{kind}")
-    assert spec == asked(kind=kind) == Spec("okx", kind, KINDS[kind]())
+    assert spec == requested(kind=kind) == Spec("okx", kind, KINDS[kind]())
 
 
 def test_text_and_json_say_the_same() -> None:
     """Text has units for its times and + between symbols."""
     spec = from_text("okx:stall:at=1m,for=1500ms,every=2h,seed=7,replay=true,symbols=BTCUSDT+ETH-USDT")
-    assert spec == asked(
+    assert spec == requested(
         kind="stall", at_s=60, for_s=1.5, every_s=7200, seed=7, replay=True, symbols=["BTCUSDT", "ETHUSDT"]
     )
     assert spec == Spec(
@@ -69,7 +69,7 @@ def test_text_and_json_say_the_same() -> None:
 def test_bad_json_is_one_clear_sentence(fields: dict[str, Any], sentence: str) -> None:
     """Which parameter, what was found and what is allowed."""
     with pytest.raises(SettingsError) as refused:
-        asked(**fields)
+        requested(**fields)
     assert str(refused.value).startswith(sentence)
 
 

@@ -20,11 +20,11 @@ Told = list[tuple[float, str, bool]]
 
 def run(faults: Faults, seconds: float, *, step_s: float = 0.25, from_s: float = 0.0) -> Told:
     """(second, kind, whether it began) of every change."""
-    told: Told = []
+    reported: Told = []
     for i in range(int(from_s / step_s), int(seconds / step_s) + 1):
         now_ns = START_NS + int(i * step_s * SECOND_NS)
-        told += [(i * step_s, change.fault.spec.kind, change.began) for change in faults.due(now_ns)]
-    return told
+        reported += [(i * step_s, change.fault.spec.kind, change.began) for change in faults.due(now_ns)]
+    return reported
 
 
 def of(*texts: str, seed: int = 1) -> Faults:
@@ -68,9 +68,9 @@ def test_random_fault_is_decided_by_its_seed(seed: int, other: int) -> None:
 
 def test_random_fault_comes_at_its_mean_interval() -> None:
     """The pauses are exponentially distributed: their mean is what was asked for."""
-    told = run(of("okx:disconnect:every=10s"), 20_000)
-    assert 1800 < len(told) < 2200
-    pauses = [b - a for (a, _, _), (b, _, _) in pairwise(told)]
+    reported = run(of("okx:disconnect:every=10s"), 20_000)
+    assert 1800 < len(reported) < 2200
+    pauses = [b - a for (a, _, _), (b, _, _) in pairwise(reported)]
     assert max(pauses) > 40
     assert min(pauses) < 1
 
@@ -83,7 +83,7 @@ def test_first_of_many_may_have_its_time() -> None:
 
 
 def test_fault_can_be_ended_before_its_time() -> None:
-    """An active one tells of its end; one that waits never begins."""
+    """An active one reports its end; one that waits never begins."""
     faults = of("okx:stall", "okx:delay:at=5s")
     run(faults, 1)
     stall, delay = faults.all()
@@ -99,11 +99,11 @@ def test_fault_reports_its_state_and_history() -> None:
     """As the control endpoint shows it."""
     faults = of("okx:stall:for=1s,every=5s,symbols=B+A,seed=3")
     run(faults, 60)
-    told = faults.all()[0].describe()
-    assert told["id"] == "f1"
-    assert (told["symbols"], told["parameters"], told["every_s"]) == (["A", "B"], {"replay": False}, 5.0)
-    assert told["occurrences"] == len(told["spans"]) > 3
-    assert all(end - begin == SECOND_NS for begin, end in told["spans"][:-1])
+    reported = faults.all()[0].describe()
+    assert reported["id"] == "f1"
+    assert (reported["symbols"], reported["parameters"], reported["every_s"]) == (["A", "B"], {"replay": False}, 5.0)
+    assert reported["occurrences"] == len(reported["spans"]) > 3
+    assert all(end - begin == SECOND_NS for begin, end in reported["spans"][:-1])
 
 
 def test_memory_is_bounded() -> None:

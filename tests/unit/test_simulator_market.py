@@ -178,6 +178,6 @@ def test_clock_that_is_off_changes_the_times_alone(
     for i, (what, wait_ns) in enumerate(steps):
         now_ns += wait_ns
         wrong.clock_off_ns = -5 * SECOND_NS if i % 3 else 0
-        true, told = getattr(right, what)(now_ns), getattr(wrong, what)(now_ns)
-        assert told.ts_ns == true.ts_ns + wrong.clock_off_ns
-        assert structs.replace(told, ts_ns=true.ts_ns) == true
+        true, reported = getattr(right, what)(now_ns), getattr(wrong, what)(now_ns)
+        assert reported.ts_ns == true.ts_ns + wrong.clock_off_ns
+        assert structs.replace(reported, ts_ns=true.ts_ns) == true

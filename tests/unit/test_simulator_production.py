@@ -62,7 +62,7 @@ def test_production_makes_the_same_frames_for_the_same_seed() -> None:
 
 
 def test_production_makes_nothing_that_nobody_asked_for() -> None:
-    """A market without subscribers stands still, and owes nothing when the first one comes."""
+    """A market without subscribers stops, and has no backlog when the first one comes."""
     of = production(1000)
     assert run(of, 10.0) == []
     assert of.given_up == 0

@@ -118,7 +118,7 @@ def test_binance_refuses_beyond_its_budget_then_bans() -> None:
 
 
 def test_binance_allows_again_when_the_window_is_over() -> None:
-    """Who waits as told is served."""
+    """A client that waits as asked is served."""
     venue = Venue("binance", budget=Budget(4, 10.0))
     target = "/api/v3/aggTrades?symbol=BTCUSDT"
     venue.get(target)

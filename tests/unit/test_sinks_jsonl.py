@@ -32,11 +32,11 @@ class Log:
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
-        self.asked = 0
+        self.requested = 0
         self.away = False
 
     async def value_at(self, partition: Partition, offset: int) -> bytes | None:
-        self.asked += 1
+        self.requested += 1
         if self.away:
             raise BrokerError("no broker answers")
         return self.values[offset] if offset < len(self.values) else None
@@ -109,8 +109,8 @@ async def test_a_number_with_two_contents_is_written_twice_and_reported(
     await sink.write([log.chunk(2, 4)])
     assert (tmp_path / "events.jsonl").read_bytes() == log.text(0, 4)
     assert sink.metrics()["seq_conflicts_total"] == 1
-    [said] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert said.message.startswith(
+    [reply] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert reply.message.startswith(
         "jsonl: trade.BTCUSDT: 1 events have a number (seq) that is stored with another content"
     )
 
@@ -136,7 +136,7 @@ async def test_what_comes_again_is_not_written_again(make: Sinks, log: Log, tmp_
     await second.write([log.chunk(9, 20)])
     assert (tmp_path / "events.jsonl").read_bytes() == log.text(0, 20)
     assert (second.lines, second.repeats) == (10, 4)
-    assert log.asked == 1, "the broker is asked once, however many chunks come again"
+    assert log.requested == 1, "the broker is asked once, however many chunks come again"
 
 
 async def test_a_topic_recreated_is_written_from_its_beginning(make: Sinks, log: Log, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ async def test_a_shorter_topic_recreated_is_written_too(make: Sinks, log: Log, t
 
 
 async def test_without_a_broker_to_ask_nothing_is_written(make: Sinks, log: Log, tmp_path: Path) -> None:
-    """It can be told later whether these are repeats: a guess would lose or double events."""
+    """It can be checked later whether these are repeats: a guess would lose or double events."""
     sink = make()
     await sink.write([log.chunk(0, 10)])
     log.away = True
@@ -242,7 +242,7 @@ async def test_a_second_writer_takes_a_file_of_its_own(make: Sinks, log: Log, tm
 
 
 async def test_a_position_file_that_is_damaged_stops_the_start(make: Sinks, tmp_path: Path) -> None:
-    """Guessing would lose or double lines: somebody has to decide."""
+    """Guessing would lose or double lines: an operator has to decide."""
     (tmp_path / "events.jsonl.position").write_text("{")
     with pytest.raises(SinkError, match=r"is damaged.*delete it, the latest lines may then repeat") as caught:
         await make().open()

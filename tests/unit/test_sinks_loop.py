@@ -22,7 +22,7 @@ GOOD = [events.encode(trade(n)) for n in range(30)]
 
 
 class Memory:
-    """A sink that keeps offsets in a list, fails as often as it is told, and waits while its gate is closed."""
+    """A sink that keeps offsets in a list, fails as often as requested, and waits while its gate is closed."""
 
     def __init__(self, name: str = "memory", *, failures: Sequence[str] = ()) -> None:
         self.name = name
@@ -150,11 +150,11 @@ async def test_a_failure_is_logged_once_for_each_reason_and_so_is_the_recovery(
     async with running(sink) as (loop, _):
         await loop.put(batch(records(GOOD[0]), acknowledged=[]))
         await loop.settled()
-    said = [record.getMessage() for record in caplog.records]
+    message = [record.getMessage() for record in caplog.records]
     tried = "it is tried again, and nothing is acknowledged until it works"
-    assert said[:2] == [f"db cannot write memory: locked; {tried}", f"db cannot write memory: full; {tried}"]
-    assert len(said) == 3
-    assert said[2].startswith("db works again after ")
+    assert message[:2] == [f"db cannot write memory: locked; {tried}", f"db cannot write memory: full; {tried}"]
+    assert len(message) == 3
+    assert message[2].startswith("db works again after ")
 
 
 async def test_a_record_that_is_no_event_goes_to_the_dead_letters_and_its_neighbours_are_stored() -> None:
@@ -189,7 +189,7 @@ async def test_batches_of_a_partition_that_was_taken_away_are_left_alone() -> No
     acknowledged: list[int] = []
     sink = Memory()
     async with running(sink) as (loop, _):
-        await loop.put(batch(records(GOOD[0]), acknowledged=acknowledged, ours=lambda: False))
+        await loop.put(batch(records(GOOD[0]), acknowledged=acknowledged, own=lambda: False))
         await loop.settled()
     assert (sink.stored, acknowledged) == ([], [])
 
@@ -223,7 +223,7 @@ async def test_metrics_report_what_was_stored_what_is_held_and_which_sink_is_dow
 
 
 async def test_metrics_of_all_sinks_have_their_conflicts_under_one_name() -> None:
-    """So that one alert tells of each of them; a sink that cannot tell has no such number."""
+    """So that one alert covers all of them; a sink without the number leaves it out."""
     telling, silent = Memory("telling"), Memory("silent")
     telling.metrics = lambda: {"seq_conflicts_total": 2.0}  # type: ignore[method-assign]
     registry = CollectorRegistry()

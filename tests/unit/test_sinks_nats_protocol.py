@@ -123,8 +123,8 @@ def test_place_is_read_back_from_stored_headers(place: Place) -> None:
         (Place(3, 10, 500), True),  # that record itself
         (Place(3, 11, 501), True),  # one behind it
         (Place(3, 9, 499), False),  # one before it
-        (Place(4, 99, 999), False),  # of another partition: nobody can tell
-        (Place(3, 99, 400), False),  # the topic was made anew since: offsets begin at 0, time goes on
+        (Place(4, 99, 999), False),  # of another partition: unknown
+        (Place(3, 99, 400), False),  # the topic was recreated since: offsets begin at 0, time continues
     ],
 )
 def test_record_is_known_where_the_last_one_is_no_earlier(last: Place | None, within: bool) -> None:
@@ -139,8 +139,8 @@ BAR = Bar("A", "1m", T0, 1.0, 2.0, 0.5, 1.5, 10.0, 15.0, 7, 0)
 
 def test_group_is_sorted_by_number_and_by_subject() -> None:
     """Numbered events stay in their order, the others in theirs within their subject; payloads are the records'."""
-    beat = Heartbeat(events.SYSTEM, "okx", None, T0)
-    group = [chunk(trade(0), BAR, trade(1), first=5), chunk(beat, replace_revision(BAR, 1), first=0)]
+    heartbeat = Heartbeat(events.SYSTEM, "okx", None, T0)
+    group = [chunk(trade(0), BAR, trade(1), first=5), chunk(heartbeat, replace_revision(BAR, 1), first=0)]
     work = work_of(group, Tails(), max_bytes=MIB)
     assert [(m.tail, m.seq) for m in work.numbered] == [("trade.BTCUSDT", 1000), ("trade.BTCUSDT", 1001)]
     assert work.numbered[0].value == events.encode(trade(0))

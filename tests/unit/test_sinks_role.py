@@ -42,7 +42,7 @@ class Down:
 
 @pytest.mark.parametrize("hangs", [True, False])
 async def test_stop_ends_the_writing_before_it_closes_the_sinks(hangs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that came later would open anew what was closed."""
+    """A later write would reopen what was closed."""
     monkeypatch.setattr(sink_loop, "MIN_RETRY_S", 0)
     sink, acknowledged = Down(hangs=hangs), list[int]()
     role = SinkRole("files", load(), [sink])

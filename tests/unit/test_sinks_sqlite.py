@@ -89,7 +89,7 @@ async def test_repeats_change_nothing(sink: SqliteSink) -> None:
     ],
 )
 async def test_a_trade_is_what_its_identity_says(sink: SqliteSink, other: dict[str, Any], trades: int) -> None:
-    """(symbol, ts_exchange, provider, trade_id) tells trades apart, and nothing else does: not the number."""
+    """(symbol, ts_exchange, provider, trade_id) identifies a trade, and nothing else does: not the number."""
     await sink.write([chunk(trade(), trade(**other))])
     assert rows(sink, "SELECT count(*) FROM trades") == [(trades,)]
 
@@ -114,8 +114,8 @@ async def test_a_number_that_is_stored_with_another_content_is_logged_and_counte
     assert sink.metrics()["seq_conflicts_total"] == 0
     await sink.write([chunk(pair[1])])
     assert sink.metrics()["seq_conflicts_total"] == 1
-    (said,) = caplog.messages
-    assert said.startswith("sqlite: BTCUSDT: 1 events have a number (seq) that is stored with another content")
+    (message,) = caplog.messages
+    assert message.startswith("sqlite: BTCUSDT: 1 events have a number (seq) that is stored with another content")
 
 
 @pytest.mark.parametrize("pair", CLASHES.values(), ids=CLASHES)

@@ -60,7 +60,7 @@ def test_a_trade_keeps_the_venues_values_and_time() -> None:
 
 
 def test_a_trade_of_a_known_venue_is_of_that_exchange_and_of_its_source() -> None:
-    """An aggregator tells where the trade was made: that is the exchange."""
+    """An aggregator names the venue of a trade: that is the exchange."""
     made = row(trade(venue="NYSE"))
     assert (made["exchange"], made["source"]) == ("NYSE", "binance")
 

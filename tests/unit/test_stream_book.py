@@ -51,7 +51,7 @@ def test_changes_without_a_snapshot_are_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("update", "said", "bids", "asks"),
+    ("update", "message", "bids", "asks"),
     [
         (change(bids=levels(10)), UpdateResult.TOP, [10, 9, 8], [11, 12]),
         (change(bids=levels(9, size=5)), UpdateResult.TOP, [9, 8], [11, 12]),
@@ -68,11 +68,11 @@ def test_changes_without_a_snapshot_are_skipped() -> None:
          "the same again", "gone what was not there", "no bids left", "there and gone"],
 )  # fmt: skip
 def test_change_sets_the_size_of_a_level(
-    update: BookUpdate, said: UpdateResult, bids: list[int], asks: list[int]
+    update: BookUpdate, message: UpdateResult, bids: list[int], asks: list[int]
 ) -> None:
-    """Bids 9 8, asks 11 12: a size replaces, 0 removes, and what comes of it is told once."""
+    """Bids 9 8, asks 11 12: a size replaces, 0 removes, and the result is published once."""
     book = synced()
-    assert book.apply(update, 1) is said
+    assert book.apply(update, 1) is message
     assert best(book) == (bids, asks)
 
 
@@ -154,7 +154,7 @@ def test_snapshot_of_another_line_takes_what_it_had_not() -> None:
 
 
 def test_side_drops_its_worst_levels_and_knows_nothing_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bids 1..9, five kept: 9..5. 4 is not taken in any more, nor is it told; what is known has no hole."""
+    """bids 1..9, five kept: 9..5. 4 is neither kept nor published any more; the known levels have no hole."""
     monkeypatch.setattr(module, "MAX_LEVELS", 5)
     book = synced(bids=tuple(range(1, 10)), asks=(20,))
     assert best(book)[0] == [9, 8, 7, 6, 5]
@@ -198,23 +198,23 @@ CHANGES = st.lists(st.tuples(st.sampled_from(["buy", "sell"]), PRICES, SIZES), m
 
 @given(SNAPSHOTS, st.lists(SNAPSHOTS | CHANGES | CHANGES | CHANGES, max_size=20))
 def test_book_is_what_a_plain_reading_gives(first: bytes, frames: list[bytes]) -> None:
-    """After every frame: crossed or not, the top and the best levels; and a change of the top is always told."""
-    venue, book, plain, told = provider("coinbase"), Book(), PlainBook(), None
+    """After every frame: crossed or not, the top and the best levels; and a change of the top is always published."""
+    venue, book, plain, reported = provider("coinbase"), Book(), PlainBook(), None
     for at, frame in enumerate([first, *frames]):
         (update,) = venue.decode(frame)
         assert isinstance(update, BookUpdate)
-        before, said = plain.best(), book.apply(update, at)
+        before, message = plain.best(), book.apply(update, at)
         plain.take(json.loads(frame))
-        assert (said is UpdateResult.CROSSED) == plain.crossed
+        assert (message is UpdateResult.CROSSED) == plain.crossed
         if plain.crossed:
             continue
         quote, picture = book.quote("X"), book.picture("X")
         assert (quote.bid, quote.bid_size, quote.ask, quote.ask_size) == plain.top()
         assert (picture.bids, picture.asks) == plain.best()
-        if said is UpdateResult.TOP:
-            told = plain.top()
-        assert told == plain.top()
-        assert said is not UpdateResult.NOTHING or plain.best() == before
+        if message is UpdateResult.TOP:
+            reported = plain.top()
+        assert reported == plain.top()
+        assert message is not UpdateResult.NOTHING or plain.best() == before
 
 
 @given(SNAPSHOTS, st.lists(CHANGES, max_size=10), st.lists(SNAPSHOTS | CHANGES, max_size=10))

@@ -1,4 +1,4 @@
-"""Books that are kept, as a partition tells them: quotes at once, books at intervals, the same after a restart."""
+"""Kept books, as a partition publishes them: quotes at once, books at intervals, the same after a restart."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Log:
         key, _, timestamp_ms, headers = RawEncoder(venue, WS).encode(routed.key, frame, k, recv_ns)
         self.records.append(Raw(frame, len(self.records), timestamp_ms, key, headers))
 
-    def beat(self, venue: str, **at: int) -> None:
+    def heartbeat(self, venue: str, **at: int) -> None:
         self.add(venue, b"{}", kind="heartbeat", **at)
 
     def status(self, venue: str, state: str, **at: int) -> None:
@@ -68,13 +68,13 @@ def okx_trade(number: int, at_ms: int) -> bytes:
 
 
 def okx_quote(bid: str, at_ms: int) -> bytes:
-    said = {"instId": BTC, "bidPx": bid, "bidSz": "1", "askPx": "102", "askSz": "1", "ts": str(T0_MS + at_ms)}
-    return json.dumps({"arg": {"channel": "tickers", "instId": BTC}, "data": [said]}).encode()
+    text = {"instId": BTC, "bidPx": bid, "bidSz": "1", "askPx": "102", "askSz": "1", "ts": str(T0_MS + at_ms)}
+    return json.dumps({"arg": {"channel": "tickers", "instId": BTC}, "data": [text]}).encode()
 
 
 def okx_book(at_ms: int) -> bytes:
-    said = {"bids": [["98", "1", "0", "1"]], "asks": [["102", "1", "0", "1"]], "ts": str(T0_MS + at_ms), "seqId": at_ms}
-    return json.dumps({"arg": {"channel": "books5", "instId": BTC}, "data": [said]}).encode()
+    text = {"bids": [["98", "1", "0", "1"]], "asks": [["102", "1", "0", "1"]], "ts": str(T0_MS + at_ms), "seqId": at_ms}
+    return json.dumps({"arg": {"channel": "books5", "instId": BTC}, "data": [text]}).encode()
 
 
 def match(number: int, at_ms: int = 0, *, product: str = BTC) -> bytes:
@@ -94,7 +94,7 @@ def tops(out: Output) -> list[tuple[str, float | None, float | None]]:
     return [(e["provider"], e["bid"], e["ask"]) for e in events(out.quotes)]
 
 
-# -- what is told, and when
+# -- what is published, and when
 
 
 def test_every_change_of_the_top_is_a_quote_with_the_times_of_its_frame() -> None:
@@ -120,9 +120,9 @@ def test_books_are_published_at_most_ten_times_a_second_and_the_last_change_is_p
     log.add("coinbase", book(), at_ms=0)
     for at_ms in range(10, 120, 10):
         log.add("coinbase", bid("95", str(at_ms)), at_ms=at_ms)
-    log.beat("coinbase", at_ms=1000)
-    told = events(run(log).books)
-    assert [(e["bids"][1][1], e["ts_recv"] // MS - T0_MS) for e in told] == [(2, 0), (100, 100), (110, 110)]
+    log.heartbeat("coinbase", at_ms=1000)
+    reported = events(run(log).books)
+    assert [(e["bids"][1][1], e["ts_recv"] // MS - T0_MS) for e in reported] == [(2, 0), (100, 100), (110, 110)]
 
 
 def test_book_that_did_not_change_is_not_published_again() -> None:
@@ -134,11 +134,11 @@ def test_book_that_did_not_change_is_not_published_again() -> None:
 
 
 def test_crossed_book_is_not_published() -> None:
-    """Neither its top nor its levels, also when a look at all that is due comes in between."""
+    """Neither its top nor its levels, also when an evaluation comes in between."""
     log = Log()
     log.add("coinbase", book(), at_ms=0)
     log.add("coinbase", bid("101"), at_ms=300)
-    log.beat("coinbase", at_ms=1000)
+    log.heartbeat("coinbase", at_ms=1000)
     out = run(log)
     assert (tops(out), len(out.books)) == ([("coinbase", 99, 101)], 1)
     log.add("coinbase", bid("101", "0"), at_ms=1100)
@@ -161,9 +161,9 @@ def test_books_of_merged_sources_are_published_side_by_side() -> None:
     log.add("coinbase", book(), at_ms=0)
     log.add("okx", okx_book(5), at_ms=5)
     log.add("coinbase", bid("100"), at_ms=110)
-    told = events(run(log, MERGED).books)
-    assert [(e["provider"], e["bids"][0][0]) for e in told] == [("coinbase", 99), ("okx", 98), ("coinbase", 100)]
-    assert [e["seq"] - told[0]["seq"] for e in told] == [0, 1, 2]
+    reported = events(run(log, MERGED).books)
+    assert [(e["provider"], e["bids"][0][0]) for e in reported] == [("coinbase", 99), ("okx", 98), ("coinbase", 100)]
+    assert [e["seq"] - reported[0]["seq"] for e in reported] == [0, 1, 2]
 
 
 # -- what makes a book worthless
@@ -173,7 +173,7 @@ BROKEN = l2update([("buy", "1e5", "1")], product=BTC)
 
 
 def test_frame_of_a_book_that_is_not_understood_loses_the_book() -> None:
-    """What it changed is unknown: nothing is told until the next snapshot but what tickers say, and why."""
+    """What it changed is unknown: until the next snapshot only tickers give quotes, and md.status says why."""
     log = Log()
     log.add("coinbase", book(), at_ms=0)
     log.add("coinbase", BROKEN, at_ms=10)
@@ -184,9 +184,9 @@ def test_frame_of_a_book_that_is_not_understood_loses_the_book() -> None:
     assert tops(out) == [("coinbase", 99, 101), ("coinbase", 96, 102), ("coinbase", 97, 101)]
     (letter,) = events(out.dead)
     assert "not a price" in letter["error"]
-    (said,) = events(out.status)
-    assert (said["symbol"], said["provider"], said["state"]) == ("BTCUSDT", "coinbase", "book_lost")
-    assert "could not be understood" in said["reason"]
+    (text,) = events(out.status)
+    assert (text["symbol"], text["provider"], text["state"]) == ("BTCUSDT", "coinbase", "book_lost")
+    assert "could not be understood" in text["reason"]
 
 
 def test_other_dead_frames_lose_no_book() -> None:
@@ -205,8 +205,8 @@ def test_book_that_stays_crossed_is_lost_and_reported() -> None:
     log.add("coinbase", book(), at_ms=0)
     for at_ms in range(1000, 8000, 1000):
         log.add("coinbase", bid("102", str(at_ms)), at_ms=at_ms)
-    (said,) = events(run(log).status)
-    assert said["state"] == "book_lost"
+    (text,) = events(run(log).status)
+    assert text["state"] == "book_lost"
 
 
 def test_records_that_are_gone_from_the_log_lose_the_books() -> None:
@@ -234,7 +234,7 @@ def test_after_a_disconnect_the_ticker_speaks_until_the_book_does() -> None:
 
 
 def test_book_that_continues_after_a_reconnect_publishes_its_top_again() -> None:
-    """Tickers told theirs meanwhile; the book's holds, though the update did not change it."""
+    """Tickers gave quotes meanwhile; the book's holds, though the update did not change it."""
     log = Log()
     log.add("coinbase", book(), at_ms=0)
     log.status("coinbase", "connected", at_ms=100)
@@ -254,8 +254,8 @@ def market(seconds: int, *, coinbase_until_ms: int = 1 << 60, okx_until_ms: int 
     for at_ms in range(100, seconds * SECOND_MS, 100):
         log.at_ms = at_ms
         if at_ms % SECOND_MS == 0:
-            log.beat("coinbase")
-            log.beat("okx")
+            log.heartbeat("coinbase")
+            log.heartbeat("okx")
         if at_ms < coinbase_until_ms:
             log.add("coinbase", match(at_ms // 100, at_ms))
             log.add("coinbase", ticker("98", "102", at_ms, product=BTC))
@@ -297,8 +297,8 @@ def test_venue_without_a_book_hands_over_its_tickers() -> None:
         if dict(record.headers)["k"] != b"book" or dict(record.headers)["p"] != b"coinbase":
             moved = Raw(record.value, len(log.records), record.timestamp, record.key, record.headers)
             log.records.append(moved)
-    told = events(run(log, STANDBY).quotes)
-    assert [e["ts_recv"] // MS - T0_MS for e in told if e["provider"] == "coinbase"][-50:] == [
+    reported = events(run(log, STANDBY).quotes)
+    assert [e["ts_recv"] // MS - T0_MS for e in reported if e["provider"] == "coinbase"][-50:] == [
         *range(15_000, 20_000, 100)
     ]
 
@@ -312,7 +312,7 @@ ASKS = st.tuples(st.just("sell"), st.integers(100, 106).map(str), SIZES)  # cros
 UPDATES = st.lists(BIDS | ASKS, min_size=1, max_size=2)
 TIMES = st.sampled_from(["", *(f"2026-01-05T15:00:00.00000{n}Z" for n in range(8))])
 OF_UPDATES = st.tuples(UPDATES, st.sampled_from(PRODUCTS), TIMES).map(
-    lambda said: ("coinbase", l2update(said[0], product=said[1], time=said[2]), None)
+    lambda text: ("coinbase", l2update(text[0], product=text[1], time=text[2]), None)
 )
 OF_BOOKS = st.one_of(
     st.sampled_from(PRODUCTS).map(lambda product: ("coinbase", book(product=product), None)),
@@ -375,7 +375,7 @@ def test_output_is_the_same_wherever_workers_took_over(
 
 @given(logs())
 def test_quotes_are_the_top_that_a_plain_reading_gives(log: Log) -> None:
-    """Of updates without copies: whenever the book stands, the last quote is its top."""
+    """Of updates without copies: whenever the book is known, the last quote is its top."""
     stream, plain = new_stream(ALONE), dict[str, PlainBook]()
     last: dict[str, Top] = {}
     for record in log.records:
@@ -442,13 +442,13 @@ def test_book_that_was_no_source_for_a_while_is_not_taken_up_again_as_it_was() -
         if life == 1:
             log.add("coinbase", bid("100", "0"))
         ends.append(len(log.records))
-    told = []
+    reported = []
     for rules, end in zip([ALONE, Rules(Policy(("okx",))), ALONE], ends, strict=True):
         worker = restored(state_log, rules)
         out = worker.step(log.records[worker.read_from : end])
-        told.append({e["bids"][0][0] for e in events(out.books)})
+        reported.append({e["bids"][0][0] for e in events(out.books)})
         state_log.append(saved(worker, out))
-    assert told == [{100}, set(), set()]
+    assert reported == [{100}, set(), set()]
 
 
 def test_book_whose_snapshot_cannot_be_read_again_is_never_kept_as_an_empty_one() -> None:

@@ -48,29 +48,38 @@ def raw(provider: str, frame: bytes, *, recv_ns: int = NOW_NS, kind: str = "trad
     return Raw(frame, headers, offset)
 
 
-def binance_trade(**said: Any) -> bytes:
-    data = {"e": "trade", "E": 1, "s": "BTCUSDT", "t": 7, "p": "1.5", "q": "2", "T": NOW_NS // 10**6, "m": True} | said
+def binance_trade(**values: Any) -> bytes:
+    data = {
+        "e": "trade",
+        "E": 1,
+        "s": "BTCUSDT",
+        "t": 7,
+        "p": "1.5",
+        "q": "2",
+        "T": NOW_NS // 10**6,
+        "m": True,
+    } | values
     return json.dumps({"stream": "btcusdt@trade", "data": data}, separators=(",", ":")).encode()
 
 
-def binance_quote(**said: Any) -> bytes:
-    data = {"u": 7, "s": "BTCUSDT", "b": "1.5", "B": "2", "a": "1.6", "A": "2"} | said
+def binance_quote(**values: Any) -> bytes:
+    data = {"u": 7, "s": "BTCUSDT", "b": "1.5", "B": "2", "a": "1.6", "A": "2"} | values
     return json.dumps({"stream": "btcusdt@bookTicker", "data": data}, separators=(",", ":")).encode()
 
 
 def okx(channel: str, *rows: dict[str, Any], inst: str = "BTC-USDT") -> bytes:
-    said = {"arg": {"channel": channel, "instId": inst}, "data": rows}
-    return json.dumps(said, separators=(",", ":")).encode()
+    values = {"arg": {"channel": channel, "instId": inst}, "data": rows}
+    return json.dumps(values, separators=(",", ":")).encode()
 
 
-def okx_trade(**said: Any) -> dict[str, Any]:
-    return {"tradeId": "7", "px": "1.5", "sz": "2", "side": "buy", "ts": str(NOW_NS // 10**6), "count": "1"} | said
+def okx_trade(**values: Any) -> dict[str, Any]:
+    return {"tradeId": "7", "px": "1.5", "sz": "2", "side": "buy", "ts": str(NOW_NS // 10**6), "count": "1"} | values
 
 
-def coinbase_match(**said: Any) -> bytes:
+def coinbase_match(**values: Any) -> bytes:
     match = {"type": "match", "trade_id": 7, "side": "sell", "size": "1", "price": "2", "product_id": "BTC-USDT",
              "time": "2026-01-05T15:00:00.123456Z"}  # fmt: skip
-    return json.dumps(match | said, separators=(",", ":")).encode()
+    return json.dumps(match | values, separators=(",", ":")).encode()
 
 
 def stepped(*records: Raw, rules: Rules = MERGE) -> Output:
@@ -111,9 +120,9 @@ NAMES = st.sampled_from(["BTCUSDT", "ETHUSDT", RAW + "|", "__system__", "\u20bf\
 def binance_frames(draw: st.DrawFn) -> tuple[str, bytes, str]:
     trade = binance_trade(t=draw(ODD), T=draw(ODD), p=draw(AMOUNTS), s=draw(NAMES))
     loss = Unrecoverable("BTCUSDT", "binance", "trade", draw(ODD) % 2**64, draw(ODD) % 2**64, "gone")
-    said = {"trade": trade, "quote": binance_quote(u=draw(ODD), b=draw(AMOUNTS)), "repair": repairs.encode(loss)}
-    kind = draw(st.sampled_from(sorted(said)))
-    return "binance", said[kind], kind
+    values = {"trade": trade, "quote": binance_quote(u=draw(ODD), b=draw(AMOUNTS)), "repair": repairs.encode(loss)}
+    kind = draw(st.sampled_from(sorted(values)))
+    return "binance", values[kind], kind
 
 
 @st.composite
@@ -172,9 +181,9 @@ BOOK = BookTick("BTCUSDT", [(1.5, 2.0), (1.4, 1.0)], [(1.6, 2.0), (1.7, 1.0)], N
 UPDATE = BookUpdate("BTCUSDT", [(15 * PRICE_UNIT // 10, 0.0)], [], NOW_NS)
 
 
-def changed(tick: Any, **said: Any) -> Any:
+def changed(tick: Any, **values: Any) -> Any:
     fields = {name: getattr(tick, name) for name in tick.__struct_fields__}
-    return type(tick)(**fields | said)
+    return type(tick)(**fields | values)
 
 
 @pytest.mark.parametrize("tick", [

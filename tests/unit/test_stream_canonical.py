@@ -207,12 +207,12 @@ def cut(log: Sequence[Raw], at: Iterable[int]) -> Iterator[Sequence[Raw]]:
 
 
 def test_lost_state_is_reported_once_with_the_first_record() -> None:
-    """Who reads `seq` is told why it jumps; an owner that begins where the one before began jumps nowhere."""
+    """Readers of `seq` learn why it jumps; an owner that begins where its predecessor began does not jump."""
     fresh, repeating = stream(), stream()
     fresh.numbers_from, repeating.numbers_from = 0, 3
     log = [raw(binance_trade(n), provider="binance", recv_ns=T0_NS + n * 10**9, offset=n) for n in (3, 4)]
-    (told,) = events(fresh.step(log).status)
-    assert (told["symbol"], told["provider"], told["state"]) == ("__system__", "mdstream", "seq_jump")
+    (reported,) = events(fresh.step(log).status)
+    assert (reported["symbol"], reported["provider"], reported["state"]) == ("__system__", "mdstream", "seq_jump")
     assert repeating.step(log).status == []
 
 
@@ -255,7 +255,7 @@ def test_output_is_repeated_byte_for_byte_after_a_restore(
 
 @given(logs())
 def test_replaying_the_log_adds_no_event_of_integer_ids(log: list[Raw]) -> None:
-    """A venue's own ids tell a repeat: the same log read twice into one state adds no trade of theirs."""
+    """A venue's own ids identify a repeat: the same log read twice into one state adds no trade of theirs."""
     one_id_space = [record for record in log if b"@aggTrade" not in (record.value or b"")]
     canonical_stream = stream()
     canonical_stream.step(one_id_space)
@@ -376,8 +376,8 @@ def test_quote_that_says_nothing_new_is_a_repeat() -> None:
     """With an update id it must rise; without one (OKX tickers) the same content at the same time is a repeat."""
     frames = [("binance", binance_quote(n)) for n in (5, 5, 4, 6)] + [("okx", okx_quote(n)) for n in (1, 1, 2, 1)]
     out = stream().step([raw(frame, provider=provider) for provider, frame in frames])
-    said = [(e["provider"], e["ask_size"] or e["bid_size"]) for e in events(out.quotes)]
-    assert said == [("binance", 5.25), ("binance", 6.25), ("okx", 1.5), ("okx", 2.5)]
+    message = [(e["provider"], e["ask_size"] or e["bid_size"]) for e in events(out.quotes)]
+    assert message == [("binance", 5.25), ("binance", 6.25), ("okx", 1.5), ("okx", 2.5)]
 
 
 def test_book_of_an_older_update_is_a_repeat() -> None:
@@ -453,19 +453,19 @@ def test_heartbeat_is_never_data(value: bytes | None) -> None:
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
 @pytest.mark.parametrize("partitions", [1, 4, 8, 7])
 def test_status_is_announced_by_one_partition_only(provider: str, partitions: int) -> None:
-    """An ingestor writes its status to every partition; the one that the provider's name hashes to tells the public."""
+    """An ingestor writes its status to every partition; the one that the provider's name hashes to publishes it."""
     partitioner = Partitioner(partitions)
     record = raw(status(provider, "disconnected"), provider=provider, kind="status")
 
     def announcer(number: int) -> Callable[[str], bool]:
         return lambda name: partitioner(name.encode()) == number
 
-    told = [
+    reported = [
         out
         for number in range(partitions)
         for out in Canonical(RAW, number, VENUES, rules=MERGE, announces=announcer(number)).step([record]).status
     ]
-    assert [(key, json.loads(value or b"")) for key, value, _, _ in told] == [
+    assert [(key, json.loads(value or b"")) for key, value, _, _ in reported] == [
         (
             provider.encode(),
             {

@@ -130,7 +130,7 @@ def test_markets_are_read_side_by_side() -> None:
     ids=["garbage", "layout 2", "a later layout"],
 )
 def test_a_state_that_cannot_be_read_is_none(value: bytes) -> None:
-    """`seq` begins anew, and higher, where the group's committed offset is."""
+    """`seq` restarts, and higher, where the group's committed offset is."""
     assert read([(b"md.raw.crypto|A", value, 0, []), (RAW.encode(), value, 0, [])]) == Restored()
 
 

@@ -165,7 +165,7 @@ def test_holes_are_bounded_and_the_oldest_given_up_first() -> None:
     for identity in range(0, 4 * MAX_HOLES, 2):
         ids.add(identity, identity, NOW)
     assert len(ids.missing) == MAX_HOLES
-    assert ids.given_up[0] == Hole(1, 1, NOW)  # whoever awaits it is told
+    assert ids.given_up[0] == Hole(1, 1, NOW)  # reported as given up
     assert not ids.add(1, 1, NOW)
     assert ids.add(4 * MAX_HOLES - 3, 4 * MAX_HOLES - 3, NOW)
 
@@ -212,7 +212,7 @@ def test_rising_id_is_new_once_within_the_window(numbers: list[int], line: int) 
 
 
 def test_rising_id_below_all_that_is_remembered_is_a_repeat() -> None:
-    """What was forgotten was seen: so was anything below the highest of it, as far as anybody can tell."""
+    """What was forgotten was seen: so anything below the highest of it counts as seen."""
     ids = SeenIds()
     for number in range(0, 10 * (MAX_RECENT + 5), 10):
         assert ids.add_rising(number)
@@ -328,19 +328,19 @@ def test_new_count_within_one_tick_of_the_venues_clock_is_recognised_by_the_ids_
 
 def test_lagging_connection_of_the_previous_count_is_still_deduplicated() -> None:
     """A sends 5010 5011 5013, then counts from 1; B, behind, sends 5012 and 5013 of the old count."""
-    told = verdicts(
+    reported = verdicts(
         *(trade(5_000 + n, n) for n in (10, 11, 13)),
         trade(1, 20),
         *(trade(5_000 + n, n) for n in (12, 13)),
         *(trade(2, 21), trade(1, 20)),
     )
-    assert told == ["new", "new", "new", "restart", "new", "repeat", "new", "repeat"]
+    assert reported == ["new", "new", "new", "restart", "new", "repeat", "new", "repeat"]
 
 
 def test_reordering_where_a_count_begins_loses_nothing() -> None:
     """The third trade of a new count comes first: the two before it are news as well."""
-    told = verdicts(trade(9_000, 0), trade(3, 12), trade(1, 10), trade(2, 11), trade(4, 13), trade(2, 11))
-    assert told == ["new", "restart", "new", "new", "new", "repeat"]
+    reported = verdicts(trade(9_000, 0), trade(3, 12), trade(1, 10), trade(2, 11), trade(4, 13), trade(2, 11))
+    assert reported == ["new", "restart", "new", "new", "new", "repeat"]
 
 
 @pytest.mark.parametrize("at_ms", [5, 0, -1], ids=["younger", "same time", "no time"])
@@ -351,7 +351,7 @@ def test_jump_that_nobody_can_have_missed_is_a_new_count(at_ms: int) -> None:
 
 
 def test_holes_of_the_count_before_are_given_up() -> None:
-    """They can never be told from trades of the new count again: who awaits them is told."""
+    """They can no longer be distinguished from trades of the new count: they are reported as given up."""
     dedupe = TradeDedupe()
     for tick in (trade(5_100, 0), trade(5_105, 1), trade(1, 9)):
         dedupe.admit(tick, NOW, contiguous=True)

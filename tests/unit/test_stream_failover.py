@@ -41,8 +41,8 @@ def feed(trade: Channel | None = None, quote: Channel | None = None, book: Chann
 
 def found(mine: Feed, source: SourceState | None = None) -> tuple[str, str]:
     """What is found of a feed beside one that speaks."""
-    said = judge(mine, source or SourceState(beat_ns=NOW), Newest.of([mine, feed()]), NOW, LIMITS)
-    return said.health.name, said.reason
+    message = judge(mine, source or SourceState(beat_ns=NOW), Newest.of([mine, feed()]), NOW, LIMITS)
+    return message.health.name, message.reason
 
 
 def test_feed_that_speaks_is_good() -> None:
@@ -134,8 +134,8 @@ def test_interval_is_the_mean_time_between_evaluations_with_new_data(gaps: list[
 def test_one_long_silence_does_not_spoil_the_interval() -> None:
     """A stall of an hour counts no more than what is a stall."""
     known = Channel()
-    for look in range(1, 100):
-        known.seen_ns = NOW + look * SECOND_NS // 4
+    for check in range(1, 100):
+        known.seen_ns = NOW + check * SECOND_NS // 4
         learn(known, known.seen_ns, LIMITS)
     known.seen_ns += 3600 * SECOND_NS
     learn(known, known.seen_ns, LIMITS)

@@ -105,8 +105,8 @@ def test_no_hole_where_any_source_was_well(wrong: list[Fault], seed: int) -> Non
     """
     past = history(wrong, seconds=SETTLED, seed=seed)
     out = run(past, FAILOVER)
-    asked = {(r.provider, n) for r in requests_of(out) for n in range(r.first_id, r.last_id + 1)}
-    repaired = [{"ts_exchange": m.at_ms * 1_000_000} for m in past.made if (m.venue, m.number) in asked]
+    requested = {(r.provider, n) for r in requests_of(out) for n in range(r.first_id, r.last_id + 1)}
+    repaired = [{"ts_exchange": m.at_ms * 1_000_000} for m in past.made if (m.venue, m.number) in requested]
     for before, after in market_holes(events(out.trades) + repaired, 4 * STEP_MS + made.JITTER_MS):
         for venue in made.FIRST_IDS:
             # Well from long enough before to be known for it, until whoever was followed is found to have failed.
@@ -162,10 +162,10 @@ def test_quiet_market_is_not_a_fault() -> None:
     quiet = [Fault(venue, "stall", 20_000, 39_000) for venue in made.FIRST_IDS]
     out = run(history(quiet, seconds=SECONDS, seed=5), FAILOVER)
     assert switches(out) == []
-    beats = [event for event in events(out.status) if event["type"] == "heartbeat"]
-    assert [beat["symbol"] for beat in beats] == [made.SYMBOL] * 3
-    assert {round(beat["silent_since"] / 1e9 - T0_MS / 1e3) for beat in beats} == {20}
-    assert [round(beat["ts_recv"] / 1e9 - T0_MS / 1e3) for beat in beats] == [30, 40, 50]
+    heartbeats = [event for event in events(out.status) if event["type"] == "heartbeat"]
+    assert [heartbeat["symbol"] for heartbeat in heartbeats] == [made.SYMBOL] * 3
+    assert {round(heartbeat["silent_since"] / 1e9 - T0_MS / 1e3) for heartbeat in heartbeats} == {20}
+    assert [round(heartbeat["ts_recv"] / 1e9 - T0_MS / 1e3) for heartbeat in heartbeats] == [30, 40, 50]
 
 
 def test_ingestor_that_is_gone_is_left_and_reported() -> None:
@@ -174,8 +174,8 @@ def test_ingestor_that_is_gone_is_left_and_reported() -> None:
     assert [(event["provider"], event["reason"][:33]) for event in switches(out)] == [
         ("okx", "binance: no sign of its ingestor ")
     ]
-    beats = [event for event in events(out.status) if event["type"] == "heartbeat"]
-    assert {(beat["symbol"], beat["provider"]) for beat in beats} == {("__system__", "binance")}
+    heartbeats = [event for event in events(out.status) if event["type"] == "heartbeat"]
+    assert {(heartbeat["symbol"], heartbeat["provider"]) for heartbeat in heartbeats} == {("__system__", "binance")}
 
 
 def test_no_failover_for_a_source_that_is_the_only_one() -> None:
@@ -212,9 +212,9 @@ def test_every_gap_is_reported_repaired_and_closed(wrong: list[Fault], seed: int
     out = stream.step(past.log)
     requests = requests_of(out)
     missing = {(m.venue, m.number) for m in past.made if not m.arrived_ms}
-    asked = [(r.provider, number) for r in requests for number in range(r.first_id, r.last_id + 1)]
-    assert set(asked) >= missing
-    assert len(asked) == len(set(asked))
+    requested = [(r.provider, number) for r in requests for number in range(r.first_id, r.last_id + 1)]
+    assert set(requested) >= missing
+    assert len(requested) == len(set(requested))
     end_ms, offset = T0_MS + 60_000, len(past.log)
     answers = [
         replace(made.raw(r.provider, "trade", made.rest_answer(r, past.made), end_ms + n), offset=offset + n)
@@ -227,8 +227,8 @@ def test_every_gap_is_reported_repaired_and_closed(wrong: list[Fault], seed: int
     assert {key for key in numbers(trades) if key[0] == "binance"} == of_binance
     assert max(numbers(trades).values()) == 1
     assert {numbers([t]).popitem()[0] for t in trades if t.get("recovered")} == missing
-    told = Counter((g["first_id"], g["state"]) for g in events(out.status + repaired.status) if g["type"] == "gap")
-    assert told == Counter((str(r.first_id), state) for r in requests for state in ("open", "closed"))
+    reported = Counter((g["first_id"], g["state"]) for g in events(out.status + repaired.status) if g["type"] == "gap")
+    assert reported == Counter((str(r.first_id), state) for r in requests for state in ("open", "closed"))
 
 
 def test_repeated_answers_of_the_repair_change_nothing() -> None:
@@ -238,8 +238,8 @@ def test_repeated_answers_of_the_repair_change_nothing() -> None:
     (request,) = requests_of(stream.step(past.log))
     beyond = replace_range(request, last=request.last_id + 5)
     counts = []
-    for n, asked in enumerate((beyond, request, beyond)):
-        answer = made.raw("binance", "trade", made.rest_answer(asked, past.made), T0_MS + 11_000, len(past.log) + n)
+    for n, requested in enumerate((beyond, request, beyond)):
+        answer = made.raw("binance", "trade", made.rest_answer(requested, past.made), T0_MS + 11_000, len(past.log) + n)
         counts.append(len(stream.step([answer]).trades))
     assert counts == [10, 0, 0]
 

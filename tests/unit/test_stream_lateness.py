@@ -74,11 +74,11 @@ def test_last_match_after_a_reconnect_makes_nobody_late() -> None:
     match = {"type": "match", "side": "sell", "size": "1", "price": "2", "product_id": "BTC-USDT"}
     for step in range(300):
         ms = T0_MS + step * STEP_MS
-        said = [match | {"trade_id": step + 1, "time": f"2026-01-05T15:00:{step // 10:02d}.{step % 10}Z"}]
+        message = [match | {"trade_id": step + 1, "time": f"2026-01-05T15:00:{step // 10:02d}.{step % 10}Z"}]
         if step >= 100:  # reconnected, to a quiet market
             old = {"type": "last_match", "product_id": f"OLD{step}-USDT", "time": "2026-01-05T09:00:00Z"}
-            said = [match | old | {"trade_id": 7}] if step < 150 else []
-        stream.step([raw("coinbase", "trade", json.dumps(row).encode(), ms + 10, step) for row in said])
+            message = [match | old | {"trade_id": 7}] if step < 150 else []
+        stream.step([raw("coinbase", "trade", json.dumps(row).encode(), ms + 10, step) for row in message])
         stream.step([raw("coinbase", "heartbeat", b"", ms + 20, step), raw("okx", "heartbeat", b"", ms + 20, step)])
     assert stream.sources[b"coinbase"].state.late_since_ns == 0
     assert findings(stream, "coinbase", "BTCUSDT") == (Health.GOOD, "")

@@ -1,4 +1,4 @@
-"""Which records of md.state count: those written under the claim that was the last one where they stand."""
+"""Which records of md.state count: those written under the last claim before them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(*written: Out) -> Ledger:
     return read_into(Ledger(TOPIC, LAYOUT), *written)
 
 
-def told(found: Ledger) -> dict[str, str]:
+def reported(found: Ledger) -> dict[str, str]:
     """The states that count; the end's name is empty."""
     return {name.decode(): msgspec.msgpack.decode(state).decode() for name, state in found}
 
@@ -40,7 +40,7 @@ def test_a_claim_is_its_records_offset() -> None:
 
 def test_checkpoints_of_the_owner_add_up() -> None:
     """One holds what changed since the last: what it does not name stays."""
-    assert told(read(CLAIM, checkpoint(0, 10, A="1", B="1"), checkpoint(0, 20, B="2"))) == {
+    assert reported(read(CLAIM, checkpoint(0, 10, A="1", B="1"), checkpoint(0, 20, B="2"))) == {
         "A": "1",
         "B": "2",
         "": "20",
@@ -50,18 +50,18 @@ def test_checkpoints_of_the_owner_add_up() -> None:
 def test_states_outlive_their_owners() -> None:
     """Who claims goes on with what the owner before left."""
     found = read(CLAIM, checkpoint(0, 10, A="1", B="1"), CLAIM, checkpoint(3 + 1, 20, B="2"))
-    assert (told(found), found.claim) == ({"A": "1", "B": "2", "": "20"}, 4)
+    assert (reported(found), found.claim) == ({"A": "1", "B": "2", "": "20"}, 4)
 
 
 def test_what_comes_after_another_ones_claim_does_not_count() -> None:
     """Whatever it is, and also while the new owner has written nothing yet."""
     found = read(CLAIM, checkpoint(0, 10, A="1"), CLAIM, checkpoint(0, 90, A="9", B="9"))
-    assert (told(found), found.shadowed) == ({"A": "1", "": "10"}, {b"A", b"B", END})
+    assert (reported(found), found.shadowed) == ({"A": "1", "": "10"}, {b"A", b"B", END})
 
 
 def test_a_later_claim_counts_though_its_record_was_compacted_away() -> None:
     """Compaction keeps the last claim only; the checkpoints say under which one they were written."""
-    assert told(read(checkpoint(7, 10, A="1"), checkpoint(3, 90, A="9"), CLAIM)) == {"A": "1", "": "10"}
+    assert reported(read(checkpoint(7, 10, A="1"), checkpoint(3, 90, A="9"), CLAIM)) == {"A": "1", "": "10"}
 
 
 def test_the_next_owner_writes_again_what_is_shadowed() -> None:
@@ -70,32 +70,32 @@ def test_the_next_owner_writes_again_what_is_shadowed() -> None:
     found = read(*log)
     claim = found.claim
     log += [found.repairs(claim, 0), checkpoint(claim, 10)]
-    assert told(read(*log)) == {"A": "1", "B": "1", "": "10"}
+    assert reported(read(*log)) == {"A": "1", "B": "1", "": "10"}
     assert read(*log).shadowed == set()
-    assert told(read(compacted(log))) == {"A": "1", "B": "1", "": "10"}
+    assert reported(read(compacted(log))) == {"A": "1", "B": "1", "": "10"}
 
 
 def test_states_of_another_layout_are_none_and_their_claims_count() -> None:
     """A later version's worker owns the partition as well as one of ours."""
     found = read(CLAIM, checkpoint(0, 10, A="1"), CLAIM, checkpoint(3, 20, layout="test/2", A="2"))
-    assert (told(found), found.claim) == ({}, 3)
+    assert (reported(found), found.claim) == ({}, 3)
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xc1", msgspec.msgpack.encode([2, TOPIC, 1]), b"\x93\x01"])
 def test_what_is_no_record_of_ours_changes_nothing(value: bytes | None) -> None:
     """Tombstones, garbage, and what versions without claims wrote."""
     found = read(CLAIM, [(TOPIC.encode(), value, 0, []), (None, value, 0, [])])
-    assert (told(found), found.claim, found.shadowed) == ({}, 0, set())
+    assert (reported(found), found.claim, found.shadowed) == ({}, 0, set())
 
 
 def test_other_topics_are_none_of_ours() -> None:
     """Several topics keep their state in one partition; each has claims of its own."""
     log = [CLAIM, checkpoint(0, 10, A="1"), ledger.claim_of(OTHER, 0), checkpoint(3, 5, topic=OTHER, A="7")]
-    assert (told(read(*log)), read(*log).claim) == ({"A": "1", "": "10"}, 0)
+    assert (reported(read(*log)), read(*log).claim) == ({"A": "1", "": "10"}, 0)
 
 
 @pytest.mark.parametrize(
-    ("record", "ours"),
+    ("record", "own"),
     [
         (ledger.claim_of(TOPIC, 0), False),
         (checkpoint(3, 10), False),
@@ -105,15 +105,15 @@ def test_other_topics_are_none_of_ours() -> None:
         ([(b"k", None, 0, [])], True),
     ],
 )
-def test_what_somebody_else_wrote_between_our_records_contests_them(record: Out, ours: bool) -> None:
-    """Also a late checkpoint of an owner before: it may stand before ours where compaction looks."""
+def test_what_somebody_else_wrote_between_our_records_contests_them(record: Out, own: bool) -> None:
+    """Also a late checkpoint of an owner before: compaction may find it before ours."""
     tenure = Tenure()
     assert tenure.wrote(5, 1) == range(5, 5)
     tenure.claimed(TOPIC, 5)
     assert tenure.wrote(6, 2) == range(6, 6)
     assert tenure.wrote(9, 2) == range(8, 9)
     tenure.check(8, record[-1][1])
-    assert tenure.owns(TOPIC, 5) == ours
+    assert tenure.owns(TOPIC, 5) == own
     assert not tenure.owns(TOPIC, 3)
 
 

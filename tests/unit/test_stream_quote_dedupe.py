@@ -20,16 +20,16 @@ def admitted(*quotes: tuple[int, QuoteTick]) -> list[bool]:
 
 
 def test_quote_is_new_when_its_update_id_rises() -> None:
-    told = admitted(*((n, quote(1.0, update_id=u)) for n, u in enumerate((5, 5, 6, 4, 7))))
-    assert told == [True, False, True, False, True]
+    reported = admitted(*((n, quote(1.0, update_id=u)) for n, u in enumerate((5, 5, 6, 4, 7))))
+    assert reported == [True, False, True, False, True]
 
 
 def test_update_ids_that_restart_are_taken_after_a_silence() -> None:
     """A venue restarts and counts from 1: taken for repeats until nothing else has come for RESTART_NS."""
     silence_ms = RESTART_NS // 1_000_000
-    told = admitted((0, quote(1.0, update_id=9_000)), (silence_ms - 1, quote(2.0, update_id=1)),
+    reported = admitted((0, quote(1.0, update_id=9_000)), (silence_ms - 1, quote(2.0, update_id=1)),
                     (silence_ms, quote(3.0, update_id=2)), (silence_ms + 1, quote(4.0, update_id=3)))  # fmt: skip
-    assert told == [True, False, True, True]
+    assert reported == [True, False, True, True]
 
 
 def test_redundant_connections_without_update_ids_are_deduplicated_by_value_and_time() -> None:

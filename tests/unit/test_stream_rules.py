@@ -41,7 +41,7 @@ some_overrides = st.dictionaries(
 def test_exact_name_wins_over_patterns_and_the_longer_pattern_over_the_shorter(
     symbol: str, sources: tuple[str, ...]
 ) -> None:
-    """`*` stands for any text."""
+    """`*` matches any text."""
     overrides = (
         Override("ETHUSDT", ("okx",)),
         Override("ETHUSD*", ("coinbase",)),

@@ -102,7 +102,7 @@ def test_types_in_subjects_are_those_in_the_records() -> None:
 
 
 def test_bar_is_identified_by_interval_opening_and_revision() -> None:
-    """A bar that is emitted anew with a higher revision is another message."""
+    """A bar that is published again with a higher revision is another message."""
     others = [
         BAR,
         Bar("BTCUSDT", "5m", T0, 1.0, 2.0, 0.5, 1.5, 10.0, 15.0, 7, 0),

@@ -19,8 +19,8 @@ class Raw(NamedTuple):
     timestamp: int = NOW_NS // 1_000_000
 
 
-def match(trade_id: int, **said: str) -> Raw:
-    values = {"price": "2", "time": "2026-01-05T15:00:00Z"} | said
+def match(trade_id: int, **fields: str) -> Raw:
+    values = {"price": "2", "time": "2026-01-05T15:00:00Z"} | fields
     frame = (
         f'{{"type":"match","trade_id":{trade_id},"side":"sell","size":"1","price":"{values["price"]}",'
         f'"product_id":"BTC-USD","time":"{values["time"]}"}}'

@@ -26,7 +26,7 @@ def test_times_and_ages_are_taken(text: str, minute: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "timestamp"),
     [
         ("2026-01-05T15:00:00.123456", 1_767_625_200_123_456_000),
         ("2026-01-05T16:00:00.123456+01:00", 1_767_625_200_123_456_000),
@@ -34,9 +34,9 @@ def test_times_and_ages_are_taken(text: str, minute: int) -> None:
         ("0.5s", 59_500_000_000),
     ],
 )
-def test_timestamps_are_exact(text: str, moment: int) -> None:
+def test_timestamps_are_exact(text: str, timestamp: int) -> None:
     """To the microsecond, with no detour over floating point seconds since 1970."""
-    assert timestamp_ns(text, now_s=60) == moment
+    assert timestamp_ns(text, now_s=60) == timestamp
 
 
 def test_what_is_no_time_is_refused() -> None:

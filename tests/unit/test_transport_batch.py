@@ -24,7 +24,7 @@ class Raw:
 
 
 class Transport:
-    """The transport's side of a batch: whether the partition is still ours, and what was told."""
+    """The transport's side of a batch: whether the partition is still ours, and what was reported."""
 
     def __init__(self, *, owned: bool = True) -> None:
         self.owned = owned

@@ -95,10 +95,10 @@ def test_commit_offers_prefix_until_broker_confirms_in_any_interleaving(start: i
 
 
 @given(SIZES, st.lists(st.integers(-10, 100_000), max_size=30))
-def test_unknown_acknowledgement_changes_nothing(sizes: list[int], strange: list[int]) -> None:
+def test_unknown_acknowledgement_changes_nothing(sizes: list[int], unknown: list[int]) -> None:
     """An offset that no batch ends at acknowledges none, before or after."""
     offsets, ends = delivered(0, sizes)
-    for offset in strange:
+    for offset in unknown:
         if offset not in ends:
             offsets.acknowledge(offset)
     assert offsets.committable == 0
@@ -180,7 +180,7 @@ def test_recorded_position_ahead_of_the_commit_is_committed_at_once() -> None:
 
 
 def test_failed_commit_is_offered_again() -> None:
-    """Only `confirm` tells that the broker has it: asking twice gives the same offset (Faust believes the first)."""
+    """Only `confirm` records that the broker has it: asking twice gives the same offset (Faust believes the first)."""
     offsets, (end,) = delivered(0, [5], confirmed=0)
     offsets.acknowledge(end)
     assert offsets.pending() == 5

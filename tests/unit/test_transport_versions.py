@@ -30,7 +30,7 @@ def test_other_version_is_refused_with_what_to_run(monkeypatch: pytest.MonkeyPat
 
 
 def test_transport_refuses_to_be_made_with_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check stands where the transport is made: no app starts around it."""
+    """The check is where the transport is made: no app can start without it."""
     from mdstream.transport.driver import Transport
 
     monkeypatch.setattr(versions, "version", lambda _: "9.9.9")

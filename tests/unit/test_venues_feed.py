@@ -18,15 +18,15 @@ NOON_NS = 1_767_614_400 * SECOND_NS  # 2026-01-05T12:00:00Z
 
 def test_remembered_asks_its_function_once_a_key() -> None:
     """Later answers come from memory."""
-    asked: list[int] = []
+    requested: list[int] = []
 
     def square(key: int) -> int:
-        asked.append(key)
+        requested.append(key)
         return key * key
 
     squares = Remembered(square)
     assert [squares[3], squares[3], squares[4]] == [9, 9, 16]
-    assert asked == [3, 4]
+    assert requested == [3, 4]
 
 
 def test_remembered_forgets_rather_than_grow_past_its_bound() -> None:
@@ -38,7 +38,7 @@ def test_remembered_forgets_rather_than_grow_past_its_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "size", "said"),
+    ("price", "size", "message"),
     [
         ("93741.1", "0.25", (93741.1, 0.25)),
         ("93741.1", "", (93741.1, None)),
@@ -48,9 +48,11 @@ def test_remembered_forgets_rather_than_grow_past_its_bound() -> None:
         ("", "7", (None, None)),
     ],
 )
-def test_side_of_book_is_null_without_a_price(price: str, size: str, said: tuple[float | None, float | None]) -> None:
+def test_side_of_book_is_null_without_a_price(
+    price: str, size: str, message: tuple[float | None, float | None]
+) -> None:
     """An empty side has neither price nor size; a size that is not given is null, not zero."""
-    assert side_of_book(price, size) == said
+    assert side_of_book(price, size) == message
 
 
 @pytest.mark.parametrize(("price", "size"), [("abc", "1"), ("1", "abc"), ("nan", "1"), ("1", "inf"), ("1e999", "1")])
@@ -81,9 +83,9 @@ def test_rfc3339_ns_is_exact_to_the_nanosecond(text: str, ns: int) -> None:
     st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)),
     st.integers(0, SECOND_NS - 1),
 )
-def test_rfc3339_ns_agrees_with_datetime(moment: datetime, fraction_ns: int) -> None:
+def test_rfc3339_ns_agrees_with_datetime(timestamp: datetime, fraction_ns: int) -> None:
     """For any second and any nanosecond of it."""
-    second = moment.replace(microsecond=0)
+    second = timestamp.replace(microsecond=0)
     since = second.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     assert (
         rfc3339_ns(f"{second.isoformat()}.{fraction_ns:09d}Z")

@@ -111,7 +111,7 @@ def test_addresses_of_two_exchanges_are_refused(name: str, environment: dict[str
     ],
 )
 def test_addresses_of_which_one_is_unknown_are_doubted(environment: dict[str, str], sure: bool) -> None:
-    """A proxy or a simulator may stand at any address: then it is said, and what comes is held against the gap."""
+    """A proxy or a simulator may be at any address: a warning says so, and trades are compared with the gap."""
     assert (history("binance").check_addresses(environment) is None) is sure
 
 

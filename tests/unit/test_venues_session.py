@@ -177,7 +177,7 @@ def test_session_takes_the_id_of_a_request_for_all_its_subscriptions() -> None:
 
 
 def test_session_takes_no_names_from_the_wire() -> None:
-    """What a venue rejects and was never asked for is told, and not kept."""
+    """A rejection of something that was not requested is reported, and not kept."""
     session, _ = opened(Venue())
     assert session.frame(b"error X Y Z", 1.0) == [Report("error", "answered with an error: some words")]
     session.frame(b"ack X", 1.0)
@@ -341,10 +341,10 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
         assert not of(actions, Close, Fatal)
         for frame in sent(actions):
             if str(frame).startswith("S"):
-                asked = str(frame).split()
-                assert len(asked) <= PER_REQUEST
+                requested = str(frame).split()
+                assert len(requested) <= PER_REQUEST
                 times.append(now_s)
-                names.extend(asked)
+                names.extend(requested)
 
     def hear(frame: str) -> None:
         nonlocal frames
@@ -355,10 +355,10 @@ def test_every_subscription_is_acknowledged_rejected_or_missing(
     hear("ack login")
     for (kind, numbers), step_s in zip(events, [*steps, *[1.0] * 60], strict=False):
         now_s += step_s
-        asked = [f"S{n}" for n in numbers]
+        requested = [f"S{n}" for n in numbers]
         if kind in ("ack", "error"):
-            outcomes.update((name, kind) for name in asked if name in names)
-            hear(f"{kind} {' '.join(asked)}")
+            outcomes.update((name, kind) for name in requested if name in names)
+            hear(f"{kind} {' '.join(requested)}")
         elif kind == "junk":
             hear("junk")
         else:
@@ -380,7 +380,7 @@ START_NS = 1_767_625_200_000_000_000
 
 
 def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Session, list[Action]]:
-    """A session's dialogue with the simulated venue, where only `tradable` exist; and what it told, in 60 s."""
+    """A session's dialogue with the simulated venue, where only `tradable` exist; and its reports, in 60 s."""
     venue, exchange = provider(name), EXCHANGES[name](Market(1, 1000), tradable)
     near, far = Session(venue, symbols, {}), exchange.session(exchange.path, "", START_NS)
     assert far is not None

@@ -19,7 +19,7 @@ SYMBOLS = [f"C{i}USDT" for i in range(100)]
 BYBIT_CHANNELS = ("publicTrade", "orderbook.1", "orderbook.50")
 
 
-def asked(name: str, symbols: list[str]) -> list[dict[str, Any]]:
+def requested(name: str, symbols: list[str]) -> list[dict[str, Any]]:
     return [json.loads(request.frame) for request in provider(name).subscribe(symbols)]
 
 
@@ -95,7 +95,7 @@ def test_instruments_of_a_venue_never_share_a_symbol(name: str) -> None:
 
 def test_binance_subscribes_to_trades_quotes_and_books_in_chunks() -> None:
     """Three streams a symbol, lower case, at most 200 a request, each request with an id of its own."""
-    frames = asked("binance", SYMBOLS)
+    frames = requested("binance", SYMBOLS)
     assert [frame["method"] for frame in frames] == ["SUBSCRIBE"] * 2
     assert [len(frame["params"]) for frame in frames] == [200, 100]
     assert frames[0]["params"][:3] == ["c0usdt@trade", "c0usdt@bookTicker", "c0usdt@depth20@100ms"]
@@ -104,7 +104,7 @@ def test_binance_subscribes_to_trades_quotes_and_books_in_chunks() -> None:
 
 def test_okx_subscribes_to_trades_quotes_and_books_within_its_request_size() -> None:
     """One argument a channel and instrument, requests below 64 KB."""
-    frames = asked("okx", ["BTCUSDT", "BTC-USDT-SWAP", *SYMBOLS])
+    frames = requested("okx", ["BTCUSDT", "BTC-USDT-SWAP", *SYMBOLS])
     args = [(arg["channel"], arg["instId"]) for frame in frames for arg in frame["args"]]
     assert {frame["op"] for frame in frames} == {"subscribe"}
     assert args[:4] == [
@@ -127,7 +127,7 @@ def test_bybit_subscribes_symbol_by_symbol() -> None:
 
 def test_coinbase_subscribes_product_by_product_and_to_level2_apart() -> None:
     """The venue rejects a request as a whole, so a bad product or a closed channel takes nothing else with it."""
-    frames = asked("coinbase", ["BTCUSD", "ETHUSD"])
+    frames = requested("coinbase", ["BTCUSD", "ETHUSD"])
     assert [(frame["product_ids"], frame["channels"]) for frame in frames] == [
         (["BTC-USD"], ["matches", "ticker", "heartbeat"]),
         (["ETH-USD"], ["matches", "ticker", "heartbeat"]),

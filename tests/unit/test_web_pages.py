@@ -20,13 +20,13 @@ names = st.sets(st.text("ABC", min_size=1, max_size=4), max_size=30)
 def test_page_allows_its_own_script_and_style_alone(name: str) -> None:
     """A symbol that a venue invents must not run as script, whatever the page does with it."""
     found = page(name)
-    said = found.headers["Content-Security-Policy"]
-    assert said.startswith("default-src 'none'; ")
-    assert "unsafe" not in said
+    message = found.headers["Content-Security-Policy"]
+    assert message.startswith("default-src 'none'; ")
+    assert "unsafe" not in message
     for tag in ("script", "style"):
         (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", found.text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert f"{tag}-src 'sha256-{digest}';" in said
+        assert f"{tag}-src 'sha256-{digest}';" in message
     assert not re.search(r"<[^>]*\s(on\w+|style)=", found.text), "the policy forbids these, and nobody would see why"
 
 
