@@ -148,6 +148,16 @@ def test_revision_that_was_passed_over_has_nothing_to_be_compared_with() -> None
     assert told(audited([last, skipped, *others], trades)) == []
 
 
+def test_trades_too_late_for_the_short_bars_are_in_the_long_ones() -> None:
+    """The short bars are not kept for so long: they stay as they were."""
+    late = [trade(seq, 600, received_ms=7_200_000) for seq in (3, 4)]
+    trades = [trade(1, 0), trade(2, 7_200_000), *late]
+    bars = published(trades)
+    assert told(audited(bars, trades)) == []
+    wrong = [msgspec.structs.replace(bar, trades=9) for bar in bars if bar.trades == 3]
+    assert {kind for kind, _, _ in told(audited(wrong, trades))} >= {"different"}
+
+
 def test_trade_that_comes_again_counts_once() -> None:
     trades = [trade(1, 0), trade(2, 5000)]
     assert told(audited(published(trades), [*trades, *trades])) == []
