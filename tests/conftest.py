@@ -28,6 +28,16 @@ SHARED = "broker"
 _shared = pytest.StashKey[str]()
 
 
+SYSTEM = Path(__file__).parent / "system"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """System tests are not measured: the pure core is covered by its own tests, and these run at full speed."""
+    for item in items:
+        if SYSTEM in item.path.parents:
+            item.add_marker("no_cover")  # of pytest-cov
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Give every worker of `pytest -n` the one Apache Kafka: a JVM each would cost more than the workers save.

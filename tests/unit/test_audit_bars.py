@@ -221,6 +221,7 @@ def test_bars_from_before_the_beginning_of_the_trades_are_not_judged() -> None:
     trades = [trade(1, 0), trade(2, 100), trade(3, late_ms + 1000), trade(4, late_ms + 9000)]
     bars = published(trades)
     assert told(audited(bars, trades[1:], first_offset=1)) == []
+    assert told(audited(bars, trades[2:], first_offset=2)) == []  # of the first second no trade is left
     wrong = [msgspec.structs.replace(bar, trades=9) for bar in bars]
     found = [one.ts_open for one in audited(wrong, trades[1:], first_offset=1).differences()]
     assert min(found) == "2026-01-05T15:02:01Z"
