@@ -80,6 +80,7 @@ class FeedMonitor:
             self._learn(out, lines)
             for line in lines:
                 self.report(out, line, gaps.evaluate(line.feed, now_ns, self._rules.gaps), recv_ns)
+            # The only one is not followed if the followed one was removed from the settings.
             if (len(lines) > 1 or not lines[0].live) and not self._rules.of(symbol).merge:
                 yield from self._choose(out, instrument, lines)
             self._check_silence(out, symbol, instrument, lines, recv_ns)

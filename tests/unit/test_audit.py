@@ -385,7 +385,7 @@ def test_every_pair_of_neighbours_is_compared() -> None:
 def test_trade_that_comes_again_in_the_raw_topic_is_no_fault() -> None:
     """Redundant lines and replays repeat trades there."""
     detail = Details(raw([trade(1)]), {bucket_of(trade(1))}, may_repeat=True)
-    for seq in (1, 2):
+    for seq in (1, 1, 2):
         detail.add(trade(1), seq)
     assert list(detail.own_differences()) == []
 

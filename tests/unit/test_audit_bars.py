@@ -145,12 +145,22 @@ def test_revision_that_was_passed_over_has_nothing_to_be_compared_with() -> None
     trades = [trade(1, 0), trade(2, 5000)]
     [bar, *others] = published(trades)
     last, skipped = (msgspec.structs.replace(bar, revision=n) for n in (2, 1))
-    assert told(audited([last, skipped, *others], trades)) == []
+    assert reported(audited([last, skipped, *others], trades)) == []
+
+
+def test_trades_too_late_for_the_short_bars_are_in_the_long_ones() -> None:
+    """The short bars are not kept for so long: they stay as they were."""
+    late = [trade(seq, 600, received_ms=7_200_000) for seq in (3, 4)]
+    trades = [trade(1, 0), trade(2, 7_200_000), *late]
+    bars = published(trades)
+    assert reported(audited(bars, trades)) == []
+    wrong = [msgspec.structs.replace(bar, trades=9) for bar in bars if bar.trades == 3]
+    assert {kind for kind, _, _ in reported(audited(wrong, trades))} >= {"different"}
 
 
 def test_trade_that_comes_again_counts_once() -> None:
     trades = [trade(1, 0), trade(2, 5000)]
-    assert told(audited(published(trades), [*trades, *trades])) == []
+    assert reported(audited(published(trades), [*trades, *trades])) == []
 
 
 # -- what is not judged
@@ -162,9 +172,9 @@ def test_published_bars_outside_the_range_are_not_judged() -> None:
     bars = published(trades)
     other = Scope(symbols=frozenset({"ETHUSDT"}))
     assert audited(bars, [], other).published.records == 0
-    assert told(audited(bars, [], other)) == []
+    assert reported(audited(bars, [], other)) == []
     cut = Scope(first_minute=MINUTE - 1, end_minute=MINUTE + 1)
-    assert {interval for _, interval, _ in told(audited(bars, [trade(3, 9000, symbol="ETHUSDT")], cut))} == set()
+    assert {interval for _, interval, _ in reported(audited(bars, [trade(3, 9000, symbol="ETHUSDT")], cut))} == set()
 
 
 @pytest.mark.parametrize(
@@ -211,6 +221,7 @@ def test_bars_from_before_the_beginning_of_the_trades_are_not_judged() -> None:
     trades = [trade(1, 0), trade(2, 100), trade(3, late_ms + 1000), trade(4, late_ms + 9000)]
     bars = published(trades)
     assert reported(audited(bars, trades[1:], first_offset=1)) == []
+    assert reported(audited(bars, trades[2:], first_offset=2)) == []  # of the first second no trade is left
     wrong = [msgspec.structs.replace(bar, trades=9) for bar in bars]
     found = [one.ts_open for one in audited(wrong, trades[1:], first_offset=1).differences()]
     assert min(found) == "2026-01-05T15:02:01Z"

@@ -60,12 +60,13 @@ def test_changes_without_a_snapshot_are_skipped() -> None:
         (change(asks=levels(13)), UpdateResult.LEVELS, [9, 8], [11, 12, 13]),
         (change(bids=levels(8, size=0)), UpdateResult.LEVELS, [9], [11, 12]),
         (change(bids=levels(9)), UpdateResult.NOTHING, [9, 8], [11, 12]),
+        (change(asks=levels(11, 12)), UpdateResult.NOTHING, [9, 8], [11, 12]),
         (change(bids=levels(7, size=0)), UpdateResult.NOTHING, [9, 8], [11, 12]),
         (change(bids=levels(9, 8, size=0)), UpdateResult.TOP, [], [11, 12]),
         (change(bids=[(10 * U, 1.0), (10 * U, 0.0)]), UpdateResult.LEVELS, [9, 8], [11, 12]),
     ],
     ids=["better bid", "new size of the best", "best bid gone", "best ask gone", "worse ask", "worse bid gone",
-         "the same again", "gone what was not there", "no bids left", "there and gone"],
+         "the same again", "the same asks again", "gone what was not there", "no bids left", "there and gone"],
 )  # fmt: skip
 def test_change_sets_the_size_of_a_level(
     update: BookUpdate, message: UpdateResult, bids: list[int], asks: list[int]

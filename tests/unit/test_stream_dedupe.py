@@ -410,3 +410,13 @@ def test_hole_that_was_not_awaited_is_forgotten_without_a_word() -> None:
     for number in range(1, MAX_HOLES + 1):
         ids.add(5000 + 2 * number, 5000 + 2 * number, 1)
     assert (len(ids.missing), ids.given_up) == (MAX_HOLES, [])
+
+
+def test_trade_of_another_view_is_nothing_to_continue_after() -> None:
+    """What another source covered is counted in the id space in use."""
+    dedupe = TradeDedupe()
+    dedupe.admit(trade(1, 1), NOW, contiguous=True)
+    dedupe.continue_after(trade(9, 9, id_space="aggTrade"))
+    assert dedupe.seen.last == 1
+    dedupe.continue_after(trade(9, 9))
+    assert dedupe.seen.last == 9

@@ -119,7 +119,7 @@ def test_okx_subscribes_to_trades_quotes_and_books_within_its_request_size() -> 
 
 def test_bybit_subscribes_symbol_by_symbol() -> None:
     """A bad topic may refuse its whole request; each request has an id, which is all that the answer repeats."""
-    assert asked("bybit", ["BTCUSDT", "ETHUSDT"]) == [
+    assert requested("bybit", ["BTCUSDT", "ETHUSDT"]) == [
         {"req_id": "1", "op": "subscribe", "args": [f"{name}.BTCUSDT" for name in BYBIT_CHANNELS]},
         {"req_id": "2", "op": "subscribe", "args": [f"{name}.ETHUSDT" for name in BYBIT_CHANNELS]},
     ]
