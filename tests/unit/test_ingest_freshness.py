@@ -208,7 +208,7 @@ def test_limit_and_silence_of_each_channel_can_be_shown() -> None:
     story.seconds(1000, TRADES)
     story.seconds(7)
     assert story.freshness.data_limit_s == MIN_S
-    assert story.freshness.habits[TRADES].silent_s == 7
+    assert story.freshness.silences[TRADES].silent_s == 7
 
 
 def test_line_names_some_channels_and_counts_the_rest() -> None:
