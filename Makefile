@@ -33,7 +33,7 @@ demo: setup ## Everything on this machine: broker, venues, ingestors, worker, fi
 	@$(BIN)/mdstream demo $(if $(LIVE),--live)
 
 test: setup ## All tests, on the embedded broker; fails unless they cover the pure core
-	$(PYTEST) $(COVERAGE) $(TESTS)
+	$(PYTEST) $(TESTS) $(COVERAGE)
 
 test-kafka: setup ## The whole-system tests again on Apache Kafka (needs Java 17 and Maven)
 	MDSTREAM_TEST_BROKER=kafka $(PYTEST) -m system $(TESTS)
