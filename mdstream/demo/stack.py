@@ -16,6 +16,7 @@ from mdstream.run import pipeline
 from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, free_port, start_broker, start_database, start_nats
 from mdstream.run.supervisor import Say, Supervisor
+from mdstream.venues import ws_setting
 
 SYMBOLS = {
     "binance": "BTCUSDT,ETHUSDT,SOLUSDT",
@@ -100,7 +101,7 @@ def _simulate(parts: Supervisor, rate: int) -> dict[str, str]:
             if line.startswith("export "):
                 name, _, url = line.removeprefix("export ").partition("=")
                 found[name] = url
-        return sum(name.endswith("_WS_URL") for name in found) == len(SYMBOLS)
+        return all(ws_setting(venue) in found for venue in SYMBOLS)
 
     parts.wait(up, part, UP_LIMIT_S)
     return found

@@ -94,8 +94,10 @@ async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
     watchdog.start()
     signalled = asyncio.ensure_future(_signal())
     try:
-        await asyncio.wait((running, signalled, *helpers), return_when=asyncio.FIRST_COMPLETED)
-        await watchdog.stop()
+        try:
+            await asyncio.wait((running, signalled, *helpers), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await watchdog.stop()
         for task in helpers:  # a helper that ended has failed: raise its error
             if task.done():
                 task.result()

@@ -69,7 +69,8 @@ async def ingesting(settings: Settings) -> AsyncIterator[None]:
     async with serve(venue, "127.0.0.1", 0) as server:
         address = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         wanted = Wanted(Both(), ("BTCUSDT", "ETHUSDT"))
-        there = settings.model_copy(update={"okx_ws_url": SecretStr(address)})
+        addresses = settings.addresses.model_copy(update={"OKX_WS_URL": SecretStr(address)})
+        there = settings.model_copy(update={"addresses": addresses})
         running = asyncio.create_task(ingest([wanted], there, Options(free_port())))
         try:
             yield

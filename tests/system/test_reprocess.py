@@ -182,5 +182,5 @@ def test_prefix_of_another_deployment_is_left_alone(deployment: dict[str, str], 
     other = {**deployment, "MDSTREAM_TOPIC_PREFIX": f"{prefix}live"}
     assert run_mdstream("topics", "--create", env=other).returncode == 0
     done = reprocess(other, prefix, "--force", status=2)
-    assert f"{prefix}.raw.crypto: a deployment of its own lives there, choose another prefix" in done.stderr
+    assert f"{prefix}.raw.crypto: another deployment uses it, choose another prefix" in done.stderr
     assert count_of(deployment, f"{prefix}.raw.crypto") > 0
