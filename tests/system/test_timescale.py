@@ -152,6 +152,7 @@ def test_nothing_is_lost_or_doubled_while_the_server_goes_connections_are_cut_an
         following = load.stop()
         total = len(list(rounds(0, 1))) * following
         wait_until(lambda: committed(settings) == total, what="all offsets committed", limit_s=SETTLE_S)
+        running.wait_for(" is up: ")  # the last one may have found everything committed
         assert running.stop() == 0
         assert_complete(url, following)
         report = canonical.audit(env, "--database", url)

@@ -322,7 +322,7 @@ async def test_a_group_that_takes_too_long_is_halved_until_it_does_not(url: str)
     slow_rows(url, 0.02)
     sink = TimescaleSink(url, write_limit_s=0.4)
     group, errors = [trade(n) for n in range(64)], list[DatabaseError]()
-    while len(errors) < 30:
+    while len(errors) < 200:
         try:
             await refused_of(sink, *group)
             break
