@@ -113,6 +113,7 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
         whole = list(rounds(0, following))
         due = len(whole) + len(list(rounds(0, FIRST)))  # the topics hold the first rounds twice
         wait_until(lambda: committed(settings, "nats", *KINDS) == due, what="all offsets committed", limit_s=SETTLE_S)
+        worker.wait_for(" is up: ")  # the last one may have found everything committed
         assert worker.stop() == 0
         assert way.cuts > 0
     wanted, found = by_subject(whole), asyncio.run(stored(server.url))
