@@ -160,6 +160,12 @@ class OvertakenError(MdstreamError):
         return f"the state of {self.topic}[{self.number}] was written by another worker since this one claimed it"
 
 
+class SpoolError(MdstreamError):
+    """The spool of an ingestor cannot be written or read. The text says where and why."""
+
+    retriable = True
+
+
 class SinkError(MdstreamError):
     """`sink` cannot store anything at `place` now. Not `retriable`: an operator has to fix it."""
 

@@ -6,7 +6,7 @@ timestamp is the receive time in ms. Its headers, which RawEncoder writes and `d
     p     the provider's name
     t     when the frame was received: ns since 1970, 8 bytes big-endian
     k     its kind: that of the provider's `route` (venues/feed.py), or HEARTBEAT, STATUS, REPAIR
-    via   how it came: ws (a live feed), rest (repair), replay
+    via   how it came: ws (a live feed), spool (the same, after Kafka was away), rest (repair), replay
 
 A leaf like mdstream.events: values only.
 """
@@ -23,7 +23,7 @@ HEARTBEAT, STATUS, REPAIR = b"heartbeat", b"status", b"repair"
 OURS = frozenset({HEARTBEAT, STATUS, REPAIR})
 """Kinds of raw records that no venue sent: ingestors and the repair write them."""
 
-WS, REST, REPLAY = b"ws", b"rest", b"replay"
+WS, REST, REPLAY, SPOOL = b"ws", b"rest", b"replay", b"spool"
 
 LAST_NS = 9_000_000_000_000_000_000
 """Times are before the year 2255, so that a `seq`, which starts at a time in us, stays below 2**53."""

@@ -14,6 +14,7 @@ from mdstream.config.fields import Group, Json, Listed, OptionalSetting, prefixe
 Role = Literal["core", "timescale", "nats", "files"]
 CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
 TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
+SpoolSync = Literal["always", "interval", "never"]
 SourcePolicy = Literal["failover", "merge"]
 BarInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[smhd]$")]
 
@@ -83,6 +84,15 @@ class Bars(Group, alias_generator=prefixed("MDSTREAM_BARS_")):
         ("1s", "1m", "5m", "1h"), "lengths of bars, comma-separated; empty: none", name="MDSTREAM_BARS", max_length=16
     )
     lateness_s: float = setting(1.0, "seconds that a bar waits for late trades", ge=0, le=60)
+
+
+class Spool(Group, alias_generator=prefixed("MDSTREAM_SPOOL_")):
+    """What an ingestor keeps on disk while Kafka is away: docs/operations.md."""
+
+    mb: int = setting(4096, "MiB in DATA_DIR/spool, per ingestor; 0: nothing", ge=0, le=1 << 20)
+    fsync: SpoolSync = setting(
+        "interval", "when the disk has to have it: always (after each write), interval (each second) or never"
+    )
 
 
 class Repair(Group, alias_generator=prefixed("MDSTREAM_REPAIR_")):

@@ -21,6 +21,7 @@ from mdstream.config.groups import (
     Nats,
     Repair,
     Role,
+    Spool,
     Timescale,
     Watchdog,
 )
@@ -52,6 +53,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     http: Http
     failover: Failover
     watchdog: Watchdog
+    spool: Spool
     bars: Bars
     repair: Repair
     files: Files

@@ -1,37 +1,28 @@
 """Records waiting for Kafka, one queue per partition, in order, with one limit for all.
 
-Nothing is dropped. When the backlog is full its writers wait (`room`), so they stop reading their sockets, and TCP
-makes the venue wait. Records count until Kafka has acknowledged them, not until they are taken.
+Records count until Kafka has acknowledged them, not until they are taken. When Kafka is away or slow the backlog is
+diverted: what it holds and what is added goes to the overflow, and comes back through `put` (spooler.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from mdstream.ingest.overflow import Limits, Overflow, Waiting
 from mdstream.records import ProducerRecord
 
 RECORD_OVERHEAD_BYTES = 128
 """Size of a record in a batch besides its value: key, headers, lengths. A generous estimate."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Full at either `records` or `bytes` (of values). Below the share `resume` of both, writers continue."""
-
-    records: int = 100_000
-    bytes: int = 64 << 20
-    resume: float = 0.75
-
-
 class Backlog:
-    """Queues of records, numbered 0..queues-1."""
+    """Queues of records, numbered 0..queues-1. At its limits it is diverted."""
 
-    def __init__(self, queues: int, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, queues: int, limits: Limits | None = None, overflow: Overflow | None = None) -> None:
+        self.limits, self.overflow = limits or Limits(), overflow or Overflow()
         self._queues: list[list[ProducerRecord]] = [[] for _ in range(queues)]
-        self._room = asyncio.Event()
-        self._room.set()
+        self._taken: list[tuple[Sequence[ProducerRecord], int]] = [((), 0)] * queues
         self.filled = asyncio.Event()
         """Set when a record is added; the sender clears it."""
         self.empty = asyncio.Event()
@@ -39,26 +30,48 @@ class Backlog:
         self.empty.set()
         self.records = 0
         self.bytes = 0
-        self.full = False
-        self.times_full = 0
+        self.diverted = False
+        self.times_diverted = 0
 
     def add(self, queue: int, record: ProducerRecord, size_bytes: int) -> None:
-        """Queue a record whose value has `size_bytes`. Never refuses: check `full` afterwards."""
+        """Take a new record whose value has `size_bytes`; it never waits."""
+        if self.diverted:
+            self.overflow.add(Waiting(queue, record, size_bytes))
+            return
+        self.put(queue, record, size_bytes)
+        if self.records >= self.limits.records or self.bytes >= self.limits.bytes:
+            self.divert()
+
+    def put(self, queue: int, record: ProducerRecord, size_bytes: int) -> None:
+        """Queue a record, diverted or not."""
         self._queues[queue].append(record)
         if not self.records:
             self.empty.clear()
         self.records += 1
         self.bytes += size_bytes
-        if self.records >= self._limits.records or self.bytes >= self._limits.bytes:
-            self.times_full += not self.full
-            self.full = True
-            self._room.clear()
         if not self.filled.is_set():
             self.filled.set()
 
-    async def room(self) -> None:
-        """Return when there is room again."""
-        await self._room.wait()
+    def divert(self) -> None:
+        """Send what is added to the overflow from now on, after what is here.
+
+        What is taken, its delivery under way, stays here as well. So a death does not lose it; if the delivery
+        succeeds, readers drop the repeats.
+        """
+        self.diverted = True
+        self.times_diverted += 1
+        for queue, records in enumerate(self._queues):
+            taken, _ = self._taken[queue]
+            for record in taken:
+                self.overflow.add(Waiting(queue, record, _size(record)))
+            for record in records:
+                size_bytes = _size(record)
+                self.overflow.add(Waiting(queue, record, size_bytes))
+                self.records -= 1
+                self.bytes -= size_bytes
+            self._queues[queue] = []
+        if not self.records:
+            self.empty.set()
 
     def waiting(self) -> list[int]:
         """The queues that hold records."""
@@ -68,29 +81,38 @@ class Backlog:
         """Records of a queue that are not taken yet."""
         return len(self._queues[queue])
 
-    def take(self, queue: int, max_bytes: int) -> tuple[list[ProducerRecord], int, bool]:
-        """The queue's first records, at least one, within `max_bytes` with overhead; their values' bytes; any left?
+    def taken(self, queue: int) -> int:
+        """Records of a queue that are taken and not released."""
+        return len(self._taken[queue][0])
 
-        They still count: call `release` once Kafka has them.
+    def take(self, queue: int, max_bytes: int) -> tuple[Sequence[ProducerRecord], bool]:
+        """The queue's first records, at least one, within `max_bytes` with overhead; are any left?
+
+        They still count: call `release` once Kafka has them, and before the queue's next `take`.
         """
         records = self._queues[queue]
         size_bytes = 0
         for count, record in enumerate(records):
-            value_bytes = len(record[1] or b"")
+            value_bytes = _size(record)
             if count and size_bytes + value_bytes + (count + 1) * RECORD_OVERHEAD_BYTES > max_bytes:
-                self._queues[queue] = records[count:]
-                return records[:count], size_bytes, True
+                self._queues[queue], records = records[count:], records[:count]
+                break
             size_bytes += value_bytes
-        self._queues[queue] = []
-        return records, size_bytes, False
+        else:
+            self._queues[queue] = []
+        self._taken[queue] = records, size_bytes
+        return records, bool(self._queues[queue])
 
-    def release(self, records: int, size_bytes: int) -> None:
-        """Stop counting taken records: Kafka has them."""
-        self.records -= records
+    def release(self, queue: int) -> tuple[int, int]:
+        """Stop counting what was taken last: Kafka has it. Returns its records and bytes."""
+        records, size_bytes = self._taken[queue]
+        self._taken[queue] = (), 0
+        self.records -= len(records)
         self.bytes -= size_bytes
-        limits = self._limits
-        if self.full and self.records <= limits.records * limits.resume and self.bytes <= limits.bytes * limits.resume:
-            self.full = False
-            self._room.set()
         if not self.records:
             self.empty.set()
+        return len(records), size_bytes
+
+
+def _size(record: ProducerRecord) -> int:
+    return len(record[1] or b"")

@@ -33,7 +33,8 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
 
     BINANCE_WS_URL, OKX_WS_URL and so on point a provider at another server, in .env as well. Each second every
     partition gets a heartbeat, and a status record when a feed connects, disconnects or is given up. While Kafka is
-    away the frames wait in memory; when that is full, the venue does. Nothing is dropped.
+    away the frames go to DATA_DIR/spool, up to MDSTREAM_SPOOL_MB (4096), and are sent when it is back, if need be by
+    the next start. Only when that is full are some dropped, trades last (docs/operations.md).
 
     \b
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:
@@ -52,7 +53,8 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
     and not ready; when Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
     started again (docs/operations.md).
 
-    Ctrl-C or SIGTERM: what has arrived is written, then the process ends. A second one ends it at once.
+    Ctrl-C or SIGTERM: what has arrived is written to Kafka or to the spool, then the process ends, within ten seconds.
+    A second one ends it at once.
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)

@@ -54,7 +54,6 @@ class FeedCounters:
     not_understood: int = 0
     rejected_subscriptions: int = 0
     missing_subscriptions: int = 0
-    heartbeats_skipped: int = 0
     frames_per_second: float = 0.0
 
     def count(self, report: Report) -> None:

@@ -50,7 +50,6 @@ class Dialogue:
         self._answers: list[Action] = []
         self._answered = asyncio.Event()
         self._end: Close | Fatal | None = None
-        self._blocked = False
         self._lines = 0
         self.data_frames = 0
         self._other_frames = 0
@@ -70,23 +69,19 @@ class Dialogue:
                     task.cancel()
 
     async def _read(self, recv: Receive) -> NoReturn:
-        """The hot loop: it suspends only without a frame, or without room. Ends with the error of `recv`."""
+        """The hot loop: it suspends only without a frame. Ends with the error of `recv`."""
         route, add_frame, own_key, now_ns = self._route, self._intake.add_frame, self._intake.key, time.time_ns
         while True:
             frame = await recv()
             received_ns = now_ns()
             found = route(frame)
-            full = add_frame(frame, found, received_ns)
+            add_frame(frame, found, received_ns)
             if found.kind is not OTHER:
                 self.data_frames += 1
             else:
                 self._other_frames += 1
                 if found.key == own_key:
                     self._answer(self.session.frame(frame, time.monotonic()))
-            if full:
-                self._blocked = True
-                await self._intake.room()
-                self._blocked = False
 
     def _answer(self, actions: list[Action]) -> None:
         """Log at once; leave the rest to `_converse`: the reader never waits for a send."""
@@ -104,7 +99,7 @@ class Dialogue:
                 await self._wait(await self._perform(actions))
                 actions, self._answers = self._answers, []
                 frames = self.data_frames + self._other_frames
-                actions += self.session.tick(time.monotonic(), frames=frames, blocked=self._blocked)
+                actions += self.session.tick(time.monotonic(), frames=frames)
 
     async def _wait(self, seconds: float) -> None:
         """Return after `seconds`, or when there are answers."""
@@ -152,7 +147,7 @@ class Dialogue:
         while self._end is None:
             await asyncio.sleep(FRESHNESS_INTERVAL_S)
             passed_s, now_s = time.monotonic() - now_s, time.monotonic()
-            if not self._blocked and self._data_has_stopped(passed_s):
+            if self._data_has_stopped(passed_s):
                 self._counters.data_silences += 1
                 await self._close(Close(self._freshness.describe()))
 

@@ -13,6 +13,7 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.health import problems_of
 from mdstream.ingest.metrics import IngestMetrics
+from mdstream.ingest.overflow import DROPPABLE
 from mdstream.venues.feed import Route
 from mdstream.watchdog.guard import Watchdog
 
@@ -33,7 +34,14 @@ class IngestEndpoint(Endpoint):
     def problems(self) -> list[str]:
         """Of the feeds, and of sending to Kafka."""
         feeds = {feed.provider.name: feed.problem for feed in self._feeds}
-        return problems_of(feeds=feeds, stalled_s=self._bus.sender.stalled_s, ready_s=self._ready_s)
+        sender, spooler = self._bus.sender, self._bus.spooler
+        return problems_of(
+            feeds=feeds,
+            started=sender.started,
+            stalled_s=sender.stalled_s,
+            ready_s=self._ready_s,
+            spool_error=spooler.error,
+        )
 
     def readiness(self) -> dict[str, Any]:
         """The channels without data."""
@@ -44,13 +52,27 @@ class IngestEndpoint(Endpoint):
         return {"feeds": {feed.provider.name: _describe(feed) for feed in self._feeds}}
 
     async def _bus_stats(self, _request: web.Request) -> web.Response:
-        backlog, sender = self._bus.backlog, self._bus.sender
+        backlog, sender, spooler = self._bus.backlog, self._bus.sender, self._bus.spooler
+        overflow = backlog.overflow
         return reply(
             {
                 "topics": {topic.name: topic.partitions for topic in self._bus.raw.values()},
-                "queued": {"records": backlog.records, "bytes": backlog.bytes, "full": backlog.full},
-                "limits": {"records": self._bus.limits.records, "bytes": self._bus.limits.bytes},
-                "times_full": backlog.times_full,
+                "queued": {
+                    "records": backlog.records,
+                    "bytes": backlog.bytes,
+                    "fill": round(backlog.limits.fill(backlog.records, backlog.bytes), 4),
+                },
+                "diverted": backlog.diverted,
+                "times_diverted": backlog.times_diverted,
+                "overflow": {"records": len(overflow), "bytes": overflow.bytes, "fill": round(overflow.fill, 4)},
+                "spool": {
+                    "bytes": spooler.spool_bytes,
+                    "limit_bytes": spooler.spool_limit_bytes,
+                    "written": spooler.records,
+                    "error": spooler.error,
+                },
+                "dropped": {kind.decode(): overflow.dropped[kind] for kind in DROPPABLE},
+                "limits": {"records": backlog.limits.records, "bytes": backlog.limits.bytes},
                 "stalled_s": round(sender.stalled_s, 3),
                 "sent": msgspec.to_builtins(_fields(sender.counters)),
             }

@@ -30,32 +30,21 @@ class Intake:
         self._queue = Remembered(self._queue_of)
         self._encode = RawEncoder(provider.name, WS).encode
 
-    def add_frame(self, frame: bytes, route: Route, received_ns: int) -> bool:
-        """Queue a frame as received; True if the backlog is now full and the caller has to wait for `room`."""
+    def add_frame(self, frame: bytes, route: Route, received_ns: int) -> None:
+        """Queue a frame as received."""
         key, kind = route
-        backlog, counters, size_bytes = self._backlog, self.counters, len(frame)
+        counters, size_bytes = self.counters, len(frame)
         record = self._encode(key, frame, kind, received_ns)
-        backlog.add(self._queue[key], record, size_bytes)
+        self._backlog.add(self._queue[key], record, size_bytes)
         counters.routes[route] += 1
         counters.bytes += size_bytes
-        return backlog.full
 
     def _queue_of(self, key: bytes) -> int:
         """The queue of an instrument's records; an unsubscribed one may be of a market without queues."""
         return self._queues.get(self._market_of(key), self._home)[self._partition(key)]
 
-    async def room(self) -> None:
-        """Return when the backlog has room again."""
-        await self._backlog.room()
-
     def add_heartbeat(self, *, connected: bool, symbols: int, now_ns: int) -> None:
-        """Queue a heartbeat for every partition of every topic.
-
-        With a full backlog it is skipped: the next one is as good.
-        """
-        if self._backlog.full:
-            self.counters.heartbeats_skipped += 1
-            return
+        """Queue a heartbeat for every partition of every topic."""
         self._add_everywhere(
             HEARTBEAT,
             {"type": "heartbeat", "provider": self.provider, "connected": connected, "symbols": symbols, "ts": now_ns},

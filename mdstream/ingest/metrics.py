@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 from mdstream.http.endpoint import Metrics
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
+from mdstream.ingest.overflow import DROPPABLE
 
 FEED_COUNTERS = {
     "connections": "connections that were opened",
@@ -23,7 +24,6 @@ FEED_COUNTERS = {
     "not_understood": "frames without an instrument that could not be understood",
     "rejected_subscriptions": "subscriptions that the venue rejected by name",
     "missing_subscriptions": "subscriptions that the venue did not acknowledge in time",
-    "heartbeats_skipped": "heartbeats left out because the backlog was full",
 }
 
 
@@ -87,4 +87,14 @@ class IngestMetrics(Metrics):
         yield CounterMetricFamily("mdstream_ingest_deliveries", "batches that Kafka acknowledged", sent.deliveries)
         yield CounterMetricFamily("mdstream_ingest_kafka_errors", "batches that had to be sent again", sent.errors)
         yield CounterMetricFamily("mdstream_ingest_kafka_restarts", "producers that had to be replaced", sent.restarts)
-        yield CounterMetricFamily("mdstream_ingest_backlog_full", "times the backlog was full", backlog.times_full)
+        yield CounterMetricFamily("mdstream_ingest_diversions", "times the spool was used", backlog.times_diverted)
+        overflow, spooler = backlog.overflow, self._bus.spooler
+        yield GaugeMetricFamily("mdstream_ingest_overflow_records", "records on their way to the spool", len(overflow))
+        yield GaugeMetricFamily("mdstream_ingest_spool_bytes", "bytes in the spool", spooler.spool_bytes)
+        failing = spooler.error is not None
+        yield GaugeMetricFamily("mdstream_ingest_spool_failing", "1 while the spool cannot be written", failing)
+        yield CounterMetricFamily("mdstream_ingest_spooled_records", "records written to the spool", spooler.records)
+        dropped = CounterMetricFamily("mdstream_ingest_dropped_records", "for want of room", labels=["kind"])
+        for kind in DROPPABLE:
+            dropped.add_metric([kind.decode()], overflow.dropped[kind])
+        yield dropped

@@ -1,36 +1,44 @@
 """The ingestor process: start in order, run until a signal, stop in reverse order with nothing left behind.
 
 topics there? ──> HTTP port free? ──> producer up? ──> feeds, heartbeats, watchdog
-SIGTERM, SIGINT ──> feeds close, received frames are queued ──> backlog flushed ──> producer down
+SIGTERM, SIGINT ──> feeds close, received frames are queued ──> all sent, or in the spool ──> producer down
+
+With records of an earlier run in the spool the feeds start even if Kafka is away: it was away when that run ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import uvloop
 
 from mdstream import kafka
 from mdstream.config import Settings
-from mdstream.errors import BrokerError, FeedError
+from mdstream.errors import BrokerError, FeedError, SpoolError
 from mdstream.http.endpoint import serve
 from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import run_heartbeats
 from mdstream.ingest.http import IngestEndpoint
 from mdstream.ingest.plan import Wanted, raw_topics
+from mdstream.net.backoff import delays_s
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
 
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8891
-FLUSH_LIMIT_S = 30.0
-DISCONNECT_LIMIT_S = 5.0
+CLOSE_LIMIT_S = 4.0
+FLUSH_LIMIT_S = 3.0
+DISCONNECT_LIMIT_S = 2.0
+"""Together below the ten seconds that container runtimes grant."""
+MAX_CONNECT_DELAY_S = 5.0
 REPORT_INTERVAL_S = 60.0
 
 
@@ -50,7 +58,7 @@ def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
 
 async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
     """As `run`, on the running loop."""
-    bus, addresses = Bus(raw_topics(wanted, settings), settings.bootstrap_servers), settings.venue_addresses()
+    bus, addresses = Bus(raw_topics(wanted, settings), settings), settings.venue_addresses()
     feeds = [
         Feed(
             w.provider,
@@ -66,14 +74,35 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
     for reason in (reason for feed in feeds for reason in feed.refused):
         log.error("left out: %s", reason)
     watchdog = _watchdog(bus, settings)
-    await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
+    if not bus.spooler.resumes:
+        await _create_topics(bus, settings)
     async with serve(IngestEndpoint(feeds, bus, watchdog).application(), host=settings.http.host, port=options.port):
-        await bus.sender.start()
+        if not bus.spooler.resumes:
+            await bus.sender.start()
         log.info("http://%s:%d/health shows the state", settings.http.host, options.port)
         try:
-            await _work(feeds, bus, watchdog)
+            await _work(feeds, bus, watchdog, settings)
         finally:
             await bus.sender.stop(DISCONNECT_LIMIT_S)
+
+
+async def _create_topics(bus: Bus, settings: Settings) -> None:
+    await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
+
+
+async def _send(bus: Bus, settings: Settings) -> None:
+    """Send until cancelled; first connect, for as long as it takes. Raises BrokerError if Kafka refuses us."""
+    delays = delays_s(random.Random(), max_s=MAX_CONNECT_DELAY_S)
+    while not bus.sender.started:
+        try:
+            await _create_topics(bus, settings)
+            await bus.sender.start()
+        except BrokerError as error:
+            if not error.retriable:
+                raise
+            log.warning("%s; what comes goes to the spool", error)
+            await asyncio.sleep(next(delays))
+    await bus.sender.run()
 
 
 def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
@@ -82,14 +111,14 @@ def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
         Limits(ready_s=settings.watchdog.stuck_ready_s, exit_s=settings.watchdog.stuck_exit_s),
         bus.sender.state,
         reads=False,
-        outcome=lambda: f"{bus.backlog.records} records that waited for Kafka are lost",
+        outcome=bus.spooler.outcome,
     )
 
 
-async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
+async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog, settings: Settings) -> None:
     """Run until a signal, the end of all feeds, or an error; then wind down."""
     running = asyncio.ensure_future(_run_feeds(feeds))
-    tasks = (bus.sender.run(), run_heartbeats(feeds), _report(feeds, bus), watchdog.pulse())
+    tasks = (_send(bus, settings), bus.spooler.run(), run_heartbeats(feeds), _report(feeds, bus), watchdog.pulse())
     helpers = [asyncio.ensure_future(task) for task in tasks]
     watchdog.start()
     signalled = asyncio.ensure_future(_signal())
@@ -110,17 +139,22 @@ async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
 
 
 async def _shut_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[None]) -> None:
-    log.info("stopping: %d records to send", bus.backlog.records)
-    try:
-        async with asyncio.timeout(FLUSH_LIMIT_S):
+    """What has arrived is sent, or left in the spool. Raises BrokerError if it is lost."""
+    log.info("stopping: %d records to send", bus.spooler.waiting)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_LIMIT_S):
             await asyncio.gather(*(feed.close() for feed in feeds))
             await asyncio.wait([running])
-            await bus.sender.flush()
+    try:
+        async with asyncio.timeout(FLUSH_LIMIT_S):
+            await bus.spooler.drained()
     except TimeoutError:
-        raise BrokerError(
-            f"stopped with {bus.backlog.records} records that Kafka did not take within {FLUSH_LIMIT_S:.0f} s: "
-            "they are lost"
-        ) from None
+        unsent = f"{bus.spooler.waiting} records that Kafka did not take within {FLUSH_LIMIT_S:.0f} s"
+        try:
+            await bus.spooler.park()
+        except SpoolError as error:
+            raise BrokerError(f"stopped with {unsent}, and {error}: they are lost") from None
+        log.warning("stopped with %s: the spool has them, the next start sends them", unsent)
 
 
 async def _run_feeds(feeds: Sequence[Feed]) -> None:
@@ -165,5 +199,5 @@ async def _report(feeds: Sequence[Feed], bus: Bus) -> None:
                 feed.state or "connecting",
                 counters.total,
                 counters.frames_per_second,
-                bus.backlog.records,
+                bus.spooler.waiting,
             )

@@ -4,8 +4,8 @@
     queue    due ──> take up to a batch ──> send, wait for the acknowledgement ──> release
                        ^    failed: wait, replace the producer if the error is permanent, send the same again
 
-So each partition keeps its order, the backlog bounds memory, and an outage only fills the backlog. A delivery that the
-broker stored but did not acknowledge is written twice: readers drop repeats by id.
+So each partition keeps its order, and in an outage the backlog is diverted to the spool. A delivery that the broker
+stored but did not acknowledge is written twice: readers drop repeats by id.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Sender:
         retry_s: float = 0.1,
     ) -> None:
         self.counters = BusCounters()
+        self.started = False
         self._backlog, self._partitions, self._new_publisher = backlog, partitions, new_publisher
         self._publisher = new_publisher()
         self._replacing = asyncio.Lock()
-        self._under_way = [0] * len(partitions)
         self._delivered = [0] * len(partitions)
         self._refusals: dict[int, tuple[float, str]] = {}  # when, and what the broker said
         self._due = [asyncio.Event() for _ in partitions]
@@ -64,6 +64,7 @@ class Sender:
     async def start(self) -> None:
         """Connect. Raises BrokerError if no broker answers."""
         await self._publisher.start()
+        self.started = True
 
     async def stop(self, limit_s: float) -> None:
         """Disconnect, within `limit_s`: without its broker a producer waits forever."""
@@ -77,10 +78,6 @@ class Sender:
             for queue in range(len(self._partitions)):
                 tasks.create_task(self._drain(queue))
 
-    async def flush(self) -> None:
-        """Return when Kafka has everything queued."""
-        await self._backlog.empty.wait()
-
     @property
     def stalled_s(self) -> float:
         """Seconds since Kafka last accepted a delivery, 0 while nothing is queued."""
@@ -93,7 +90,7 @@ class Sender:
         them and change nothing.
         """
         partitions = {
-            Partition(*partition): PartitionProgress(0, done, done + self._under_way[i] + self._backlog.queued(i))
+            Partition(*partition): PartitionProgress(0, done, done + self._backlog.taken(i) + self._backlog.queued(i))
             for i, (partition, done) in enumerate(zip(self._partitions, self._delivered, strict=True))
         }
         since_s = time.monotonic() - REFUSAL_S
@@ -118,14 +115,11 @@ class Sender:
             due.clear()
             more = True
             while more:
-                records, size_bytes, more = backlog.take(queue, DELIVERY_BYTES)
+                records, more = backlog.take(queue, DELIVERY_BYTES)
                 if records:
-                    self._under_way[queue] = len(records)
                     await self._deliver(queue, records)
-                    self._under_way[queue] = 0
                     self._delivered[queue] += len(records)
-                    backlog.release(len(records), size_bytes)
-                    self._count(len(records), size_bytes)
+                    self._count(*backlog.release(queue))
 
     def _count(self, records: int, size_bytes: int) -> None:
         self._progress_s = time.monotonic()

@@ -115,9 +115,9 @@ class Session:
             return [Report("not_understood", f"sent a frame that is not understood ({error}): {frame[:200]!r}")]
         return [action for t in ticks if isinstance(t, Control) for action in self._control(t, now_s)]
 
-    def tick(self, now_s: float, *, frames: int = 0, blocked: bool = False) -> list[Action]:
-        """Time has passed; `frames` have arrived so far. `blocked`: we read none, so the silence is ours."""
-        self._note_frames(now_s, frames, blocked)
+    def tick(self, now_s: float, *, frames: int = 0) -> list[Action]:
+        """Time has passed; `frames` have arrived so far."""
+        self._note_frames(now_s, frames)
         end = self._end(now_s)
         if end is not None:
             return [end]
@@ -195,11 +195,9 @@ class Session:
 
     # ---------------------------------------------------------------------------------------------- silence, age, time
 
-    def _note_frames(self, now_s: float, frames: int, blocked: bool) -> None:
-        if frames != self._frames or blocked:
+    def _note_frames(self, now_s: float, frames: int) -> None:
+        if frames != self._frames:
             self._frames, self._last_frame_s = frames, now_s
-        if blocked:
-            self._awaited = dict.fromkeys(self._awaited, now_s + ANSWER_S)
 
     def _end(self, now_s: float) -> Close | None:
         silence_s = self._provider.silence_s

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -151,6 +152,16 @@ class Ingestor:
     def metric(self, name: str) -> float:
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
         return float(found[1]) if found else 0.0
+
+    def has_read(self, frames: int) -> bool:
+        """Whether this process has read so many trades and quotes."""
+        name = 'mdstream_ingest_frames_total{kind="%s",provider="binance"}'
+        return self.metric(name % "trade") + self.metric(name % "quote") == frames
+
+    def has_spooled(self) -> bool:
+        """Whether nothing waits for the spool, and it can be written."""
+        stats = self.stats()
+        return stats["diverted"] and not stats["overflow"]["records"] and stats["spool"]["error"] is None
 
     async def records(self) -> Records:
         return await read_topic(
@@ -393,7 +404,7 @@ async def test_http_reports_the_state(ingestor: Ingestor, venue: Venue) -> None:
     assert json.loads(body)["feeds"]["binance"]["frames"]["trade"] == 1
     stats = ingestor.stats()
     assert list(stats["topics"].values()) == [PARTITIONS]
-    assert stats["sent"]["errors"] == stats["times_full"] == 0
+    assert stats["sent"]["errors"] == stats["times_diverted"] == 0
     await venue.connections[0].close()
     await until(lambda: ingestor.get("/ready")[0] == 503, "the feed to be missed")
     assert ingestor.get("/live")[0] == 200
@@ -427,28 +438,83 @@ def own_broker(env: dict[str, str]) -> Iterator[Broker]:
         yield own
 
 
-async def test_frames_wait_for_kafka_and_the_venue_waits_for_us(
+def quote(number: int) -> bytes:
+    data = {"u": number, "s": "BTCUSDT", "b": "1.5", "B": "2", "a": "1.6", "A": "2"}
+    return json.dumps({"stream": "btcusdt@bookTicker", "data": data}, separators=(",", ":")).encode()
+
+
+def first_of_each(records: Records, kind: bytes) -> list[bytes]:
+    """The frames of a kind, each once: what was under way when Kafka went away may come twice."""
+    return list(dict.fromkeys(record.value or b"" for record in of_kind(records, kind)))
+
+
+async def test_frames_of_an_outage_survive_a_full_disk_and_a_kill(
     own_broker: Broker, ingestor: Ingestor, venue: Venue
 ) -> None:
-    """In an outage the queue fills up to its limit, then the socket is not read; afterwards every frame is there."""
-    await ingestor.start()
-    frames = [trade(n) for n in range(200_000)]
+    """Kafka is away, the disk is full for a while, the ingestor is killed and started again, still without Kafka.
+
+    Afterwards every trade is there, in order. Quotes were dropped only while there was no room, and each is counted.
+    """
+    await ingestor.start(symbols="BTCUSDT")
+    trades, quotes = [trade(n) for n in range(80_000)], [quote(n) for n in range(60_000)]
+    await venue.send(*trades[:1_000])
     with outage(own_broker):
-        sending = asyncio.create_task(venue.send(*frames))
-        await until(lambda: ingestor.stats()["queued"]["full"], "a full queue")
-        stats = ingestor.stats()
-        assert stats["limits"]["records"] <= stats["queued"]["records"] < stats["limits"]["records"] + 100
-        await until(lambda: "Kafka has taken nothing for" in ingestor.get("/ready")[1], "the stall to be seen")
+        await venue.send(*trades[1_000:20_000], *quotes[:1_000])
+        await until(lambda: ingestor.stats()["spool"]["written"] >= 19_000, "the spool to be written")
+        pid = ingestor.process.popen.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        await venue.send(*trades[20_000:70_000])
+        await until(lambda: "cannot write the spool" in ingestor.get("/ready")[1], "the full disk to be told")
+        await venue.send(*quotes[1_000:])
+        await until(lambda: ingestor.stats()["dropped"]["quote"] > 0, "quotes to be dropped")
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await until(lambda: ingestor.has_read(130_000) and ingestor.has_spooled(), "the spool to have it all")
+        dropped = ingestor.stats()["dropped"]
+        assert dropped["trade"] == 0
+        ingestor.process.kill()
+        await ingestor.start(symbols="BTCUSDT")
+        await venue.send(*trades[70_000:])
+        await until(lambda: ingestor.has_read(10_000) and ingestor.has_spooled(), "the rest")
+        assert "they are sent first" in ingestor.process.output()
         assert (ingestor.get("/ready")[0], ingestor.get("/live")[0]) == (503, 200)
-        assert ingestor.stats()["queued"]["records"] == stats["queued"]["records"]
-        assert not sending.done()
-    await sending
-    await until(
-        lambda: ingestor.metric('mdstream_ingest_frames_total{kind="trade",provider="binance"}') == len(frames),
-        "the rest",
-    )
-    assert await ingestor.stop(limit_s=40) == 0
-    assert [r.value for r in of_kind(await ingestor.records(), b"trade")] == frames
+    await until(lambda: ingestor.stats()["spool"]["bytes"] == 0, "the spool to be empty")
+    await until(lambda: ingestor.get("/ready")[0] == 200, "readiness")
+    assert await ingestor.stop() == 0
+    records = await ingestor.records()
+    assert first_of_each(records, b"trade") == trades
+    numbers = [json.loads(frame)["data"]["u"] for frame in first_of_each(records, b"quote")]
+    assert len(numbers) + dropped["quote"] == len(quotes)
+    assert numbers == sorted(numbers)
+
+
+async def test_ingestor_stopped_without_kafka_leaves_its_frames_to_the_next(
+    own_broker: Broker, ingestor: Ingestor, venue: Venue
+) -> None:
+    """Status 0 within ten seconds; the next start sends them."""
+    await ingestor.start(symbols="BTCUSDT")
+    frames = [trade(n) for n in range(1_000)]
+    with outage(own_broker):
+        await venue.send(*frames)
+        await until(lambda: ingestor.has_read(len(frames)), "the frames to be read")
+        assert await ingestor.stop(limit_s=10) == 0
+        assert "the spool has them, the next start sends them" in ingestor.process.output()
+    await ingestor.start(symbols="BTCUSDT")
+    await until(lambda: ingestor.stats()["spool"]["bytes"] == 0, "the spool to be empty")
+    assert await ingestor.stop() == 0
+    assert first_of_each(await ingestor.records(), b"trade") == frames
+
+
+async def test_without_a_spool_memory_is_what_there_is(
+    own_broker: Broker, ingestor: Ingestor, venue: Venue, env: dict[str, str]
+) -> None:
+    """MDSTREAM_SPOOL_MB=0: an end in an outage says what is lost, with status 1."""
+    env["MDSTREAM_SPOOL_MB"] = "0"
+    await ingestor.start(symbols="BTCUSDT")
+    with outage(own_broker):
+        await venue.send(*[trade(n) for n in range(1_000)])
+        await until(lambda: ingestor.has_read(1_000), "the frames to be read")
+        assert await ingestor.stop(limit_s=15) == 1
+    assert "the spool is switched off (MDSTREAM_SPOOL_MB=0): they are lost" in ingestor.process.output()
 
 
 # ----------------------------------------------------------------------------------------------- what cannot be helped

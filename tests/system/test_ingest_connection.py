@@ -87,7 +87,7 @@ class Reader:
 
     @property
     def frames(self) -> list[bytes | None]:
-        records, _, _ = self.backlog.take(0, 1 << 40)
+        records, _ = self.backlog.take(0, 1 << 40)
         return [value for _, value, _, _ in records]
 
 

@@ -98,6 +98,7 @@ def test_all_data_is_in_volumes() -> None:
         "kafka": "/var/lib/kafka/data",
         "timescale": "/var/lib/postgresql/data",
         "nats": "/data",
+        **{name: "/data" for name in OURS if name.startswith("ingest-")},
         "sink-files": "/data",
     }
     assert {volume for volume, _ in mounted.values()} == set(COMPOSE["volumes"])

@@ -154,6 +154,7 @@ ANOTHER = {
     "MDSTREAM_INSTRUMENTS": '{"BTCUSDT":{"policy":"merge"}}',
     "MDSTREAM_COMPRESSION": "zstd",
     "MDSTREAM_BARS": "2m",
+    "MDSTREAM_SPOOL_FSYNC": "never",
     "KAFKA_SECURITY_PROTOCOL": "SSL",
     "KAFKA_SASL_MECHANISM": "PLAIN",
     "NODE_CANONICAL_URL": "http://core:6066",

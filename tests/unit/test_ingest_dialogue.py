@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mdstream.errors import LinkError
-from mdstream.ingest.backlog import Backlog, Limits
+from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.dialogue import Dialogue
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
@@ -28,9 +28,9 @@ SHUTDOWN = b'{"event":"notice","code":"64008","msg":"closing soon"}'
 class Harness:
     """OKX at the other end of a queue."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self) -> None:
         venue: Provider = provider("okx")
-        self.backlog = Backlog(1, limits)
+        self.backlog = Backlog(1)
         self.link = QueueLink()
         self.session = Session(venue, ["BTCUSDT"], {})
         self.changes: list[bool] = []
@@ -108,17 +108,3 @@ async def test_a_frame_above_the_limit_is_counted() -> None:
     harness = Harness()
     await harness.run(b"x" * (MAX_SIZE_BYTES + 1))
     assert harness.counters.oversized == 1
-
-
-async def test_a_full_backlog_stops_the_reader() -> None:
-    """The frames wait at the venue's end, and are read when there is room."""
-    harness = Harness(Limits(records=3, resume=0.5))
-    running = asyncio.create_task(harness.run(*[TRADE] * 5, end=LinkError("gone")))
-    while not harness.backlog.full:  # noqa: ASYNC110  a plain attribute is all there is
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
-    assert harness.counters.total == 3
-    taken, size_bytes, _ = harness.backlog.take(0, 1 << 20)
-    harness.backlog.release(len(taken), size_bytes)
-    assert await running == Close("gone")
-    assert harness.counters.total == 5

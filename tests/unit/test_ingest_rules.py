@@ -45,18 +45,20 @@ def test_delays_of_two_clients_differ() -> None:
 
 def test_ingestor_has_no_problems_when_everything_flows() -> None:
     """Feeds connected, Kafka taking records."""
-    assert problems_of(feeds={"binance": None, "okx": None}, stalled_s=0.2, ready_s=10) == []
+    assert problems_of(started=True, feeds={"binance": None, "okx": None}, stalled_s=0.2, ready_s=10) == []
 
 
 def test_feed_that_is_down_is_a_problem() -> None:
     """Each with its reason."""
-    assert problems_of(feeds={"binance": None, "okx": "disconnected"}, stalled_s=0, ready_s=10) == ["okx: disconnected"]
+    assert problems_of(started=True, feeds={"binance": None, "okx": "disconnected"}, stalled_s=0, ready_s=10) == [
+        "okx: disconnected"
+    ]
 
 
 @pytest.mark.parametrize(("stalled_s", "count"), [(9.9, 0), (10, 1), (3600, 1)])
 def test_records_that_kafka_does_not_take_are_a_problem(stalled_s: float, count: int) -> None:
     """After ten seconds. Whether that is our fault is the watchdog's to say."""
-    found = problems_of(feeds={"binance": None}, stalled_s=stalled_s, ready_s=10)
+    found = problems_of(started=True, feeds={"binance": None}, stalled_s=stalled_s, ready_s=10)
     assert found == [f"Kafka has taken nothing for {stalled_s:.0f} s"] * count
 
 

@@ -92,7 +92,7 @@ async def sent_through(log: Log) -> Sender:
         for portion in (range(50), range(50, 100)):
             add(backlog, 0, portion)
             add(backlog, 1, portion)
-            await asyncio.wait_for(sender.flush(), 30)
+            await asyncio.wait_for(backlog.empty.wait(), 30)
     assert log.stored == {partition: [b"%d" % i for i in range(100)] for partition in (0, 1)}
     assert (backlog.records, sender.counters.records) == (0, 200)
     return sender
@@ -122,7 +122,7 @@ async def test_sender_replaces_a_producer_that_is_lost_for_good() -> None:
     async with sending(log, backlog) as sender:
         log.on_start = [BrokerError("no Kafka broker answers")] * 2
         add(backlog, 0, range(10))
-        await asyncio.wait_for(sender.flush(), 30)
+        await asyncio.wait_for(backlog.empty.wait(), 30)
     assert log.stored[0] == [b"%d" % i for i in range(10)]
     assert log.producers == 1 + 3
     assert (sender.counters.restarts, sender.counters.errors) == (1, 1)
@@ -147,7 +147,7 @@ async def test_state_reports_what_each_partition_has_done_and_what_waits() -> No
     async with sending(log, backlog) as sender:
         add(backlog, 0, range(10))
         assert progress_of(sender) == [(0, 10), (0, 0)]
-        await asyncio.wait_for(sender.flush(), 30)
+        await asyncio.wait_for(backlog.empty.wait(), 30)
         await asyncio.sleep(0)
         assert progress_of(sender) == [(10, 10), (0, 0)]
         assert sender.state().holding is None
@@ -166,7 +166,7 @@ async def test_state_holds_while_the_broker_refuses() -> None:
         holding = sender.state().holding or ""
         assert holding.startswith("Kafka refuses what it is sent for md.raw.crypto[1]: NotEnoughReplicasError")
         log.on_acknowledge.clear()
-        await asyncio.wait_for(sender.flush(), 30)
+        await asyncio.wait_for(backlog.empty.wait(), 30)
         assert sender.state().holding is None
 
 
@@ -181,4 +181,4 @@ async def test_state_does_not_hold_for_a_time_limit() -> None:
                 await asyncio.sleep(0.001)
         assert sender.state().holding is None
         log.on_acknowledge.clear()
-        await asyncio.wait_for(sender.flush(), 30)
+        await asyncio.wait_for(backlog.empty.wait(), 30)

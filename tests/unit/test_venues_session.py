@@ -184,14 +184,6 @@ def test_session_takes_no_names_from_the_wire() -> None:
     assert (session.rejected, session.missing) == (set(), set())
 
 
-def test_session_does_not_miss_answers_that_it_cannot_read() -> None:
-    """While the backlog is full nothing is read, acknowledgements neither."""
-    session, _ = opened(Venue())
-    session.tick(9.0, blocked=True)
-    assert of(session.tick(18.9), Report) == []
-    assert of(session.tick(19.0), Report) != []
-
-
 @pytest.mark.parametrize(
     ("frame", "reports"),
     [
@@ -224,21 +216,21 @@ def test_named_shows_five_names_and_counts_the_rest() -> None:
 
 # ----------------------------------------------------------------------------------------------------- silence and age
 
-Step = tuple[float, int, bool]
-"""Time in seconds, frames so far, whether the backlog is full."""
+Step = tuple[float, int]
+"""Time in seconds, frames so far."""
 
 
 def course(venue: Provider, steps: Sequence[Step]) -> list[str]:
     """What follows from each step: nothing, a ping, or the end."""
     session, _ = opened(venue)
     session.frame(b"ack A", 0.0)
-    found = [session.tick(at_s, frames=frames, blocked=blocked) for at_s, frames, blocked in steps]
+    found = [session.tick(at_s, frames=frames) for at_s, frames in steps]
     return ["end" if of(actions, Close) else "ping" if "ping" in sent(actions) else "" for actions in found]
 
 
 def test_session_waits_while_frames_arrive() -> None:
     """Nothing to do, however long it goes on."""
-    assert course(Polite(), [(9, 1, False), (18, 2, False), (27, 3, False)]) == ["", "", ""]
+    assert course(Polite(), [(9, 1), (18, 2), (27, 3)]) == ["", "", ""]
 
 
 def test_session_closes_a_silent_connection() -> None:
@@ -246,7 +238,7 @@ def test_session_closes_a_silent_connection() -> None:
     frames  ...|                      |
     seconds    0                 30 close
     """
-    assert course(Venue(), [(29.9, 0, False), (30, 0, False)]) == ["", "end"]
+    assert course(Venue(), [(29.9, 0), (30, 0)]) == ["", "end"]
     assert opened(Venue())[0].tick(30.0) == [Close("no frame for 30 s", "silence")]
 
 
@@ -255,25 +247,19 @@ def test_session_pings_before_it_closes() -> None:
     frames  ...|
     seconds    0       10 ping        20 ping        25 close
     """
-    steps: list[Step] = [(9, 0, False), (10, 0, False), (11, 0, False), (20, 0, False), (25, 0, False)]
+    steps: list[Step] = [(9, 0), (10, 0), (11, 0), (20, 0), (25, 0)]
     assert course(Polite(), steps) == ["", "ping", "", "ping", "end"]
 
 
 def test_session_counts_silence_from_the_last_frame() -> None:
     """Any frame is a sign of life, the answer to a ping too."""
-    steps: list[Step] = [(10, 0, False), (11, 1, False), (20, 1, False), (21, 1, False), (35, 1, False), (36, 1, False)]
+    steps: list[Step] = [(10, 0), (11, 1), (20, 1), (21, 1), (35, 1), (36, 1)]
     assert course(Polite(), steps) == ["ping", "", "", "ping", "ping", "end"]
-
-
-def test_session_does_not_blame_the_venue_for_our_own_pause() -> None:
-    """While the backlog is full nothing is read: that silence is ours."""
-    steps: list[Step] = [(100, 0, True), (200, 0, True), (209, 0, False), (210, 0, False), (225, 0, False)]
-    assert course(Polite(), steps) == ["", "", "", "ping", "end"]
 
 
 def test_session_pings_regularly_where_the_venue_wants_that() -> None:
     """Some venues count only what the client sends."""
-    assert course(Steady(), [(9, 1, False), (10, 2, False), (19, 3, False), (20, 4, False)]) == ["", "ping", "", "ping"]
+    assert course(Steady(), [(9, 1), (10, 2), (19, 3), (20, 4)]) == ["", "ping", "", "ping"]
 
 
 def test_session_is_ticked_often_enough_for_its_limits() -> None:

@@ -43,8 +43,7 @@ class WebsocketLink(Link):
             max_queue=FRAMES_AHEAD,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
-            # Pings keep the path through firewalls open. Missing pongs mean nothing: while the backlog is full nothing
-            # is read, not even pongs. Silence decides (mdstream/venues/session.py).
+            # Pings keep the path through firewalls open. Silence decides, not pongs (mdstream/venues/session.py).
             ping_interval=PING_INTERVAL_S,
             ping_timeout=None,
         )
