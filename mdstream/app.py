@@ -284,8 +284,8 @@ class App(Host):
         last_resort.daemon = True
         last_resort.start()
         await self.watchdog.stop()
-        if isinstance(self._consumer, Consumer):
-            await self._consumer.release()
+        if isinstance(self._consumer, Consumer) and await self._consumer.release():
+            await self._consumer.leave()  # first: whatever the rest waits for, other workers go on
         await super().on_stop()
         for hook in self._after:
             await hook()

@@ -130,6 +130,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         found = await consumer._coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in partitions])  # noqa: SLF001
         return {tp: found[tp].offset if tp in found and found[tp].offset >= 0 else None for tp in partitions}
 
+    async def leave(self) -> None:
+        """Leave the group, so that its other members take over."""
+        await self._ensure_consumer().stop()
+
     async def commit_confirmed(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; True only when the broker has confirmed every one."""
         try:
@@ -383,15 +387,18 @@ class Consumer(driver.Consumer):
         await self.release()
         await super().on_partitions_revoked(revoked)
 
-    async def release(self) -> None:
-        """Stop delivering, have the agents save what they took, commit that, and forget the partitions."""
+    async def release(self) -> bool:
+        """Stop delivering, have the agents save what they took, commit that, and forget the partitions.
+
+        False if there were none.
+        """
         self.term += 1
         if self._positioning is not None and not self._positioning.done():
             self._positioning.cancel()
             await asyncio.wait([self._positioning])
         owned = self.taking | set(self._assigned)
         if not owned:
-            return
+            return False
         self.stop_flow()
         for assigned in self._assigned.values():
             assigned.open = False
@@ -405,6 +412,11 @@ class Consumer(driver.Consumer):
             )
         self._assigned.clear()
         self.taking = frozenset()
+        return True
+
+    async def leave(self) -> None:
+        """Leave the group for good."""
+        await self._thread.call_thread(self._thread.leave)
 
     async def _release(self, owned: Collection[TP]) -> None:
         await self.app.release(owned)

@@ -436,6 +436,23 @@ def test_takeover_that_the_next_rebalance_overtakes_is_given_up(group: Group) ->
     other.stop()
 
 
+def test_worker_whose_stop_hangs_has_left_the_group(group: Group) -> None:
+    """Whatever it waits for, a producer say: its partitions are elsewhere long before it is given up."""
+    group.create_topics()
+    with group.watch(), group.load():
+        one = group.worker(hangs=True)
+        one.takes(EVERY)
+        other = group.worker()
+        other.takes_some()
+        one.process.popen.terminate()
+        one.wait_for(lambda taken: ("stopping", set()) in taken.rebalances, "the stop to hang")
+        other.takes(EVERY)
+        assert one.process.running
+        one.process.kill()
+    group.all_is_done()
+    other.stop()
+
+
 def test_partitions_that_are_being_read_are_not_taken_over_again(group: Group) -> None:
     """Positioning is asked for twice, as by two rebalances in a row: the state that is in use stays.
 

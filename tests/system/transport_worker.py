@@ -17,6 +17,7 @@ Batches are acknowledged in the background after a random time, so out of order.
     TRANSPORT_NEVER_FIRST   the first batch of each partition is never acknowledged
     TRANSPORT_FETCH_S       longest wait for records
     TRANSPORT_HOLD          a file: the state of partitions is not restored before it is there
+    TRANSPORT_HANGS         the worker's stop never ends
     TRANSPORT_TWICE         positioning is asked for again while it is under way, as by two rebalances in a row
 """
 
@@ -43,6 +44,7 @@ FETCH_S = float(os.environ.get("TRANSPORT_FETCH_S", str(driver.FETCH_TIMEOUT_S))
 NEVER_FIRST = "TRANSPORT_NEVER_FIRST" in os.environ
 HOLD = os.environ.get("TRANSPORT_HOLD")
 TWICE = "TRANSPORT_TWICE" in os.environ
+HANGS = "TRANSPORT_HANGS" in os.environ
 
 
 def write(*words: object) -> None:
@@ -96,10 +98,19 @@ class Work:
         write("releasing", ",".join(str(partition.number) for partition in sorted(partitions)))
         await asyncio.gather(*self._pending)
 
+    async def start(self) -> None:
+        """There is nothing to start."""
+
+    async def stop(self) -> None:
+        if HANGS:
+            write("stopping", "")
+            await asyncio.Event().wait()
+
 
 def attach(app: App, settings: Settings) -> None:
     """What mdstream.app.build calls in each module of a role."""
     work = Work(app)
+    app.around(before=work.start, after=work.stop)
     raw = [topic.name for topic in app.topic_map.raw.values()]
     app.keep(raw, restore=work.restore, release=work.release)
     app.conf.broker_commit_interval = COMMIT_S
