@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
-from mdstream.simulator import exchange as simulated
+from mdstream.simulator import actions as simulated
 from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, Tick
