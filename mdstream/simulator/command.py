@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from mdstream.errors import MdstreamError, SettingsError
-from mdstream.simulator.exchange import canonical
 from mdstream.simulator.faults.kinds import Spec, from_text
 from mdstream.simulator.history import MAX_FILLS
+from mdstream.simulator.listing import canonical
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.server import MIB, Options, Simulator
 from mdstream.simulator.venues import EXCHANGES, RESTS

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mdstream.errors import SettingsError
-from mdstream.simulator.exchange import Exchange, Kind, Listing, Topic
+from mdstream.simulator.exchange import Exchange
 from mdstream.simulator.faults import kinds
 from mdstream.simulator.faults.delivery import ORDER, Frame, Pipe
 from mdstream.simulator.faults.kinds import Spec
 from mdstream.simulator.faults.schedule import Change, Fault, Faults
 from mdstream.simulator.faults.stages import stage
+from mdstream.simulator.listing import Kind, Listing, Topic
 from mdstream.simulator.market import Order
 from mdstream.simulator.production import Production
 from mdstream.simulator.websocket import Client, Gate, frame_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mdstream.errors import SettingsError
-from mdstream.simulator.exchange import Topic
+from mdstream.simulator.listing import Topic
 from mdstream.simulator.market import Order, Trade
 
 BUFFERED_LINES = 2_000

@@ -13,7 +13,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any, NamedTuple
 
-from mdstream.simulator.exchange import HeartbeatEvent, Kind, Listing, Topic
+from mdstream.simulator.listing import HeartbeatEvent, Kind, Listing, Topic
 from mdstream.simulator.market import MAX_FILLS, SECOND_NS, Order, Trade
 
 BOOK_INTERVAL_NS = SECOND_NS // 10

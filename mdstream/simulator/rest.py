@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from itertools import islice, takewhile
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
-from mdstream.simulator.exchange import Allowance, Exchange, Listing, RefusedError
+from mdstream.simulator.actions import Allowance
+from mdstream.simulator.exchange import Exchange
 from mdstream.simulator.history import Fill
+from mdstream.simulator.listing import Listing
 from mdstream.simulator.market import SECOND_NS
+from mdstream.simulator.requests import RefusedError
 from mdstream.venues.declared import Declared
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -78,7 +81,7 @@ class Rest(Declared, ABC):
             self.admit(path, now_ns)
             return self.answer(path, parameters(query), now_ns)
         except RefusedError as refused:
-            reply: Answer = refused.reply
+            reply: Answer = refused.replies[0]
             return reply
 
     def admit(self, path: str, now_ns: int) -> None:  # noqa: ARG002  a hook: the default counts every path
@@ -102,6 +105,17 @@ def newest(listing: Listing, *, below: int | None, above: int | None, limit: int
 def is_number(text: str) -> bool:
     """Whether a parameter is a whole number of at most 18 digits."""
     return _NUMBER.fullmatch(text) is not None
+
+
+def numbers(query: Mapping[str, str], names: str, refused: Callable[[str], RefusedError]) -> list[int | None]:
+    """The parameters with these names, which are separated by spaces; None for one that is not given.
+
+    Raises `refused(name)` for one that is no number.
+    """
+    for name in names.split():
+        if name in query and not is_number(query[name]):
+            raise refused(name)
+    return [int(query[name]) if name in query else None for name in names.split()]
 
 
 def parameters(query: str) -> dict[str, str]:

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mdstream.simulator.control import Control
-from mdstream.simulator.exchange import Exchange, Topic
+from mdstream.simulator.exchange import Exchange
 from mdstream.simulator.faults.kinds import Spec
 from mdstream.simulator.faults.schedule import Fault
 from mdstream.simulator.history import MAX_FILLS, History
 from mdstream.simulator.http import Endpoint
 from mdstream.simulator.injection import Injection
 from mdstream.simulator.journal import Journal
+from mdstream.simulator.listing import Topic
 from mdstream.simulator.market import Market, Order, Trade
 from mdstream.simulator.production import Production
 from mdstream.simulator.rest import Budget, Rest

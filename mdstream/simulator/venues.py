@@ -6,5 +6,5 @@ from mdstream.simulator.exchange import Exchange
 from mdstream.simulator.rest import Rest
 from mdstream.venues import parts
 
-EXCHANGES: dict[str, type[Exchange]] = parts(Exchange, "simulated")  # type: ignore[type-abstract]
+EXCHANGES: dict[str, type[Exchange]] = parts(Exchange, "simulated")
 RESTS: dict[str, type[Rest]] = parts(Rest, "simulated_rest")  # type: ignore[type-abstract]

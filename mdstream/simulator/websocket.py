@@ -14,7 +14,9 @@ from typing import NamedTuple, Protocol
 
 from aiohttp import WSMsgType, web
 
-from mdstream.simulator.exchange import Action, Close, Ping, Send, Session, Subscribe, Topic, Unsubscribe
+from mdstream.simulator.actions import Action, Close, Ping, Send, Subscribe, Unsubscribe
+from mdstream.simulator.exchange import Session
+from mdstream.simulator.listing import Topic
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -117,7 +119,7 @@ class Client:
     def cut_off(self) -> None:
         """Close as the venue does for a client that does not read."""
         if self._session is not None:
-            self._do(self._session.too_slow())
+            self._do(self._session.too_slow)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; the connection ends with the client's answer, or CLOSE_TIMEOUT_S later."""

@@ -21,10 +21,11 @@ import msgspec
 
 from mdstream.errors import FrameError, SymbolError
 from mdstream.repairs import REST_MARK
-from mdstream.ticks import Control, Tick, number
+from mdstream.ticks import Control, Tick
 from mdstream.venues import ws_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
+from mdstream.venues.symbols import Symbols
 
 TRADE, QUOTE, BOOK, OTHER = b"trade", b"quote", b"book", b"other"
 
@@ -56,15 +57,6 @@ class Remembered(dict[K, V]):
             self.clear()
         found = self[key] = self._function(key)
         return found
-
-
-def side_of_book(price: str, size: str) -> tuple[float | None, float | None]:
-    """Price and size of the best order as the venue writes them; (None, None) for "" or "0": no orders on that side.
-
-    Raises FrameError if either is not a finite number.
-    """
-    value = number(price)
-    return (value, number(size)) if value else (None, None)
 
 
 class Route(NamedTuple):
@@ -138,6 +130,8 @@ class Provider(Declared, ABC):
     market: ClassVar[str]
     """The market of its instruments; `market_of` names the exceptions. Frames of no instrument go there, too."""
     default_url: ClassVar[str]
+    symbols: ClassVar[Symbols]
+    """How it names instruments."""
     coverage: ClassVar[str] = "venue"
     """Which trades of an instrument it carries: all of one venue, "consolidated" (of all venues of a market), or a part
     with a name of its own ("iex"). By default a provider stands in only for those with the same coverage."""
@@ -189,13 +183,16 @@ class Provider(Declared, ABC):
         """The request that logs in, to be answered before the first subscription; None if there is no login."""
         return None
 
-    @abstractmethod
     def to_venue(self, symbol: str) -> str:
         """The venue's name of a canonical symbol, or of one already in the venue's form. Raises SymbolError."""
+        venue_id = self.symbols.to_venue(symbol)
+        if venue_id is None:
+            raise SymbolError(self.name, symbol, self.symbols.form)
+        return venue_id
 
-    @abstractmethod
     def from_venue(self, symbol: str) -> str:
         """The canonical name of the venue's symbol; the inverse of `to_venue`."""
+        return self.symbols.from_venue(symbol)
 
     def canonical(self, symbol: str) -> str:
         """The canonical name of a symbol as a user gives it. Raises SymbolError, also if `to_venue` does not give back

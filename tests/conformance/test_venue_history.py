@@ -8,7 +8,7 @@ from test_venue_simulated import NOW_NS, SIMULATED, Connection, trades
 
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import RepairRequest, rest_frame
-from mdstream.simulator.exchange import Kind, Listing
+from mdstream.simulator.listing import Kind, Listing
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.venues import RESTS
 from mdstream.venues.history import Answer, Page

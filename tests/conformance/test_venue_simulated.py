@@ -9,7 +9,9 @@ import pytest
 from venue_frames import VENUES
 
 from mdstream.events import Level
-from mdstream.simulator.exchange import Close, Exchange, HeartbeatEvent, Kind, Listing, Send, Session, Subscribe, Topic
+from mdstream.simulator.actions import Action, Close, Send, Subscribe, Unsubscribe
+from mdstream.simulator.exchange import Exchange, Session
+from mdstream.simulator.listing import HeartbeatEvent, Kind, Listing, Topic
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.stream.book import Book as KeptBook
@@ -110,6 +112,51 @@ def test_a_symbol_that_does_not_exist_takes_no_other_with_it(venue: str) -> None
     connection = Connection(venue, ["BTCUSDT"])
     connection.subscribe(["NOSUCHUSDT", "BTCUSDT"])
     assert {topic.listing.canonical for topic in connection.topics} == {"BTCUSDT"}
+
+
+def refuses(connection: Connection, actions: list[Action]) -> bool:
+    """Whether the venue closes, or answers with an error."""
+    texts = [action.text for action in actions if isinstance(action, Send)]
+    kinds = [tick.kind for text in texts for tick in connection.read(text) if isinstance(tick, Control)]
+    return "error" in kinds or any(isinstance(action, Close) for action in actions)
+
+
+def test_a_request_is_acknowledged_before_any_data_comes(connection: Connection) -> None:
+    """Then the present state of what it asked for follows, and its events."""
+    for request in connection.provider.subscribe(["BTCUSDT"]):
+        ack, *others = connection.session.received(str(request.frame), connection.now_ns)
+        assert isinstance(ack, Send)
+        assert [tick.kind for tick in connection.read(ack.text) if isinstance(tick, Control)] == ["ack"]
+        assert any(isinstance(action, Subscribe) for action in others)
+
+
+def test_unsubscribing_ends_what_was_subscribed_to(subscribed: Connection) -> None:
+    """Each topic once; what is not subscribed to is acknowledged all the same."""
+    ended = []
+    for request in [*subscribed.provider.subscribe(["BTCUSDT"])] * 2:
+        text = str(request.frame).replace('"subscribe"', '"unsubscribe"').replace('"SUBSCRIBE"', '"UNSUBSCRIBE"')
+        if text == request.frame:
+            pytest.skip("it calls that something else, or has no such request")
+        subscribed.now_ns += SECOND_NS
+        actions = subscribed.session.received(text, subscribed.now_ns)
+        assert any(isinstance(action, Send) for action in actions)
+        assert not refuses(subscribed, actions)
+        ended += [action.topic for action in actions if isinstance(action, Unsubscribe)]
+    assert sorted(map(id, ended)) == sorted(map(id, subscribed.topics))
+
+
+def test_requests_beyond_the_limit_are_refused(connection: Connection) -> None:
+    """As many as the venue allows are accepted in its time; the next one is not, and is afterwards."""
+    most, per_s = connection.session.request_limit
+    texts = [str(connection.provider.subscribe([f"{base}USDT"])[0].frame) for base in BASES[: most + 1]]
+    refused = [refuses(connection, connection.session.received(text, NOW_NS)) for text in texts]
+    assert refused == [False] * most + [True]
+    assert not refuses(connection, connection.session.received(texts[-1], NOW_NS + int(per_s * SECOND_NS)))
+
+
+def test_a_client_that_does_not_read_is_closed(connection: Connection) -> None:
+    """Whatever it is told first."""
+    assert isinstance(connection.session.too_slow[-1], Close)
 
 
 def test_every_reply_is_understood(subscribed: Connection) -> None:

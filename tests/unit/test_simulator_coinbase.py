@@ -1,4 +1,4 @@
-"""Simulated Coinbase Exchange: what it answers, what it sends, and that our provider understands it."""
+"""Simulated Coinbase Exchange: what it answers and sends, beyond what the conformance tests hold every venue to."""
 
 from __future__ import annotations
 
@@ -6,31 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from simulated import NOW_NS, answers, listing, session
 
-from mdstream.simulator.exchange import Action, Close, HeartbeatEvent, Listing, Send, Session, Subscribe, Unsubscribe
-from mdstream.simulator.market import SECOND_NS, Market
-from mdstream.venues.coinbase.simulated import CHANNELS, Coinbase
-
-NOW_NS = 1_767_625_200_123_456_789
-US_NS = 1_767_625_200_123_456_000
-
-
-def session() -> Session:
-    found = Coinbase(Market(1, 1000)).session("", "", NOW_NS)
-    assert found is not None
-    return found
-
-
-def listing() -> Listing:
-    found = Coinbase(Market(1, 1000)).listing("BTC-USD", NOW_NS)
-    assert found is not None
-    return found
-
-
-def answers(to: Session, request: Any, now_ns: int = NOW_NS) -> tuple[list[Any], list[Action]]:
-    """The replies, parsed, and the other actions."""
-    actions = to.received(request if isinstance(request, str) else json.dumps(request), now_ns)
-    return [json.loads(a.text) for a in actions if isinstance(a, Send)], [a for a in actions if not isinstance(a, Send)]
+from mdstream.simulator.actions import Close, Subscribe, Unsubscribe
+from mdstream.simulator.listing import HeartbeatEvent
+from mdstream.simulator.market import SECOND_NS
+from mdstream.simulator.requests import send_json
+from mdstream.venues.coinbase.simulated import CHANNELS, CoinbaseSession
 
 
 def subscribe(*channels: Any, products: tuple[str, ...] = ("BTC-USD",), kind: str = "subscribe") -> dict[str, Any]:
@@ -39,7 +21,7 @@ def subscribe(*channels: Any, products: tuple[str, ...] = ("BTC-USD",), kind: st
 
 def test_subscribe_is_answered_with_all_subscriptions() -> None:
     """`subscriptions` lists what the connection has by now, then come the first frames of the new channels."""
-    to = session()
+    to = session("coinbase")
     assert answers(to, subscribe("heartbeat"))[0] == [
         {"type": "subscriptions", "channels": [{"name": "heartbeat", "product_ids": ["BTC-USD"]}]}
     ]
@@ -51,7 +33,7 @@ def test_subscribe_is_answered_with_all_subscriptions() -> None:
 
 def test_channel_may_bring_its_own_products() -> None:
     """A channel is a name, or an object with a name and products."""
-    (reply,), _ = answers(session(), subscribe("heartbeat", {"name": "ticker", "product_ids": ["ETH-USD"]}))
+    (reply,), _ = answers(session("coinbase"), subscribe("heartbeat", {"name": "ticker", "product_ids": ["ETH-USD"]}))
     assert reply["channels"] == [
         {"name": "heartbeat", "product_ids": ["BTC-USD"]},
         {"name": "ticker", "product_ids": ["ETH-USD"]},
@@ -79,14 +61,14 @@ def test_channel_may_bring_its_own_products() -> None:
 )
 def test_bad_request_is_an_error(request_: Any, message: str, reason: str | None) -> None:
     """The venue's error object; a request with one bad product is refused whole."""
-    (reply,), actions = answers(session(), request_)
+    (reply,), actions = answers(session("coinbase"), request_)
     assert reply == {"type": "error", "message": message} | ({"reason": reason} if reason else {})
     assert actions == []
 
 
 def test_eleventh_subscription_is_refused() -> None:
     """Ten to one product and channel; each repeats last_match."""
-    to = session()
+    to = session("coinbase")
     for _ in range(10):
         assert [reply["type"] for reply in answers(to, subscribe("matches"))[0]] == ["subscriptions", "last_match"]
     assert answers(to, subscribe("matches"))[0][0]["type"] == "error"
@@ -94,7 +76,7 @@ def test_eleventh_subscription_is_refused() -> None:
 
 def test_silent_client_is_closed_after_five_seconds() -> None:
     """A subscribe within 5 s, or the server closes; one that fails does not count."""
-    to = session()
+    to = session("coinbase")
     answers(to, subscribe("foo"))
     assert to.tick(NOW_NS + 5 * SECOND_NS - 1, NOW_NS) == []
     assert to.tick(NOW_NS + 5 * SECOND_NS, NOW_NS) == [Close(1008, "No subscribe message within 5 seconds")]
@@ -102,17 +84,9 @@ def test_silent_client_is_closed_after_five_seconds() -> None:
     assert to.tick(NOW_NS + 60 * SECOND_NS, NOW_NS) == []
 
 
-def test_hundred_and_first_message_in_a_second_closes() -> None:
-    """100 messages a second."""
-    to = session()
-    for _ in range(100):
-        assert not any(isinstance(action, Close) for action in answers(to, subscribe("status"))[1])
-    assert answers(to, subscribe("status"))[1] == [Close(1008, "Too many requests")]
-
-
 def test_unsubscribe_ends_products_or_the_whole_channel() -> None:
     """Without products a channel ends for all of them; the answer lists what is left."""
-    to = session()
+    to = session("coinbase")
     answers(to, subscribe("matches", "ticker", products=("BTC-USD", "ETH-USD")))
     (reply,), actions = answers(to, subscribe("matches", products=("ETH-USD",), kind="unsubscribe"))
     assert reply["channels"][0] == {"name": "matches", "product_ids": ["BTC-USD"]}
@@ -124,7 +98,7 @@ def test_unsubscribe_ends_products_or_the_whole_channel() -> None:
 
 def test_ticker_follows_the_match_with_the_takers_side() -> None:
     """The ticker of a trade names its taker's side, where the match names the maker's."""
-    of = listing()
+    of = listing("coinbase", "BTC-USD")
     order = of.instrument.order(NOW_NS)
     match = json.loads(CHANNELS["matches"].encode(of, order)[-1])
     (text,) = CHANNELS["ticker"].encode(of, order)
@@ -135,7 +109,7 @@ def test_ticker_follows_the_match_with_the_takers_side() -> None:
 
 def test_last_match_is_the_last_trade() -> None:
     """Its id is the one before the next match's, also before anything traded."""
-    of, first = listing(), CHANNELS["matches"].first
+    of, first = listing("coinbase", "BTC-USD"), CHANNELS["matches"].first
     assert first is not None
     assert json.loads(*first(of, NOW_NS))["trade_id"] == 999
     order = of.instrument.order(NOW_NS)
@@ -145,7 +119,7 @@ def test_last_match_is_the_last_trade() -> None:
 
 def test_heartbeat_has_the_last_trade_id() -> None:
     """What a client compares with to find a dropped match."""
-    of = listing()
+    of = listing("coinbase", "BTC-USD")
     order = of.instrument.order(NOW_NS)
     (text,) = CHANNELS["heartbeat"].encode(of, HeartbeatEvent(NOW_NS))
     message = json.loads(text)
@@ -153,9 +127,11 @@ def test_heartbeat_has_the_last_trade_id() -> None:
     assert message["time"] == "2026-01-05T15:00:00.123456Z"
 
 
-def test_too_slow_client_gets_an_error_and_is_closed() -> None:
-    """ErrSlowConsume, as the venue calls it."""
-    error, close = session().too_slow()
-    assert isinstance(error, Send)
-    assert json.loads(error.text) == {"type": "error", "message": "ErrSlowConsume"}
-    assert close == Close(1008, "ErrSlowConsume")
+def test_limits_are_the_venue_s() -> None:
+    """100 messages a second. Before it closes, it says why: ErrSlowConsume to a client that does not read."""
+    assert CoinbaseSession.request_limit == (100, 1.0)
+    to = session("coinbase")
+    assert [answers(to, subscribe("status"))[1] for _ in range(101)] == [[]] * 100 + [[CoinbaseSession.too_many[-1]]]
+    reasons = {"Too many requests": CoinbaseSession.too_many, "ErrSlowConsume": CoinbaseSession.too_slow}
+    for reason, actions in reasons.items():
+        assert actions == (send_json({"type": "error", "message": reason}), Close(1008, reason))

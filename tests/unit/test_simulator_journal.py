@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mdstream.errors import SettingsError
-from mdstream.simulator.exchange import Channel, Topic
 from mdstream.simulator.journal import Journal
+from mdstream.simulator.listing import Channel, Topic
 from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.venues.binance import simulated as binance

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from mdstream.simulator.exchange import Exchange, Listing, Topic
+from mdstream.simulator.exchange import Exchange
+from mdstream.simulator.listing import Listing, Topic
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.simulator.production import Delivery, Pacer, Production, Timetable
 from mdstream.simulator.venues import EXCHANGES

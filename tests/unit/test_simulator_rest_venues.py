@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mdstream.simulator.exchange import Listing
+from mdstream.simulator.listing import Listing
 from mdstream.simulator.market import SECOND_NS, Market, Order
 from mdstream.simulator.rest import Answer, Budget, Rest
 from mdstream.simulator.venues import EXCHANGES, RESTS

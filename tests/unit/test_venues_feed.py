@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
-from mdstream.venues.feed import Remembered, side_of_book
+from mdstream.venues.feed import Remembered
+from mdstream.venues.parsing import side_of_book
 from mdstream.venues.times import epoch_ns, rfc3339_ns
 
 SECOND_NS = 1_000_000_000

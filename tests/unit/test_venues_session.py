@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
-from mdstream.simulator import exchange as simulated
+from mdstream.simulator import actions as simulated
 from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, Tick
 from mdstream.venues.feed import OTHER, Keepalive, Provider, Request, Route
 from mdstream.venues.providers import provider
 from mdstream.venues.session import ANSWER_S, Action, Close, Fatal, Report, Send, Session, Subscribed, Wait, named
+from mdstream.venues.symbols import Symbols
 
 PER_REQUEST = 3
 
@@ -30,18 +31,13 @@ class Venue(Provider):
     name = "tern"
     market = "crypto"
     default_url = "wss://tern.example/ws"
+    symbols = Symbols("any", str, str)
     max_symbols = 50
     subscribe_interval_s = 0.5
     silence_s = 30.0
     channels = ()
     heads = ()
     other = msgspec.Struct
-
-    def to_venue(self, symbol: str) -> str:
-        return symbol
-
-    def from_venue(self, symbol: str) -> str:
-        return symbol
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         chunks = [tuple(symbols[i : i + PER_REQUEST]) for i in range(0, len(symbols), PER_REQUEST)]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from mdstream.errors import SettingsError
-from mdstream.simulator.exchange import canonical
+from mdstream.simulator.listing import canonical
 
 LONGEST_S = 7 * 24 * 3600.0
 

@@ -19,11 +19,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from mdstream import instruments
-from mdstream.errors import FrameError, SymbolError
+from mdstream.errors import FrameError
 from mdstream.events import Side
 from mdstream.ticks import BOOK_DEPTH, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
 from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Name, Provider, Request, RestAnswer
+from mdstream.venues.parsing import recovered
+from mdstream.venues.symbols import joined
 from mdstream.venues.times import Epoch, epoch_ns
 
 FUTURES = "a frame of Binance futures, for which there is no provider: BINANCE_WS_URL has to lead to spot"
@@ -36,7 +37,6 @@ STREAMS_PER_REQUEST = 200
 _STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"(?P<symbol>[^\x00-\x20"@!\\]{1,60})@(?P<channel>[A-Za-z0-9]{1,40})')
 _RAW = re.compile(rb'\{\s*(?:"e"\s*:\s*"(\w{1,40})"\s*,\s*"E"\s*:\s*\d+|"u"\s*:\s*\d+)\s*,\s*"s"\s*:\s*"([^"]{1,60})"')
 _REST = re.compile(rb'\{"request":"/api/v3/(?P<channel>historicalTrades|aggTrades)\?symbol=(?P<symbol>[^"&]{1,60})')
-_SYMBOL = re.compile(r"[^\W_]{2,40}")  # a few of the venue's symbols are not ASCII
 
 T = TypeVar("T")
 
@@ -82,12 +82,12 @@ class _Depth(msgspec.Struct):
     asks: list[tuple[Number, Size]]
 
 
-class _RestTrade(msgspec.Struct, gc=False):
-    id: Id
-    price: Number
-    qty: Number
-    time: Epoch
-    isBuyerMaker: bool  # noqa: N815  the venue's name
+class _RestTrade(_Trade, gc=False):
+    t: Id = msgspec.field(name="id")
+    p: Number = msgspec.field(name="price")
+    q: Number = msgspec.field(name="qty")
+    T: Epoch = msgspec.field(name="time")
+    m: bool = msgspec.field(name="isBuyerMaker")
 
 
 class _Other(msgspec.Struct):
@@ -121,15 +121,13 @@ def _agg_trade(m: _Stream[_AggTrade], symbol: str) -> Sequence[TradeTick]:
     return (_aggregate(m.data, symbol),)
 
 
-def _aggregate(d: _AggTrade, symbol: str, recovered: bool = False) -> TradeTick:
+def _aggregate(d: _AggTrade, symbol: str) -> TradeTick:
     count = d.l - d.f + 1
     if not 0 < count <= MAX_FILLS:
         raise FrameError(f"an aggregate of trades {d.f} to {d.l}")
     trade_id, ts_exchange = d.a, epoch_ns(d.T)
     side: Side = "sell" if d.m else "buy"
-    return TradeTick(
-        symbol, str(trade_id), d.p, d.q, side, ts_exchange, trade_id, trade_id, count, "aggTrade", False, recovered
-    )
+    return TradeTick(symbol, str(trade_id), d.p, d.q, side, ts_exchange, trade_id, trade_id, count, "aggTrade")
 
 
 def _book_ticker(m: _Stream[_BookTicker], symbol: str) -> Sequence[QuoteTick]:
@@ -149,17 +147,12 @@ def _depth(m: _Stream[_Depth], symbol: str) -> Sequence[BookTick]:
 
 def _historical_trades(m: RestAnswer[list[_RestTrade]], symbol: str) -> Sequence[TradeTick]:
     """[{"id":5680123456,"price":"93741.2","qty":"0.0015","time":1767625200122,"isBuyerMaker":true,..},..]"""
-    return [_historical_trade(d, symbol) for d in m.response]
-
-
-def _historical_trade(d: _RestTrade, symbol: str) -> TradeTick:
-    side: Side = "sell" if d.isBuyerMaker else "buy"
-    return TradeTick(symbol, str(d.id), d.price, d.qty, side, epoch_ns(d.time), d.id, d.id, 1, "trade", recovered=True)
+    return recovered(trade for d in m.response for trade in _trade(_Stream(d), symbol))
 
 
 def _agg_trades(m: RestAnswer[list[_AggTrade]], symbol: str) -> Sequence[TradeTick]:
     """[{"a":3712345678,"p":"93741.2","q":"0.0042","f":5680123454,"l":5680123456,"T":1767625200122,"m":true,"M":true},..]"""
-    return [_aggregate(d, symbol, recovered=True) for d in m.response]
+    return recovered(_aggregate(d, symbol) for d in m.response)
 
 
 def _raw(ticks: Callable[[Any, str], Sequence[Tick]]) -> Callable[[Any, str], Sequence[Tick]]:
@@ -171,6 +164,7 @@ class Binance(Provider):
     name = "binance"
     market = "crypto"
     default_url = "wss://stream.binance.com:9443/stream"
+    symbols = joined(r"[^\W_]")  # a few of them are not ASCII
     contiguous_ids = True
     max_symbols = STREAMS_PER_CONNECTION // STREAMS_PER_SYMBOL
     subscribe_interval_s = 0.25  # the venue takes five messages a second
@@ -190,15 +184,6 @@ class Binance(Provider):
     heads = (_STREAM, _REST)
     head_end = b'","data"'
     other = _Other
-
-    def to_venue(self, symbol: str) -> str:
-        joined = instruments.from_dashed(symbol.replace("/", "-"))
-        if not _SYMBOL.fullmatch(joined):
-            raise SymbolError(self.name, symbol, "base and quote joined, like BTCUSDT")
-        return joined
-
-    def from_venue(self, symbol: str) -> str:
-        return symbol.upper()
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         names = [self.to_venue(symbol).lower() for symbol in symbols]

@@ -8,7 +8,6 @@ code 1008 for too many messages and for a client that does not read.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,22 +15,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from mdstream import instruments
-from mdstream.simulator.exchange import (
-    MS,
-    POLICY_VIOLATION,
-    Action,
-    Channel,
-    Close,
-    Exchange,
-    Kind,
-    Listing,
-    Ping,
-    RefusedError,
-    Session,
-    Topic,
-    send_json,
-)
+from mdstream.simulator.actions import POLICY_VIOLATION, Action, Close, Ping
+from mdstream.simulator.exchange import Exchange, Session
+from mdstream.simulator.listing import MS, Channel, Kind, Listing, Topic
 from mdstream.simulator.market import SECOND_NS, Book, Instrument, Order, Top
+from mdstream.simulator.requests import RefusedError, are_texts, read_object, send_json
 from mdstream.simulator.text import Writer, fixed
 
 PING_INTERVAL_NS = 20 * SECOND_NS
@@ -42,7 +30,6 @@ LONGEST_ID = 36
 DECIMALS = 8
 QUOTES = ("FDUSD", "TUSD", *instruments.QUOTES, "BNB", "JPY")
 """Quote currencies; a symbol that ends in none of them is priced as in USDT."""
-TOO_MANY = Close(POLICY_VIOLATION, "Too many requests")
 
 _STREAM = re.compile(r"([a-z0-9]{2,30})@([A-Za-z0-9@_]{1,40})")
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
@@ -105,12 +92,29 @@ RAW = {
 COMBINED = {name: _combined(name, channel) for name, channel in RAW.items()}
 
 
+def _refused(code: int, message: str, request_id: Any = None) -> RefusedError:
+    known = {} if request_id is None else {"id": request_id}
+    return RefusedError(send_json({"code": code, "msg": message} | known))
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= LONGEST_ID and value.isalnum()
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63)
+
+
+def _ping_payload(now_ns: int) -> bytes:
+    return str(now_ns // MS).encode()
+
+
 class BinanceSession(Session):
     request_limit = (5, 1.0)  # pings and pongs count, too
+    too_many = (Close(POLICY_VIOLATION, "Too many requests"),)
+    too_slow = (Close(POLICY_VIOLATION, "The client reads too slowly"),)
 
     def __init__(self, exchange: Exchange, now_ns: int, streams: Sequence[str] = (), combined: bool = True) -> None:
         super().__init__(exchange, now_ns)
-        self._combined = combined
+        self.channels = COMBINED if combined else RAW
         self._asked_by_url = streams
         self._pinged_ns = self._ponged_ns = now_ns
 
@@ -118,14 +122,9 @@ class BinanceSession(Session):
         return self._subscribe(self._asked_by_url, now_ns)
 
     def answer(self, text: str, now_ns: int) -> list[Action]:
-        if not self.allowance.take(now_ns):
-            raise RefusedError(TOO_MANY)
-        try:
-            request = json.loads(text)
-        except ValueError:
-            raise _refused(3, "Invalid JSON: expected value at line 1 column 1") from None
-        if not isinstance(request, dict):
-            raise _refused(2, "Invalid request: expected an object")
+        self.admit(now_ns)
+        no_json = _refused(3, "Invalid JSON: expected value at line 1 column 1")
+        request = read_object(text, no_json, _refused(2, "Invalid request: expected an object"))
         request_id, method = request.get("id"), request.get("method")
         if not _is_id(request_id):
             raise _refused(2, "Invalid request: request ID must be an integer, a short string or null")
@@ -138,7 +137,7 @@ class BinanceSession(Session):
         return [send_json({"result": result, "id": request_id}), *actions]
 
     def ping_received(self, now_ns: int) -> list[Action]:
-        return [] if self.allowance.take(now_ns) else [TOO_MANY]
+        return [] if self.allowance.take(now_ns) else list(self.too_many)
 
     def pong_received(self, payload: bytes, now_ns: int) -> list[Action]:
         if payload == _ping_payload(self._pinged_ns):  # an unsolicited pong keeps nothing alive
@@ -155,19 +154,16 @@ class BinanceSession(Session):
         self._pinged_ns = now_ns
         return [Ping(_ping_payload(now_ns))]
 
-    def too_slow(self) -> list[Action]:
-        return [Close(POLICY_VIOLATION, "The client reads too slowly")]
-
     def _do(self, method: str, params: Any, request_id: Any, now_ns: int) -> tuple[Any, list[Action]]:
         """The result of a request, and what follows it."""
         if method == "LIST_SUBSCRIPTIONS":
             return list(self.topics), []
         if method.endswith("_PROPERTY"):
             return self._property(method, params, request_id, now_ns)
-        if not isinstance(params, list) or not all(isinstance(p, str) for p in params):
+        if not are_texts(params):
             raise _refused(2, "Invalid request: params must be a list of stream names", request_id)
         if method == "UNSUBSCRIBE":
-            return None, self._unsubscribe(params)
+            return None, self.unsubscribe(params)
         if len(self.topics.keys() | set(params)) > MAX_STREAMS:
             raise _refused(2, f"Invalid request: more than {MAX_STREAMS} streams", request_id)
         return None, self._subscribe(params, now_ns)
@@ -177,25 +173,20 @@ class BinanceSession(Session):
         if name != "combined":
             raise _refused(0, "Unknown property", request_id)
         if method == "GET_PROPERTY":
-            return self._combined, []
+            return self.channels is COMBINED, []
         if len(values) != 1 or not isinstance(values[0], bool):
             raise _refused(1, "Invalid value type: expected Boolean", request_id)
         names = list(self.topics)
-        leave = self._unsubscribe(names)
-        self._combined = values[0]
+        leave = self.unsubscribe(names)
+        self.channels = COMBINED if values[0] else RAW
         return None, [*leave, *self._subscribe(names, now_ns)]
 
     def _subscribe(self, names: Sequence[str], now_ns: int) -> list[Action]:
-        return [action for name in names for action in self.subscribe(name, self._topic(name, now_ns), now_ns)]
-
-    def _unsubscribe(self, names: list[str]) -> list[Action]:
-        return [action for name in names for action in self.unsubscribe(name)]
+        return self.subscribe({name: self._topic(name, now_ns) for name in names}, now_ns)
 
     def _topic(self, name: str, now_ns: int) -> Topic | None:
         match = _STREAM.fullmatch(name)
-        channel = (COMBINED if self._combined else RAW).get(match[2]) if match else None
-        listing = self.exchange.listing(match[1].upper(), now_ns) if match and channel else None
-        return listing.topic(channel) if listing and channel else None
+        return self.topic(match[2], match[1].upper(), now_ns) if match else None
 
 
 class Binance(Exchange):
@@ -204,6 +195,8 @@ class Binance(Exchange):
     sessions = BinanceSession
     fewest_decimals = 2
     channels = COMBINED
+    separator = ""
+    quotes = QUOTES
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
         if path == "/stream":
@@ -215,24 +208,7 @@ class Binance(Exchange):
         return BinanceSession(self, now_ns, [name for name in streams if name][:MAX_STREAMS], path == "/stream")
 
     def split(self, symbol: str) -> tuple[str, str] | None:
-        if not re.fullmatch(r"[A-Z0-9]{2,30}", symbol):
-            return None
-        return instruments.split_pair(symbol, QUOTES) or (symbol, "USDT")
+        return super().split(symbol) or super().split(f"{symbol}USDT")
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         return fixed(instrument.price_decimals, DECIMALS), fixed(instrument.size_decimals, DECIMALS)
-
-
-def _is_id(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= LONGEST_ID and value.isalnum()
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63)
-
-
-def _refused(code: int, message: str, request_id: Any = None) -> RefusedError:
-    known = {} if request_id is None else {"id": request_id}
-    return RefusedError(send_json({"code": code, "msg": message} | known))
-
-
-def _ping_payload(now_ns: int) -> bytes:
-    return str(now_ns // MS).encode()

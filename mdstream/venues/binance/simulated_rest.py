@@ -8,15 +8,16 @@ minutes. startTime and endTime may be any distance apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from http import HTTPStatus
 from itertools import islice, takewhile
 from typing import Any
 
-from mdstream.simulator.exchange import MS, Listing, RefusedError
-from mdstream.simulator.history import Aggregate, Fill
+from mdstream.simulator.history import Aggregate, Fill, Tape
+from mdstream.simulator.listing import MS, Listing
 from mdstream.simulator.market import SECOND_NS
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, is_number, whole_seconds
+from mdstream.simulator.requests import RefusedError
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, numbers, whole_seconds
 
 DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
 REFUSALS_BEFORE_BAN = 10
@@ -90,56 +91,49 @@ class BinanceRest(Rest):
             raise
 
     def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
-        listing, numbers = self._read(query, ENDPOINTS[path][1], now_ns)
-        endpoint = self._agg_trades if path.endswith("aggTrades") else self._historical_trades
-        return as_json(list(endpoint(listing, numbers)))
-
-    def _read(self, query: dict[str, str], known: set[str], now_ns: int) -> tuple[Listing, dict[str, int]]:
-        """The listing and the numeric parameters of a request, including its limit."""
-        symbol = query.get("symbol", "")
-        if not symbol:
-            raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
-        if not _SYMBOL.fullmatch(symbol):
-            raise _illegal("symbol", r"^[A-Z0-9-_.]{1,20}$")
-        read = len(known & query.keys())
-        if read != len(query):
-            sentence = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(query)}'."
-            raise _refused(-1104, sentence)
-        for name, text in query.items():
-            if name != "symbol" and not is_number(text):
-                raise _illegal(name, r"^[0-9]{1,20}$")
-        numbers = {name: int(text) for name, text in query.items() if name != "symbol"}
-        if numbers.setdefault("limit", DEFAULT_LIMIT) == 0:
+        _check(query, ENDPOINTS[path][1])
+        first, start, end, limit = numbers(query, "fromId startTime endTime limit", _no_number)
+        if limit == 0:
             raise _refused(-1130, "Data sent for parameter 'limit' is not valid.")
-        numbers["limit"] = min(numbers["limit"], MAX_LIMIT)
-        listing = self._exchange.listing(symbol, now_ns)
+        listing = self._exchange.listing(query["symbol"], now_ns)
         if listing is None:
             raise _refused(-1121, "Invalid symbol.")
-        return listing, numbers
+        tape, most = listing.instrument.tape, min(limit or DEFAULT_LIMIT, MAX_LIMIT)
+        if path.endswith("aggTrades"):
+            return as_json([_agg_trade(listing, trade) for trade in _aggregates(tape, first, start, end, most)])
+        return as_json([_trade(listing, fill) for fill in _fills(tape, first, most)])
 
-    def _agg_trades(self, listing: Listing, query: dict[str, int]) -> Iterator[dict[str, Any]]:
-        tape, limit = listing.instrument.tape, query["limit"]
-        start, end = query.get("startTime"), query.get("endTime")
-        found: Iterable[Aggregate]
-        if "fromId" in query:
-            if start is not None or end is not None:
-                raise _refused(-1128, "Combination of optional parameters invalid.")
-            found = islice(tape.aggregates(query["fromId"]), limit)
-        elif start is not None:
-            after = tape.aggregates(tape.aggregate_at(start * MS))
-            found = islice(after if end is None else takewhile(lambda t: t.ts_ns // MS <= end, after), limit)
-        else:
-            last = tape.next_aggregate_id if end is None else tape.aggregate_at((end + 1) * MS) - 1
-            found = reversed(list(islice(tape.aggregates_back(last), limit)))
-        return (_agg_trade(listing, trade) for trade in found)
 
-    def _historical_trades(self, listing: Listing, query: dict[str, int]) -> Iterator[dict[str, Any]]:
-        tape, limit = listing.instrument.tape, query["limit"]
-        if "fromId" in query:
-            found = list(islice(tape.fills(query["fromId"], tape.next_id), limit))
-        else:
-            found = list(islice(tape.fills_back(tape.next_id), limit))[::-1]
-        return (_trade(listing, fill) for fill in found)
+def _check(query: dict[str, str], known: set[str]) -> None:
+    """Raises RefusedError for a query without a symbol, or with a parameter that is not known."""
+    symbol, read = query.get("symbol", ""), len(known & query.keys())
+    if not symbol:
+        raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+    if not _SYMBOL.fullmatch(symbol):
+        raise _illegal("symbol", r"^[A-Z0-9-_.]{1,20}$")
+    if read != len(query):
+        sentence = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(query)}'."
+        raise _refused(-1104, sentence)
+
+
+def _aggregates(
+    tape: Tape, first: int | None, start_ms: int | None, end_ms: int | None, most: int
+) -> Iterable[Aggregate]:
+    if first is not None:
+        if start_ms is not None or end_ms is not None:
+            raise _refused(-1128, "Combination of optional parameters invalid.")
+        return islice(tape.aggregates(first), most)
+    if start_ms is not None:
+        after = tape.aggregates(tape.aggregate_at(start_ms * MS))
+        return islice(after if end_ms is None else takewhile(lambda t: t.ts_ns // MS <= end_ms, after), most)
+    last = tape.next_aggregate_id if end_ms is None else tape.aggregate_at((end_ms + 1) * MS) - 1
+    return reversed(list(islice(tape.aggregates_back(last), most)))
+
+
+def _fills(tape: Tape, first: int | None, most: int) -> Iterable[Fill]:
+    if first is not None:
+        return islice(tape.fills(first, tape.next_id), most)
+    return reversed(list(islice(tape.fills_back(tape.next_id), most)))
 
 
 def _agg_trade(listing: Listing, trade: Aggregate) -> dict[str, Any]:
@@ -166,6 +160,10 @@ def _trade(listing: Listing, fill: Fill) -> dict[str, Any]:
         "isBuyerMaker": not fill.buy,
         "isBestMatch": True,
     }
+
+
+def _no_number(name: str) -> RefusedError:
+    return _illegal(name, r"^[0-9]{1,20}$")
 
 
 def _illegal(name: str, legal: str) -> RefusedError:

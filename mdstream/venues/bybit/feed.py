@@ -22,11 +22,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from mdstream import instruments
-from mdstream.errors import FrameError, SymbolError
+from mdstream.errors import FrameError
 from mdstream.events import Side
-from mdstream.ticks import BookUpdate, Control, LevelSize, Number, PriceLevel, QuoteTick, Size, TradeTick, price_units
+from mdstream.ticks import BookUpdate, Control, LevelSize, Number, QuoteTick, Size, TradeTick
 from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request
+from mdstream.venues.parsing import price_levels
+from mdstream.venues.symbols import joined
 from mdstream.venues.times import MS, Millis
 
 DERIVATIVE = "a trade of a Bybit derivative, for which there is no provider: BYBIT_WS_URL has to lead to spot"
@@ -34,7 +35,6 @@ CHANNELS = ("publicTrade", "orderbook.1", "orderbook.50")
 SIDES: dict[str, Side] = {"Buy": "buy", "Sell": "sell"}
 
 _TOPIC = re.compile(rb'\{\s*"topic"\s*:\s*"(?P<channel>[A-Za-z0-9._-]{1,40})\.(?P<symbol>[A-Z0-9]{1,40})"')
-_SYMBOL = re.compile(r"[A-Z0-9]{2,40}")
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -102,17 +102,14 @@ def _best(levels: Sequence[tuple[float, float]]) -> tuple[float | None, float | 
 
 def _book(m: _Book, symbol: str) -> Sequence[BookUpdate]:
     """As orderbook.1 with up to 50 levels per side, or with "type":"delta" those that changed."""
-    return (BookUpdate(symbol, _levels(m.data.b), _levels(m.data.a), m.cts * MS, m.type == "snapshot"),)
-
-
-def _levels(levels: Sequence[tuple[str, float]]) -> list[PriceLevel]:
-    return [(price_units(price), size) for price, size in levels]
+    return (BookUpdate(symbol, price_levels(m.data.b), price_levels(m.data.a), m.cts * MS, m.type == "snapshot"),)
 
 
 class Bybit(Provider):
     name = "bybit"
     market = "crypto"
     default_url = "wss://stream.bybit.com/v5/public/spot"
+    symbols = joined()
     max_symbols = 100  # the arguments of a connection may have 21,000 characters, those of a symbol at most 157
     subscribe_interval_s = 0.1
     keepalive = Keepalive(20.0, '{"op":"ping"}', always=True)
@@ -125,15 +122,6 @@ class Bybit(Provider):
     heads = (_TOPIC,)
     head_end = b","
     other = _Other
-
-    def to_venue(self, symbol: str) -> str:
-        joined = instruments.from_dashed(symbol.replace("/", "-"))
-        if not _SYMBOL.fullmatch(joined):
-            raise SymbolError(self.name, symbol, "base and quote joined, like BTCUSDT")
-        return joined
-
-    def from_venue(self, symbol: str) -> str:
-        return symbol.upper()
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         # The venue may reject a whole request for one bad topic: so one request per symbol, of at most ten topics.

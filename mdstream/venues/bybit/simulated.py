@@ -8,30 +8,14 @@ requests a second; the close codes; orderbook.1 is not sent again while nothing 
 
 from __future__ import annotations
 
-import json
-import re
-from itertools import count
 from typing import Any
 from uuid import UUID
 
-from mdstream import instruments
-from mdstream.simulator.exchange import (
-    MS,
-    POLICY_VIOLATION,
-    Action,
-    Channel,
-    Close,
-    Exchange,
-    Kind,
-    Listing,
-    RefusedError,
-    Send,
-    Session,
-    Topic,
-    send_json,
-)
-from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Top
-from mdstream.simulator.text import Writer, shortest
+from mdstream.simulator.actions import POLICY_VIOLATION, Action, Close, Send
+from mdstream.simulator.exchange import Exchange, Session
+from mdstream.simulator.listing import MS, Channel, Kind, Listing, Topic, book_now, top_now
+from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top
+from mdstream.simulator.requests import RefusedError, are_texts, read_object, send_json
 
 MAX_ARGS = 10
 """In one request, on spot."""
@@ -39,8 +23,7 @@ MAX_ARGS_CHARACTERS = 21_000
 """On one connection."""
 IDLE_NS = 600 * SECOND_NS
 
-_CONNECTIONS = count(0x2324D924)
-_SYMBOL = re.compile(r"[A-Z0-9]{2,30}")
+FIRST_CONNECTION = 0x2324D924
 
 
 def _trades(listing: Listing, order: Order) -> list[str]:
@@ -53,72 +36,57 @@ def _trades(listing: Listing, order: Order) -> list[str]:
     return [f'{{"topic":"publicTrade.{symbol}","ts":{ms},"type":"snapshot","data":[{rows}]}}']
 
 
-def _top(listing: Listing, top: Top) -> str:
-    return _levels(listing, 1, [(top.bid, top.bid_lots)], [(top.ask, top.ask_lots)], top)
+def _top(listing: Listing, top: Top) -> list[str]:
+    return _levels(listing, 1, [(top.bid, top.bid_lots)], [(top.ask, top.ask_lots)], top, "snapshot")
 
 
-def _book(listing: Listing, book: Book, *, snapshot: bool) -> str:
-    bids, asks = (book.bids, book.asks) if snapshot else (book.bid_changes, book.ask_changes)
-    return _levels(listing, 50, bids, asks, book, "snapshot" if snapshot else "delta")
+def _snapshot(listing: Listing, book: Book) -> list[str]:
+    return _levels(listing, 50, book.bids, book.asks, book, "snapshot")
 
 
-def _levels(listing: Listing, depth: int, bids: Levels, asks: Levels, of: Top | Book, type_: str = "snapshot") -> str:
+def _delta(listing: Listing, book: Book) -> list[str]:
+    return _levels(listing, 50, book.bid_changes, book.ask_changes, book, "delta")
+
+
+def _levels(listing: Listing, depth: int, bids: Levels, asks: Levels, of: Top | Book, kind: str) -> list[str]:
     ms, symbol = of.ts_ns // MS, listing.symbol
-    return (
-        f'{{"topic":"orderbook.{depth}.{symbol}","ts":{ms},"type":"{type_}","data":{{"s":"{symbol}",'
+    text = (
+        f'{{"topic":"orderbook.{depth}.{symbol}","ts":{ms},"type":"{kind}","data":{{"s":"{symbol}",'
         f'"b":[{listing.levels(bids)}],"a":[{listing.levels(asks)}],"u":{of.update_id},"seq":{of.update_id}}},"cts":{ms}}}'
     )
+    return [text]
 
 
 CHANNELS = {
     "publicTrade": Channel(Kind.TRADE, _trades, lambda order: order.fills, resolution_ns=MS),
-    "orderbook.1": Channel(
-        Kind.QUOTE,
-        lambda listing, top: [_top(listing, top)],
-        first=lambda listing, _: [_top(listing, listing.instrument.top)],
-    ),
-    "orderbook.50": Channel(
-        Kind.BOOK,
-        lambda listing, book: [_book(listing, book, snapshot=False)],
-        first=lambda listing, now_ns: [_book(listing, listing.instrument.last_book(now_ns), snapshot=True)],
-    ),
+    "orderbook.1": Channel(Kind.QUOTE, _top, first=top_now(_top)),
+    "orderbook.50": Channel(Kind.BOOK, _delta, first=book_now(_snapshot)),
 }
 
 
 class BybitSession(Session):
     request_limit = (20, 1.0)
 
-    def __init__(self, exchange: Exchange, now_ns: int) -> None:
-        super().__init__(exchange, now_ns)
-        self._connection_id = str(UUID(int=next(_CONNECTIONS)))
-        self._heard_ns = now_ns
-
     def answer(self, text: str, now_ns: int) -> list[Action]:
-        self._heard_ns = now_ns
-        if not self.allowance.take(now_ns):
-            raise RefusedError(Close(POLICY_VIOLATION, "too many requests"))
-        try:
-            request = json.loads(text)
-        except ValueError:
-            request = None
-        if not isinstance(request, dict):
-            raise self._refused({}, "Params Error")
-        if request.get("op") == "ping":
+        self.admit(now_ns)
+        request = read_object(text, self._refused({}, "Params Error"))
+        op = request.get("op")
+        if op == "ping":
             return [self._reply(request, "pong")]
-        if request.get("op") not in ("subscribe", "unsubscribe"):
+        if op not in ("subscribe", "unsubscribe"):
             raise self._refused(request, "error:unknown op")
-        return self._do(request, self._args(request), now_ns)
+        args, ack = self._args(request), self._reply(request, op)
+        if op == "unsubscribe":
+            return [*self.unsubscribe(args), ack]
+        return [ack, *self.subscribe({arg: self._topic(request, arg, now_ns) for arg in args}, now_ns)]
 
     def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
-        return [Close(POLICY_VIOLATION, "idle")] if now_ns - self._heard_ns >= IDLE_NS else []
-
-    def too_slow(self) -> list[Action]:
-        return [Close(POLICY_VIOLATION, "too slow")]
+        return [Close(POLICY_VIOLATION, "idle")] if now_ns - self.heard_ns >= IDLE_NS else []
 
     def _args(self, request: dict[str, Any]) -> list[str]:
         """The topics of a request. Raises RefusedError."""
         args = request.get("args")
-        if not isinstance(args, list) or not args or not all(isinstance(arg, str) for arg in args):
+        if not are_texts(args) or not args:
             raise self._refused(request, "Params Error")
         if len(args) > MAX_ARGS:
             raise self._refused(request, f"args size >{MAX_ARGS}")
@@ -126,28 +94,20 @@ class BybitSession(Session):
             raise self._refused(request, f"args length >{MAX_ARGS_CHARACTERS}")
         return args
 
-    def _do(self, request: dict[str, Any], args: list[str], now_ns: int) -> list[Action]:
-        """The answer to a request, and what follows it. Raises RefusedError."""
-        ack = self._reply(request, request["op"])
-        if request["op"] == "unsubscribe":
-            return [*(action for arg in args for action in self.unsubscribe(arg)), ack]
-        topics = {arg: self._topic(request, arg, now_ns) for arg in args}
-        return [ack, *(action for arg, topic in topics.items() for action in self.subscribe(arg, topic, now_ns))]
-
     def _topic(self, request: dict[str, Any], arg: str, now_ns: int) -> Topic:
-        name, _, symbol = arg.rpartition(".")
-        channel = CHANNELS.get(name)
-        listing = self.exchange.listing(symbol, now_ns) if channel else None
-        if channel is None or listing is None:
+        channel, _, symbol = arg.rpartition(".")
+        topic = self.topic(channel, symbol, now_ns)
+        if topic is None:
             raise self._refused(request, f"Invalid topic :[{arg}]")
-        return listing.topic(channel)
+        return topic
 
     def _refused(self, request: dict[str, Any], message: str) -> RefusedError:
         return RefusedError(self._reply(request, message, success=False))
 
     def _reply(self, request: dict[str, Any], message: str, *, success: bool = True) -> Send:
         known = {name: request[name] for name in ("req_id", "op") if isinstance(request.get(name), str)}
-        return send_json({"success": success, "ret_msg": message, "conn_id": self._connection_id} | known)
+        connection = str(UUID(int=FIRST_CONNECTION + self.number))
+        return send_json({"success": success, "ret_msg": message, "conn_id": connection} | known)
 
 
 class Bybit(Exchange):
@@ -156,9 +116,4 @@ class Bybit(Exchange):
     sessions = BybitSession
     fewest_decimals = 1
     channels = CHANNELS
-
-    def split(self, symbol: str) -> tuple[str, str] | None:
-        return instruments.split_pair(symbol, instruments.QUOTES) if _SYMBOL.fullmatch(symbol) else None
-
-    def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
-        return shortest(instrument.price_decimals), shortest(instrument.size_decimals)
+    separator = ""

@@ -23,7 +23,7 @@ from typing import Literal
 import msgspec
 
 from mdstream import instruments
-from mdstream.errors import FrameError, SymbolError
+from mdstream.errors import FrameError
 from mdstream.events import Side
 from mdstream.ticks import (
     NO_ID,
@@ -52,8 +52,9 @@ from mdstream.venues.feed import (
     Request,
     RestAnswer,
     Route,
-    side_of_book,
 )
+from mdstream.venues.parsing import price_levels, recovered, side_of_book
+from mdstream.venues.symbols import separated
 from mdstream.venues.times import rfc3339_ns
 
 QUOTES = (*instruments.QUOTES, "CAD", "INR")
@@ -145,8 +146,8 @@ def _ticker(m: _Ticker, symbol: str) -> Sequence[Tick]:
 
 def _snapshot(m: _Snapshot, symbol: str) -> Sequence[BookUpdate]:
     """{"type":"snapshot","product_id":"BTC-USD","bids":[["93741.10","0.25"],..],"asks":[..],"time":"2026-01-05T15:00:00.05Z"}"""
-    bids, asks = ([(price_units(price), size) for price, size in side] for side in (m.bids, m.asks))
-    return (BookUpdate(symbol, bids, asks, rfc3339_ns(m.time) if m.time else None, whole=True),)
+    ts_exchange = rfc3339_ns(m.time) if m.time else None
+    return (BookUpdate(symbol, price_levels(m.bids), price_levels(m.asks), ts_exchange, whole=True),)
 
 
 def _l2update(m: _L2Update, symbol: str) -> Sequence[BookUpdate]:
@@ -165,16 +166,14 @@ def _heartbeat(_message: _Other, _symbol: str) -> Sequence[Control]:
 
 def _trades(m: RestAnswer[list[_Match]], symbol: str) -> Sequence[TradeTick]:
     """[{"trade_id":912345678,"side":"sell","size":"0.012","price":"93741.20","time":"2026-01-05T15:00:00.123456Z"},..]"""
-    trades = [trade for d in m.response for trade in _match(d, symbol)]
-    for trade in trades:
-        trade.recovered = True
-    return trades
+    return recovered(trade for d in m.response for trade in _match(d, symbol))
 
 
 class Coinbase(Provider):
     name = "coinbase"
     market = "crypto"
     default_url = "wss://ws-feed.exchange.coinbase.com"
+    symbols = separated("a pair like BTCUSD, or the venue's own form, BTC-USD", QUOTES)
     contiguous_ids = True
     max_symbols = 100
     subscribe_interval_s = 0.02  # the venue accepts a hundred messages per second
@@ -196,15 +195,6 @@ class Coinbase(Provider):
         self._routes = Remembered(self._route)
         self._by_type = Remembered(self._typed)
         self._symbols = Remembered(self._symbol)
-
-    def to_venue(self, symbol: str) -> str:
-        product = instruments.to_dashed(symbol, QUOTES)
-        if product is None or product.count("-") != 1:
-            raise SymbolError(self.name, symbol, "a pair like BTCUSD, or the venue's own form, BTC-USD")
-        return product
-
-    def from_venue(self, symbol: str) -> str:
-        return instruments.from_dashed(symbol)
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         # The venue rejects a whole request for one product or channel it does not offer: so one request each, and

@@ -9,28 +9,15 @@ it is silent: close code 1008; l2updates come at most every 100 ms.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from mdstream.simulator.exchange import (
-    POLICY_VIOLATION,
-    US,
-    Action,
-    Channel,
-    Close,
-    Exchange,
-    HeartbeatEvent,
-    Kind,
-    Listing,
-    RefusedError,
-    Send,
-    Session,
-    Topic,
-    send_json,
-)
+from mdstream.simulator.actions import POLICY_VIOLATION, Action, Close, Send
+from mdstream.simulator.exchange import Exchange, Session
+from mdstream.simulator.listing import US, Channel, HeartbeatEvent, Kind, Listing, Topic, book_now
 from mdstream.simulator.market import SECOND_NS, Book, Instrument, Order, Trade
+from mdstream.simulator.requests import RefusedError, are_texts, read_object, send_json
 from mdstream.simulator.text import Writer, fixed, rfc3339
 
 FIRST_SUBSCRIBE_NS = 5 * SECOND_NS
@@ -84,8 +71,7 @@ def _heartbeat(listing: Listing, heartbeat: HeartbeatEvent) -> list[str]:
     return [text]
 
 
-def _snapshot(listing: Listing, now_ns: int) -> list[str]:
-    book = listing.instrument.last_book(now_ns)
+def _snapshot(listing: Listing, book: Book) -> list[str]:
     text = (
         f'{{"type":"snapshot","product_id":"{listing.symbol}","bids":[{listing.levels(book.bids)}],'
         f'"asks":[{listing.levels(book.asks)}],"time":"{rfc3339(book.ts_ns)}"}}'
@@ -109,15 +95,40 @@ CHANNELS = {
     "matches": Channel(Kind.TRADE, _matches, lambda order: order.fills, resolution_ns=US, first=_last_match),
     "ticker": Channel(Kind.TRADE, _ticker),
     "heartbeat": Channel(Kind.HEARTBEAT, _heartbeat),
-    "level2_batch": Channel(Kind.BOOK, _l2update, first=_snapshot),
-    "level2_50": Channel(Kind.BOOK, _l2update, first=_snapshot),
+    "level2_batch": Channel(Kind.BOOK, _l2update, first=book_now(_snapshot)),
+    "level2_50": Channel(Kind.BOOK, _l2update, first=book_now(_snapshot)),
 }
 SILENT = frozenset({"status", "ticker_batch"})
 AUTHENTICATED = frozenset({"full", "user", "level2", "level3", "rfq_matches"})
 
 
+def _wanted(kind: str, request: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """(channel, products) of a request; a channel is a name or has its own products. Raises RefusedError."""
+    common, channels = request.get("product_ids", []), request.get("channels")
+    if not isinstance(channels, list) or not channels:
+        raise _refused(kind, "channels has to be a list of channels")
+    for channel in channels:
+        own = channel if isinstance(channel, dict) else {"name": channel}
+        name, products = own.get("name"), own.get("product_ids", common)
+        if not isinstance(name, str):
+            raise _refused(kind, "a channel has to be a name or an object with one")
+        if not are_texts(products):
+            raise _refused(kind, "product_ids has to be a list of products")
+        yield name, products
+
+
+def _refused(kind: str, reason: str) -> RefusedError:
+    return RefusedError(_error(f"Failed to {kind}", reason))
+
+
+def _error(message: str, reason: str = "") -> Send:
+    return send_json({"type": "error", "message": message} | ({"reason": reason} if reason else {}))
+
+
 class CoinbaseSession(Session):
     request_limit = (100, 1.0)
+    too_many = (_error("Too many requests"), Close(POLICY_VIOLATION, "Too many requests"))
+    too_slow = (_error("ErrSlowConsume"), Close(POLICY_VIOLATION, "ErrSlowConsume"))
 
     def __init__(self, exchange: Exchange, now_ns: int) -> None:
         super().__init__(exchange, now_ns)
@@ -125,19 +136,13 @@ class CoinbaseSession(Session):
         self._requested: Counter[tuple[str, str]] = Counter()
         """How often each (channel, product) was subscribed to."""
 
-    def received(self, text: str, now_ns: int) -> list[Action]:
-        if not self.allowance.take(now_ns):
-            return [_error("Too many requests", None), Close(POLICY_VIOLATION, "Too many requests")]
-        return super().received(text, now_ns)
-
     def answer(self, text: str, now_ns: int) -> list[Action]:
-        try:
-            request = json.loads(text)
-        except ValueError:
-            raise RefusedError(_error("Malformed JSON", None)) from None
-        kind = request.get("type") if isinstance(request, dict) else None
+        self.admit(now_ns)
+        unknown = _refused("subscribe", "type has to be subscribe or unsubscribe")
+        request = read_object(text, RefusedError(_error("Malformed JSON")), unknown)
+        kind = request.get("type")
         if kind not in ("subscribe", "unsubscribe"):
-            raise _refused("subscribe", "type has to be subscribe or unsubscribe")
+            raise unknown
         wanted = list(_wanted(kind, request))
         return self._subscribe(wanted, now_ns) if kind == "subscribe" else self._unsubscribe(wanted)
 
@@ -145,9 +150,6 @@ class CoinbaseSession(Session):
         if self._subscribed or now_ns - self.opened_ns < FIRST_SUBSCRIBE_NS:
             return []
         return [Close(POLICY_VIOLATION, "No subscribe message within 5 seconds")]
-
-    def too_slow(self) -> list[Action]:
-        return [_error("ErrSlowConsume", None), Close(POLICY_VIOLATION, "ErrSlowConsume")]
 
     def _subscribe(self, wanted: list[tuple[str, list[str]]], now_ns: int) -> list[Action]:
         """All of a request or none of it: one bad product makes the venue refuse it."""
@@ -162,19 +164,15 @@ class CoinbaseSession(Session):
                 reason = f"more than {MAX_SUBSCRIPTIONS} subscriptions to {channel} of {product}"
                 raise _refused("subscribe", reason)
         self._requested, self._subscribed = requested, True
-        actions: list[Action] = [self._subscriptions()]
-        for pair, topic in topics.items():
+        for pair in topics:
             self.topics.pop(pair, None)  # a repeated subscription begins with the present state again
-            actions += self.subscribe(pair, topic, now_ns)
-        return actions
+        return [self._subscriptions(), *self.subscribe(topics, now_ns)]
 
     def _unsubscribe(self, wanted: list[tuple[str, list[str]]]) -> list[Action]:
-        actions: list[Action] = []
-        for channel, products in wanted:
-            for pair in [p for p in self._requested if p[0] == channel and (not products or p[1] in products)]:
-                del self._requested[pair]
-                actions += self.unsubscribe(pair)
-        return [*actions, self._subscriptions()]
+        ended = [(c, p) for c, p in self._requested if any(c == name and (not of or p in of) for name, of in wanted)]
+        for pair in ended:
+            del self._requested[pair]
+        return [*self.unsubscribe(ended), self._subscriptions()]
 
     def _topic(self, name: str, product: str, now_ns: int) -> Topic | None:
         """The topic of a channel and product; None for a channel that stays silent. Raises RefusedError."""
@@ -182,10 +180,9 @@ class CoinbaseSession(Session):
             raise _refused("subscribe", f"{name} requires authentication")
         if name not in CHANNELS and name not in SILENT:
             raise _refused("subscribe", f"{name} is not a valid channel")
-        listing = self.exchange.listing(product, now_ns)
-        if listing is None:
+        if self.exchange.listing(product, now_ns) is None:
             raise _refused("subscribe", f"{product} is not a valid product")
-        return listing.topic(CHANNELS[name]) if name in CHANNELS else None
+        return self.topic(name, product, now_ns)
 
     def _subscriptions(self) -> Send:
         channels: dict[str, list[str]] = {}
@@ -205,26 +202,3 @@ class Coinbase(Exchange):
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         price, size = instrument.price_decimals, instrument.size_decimals
         return fixed(price, price), fixed(size, SIZE_DECIMALS)
-
-
-def _wanted(kind: str, request: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """(channel, products) of a request; a channel is a name or has its own products. Raises RefusedError."""
-    common, channels = request.get("product_ids", []), request.get("channels")
-    if not isinstance(channels, list) or not channels:
-        raise _refused(kind, "channels has to be a list of channels")
-    for channel in channels:
-        own = channel if isinstance(channel, dict) else {"name": channel}
-        name, products = own.get("name"), own.get("product_ids", common)
-        if not isinstance(name, str):
-            raise _refused(kind, "a channel has to be a name or an object with one")
-        if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
-            raise _refused(kind, "product_ids has to be a list of products")
-        yield name, products
-
-
-def _refused(kind: str, reason: str) -> RefusedError:
-    return RefusedError(_error(f"Failed to {kind}", reason))
-
-
-def _error(message: str, reason: str | None) -> Send:
-    return send_json({"type": "error", "message": message} | ({} if reason is None else {"reason": reason}))

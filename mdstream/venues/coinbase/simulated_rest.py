@@ -11,9 +11,10 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from mdstream.simulator.exchange import Listing, RefusedError
 from mdstream.simulator.history import Fill
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, is_number, newest
+from mdstream.simulator.listing import Listing
+from mdstream.simulator.requests import RefusedError
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers
 from mdstream.simulator.text import rfc3339
 
 MAX_LIMIT = 1000
@@ -32,10 +33,7 @@ class CoinbaseRest(Rest):
         listing = self._exchange.listing(match[1], now_ns) if match else None
         if listing is None:
             raise _refused(HTTPStatus.NOT_FOUND, "NotFound")
-        for name in ("after", "before", "limit"):
-            if name in query and not is_number(query[name]):
-                raise _refused(HTTPStatus.BAD_REQUEST, f"Invalid {name}")
-        below, above, limit = (int(query[name]) if name in query else None for name in ("after", "before", "limit"))
+        below, above, limit = numbers(query, "after before limit", _invalid)
         fills = list(newest(listing, below=below, above=above, limit=min(limit or MAX_LIMIT, MAX_LIMIT)))
         cursors = {"cb-before": str(fills[0].trade_id), "cb-after": str(fills[-1].trade_id)} if fills else {}
         return as_json([_trade(listing, fill) for fill in fills], headers=cursors)
@@ -49,6 +47,10 @@ def _trade(listing: Listing, fill: Fill) -> dict[str, Any]:
         "price": listing.price(fill.ticks),
         "time": rfc3339(fill.ts_ns),
     }
+
+
+def _invalid(name: str) -> RefusedError:
+    return _refused(HTTPStatus.BAD_REQUEST, f"Invalid {name}")
 
 
 def _refused(status: HTTPStatus, message: str) -> RefusedError:

@@ -24,10 +24,12 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 import msgspec
 
 from mdstream import instruments
-from mdstream.errors import FrameError, SymbolError
+from mdstream.errors import FrameError
 from mdstream.events import Level, Side
 from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
-from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request, side_of_book
+from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request
+from mdstream.venues.parsing import recovered, side_of_book
+from mdstream.venues.symbols import separated
 from mdstream.venues.times import MS, Millis
 
 QUOTES = (*instruments.QUOTES, "OKB", "AED", "USD_UM")
@@ -145,18 +147,14 @@ def _levels(levels: Sequence[_Level]) -> list[Level]:
 
 def _history_trades(m: _HistoryTrades, symbol: str) -> Sequence[TradeTick]:
     """{"code":"0","msg":"","data":[{"tradeId":"884123456","px":"93741.2","sz":"0.0005","side":"sell","ts":"1767625200123"},..]}"""
-    return [
-        TradeTick(
-            symbol, str(d.tradeId), d.px, d.sz, d.side, d.ts * MS, d.tradeId, d.tradeId, 1, m.id_space, recovered=True
-        )
-        for d in m.response.data
-    ]
+    return recovered(_trades(m.response, symbol, m.id_space))
 
 
 class Okx(Provider):
     name = "okx"
     market = "crypto"
     default_url = "wss://ws.okx.com:8443/ws/v5/public"
+    symbols = separated("a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP", QUOTES, contracts=True)
     contiguous_ids = True
     max_symbols = 200
     subscribe_interval_s = 0.5
@@ -174,15 +172,6 @@ class Okx(Provider):
     head_end = b"}"
     texts: ClassVar = {b"pong": Control("pong")}
     other = _Other
-
-    def to_venue(self, symbol: str) -> str:
-        venue_id = instruments.to_dashed(symbol, QUOTES)
-        if venue_id is None:
-            raise SymbolError(self.name, symbol, "a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP")
-        return venue_id
-
-    def from_venue(self, symbol: str) -> str:
-        return instruments.from_dashed(symbol)
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         ids = [self.to_venue(symbol) for symbol in symbols]

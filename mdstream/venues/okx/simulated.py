@@ -8,33 +8,20 @@ wording of 60008, 60012 and 60013; a new subscriber gets the current state of ev
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import count
 from typing import Any
 
-from mdstream.simulator.exchange import (
-    MS,
-    Action,
-    Channel,
-    Close,
-    Exchange,
-    Kind,
-    Listing,
-    RefusedError,
-    Send,
-    Session,
-    Topic,
-    send_json,
-)
-from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Top
-from mdstream.simulator.text import Writer, shortest
+from mdstream.simulator.actions import Action, Close, Send
+from mdstream.simulator.exchange import Exchange, Session
+from mdstream.simulator.listing import MS, Channel, Kind, Listing, Topic, book_now, top_now
+from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top
+from mdstream.simulator.requests import RefusedError, read_object, send_json
 
 IDLE_NS = 30 * SECOND_NS
 LONGEST_REQUEST_BYTES = 64 * 1024
 NO_DATA_CLOSE, FULL_BUFFER_CLOSE = 4004, 4005
+FIRST_CONNECTION = 0xA4D3AE55
 
-_CONNECTIONS = count(0xA4D3AE55)
 _ELSEWHERE = re.compile(r"trades-all|(index-|mark-price-)?candle.*")
 
 
@@ -52,11 +39,11 @@ def _trades(listing: Listing, order: Order) -> list[str]:
     ]
 
 
-def _tickers(listing: Listing, now_ns: int) -> str:
+def _tickers(listing: Listing, now_ns: int) -> list[str]:
     i, price, size = listing.instrument, listing.price, listing.size
     top, opened = i.top, price(i.open_ticks)
     volume = size(i.volume_lots)
-    return (
+    text = (
         f'{_arg("tickers", listing)}"data":[{{"instType":"SPOT","instId":"{listing.symbol}",'
         f'"last":"{price(i.last.ticks)}","lastSz":"{size(i.last.lots)}",'
         f'"askPx":"{price(top.ask)}","askSz":"{size(top.ask_lots)}",'
@@ -65,32 +52,37 @@ def _tickers(listing: Listing, now_ns: int) -> str:
         f'"sodUtc0":"{opened}","sodUtc8":"{opened}",'
         f'"volCcy24h":"{float(volume) * float(opened):.0f}","vol24h":"{volume}","ts":"{now_ns // MS}"}}]}}'
     )
+    return [text]
 
 
-def _bbo(listing: Listing, top: Top) -> str:
+def _bbo(listing: Listing, top: Top) -> list[str]:
     asks, bids = _levels(listing, [(top.ask, top.ask_lots)]), _levels(listing, [(top.bid, top.bid_lots)])
-    return (
-        f'{_arg("bbo-tbt", listing)}"data":[{{"asks":[{asks}],"bids":[{bids}],'
-        f'"ts":"{top.ts_ns // MS}","seqId":{top.update_id}}}]}}'
-    )
+    head = f'{_arg("bbo-tbt", listing)}"data":[{{"asks":[{asks}],"bids":[{bids}],'
+    return [f'{head}"ts":"{top.ts_ns // MS}","seqId":{top.update_id}}}]}}']
 
 
-def _books5(listing: Listing, book: Book) -> str:
+def _books5(listing: Listing, book: Book) -> list[str]:
     asks, bids = _levels(listing, book.asks[:5]), _levels(listing, book.bids[:5])
-    return (
-        f'{_arg("books5", listing)}"data":[{{"asks":[{asks}],"bids":[{bids}],"instId":"{listing.symbol}",'
-        f'"ts":"{book.ts_ns // MS}","seqId":{book.update_id}}}]}}'
-    )
+    head = f'{_arg("books5", listing)}"data":[{{"asks":[{asks}],"bids":[{bids}],"instId":"{listing.symbol}",'
+    return [f'{head}"ts":"{book.ts_ns // MS}","seqId":{book.update_id}}}]}}']
 
 
-def _books(listing: Listing, book: Book, *, snapshot: bool) -> str:
+def _snapshot(listing: Listing, book: Book) -> list[str]:
+    return _books(listing, "snapshot", book.asks, book.bids, book, -1)
+
+
+def _update(listing: Listing, book: Book) -> list[str]:
+    return _books(listing, "update", book.ask_changes, book.bid_changes, book, book.previous_id)
+
+
+def _books(listing: Listing, action: str, asks: Levels, bids: Levels, of: Book, previous_id: int) -> list[str]:
     """The checksum is always 0: the venue no longer fills it."""
-    asks, bids = (book.asks, book.bids) if snapshot else (book.ask_changes, book.bid_changes)
-    return (
-        f'{_arg("books", listing)}"action":"{"snapshot" if snapshot else "update"}",'
-        f'"data":[{{"asks":[{_levels(listing, asks)}],"bids":[{_levels(listing, bids)}],"ts":"{book.ts_ns // MS}",'
-        f'"checksum":0,"seqId":{book.update_id},"prevSeqId":{-1 if snapshot else book.previous_id}}}]}}'
+    text = (
+        f'{_arg("books", listing)}"action":"{action}",'
+        f'"data":[{{"asks":[{_levels(listing, asks)}],"bids":[{_levels(listing, bids)}],"ts":"{of.ts_ns // MS}",'
+        f'"checksum":0,"seqId":{of.update_id},"prevSeqId":{previous_id}}}]}}'
     )
+    return [text]
 
 
 def _levels(listing: Listing, levels: Levels) -> str:
@@ -105,47 +97,29 @@ CHANNELS = {
     "trades": Channel(Kind.TRADE, _trades, lambda order: order.merged, resolution_ns=MS),
     "tickers": Channel(
         Kind.BOOK,  # by the clock, every 100 ms
-        lambda listing, book: [_tickers(listing, book.ts_ns)],
-        first=lambda listing, now_ns: [_tickers(listing, now_ns + listing.instrument.clock_off_ns)],
+        lambda listing, book: _tickers(listing, book.ts_ns),
+        first=lambda listing, now_ns: _tickers(listing, now_ns + listing.instrument.clock_off_ns),
     ),
-    "bbo-tbt": Channel(
-        Kind.QUOTE,
-        lambda listing, top: [_bbo(listing, top)],
-        first=lambda listing, _: [_bbo(listing, listing.instrument.top)],
-    ),
-    "books5": Channel(
-        Kind.BOOK,
-        lambda listing, book: [_books5(listing, book)],
-        first=lambda listing, now_ns: [_books5(listing, listing.instrument.last_book(now_ns))],
-    ),
-    "books": Channel(
-        Kind.BOOK,
-        lambda listing, book: [_books(listing, book, snapshot=False)],
-        first=lambda listing, now_ns: [_books(listing, listing.instrument.last_book(now_ns), snapshot=True)],
-    ),
+    "bbo-tbt": Channel(Kind.QUOTE, _bbo, first=top_now(_bbo)),
+    "books5": Channel(Kind.BOOK, _books5, first=book_now(_books5)),
+    "books": Channel(Kind.BOOK, _update, first=book_now(_snapshot)),
 }
 
 
 class OkxSession(Session):
     request_limit = (480, 3600.0)
 
-    def __init__(self, exchange: Exchange, now_ns: int) -> None:
-        super().__init__(exchange, now_ns)
-        self._connection_id = f"{next(_CONNECTIONS) & 0xFFFFFFFF:08x}"
+    too_slow = (Close(FULL_BUFFER_CLOSE, "Buffer is full, cannot write data"),)
 
     def answer(self, text: str, now_ns: int) -> list[Action]:
         if text == "ping":
             return [Send("pong")]
-        try:
-            request = json.loads(text)
-        except ValueError:
-            request = None
-        op = request.get("op") if isinstance(request, dict) else None
+        illegal = self._refused("60012", f"Illegal request: {text[:200]}")
+        request = read_object(text, illegal)
+        op, request_id, args = request.get("op"), request.get("id"), request.get("args")
         if op not in ("subscribe", "unsubscribe"):
-            raise self._refused("60012", f"Illegal request: {text[:200]}", None)
-        request_id, args = request.get("id"), request.get("args")
-        if not self.allowance.take(now_ns):
-            raise self._refused("60014", "Requests too frequent", request_id)
+            raise illegal
+        self.admit(now_ns, self._refused("60014", "Requests too frequent", request_id))
         if len(text.encode()) > LONGEST_REQUEST_BYTES or not isinstance(args, list) or not args:
             raise self._refused("60013", "Invalid args", request_id)
         return [action for arg in args for action in self._one(op, arg, request_id, now_ns)]
@@ -153,19 +127,16 @@ class OkxSession(Session):
     def tick(self, now_ns: int, sent_ns: int) -> list[Action]:
         return [Close(NO_DATA_CLOSE, "No data received in 30s.")] if now_ns - sent_ns >= IDLE_NS else []
 
-    def too_slow(self) -> list[Action]:
-        return [Close(FULL_BUFFER_CLOSE, "Buffer is full, cannot write data")]
-
     def _one(self, op: str, arg: Any, request_id: Any, now_ns: int) -> list[Action]:
         """What one argument of a request leads to; an error stops no other."""
         try:
             topic = self._topic(arg, request_id, now_ns)
         except RefusedError as refused:
-            return [refused.reply]
+            return list(refused.replies)
         ack = self._event({"event": op, "arg": arg}, request_id)
         if op == "subscribe":
-            return [ack, *self.subscribe(topic, topic, now_ns)]
-        return [*self.unsubscribe(topic), ack]
+            return [ack, *self.subscribe({topic: topic}, now_ns)]
+        return [*self.unsubscribe([topic]), ack]
 
     def _topic(self, arg: Any, request_id: Any, now_ns: int) -> Topic:
         """The topic named by one argument of a request. Raises RefusedError."""
@@ -175,18 +146,17 @@ class OkxSession(Session):
         if _ELSEWHERE.fullmatch(name):
             message = f"The current WebSocket endpoint does not support the channel {name}."
             raise self._refused("60008", message, request_id)
-        channel = CHANNELS.get(name)
-        listing = self.exchange.listing(symbol, now_ns) if channel and isinstance(symbol, str) else None
-        if channel is None or listing is None:
+        topic = self.topic(name, str(symbol), now_ns)
+        if topic is None:
             raise self._refused("60018", f"Wrong URL or channel:{name},instId:{symbol} doesn't exist.", request_id)
-        return listing.topic(channel)
+        return topic
 
-    def _refused(self, code: str, message: str, request_id: Any) -> RefusedError:
+    def _refused(self, code: str, message: str, request_id: Any = None) -> RefusedError:
         return RefusedError(self._event({"event": "error", "code": code, "msg": message}, request_id))
 
     def _event(self, fields: dict[str, Any], request_id: Any) -> Send:
         known = {"id": request_id} if isinstance(request_id, str) else {}
-        return send_json(known | fields | {"connId": self._connection_id})
+        return send_json(known | fields | {"connId": f"{FIRST_CONNECTION + self.number & 0xFFFFFFFF:08x}"})
 
 
 class Okx(Exchange):
@@ -195,6 +165,3 @@ class Okx(Exchange):
     sessions = OkxSession
     fewest_decimals = 1
     channels = CHANNELS
-
-    def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
-        return shortest(instrument.price_decimals), shortest(instrument.size_decimals)

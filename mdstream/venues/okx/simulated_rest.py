@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from mdstream.simulator.exchange import MS, Listing, RefusedError
 from mdstream.simulator.history import Fill
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, is_number, newest
+from mdstream.simulator.listing import MS, Listing
+from mdstream.simulator.requests import RefusedError
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers
 
 MAX_LIMIT = 100
 BY_ID, BY_TIME = "1", "2"
@@ -26,23 +27,20 @@ class OkxRest(Rest):
             return as_json({"msg": "Not Found", "code": "404"}, HTTPStatus.NOT_FOUND)
         if not query.get("instId"):
             raise _refused("50014", "Parameter instId can not be empty.")
-        by, after, before = query.get("type", BY_ID), query.get("after"), query.get("before")
-        limit = query.get("limit") or str(MAX_LIMIT)
+        by = query.get("type", BY_ID)
         if by not in (BY_ID, BY_TIME):
-            raise _refused("51000", "Parameter type error")
-        for name, text in (("after", after), ("before", before), ("limit", limit)):
-            if text and not is_number(text):
-                raise _refused("51000", f"Parameter {name} error")
-        if not 1 <= int(limit) <= MAX_LIMIT:
-            raise _refused("51000", "Parameter limit error")
+            raise _wrong("type")
+        given = {name: text for name, text in query.items() if text}
+        below, above, limit = numbers(given, "after before limit", _wrong)
+        if limit is not None and not 1 <= limit <= MAX_LIMIT:
+            raise _wrong("limit")
         listing = self._exchange.listing(query["instId"], now_ns)
         if listing is None:
             raise _refused("51001", "Instrument ID doesn't exist.", HTTPStatus.OK)
         tape = listing.instrument.tape
-        below, above = int(after) if after else None, int(before) if before else None
         if by == BY_TIME:
             below, above = below and tape.id_at(below * MS), above and tape.id_at((above + 1) * MS) - 1
-        fills = newest(listing, below=below, above=above, limit=int(limit))
+        fills = newest(listing, below=below, above=above, limit=limit or MAX_LIMIT)
         return as_json({"code": "0", "msg": "", "data": [_trade(listing, fill) for fill in fills]})
 
 
@@ -56,6 +54,10 @@ def _trade(listing: Listing, fill: Fill) -> dict[str, str]:
         "tradeId": str(fill.trade_id),
         "ts": str(fill.ts_ns // MS),
     }
+
+
+def _wrong(name: str) -> RefusedError:
+    return _refused("51000", f"Parameter {name} error")
 
 
 def _refused(code: str, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> RefusedError:
