@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-collect_ignore = [] if on_apache_kafka() else ["system/test_secure_kafka.py"]
+collect_ignore = [] if on_apache_kafka() else ["system/test_kafka_cluster.py", "system/test_secure_kafka.py"]
 """What only Apache Kafka has is part of that test run alone."""
 
 SYSTEM = Path(__file__).parent / "system"

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 KAFKA_VERSION = "4.1.0"
 KAFKA_CACHE = PROJECT / ".kafka" / KAFKA_VERSION
+START_LIMIT_S = 300.0
+"""How long a JVM may take to start where others take the processor."""
 BROKER_VARIABLE = "MDSTREAM_TEST_BROKER"
 """`kafka` runs the system tests on Apache Kafka, `embedded` (the default) on the embedded broker."""
 
@@ -46,7 +48,8 @@ class ApacheKafka:
     """One Apache Kafka broker in KRaft mode on 127.0.0.1. Its data outlives `stop` and `kill`, until `remove`.
 
     `settings` extend server.properties. `listeners`: further security protocols and their ports on localhost, beside
-    the plaintext one. `users`: SCRAM-SHA-512 users and their passwords.
+    the plaintext one. `users`: SCRAM-SHA-512 users and their passwords. `java`: options of the JVM. `node`: its number
+    among `controllers`, the controllers' ports by node; by default it is a cluster of its own.
     """
 
     def __init__(
@@ -56,13 +59,19 @@ class ApacheKafka:
         settings: Mapping[str, str] | None = None,
         listeners: Mapping[str, int] | None = None,
         users: Mapping[str, str] | None = None,
+        java: Sequence[str] = ("-Xmx1g",),
+        node: int = 1,
+        controllers: Mapping[int, int] | None = None,
     ) -> None:
         self.port = port or free_port()
+        self.node = node
+        self._java = java
         self._folder = Path(tempfile.mkdtemp(prefix="mdstream-kafka-"))
         self._settings = self._folder / "server.properties"
         self._processes = Processes(self._folder)
         self._process: Process | None = None
-        lines = _kafka_settings(self.port, free_port(), self._folder / "log", listeners or {}) | dict(settings or {})
+        lines = _kafka_settings(self.port, node, controllers or {node: free_port()}, listeners or {})
+        lines |= {"log.dirs": str(self._folder / "log"), **(settings or {})}
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         self._format(users or {})
 
@@ -78,17 +87,27 @@ class ApacheKafka:
         cluster = "bWRzdHJlYW0tdGVzdGluZw"  # any 16 bytes in base64: the cluster's id
         scram = [f'SCRAM-SHA-512=[name={name},password="{password}"]' for name, password in users.items()]
         known = [word for each in scram for word in ("--add-scram", each)]
-        _java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", self._settings, *known)
+        command = "format", "-t", cluster, "-c", self._settings, *known
+        _run(_java_command(self._java, "kafka.tools.StorageTool", *command))
 
     def start(self) -> None:
-        command = _java_command("kafka.Kafka", self._settings)
-        process = self._process = self._processes.spawn(command, name="kafka")
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it and do not wait: it answers once most of its cluster's controllers are there."""
+        self._process = self._processes.spawn(_java_command(self._java, "kafka.Kafka", self._settings), name="kafka")
+
+    def wait(self) -> None:
+        """Return once it answers."""
+        process = self._process
+        assert process is not None
 
         def up() -> bool:
             assert process.running, f"Apache Kafka ended at once:\n{process.output()[-2000:]}"
             return answers(self.port)
 
-        wait_until(up, what="an answer of Apache Kafka")
+        wait_until(up, what="an answer of Apache Kafka", limit_s=START_LIMIT_S)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -104,43 +123,76 @@ class ApacheKafka:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _kafka_settings(port: int, controller_port: int, log: Path, listeners: Mapping[str, int]) -> dict[str, str]:
+class KafkaCluster:
+    """Three Apache Kafka brokers with a copy of everything on each; a write needs two. All are controllers, too."""
+
+    def __init__(self) -> None:
+        controllers = {node: free_port() for node in (1, 2, 3)}
+        self.brokers = [
+            ApacheKafka(node=node, controllers=controllers, settings=_THREE_COPIES, java=_SMALL) for node in controllers
+        ]
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(broker.bootstrap for broker in self.brokers)
+
+    def start(self) -> None:
+        for broker in self.brokers:
+            broker.launch()
+        for broker in self.brokers:
+            broker.wait()
+
+    def remove(self) -> None:
+        """Kill them, as the last to stop would wait for the others, and delete their data."""
+        for broker in self.brokers:
+            broker.kill()
+            broker.remove()
+
+
+_SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""For JVMs that share a machine and have little to do."""
+
+
+def _kafka_settings(
+    port: int, node: int, controllers: Mapping[int, int], listeners: Mapping[str, int]
+) -> dict[str, str]:
     more = "".join(f",{protocol}://localhost:{port}" for protocol, port in listeners.items())
     more_map = "".join(f",{protocol}:{protocol}" for protocol in listeners)
-    one = {f"{topic}.{what}": "1" for topic, what in _SINGLE_COPY}
     return {
         "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}",
+        "node.id": str(node),
+        "controller.quorum.voters": ",".join(f"{each}@127.0.0.1:{at}" for each, at in controllers.items()),
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controllers[node]}{more}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}{more}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{more_map}",
-        "log.dirs": str(log),
         "offsets.topic.num.partitions": "8",
         "group.initial.rebalance.delay.ms": "0",
         "broker.session.timeout.ms": "25000",  # on a busy machine the controller must not take the broker for dead
         "auto.create.topics.enable": "false",  # an undeclared topic is a mistake, in tests as in production
-        **one,
+        **_copies(1, needed=1),  # the defaults require three brokers
     }
 
 
-_SINGLE_COPY = (
-    ("offsets.topic", "replication.factor"),
-    ("transaction.state.log", "replication.factor"),
-    ("transaction.state.log", "min.isr"),
-    ("share.coordinator.state.topic", "replication.factor"),
-    ("share.coordinator.state.topic", "min.isr"),
-)
-"""Needed with a single broker: the defaults require three."""
+def _copies(copies: int, *, needed: int) -> dict[str, str]:
+    """How many copies there are of Kafka's own topics, and without how many nothing is written."""
+    of = {"offsets.topic.replication.factor": copies}
+    for topic in ("transaction.state.log", "share.coordinator.state.topic"):
+        of |= {f"{topic}.replication.factor": copies, f"{topic}.min.isr": needed}
+    return {name: str(value) for name, value in of.items()}
 
 
-def _java_command(*args: object) -> list[object]:
-    return ["java", "-Xmx1g", "-cp", f"{_kafka_jars()}/*", *args]
+_THREE_COPIES = _copies(3, needed=2) | {
+    "min.insync.replicas": "2",  # docs/deployment.md
+    "broker.session.timeout.ms": "9000",  # the default: a dead broker is to be missed
+}
 
 
-def _java(*args: object) -> None:
-    command = [str(arg) for arg in _java_command(*args)]
+def _java_command(java: Sequence[str], *args: object) -> list[str]:
+    return ["java", *java, "-cp", f"{_kafka_jars()}/*", *map(str, args)]
+
+
+def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
@@ -190,6 +242,17 @@ def apache_kafka(settings: Mapping[str, str] | None = None, **options: Any) -> I
         yield broker
     finally:
         broker.remove()
+
+
+@contextmanager
+def kafka_cluster() -> Iterator[KafkaCluster]:
+    """Three Apache Kafka brokers on free ports."""
+    cluster = KafkaCluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
 
 
 @contextmanager

@@ -47,6 +47,15 @@ def test_topics_refuses_a_broker_with_another_partition_count(env: dict[str, str
     assert "has 4 partitions, the settings say 5: set MDSTREAM_PARTITIONS=4" in done.stderr
 
 
+def test_topics_wants_no_more_copies_than_there_are_brokers(env: dict[str, str], prefix: str) -> None:
+    """One line with the topic and the broker's reason, no traceback."""
+    done = run_mdstream("topics", "--create", env={**env, "MDSTREAM_REPLICATION": "2"})
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"mdstream: topic {prefix}.")
+    assert " was not created: InvalidReplicationFactorError " in line
+
+
 @pytest.mark.parametrize("command", [("topics", "--create"), ("status",), ("audit",), ("record", "x.jsonl")])
 def test_an_unreachable_broker_is_one_line_on_stderr(command: tuple[str, ...], tmp_path: Path) -> None:
     """What is wrong, where, and what to do; exit status 1, of the audit another one; no file is left behind."""

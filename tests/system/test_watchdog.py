@@ -227,6 +227,20 @@ def test_connection_without_data_is_replaced_although_heartbeats_flow(processes:
     assert venues.stop() == 0
 
 
+def test_symbol_that_a_venue_acknowledges_and_never_serves_is_reported(processes: Processes) -> None:
+    """The simulated Binance acknowledges while its market is stopped: the log, /health and /metrics say who is mute."""
+    venues, control = simulator(processes)
+    post(control, "/pause")
+    process, port = ingestor(processes, "binance", venues, {"MDSTREAM_DATA_SILENCE_S": "2"})
+    process.wait_for("binance, mute: nothing has come of BTCUSDT, ETHUSDT in ")
+    feed = page(port, "/health")[1]["feeds"]["binance"]
+    assert (feed["mute"], feed["missing"], feed["rejected"]) == (["BTCUSDT", "ETHUSDT"], [], [])
+    assert metric(port, "mdstream_ingest_mute_symbols") == 2
+    post(control, "/resume")
+    wait_until(lambda: not metric(port, "mdstream_ingest_mute_symbols"), what="the end of it")
+    assert process.stop() == 0
+
+
 class Swallowing:
     """A way to the broker that, when told to, loses every request to write: all others are answered."""
 
