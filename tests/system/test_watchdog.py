@@ -11,6 +11,7 @@ import re
 import signal
 import sqlite3
 import struct
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 from pages import page
-from processes import BIN, Process, Processes, free_port, wait_until
+from processes import BIN, LIMIT_S, Process, Processes, free_port, wait_until
 from servers import Broker, apache_kafka, chosen_broker, on_apache_kafka
 
 from mdstream import config, kafka
@@ -115,6 +116,13 @@ def test_worker_whose_event_loop_is_blocked_ends_and_says_where(processes: Proce
     line = last_words(process)
     assert "stuck: the event loop has not turned for " in line
     assert re.search(r"the event loop is at /.+watchdog_worker.py:\d+, work_on", line)
+
+
+def test_stuck_process_ends_although_nobody_reads_its_log() -> None:
+    """A full pipe blocks the last line, and must not block the exit."""
+    code = "from mdstream.watchdog.guard import exit_stuck; exit_stuck(lambda: 'x' * (1 << 20))"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        assert process.wait(LIMIT_S) == EXIT_STUCK
 
 
 @contextmanager
