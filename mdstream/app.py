@@ -309,7 +309,7 @@ def build(settings: Settings | None = None) -> App:
     settings = settings or config.load()
     modules = ROLES.get(settings.role)
     if modules is None:
-        raise SettingsError(f"MDSTREAM_ROLE={settings.role}: there is {', '.join(ROLES)}")
+        raise SettingsError(f"MDSTREAM_ROLE={settings.role}: choose from {', '.join(ROLES)}")
     app = App(
         settings,
         web_host=settings.http.host,

@@ -146,7 +146,10 @@ def test_run_uses_what_is_configured_or_says_that_it_does_not_answer(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--provider", "binance", "--symbols", "BTCUSDT", "--sinks", "oracle"), "oracle: there is files, timescale"),
+        (
+            ("--provider", "binance", "--symbols", "BTCUSDT", "--sinks", "oracle"),
+            "oracle: choose from files, timescale",
+        ),
         (("--provider", "nobody", "--symbols", "BTCUSDT"), "nobody"),
         (("--provider", "binance", "--provider", "okx", "--symbols", "BTCUSDT"), "every --provider needs its own"),
     ],
