@@ -1,4 +1,4 @@
-"""The way into Kafka: a backlog with a queue per partition of the raw topics, and the sender that empties it."""
+"""The path into Kafka: a backlog with a queue per partition of the raw topics, and the sender that empties it."""
 
 from __future__ import annotations
 

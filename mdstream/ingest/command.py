@@ -33,23 +33,23 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
 
     BINANCE_WS_URL, OKX_WS_URL and so on point a provider at another server, in .env as well. Each second every
     partition gets a heartbeat, and a status record when a feed connects, disconnects or is given up. While Kafka is
-    away the frames wait in memory; when that is full, the venue does. Nothing is dropped.
+    down, frames wait in memory; when that is full, the venue has to wait. Nothing is dropped.
 
     \b
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:
       /health     the feeds and their counters      /ready   200 while everything flows
       /metrics    for Prometheus                    /live    200 unless a restart is due
-      /bus-stats  the way to Kafka
+      /bus-stats  sending to Kafka
 
     The log, /health and /metrics name what does not work; the rest runs. Refused: a symbol that the venue cannot have.
     Rejected: a subscription that it answers with an error. Missing: one that it does not acknowledge within ten
-    seconds. Mute: a symbol of which nothing comes.
+    seconds. Mute: a symbol without any data.
 
     A venue that refuses us (HTTP 401, 403, a refused login) ends its feed, and the log says what to set; the others go
     on. If every venue refuses us, the ingestor exits with 2.
 
-    A feed whose data stops while its heartbeats go on is connected again. While Kafka is away the ingestor waits, live
-    and not ready; when Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
+    A feed whose data stops while its heartbeats continue is reconnected. While Kafka is down the ingestor waits, live
+    and not ready; if Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
     started again (docs/operations.md).
 
     Ctrl-C or SIGTERM: what has arrived is written, then the process ends. A second one ends it at once.

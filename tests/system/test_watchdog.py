@@ -235,14 +235,14 @@ def test_connection_without_data_is_replaced_although_heartbeats_flow(processes:
     assert venues.stop() == 0
 
 
-class Swallowing:
-    """A way to the broker that, when told to, loses every request to write: all others are answered."""
+class DiscardingProxy:
+    """A proxy to the broker that discards produce requests while `discards` is set, and passes all others."""
 
     PRODUCE = 0
 
     def __init__(self, port: int, behind: int) -> None:
         self.port, self._behind = port, behind
-        self.swallows = False
+        self.discards = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -268,7 +268,7 @@ class Swallowing:
             while True:
                 size = await reader.readexactly(4)
                 request = await reader.readexactly(struct.unpack(">i", size)[0])
-                if not (self.swallows and struct.unpack(">h", request[:2])[0] == self.PRODUCE):
+                if not (self.discards and struct.unpack(">h", request[:2])[0] == self.PRODUCE):
                     to_broker.write(size + request)
         except (asyncio.IncompleteReadError, ConnectionError):
             to_broker.close()
@@ -294,14 +294,14 @@ async def test_ingestor_that_cannot_write_to_a_reachable_kafka_ends_and_says_wha
 ) -> None:
     """Every other request is answered, so waiting would be in vain: 75, with the number of records that waited."""
     venues, _ = await asyncio.to_thread(simulator, processes)
-    way = free_port()
-    with broker_behind(processes, way) as behind:
-        proxy = Swallowing(way, behind)
-        env["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{way}"
+    proxy_port = free_port()
+    with broker_behind(processes, proxy_port) as behind:
+        proxy = DiscardingProxy(proxy_port, behind)
+        env["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{proxy_port}"
         async with proxy.running():
             process, port = await asyncio.to_thread(ingestor, processes, "binance", venues, SHORT)
             await asyncio.to_thread(wait_until, lambda: page(port, "/ready")[0] == 200, what="readiness")
-            proxy.swallows = True
+            proxy.discards = True
             await asyncio.to_thread(wait_until, lambda: page(port, "/ready")[0] == 503, what="the stall")
             assert await asyncio.to_thread(process.wait) == EXIT_STUCK
     line = last_words(process)

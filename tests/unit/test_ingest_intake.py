@@ -112,7 +112,7 @@ def test_heartbeat_is_left_out_when_the_backlog_is_full() -> None:
 
 
 def test_status_goes_to_every_partition_also_when_the_backlog_is_full() -> None:
-    """There are few, and what they say is not said again."""
+    """They are few, and are not repeated."""
     backlog = Backlog(PARTITIONS, Limits(records=1))
     intake = new_intake(backlog)
     intake.add_frame(b"x", Route(b"BTCUSDT", b"trade"), NOW_NS)
