@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
 import socket
 import threading
 from collections import Counter
@@ -33,7 +32,7 @@ from mdstream.transport.driver import Consumer, Transport
 from mdstream.transport.host import Host
 from mdstream.transport.offsets import Offsets
 from mdstream.transport.recovery import CacheTable, CacheTables
-from mdstream.watchdog.guard import EXIT_STUCK, Watchdog
+from mdstream.watchdog.guard import Watchdog, exit_stuck
 from mdstream.watchdog.rule import Limits, PartitionProgress, State
 from topics import Topics
 
@@ -63,7 +62,8 @@ logs each failed connection attempt; the watchdog logs once that Kafka is unreac
 
 NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 STOP_LIMIT_S = 40.0
-"""How long a worker that is told to stop may take: its clients wait for Kafka, and it may be away for hours."""
+"""How long a worker may take to stop: its clients wait for Kafka, which may be away for hours."""
+NOT_STOPPED = f"not stopped after {STOP_LIMIT_S:.0f} s; {NOTHING_LOST}"
 SESSION_S = 6.0
 HEARTBEAT_S = 0.5
 """A worker learns of a rebalance with its next heartbeat, and all wait for the last worker to learn of it."""
@@ -280,20 +280,15 @@ class App(Host):
                 ) from None
 
     async def on_stop(self) -> None:
-        last_resort = threading.Timer(STOP_LIMIT_S, _give_up)
-        last_resort.daemon = True
-        last_resort.start()
+        limit = threading.Timer(STOP_LIMIT_S, exit_stuck, [lambda: NOT_STOPPED])
+        limit.daemon = True
+        limit.start()
         await self.watchdog.stop()
         if isinstance(self._consumer, Consumer) and await self._consumer.release():
             await self._consumer.leave()  # first: whatever the rest waits for, other workers go on
         await super().on_stop()
         for hook in self._after:
             await hook()
-
-
-def _give_up() -> None:
-    log.critical("not stopped after %.0f s; %s; exit %d", STOP_LIMIT_S, NOTHING_LOST, EXIT_STUCK)
-    os._exit(EXIT_STUCK)
 
 
 def _quiet(levels: Mapping[str, int]) -> None:
@@ -314,7 +309,7 @@ def build(settings: Settings | None = None) -> App:
     settings = settings or config.load()
     modules = ROLES.get(settings.role)
     if modules is None:
-        raise SettingsError(f"MDSTREAM_ROLE={settings.role}: there is {', '.join(ROLES)}")
+        raise SettingsError(f"MDSTREAM_ROLE={settings.role}: choose from {', '.join(ROLES)}")
     app = App(
         settings,
         web_host=settings.http.host,

@@ -203,10 +203,10 @@ class Api:
         self, name: str, partitions: int, replicas: int, placed: list[Any], config: list[Any], *, only_check: bool
     ) -> tuple[int, str | None]:
         if name in self.store.topics:
-            return TopicAlreadyExistsError.errno, f"topic {name} is there already"
+            return TopicAlreadyExistsError.errno, f"topic {name} exists already"
         partitions = len(placed) or (1 if partitions == -1 else partitions)
         if partitions < 1:
-            return InvalidPartitionsError.errno, "a topic has one partition at least"
+            return InvalidPartitionsError.errno, "a topic needs at least one partition"
         if replicas not in (-1, 1):
             return InvalidReplicationFactorError.errno, "there is one broker"
         try:
@@ -324,7 +324,7 @@ class Api:
         ]
         return OK, name, found.state.value, found.protocol_type, found.protocol, members
 
-    # -- what we are
+    # -- the broker itself
 
     def _apiversion(self, request: Any, _: str) -> Fields:  # noqa: ARG002  all clients are told the same
         return {"api_versions": VERSIONS}

@@ -90,7 +90,7 @@ class Group:
     _due: float = 0.0
     """When a rebalance goes on without members that have not rejoined."""
 
-    # -- what members ask
+    # -- requests of members
 
     async def join(
         self,

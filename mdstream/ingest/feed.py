@@ -100,7 +100,7 @@ class Feed:
     def silent_s(self) -> dict[Route, float | None]:
         """How long each subscribed channel has been silent while connected; None if it never had data."""
         return {
-            route: silence.silent_s if silence.spoken else None
+            route: silence.silent_s if silence.data_steps else None
             for connection in self._connections
             for route, silence in connection.freshness.silences.items()
         }

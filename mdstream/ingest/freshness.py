@@ -34,11 +34,11 @@ MAX_WAIT_S = 3600.0
 class SilenceTracker:
     """One source of data: its expected interval and its current silence, in seconds."""
 
-    __slots__ = ("_age_s", "_before_s", "_broken", "_longest_s", "silent_s", "spoken")
+    __slots__ = ("_age_s", "_before_s", "_broken", "_longest_s", "data_steps", "silent_s")
 
     def __init__(self) -> None:
         self.silent_s = 0.0
-        self.spoken = 0
+        self.data_steps = 0
         """Steps with data."""
         self._longest_s = self._before_s = self._age_s = 0.0
         self._broken = True
@@ -47,18 +47,18 @@ class SilenceTracker:
         """A new connection cuts the current silence: do not learn from it."""
         self._broken = True
 
-    def step(self, passed_s: float, *, spoke: bool) -> None:
+    def step(self, passed_s: float, *, has_data: bool) -> None:
         """Advance by `passed_s` seconds."""
         self.silent_s += passed_s
         self._age_s += passed_s
         if self._age_s >= WINDOW_S:
             self._before_s, self._longest_s, self._age_s = self._longest_s, 0.0, 0.0
-        if not spoke:
+        if not has_data:
             return
         if not self._broken:
             self._longest_s = max(self._longest_s, self.silent_s)
         self.silent_s, self._broken = 0.0, False
-        self.spoken += 1
+        self.data_steps += 1
 
     @property
     def expected_s(self) -> float:
@@ -67,7 +67,7 @@ class SilenceTracker:
 
     def limit_s(self, min_silence_s: float) -> float | None:
         """The silence that makes it stale; None while its expected interval is unknown."""
-        return max(min_silence_s, FACTOR * self.expected_s) if self.spoken >= FAMILIAR else None
+        return max(min_silence_s, FACTOR * self.expected_s) if self.data_steps >= FAMILIAR else None
 
     def stale(self, min_silence_s: float) -> bool:
         """Whether it has been silent for unusually long."""
@@ -114,14 +114,14 @@ class Freshness:
         min_silence_s = self._min_silence_s
         for route, silence in self._silences.items():
             count = counts.get(route, 0)
-            silence.step(passed_s, spoke=count != self._counts[route])
+            silence.step(passed_s, has_data=count != self._counts[route])
             self._counts[route] = count
-        spoke, self._data_frames = data_frames != self._data_frames, data_frames
-        self.data.step(passed_s, spoke=spoke)
+        has_data, self._data_frames = data_frames != self._data_frames, data_frames
+        self.data.step(passed_s, has_data=has_data)
         self.stale = frozenset(
             r for r, s in self._silences.items() if s.silent_s >= min_silence_s > 0 and s.stale(min_silence_s)
         )
-        if spoke:
+        if has_data:
             self._due_s, self._reconnects = None, 0
         return self._reconnect_due()
 
@@ -150,7 +150,7 @@ class Freshness:
     def describe_mute(self) -> str:
         """The first NAMED mute symbols, in words."""
         symbols = named(sorted(self.mute))
-        return f"nothing has come of {symbols} in {self._connected_s:.0f} s: does the venue have such an instrument?"
+        return f"no data for {symbols} in {self._connected_s:.0f} s: does the venue have such an instrument?"
 
     def describe_channels(self, routes: Collection[Route]) -> str:
         """The first NAMED channels in words, each with its silence if it is silent now."""

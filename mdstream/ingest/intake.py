@@ -18,7 +18,8 @@ _json = msgspec.json.Encoder().encode
 
 
 class Intake:
-    """One provider's way into the backlog. `queues`: those of the raw topic of each of its markets, its own first."""
+    """Adds one provider's records to the backlog. `queues`: those of the raw topic of each of its markets, its own
+    first."""
 
     def __init__(self, provider: Provider, backlog: Backlog, queues: Mapping[str, range]) -> None:
         self.provider, self.counters = provider.name, FeedCounters()

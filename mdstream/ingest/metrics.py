@@ -19,7 +19,7 @@ FEED_COUNTERS = {
     "silences": "connections closed because nothing came for too long",
     "data_silences": "connections closed because no data came for too long, though other frames may have",
     "oversized": "connections closed because of a frame above the limit",
-    "venue_errors": "errors the venue answered with, to a subscription for instance",
+    "venue_errors": "errors that the venue answered with, to a subscription for instance",
     "venue_notices": "announcements of the venue, of a restart for instance",
     "not_understood": "frames without an instrument that could not be understood",
     "rejected_subscriptions": "subscriptions that the venue rejected by name",
@@ -45,7 +45,7 @@ class IngestMetrics(Metrics):
         )
         rate = GaugeMetricFamily("mdstream_ingest_frames_per_second", "over the last second", labels=["provider"])
         up = GaugeMetricFamily("mdstream_ingest_connected", "1 while all connections are up", labels=["provider"])
-        symbols = GaugeMetricFamily("mdstream_ingest_symbols", "symbols asked for", labels=["provider"])
+        symbols = GaugeMetricFamily("mdstream_ingest_symbols", "requested symbols", labels=["provider"])
         stale = GaugeMetricFamily(
             "mdstream_ingest_stale_channels", "silent for longer than expected", labels=["provider"]
         )
@@ -53,7 +53,7 @@ class IngestMetrics(Metrics):
             "mdstream_ingest_stale_seconds", "silence of each stale channel", labels=["provider", "symbol", "kind"]
         )
         mute = GaugeMetricFamily(
-            "mdstream_ingest_mute_symbols", "subscribed to, and nothing has ever come", labels=["provider"]
+            "mdstream_ingest_mute_symbols", "subscribed symbols without any data", labels=["provider"]
         )
         for feed in self._feeds:
             name, counters = feed.provider.name, feed.intake.counters
@@ -81,7 +81,9 @@ class IngestMetrics(Metrics):
             "mdstream_ingest_queued_records", "records that Kafka has not acknowledged", backlog.records
         )
         yield GaugeMetricFamily("mdstream_ingest_queued_bytes", "bytes that Kafka has not acknowledged", backlog.bytes)
-        yield GaugeMetricFamily("mdstream_ingest_stalled_seconds", "since Kafka took some", self._bus.sender.stalled_s)
+        yield GaugeMetricFamily(
+            "mdstream_ingest_stalled_seconds", "since Kafka last accepted records", self._bus.sender.stalled_s
+        )
         yield CounterMetricFamily("mdstream_ingest_sent_records", "records that Kafka acknowledged", sent.records)
         yield CounterMetricFamily("mdstream_ingest_sent_bytes", "bytes that Kafka acknowledged", sent.bytes)
         yield CounterMetricFamily("mdstream_ingest_deliveries", "batches that Kafka acknowledged", sent.deliveries)

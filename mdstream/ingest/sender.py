@@ -142,7 +142,7 @@ class Sender:
                 where = f"{topic}[{partition}]"
                 self._refusals.pop(queue, None)
                 if _is_refusal(error):
-                    self._refusals[queue] = time.monotonic(), f"Kafka refuses what it is sent for {where}: {error!r}"
+                    self._refusals[queue] = time.monotonic(), f"Kafka refuses records for {where}: {error!r}"
                 await self._after_failure(publisher, error, where, delays)
             else:
                 self._refusals.pop(queue, None)

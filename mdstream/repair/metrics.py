@@ -31,11 +31,9 @@ class RepairMetrics(Metrics):
         )
 
     def _counted(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "mdstream_repair_requests", "requests that are done", labels=["provider", "outcome"]
-        )
+        requests = CounterMetricFamily("mdstream_repair_requests", "finished requests", labels=["provider", "outcome"])
         retries = CounterMetricFamily(
-            "mdstream_repair_retries", "times that something was asked for again", labels=["provider", "reason"]
+            "mdstream_repair_retries", "requests to a venue that were repeated", labels=["provider", "reason"]
         )
         pages = CounterMetricFamily("mdstream_repair_pages", "HTTP requests to the venue", labels=["provider"])
         recovered = CounterMetricFamily("mdstream_repair_trades", "missing trades recovered", labels=["provider"])
@@ -54,16 +52,16 @@ class RepairMetrics(Metrics):
         yield from (requests, retries, pages, recovered, lost)
 
     def _open_requests(self) -> Iterator[Metric]:
-        in_hand = GaugeMetricFamily("mdstream_repair_open_requests", "requests in hand", labels=["provider"])
+        open_ = GaugeMetricFamily("mdstream_repair_open_requests", "open requests", labels=["provider"])
         oldest = GaugeMetricFamily(
-            "mdstream_repair_oldest_request_seconds", "since the oldest one in hand was made", labels=["provider"]
+            "mdstream_repair_oldest_request_seconds", "age of the oldest open request", labels=["provider"]
         )
         troubled = GaugeMetricFamily(
-            "mdstream_repair_venue_troubled", "1 while the venue gives nothing", labels=["provider"]
+            "mdstream_repair_venue_troubled", "1 while requests to the venue fail", labels=["provider"]
         )
         for desk in self._desks:
             name = desk.history.name
-            in_hand.add_metric([name], desk.open)
+            open_.add_metric([name], desk.open)
             oldest.add_metric([name], desk.oldest_s(time.time()))
             troubled.add_metric([name], desk.problem is not None)
-        yield from (in_hand, oldest, troubled)
+        yield from (open_, oldest, troubled)

@@ -1,8 +1,8 @@
 """md.gaps read as a consumer group: each request goes to its venue's desk, its offset is committed when it is done.
 
     md.gaps ─> request ─┬─> desk of its venue ──────────> done ─┐
-                        ├─> a venue that is not ours ───────────┤
-                        └─> no request at all ─> md.dead ───────┴─> commit the end of the longest prefix that is done
+                        ├─> a venue left to other processes ────┤
+                        └─> not a request ─> md.dead ───────────┴─> commit the end of the longest prefix that is done
 
 Requests end in any order and only the prefix is committed: a crash repeats some, which is harmless, and loses none.
 Uncommitted requests are bounded (MAX_HELD): at the bound nothing more is read until the prefix moves.
@@ -97,7 +97,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             )
             for tp, share in self._shares.items()
         }
-        full = f"{self.held} requests are in hand, no more are read" if self.held >= MAX_HELD else None
+        full = f"{self.held} requests are open, so no more are read" if self.held >= MAX_HELD else None
         return State(partitions, settled=self._settled, holding=self._raw_log.problem or full)
 
     async def run(self) -> None:
@@ -148,7 +148,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         """Find where newly assigned partitions begin: that position is committed at once."""
         epoch = self._epoch
         for tp in consumer.assignment() - self._shares.keys() if self._settled else ():
-            with suppress(IllegalStateError, KafkaTimeoutError):  # no longer ours, or not known yet: next time
+            with suppress(IllegalStateError, KafkaTimeoutError):  # revoked meanwhile, or not known yet: next time
                 position = await consumer.position(tp)
                 if self._epoch != epoch:  # the position may be from a previous assignment
                     return
@@ -163,7 +163,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             request = _read_request(record.value or b"")
         except ValueError as error:
             self.refused += 1
-            log.error("%s[%d]@%d is no request: %s", tp.topic, tp.partition, record.offset, error)  # noqa: TRY400
+            log.error("%s[%d]@%d is not a request: %s", tp.topic, tp.partition, record.offset, error)  # noqa: TRY400
             await self._raw_log.dead(record, str(error))
             share.offsets.acknowledge(next_offset)
             return
@@ -196,7 +196,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
 
     async def _give_up(self, request: RepairRequest) -> None:
         r = request
-        reason = f"mdstream can ask {r.provider} for no history"
+        reason = f"mdstream has no access to the history of {r.provider}"
         loss = Unrecoverable(r.symbol, r.provider, r.id_space, r.first_id, r.last_id, reason)
         log.warning("%s %s %d..%d: %s", r.provider, r.symbol, r.first_id, r.last_id, reason)
         await self._raw_log.lost([loss], now_ns=time.time_ns())

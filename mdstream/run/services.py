@@ -15,7 +15,7 @@ from mdstream.config import Settings
 from mdstream.config.cluster import UNSECURED
 from mdstream.db import connection as database
 from mdstream.embedded import broker, nats, postgres
-from mdstream.errors import MdstreamError, SinkError
+from mdstream.errors import MdstreamError
 from mdstream.run.supervisor import Supervisor
 
 SERVICE_STAGE = 0
@@ -108,12 +108,12 @@ def _database(settings: Settings) -> str:
 
 
 def _nats(settings: Settings) -> str:
-    """The configured servers, without user and password. Raises SinkError if none of them answers."""
+    """The configured servers, without user and password. Raises MdstreamError if none of them answers."""
     urls = [urlsplit(url.strip()) for url in settings.nats.url.get_secret_value().split(",")]
     found = [(url.hostname or "127.0.0.1", url.port or nats.DEFAULT_PORT) for url in urls]
     shown = ",".join(f"{host}:{port}" for host, port in found)
     if not any(nats.answers(port, host=host, timeout_s=2.0) for host, port in found):
-        raise SinkError("nats", shown, "no NATS server answers there: start one, or leave NATS_URL out")
+        raise MdstreamError(f"no NATS server answers at {shown}: start one, or leave NATS_URL out")
     return shown
 
 

@@ -64,12 +64,14 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
 @click.option("--port", default=9440, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: a free one.")
 @click.option("--venues", default=",".join(EXCHANGES), show_default=True, callback=_venues, help="Venues to serve.")
 @click.option(
-    "--rate", default=1000, show_default=True, type=click.IntRange(1, 50_000), help="Frames a second, all together."
+    "--rate", default=1000, show_default=True, type=click.IntRange(1, 50_000), help="Frames per second in total."
 )
 @click.option("--seed", default=1, show_default=True, help="Same seed, same market.")
 @click.option("--symbols", callback=_symbols, help="Tradable pairs, like BTCUSDT,ETHUSDT.  [default: all]")
 @click.option("--trades", type=click.IntRange(1), help="Stop producing after so many trades.  [default: never]")
-@click.option("--journal", type=click.Path(path_type=Path), help="Append every trade that was made to this file.")
+@click.option(
+    "--journal", type=click.Path(path_type=Path), help="Append every trade of a subscribed topic to this file."
+)
 @click.option("--first-id", type=click.IntRange(1, 2**52), help="First trade id.  [default: from the time]")
 @click.option(
     "--send-queue",
@@ -91,7 +93,7 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
     multiple=True,
     callback=_budgets,
     metavar="VENUE=COUNT[/SECONDS]",
-    help="REST budget instead of the venue's own; may be given once a venue.  "
+    help="REST budget instead of the venue's own; may be repeated, once for each venue.  "
     "[default: binance=6000/60 (weight), okx=20/2, coinbase=10/1 (requests)]",
 )
 @click.option(
@@ -107,7 +109,7 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
     multiple=True,
     callback=_faults,
     metavar="VENUE:KIND[:key=value,...]",
-    help="Something that goes wrong, see above; may be given often.",
+    help="A fault, see above; may be repeated.",
 )
 def command(
     host: str,
@@ -125,11 +127,11 @@ def command(
     linger: float,
     faults: tuple[Spec, ...],
 ) -> None:
-    """Serve simulated venues on this machine: their real protocols, a made-up market, faults on demand.
+    """Serve simulated venues on this machine: their real protocols, a synthetic market, faults on demand.
 
     Prints the variables that point `mdstream ingest` and `mdstream repair` at them, then serves until Ctrl-C. The
-    market is one of prices that wander and jump, trades whose ids count up by one, quotes and books; it moves for what
-    is subscribed to. REST serves the same trades as the websockets, with the venues' own limits.
+    market has prices that wander and jump, trades whose ids count up by one, quotes and books. Only subscribed topics
+    produce events. REST serves the same trades as the websockets, with the venues' own limits.
 
     \b
     Examples:
@@ -170,13 +172,13 @@ def command(
     All kinds take:
       at=30s       begin then (after the start, or after the POST)      [default: at once]
       for=20s      end after so long                                    [default: when it is deleted]
-      every=60s    again and again, after random pauses of that mean    [default: once]
+      every=60s    recur, after random pauses of that mean length       [default: once]
       seed=7       decides what is random                               [default: --seed]
       symbols=A+B  these alone, by canonical name                       [default: all]
     As JSON the same with at_s, for_s, every_s in seconds and symbols as a list.
 
-    The journal holds one JSON line for each trade of what was subscribed to, whatever faults did to it: the ground
-    truth for comparisons. It is complete once the simulator has stopped. Details: docs/simulator.md.
+    The journal has one JSON line for each trade of a subscribed topic, whatever the faults did to it: the ground truth
+    for comparisons. It is complete once the simulator has stopped. Details: docs/simulator.md.
     """
     options = Options(
         host=host,

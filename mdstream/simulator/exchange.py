@@ -78,7 +78,7 @@ class Session(Declared, ABC):
         return []
 
     def received(self, text: str, now_ns: int) -> list[Action]:
-        """A text message came."""
+        """Handle a text message."""
         self.heard_ns = now_ns
         try:
             return self.answer(text, now_ns)
@@ -90,11 +90,11 @@ class Session(Declared, ABC):
         """What follows a text message. Raises RefusedError."""
 
     def ping_received(self, now_ns: int) -> list[Action]:  # noqa: ARG002
-        """A ping frame came; the shell sends the pong."""
+        """Handle a ping frame; the shell sends the pong."""
         return []
 
     def pong_received(self, payload: bytes, now_ns: int) -> list[Action]:  # noqa: ARG002
-        """A pong frame came."""
+        """Handle a pong frame."""
         return []
 
     def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
@@ -117,7 +117,7 @@ class Exchange(Declared):
     fewest_decimals: ClassVar[int]
     """Fewest decimals of a price."""
     channels: ClassVar[Mapping[str, Channel]]
-    """All that it sends, by the venue's name."""
+    """Every channel that it sends, by the venue's name for it."""
     separator: ClassVar[str] = "-"
     """Between base and quote; if empty, a symbol ends in one of `quotes`."""
     quotes: ClassVar[Sequence[str]] = instruments.QUOTES

@@ -82,7 +82,7 @@ class Endpoint:
 
     def _rest(self, request: web.Request, venue: str, path: str) -> web.Response:
         if request.method != "GET":
-            return _response(error(HTTPStatus.METHOD_NOT_ALLOWED, f"GET alone is served below /{venue}"))
+            return _response(error(HTTPStatus.METHOD_NOT_ALLOWED, f"only GET is served below /{venue}"))
         refusal = self._injection.gate(venue, rest=True).refusal
         if refusal is not None:
             return _refuse(request, refusal)

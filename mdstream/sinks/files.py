@@ -50,5 +50,5 @@ async def _value_at(bootstrap_servers: Brokers, partition: Partition, offset: in
             value: bytes | None = record.value
             return value if record.offset == offset else None
         if (await consumer.end_offsets([tp]))[tp] > offset:
-            raise BrokerError(f"{partition.topic}[{partition.number}]: no answer for offset {offset}, which is there")
+            raise BrokerError(f"{partition.topic}[{partition.number}]: no answer for offset {offset}, which exists")
     return None

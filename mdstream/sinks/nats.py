@@ -227,7 +227,7 @@ class JetStreamSink:
 
 
 async def _for_each(items: Collection[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Run `work` for every item, CONCURRENT_REQUESTS at a time. The first failure ends all of it, and is raised."""
+    """Run `work` for every item, CONCURRENT_REQUESTS at a time. The first failure cancels the rest, and is raised."""
     left = iter(items)
 
     async def take() -> None:

@@ -127,7 +127,7 @@ class Stream:
         except RefusedError as error:
             if error.code != NOT_FOUND:
                 raise
-            log.info("making the stream %s for %s.>", self._name, self._prefix)
+            log.info("creating the stream %s for %s.>", self._name, self._prefix)
             made: dict[str, Any] = (await self._request("STREAM.CREATE", _config(self._settings)))["config"]
             return made
         self._check(found)
@@ -146,7 +146,7 @@ class Stream:
             )
         for what in ("sealed", "no_ack", "mirror"):
             if config.get(what):
-                raise UnusableError(f"the stream {self._name} is of no use ({what}): set NATS_STREAM to another name")
+                raise UnusableError(f"the stream {self._name} cannot be used ({what}): set NATS_STREAM to another name")
 
     def _lacking(self, config: dict[str, Any]) -> dict[str, Any]:
         """Settings to add so that our guarantees hold. The limits stay as its creator set them."""

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_LIMIT_S = 5
 ANSWER_LIMIT_S = 10
-"""A server that takes longer to answer counts as gone."""
+"""A server that takes longer to answer counts as down."""
 PING_S, PINGS_UNANSWERED = 10, 2
 """A connection without traffic is found dead in 20 to 30 s; one with traffic by ANSWER_LIMIT_S."""
 PENDING_BYTES = 4 << 20
@@ -110,7 +110,7 @@ class Access(NamedTuple):
         if self.creds is not None:
             text = Named("NATS_CREDS", self.creds).read()
             if not all(f"BEGIN {part}" in text for part in ("NATS USER JWT", "USER NKEY SEED")):
-                raise SettingsError(f"NATS_CREDS={self.creds}: no credentials, it wants a user's JWT and seed")
+                raise SettingsError(f"NATS_CREDS={self.creds}: not a credentials file: expected a user's JWT and seed")
             found["user_credentials"] = RawCredentials(text)
         return found
 
@@ -121,7 +121,7 @@ async def connect(servers: list[str], access: Access, *, name: str) -> Wire:
     wire = Wire(tls_only=tls_only, shows_certificate=access.certificate is not None)
     try:
         given = access.options()
-    except SettingsError as error:  # it was valid at the start: a file may be being replaced
+    except SettingsError as error:  # valid at the start: a file may be half replaced
         raise Error(str(error)) from None
     try:
         async with asyncio.timeout(CONNECT_LIMIT_S * len(servers)):

@@ -154,7 +154,13 @@ Rows = Mapping[type[Event], Sequence[tuple[Any, ...]]]
 
 # Errors that a single row can cause: a constraint, a text or number that SQLite cannot hold.
 _ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
-_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
+_TRANSIENT = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+}
 
 
 class SqliteSink:
@@ -197,9 +203,9 @@ class SqliteSink:
             return work()
         except sqlite3.Error as error:
             self._disconnect()  # rolls back; the next attempt starts afresh
-            passing = _is_passing(error)
-            reason = str(error) if passing else f"{error} (check MDSTREAM_DATA_DIR)"
-            raise SinkError(self.name, self.path, reason, retriable=passing) from error
+            transient = _is_transient(error)
+            reason = str(error) if transient else f"{error} (check MDSTREAM_DATA_DIR)"
+            raise SinkError(self.name, self.path, reason, retriable=transient) from error
         except OSError as error:
             self._disconnect()
             raise from_os(self.name, self.path, error) from error
@@ -323,10 +329,10 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def _is_passing(error: sqlite3.Error) -> bool:
-    """Whether it may go away by itself; the low byte of SQLite's extended code is the primary one."""
+def _is_transient(error: sqlite3.Error) -> bool:
+    """Whether it may pass by itself; the low byte of SQLite's extended code is the primary one."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _PASSING
+    return code is not None and code & 0xFF in _TRANSIENT
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -43,7 +43,7 @@ UNDER_WAY_NS = 30_000_000_000
     "end",
     default=DEFAULT_END,
     show_default=True,
-    help="The minute to stop before, likewise; now: all there is, of a system that has come to rest.",
+    help="The minute to stop before, likewise; now: everything, if nothing is running.",
 )
 @click.option("--symbol", "symbols", multiple=True, help="Only this instrument; may be repeated.  [default: all]")
 @click.option("--provider", "providers", multiple=True, help="Only this provider; may be repeated.  [default: all]")
@@ -62,7 +62,7 @@ UNDER_WAY_NS = 30_000_000_000
 @click.option("--trades-only", is_flag=True, help="Leave out quotes, books and bars.")
 @click.option("--minutes", is_flag=True, help="Print count and hash of every instrument and minute at each hop.")
 @click.option(
-    "--list", "listed", type=click.IntRange(min=0), default=DEFAULT_LISTED, show_default=True, help="Trades to name."
+    "--list", "listed", type=click.IntRange(min=0), default=DEFAULT_LISTED, show_default=True, help="Faults to list."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(
@@ -83,15 +83,15 @@ def command(
 
     The hops, as far as they exist: the simulator's journal, the raw topics, the trades topic, and behind it
     the SQLite database of the files role, the database of the timescale role and the JetStream stream of the nats role.
-    Trades of a source that stood by while another one was followed are counted, and are no loss. Trades, quotes, books
-    and bars have to be one event for each number, and each bar what its trades make. What is younger than a minute is
-    left out, as it may be on its way. Exit status 0: all agree; 1: something differs; 2: there was nothing to compare,
-    or an argument is wrong; 3: something could not be read. docs/audit.md explains every column.
+    Trades of a source that stood by while another one was followed are counted, but are not a loss. Each number of a
+    trade, quote, book or bar has to name one event, and each bar has to match its trades. Events younger than a minute
+    are left out: they may be in transit. Exit status 0: all agree; 1: something differs; 2: there was nothing to
+    compare, or an argument is wrong; 3: something could not be read. docs/audit.md explains every column.
 
     \b
     mdstream audit
     mdstream audit --from 1h                                the last hour
-    mdstream audit --to now                                 all there is, when nothing runs any more
+    mdstream audit --to now                                 everything, if nothing is running
     mdstream audit --symbol BTCUSDT --minutes
     mdstream audit --journal sent.jsonl --json --to now
     mdstream audit --database postgresql://reader@db/market     the password from PGPASSWORD or ~/.pgpass
@@ -141,7 +141,7 @@ def _scope(begin: str | None, end: str, symbols: tuple[str, ...], providers: tup
         frozenset(provider_named(name).name for name in providers),
     )
     if scope.first_minute >= scope.end_minute:
-        raise SettingsError(f"--from {begin} --to {end}: nothing lies between")
+        raise SettingsError(f"--from {begin} --to {end}: the range is empty")
     return scope
 
 
@@ -153,7 +153,7 @@ async def _audit_hops(settings: Settings, scope: Scope, journal: Path | None, *,
 
 def _prefixes(settings: Settings, other: str, scope: Scope, journal: Path | None, *, minutes: bool) -> PrefixAudit:
     if journal is not None or minutes:
-        raise SettingsError("--compare looks at two prefixes, not at hops: leave out --journal and --minutes")
+        raise SettingsError("--compare compares two prefixes, not hops: leave out --journal and --minutes")
     there = load(topic_prefix=other)
     if there.topic_prefix == settings.topic_prefix:
         raise SettingsError(f"--compare {other}: that is the live prefix itself (MDSTREAM_TOPIC_PREFIX)")

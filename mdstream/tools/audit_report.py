@@ -95,12 +95,12 @@ def _minute_facts(minute: Minute) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------------- tables
 
 _VERDICTS = ("identical", "different", "only here", "only there")
-_HOPS_SAY = {
+_HOP_VERDICTS = {
     "agree": "every hop holds the same trades",
     "differ": "the hops do not agree",
     "nothing to compare": "there is nothing to compare: no hop holds a trade of this range (--to now: all there is)",
 }
-_PREFIXES_SAY = {
+_PREFIX_VERDICTS = {
     "agree": "both prefixes hold the same events",
     "differ": "the prefixes do not hold the same events",
     "nothing to compare": "there is nothing to compare: neither prefix holds an event of this range",
@@ -121,7 +121,7 @@ def print_hops(audit: HopAudit, listed: int, *, minutes: bool) -> None:
         show("", _faults(audit, listed))
     for note in audit.notes():
         show(f"note: {note}")
-    show("", _HOPS_SAY[audit.verdict])
+    show("", _HOP_VERDICTS[audit.verdict])
 
 
 def print_prefixes(audit: PrefixAudit, listed: int) -> None:
@@ -137,7 +137,7 @@ def print_prefixes(audit: PrefixAudit, listed: int) -> None:
             show("", _event_minutes(kind, differing, listed, here, there))
     for note in audit.notes:
         show(f"note: {note}")
-    show("", _PREFIXES_SAY[audit.verdict])
+    show("", _PREFIX_VERDICTS[audit.verdict])
 
 
 def _agree(chain: Chain, bucket: Bucket) -> bool:

@@ -25,7 +25,7 @@ from topics import Topics
     type=click.IntRange(min=16),
     default=DEFAULT_LIMIT_MIB,
     show_default=True,
-    help="MiB that it keeps; then the oldest records go.",
+    help="MiB to keep; beyond that the oldest records are deleted.",
 )
 @click.option(
     "--report-every",
@@ -37,9 +37,9 @@ from topics import Topics
 def command(port: int, keep_mb: int, report_every: float) -> None:
     """A Kafka-compatible broker in the foreground, for trying things out. Ctrl-C stops it.
 
-    All is in memory: when it stops, what it held is gone. It makes mdstream's topics itself, and keeps their records as
-    long as the topics say and --keep-mb allows: whoever reads more slowly than that loses records. For data that must
-    last use Apache Kafka (`make up`).
+    Everything is in memory and is lost when it stops. It creates mdstream's topics, and keeps their records for the
+    topics' retention, within --keep-mb: a reader that falls further behind loses records. For data that must last, use
+    Apache Kafka (`make up`).
 
     \b
     mdstream broker                           at 127.0.0.1:9092, where every command looks by default
@@ -50,7 +50,7 @@ def command(port: int, keep_mb: int, report_every: float) -> None:
     check_free(port)
 
     def started(store: Store) -> None:
-        click.echo(f"Kafka-compatible broker at 127.0.0.1:{port}, in memory only: what it holds is gone when it stops")
+        click.echo(f"Kafka-compatible broker at 127.0.0.1:{port}, in memory only: its records are lost when it stops")
         report(store)
 
     def report(store: Store) -> None:

@@ -19,7 +19,7 @@ from mdstream.errors import DatabaseError
 
 @click.group()
 def command() -> None:
-    """Make and upgrade the tables of the database: ticks, quotes, bars and feed events.
+    """Create and upgrade the tables of the database: ticks, quotes, bars and feed events.
 
     The database is PostgreSQL, with TimescaleDB (2.19 or newer) where the server has it: then the tables are
     hypertables, compressed and deleted by age. Without it they are plain tables, and everything works.
@@ -29,28 +29,28 @@ def command() -> None:
                    export MARKET_DATA_DATABASE_URL=postgresql://USER:PASSWORD@localhost:5432/market_data
                    mdstream db upgrade
                    mdstream worker timescale
-    Later:         mdstream db upgrade        with each new mdstream, the timescale role stopped; repeated, harmless
-    Is it right?   mdstream db current        exits with 1 and says what to run where it is not
+    Later:         mdstream db upgrade        for each new mdstream, with the timescale role stopped; may be repeated
+    Check:         mdstream db current        exits with 1 and says what to run if something is wrong
 
     \b
     What `upgrade` sets in TimescaleDB; change a setting, then run it again:
       MDSTREAM_DB_COMPRESS_AFTER_DAYS    age of compression (7; 0: never)
       MDSTREAM_DB_KEEP_TICKS_DAYS        age of deletion (0: kept forever), of quotes, bars and feed events as well:
       MDSTREAM_DB_KEEP_QUOTES_DAYS, MDSTREAM_DB_KEEP_OHLCV_DAYS, MDSTREAM_DB_KEEP_FEED_EVENTS_DAYS
-    What is so already is left alone, with the schedule that alter_job gave it.
+    What already matches is left alone, with any schedule that alter_job gave it.
 
-    Tables of the older service (market_data_ticks without trade_id) are recognised: their rows are taken over, and the
-    old tables kept in the schema mdstream_legacy. More: docs/database.md.
+    Tables of the older service (market_data_ticks without trade_id) are recognised: their rows are copied, and the old
+    tables kept in the schema mdstream_legacy. More: docs/database.md.
     """
     set_up_logging()
 
 
 @command.command()
 def upgrade() -> None:
-    """Bring the tables to the newest revision.
+    """Upgrade the tables to the newest revision.
 
-    All in one transaction: after a failure, or Ctrl-C, everything is as before. Needs the right to create tables, and
-    to create the extension where the server offers TimescaleDB and this database has it not yet.
+    It is one transaction: after a failure, or Ctrl-C, everything is as before. It needs the privilege to create tables,
+    and the extension if the server offers TimescaleDB and this database does not have it yet.
     """
     settings = load()
     migrate.upgrade(settings)
@@ -59,11 +59,11 @@ def upgrade() -> None:
 
 @command.command()
 @click.argument("revision")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def downgrade(revision: str, yes: bool) -> None:
     """Go back to an older REVISION; `base` drops all of mdstream's tables.
 
-    What only the newer tables hold is lost. Tables of the older service come back as they were at the upgrade.
+    Data that only the newer tables hold is lost. Tables of the older service are restored as they were at the upgrade.
 
     \b
     mdstream db history
@@ -79,9 +79,9 @@ def downgrade(revision: str, yes: bool) -> None:
 
 @command.command()
 def current() -> None:
-    """Say whether the tables are the ones that this mdstream needs, and whether it may write to them.
+    """Check that the tables are those of this mdstream version, and that it may write to them.
 
-    And whether TimescaleDB is new enough, and its background jobs of these tables work.
+    Also that TimescaleDB is new enough, and that its background jobs for these tables succeed.
     """
     where, server = asyncio.run(_check(url_of(load())))
     click.echo(f"database {where}: schema {HEAD}, the newest; {server}")
@@ -113,6 +113,6 @@ async def _extension(connection: AsyncConnection[Any], where: str) -> str | None
 
 @command.command()
 def history() -> None:
-    """List every revision there has been, oldest first; no database is asked."""
+    """List all revisions, oldest first, without a database."""
     for name, text in migrate.history():
         click.echo(f"{name}  {text}{'  (newest)' if name == HEAD else ''}")

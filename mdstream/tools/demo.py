@@ -26,7 +26,7 @@ def command(rate: int, live: bool) -> None:
     A part that ends is started again, and the end of its log is shown.
 
     Nothing else is needed, nothing is left running afterwards. Trades are kept in MDSTREAM_DATA_DIR (./data), the
-    processes' logs in its folder logs; what the broker, PostgreSQL and NATS hold goes with them.
+    processes' logs in its folder logs; what the broker, PostgreSQL and NATS hold is deleted at the end.
     """
     interrupt_on_signals()
     say = timed_say()

@@ -15,7 +15,7 @@ from mdstream.tools.serving import serve, server_options
 def command(port: int, folder: Path | None) -> None:
     """A NATS server with JetStream in the foreground, for trying things out. Ctrl-C stops it.
 
-    It listens on 127.0.0.1 alone. What its streams hold stays in MDSTREAM_DATA_DIR.
+    It listens on 127.0.0.1 alone. Its streams are stored in MDSTREAM_DATA_DIR.
 
     \b
     mdstream nats                             at 127.0.0.1:4222, where the nats role looks by default

@@ -15,7 +15,7 @@ from mdstream.tools.serving import serve, server_options
 def command(port: int, folder: Path | None) -> None:
     """PostgreSQL in the foreground, for trying things out. Ctrl-C stops it.
 
-    It listens on 127.0.0.1 alone and takes local users without a password. What it holds stays in MDSTREAM_DATA_DIR.
+    It listens on 127.0.0.1 alone and takes local users without a password. Its data is stored in MDSTREAM_DATA_DIR.
 
     \b
     mdstream postgres                         prints the variable that points at it

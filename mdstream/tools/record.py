@@ -77,8 +77,8 @@ def command(
 ) -> None:
     """Record raw frames, byte for byte with their receive times, to replay them later.
 
-    FILE is JSON lines, gzipped where it ends in .gz; it takes its name when it is finished (Ctrl-C finishes it too) and
-    is FILE.part before. Frames stand in the order they were received in, those of an instrument in the topic's.
+    FILE is JSON lines, gzipped if the name ends in .gz. It is called FILE.part until it is finished; Ctrl-C finishes it
+    too. Frames are in the order in which they were received, those of one instrument in the topic's order.
 
     \b
     mdstream record btc.jsonl --symbol BTCUSDT --duration 60

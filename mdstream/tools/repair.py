@@ -34,8 +34,8 @@ def command(providers: tuple[str, ...], kafka: str | None, port: int | None) -> 
       mdstream repair --provider binance --port 8894
       BINANCE_API_BASE_URL=http://127.0.0.1:9440/binance mdstream repair      (mdstream simulate)
 
-    Start as many as you like: they share the work. With --provider a process does not share with those without it: run
-    one kind or the other. Stopped or killed at any time, it continues with what is not done.
+    Start as many as you like: they share the work. Processes with --provider share none with those without it: run one
+    kind or the other. Stop or kill them at any time: open requests are repeated.
 
     \b
     BINANCE_API_BASE_URL, COINBASE_API_BASE_URL and OKX_API_BASE_URL point at another server, HTTPS_PROXY at a proxy.

@@ -44,16 +44,16 @@ NS = 1_000_000_000
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--speed", type=click.FloatRange(min=0, min_open=True), help="So many times faster than it happened.  [default: 1]"
+    "--speed", type=click.FloatRange(min=0, min_open=True), help="How many times faster than it happened.  [default: 1]"
 )
 @click.option("--as-fast-as-possible", "fast", is_flag=True, help="Without any pause.")
-@click.option("--now", is_flag=True, help="Give every frame the time it is published at, instead of its own.")
-@click.option("--loop", is_flag=True, help="Begin again at the end, until Ctrl-C.")
+@click.option("--now", is_flag=True, help="Publish every frame with the present time as its receive time.")
+@click.option("--loop", is_flag=True, help="Start over at the end, until Ctrl-C.")
 def command(file: Path, speed: float | None, fast: bool, now: bool, loop: bool) -> None:
     """Publish a capture to the raw topics, in its order and at its pace.
 
     Every frame goes to md.raw.MARKET of its instrument, with the receive time it was captured with. Replaying a capture
-    twice adds no trade to the canonical topics. Ends with success only when the broker has every frame.
+    twice adds no trade to the canonical topics. It succeeds only when the broker has every frame.
 
     \b
     mdstream replay monday.jsonl.gz                         as it happened

@@ -26,13 +26,13 @@ INTERRUPTED = 130
 def command(prefix: str, begin: str | None, end: str | None, force: bool) -> None:
     """Run the raw log through today's code into the topics PREFIX.trades, PREFIX.quotes, ...
 
-    For after a mended parser or another setting: see what the stream would have been. The live topics, the workers'
+    It shows what the stream would have been with a fixed parser or another setting. The live topics, the workers'
     state and their offsets are not touched. The same range gives the same bytes each time; `mdstream audit --compare
     PREFIX` compares them with the live topics. docs/reprocess.md explains where a range's first minutes may differ.
 
     \b
     mdstream reprocess fix1                                      all that the raw topics still hold
-    mdstream reprocess fix1 --from 2h --to 1h --force            once more, only this hour
+    mdstream reprocess fix1 --from 2h --to 1h --force            again, for one hour only
     mdstream audit --compare fix1
     MDSTREAM_TOPIC_PREFIX=fix1 mdstream tail trades
     """
@@ -55,7 +55,7 @@ def _span(begin: str | None, end: str | None) -> Span:
         timestamp_ns(end, now_s=now_s) if end else END_NS,
     )
     if span.begin_ns >= span.end_ns:
-        raise SettingsError(f"--from {begin} --to {end}: nothing lies between")
+        raise SettingsError(f"--from {begin} --to {end}: the range is empty")
     return span
 
 

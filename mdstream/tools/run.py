@@ -26,7 +26,7 @@ POLL_S = 0.2
 def _sinks(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
     names = tuple(name for name in value.replace(" ", "").split(",") if name)
     if wrong := [name for name in names if name not in SINKS]:
-        raise click.BadParameter(f"{', '.join(wrong)}: there is {', '.join(SINKS)}")
+        raise click.BadParameter(f"{', '.join(wrong)}: choose from {', '.join(SINKS)}")
     return names
 
 
@@ -38,23 +38,23 @@ def _sinks(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]
     "--symbols", "symbols", multiple=True, required=True, help="Its symbols, comma-separated; once for each --provider."
 )
 @click.option(
-    "--sinks", default=",".join(SINKS), show_default=True, callback=_sinks, help="Where it goes; empty: nowhere."
+    "--sinks", default=",".join(SINKS), show_default=True, callback=_sinks, help="Sinks to write to; empty: none."
 )
 def command(providers: tuple[str, ...], symbols: tuple[str, ...], sinks: tuple[str, ...]) -> None:
     """Everything between a venue and your database, with one command. Ctrl-C stops all of it.
 
-    Runs an ingestor for each provider, a core worker, gap repair and the sinks asked for. Broker,
-    database and NATS are those of KAFKA_BOOTSTRAP_SERVERS, MARKET_DATA_DATABASE_URL and NATS_URL; for each that is not
-    set an embedded one is started. The tables of the database are made, or upgraded.
+    Runs an ingestor for each provider, a core worker, gap repair and the requested sinks. Broker, database and NATS are
+    those of KAFKA_BOOTSTRAP_SERVERS, MARKET_DATA_DATABASE_URL and NATS_URL; for each that is not set an embedded one is
+    started. The tables of the database are created or upgraded.
 
     \b
     mdstream run --provider binance --symbols BTCUSDT,ETHUSDT
     mdstream run --provider binance --symbols BTCUSDT --provider okx --symbols BTCUSDT --sinks files
     MARKET_DATA_DATABASE_URL=postgresql://... mdstream run --provider all --symbols BTCUSDT --sinks timescale
 
-    A part that ends is started again; one that is stuck exits with 75 to be started again. Each line of the log has its
-    part in front, and is in MDSTREAM_DATA_DIR/logs as well. The embedded PostgreSQL and NATS keep what they hold in
-    MDSTREAM_DATA_DIR; the embedded broker is memory, and its topics start empty with each run.
+    A part that ends is started again; one that is stuck exits with 75 to be started again. Each log line begins with
+    the name of its part, and is also in MDSTREAM_DATA_DIR/logs. The embedded PostgreSQL and NATS store their data in
+    MDSTREAM_DATA_DIR; the embedded broker is in memory, so its topics are empty at each start.
     """
     if len(providers) != len(symbols):
         raise SettingsError("every --provider needs its own --symbols")

@@ -31,7 +31,7 @@ def server_options(
         @click.option(
             "--data", type=click.Path(path_type=Path), help=f"Where it keeps {keeps}.  [default: DATA_DIR/{name}]"
         )
-        @click.option("--temporary", is_flag=True, help="Keep nothing after the end.")
+        @click.option("--temporary", is_flag=True, help="Delete the data at the end.")
         @wraps(command)
         def run(port: int, data: Path | None, temporary: bool) -> None:
             command(port, None if temporary else data or config.load().data_dir / name)

@@ -26,7 +26,7 @@ NS = 1_000_000_000
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables; with --watch one per line.")
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
 def command(as_json: bool, watch: bool) -> None:
     """Brokers, topics with their records, lag of each consumer group, and the last reported state of each feed.
 

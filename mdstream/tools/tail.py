@@ -77,9 +77,10 @@ class Pick:
 @click.option("--from-beginning", is_flag=True, help="Begin with the oldest event that the broker has, not with now.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N lines.  [default: Ctrl-C]")
 def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, count: int | None) -> None:
-    """Print canonical events, one JSON object a line, as they come (docs/events.md explains them).
+    """Print canonical events, one JSON object a line, as they arrive (docs/events.md explains them).
 
-    Each instrument's events keep their order. It ends with --count, with Ctrl-C, or when its reader has gone.
+    Each instrument's events keep their order. It ends after --count lines, at Ctrl-C, or when the reader of its output
+    is gone.
 
     \b
     mdstream tail trades                                     every trade from now on

@@ -25,7 +25,7 @@ def timestamp_ns(text: str, *, now_s: float) -> int:
         timestamp = datetime.fromisoformat(text)
     except ValueError:
         raise SettingsError(
-            f"{text!r} is no time: expected one like 2026-01-05T15:00 (UTC), or an age like 30s, 15m, 2h, 1d"
+            f"{text!r} is not a time: expected one like 2026-01-05T15:00 (UTC), or an age like 30s, 15m, 2h, 1d"
         ) from None
     since_1970 = (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
     return (since_1970.days * 86_400 + since_1970.seconds) * NS + since_1970.microseconds * 1000

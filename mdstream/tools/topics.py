@@ -15,17 +15,17 @@ from topics import DAY_MS, HOUR_MS, Topic, Topics
 
 
 @click.command()
-@click.option("--create", is_flag=True, help="Declare the topics that the broker does not have yet.")
+@click.option("--create", is_flag=True, help="Create the topics that the broker does not have yet.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per topic and line.")
 def command(create: bool, as_json: bool) -> None:
-    """The topics of this deployment: what is on them, by what key, how long it is kept.
+    """The topics of this deployment: what they hold, under which key, and for how long.
 
     Names and partition count follow MDSTREAM_TOPIC_PREFIX (md), MDSTREAM_PARTITIONS (8) and MDSTREAM_MARKETS
     (crypto,equities); the copies of each partition MDSTREAM_REPLICATION (1).
 
     \b
-    mdstream topics                     print them; no broker is asked
-    mdstream topics --create            declare what is missing; run again, it changes nothing
+    mdstream topics                     print them, without a broker
+    mdstream topics --create            create what is missing; a second run changes nothing
     """
     set_up_logging()
     settings = load()

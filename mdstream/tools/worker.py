@@ -12,6 +12,7 @@ import click
 from mdstream import config, kafka
 from mdstream.app import ROLES, WEB_PORT
 from mdstream.config.cluster import Brokers
+from mdstream.config.misspelt import WARNED
 
 
 @click.command(name="worker")
@@ -49,8 +50,9 @@ def command(role: str | None, port: int | None, log_level: str, loop: str | None
     asyncio.run(_reachable(settings.bootstrap_servers))
     # By the environment: with --web-port Faust would advertise HTTP_HOST and ignore NODE_CANONICAL_URL.
     os.environ |= {"MDSTREAM_ROLE": settings.role, "HTTP_PORT": str(settings.http.port or WEB_PORT)}
+    os.environ[WARNED] = str(os.getpid())  # kept by execv
     loop = loop or ("uvloop" if find_spec("uvloop") else "aio")
-    # Faust chooses its event loop while its modules are imported, so it starts in a new process.
+    # Faust chooses its event loop while its modules are imported, so it starts in a new interpreter.
     os.execv(  # noqa: S606  our own interpreter, no shell
         sys.executable,
         [

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NoReturn
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -38,7 +39,7 @@ JOIN_LIMIT_S = 5.0
 class Watchdog:
     """Watches the state that `read_state` returns. `reads`: see Rule. `outcome`: what becomes of waiting data (logged).
 
-    `read_state` is called on the main loop, `outcome` on the watchdog's thread.
+    `read_state` is called on the main loop, `outcome` on another thread.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Watchdog:
             was = _report(verdict, was)
             dead_s = None if verdict.live else dead_s or now_s
             if dead_s is not None and now_s - dead_s >= EXIT_DELAY_S:
-                self._end(verdict)
+                exit_stuck(partial(self._reason, verdict))
         asking.cancel()
         await asyncio.wait([asking])
         if not asking.cancelled():
@@ -141,14 +142,22 @@ class Watchdog:
             self._answered_s = last_s = now_s
             await asyncio.sleep(self._ask_s)
 
-    def _end(self, verdict: Verdict) -> NoReturn:
-        # A log pipe that nobody reads, or a lock held by the frozen loop, must not block the exit.
-        last_resort = threading.Timer(EXIT_DELAY_S, os._exit, [EXIT_STUCK])
-        last_resort.daemon = True
-        last_resort.start()
+    def _reason(self, verdict: Verdict) -> str:
         where = f"; the event loop is at {_main_line()}" if self.rule.frozen_s >= self.rule.limits.ready_s else ""
-        log.critical("%s%s; %s; exit %d", "; ".join(verdict.problems), where, self._outcome(), EXIT_STUCK)
-        # No clean-up: it would need the stuck parts. A crash loses nothing, by design.
+        return f"{'; '.join(verdict.problems)}{where}; {self._outcome()}"
+
+
+def exit_stuck(reason: Callable[[], str]) -> NoReturn:
+    """Log the reason and end the process with 75.
+
+    No clean-up: it would need the stuck parts. A crash loses nothing, by design.
+    """
+    # In a thread: a log pipe that nobody reads, or a lock held by the frozen loop, must not block the exit.
+    last_line = threading.Thread(target=lambda: log.critical("%s; exit %d", reason(), EXIT_STUCK), daemon=True)
+    try:
+        last_line.start()
+        last_line.join(EXIT_DELAY_S)
+    finally:
         os._exit(EXIT_STUCK)
 
 

@@ -1,4 +1,4 @@
-"""For the tests of the nats role: what a stream holds, a way to a server that can be cut, and its API."""
+"""For the tests of the nats role: what a stream holds, a proxy whose connections can be cut, and the server's API."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ async def count(url: str, stream: str = "MDSTREAM") -> int:
     return 0
 
 
-class Way:
-    """A TCP proxy to a server; `cut` ends every connection that goes over it."""
+class Proxy:
+    """A TCP proxy to a server; `cut` ends every connection through it."""
 
     def __init__(self, target: int) -> None:
         self.port, self._target = free_port(), target
@@ -78,7 +78,7 @@ class Way:
         return f"nats://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """End all connections at once, whatever is on its way."""
+        """End all connections at once, whatever is in flight."""
         asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
 
     async def _cut(self) -> None:
@@ -130,13 +130,13 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @contextmanager
-def way_to(port: int) -> Iterator[Way]:
+def proxy_to(port: int) -> Iterator[Proxy]:
     """A proxy that runs in a thread of its own."""
-    way = Way(port)
-    thread = threading.Thread(target=way.run, daemon=True)
+    proxy = Proxy(port)
+    thread = threading.Thread(target=proxy.run, daemon=True)
     thread.start()
     try:
-        yield way
+        yield proxy
     finally:
-        way.stop()
+        proxy.stop()
         thread.join()

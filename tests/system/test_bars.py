@@ -107,15 +107,15 @@ def _bar(key: Key, found: list[Trade]) -> Bar:
     return Bar(*key, prices[0], max(prices), min(prices), prices[-1], volume, value, len(found), 0)
 
 
-def last_editions(values: Iterable[bytes]) -> dict[Key, Bar]:
+def last_revisions(values: Iterable[bytes]) -> dict[Key, Bar]:
     """The highest revision of each bar, set to 0. One revision is always the same bytes, and none is left out."""
-    editions: dict[Key, dict[int, bytes]] = defaultdict(dict)
+    revisions: dict[Key, dict[int, bytes]] = defaultdict(dict)
     for value in values:
         bar = events.decode(value)
         assert isinstance(bar, Bar)
-        assert editions[bar.symbol, bar.interval, bar.ts_open].setdefault(bar.revision, value) == value
+        assert revisions[bar.symbol, bar.interval, bar.ts_open].setdefault(bar.revision, value) == value
     found = {}
-    for key, known in editions.items():
+    for key, known in revisions.items():
         assert sorted(known) == list(range(len(known)))
         found[key] = _unrevised(known[max(known)])
     return found
@@ -187,12 +187,12 @@ def test_bars_are_those_of_the_trades_though_the_worker_is_killed_again_and_agai
     expected = naive(market.trades, settings.bars.intervals, until_ns=T0 + 3_604 * SECOND_NS)
     assert {key[1] for key in expected} == {"1s", "1m", "5m", "1h"}
 
-    wait_until(lambda: last_editions(on_topic(settings)).keys() >= expected.keys(), what="all bars")
+    wait_until(lambda: last_revisions(on_topic(settings)).keys() >= expected.keys(), what="all bars")
     # The trades an hour on have bars too: theirs, of a second, closes by the clock alone.
     all_seconds = naive(market.trades, ["1s"], until_ns=T0 + 3_700 * SECOND_NS)
-    wait_until(lambda: last_editions(on_topic(settings)) == expected | all_seconds, what="the last second")
+    wait_until(lambda: last_revisions(on_topic(settings)) == expected | all_seconds, what="the last second")
     wait_until(lambda: in_sqlite(settings) == expected | all_seconds, what="bars in SQLite")
-    assert last_editions(in_jsonl(settings)) == expected | all_seconds
+    assert last_revisions(in_jsonl(settings)) == expected | all_seconds
 
     tailed = run_mdstream("tail", "bars", "--from-beginning", "--symbol", "BTCUSDT", "--count", "3", env=env)
     assert [json.loads(line)["symbol"] for line in tailed.stdout.splitlines()] == ["BTCUSDT"] * 3

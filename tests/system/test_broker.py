@@ -157,7 +157,7 @@ async def test_newer_clients_get_the_supported_versions() -> None:
 
 
 @pytest.mark.parametrize("message", [b"GET / HTTP/1.1\r\n\r\n", struct.pack(">ihhi", 8, 999, 0, 1), b"\0\0\0\1x"])
-async def test_what_is_no_request_ends_the_connection_and_nothing_else(message: bytes) -> None:
+async def test_invalid_request_ends_the_connection_and_nothing_else(message: bytes) -> None:
     """As Kafka does; the next client is answered."""
     async with broker(Store(MIB)) as address, producer(address) as made:
         host, port = address.split(":")

@@ -15,7 +15,7 @@ from processes import wait_until
 
 from mdstream.embedded.child import Child, last_lines
 from mdstream.embedded.nats import EmbeddedNats
-from mdstream.errors import SinkError
+from mdstream.errors import MdstreamError
 from mdstream.run.supervisor import PartError, Supervisor
 
 pytestmark = pytest.mark.system
@@ -103,10 +103,23 @@ def test_server_that_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         server = EmbeddedNats(taken.getsockname()[1])
-        with pytest.raises(SinkError, match=r"it does not start: .*address already in use"):
+        at = rf"the embedded NATS server at nats://127\.0\.0\.1:{server.port}: it does not start in {tmp_path}"
+        with pytest.raises(MdstreamError, match=rf"{at}\S*: .*address already in use\S*: choose another port"):
             server.start()
     assert not server.running
     assert list(tmp_path.iterdir()) == []
+
+
+def test_server_with_a_folder_that_it_cannot_write_to_names_the_file(tmp_path: Path) -> None:
+    """And what to set."""
+    path = tmp_path / "nats.conf"
+    path.mkdir()
+    with pytest.raises(MdstreamError) as caught:
+        EmbeddedNats(4222, folder=tmp_path).start()
+    assert str(caught.value) == (
+        f"the embedded NATS server at nats://127.0.0.1:4222: {path} cannot be used (Is a directory): "
+        "choose another folder (MDSTREAM_DATA_DIR or --data)"
+    )
 
 
 class Output:

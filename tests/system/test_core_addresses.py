@@ -121,7 +121,7 @@ def test_workers_that_share_an_address_say_what_they_cannot_ask(processes: Proce
         assert f"set NODE_CANONICAL_URL=http://HOST:{port}" in process.output()
 
 
-def test_what_is_no_request_leaves_no_trace(processes: Processes, env: dict[str, str]) -> None:
+def test_invalid_request_leaves_no_trace(processes: Processes, env: dict[str, str]) -> None:
     """A worker greets with one line. Its pages answer nonsense with an error, and its log stays as it is."""
     port = free_port()
     process = worker(processes, env, HTTP_PORT=port)

@@ -172,7 +172,7 @@ async def test_a_client_shows_its_certificate(front: Front, authority: Authority
     ],
 )
 async def test_tls_settings_that_cannot_be_used_are_one_clear_line(front: Front, requested: str, says: str) -> None:
-    """What libpq says of them, without its second thoughts."""
+    """libpq's first line about them, without its hints."""
     async with front() as plain_url:
         url = f"{plain_url}?{requested}"
         assert await refusal(url) == f"{where(url)}: {says} {ADVICE}"

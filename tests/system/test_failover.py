@@ -63,7 +63,7 @@ async def test_consumers_see_no_hole_when_the_preferred_source_stalls(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
     """At 2,000 frames/s binance stalls for 20 s: okx stands in within stale_after + 1 s, nothing of the market's time
-    is missing, and the way back, recover_after later, is as clean."""
+    is missing, and the switch back, recover_after later, leaves no hole either."""
     own = {"MDSTREAM_RECOVER_AFTER_S": str(RECOVER_AFTER_S)}
     venues = Venues.start(processes, tmp_path / "made.jsonl", "--rate", 2000)
     port = free_port()

@@ -270,7 +270,7 @@ async def test_heartbeats_reach_every_partition_each_second(ingestor: Ingestor) 
         assert all(later - earlier > 500_000_000 for earlier, later in pairwise(times))
 
 
-async def test_sigterm_writes_what_has_arrived_then_says_goodbye(ingestor: Ingestor, venue: Venue) -> None:
+async def test_sigterm_writes_what_has_arrived_then_reports_disconnected(ingestor: Ingestor, venue: Venue) -> None:
     """Exit status 0, every frame that the venue had sent, and `disconnected` as the last word in every partition."""
     await ingestor.start()
     frames = [trade(n) for n in range(3_000)]
@@ -543,7 +543,7 @@ async def test_without_a_spool_memory_is_what_there_is(
     ],
 )
 def test_bad_arguments_end_in_one_clear_line(args: tuple[str, ...], code: int, message: str) -> None:
-    """What was wrong and what to do; status 2 for arguments, 1 for the world."""
+    """What was wrong and what to do; status 2 for arguments, 1 for anything else."""
     done = run_mdstream("ingest", *args, env={"HTTP_PORT": str(free_port())})
     assert done.returncode == code, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mdstream: ")]

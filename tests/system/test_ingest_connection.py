@@ -204,7 +204,7 @@ async def test_close_ends_a_connection_that_waits_for_its_next_attempt() -> None
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_denied_handshake_is_final_and_says_what_to_set(status: int) -> None:
-    """Another attempt would be denied, too, however often; a venue may even ban who tries."""
+    """Another attempt would be denied, too, however often; a venue may even ban a client that keeps trying."""
 
     async def never(_: ServerConnection) -> None:
         raise AssertionError("no websocket was made")

@@ -14,7 +14,7 @@ from pathlib import Path
 import nats
 import pytest
 from canonical import SYMBOLS, Event, audit, committed, load_of, made_settings, of_hop, publish, rounds
-from nats_streams import Message, api, count, held, way_to
+from nats_streams import Message, api, count, held, proxy_to
 from pages import page
 from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
 from servers import nats_server, on_apache_kafka, read_topic
@@ -77,8 +77,8 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
     """Server away at the start; then under load an outage, a cut a second, and SIGKILL at random, of the server too."""
     settings, port, rng = made_settings(env), free_port(), random.Random(11)
     server.stop()
-    with way_to(server.port) as way:
-        processes.env = env | use_stream(way.url)
+    with proxy_to(server.port) as proxy:
+        processes.env = env | use_stream(proxy.url)
         publish(settings, rounds(0, FIRST))
         worker = processes.worker("nats", port=port)
         wait_until(lambda: "nats cannot write" in str(page(port, "/ready")), what="the reason on /ready")
@@ -96,7 +96,7 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
             assert worker.running, worker.output()
 
             for _ in range(round(SOAK_S / 3)):
-                way.cut()
+                proxy.cut()
                 time.sleep(1)
 
             ends = time.monotonic() + SOAK_S
@@ -115,7 +115,7 @@ def test_stream_holds_every_event_once_and_in_order_whatever_fails(
         wait_until(lambda: committed(settings, "nats", *KINDS) == due, what="all offsets committed", limit_s=SETTLE_S)
         worker.wait_for(" is up: ")  # the last one may have found everything committed
         assert worker.stop() == 0
-        assert way.cuts > 0
+        assert proxy.cuts > 0
     wanted, found = by_subject(whole), asyncio.run(stored(server.url))
     assert {subject: len(values) for subject, values in found.items()} == {s: len(v) for s, v in wanted.items()}
     assert found == wanted

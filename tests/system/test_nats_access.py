@@ -1,5 +1,5 @@
-"""A NATS server that asks for TLS, and for a password, a certificate or credentials: the nats role's way in, and the
-audit's."""
+"""A NATS server that asks for TLS, and for a password, a certificate or credentials: how the nats role and the audit
+connect."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_credentials_are_shown_to_a_server_with_accounts(authority: Author
 
 
 async def test_server_without_tls_gets_no_password() -> None:
-    """Whoever asked for TLS is not talked out of it by what the server says of itself."""
+    """A client that is set to TLS does not fall back to plain text, whatever the server announces."""
     with eavesdropper() as (port, heard):
         url = f"tls://md:a-secret@localhost:{port}"
         assert "it offers no TLS: NATS_URL, NATS_CA" in await refusal(load(nats_url=url, use_jetstream=True))
@@ -128,7 +128,7 @@ def eavesdropper() -> Iterator[tuple[int, list[bytes]]]:
     ("settings", "message"),
     [
         ({"nats_creds": "none"}, "NATS_CREDS=none: No such file or directory"),
-        ({"nats_creds": "empty"}, "NATS_CREDS=empty: no credentials, it wants a user's JWT and seed"),
+        ({"nats_creds": "empty"}, "NATS_CREDS=empty: not a credentials file: expected a user's JWT and seed"),
         ({"nats_ca": "none"}, "NATS_CA=none: No such file or directory"),
         ({"nats_key": "empty"}, "NATS_KEY means nothing without NATS_CERT"),
     ],

@@ -85,7 +85,7 @@ async def seqs(settings: Settings) -> list[int]:
 
 
 async def test_every_type_is_stored_as_it_is_on_the_topic(sink: JetStreamSink, settings: Settings) -> None:
-    """Payload: the record's bytes. Subject, id and number as documented; nothing else is said of an event."""
+    """Payload: the record's bytes. Subject, id and number as documented, and nothing else."""
     made: list[Event] = [trade(7, "BRK.B"), bar(0), Heartbeat(events.SYSTEM, "okx", None, T0)]
     chunks = [chunk(made[:1]), chunk(made[1:2], BARS), chunk(made[2:], STATUS, first=41)]
     assert await sink.write(chunks) == []
@@ -278,7 +278,7 @@ async def test_stream_of_another_program_is_given_what_it_lacks_and_nothing_more
     ("given", "says"),
     [
         ({"subjects": ["elsewhere.{name}.>"]}, "add {name}.events.> to it, or set NATS_STREAM to another name"),
-        ({"subjects": ["{name}.>"], "no_ack": True}, "is of no use (no_ack): set NATS_STREAM to another name"),
+        ({"subjects": ["{name}.>"], "no_ack": True}, "cannot be used (no_ack): set NATS_STREAM to another name"),
         ({"subjects": ["{name}.>"], "name": "other{name}"}, "set NATS_STREAM to its name, or NATS_SUBJECT_PREFIX"),
     ],
     ids=["subjects", "no acknowledgements", "overlap"],
@@ -367,7 +367,7 @@ async def test_switched_off_stream_sink_holds_and_says_why() -> None:
 # -- the live view
 
 
-async def test_live_view_reaches_who_listens_and_counts_what_nobody_could_get(caplog: pytest.LogCaptureFixture) -> None:
+async def test_live_view_reaches_subscribers_and_counts_missed_events(caplog: pytest.LogCaptureFixture) -> None:
     """One warning while there is no server; events pass; a subscriber sees what it missed by `seq`."""
     port = free_port()
     sink = CoreSink(load(nats_url=f"nats://127.0.0.1:{port}"))

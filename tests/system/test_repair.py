@@ -248,7 +248,7 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
 ) -> None:
     """Of three venues and four kinds of ids, each missing trade is on the raw topic as it was, or declared lost.
 
-    Lost are those that the venue has no more, and no other; what is no request goes to md.dead; a request that came
+    Lost are those that the venue has no more, and no other; what is not a request goes to md.dead; a request that came
     twice is answered once.
     """
     drops = [f"{name}:drop:share=0.08,run=4" for name in SYMBOLS]

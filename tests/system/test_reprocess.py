@@ -1,5 +1,5 @@
-"""`mdstream reprocess` over real topics: the same bytes as the worker's and as its own the time before, and nobody's
-topics spoiled."""
+"""`mdstream reprocess` over real topics: the same bytes as the worker's, the same in each run, and other topics
+untouched."""
 
 from __future__ import annotations
 
@@ -163,8 +163,8 @@ def test_range_is_of_receive_times(deployment: dict[str, str], prefix: str) -> N
     [
         (("{prefix}",), 2, "{prefix} is the live prefix (MDSTREAM_TOPIC_PREFIX): choose another one"),
         (("a.b",), 2, "bad settings: topic_prefix='a.b'"),
-        (("{prefix}b", "--from", "1m", "--to", "1h"), 2, "--from 1m --to 1h: nothing lies between"),
-        (("{prefix}b", "--from", "soon"), 2, "'soon' is no time"),
+        (("{prefix}b", "--from", "1m", "--to", "1h"), 2, "--from 1m --to 1h: the range is empty"),
+        (("{prefix}b", "--from", "soon"), 2, "'soon' is not a time"),
         (("{prefix}b",), 1, "topic {prefix}.raw.crypto is not there: check MDSTREAM_TOPIC_PREFIX"),
     ],
 )

@@ -130,7 +130,7 @@ def test_run_goes_on_after_its_parts_died_and_keeps_the_database_over_a_restart(
     [
         ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "no Kafka broker answers at 127.0.0.1:1"),
         ({"MARKET_DATA_DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/d"}, "database u@127.0.0.1:1/d: "),
-        ({"NATS_URL": "nats://u:secret@127.0.0.1:1"}, "no NATS server answers there"),
+        ({"NATS_URL": "nats://u:secret@127.0.0.1:1"}, "no NATS server answers at 127.0.0.1:1"),
     ],
 )
 def test_run_uses_what_is_configured_or_says_that_it_does_not_answer(
@@ -146,7 +146,10 @@ def test_run_uses_what_is_configured_or_says_that_it_does_not_answer(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--provider", "binance", "--symbols", "BTCUSDT", "--sinks", "oracle"), "oracle: there is files, timescale"),
+        (
+            ("--provider", "binance", "--symbols", "BTCUSDT", "--sinks", "oracle"),
+            "oracle: choose from files, timescale",
+        ),
         (("--provider", "nobody", "--symbols", "BTCUSDT"), "nobody"),
         (("--provider", "binance", "--provider", "okx", "--symbols", "BTCUSDT"), "every --provider needs its own"),
     ],

@@ -51,7 +51,7 @@ def _no_connection_outlives_these_tests() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def broker(cluster: SecureKafka) -> str:
-    """In place of the shared broker, which would take everybody."""
+    """In place of the shared broker, which accepts everybody."""
     return cluster.passwords
 
 
@@ -80,7 +80,8 @@ def simulated(processes: Processes, journal: Path) -> tuple[Process, dict[str, s
 def test_whole_system_runs_over_tls_with_passwords_tokens_and_certificates(
     cluster: SecureKafka, processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """From topics to audit, each part by another way in: every trade arrives; no log holds a secret, even at DEBUG."""
+    """From topics to audit, each part with another mechanism: every trade arrives; no log holds a secret, even at
+    DEBUG."""
     plain, scram, token = (cluster.environment(name) for name in ("PLAIN", "SCRAM-SHA-512", "OAUTHBEARER"))
     journal = tmp_path / "sent.jsonl"
     made = run_mdstream("topics", "--create", env=env | plain)
@@ -239,7 +240,7 @@ def test_faust_worker_with_a_wrong_password_ends_with_the_same_line(cluster: Sec
     assert SECRET not in worker.output()
 
 
-async def test_watchdog_says_once_why_kafka_takes_us_no_longer(
+async def test_watchdog_logs_once_why_kafka_refuses_us(
     cluster: SecureKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A password that was changed while we ran: the clients only find that they cannot connect."""
@@ -257,5 +258,5 @@ async def test_watchdog_says_once_why_kafka_takes_us_no_longer(
 
 
 def test_refusal_is_not_to_be_tried_again() -> None:
-    """Who asks whether it may pass is told so."""
+    """Its error is not retriable."""
     assert not AccessError("Kafka at a:1 does not accept the token").retriable

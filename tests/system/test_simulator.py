@@ -86,7 +86,7 @@ async def receive_all(client: ClientConnection) -> tuple[list[bytes], int]:
 def trades(venue: str, frames: list[bytes]) -> list[Row]:
     """The trades in frames, as the provider understands them, in the form of the journal.
 
-    The answer to a subscription is no news: it says where the ids go on from.
+    The answer to a subscription is left out: it only shows where the ids continue.
     """
     ticks = [tick for frame in frames for tick in provider(venue).decode(frame)]
     return [
@@ -318,7 +318,7 @@ def silent_subscriber(port: int) -> socket.socket:
 
 
 async def test_status_counts(start: Start) -> None:
-    """Clients by venue while they are there, and nothing made for nobody."""
+    """Clients by venue while they are connected, and no trades without a subscriber."""
     simulator = start("--venues", "okx,coinbase,binance")
     async with await open_at(simulator.url("okx")):
         status = simulator.status()

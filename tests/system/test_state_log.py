@@ -55,7 +55,7 @@ def checkpoint(claim: int, position: int, partition: Partition = RAW, **states: 
     return ledger.records(LAYOUT, partition.topic, claim, packed, 0)
 
 
-async def test_who_takes_over_has_all_that_was_written_before(broker: str, topic: str) -> None:
+async def test_takeover_reads_all_that_was_written_before(broker: str, topic: str) -> None:
     """However much it is; a claim follows a claim."""
     async with state_log(broker, topic) as first, state_log(broker, topic) as second:
         claims, (found,) = await take_over(first, RAW)
@@ -125,7 +125,7 @@ async def test_late_checkpoint_of_a_former_owner_is_found_and_repaired(broker: s
         assert last.shadowed == set()
 
 
-async def test_who_let_go_writes_no_more(broker: str, topic: str) -> None:
+async def test_released_owner_writes_no_more(broker: str, topic: str) -> None:
     """A checkpoint under way when the partition was given up."""
     async with state_log(broker, topic) as log:
         claims, _ = await take_over(log, RAW)

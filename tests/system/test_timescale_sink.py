@@ -317,7 +317,7 @@ async def test_a_group_that_takes_too_long_is_halved_until_it_does_not(url: str)
 
         64 events, 20 ms each, limit 0.4 s:  64 ✗   32 ✗   16 ✓ 16 ✓  and the others with the next attempt
 
-    Each failure is said, so that nobody takes the role for stuck.
+    Each failure is reported, so that the role does not look stuck.
     """
     slow_rows(url, 0.02)
     sink = TimescaleSink(url, write_limit_s=0.4)

@@ -452,9 +452,9 @@ async def test_list_bounds_what_is_named_not_what_is_counted(feed: dict[str, str
 @pytest.mark.parametrize(
     ("options", "status", "problem"),
     [
-        (("--from", "soon"), 2, "'soon' is no time"),
-        (("--from", "1m", "--to", "1h"), 2, "--from 1m --to 1h: nothing lies between"),
-        (("--compare", "x", "--minutes"), 2, "--compare looks at two prefixes, not at hops"),
+        (("--from", "soon"), 2, "'soon' is not a time"),
+        (("--from", "1m", "--to", "1h"), 2, "--from 1m --to 1h: the range is empty"),
+        (("--compare", "x", "--minutes"), 2, "--compare compares two prefixes, not hops"),
         (("--compare", "a.b"), 2, "topic_prefix='a.b'"),
         (("--provider", "mtgox"), 2, "no provider 'mtgox': there are"),
         (("--journal", "none.jsonl"), 3, "none.jsonl, line 1: No such file or directory"),

@@ -118,7 +118,7 @@ def test_record_finishes_its_file_on_ctrl_c(topics: dict[str, str], processes: P
 
 
 def test_record_refuses_to_replace_a_file(topics: dict[str, str], tmp_path: Path) -> None:
-    """Exit status 2 and the way out; nothing is touched."""
+    """Exit status 2 and what to do; no file changes."""
     path = tmp_path / "a.jsonl"
     path.write_text("precious")
     done = run_mdstream("record", path, "--to-end", env=topics)

@@ -164,7 +164,7 @@ def test_broker_runs_until_ctrl_c(tmp_path: Path) -> None:
 
 
 def test_broker_refuses_a_port_in_use() -> None:
-    """One line with the port and the way out."""
+    """One line with the port and what to do."""
     with EmbeddedBroker(free_port()) as first:
         done = run_mdstream("broker", "--port", first.port)
     assert done.returncode == 1

@@ -11,6 +11,7 @@ import re
 import signal
 import sqlite3
 import struct
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 from pages import page
-from processes import BIN, Process, Processes, free_port, wait_until
+from processes import BIN, LIMIT_S, Process, Processes, free_port, wait_until
 from servers import Broker, apache_kafka, chosen_broker, on_apache_kafka
 
 from mdstream import config, kafka
@@ -115,6 +116,13 @@ def test_worker_whose_event_loop_is_blocked_ends_and_says_where(processes: Proce
     line = last_words(process)
     assert "stuck: the event loop has not turned for " in line
     assert re.search(r"the event loop is at /.+watchdog_worker.py:\d+, work_on", line)
+
+
+def test_stuck_process_ends_although_nobody_reads_its_log() -> None:
+    """A full pipe blocks the last line, and must not block the exit."""
+    code = "from mdstream.watchdog.guard import exit_stuck; exit_stuck(lambda: 'x' * (1 << 20))"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        assert process.wait(LIMIT_S) == EXIT_STUCK
 
 
 @contextmanager
@@ -241,14 +249,14 @@ def test_symbol_that_a_venue_acknowledges_and_never_serves_is_reported(processes
     assert process.stop() == 0
 
 
-class Swallowing:
-    """A way to the broker that, when told to, loses every request to write: all others are answered."""
+class DiscardingProxy:
+    """A proxy to the broker that discards produce requests while `discards` is set, and passes all others."""
 
     PRODUCE = 0
 
     def __init__(self, port: int, behind: int) -> None:
         self.port, self._behind = port, behind
-        self.swallows = False
+        self.discards = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -274,7 +282,7 @@ class Swallowing:
             while True:
                 size = await reader.readexactly(4)
                 request = await reader.readexactly(struct.unpack(">i", size)[0])
-                if not (self.swallows and struct.unpack(">h", request[:2])[0] == self.PRODUCE):
+                if not (self.discards and struct.unpack(">h", request[:2])[0] == self.PRODUCE):
                     to_broker.write(size + request)
         except (asyncio.IncompleteReadError, ConnectionError):
             to_broker.close()
@@ -300,14 +308,14 @@ async def test_ingestor_that_cannot_write_to_a_reachable_kafka_ends_and_leaves_i
 ) -> None:
     """Every other request is answered, so waiting would be in vain: 75; the next start sends them."""
     venues, _ = await asyncio.to_thread(simulator, processes)
-    way = free_port()
-    with broker_behind(processes, way) as behind:
-        proxy = Swallowing(way, behind)
-        env["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{way}"
+    proxy_port = free_port()
+    with broker_behind(processes, proxy_port) as behind:
+        proxy = DiscardingProxy(proxy_port, behind)
+        env["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{proxy_port}"
         async with proxy.running():
             process, port = await asyncio.to_thread(ingestor, processes, "binance", venues, SHORT)
             await asyncio.to_thread(wait_until, lambda: page(port, "/ready")[0] == 200, what="readiness")
-            proxy.swallows = True
+            proxy.discards = True
             await asyncio.to_thread(wait_until, lambda: page(port, "/ready")[0] == 503, what="the stall")
             assert await asyncio.to_thread(process.wait) == EXIT_STUCK
     line = last_words(process)

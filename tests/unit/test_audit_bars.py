@@ -1,4 +1,5 @@
-"""mdstream/audit/bars.py: what the real bars publish is without a fault, and every bar that is not its trades is named.
+"""mdstream/audit/bars.py: the bars of the real role have no fault, and every bar that does not match its trades is
+named.
 
 Time axes: s after a full hour, as in test_bars_machine.py.
 """
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from mdstream import events
 from mdstream.audit.bars import OUT_OF_ORDER_NS, BarAudit, BarDifference
-from mdstream.audit.hops.logs import print_of
+from mdstream.audit.hops.logs import audit_trade
 from mdstream.audit.trades import MINUTE_NS, Place, Scope
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS
@@ -46,7 +47,7 @@ def audited(
     for offset, bar in enumerate(bars):
         audit.published.add(bar, Place(1, offset))
     for offset, one in enumerate(trades, first_offset):
-        audit.trade(print_of(one), one.seq, 2, begins_cut=offset == first_offset > 0)
+        audit.trade(audit_trade(one), one.seq, 2, begins_cut=offset == first_offset > 0)
     return audit
 
 
@@ -121,7 +122,7 @@ def test_each_fault_is_named_with_what_was_expected_and_where_the_bar_stands() -
 
 
 def test_a_bar_with_other_prices_alone_is_different() -> None:
-    """Its sums say nothing of it."""
+    """Its sums do not show it."""
     trades = [trade(1, 0, 10.0), trade(2, 500, 11.0)]
     wrong = [msgspec.structs.replace(bar, open=11.0) if bar.interval == "1m" else bar for bar in published(trades)]
     [found] = audited(wrong, trades).differences()

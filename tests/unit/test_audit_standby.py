@@ -175,7 +175,7 @@ def test_clock_of_a_venue_that_is_wrong_loses_nothing(ahead_s: int) -> None:
 
 
 def test_venues_that_take_longer_are_allowed_for_at_a_handover() -> None:
-    """A's last trade was made at 19 s; B's of 50 ms later came before it in the market, as the worker reckons."""
+    """A's last trade was made at 19 s; B's of 50 ms later came before it in the market, by the worker's calculation."""
     early = trade("b", 19 + HANDOVER_NS / SECOND_NS / 2, received=19.2)
     raw = [*seconds("a", 0, 20), early, *seconds("b", 20, 60)]
     assert Audit(raw, [*seconds("a", 0, 20), *seconds("b", 20, 60)]).missing() == []
@@ -183,7 +183,7 @@ def test_venues_that_take_longer_are_allowed_for_at_a_handover() -> None:
 
 @given(st.data())
 def test_loss_is_found_whatever_the_switches(data: st.DataObject) -> None:
-    """Stretches of any length: with nothing lost nothing is said to be, and a lost trade in a stretch is named."""
+    """Stretches of any length: nothing is reported unless it is lost, and a lost trade in a stretch is named."""
     lengths = data.draw(st.lists(st.integers(2, 40), min_size=1, max_size=8))
     canonical: list[AuditTrade] = []
     at = 0

@@ -1,7 +1,7 @@
-"""Bars: what is in one, when it closes, when it is given again. Time axes: s after a full hour, one tick a second.
+"""Bars: what is in one, when it closes, when it is published again. Time axes: s after a full hour, one tick a second.
 
 What is in a bar depends on the set of its trades. The properties at the end say it of generated histories, cut into any
-batches, shuffled, repeated, and worked out again after crashes at any point.
+batches, shuffled, repeated, and recomputed after crashes at any point.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def test_a_quiet_symbol_s_bars_close_by_the_trades_of_others() -> None:
     assert [tally.symbol for tally in bars.collect(bars.watermark_ns).bars] == ["QUIET"]
 
 
-def test_a_late_trade_within_the_lateness_is_in_the_first_edition() -> None:
+def test_a_late_trade_within_the_lateness_is_in_the_first_revision() -> None:
     """Nobody has seen the bar yet."""
     bars = Bars(RULES)
     bars.step(records([trade(1, 100), trade(2, 1_900), trade(3, 200)]))
@@ -241,7 +241,7 @@ def test_trades_that_come_late_together_are_one_revision() -> None:
 
 
 def test_a_late_trade_where_no_bar_was_makes_one() -> None:
-    """Its first edition comes late, that is all."""
+    """Its first revision is late."""
     bars = Bars(RULES)
     bars.step(records([trade(1, 0), trade(2, 9_000)]))
     bars.collect(bars.watermark_ns)
@@ -250,7 +250,7 @@ def test_a_late_trade_where_no_bar_was_makes_one() -> None:
 
 
 def test_bars_that_were_closed_ahead_of_time_take_later_trades() -> None:
-    """Whoever closes early (by the clock, in a quiet market) changes when a bar is published, never what is in it."""
+    """Closing early (by the clock, in a quiet market) changes when a bar is published, never its contents."""
     bars = Bars(RULES)
     bars.step(records([trade(1, 0)]))
     assert seconds(bars.collect(T0 + 10 * SECOND_NS)) == [(0, 1, 0)]
@@ -322,7 +322,7 @@ class CrashError(Exception):
 
 
 class Worker:
-    """The shell in small: state, bars that went out, and a crash between any two of its steps.
+    """A small shell: state, bars that went out, and a crash between any two of its steps.
 
     `log` is md.state, `out` is md.bars; both outlive the worker.
     """
@@ -387,19 +387,19 @@ def histories(draw: st.DrawFn) -> list[Trade]:
     return made
 
 
-def last_editions(out: list[bytes]) -> dict[Key, Bar]:
+def last_revisions(out: list[bytes]) -> dict[Key, Bar]:
     """The highest revision of each bar, set to 0; one revision is always the same bytes, and none is missing."""
-    editions: dict[Key, dict[int, bytes]] = {}
+    revisions: dict[Key, dict[int, bytes]] = {}
     for value in out:
         bar = events.decode(value)
         assert isinstance(bar, Bar)
-        known = editions.setdefault((bar.symbol, bar.interval, bar.ts_open), {})
+        known = revisions.setdefault((bar.symbol, bar.interval, bar.ts_open), {})
         assert known.setdefault(bar.revision, value) == value
-    for known in editions.values():
+    for known in revisions.values():
         assert sorted(known) == list(range(len(known)))
     return {
         key: msgspec.structs.replace(msgspec.json.decode(known[max(known)], type=Bar), revision=0)
-        for key, known in editions.items()
+        for key, known in revisions.items()
     }
 
 
@@ -409,7 +409,7 @@ def test_bars_are_those_of_the_set_of_trades_whatever_happens_on_the_way(
     history: list[Trade], data: st.DataObject
 ) -> None:
     """Any order and batches, closings by the trades or by the clock, repeated input, crashes before any step and
-    restored state, compacted or not: the last editions are what the definition says."""
+    restored state, compacted or not: the last revisions are what the definition says."""
     log: list[tuple[bytes | None, bytes | None]] = []
     out: list[bytes] = []
     worker = Worker(log, out)
@@ -429,7 +429,7 @@ def test_bars_are_those_of_the_set_of_trades_whatever_happens_on_the_way(
             log[:] = compacted(log) if data.draw(st.booleans()) else log
             worker = Worker(log, out)
     worker.turn(LATER)
-    assert last_editions(out) == naive(history, NAMES)
+    assert last_revisions(out) == naive(history, NAMES)
 
 
 @settings(deadline=None, max_examples=60)

@@ -54,7 +54,7 @@ async def test_members_that_join_together_are_one_generation_and_the_leader_know
 
 
 async def test_new_member_makes_the_others_join_again() -> None:
-    """They hear of it with their heartbeat; until all have joined nobody goes on."""
+    """They learn of it with their heartbeat; none continues until all have joined."""
     group = Group("g")
     [first] = await stable(group, 1)
     assert group.heartbeat(first.member, first.generation) == NONE
@@ -67,7 +67,7 @@ async def test_new_member_makes_the_others_join_again() -> None:
     assert group.heartbeat(first.member, first.generation) == ILLEGAL_GENERATION
 
 
-async def test_member_that_does_not_join_again_in_time_is_counted_out() -> None:
+async def test_member_that_does_not_join_again_in_time_is_removed() -> None:
     """A worker that hangs must not stop the others for longer than the rebalance timeout."""
     group = Group("g")
     joined = await stable(group, 2, rebalance_s=0.02)
@@ -78,7 +78,7 @@ async def test_member_that_does_not_join_again_in_time_is_counted_out() -> None:
     assert group.heartbeat(joined[1].member, joined[1].generation) == UNKNOWN_MEMBER
 
 
-async def test_silent_member_is_counted_out_after_its_session() -> None:
+async def test_silent_member_is_removed_after_its_session() -> None:
     """The others take over its partitions."""
     group = Group("g")
     joined = await stable(group, 2, session_s=0.05)

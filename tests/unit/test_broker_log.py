@@ -1,4 +1,4 @@
-"""The embedded broker's log: what was appended is read, until retention, compaction or the limit lets it go."""
+"""The embedded broker's log: what was appended is read, until retention, compaction or the limit drops it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_append_time_replaces_the_producers_and_keeps_the_checksum_right() -> No
 
 
 def test_since_finds_the_record_within_its_batch() -> None:
-    """Not just the batch: who looks a time up wants no record that is older."""
+    """Not just its batch: a client that looks up a time wants no older record."""
     log = Log(Rules())
     log.append(batch([b"a"] * 3, time_ms=10), 0)
     log.append(batch([b"a"] * 3, time_ms=20), 0)
@@ -127,7 +127,7 @@ def test_read_gives_batches_of_every_size_back_as_they_were_written() -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b[:-1], lambda b: b[:-1] + b"x", lambda b: b"", lambda b: b[:16] + b"\1"])
-def test_append_refuses_what_is_no_sound_batch(spoil: object) -> None:
+def test_append_refuses_a_corrupt_batch(spoil: object) -> None:
     """Nobody downstream could read it, nor what comes after it."""
     assert callable(spoil)
     log = Log(Rules())
@@ -250,7 +250,8 @@ def test_compaction_leaves_alone_what_is_younger_than_the_topic_says() -> None:
 
 
 def test_compaction_leaves_the_last_minute_alone() -> None:
-    """Who follows the log sees every record, as with Kafka, which never compacts the segment that is written to."""
+    """A reader that follows the log sees every record, as with Kafka, which never compacts the segment that is written
+    to."""
     log = filled([1] * 100, COMPACTED)
     log.expire(99_000)
     assert offsets(log.read(0, 1 << 20))[0] == 40
@@ -288,6 +289,6 @@ def test_store_forgets_a_deleted_topic() -> None:
 
 
 def test_header_of_a_batch_is_read_as_it_was_written() -> None:
-    """Producer, epoch and sequence are what repeats are known by."""
+    """Producer, epoch and sequence identify repeats."""
     header = records.read(batch([b"a", b"b", b"c"], producer=(1 << 40, 3, 9), time_ms=5))
     assert header == records.Header(0, 2, 7, 1 << 40, 3, 9, 3)

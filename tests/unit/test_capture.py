@@ -128,7 +128,7 @@ def test_reader_says_that_a_file_is_missing(tmp_path: Path) -> None:
 
 
 def test_writer_refuses_a_file_that_exists(tmp_path: Path) -> None:
-    """A recording cannot be had again: only --force replaces one."""
+    """A recording cannot be repeated: only --force replaces one."""
     path = write(tmp_path / "a.jsonl", FRAMES)
     with pytest.raises(SettingsError, match=r"a\.jsonl exists: choose another name, or --force to replace it"):
         Writer(path)

@@ -32,7 +32,7 @@ def test_lag_is_never_negative_and_counts_only_what_is_kept(committed: int, end:
 
 
 def test_feed_is_connected_while_its_heartbeats_say_so() -> None:
-    """The state is the ingestor's own word, no older than a few seconds."""
+    """The state is the ingestor's own report, a few seconds old at most."""
     feed = feed_of("okx", "crypto", [status(990, "connected"), heartbeat(999)], None, NOW)
     assert (feed.state, feed.symbols, feed.heartbeat_ns, feed.changed_ns) == ("connected", 3, 999 * S, 990 * S)
 

@@ -76,7 +76,7 @@ async def test_every_frame_is_taken_before_the_link_ends() -> None:
 async def test_what_the_venue_says_is_counted_and_logged(
     frame: bytes, counted: set[str], logged: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A rejected subscription is seen at once; acks and pongs are not worth a word."""
+    """A rejected subscription is logged at once; acks and pongs are not."""
     harness = Harness()
     await harness.run(frame, end=LinkError("gone"))
     names = ("venue_errors", "venue_notices", "not_understood", "rejected_subscriptions", "missing_subscriptions")

@@ -1,4 +1,4 @@
-"""mdstream/ingest/feed.py and mdstream/repair/client.py: what they say of an address with secrets in it."""
+"""mdstream/ingest/feed.py and mdstream/repair/client.py: how they report an address that holds secrets."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def silence_of(gaps_s: Iterable[float]) -> SilenceTracker:
     """The tracker of a source with data after each of these silences."""
     silence = SilenceTracker()
     for gap_s in (1, *gaps_s):
-        silence.step(gap_s, spoke=True)
+        silence.step(gap_s, has_data=True)
     return silence
 
 
@@ -60,27 +60,27 @@ class Story:
 
 
 def test_busy_source_is_stale_after_the_least_silence() -> None:
-    """It speaks every second; a minute without it is no chance."""
+    """It has data every second, so a minute without is unusual."""
     silence = silence_of([1] * 100)
-    silence.step(59, spoke=False)
+    silence.step(59, has_data=False)
     assert not silence.stale(MIN_S)
-    silence.step(1, spoke=False)
+    silence.step(1, has_data=False)
     assert silence.stale(MIN_S)
 
 
 def test_quiet_source_is_stale_after_three_of_its_longest_silences() -> None:
-    """It trades every few minutes, and is given half an hour."""
+    """It trades every few minutes, so it is allowed half an hour."""
     silence = silence_of([10, 600, 20] * 5)
-    silence.step(FACTOR * 600 - 1, spoke=False)
+    silence.step(FACTOR * 600 - 1, has_data=False)
     assert not silence.stale(MIN_S)
-    silence.step(1, spoke=False)
+    silence.step(1, has_data=False)
     assert silence.stale(MIN_S)
 
 
 def test_source_with_little_data_has_no_expected_interval() -> None:
     """A snapshot and two updates say nothing about what is due."""
     silence = silence_of([1] * (FAMILIAR - 2))
-    silence.step(1e6, spoke=False)
+    silence.step(1e6, has_data=False)
     assert not silence.stale(MIN_S)
 
 
@@ -88,16 +88,16 @@ def test_long_silence_is_forgotten_after_two_hours() -> None:
     """What was usual last night is not this morning."""
     silence = silence_of([1] * 20 + [900])
     for _ in range(int(2 * WINDOW_S)):
-        silence.step(1, spoke=True)
+        silence.step(1, has_data=True)
     assert silence.expected_s == 1
 
 
 def test_silence_that_a_reconnect_ended_teaches_nothing() -> None:
     """It was a fault: the expected interval does not change."""
     silence = silence_of([1] * 20)
-    silence.step(500, spoke=False)
+    silence.step(500, has_data=False)
     silence.interrupt()
-    silence.step(1, spoke=True)
+    silence.step(1, has_data=True)
     assert silence.expected_s == 1
 
 
@@ -106,9 +106,9 @@ def test_source_within_its_expected_interval_is_never_stale(gaps_s: list[float])
     """No silence up to the longest so far, and none below the least."""
     silence = silence_of(gaps_s)
     for gap_s in gaps_s:
-        silence.step(min(gap_s, max(silence.expected_s, MIN_S / 2)), spoke=False)
+        silence.step(min(gap_s, max(silence.expected_s, MIN_S / 2)), has_data=False)
         assert not silence.stale(MIN_S)
-        silence.step(0, spoke=True)
+        silence.step(0, has_data=True)
 
 
 # --------------------------------------------------------------------------------------------------------- connection
@@ -184,7 +184,7 @@ def test_data_that_returns_starts_the_waits_over() -> None:
     assert story.reconnects[before:] == [began + 60]
 
 
-def test_connection_that_never_spoke_is_left_alone() -> None:
+def test_connection_that_never_had_data_is_left_alone() -> None:
     """Nothing says that data is due: its subscription may have been refused, which is reported by itself."""
     story = Story()
     story.seconds(100_000, Route(b"okx", OTHER))
@@ -246,9 +246,7 @@ def test_symbol_without_any_data_is_mute_and_logged() -> None:
     assert set(mute[:59]) == {frozenset()}
     assert set(mute[59:79]) == {frozenset({"NOSUCHUSDT", "ETHUSDT"})}
     assert set(mute[79:]) == {frozenset({"NOSUCHUSDT"})}
-    assert freshness.describe_mute() == (
-        "nothing has come of NOSUCHUSDT in 99 s: does the venue have such an instrument?"
-    )
+    assert freshness.describe_mute() == ("no data for NOSUCHUSDT in 99 s: does the venue have such an instrument?")
 
 
 def test_nobody_is_mute_where_freshness_is_not_watched() -> None:

@@ -22,7 +22,7 @@ from mdstream.venues.providers import PROVIDERS, provider
 
 @given(st.integers())
 def test_delays_stay_between_a_second_and_a_minute(seed: int) -> None:
-    """Whatever the dice say, and however many attempts it takes."""
+    """Whatever the random numbers, and however many attempts it takes."""
     assert all(1 <= delay <= 60 for delay in itertools.islice(delays_s(random.Random(seed)), 100))
 
 
@@ -57,7 +57,7 @@ def test_feed_that_is_down_is_a_problem() -> None:
 
 @pytest.mark.parametrize(("stalled_s", "count"), [(9.9, 0), (10, 1), (3600, 1)])
 def test_records_that_kafka_does_not_take_are_a_problem(stalled_s: float, count: int) -> None:
-    """After ten seconds. Whether that is our fault is the watchdog's to say."""
+    """After ten seconds. The watchdog judges whether that is our fault."""
     found = problems_of(started=True, feeds={"binance": None}, stalled_s=stalled_s, ready_s=10)
     assert found == [f"Kafka has taken nothing for {stalled_s:.0f} s"] * count
 
@@ -79,7 +79,7 @@ def test_plan_of_all_asks_every_provider() -> None:
 
 
 def test_plan_of_all_refuses_a_symbol_that_one_venue_cannot_have() -> None:
-    """Rather than leave it out there without a word."""
+    """Instead of leaving it out silently."""
     with pytest.raises(SymbolError, match="binance has no symbol of the form 'BTC-USDT-SWAP'"):
         plan("all", "BTC-USDT-SWAP")
 

@@ -1,4 +1,4 @@
-"""The sender when Kafka refuses: the same again until it is taken, in order, with a new producer where one is lost.
+"""The sender when Kafka refuses: it repeats the batch until Kafka takes it, in order, with a new producer if one fails.
 
 The refusals are made here: a broker gives them when a leader moves or a producer is fenced, not when a test asks it to.
 """
@@ -164,7 +164,7 @@ async def test_state_holds_while_the_broker_refuses() -> None:
                 await asyncio.sleep(0.001)
         assert progress_of(sender) == [(0, 0), (0, 10)]
         holding = sender.state().holding or ""
-        assert holding.startswith("Kafka refuses what it is sent for md.raw.crypto[1]: NotEnoughReplicasError")
+        assert holding.startswith("Kafka refuses records for md.raw.crypto[1]: NotEnoughReplicasError")
         log.on_acknowledge.clear()
         await asyncio.wait_for(backlog.empty.wait(), 30)
         assert sender.state().holding is None

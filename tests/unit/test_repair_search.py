@@ -92,7 +92,7 @@ def test_search_finds_what_appears_before_its_last_round(
 @pytest.mark.parametrize("newest_first", [False, True])
 @given(data=st.data(), wanted=wanted)
 def test_search_ends_whatever_the_venue_answers(newest_first: bool, data: st.DataObject, wanted: Span) -> None:
-    """Each answer settles an id at least, each round that brings nothing is counted: no answer makes it go round."""
+    """Each answer settles at least one id, and each fruitless round is counted: no answer makes it loop."""
     search = Search(wanted, newest_first=newest_first)
     numbers = st.integers(MIN_ID, 120) | st.just(MAX_ID)
     answers = st.lists(st.builds(lambda a, b: Span(min(a, b), max(a, b)), numbers, numbers), max_size=4)
@@ -132,7 +132,7 @@ def test_search_gives_up_after_its_rounds_in_a_row_without_a_find() -> None:
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_search_asks_a_billion_ids_that_never_were_in_a_few_pages(newest_first: bool) -> None:
+def test_search_for_a_billion_nonexistent_ids_takes_a_few_pages(newest_first: bool) -> None:
     """An answer with fewer trades than asked for ends the history: a venue that restarts its ids costs nothing."""
     search = Search(Span(1_000, 1_000_000_000), newest_first=newest_first)
     pages = search_through(search, {5}, newest_first=newest_first, most_pages=2 * ROUNDS)

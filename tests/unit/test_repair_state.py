@@ -105,8 +105,8 @@ def test_repair_names_each_lost_range() -> None:
     assert [(loss.first_id, loss.last_id) for loss in under_way.lost()] == [(10, 10), (14, 15), (20, 20)]
 
 
-def test_repair_publishes_nothing_that_brings_nothing() -> None:
-    """An answer with trades that nobody misses is no frame."""
+def test_repair_publishes_no_answer_without_a_missing_trade() -> None:
+    """An answer without any missing trade is not published."""
     under_way = repair(10, 12)
     page = under_way.page()
     assert isinstance(page, Page)

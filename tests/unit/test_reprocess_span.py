@@ -1,4 +1,4 @@
-"""mdstream/replay/reprocess.py: what is in a range, how far a run is, and that a bounded part is under way."""
+"""mdstream/replay/reprocess.py: what is in a range, how far a run is, and that the chunks in flight are bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record(offset: int, *, received_ns: int | None = None, written_ms: int = 0) 
 
 
 def test_range_includes_its_first_timestamp_and_not_its_last() -> None:
-    """Told by receive times, whatever the order and whenever it was written."""
+    """By receive times, whatever the order and whenever it was written."""
     records = [record(n, received_ns=at, written_ms=10**12) for n, at in enumerate((20, 9, 10, 19))]
     assert [r.offset for r in Span(10, 20).of(records)] == [2, 3]
 
@@ -67,7 +67,7 @@ async def test_chunks_under_way_are_bounded() -> None:
 
 
 async def test_failed_chunk_ends_the_run_and_the_others_are_let_go() -> None:
-    """Its error is raised where the next is waited for, and no other is left to complain."""
+    """Its error is raised at the next wait; those of the others are ignored."""
     under_way = UnderWay()
     failed, open_ = (asyncio.get_running_loop().create_future() for _ in range(2))
     await under_way.add([failed])

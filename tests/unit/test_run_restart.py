@@ -35,12 +35,12 @@ def test_a_part_that_was_stuck_is_started_again_at_once() -> None:
 
 
 def test_a_part_with_wrong_settings_is_not_started_again() -> None:
-    """It would say the same each time: exit status 2 is for whoever set them."""
+    """It would fail in the same way each time: exit status 2 asks for a person."""
     assert Restarts().after(2, 1e6) is None
 
 
 def test_meaning_says_how_a_part_ended() -> None:
-    """In the words that the supervisor shows."""
+    """As the supervisor shows it."""
     assert [meaning(status) for status in (1, 75, -9)] == [
         "ended with status 1",
         "ended with status 75, as it was stuck",

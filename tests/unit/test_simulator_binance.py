@@ -155,5 +155,5 @@ def test_raw_frames_are_the_data_alone() -> None:
 
 
 def test_too_slow_client_is_closed() -> None:
-    """The last thing a client hears that does not read."""
+    """A client that does not read gets a close frame at last."""
     assert session("binance").too_slow == (Close(1008, "The client reads too slowly"),)

@@ -1,4 +1,4 @@
-"""Corrupt frames: whatever comes out, no provider takes it for a trade, a quote or a book."""
+"""Corrupt frames: no provider takes one for a trade, a quote or a book."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def frames() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("how", [*HOW, "any"])
 @given(st.integers(0, 2**32))
 def test_corrupt_frame_says_nothing(venue: str, text: str, how: str, seed: int) -> None:
-    """It cannot be decoded, or it is no market data."""
+    """It cannot be decoded, or holds no market data."""
     junk = corrupt(text, how, Random(seed))
     data = junk.encode() if isinstance(junk, str) else junk
     try:
@@ -56,7 +56,7 @@ def test_corrupt_frame_says_nothing(venue: str, text: str, how: str, seed: int) 
 
 @given(st.integers(0, 2**32), st.sampled_from(frames()))
 def test_corrupt_frames_are_what_they_are_called(seed: int, frame: tuple[str, str]) -> None:
-    """Cut and json are no JSON, types is JSON of the same shape, binary is no text."""
+    """Cut and json are invalid JSON, types is JSON of the same shape, binary is not text."""
     text, rng = frame[1], Random(seed)
     for how in ("cut", "json"):
         junk = corrupt(text, how, rng)

@@ -65,7 +65,7 @@ def test_pipe_is_the_same_for_the_same_seed(count: int, faults: list[str], seed:
 
 @given(numbers, st.lists(st.sampled_from(["duplicate:late_ms=30", "reorder", "delay:ms=40", "stall:replay=true"])))
 def test_faults_that_lose_nothing_lose_nothing(count: int, faults: list[str]) -> None:
-    """However they are combined: what was sent has come when they are over, and nothing that was not sent."""
+    """However they are combined: when they are over, everything sent has arrived, and nothing else."""
     run = Run(count, *faults)
     assert set(run.got) == set(run.sent)
     if not any("duplicate" in fault for fault in faults):
@@ -124,7 +124,7 @@ def test_reorder_moves_frames_within_their_window(count: int, window: int, seed:
 
 
 def test_reorder_shuffles_and_holds_nothing_for_long() -> None:
-    """A window that does not fill is let go on after its time."""
+    """A window that does not fill is released after its time."""
     assert Run(100, "reorder:window=50").got != frames(100)
     run = Run(100, "reorder:window=1000,ms=20")
     late = [at - run.sent.index(f) * STEP_NS for at, f in run.out]
@@ -140,7 +140,8 @@ def frames(count: int) -> list[Frame]:
 def test_drop_takes_trades_away_and_nothing_else(
     count: int, share: float, run_length: int, unrecoverable: bool, seed: str
 ) -> None:
-    """What is left is in order and on time; quotes always are; `lose` gets what REST must not have either."""
+    """The remaining trades and all quotes are in order and on time; `lose` gets the trades that REST must not have
+    either."""
     run = Run(count, f"drop:share={share},run={run_length},unrecoverable={str(unrecoverable).lower()}", seed=seed)
     dropped = [f for f in run.sent if f not in set(run.got)]
     assert run.out == [(i * STEP_NS, f) for i, f in enumerate(run.sent) if f not in set(dropped)]

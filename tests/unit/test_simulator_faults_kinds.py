@@ -1,4 +1,4 @@
-"""How faults are asked for: what is taken, and a sentence for everything that is not."""
+"""How faults are requested: what is accepted, and one sentence for each refusal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_text_and_json_say_the_same() -> None:
     [
         ({"kind": "foo"}, "there is no fault of the kind 'foo': expected one of disconnect, close, refuse"),
         ({}, "there is no fault of the kind None"),
-        ({"kind": "stall", "venue": 1}, "venue: expected the name of one, not 1"),
+        ({"kind": "stall", "venue": 1}, "venue: expected a name, not 1"),
         (
             {"kind": "stall", "ms": 1},
             "stall has no parameter 'ms': it takes replay, symbols, at_s, for_s, every_s, seed",
@@ -55,12 +55,12 @@ def test_text_and_json_say_the_same() -> None:
         ({"kind": "delay", "ms": 0}, "ms: Expected `float` >= 1.0"),
         ({"kind": "drop", "share": 1.5}, "share: Expected `float` <= 1.0"),
         ({"kind": "malformed", "how": "x"}, "how: Invalid enum value 'x'"),
-        ({"kind": "close", "code": 1005}, "close: 1005 is no code that a close frame may carry"),
+        ({"kind": "close", "code": 1005}, "close: 1005 is not a code that a close frame may carry"),
         ({"kind": "close", "reason": "é"}, "reason: Expected `str` matching regex"),
         ({"kind": "close", "for_s": 1}, "for_s: close happens at once and does not last"),
         ({"kind": "stall", "for_s": 0}, "for_s: Expected `float` >= 0.001"),
-        ({"kind": "stall", "every_s": 9}, "every_s: a stall that comes again has to end before, so it needs for_s"),
-        ({"kind": "refuse", "symbols": ["A"]}, "symbols: refuse concerns whole connections"),
+        ({"kind": "stall", "every_s": 9}, "every_s: a recurring stall needs for_s"),
+        ({"kind": "refuse", "symbols": ["A"]}, "symbols: refuse affects whole connections"),
         ({"kind": "stall", "symbols": []}, "symbols: an empty list names none"),
         ({"kind": "stall", "symbols": "A"}, "symbols: Expected `array | null`, got `str`"),
         ({"kind": "stall", "symbols": ["A B"]}, "symbols: Expected `str` matching regex"),
@@ -76,14 +76,14 @@ def test_bad_json_is_one_clear_sentence(fields: dict[str, Any], sentence: str) -
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"{", "a fault is a JSON object, and this is no JSON: "),
-        (b"\xff", "a fault is a JSON object, and this is no JSON: "),
+        (b"{", "a fault is a JSON object, but this is not JSON: "),
+        (b"\xff", "a fault is a JSON object, but this is not JSON: "),
         (b"[]", "a fault is a JSON object such as "),
         (b'{"venue":"okx","kind":"delay","ms":NaN}', "ms: expected a finite number, not nan"),
     ],
 )
 def test_body_that_is_no_fault_is_refused(body: bytes, sentence: str) -> None:
-    """Before anything is looked at."""
+    """Before its fields are checked."""
     with pytest.raises(SettingsError) as refused:
         from_json(body)
     assert str(refused.value).startswith(sentence)
@@ -108,7 +108,7 @@ def test_bad_text_is_one_clear_sentence(text: str, sentence: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_help_and_docs_name_every_parameter(kind: str) -> None:
-    """Nobody has to read the source to know what a fault takes."""
+    """Users need not read the source to learn the parameters of a fault."""
     for text in (CliRunner().invoke(command, ["--help"]).output, DOCUMENT.read_text()):
         assert kind in text
         for name in KINDS[kind].__struct_fields__:

@@ -52,7 +52,7 @@ def test_fault_begins_and_ends_at_its_times() -> None:
 
 
 def test_fault_that_begins_late_lasts_as_long() -> None:
-    """A machine that was busy shortens no fault."""
+    """A busy machine does not shorten a fault."""
     faults = of("okx:stall:at=1s,for=3s")
     assert run(faults, 20, step_s=2.5) == [(2.5, "stall", True), (7.5, "stall", False)]
 
@@ -112,9 +112,7 @@ def test_memory_is_bounded() -> None:
     run(faults, 1)
     for _ in range(MAX_LIVE):
         faults.add(from_text("okx:stall"), START_NS)
-    with pytest.raises(
-        SettingsError, match="100 faults are waiting or active, and there may be no more: end one first"
-    ):
+    with pytest.raises(SettingsError, match="100 faults are waiting or active, which is the limit: end one first"):
         faults.add(from_text("okx:stall"), START_NS)
     for fault in faults.all():
         faults.end(fault, START_NS)

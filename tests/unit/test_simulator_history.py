@@ -69,7 +69,7 @@ def test_tape_forgets_the_oldest_first(seed: int, orders: int, most: int) -> Non
 
 @given(st.integers(0, 2**32), st.integers(1, 60), st.integers(0, 80), st.integers(0, 20))
 def test_removed_trades_are_gone_and_nothing_else(seed: int, orders: int, place: int, length: int) -> None:
-    """What a venue lost is in no answer any more, and no id moves."""
+    """Trades that the venue lost are in no answer, and no id changes."""
     of, made = traded(seed, orders)
     first, last = FIRST_ID + place, FIRST_ID + place + length - 1
     of.tape.remove(first, last)

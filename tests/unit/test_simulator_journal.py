@@ -1,4 +1,4 @@
-"""The journal: a line a trade, with what the venue said."""
+"""The journal: one line per trade, as the venue reported it."""
 
 from __future__ import annotations
 

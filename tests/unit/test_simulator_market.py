@@ -1,4 +1,4 @@
-"""The market: what holds in every one, and that a seed decides it."""
+"""The market: its invariants, and that the seed determines it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_market_is_the_same_for_the_same_seed(seed: int, pair: tuple[str, str], 
 
 
 def test_market_is_another_for_another_seed() -> None:
-    """A seed is not only a decoration."""
+    """The seed has an effect."""
     steps = [("order", SECOND_NS)] * 5
     assert run(1, ("BTC", "USDT"), steps) != run(2, ("BTC", "USDT"), steps)
 
@@ -85,7 +85,7 @@ def test_book_is_never_crossed(seed: int, pair: tuple[str, str], steps: list[tup
 
 @given(seeds, pairs, steps)
 def test_changes_make_a_book_of_the_one_before(seed: int, pair: tuple[str, str], steps: list[tuple[str, int]]) -> None:
-    """Whoever applies every book's changes has the book; each names the book that its changes apply to."""
+    """A client that applies the changes of every book has the book; each names the book that its changes apply to."""
     bids: dict[int, int] = {}
     asks: dict[int, int] = {}
     before = None
@@ -144,7 +144,7 @@ def test_price_of_an_asset_is_nearly_the_same_everywhere() -> None:
 
 
 def test_price_moves_and_bursts() -> None:
-    """A price is no constant, and its moves are far wilder at some times than at others."""
+    """A price changes, and at some times far more than at others."""
     of = instrument(1, ("BTC", "USDT"))
     bids = [of.quote(START_NS + i * SECOND_NS).bid for i in range(2000)]
     moves = sorted(abs(b - a) for a, b in pairwise(bids))
@@ -173,7 +173,7 @@ def test_restart_begins_all_ids_again(
 def test_clock_that_is_off_changes_the_times_alone(
     seed: int, pair: tuple[str, str], steps: list[tuple[str, int]]
 ) -> None:
-    """Prices, sizes and ids are those of a clock that is right, and so is everything after it was set right again."""
+    """Prices, sizes and ids are as with a correct clock, and so is everything after its correction."""
     right, wrong, now_ns = instrument(seed, pair), instrument(seed, pair), START_NS
     for i, (what, wait_ns) in enumerate(steps):
         now_ns += wait_ns

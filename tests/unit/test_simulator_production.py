@@ -62,8 +62,8 @@ def test_production_makes_the_same_frames_for_the_same_seed() -> None:
     assert [d.frames for d in first] == [d.frames for d in second]
 
 
-def test_production_makes_nothing_that_nobody_asked_for() -> None:
-    """A market without subscribers stops, and has no backlog when the first one comes."""
+def test_market_without_subscribers_produces_nothing() -> None:
+    """It stops, and has no backlog when the first one subscribes."""
     of = production(1000)
     assert run(of, 10.0) == []
     assert of.given_up == 0
@@ -97,8 +97,9 @@ def test_production_lingers_after_the_last_subscriber() -> None:
     assert of.trades["binance"] == pytest.approx(300, abs=15)
 
 
-def test_production_goes_on_where_a_subscriber_comes_back_in_time() -> None:
-    """Who comes back while a market lingers missed what was traded, and nothing stops when the time is over."""
+def test_production_continues_if_a_subscriber_returns_in_time() -> None:
+    """A client that subscribes again while the market lingers has missed trades, and the market does not stop when the
+    time is over."""
     (topic, _) = trade_and_quote()
     of = Production(100, seed=1, now_ns=START_NS, linger_s=1.0)
     of.subscribe(topic, "somebody")
@@ -109,7 +110,7 @@ def test_production_goes_on_where_a_subscriber_comes_back_in_time() -> None:
     assert of.trades["binance"] == pytest.approx(300, abs=15)
 
 
-def test_restart_makes_small_ids_news_again() -> None:
+def test_restart_reports_small_ids_again() -> None:
     """After a reset the trades are reported under their new ids."""
     topic = listing().topic(binance.COMBINED["trade"])
     of = production(100, topic)
@@ -180,7 +181,7 @@ def test_production_reports_a_trade_once_for_all_its_forms() -> None:
 
 
 def test_report_last_returns_only_unreported_trades() -> None:
-    """A last_match is history the first time, and news after the market moved without a subscriber to matches."""
+    """A last_match is history the first time, and new after the market moved without a subscriber to matches."""
     of_one = listing("coinbase", "BTC-USD")
     matches, ticker = (of_one.topic(coinbase.CHANNELS[name]) for name in ("matches", "ticker"))
     of = production(1000, matches, ticker)

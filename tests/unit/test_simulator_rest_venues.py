@@ -103,7 +103,8 @@ def test_binance_counts_weights_by_the_minute() -> None:
 
 def test_binance_refuses_beyond_its_budget_then_bans() -> None:
     """
-    second   0..10      : 429, Retry-After is what is left of the window; whoever goes on gets 418 for two minutes
+    second   0..10      : 429, Retry-After is what is left of the window; a client that continues gets 418 for two
+    minutes
     """
     venue = Venue("binance", budget=Budget(8, 10.0))
     now_ns, target = NOW_NS - NOW_NS % (10 * SECOND_NS) + 3 * SECOND_NS, "/api/v3/aggTrades?symbol=BTCUSDT"

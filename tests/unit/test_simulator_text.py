@@ -30,8 +30,8 @@ def test_fixed_writes_every_decimal(decimals: int, width: int, number: int, text
     ("decimals", "number", "text"),
     [(2, 9374120, "93741.2"), (1, 937410, "93741"), (0, 100, "100"), (3, 1000, "1"), (2, 0, "0")],
 )
-def test_shortest_writes_no_idle_zero(decimals: int, number: int, text: str) -> None:
-    """Zeros after the last digit that counts are left out, and the point with them; those before it stay."""
+def test_shortest_writes_no_trailing_zero(decimals: int, number: int, text: str) -> None:
+    """Trailing zeros are left out, and the point if nothing follows it; other zeros stay."""
     assert shortest(decimals)(number) == text
 
 

@@ -72,7 +72,7 @@ class Sinks:
         return sink
 
     async def die(self, sink: JsonlSink) -> None:
-        """Its descriptors close and its lock falls: nothing more happens when a process is killed."""
+        """Close its descriptors and release its lock, as the kernel does for a killed process."""
         self._alive.remove(sink)
         await sink.close()
 
@@ -178,7 +178,7 @@ async def test_without_a_broker_to_ask_nothing_is_written(make: Sinks, log: Log,
 async def test_what_a_crash_left_behind_the_record_is_cut_off(
     make: Sinks, log: Log, tmp_path: Path, torn: bytes
 ) -> None:
-    """Killed between writing lines and recording them: they come again, so they must go."""
+    """Killed between writing lines and recording them: they will come again, so they are removed."""
     first = make()
     await first.write([log.chunk(0, 10)])
     await make.die(first)
@@ -216,7 +216,7 @@ async def test_lines_are_the_log_whatever_is_repeated_and_torn(
 
 
 async def test_a_deleted_file_is_recreated(make: Sinks, log: Log, tmp_path: Path) -> None:
-    """Also while it is written; and what comes again then is written again, since it is nowhere else."""
+    """Also while it is being written. Repeated events are then written again, as they are nowhere else."""
     sink = make()
     await sink.write([log.chunk(0, 10)])
     (tmp_path / "events.jsonl").unlink()

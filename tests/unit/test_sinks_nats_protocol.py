@@ -1,4 +1,4 @@
-"""What goes to a NATS server byte for byte, how a group is sorted, and what a stream's subjects take in."""
+"""The bytes sent to a NATS server, how a group is sorted, and which subjects a stream covers."""
 
 from __future__ import annotations
 
@@ -165,8 +165,8 @@ def replace_revision(bar: Bar, revision: int) -> Bar:
         (FeedStatus("A", "é" * 2_000, "connected", None, T0), "its provider or interval is too long"),
     ],
 )
-def test_what_no_server_takes_is_refused_and_its_neighbours_go(event: events.Event, reason: str) -> None:
-    """Sent, it would cost the connection, again at every attempt."""
+def test_what_no_server_takes_is_refused_and_its_neighbours_are_sent(event: events.Event, reason: str) -> None:
+    """Sending it would cost the connection, at every attempt."""
     made = chunk(trade(0), event, trade(1))
     work = work_of([made], Tails(), max_bytes=MIB)
     assert [m.seq for m in work.numbered] == [1000, 1001]

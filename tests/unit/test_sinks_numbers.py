@@ -1,4 +1,4 @@
-"""Numbers that a sink meets again: when they are suspicious, and what is said of those with another content."""
+"""Numbers that a sink receives again: when they are suspicious, and how conflicts are reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_numbers_rise_where_each_is_above_all_of_its_instrument_before(groups: l
 
 
 def test_numbers_of_another_kind_count_by_themselves() -> None:
-    """Trades and quotes of a symbol are numbered each for itself."""
+    """Trades and quotes of a symbol are numbered separately."""
     numbers = Numbers()
     assert numbers.rise("trades", [("BTCUSDT", 5)])
     assert numbers.rise("quotes", [("BTCUSDT", 5)])

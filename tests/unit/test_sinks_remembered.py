@@ -31,8 +31,8 @@ EVENTS = st.builds(
 
 @given(st.lists(st.lists(EVENTS, max_size=12), max_size=8))
 def test_each_event_that_is_not_what_its_number_first_was_is_counted(groups: list[list[Event]]) -> None:
-    """In whatever groups they come, for as long as no number has come that is so much higher; what came below the
-    highest, and not before it, is not remembered."""
+    """However they are grouped, as long as no much higher number has come. An event that first comes below the highest
+    number is not remembered."""
     first: dict[tuple[str, int], bytes] = {}
     highest = {"A": -1, "B": -1}
     due = 0
@@ -46,7 +46,7 @@ def test_each_event_that_is_not_what_its_number_first_was_is_counted(groups: lis
     assert conflicts(*groups) == due
 
 
-def test_a_repeat_is_none_and_another_instrument_s_number_is_another() -> None:
+def test_a_repeat_and_another_instruments_number_are_no_conflict() -> None:
     group = [event(1), event(2), event(1), event(2)]
     assert conflicts(group, group, [event(1, "y", "trade.B"), event(2, "y", "quote.A")]) == 0
     assert conflicts(group, [event(2, "y")]) == 1

@@ -16,7 +16,7 @@ from mdstream.sinks.base import Chunk, Refusal
 
 
 class Down:
-    """A sink whose target is away; with `hangs` it says nothing, else it fails."""
+    """A sink whose target is down: with `hangs` it never answers, else it fails."""
 
     name = "down"
 

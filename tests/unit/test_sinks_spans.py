@@ -1,4 +1,4 @@
-"""The stretches of time that a group's rows are looked for in."""
+"""The time spans in which a group's rows are searched for."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_spans_hold_every_time_in_few_stretches_in_order(times: list[int]) -> No
 
 
 @given(TIMES)
-def test_spans_part_at_the_widest_gaps(times: list[int]) -> None:
-    """What is read along is never wider than what is left out, and up to a minute it is all read along."""
+def test_spans_split_at_the_widest_gaps(times: list[int]) -> None:
+    """No gap within a span is wider than a gap between spans, and gaps up to a minute do not split."""
     found = spans(times)
     ordered = sorted(set(times))
     firsts = {span.first for span in found[1:]}

@@ -108,7 +108,7 @@ CLASHES = {
 async def test_a_number_that_is_stored_with_another_content_is_logged_and_counted(
     sink: SqliteSink, caplog: pytest.LogCaptureFixture, pair: tuple[events.Event, events.Event]
 ) -> None:
-    """Met long after, and whether or not the keys are the same: two writers number one instrument."""
+    """However much later, and whether or not the keys are equal: two writers number one instrument."""
     await sink.write([chunk(pair[0])])
     await sink.write([chunk(*(trade(100 + n) for n in range(9)))])
     assert sink.metrics()["seq_conflicts_total"] == 0
@@ -122,7 +122,7 @@ async def test_a_number_that_is_stored_with_another_content_is_logged_and_counte
 async def test_numbers_clash_within_a_group_and_after_a_restart_too(
     sink: SqliteSink, pair: tuple[events.Event, events.Event]
 ) -> None:
-    """Beside an event that SQLite refuses as well. A new process tells it by the repeats that come first."""
+    """Also next to an event that SQLite refuses. A new process detects them by the repeats that come first."""
     await sink.write([chunk(*pair, trade(1, ts_recv=1 << 70))])
     assert sink.metrics()["seq_conflicts_total"] == 1
     again = SqliteSink(sink.path.parent)
@@ -131,7 +131,7 @@ async def test_numbers_clash_within_a_group_and_after_a_restart_too(
     assert again.metrics()["seq_conflicts_total"] == 1
 
 
-async def test_repeats_and_times_at_the_end_of_the_world_are_no_conflict(sink: SqliteSink) -> None:
+async def test_repeats_and_extreme_times_are_no_conflict(sink: SqliteSink) -> None:
     """Nor is another instrument's number, or a trade without a time that comes again."""
     most = (1 << 63) - 1
     odd = (trade(2, ts_exchange=most), trade(3, ts_exchange=None), trade(4, ts_exchange=-most, conditions=("T",)))
@@ -170,7 +170,7 @@ async def test_an_event_that_sqlite_refuses_is_given_back_and_its_neighbours_are
     assert rows(sink, "SELECT trade_id FROM trades ORDER BY seq") == [("0",), ("2",)]
 
 
-async def test_a_locked_database_is_an_error_that_passes(sink: SqliteSink) -> None:
+async def test_a_locked_database_is_a_transient_error(sink: SqliteSink) -> None:
     """Another process writes: nothing is stored, and the same write succeeds later."""
     await sink.open()
     with closing(sqlite3.connect(sink.path, isolation_level=None)) as other:
@@ -193,7 +193,7 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_disk_that_is_full_is_an_error_that_passes(sink: SqliteSink) -> None:
+async def test_a_full_disk_is_a_transient_error(sink: SqliteSink) -> None:
     """Nothing of the group is stored, and all of it once there is room."""
     group = chunk(*(trade(n) for n in range(5_000)))
     await sink.open()

@@ -1,4 +1,4 @@
-"""Every event has one row, whatever way it comes, and the database gets each value in the form that it stores."""
+"""Every event has one row, however it arrives, and the database gets each value in the form that it stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every symbol is one token of a subject, ordinary ones unchanged, and can be had back; every event has one id."""
+"""Every symbol is one token of a subject, ordinary ones unchanged, and can be decoded; every event has one id."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_every_type_of_event_has_its_subject(event: Event, tail: str) -> None:
 
 
 def test_events_with_a_number_are_read_no_further_than_that() -> None:
-    """The others are read whole: all that they say is their identity."""
+    """The others are decoded whole: all their fields are their identity."""
     for event, _ in EVENTS:
         found = named(events.encode(event))
         if isinstance(found, Head):
@@ -96,7 +96,7 @@ def test_what_has_no_name_is_refused(value: bytes) -> None:
 
 
 def test_types_in_subjects_are_those_in_the_records() -> None:
-    """Who reads the subject and who reads `type` read the same."""
+    """Readers of the subject and readers of `type` agree."""
     for event, tail in EVENTS:
         assert f'{{"type":"{tail.partition(".")[0]}"'.encode() in events.encode(event)
 

@@ -35,14 +35,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_received_in_the_last_half_minute_is_left_out_unless_the_end_is_later(
     begin: str | None, end: str, minutes: tuple[int, int], received_before_s: float
 ) -> None:
-    """By default the end is a minute ago: what was made before it was received before the last half minute, or late."""
+    """By default the end is a minute ago. Trades made before it were received before the last half minute, unless
+    late."""
     scope = audit._scope(begin, end, (), ())
     assert (scope.first_minute, scope.end_minute) == minutes
     assert scope.received_before_ns == int(received_before_s * 1e9)
 
 
 def test_now_takes_in_everything() -> None:
-    """Of a system that has come to rest."""
+    """For a system in which nothing is running."""
     scope = audit._scope(None, "now", (), ())
     assert scope.end_minute == Scope.end_minute
     assert scope.received_before_ns > 1 << 64 > NOW_S * 1e9 + MINUTE_NS

@@ -42,6 +42,6 @@ def test_timestamps_are_exact(text: str, timestamp: int) -> None:
 def test_what_is_no_time_is_refused() -> None:
     """With both forms shown."""
     with pytest.raises(
-        SettingsError, match=r"'soon' is no time: expected one like 2026-01-05T15:00 \(UTC\), or an age"
+        SettingsError, match=r"'soon' is not a time: expected one like 2026-01-05T15:00 \(UTC\), or an age"
     ):
         minute_of("soon", now_s=0)

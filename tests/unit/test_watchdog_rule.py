@@ -260,7 +260,7 @@ def test_event_loop_that_does_not_turn_is_stuck_without_any_input() -> None:
     assert not rule.verdict(state, 0.0).live
 
 
-def test_event_loop_that_turns_again_is_forgiven() -> None:
+def test_event_loop_that_turns_again_is_not_stuck() -> None:
     """Whatever held it up is over."""
     rule = reader()
     for pulses in (*[7] * 100, 8):
@@ -269,7 +269,7 @@ def test_event_loop_that_turns_again_is_forgiven() -> None:
 
 
 def test_quiet_topic_is_reported_and_changes_nothing() -> None:
-    """Only who writes there knows what is due."""
+    """Only its writer knows what is due."""
     rule = reader()
     verdict = see(rule, done=5, end=5, times=21)
     assert rule.quiet_s == {"md.raw.crypto": 100.0}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from mdstream import config
 from mdstream.tools import worker
 
 
@@ -25,7 +26,7 @@ def begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    for name in ("MDSTREAM_ROLE", "HTTP_PORT", "NODE_CANONICAL_URL"):
+    for name in ("MDSTREAM_ROLE", "MDSTREAM_WARNED", "HTTP_PORT", "NODE_CANONICAL_URL"):
         os.environ.pop(name, None)
     monkeypatch.setattr(worker, "_reachable", reachable)
     monkeypatch.setattr(os, "execv", execv)
@@ -65,3 +66,19 @@ def test_the_port_does_not_go_by_fausts_option(begun: list[list[str]]) -> None:
     run("core", "--port", 6070)
     assert "--web-port" not in begun[0]
     assert os.environ["HTTP_PORT"] == "6070"
+
+
+def test_a_warning_about_settings_is_logged_once(begun: list[list[str]], caplog: pytest.LogCaptureFixture) -> None:
+    """The process becomes Faust, which loads the settings again."""
+    os.environ["MDSTREAM_FILES_PORT"] = "6067"
+    run()
+    config.load()
+    assert begun
+    assert caplog.messages == ["MDSTREAM_FILES_PORT is not a setting of mdstream: it has no effect"]
+
+
+def test_a_child_of_the_worker_warns_too(begun: list[list[str]], caplog: pytest.LogCaptureFixture) -> None:
+    """It inherits the environment, and has a log of its own."""
+    os.environ |= {"MDSTREAM_FILES_PORT": "6067", "MDSTREAM_WARNED": str(os.getppid())}
+    config.load()
+    assert len(caplog.messages) == 1

@@ -13,7 +13,7 @@ import msgspec
 from mdstream.audit.details import Details
 from mdstream.audit.hops.chain import Chain, Reading, Verdict
 from mdstream.audit.hops.database import TimescaleHop
-from mdstream.audit.hops.identity import Beside, Fault, TopicFacts, hole_fault
+from mdstream.audit.hops.identity import Fault, NumberAudit, TopicFacts, hole_fault
 from mdstream.audit.hops.logs import CanonicalHop, DatabaseHop, JournalHop, RawHop, records
 from mdstream.audit.hops.nats import NatsHop
 from mdstream.audit.ledger import Ledger
@@ -30,15 +30,15 @@ from topics import Topics
 class CanonicalReading(Reading):
     """The canonical hop: it shows which sources were followed, and what must be in the bars."""
 
-    def __init__(self, hop: CanonicalHop, scope: Scope, followed: Followed, beside: Beside | None) -> None:
+    def __init__(self, hop: CanonicalHop, scope: Scope, followed: Followed, number_audit: NumberAudit | None) -> None:
         super().__init__(hop, scope)
-        self._followed, self._beside = followed, beside
+        self._followed, self._number_audit = followed, number_audit
 
     def take(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None, value: bytes = b"") -> None:  # noqa: ARG002
         self._followed.learn(trade)
         self.ledger.add(trade, seq, place)
-        if self._beside is not None and seq is not None and place is not None:
-            self._beside.trade(trade, seq, place)
+        if self._number_audit is not None and seq is not None and place is not None:
+            self._number_audit.trade(trade, seq, place)
 
 
 class RawReading(Reading):
@@ -85,14 +85,14 @@ class RawReading(Reading):
 
 
 class HopAudit:
-    """The whole audit of one deployment; with `beside` None, of its trades alone."""
+    """The whole audit of one deployment; with `number_audit` None, of its trades alone."""
 
-    def __init__(self, chain: Chain, canonical: Ledger, beside: Beside | None) -> None:
-        self.chain, self._canonical, self.beside = chain, canonical, beside
+    def __init__(self, chain: Chain, canonical: Ledger, number_audit: NumberAudit | None) -> None:
+        self.chain, self._canonical, self.number_audit = chain, canonical, number_audit
 
     @property
     def verdict(self) -> Verdict:
-        faulty = self.beside is not None and self.beside.faults
+        faulty = self.number_audit is not None and self.number_audit.faults
         return "differ" if faulty else self.chain.verdict
 
     def topics(self) -> list[TopicFacts]:
@@ -100,35 +100,35 @@ class HopAudit:
         name, numbering, totals = self._canonical.name, self._canonical.numbering, self.chain.totals
         rewritten, doubled = totals[name, "rewritten"], totals[name, "doubled"]
         trades = TopicFacts(name, numbering.events, numbering.repeats, rewritten, self.chain.hole_count, doubled)
-        return [trades, *(self.beside.topics if self.beside else ())]
+        return [trades, *(self.number_audit.topics if self.number_audit else ())]
 
     def faults(self) -> list[Fault]:
         """The faults of numbers and bars. Single trades are named by the chain."""
         holes = [hole_fault(self._canonical.name, hole) for hole in self.chain.holes]
-        return [*holes, *(self.beside.faults if self.beside else ())]
+        return [*holes, *(self.number_audit.faults if self.number_audit else ())]
 
     def notes(self) -> list[str]:
-        return [*self.chain.notes, *(self.beside.notes if self.beside else ())]
+        return [*self.chain.notes, *(self.number_audit.notes if self.number_audit else ())]
 
     async def run(self) -> None:
         """Read everything and compare. Raises MdstreamError if something cannot be read."""
-        if self.beside is not None:
-            await self.beside.read_bars()  # before the trades, so that every trade in them is read
+        if self.number_audit is not None:
+            await self.number_audit.read_bars()  # before the trades, so that every trade in them is read
         await self.chain.run()
-        if self.beside is not None:
-            await self.beside.finish()
+        if self.number_audit is not None:
+            await self.number_audit.finish()
 
 
 async def audit_of_hops(settings: Settings, scope: Scope, journal: Path | None, *, trades_only: bool) -> HopAudit:
     """The audit of the hops that exist. Raises as `_chain` does. Numbers run through all providers, so for some
     providers alone only trades are audited."""
-    beside = None if trades_only or scope.providers else Beside(settings, scope)
-    chain, canonical = await _chain(settings, scope, journal, beside)
-    return HopAudit(chain, canonical.ledger, beside)
+    number_audit = None if trades_only or scope.providers else NumberAudit(settings, scope)
+    chain, canonical = await _chain(settings, scope, journal, number_audit)
+    return HopAudit(chain, canonical.ledger, number_audit)
 
 
 async def _chain(
-    settings: Settings, scope: Scope, journal: Path | None, beside: Beside | None
+    settings: Settings, scope: Scope, journal: Path | None, number_audit: NumberAudit | None
 ) -> tuple[Chain, CanonicalReading]:
     """The hops that exist, and the canonical one among them.
 
@@ -140,7 +140,7 @@ async def _chain(
         hop.check()
     rules = rules_of(settings)
     followed, alive = Followed(lambda symbol: rules.of(symbol).merge), Alive()
-    canonical = CanonicalReading(CanonicalHop(settings, scope), scope, followed, beside)
+    canonical = CanonicalReading(CanonicalHop(settings, scope), scope, followed, number_audit)
     standby = StandBy(followed, alive, canonical.ledger)
     requested = await _requested_gaps(settings, scope)
     raw = RawReading(RawHop(settings, scope, alive.add_frame), scope, standby, requested, canonical.ledger)

@@ -62,7 +62,7 @@ class _Numbered(msgspec.Struct, gc=False):
     ts_recv: int
 
 
-class Beside:
+class NumberAudit:
     """Quotes, books and bars of a deployment. `read_bars`, then every trade of md.trades, then `finish`."""
 
     def __init__(self, settings: Settings, scope: Scope) -> None:

@@ -209,10 +209,10 @@ class CanonicalHop:
                 except (msgspec.MsgspecError, UnicodeError):
                     self.unread["records that are no trade"] += 1
                     continue
-                add(print_of(trade), trade.seq, Place(record.partition, record.offset), value)
+                add(audit_trade(trade), trade.seq, Place(record.partition, record.offset), value)
 
 
-def print_of(trade: Trade) -> AuditTrade:
+def audit_trade(trade: Trade) -> AuditTrade:
     """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
     fields = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 from nats.aio.subscription import Subscription
 
-from mdstream.audit.hops.logs import SLACK_MS, Add, print_of
+from mdstream.audit.hops.logs import SLACK_MS, Add, audit_trade
 from mdstream.audit.trades import Scope
 from mdstream.cli.progress import Progress
 from mdstream.config import Settings
@@ -65,7 +65,7 @@ class NatsHop:
                 if trade.seq <= latest.get(trade.symbol, -1):
                     self.unread["trades behind a later one of their instrument"] += 1
                 latest[trade.symbol] = trade.seq
-                add(print_of(trade))
+                add(audit_trade(trade))
 
     async def _payloads(self) -> AsyncIterator[bytes]:
         async with self._explaining_failure(), self._reader() as (wire, subscription, request, pending):

@@ -14,7 +14,8 @@ FRAMES_AHEAD = 10_000
 
 
 class QueueLink(Link):
-    """Frames given to `put`, on the loop of the reader. A subclass starts its library in `open` and asks it in `send`.
+    """Frames given to `put`, on the loop of the reader. A subclass starts its library in `open`, and passes it requests
+    in `send`.
 
     A library cannot be held back, so the link is lost when the reader is `ahead` frames behind: what is not received
     has to show as a new connection, not as silence.
@@ -59,7 +60,7 @@ class QueueLink(Link):
         return self._frames.popleft()
 
     async def send(self, frame: str | bytes) -> None:  # noqa: ARG002  a hook for the library
-        """Nobody takes requests."""
+        """Discard it: only a subclass knows a library that takes requests."""
         if self._lost is not None:
             raise self._lost
 

@@ -40,14 +40,14 @@ class Stage(ABC):
         self._symbols, self._counts = symbols, counts
 
     def push(self, frame: Frame, now_ns: int) -> Iterable[Frame]:
-        """The frames to pass on when a frame comes."""
+        """The frames to pass on when a frame arrives."""
         if self._symbols is not None and frame.symbol not in self._symbols:
             return (frame,)
         return self.handle(frame, now_ns)
 
     @abstractmethod
     def handle(self, frame: Frame, now_ns: int) -> Iterable[Frame]:
-        """The frames to pass on when a frame comes that the fault applies to."""
+        """The frames to pass on when a frame arrives that the fault applies to."""
 
     def due(self, now_ns: int) -> Iterable[Frame]:  # noqa: ARG002  a hook: the default holds nothing
         """Held frames that are due now."""
@@ -87,7 +87,7 @@ class Pipe:
         return held
 
     def push(self, frames: Iterable[Frame], now_ns: int) -> list[Frame]:
-        """The frames that come out for those that go in."""
+        """Pass frames through all stages; the frames that come out now."""
         return self._through(0, list(frames), now_ns)
 
     def due(self, now_ns: int) -> list[Frame]:

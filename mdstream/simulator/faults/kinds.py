@@ -38,7 +38,7 @@ class Close(Parameters, frozen=True):
 
     def __post_init__(self) -> None:
         if self.code < 3000 and self.code not in (1000, 1001, 1002, 1003, *range(1007, 1015)):
-            raise ValueError(f"{self.code} is no code that a close frame may carry")
+            raise ValueError(f"{self.code} is not a code that a close frame may carry")
 
 
 class SequenceReset(Parameters, frozen=True):
@@ -172,7 +172,7 @@ def from_json(body: bytes) -> Spec:
     try:
         fields = json.loads(body)
     except ValueError as error:
-        raise SettingsError(f"a fault is a JSON object, and this is no JSON: {error}") from None
+        raise SettingsError(f"a fault is a JSON object, but this is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise SettingsError(f'a fault is a JSON object such as {{"venue":"binance","kind":"stall"}}, not {body[:40]!r}')
     return _spec(fields, strict=True)
@@ -209,7 +209,7 @@ def _spec(fields: Mapping[str, Any], *, strict: bool) -> Spec:
     if not isinstance(kind, str) or kind not in KINDS:
         raise SettingsError(f"there is no fault of the kind {kind!r}: expected one of {', '.join(KINDS)}")
     if not isinstance(venue, str):
-        raise SettingsError(f"venue: expected the name of one, not {venue!r}")
+        raise SettingsError(f"venue: expected a name, not {venue!r}")
     common = {name: value for name, value in fields.items() if name in _COMMON}
     own = {name: value for name, value in fields.items() if name not in _COMMON and name not in ("venue", "kind")}
     when = _convert(kind, common, _Common, strict=strict)
@@ -245,6 +245,6 @@ def _check(spec: Spec) -> None:
     if spec.kind in AT_ONCE and spec.for_s is not None:
         raise SettingsError(f"for_s: {spec.kind} happens at once and does not last")
     if spec.kind in WHOLE_VENUE and spec.symbols is not None:
-        raise SettingsError(f"symbols: {spec.kind} concerns whole connections, whatever they are for")
+        raise SettingsError(f"symbols: {spec.kind} affects whole connections, not single symbols")
     if spec.every_s is not None and spec.for_s is None and spec.kind not in AT_ONCE:
-        raise SettingsError(f"every_s: a {spec.kind} that comes again has to end before, so it needs for_s")
+        raise SettingsError(f"every_s: a recurring {spec.kind} needs for_s, as it has to end before it recurs")

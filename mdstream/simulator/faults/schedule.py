@@ -79,7 +79,7 @@ class Faults:
     def add(self, spec: Spec, now_ns: int) -> Fault:
         """A new fault that waits for its time. Raises SettingsError if there are too many."""
         if sum(fault.state != "ended" for fault in self._faults.values()) >= MAX_LIVE:
-            raise SettingsError(f"{MAX_LIVE} faults are waiting or active, and there may be no more: end one first")
+            raise SettingsError(f"{MAX_LIVE} faults are waiting or active, which is the limit: end one first")
         self._made += 1
         seed = self._seed if spec.seed is None else spec.seed
         rng = Random(f"{seed}:{spec.venue}:{spec.kind}")
