@@ -6,7 +6,7 @@ A leaf like mdstream.events: values only. Prices and sizes are finite float64, t
 from __future__ import annotations
 
 from math import isfinite
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, NamedTuple, final
 
 import msgspec
 
@@ -73,6 +73,19 @@ PriceLevel = tuple[int, float]
 """Exact price in units of 10**-PRICE_DECIMALS, and size; size 0 removes the level."""
 
 
+class BookCheck(NamedTuple):
+    """What a venue's book is after an update: `depth` levels per side, and `crc32` of its ten best.
+
+    That is over asks, then bids, best first, each as the digits of its price and its size with so many decimals,
+    without point and leading zeros.
+    """
+
+    depth: int
+    crc32: int
+    price_decimals: int
+    size_decimals: int
+
+
 class BookUpdate(msgspec.Struct, gc=False):
     """Changed levels with their new sizes, in the frame's order; if `whole`, all levels of both sides."""
 
@@ -81,6 +94,8 @@ class BookUpdate(msgspec.Struct, gc=False):
     asks: list[PriceLevel]
     ts_exchange: int | None
     whole: bool = False
+    check: BookCheck | None = None
+    """None where the venue gives no checksum."""
 
 
 class Control(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@
     EMPTY    no level is known: updates are ignored until a snapshot arrives
     SYNCED   every level that is not below its side's floor is known: the top is the venue's
     CROSSED  as SYNCED, but not tradable: half of a change, an auction, or a lost update. Nothing is published
-             meanwhile; if it lasts, a lost update is the cause
+             meanwhile; if it lasts, a lost update is the cause. A checksum that differs counts as crossed, too
 
 Sizes are absolute, so an update repeated at once does no harm. One repeated after newer ones (by redundant
 connections) would restore removed levels; it is recognised by its venue time, among the last MAX_TIMES. An update
@@ -19,6 +19,7 @@ with an older but unknown time is no copy: a venue's clock may be set back.
 
 A side keeps MAX_LEVELS and drops the worst beyond that. From then on no level below the worst kept one is accepted
 until the next snapshot: the known levels have no hole, so the best known level is the best, or the book is lost.
+Where the venue itself keeps only some levels (BookCheck), the others are dropped, and come back when it sends them.
 """
 
 from __future__ import annotations
@@ -26,12 +27,21 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from enum import Enum, auto
-from zlib import compress, decompress
+from zlib import compress, crc32, decompress
 
 import msgspec
 
 from mdstream.events import Level
-from mdstream.ticks import BOOK_DEPTH, PRICE_UNIT, BookTick, BookUpdate, PriceLevel, QuoteTick
+from mdstream.ticks import (
+    BOOK_DEPTH,
+    PRICE_DECIMALS,
+    PRICE_UNIT,
+    BookCheck,
+    BookTick,
+    BookUpdate,
+    PriceLevel,
+    QuoteTick,
+)
 
 MAX_LEVELS = 50_000
 """Per side: six megabytes."""
@@ -40,6 +50,9 @@ UNBOUNDED = -(10**31)
 MAX_TIMES = 512
 """With an update every 50 ms, a redundant connection may lag by 25 seconds."""
 LONGEST_CROSSED_NS = 5_000_000_000
+CHECKED_LEVELS = 10
+MOST_EXACT = 1 << 51
+"""Below it, a size in units of its last decimal is exact although it is kept as a float64."""
 
 
 class State(Enum):
@@ -125,6 +138,12 @@ class Side:
         del self.keys[:count]
         self.floor = self.keys[0]
 
+    def cut(self, depth: int) -> None:
+        """Drop all but the best `depth` levels; any may come back."""
+        for key in self.keys[:-depth]:
+            del self.sizes[key]
+        del self.keys[:-depth]
+
     @property
     def exhausted(self) -> bool:
         """Whether the best level may be unknown."""
@@ -169,6 +188,8 @@ class Book:
             changed = self._change(update)
         self.recv_ns, self.moved = recv_ns, True
         self._remember(update.ts_exchange)
+        if update.check is not None and not self._agrees(update.check):
+            return self._cross(recv_ns)
         return self._settle(changed, recv_ns, again=update.whole)
 
     def _begin(self, update: BookUpdate) -> None:
@@ -195,6 +216,20 @@ class Book:
             times[ts] = None
             if len(times) > MAX_TIMES:
                 del times[next(iter(times))]
+
+    def _agrees(self, check: BookCheck) -> bool:
+        """Whether the book, cut to the venue's depth, has its checksum."""
+        self._bids.cut(check.depth)
+        self._asks.cut(check.depth)
+        price_unit, size_unit = 10 ** (PRICE_DECIMALS - check.price_decimals), 10**check.size_decimals
+        digits = []
+        for side in (self._asks, self._bids):
+            for key in side.keys[: -CHECKED_LEVELS - 1 : -1]:
+                lots = round(side.sizes[key] * size_unit)
+                if lots >= MOST_EXACT:
+                    return True  # no more can be said
+                digits.append(f"{abs(key) // price_unit}{lots}")
+        return crc32("".join(digits).encode()) == check.crc32
 
     def _settle(self, changed: bool, recv_ns: int, *, again: bool) -> UpdateResult:
         """What to publish now that an update was applied; `again`: the top in any case."""

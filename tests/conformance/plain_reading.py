@@ -70,6 +70,7 @@ def _update(symbol: str, bids: list[list[str]], asks: list[list[str]], time: str
         "asks": [(int(Decimal(price) * 10**10), _number(size)) for price, size in asks],
         "ts_exchange": None if time is None else nanoseconds(time),
         "whole": whole,
+        "check": None,
     }
 
 

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.system
 VENUES = {
     "binance": ("BINANCE_WS_URL", "/binance/stream", "BTCUSDT"),
     "bybit": ("BYBIT_WS_URL", "/bybit/v5/public/spot", "BTCUSDT"),
+    "kraken": ("KRAKEN_WS_URL", "/kraken/v2", "BTCUSD"),
     "okx": ("OKX_WS_URL", "/okx/ws/v5/public", "BTCUSDT"),
     "coinbase": ("COINBASE_WS_URL", "/coinbase", "BTCUSD"),
 }
@@ -104,10 +105,10 @@ def journalled(path: Path) -> list[Row]:
 
 
 def test_simulator_says_where_its_venues_are(start: Start) -> None:
-    """In the shell's language, naming the port that is really bound; Bybit has no REST interface to name."""
+    """In the shell's language, naming the port that is really bound; Bybit and Kraken have no REST interface."""
     simulator = start()
     assert simulator.port > 0
-    assert "BYBIT_API_BASE_URL" not in simulator.urls
+    assert not {"BYBIT_API_BASE_URL", "KRAKEN_API_BASE_URL"} & simulator.urls.keys()
     for variable, path, _ in VENUES.values():
         assert simulator.urls[variable] == f"ws://127.0.0.1:{simulator.port}{path}"
 
@@ -125,7 +126,7 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
             for tick in of.decode(frame):
                 assert not (isinstance(tick, Control) and tick.kind == "error"), frame
                 kinds.add(type(tick).__name__)
-    books = "BookUpdate" if venue in ("bybit", "coinbase") else "BookTick"
+    books = "BookUpdate" if venue in ("bybit", "coinbase", "kraken") else "BookTick"
     assert kinds >= {"TradeTick", "QuoteTick", books, "Control"}
 
 
@@ -331,9 +332,9 @@ async def test_unknown_path_is_404(start: Start) -> None:
     """The answer names the path."""
     simulator = start()
     with pytest.raises(InvalidStatus) as refused:
-        await connect(f"ws://127.0.0.1:{simulator.port}/kraken")
+        await connect(f"ws://127.0.0.1:{simulator.port}/bitstamp")
     assert refused.value.response.status_code == 404
-    assert b"/kraken" in (refused.value.response.body or b"")
+    assert b"/bitstamp" in (refused.value.response.body or b"")
 
 
 async def test_garbage_does_not_stop_the_simulator(start: Start) -> None:
@@ -369,7 +370,7 @@ def test_port_in_use_is_one_clear_line() -> None:
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("--venues", "binance,kraken"), f"kraken: there are {', '.join(EXCHANGES)}"),
+        (("--venues", "binance,bitstamp"), f"bitstamp: there are {', '.join(EXCHANGES)}"),
         (("--rate", "50001"), "'--rate': 50001 is not in the range"),
         (("--symbols", "BTC USDT"), "BTC USDT: expected pairs like BTCUSDT,ETHUSDT"),
         (("--journal", "missing/journal.jsonl"), "cannot write the journal missing/journal.jsonl: No such file"),

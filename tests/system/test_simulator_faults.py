@@ -370,7 +370,7 @@ async def test_control_says_what_is_wrong(start: Start) -> None:
     ("fault", "message"),
     [
         ("binance:stall:for=x", "for: expected a time such as 500ms, 30s or 2m, not 'x'"),
-        ("kraken:stall", f"venue: 'kraken' is not served here; these are: {', '.join(EXCHANGES)}"),
+        ("bitstamp:stall", f"venue: 'bitstamp' is not served here; these are: {', '.join(EXCHANGES)}"),
     ],
 )
 def test_bad_fault_is_one_clear_line(fault: str, message: str) -> None:

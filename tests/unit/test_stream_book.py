@@ -12,7 +12,7 @@ from plain_books import PlainBook, l2update, snapshot
 from mdstream.errors import FrameError
 from mdstream.stream import book as module
 from mdstream.stream.book import LONGEST_CROSSED_NS, Book, State, UpdateResult
-from mdstream.ticks import PRICE_UNIT, BookUpdate, PriceLevel, price_units
+from mdstream.ticks import PRICE_UNIT, BookCheck, BookUpdate, PriceLevel, price_units
 from mdstream.venues.providers import provider
 
 U = PRICE_UNIT
@@ -149,6 +149,63 @@ def test_snapshot_of_another_line_takes_what_it_had_not() -> None:
     book.apply(change(bids=levels(10), ts=5), 1)
     book.apply(whole(levels(9), levels(11), ts=4), 2)
     assert book.apply(change(bids=levels(10), ts=5), 3) is UpdateResult.TOP
+
+
+# -- a venue that gives a checksum
+
+KNOWN = BookCheck(25, 1653876063, price_decimals=1, size_decimals=8)
+"""Of 9374205000000093743512000000093741925000000937400200000000, worked out from the venue's rule by hand."""
+
+
+def units(*levels: tuple[str, float]) -> list[PriceLevel]:
+    return [(price_units(price), size) for price, size in levels]
+
+
+def checked(check: BookCheck = KNOWN) -> BookUpdate:
+    bids, asks = units(("93741.9", 0.25), ("93740.0", 2.0)), units(("93742.0", 0.5), ("93743.5", 1.2))
+    return BookUpdate("X", bids, asks, 0, True, check)
+
+
+def test_book_with_its_checksum_is_published() -> None:
+    """Asks then bids, best first; digits of price and size without point and leading zeros."""
+    assert Book().apply(checked(), 0) is UpdateResult.TOP
+
+
+def test_book_is_not_published_while_its_checksum_differs() -> None:
+    """It is again when a later update says what a missing one had changed."""
+    book = Book()
+    book.apply(checked(), 0)
+    differs = KNOWN._replace(crc32=1)
+    assert book.apply(BookUpdate("X", units(("93739.0", 3.0)), [], 1, False, differs), 1) is UpdateResult.CROSSED
+    assert book.apply(BookUpdate("X", units(("93739.0", 0.0)), [], 2, False, KNOWN), 2) is UpdateResult.TOP
+
+
+def test_book_whose_checksum_goes_on_to_differ_is_lost() -> None:
+    """As one that stays crossed, a snapshot too."""
+    book = Book()
+    assert book.apply(checked(KNOWN._replace(crc32=1)), SECOND_NS) is UpdateResult.CROSSED
+    update = BookUpdate("X", [], units(("93744.0", 1.0)), 1, False, KNOWN._replace(crc32=2))
+    assert book.apply(update, SECOND_NS + LONGEST_CROSSED_NS) is UpdateResult.LOST
+
+
+def test_levels_beyond_the_venues_depth_are_dropped_until_they_are_sent_again() -> None:
+    """depth 2: the venue says nothing when 93740.0 falls out, and sends it when it is the second best again."""
+    book, depth = Book(), KNOWN._replace(depth=2)
+    book.apply(checked(depth), 0)
+    better = units(("93741.95", 1.0))
+    book.apply(BookUpdate("X", better, [], 1, False, depth._replace(price_decimals=2)), 1)
+    assert best(book)[0] == [93741.95, 93741.9]
+    again = units(("93741.95", 0.0), ("93740.0", 2.0))
+    assert book.apply(BookUpdate("X", again, [], 2, False, depth), 2) is UpdateResult.TOP
+    assert best(book)[0] == [93741.9, 93740.0]
+
+
+def test_size_with_too_many_digits_for_a_float_is_not_checked() -> None:
+    """Its last digits are not known here: nothing follows from another checksum."""
+    book = Book()
+    book.apply(checked(), 0)
+    check = KNOWN._replace(crc32=1)
+    assert book.apply(BookUpdate("X", units(("93740.0", 3e7)), [], 1, False, check), 1) is UpdateResult.LEVELS
 
 
 # -- bounds

@@ -30,6 +30,10 @@ def requested(name: str, symbols: list[str]) -> list[dict[str, Any]]:
         ("binance", "btc-usdt", "BTCUSDT"),
         ("binance", "BTC/USDT", "BTCUSDT"),
         ("bybit", "btc-usdt", "BTCUSDT"),
+        ("kraken", "btcusd", "BTC/USD"),
+        ("kraken", "BTC-USD", "BTC/USD"),
+        ("kraken", "BTC/USD", "BTC/USD"),
+        ("kraken", "DOTUSD", "DOT/USD"),
         ("okx", "BTCUSDT", "BTC-USDT"),
         ("okx", "BTC-USDT", "BTC-USDT"),
         ("okx", "btc-usdt-swap", "BTC-USDT-SWAP"),
@@ -58,7 +62,7 @@ def test_to_venue_refuses_what_no_symbol_looks_like(name: str, symbol: str) -> N
 @pytest.mark.parametrize(
     "symbol", ["BTC-USDT-SWAP", "BTCUSDT-PERP", "BTCUSDT-20261225", "BTCUSDT_261225", "BTC-20261225-100000-C"]
 )
-@pytest.mark.parametrize("name", ["binance", "bybit", "coinbase"])
+@pytest.mark.parametrize("name", ["binance", "bybit", "coinbase", "kraken"])
 def test_to_venue_refuses_a_contract_at_a_spot_venue(name: str, symbol: str) -> None:
     """BTCUSDT-PERP must not become the pair BTCUSDTPERP without a word."""
     with pytest.raises(SymbolError, match=f"{name} has no symbol of the form '{symbol}'"):
@@ -122,6 +126,16 @@ def test_bybit_subscribes_symbol_by_symbol() -> None:
     assert requested("bybit", ["BTCUSDT", "ETHUSDT"]) == [
         {"req_id": "1", "op": "subscribe", "args": [f"{name}.BTCUSDT" for name in BYBIT_CHANNELS]},
         {"req_id": "2", "op": "subscribe", "args": [f"{name}.ETHUSDT" for name in BYBIT_CHANNELS]},
+    ]
+
+
+def test_kraken_subscribes_channel_by_channel() -> None:
+    """All symbols at once: the venue answers each for itself, an error with the request's id for its channel."""
+    params = [frame["params"] for frame in requested("kraken", ["BTCUSD", "ETHUSD"])]
+    assert params == [
+        {"channel": "trade", "symbol": ["BTC/USD", "ETH/USD"], "snapshot": False},
+        {"channel": "ticker", "symbol": ["BTC/USD", "ETH/USD"], "event_trigger": "bbo"},
+        {"channel": "book", "symbol": ["BTC/USD", "ETH/USD"], "depth": 25},
     ]
 
 
