@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -72,6 +73,14 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     """A database server for the tests of a module."""
     with embedded_postgres() as running:
         yield running
+
+
+@pytest.fixture
+def default_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For tests whose servers take their default ports if they are free: one such test at a time."""
+    with (tmp_path_factory.getbasetemp().parent / "default-ports").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

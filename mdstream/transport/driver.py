@@ -415,8 +415,11 @@ class Consumer(driver.Consumer):
         return True
 
     async def leave(self) -> None:
-        """Leave the group for good."""
-        await self._thread.call_thread(self._thread.leave)
+        """Leave the group for good. If the broker is away, the session timeout ends our membership."""
+        leaving = asyncio.ensure_future(self._thread.call_thread(self._thread.leave))
+        await asyncio.wait([leaving])
+        if not leaving.cancelled() and (error := leaving.exception()) is not None:
+            self.log.warning("the group does not know that this worker leaves: %r", error)
 
     async def _release(self, owned: Collection[TP]) -> None:
         await self.app.release(owned)

@@ -164,6 +164,7 @@ def test_every_sink_holds_every_trade_once_when_workers_are_killed(
     assert len(rows) == len(sent)
 
 
+@pytest.mark.usefixtures("default_ports")
 def test_demo_shows_prices_and_leaves_nothing_behind(processes: Processes, tmp_path: Path) -> None:
     """`mdstream demo` shows prices and what is stored; Ctrl-C ends all of it; also in a folder with a space."""
     data = tmp_path / "a folder" / "data"

@@ -95,7 +95,7 @@ class Running:
         assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("default_ports")
 def test_run_goes_on_after_its_parts_died_and_keeps_the_database_over_a_restart(
     processes: Processes, data: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +161,7 @@ def test_run_refuses_what_it_cannot_do_before_it_starts_anything(options: tuple[
     assert message in done.stderr
 
 
+@pytest.mark.usefixtures("default_ports")
 def test_demo_without_a_network_says_at_once_what_it_cannot_reach(processes: Processes) -> None:
     """Each ingestor's own words, long before the wait for the first price is over."""
     demo = processes.mdstream("demo", "--live", env=NOWHERE)
@@ -170,6 +171,7 @@ def test_demo_without_a_network_says_at_once_what_it_cannot_reach(processes: Pro
     assert demo.running
 
 
+@pytest.mark.usefixtures("default_ports")
 def test_demo_shows_the_last_words_of_a_part_that_died_and_starts_it_again(processes: Processes) -> None:
     """Which part, how it ended, and the end of its log."""
     run = Running(processes.mdstream("demo", "--rate", 300))

@@ -240,7 +240,7 @@ def test_symbol_that_a_venue_acknowledges_and_never_serves_is_reported(processes
     venues, control = simulator(processes)
     post(control, "/pause")
     process, port = ingestor(processes, "binance", venues, {"MDSTREAM_DATA_SILENCE_S": "2"})
-    process.wait_for("binance, mute: nothing has come of BTCUSDT, ETHUSDT in ")
+    process.wait_for("binance, mute: no data for BTCUSDT, ETHUSDT in ")
     feed = page(port, "/health")[1]["feeds"]["binance"]
     assert (feed["mute"], feed["missing"], feed["rejected"]) == (["BTCUSDT", "ETHUSDT"], [], [])
     assert metric(port, "mdstream_ingest_mute_symbols") == 2
