@@ -55,15 +55,14 @@ class Backlog:
     def divert(self) -> None:
         """Send what is added to the overflow from now on, after what is here.
 
-        What is taken, its delivery under way, stays here as well. So a death does not lose it; if the delivery
-        succeeds, readers drop the repeats.
+        What is taken, its delivery under way, stays here, and a copy goes along: a death does not lose it.
         """
         self.diverted = True
         self.times_diverted += 1
         for queue, records in enumerate(self._queues):
             taken, _ = self._taken[queue]
             for record in taken:
-                self.overflow.add(Waiting(queue, record, _size(record)))
+                self.overflow.add(Waiting(queue, record, _size(record), copy=True))
             for record in records:
                 size_bytes = _size(record)
                 self.overflow.add(Waiting(queue, record, size_bytes))

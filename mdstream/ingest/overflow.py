@@ -40,11 +40,12 @@ class Limits:
 
 
 class Waiting(NamedTuple):
-    """A record on its way to a queue of the backlog."""
+    """A record on its way to a queue of the backlog; `copy`: of one whose delivery is under way, in case we die."""
 
     queue: int
     record: ProducerRecord
     size_bytes: int
+    copy: bool = False
 
     @property
     def kind(self) -> bytes:

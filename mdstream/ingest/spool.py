@@ -47,6 +47,8 @@ class Spooled(NamedTuple):
     value: bytes | None
     timestamp_ms: int
     headers: list[tuple[str, bytes]]
+    copied_by: str = ""
+    """The process that had its delivery under way as well."""
 
     @property
     def kind(self) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -48,6 +49,7 @@ class Spooler:
         sync_s: float,
     ) -> None:
         self.spool = spool
+        self._run = f"{os.getpid()}.{time.time_ns()}"
         self.error: str | None = None
         """Why the spool cannot be written now."""
         self.records = 0
@@ -150,18 +152,22 @@ class Spooler:
 
     def _spooled(self, waiting: Waiting) -> Spooled:
         key, value, timestamp_ms, headers = waiting.record
-        return Spooled(*self._address(waiting.queue), key, value, timestamp_ms, headers)
+        copied_by = self._run if waiting.copy else ""
+        return Spooled(*self._address(waiting.queue), key, value, timestamp_ms, headers, copied_by)
 
     async def _refill(self) -> None:
-        """Kafka has all that the backlog held: give it what came next."""
+        """Kafka has all that the backlog held, so also what our copies are of: give it what came next."""
         backlog = self._backlog
-        for spooled in await asyncio.to_thread(self.spool.read) if self.spool is not None else ():
-            backlog.put(self._queue_of(spooled), spooled.record, len(spooled.value or b""))
-        if backlog.records:
+        segment = await asyncio.to_thread(self.spool.read) if self.spool is not None else ()
+        for spooled in segment:
+            if spooled.copied_by != self._run:
+                backlog.put(self._queue_of(spooled), spooled.record, len(spooled.value or b""))
+        if segment:
             return
         first = backlog.overflow.first(REFILL_BYTES)
         for waiting in first:
-            backlog.put(*waiting)
+            if not waiting.copy:
+                backlog.put(waiting.queue, waiting.record, waiting.size_bytes)
         backlog.overflow.remove(first)
         if not first:
             backlog.diverted = False
