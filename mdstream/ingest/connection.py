@@ -67,7 +67,7 @@ class Connection:
         lifetime = random.uniform(SHORTEST_LIFETIME, 1.0)
         session = Session(self._provider, self._symbols, self._settings, lifetime=lifetime)
         link = new_link(self._url, self._provider.framer)
-        return Dialogue(link, session, self._provider.route, self._intake, self._changed, self.freshness)
+        return Dialogue(link, session, self._provider, self._intake, self._changed, self.freshness)
 
     async def run(self) -> None:
         """Read until `close` is called.

@@ -20,7 +20,8 @@ from mdstream.errors import LinkError, OversizedError
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import Link, Receive
-from mdstream.venues.feed import OTHER, Route
+from mdstream.records import WS, RawEncoder
+from mdstream.venues.feed import OTHER, Provider
 from mdstream.venues.session import Action, Close, Fatal, Report, Send, Session, Subscribed, Wait
 
 log = logging.getLogger(__name__)
@@ -33,19 +34,19 @@ Changed = Callable[[bool, str | None], None]
 
 
 class Dialogue:
-    """Performs `session` on `link` and takes its frames into `intake`, under the key and kind that `route` finds."""
+    """Performs `session` on `link` and takes its frames into `intake`, under the key and kind that `provider` finds."""
 
     def __init__(
         self,
         link: Link,
         session: Session,
-        route: Callable[[bytes], Route],
+        provider: Provider,
         intake: Intake,
         changed: Changed,
         freshness: Freshness,
     ) -> None:
         self.link, self.session = link, session
-        self._route, self._intake, self._changed, self._freshness = route, intake, changed, freshness
+        self._provider, self._intake, self._changed, self._freshness = provider, intake, changed, freshness
         self._counters = intake.counters
         self._answers: list[Action] = []
         self._answered = asyncio.Event()
@@ -60,7 +61,7 @@ class Dialogue:
             beside = [tasks.create_task(self._converse()), tasks.create_task(self._watch_freshness())]
             try:
                 with self.link.reading() as recv:
-                    await self._read(recv)
+                    await (self._read_shared(recv) if self._provider.shares_frames else self._read(recv))
             except LinkError as lost:
                 self._counters.oversized += isinstance(lost, OversizedError)
                 return self._end or Close(str(lost))
@@ -70,18 +71,41 @@ class Dialogue:
 
     async def _read(self, recv: Receive) -> NoReturn:
         """The hot loop: it suspends only without a frame. Ends with the error of `recv`."""
-        route, add_frame, own_key, now_ns = self._route, self._intake.add_frame, self._intake.key, time.time_ns
+        route, add_frame, now_ns = self._provider.route, self._intake.add_frame, time.time_ns
+        encode = RawEncoder(self._provider.name, WS, now_ns()).encode
         while True:
             frame = await recv()
             received_ns = now_ns()
             found = route(frame)
-            add_frame(frame, found, received_ns)
-            if found.kind is not OTHER:
+            key, kind = found
+            add_frame(encode(key, frame, kind, received_ns), found, len(frame))
+            if kind is not OTHER:
                 self.data_frames += 1
             else:
-                self._other_frames += 1
-                if found.key == own_key:
-                    self._answer(self.session.frame(frame, time.monotonic()))
+                self._take_other(frame, key)
+
+    async def _read_shared(self, recv: Receive) -> NoReturn:
+        """As `_read`, with a record for each part of a frame."""
+        provider, add_frame, now_ns = self._provider, self._intake.add_frame, time.time_ns
+        split, route, encode_part = provider.split, provider.route, RawEncoder(provider.name, WS, now_ns()).encode_part
+        number = 0
+        while True:
+            frame = await recv()
+            received_ns = now_ns()
+            for part in split(frame):
+                found = route(part)
+                key, kind = found
+                add_frame(encode_part(key, part, kind, received_ns, number), found, len(part))
+                if kind is not OTHER:
+                    self.data_frames += 1
+                else:
+                    self._take_other(part, key)
+            number += 1
+
+    def _take_other(self, frame: bytes, key: bytes) -> None:
+        self._other_frames += 1
+        if key == self._intake.key:
+            self._answer(self.session.frame(frame, time.monotonic()))
 
     def _answer(self, actions: list[Action]) -> None:
         """Log at once; leave the rest to `_converse`: the reader never waits for a send."""

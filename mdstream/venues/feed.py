@@ -147,6 +147,8 @@ class Provider(Declared, ABC):
     """Without any frame for so long, the connection counts as dead."""
     max_age_s: ClassVar[float | None] = None
     """The age at which we replace a connection, before the venue ends it; None: the venue has no limit."""
+    shares_frames: ClassVar[bool] = False
+    """Whether a frame can concern several instruments: then the ingestor publishes the parts that `split` returns."""
     framer: ClassVar[Framer | None] = None
     """How a TCP stream is cut into frames, for an address tcp://HOST:PORT; None: the address is a websocket's."""
     credentials: ClassVar[tuple[str, ...]] = ()
@@ -230,6 +232,13 @@ class Provider(Declared, ABC):
 
         Raises FrameError for a message that the venue does not send.
         """
+
+    def split(self, frame: bytes) -> Sequence[bytes]:
+        """The parts of a frame, in its order, each a frame of one instrument and kind.
+
+        Never raises: what cannot be split is returned whole.
+        """
+        return (frame,)
 
     def route(self, frame: bytes) -> Route:
         """Key and kind of a raw frame, without parsing it. Never raises: an unknown frame is OTHER."""

@@ -190,7 +190,7 @@ def states(records: Records, partition: int) -> list[str]:
 
 
 async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: Venue) -> None:
-    """Byte for byte, whatever they are: keyed by symbol, on the key's partition, with the headers p, t, k, via."""
+    """Byte for byte, whatever they are: keyed by symbol, on the key's partition, with the headers p, t, k, via, c."""
     started_ns = time.time_ns()
     await ingestor.start()
     frames = [trade(n, symbol) for n in range(500) for symbol in ("BTCUSDT", "ETHUSDT")]
@@ -216,10 +216,10 @@ async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: V
         assert [r.value for r in got] == sent, (key, kind)
         assert {r.partition for r in got} == {partition_of(key)}
     for record in records:
-        (p, t, k, via) = record.headers
+        (p, t, k, via, c) = record.headers
         assert (p, k[0], via) == (("p", b"binance"), "k", ("via", b"ws"))
-        assert t[0] == "t"
-        assert started_ns < int.from_bytes(t[1], "big") < time.time_ns()
+        assert (t[0], c[0]) == ("t", "c")
+        assert started_ns < int.from_bytes(c[1], "big") < int.from_bytes(t[1], "big") < time.time_ns()
 
 
 async def test_a_lost_connection_is_made_again_with_all_subscriptions(ingestor: Ingestor, venue: Venue) -> None:
