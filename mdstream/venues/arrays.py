@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 import msgspec
 
-from mdstream.venues.feed import OTHER, UNREADABLE, Route
+from mdstream.errors import FrameError
+from mdstream.venues.feed import MAX_HEAD_BYTES, OTHER, UNREADABLE, Route
+
+T = TypeVar("T")
 
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def head(names: bytes, characters: bytes) -> re.Pattern[bytes]:
+    """The head of an array: `names` matches the first fields of its first element up to the name of the one with the
+    symbol, which consists of `characters`."""
+    return re.compile(rb'\s*\[\s*\{\s*%b\s*:\s*"(?P<symbol>%b{1,30})"' % (names, characters))
+
+
+def start(frame: bytes, first: int, mark: bytes) -> bytes:
+    """The first bytes of an array, and its symbol after `mark`; b"" if there is none near. What is between them, such
+    as a trade's id, is left out: so all frames of a channel and symbol begin alike, and are matched once."""
+    begin = frame.find(mark, first, MAX_HEAD_BYTES)
+    end = frame.find(b'"', begin + len(mark), MAX_HEAD_BYTES) + 1
+    return frame[:first] + frame[begin:end] if 0 < begin < end else b""
+
+
+def first(elements: Sequence[T], symbol_of: Callable[[T], str]) -> T:
+    """The first element of a part: the only one, or one of an instrument like the others. Raises FrameError."""
+    if len(elements) != 1 and (len(set(map(symbol_of, elements))) != 1 or not symbol_of(elements[0])):
+        raise FrameError(f"{len(elements)} messages, where one was expected")
+    return elements[0]
+
+
+def of_one(elements: Sequence[T], symbol_of: Callable[[T], str]) -> Sequence[T]:
+    """The elements of a frame, which is routed by the first. Raises FrameError if they are not of one instrument."""
+    if len(elements) > 1 and len(set(map(symbol_of, elements))) > 1:
+        raise FrameError("a frame of several instruments")
+    return elements
 
 
 def split(frame: bytes, route: Callable[[bytes], Route]) -> Sequence[bytes]:
