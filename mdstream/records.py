@@ -105,6 +105,12 @@ def decode_raw(record: Record) -> tuple[bytes, int, bytes]:
     return provider or b"", received_ns, kind or b""  # a header's value may be null
 
 
+def connection_of(record: Record) -> bytes:
+    """The connection that a raw record came by, as its header `c` has it; empty for a record without."""
+    headers = record.headers
+    return headers[4][1] if len(headers) > 4 and headers[4][0] == "c" else b""
+
+
 def _find_headers(record: Record) -> tuple[bytes, bytes, bytes]:
     """Provider, time and kind in any order; without a time, the record's timestamp."""
     found = dict(record.headers)

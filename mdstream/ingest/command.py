@@ -24,7 +24,16 @@ from mdstream.venues.providers import PROVIDERS
     type=click.IntRange(min=1),
     help="Give a feed up after so many connections in a row without data.  [default: never]",
 )
-def command(provider: str, symbols: str | None, kafka: str | None, port: int | None, max_attempts: int | None) -> None:
+@click.option(
+    "--redundant",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="Connections for each symbol: what one of them loses comes by another.",
+)
+def command(
+    provider: str, symbols: str | None, kafka: str | None, port: int | None, max_attempts: int | None, redundant: int
+) -> None:
     """Write a venue's frames to the raw topic, untouched.
 
     \b
@@ -32,6 +41,7 @@ def command(provider: str, symbols: str | None, kafka: str | None, port: int | N
       mdstream ingest --provider binance --symbols BTCUSDT,ETHUSDT
       mdstream ingest --provider okx --symbols BTCUSDT,BTC-USDT-SWAP --port 8892
       mdstream ingest --provider all
+      mdstream ingest --provider binance --symbols BTCUSDT --redundant 2
       BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
 
     BINANCE_WS_URL, OKX_WS_URL and so on point a provider at another server, in .env as well. Each second every
@@ -52,13 +62,16 @@ def command(provider: str, symbols: str | None, kafka: str | None, port: int | N
     A venue that refuses us (HTTP 401, 403, a refused login) ends its feed, and the log says what to set; the others go
     on. If every venue refuses us, the ingestor exits with 2.
 
-    A feed whose data stops while its heartbeats continue is reconnected. While Kafka is down the ingestor waits, live
-    and not ready; if Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
-    started again (docs/operations.md).
+    A connection that the venue is about to end (an age limit, a notice of a restart) is replaced first: the new one is
+    subscribed before the old one is closed. A feed whose data stops while its heartbeats continue is reconnected.
+
+    While Kafka is down the ingestor waits, live and not ready; if Kafka answers but acknowledges nothing for
+    MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be started again (docs/operations.md).
 
     Ctrl-C or SIGTERM: what has arrived is written to Kafka or to the spool, then the process ends, within ten seconds.
     A second one ends it at once.
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
-    run(plan(provider, symbols), settings, Options(settings.http.port or DEFAULT_PORT, max_attempts))
+    options = Options(settings.http.port or DEFAULT_PORT, max_attempts, redundant)
+    run(plan(provider, symbols), settings, options)

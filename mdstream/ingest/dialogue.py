@@ -22,19 +22,20 @@ from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import Link, Receive
 from mdstream.records import WS, RawEncoder
 from mdstream.venues.feed import OTHER, Provider
-from mdstream.venues.session import Action, Close, Fatal, Report, Send, Session, Subscribed, Wait
+from mdstream.venues.session import Action, Close, Fatal, Replace, Report, Send, Session, Subscribed, Wait
 
 log = logging.getLogger(__name__)
 
 FRESHNESS_INTERVAL_S = 1.0
 LINES_PER_CONNECTION = 50
 
-Changed = Callable[[bool, str | None], None]
-"""Called with (True, None) when all subscriptions are sent, and with (False, reason) when the connection is lost."""
-
 
 class Dialogue:
-    """Performs `session` on `link` and takes its frames into `intake`, under the key and kind that `provider` finds."""
+    """Performs `session` on `link` and takes its frames into `intake`, under the key and kind that `provider` finds.
+
+    It calls `subscribed` when all subscriptions are sent. `settled` is set when they are answered, `replacing` when
+    another link has to take over.
+    """
 
     def __init__(
         self,
@@ -42,16 +43,18 @@ class Dialogue:
         session: Session,
         provider: Provider,
         intake: Intake,
-        changed: Changed,
         freshness: Freshness,
+        subscribed: Callable[[], None],
     ) -> None:
         self.link, self.session = link, session
-        self._provider, self._intake, self._changed, self._freshness = provider, intake, changed, freshness
+        self._provider, self._intake, self._freshness, self._subscribed = provider, intake, freshness, subscribed
         self._counters = intake.counters
         self._answers: list[Action] = []
         self._answered = asyncio.Event()
         self._end: Close | Fatal | None = None
         self._lines = 0
+        self.up = False
+        self.settled, self.replacing = asyncio.Event(), asyncio.Event()
         self.data_frames = 0
         self._other_frames = 0
 
@@ -120,7 +123,10 @@ class Dialogue:
         actions = self.session.opened(time.monotonic())
         with suppress(LinkError):  # the reader reports a lost connection: it still has frames to read
             while self._end is None:
-                await self._wait(await self._perform(actions))
+                wait_s = await self._perform(actions)
+                if self.session.settled:
+                    self.settled.set()
+                await self._wait(wait_s)
                 actions, self._answers = self._answers, []
                 frames = self.data_frames + self._other_frames
                 actions += self.session.tick(time.monotonic(), frames=frames)
@@ -142,9 +148,13 @@ class Dialogue:
                 case Wait(seconds):
                     wait_s = seconds
                 case Subscribed():
-                    self._changed(True, None)
+                    self.up = True
+                    self._subscribed()
                 case Report():
                     self._report(action)
+                case Replace(reason):
+                    log.info("%s: another connection takes over: %s", self._intake.provider, reason)
+                    self.replacing.set()
                 case Close():
                     self._counters.silences += action.because == "silence"
                     await self._close(action)
@@ -168,7 +178,7 @@ class Dialogue:
     async def _watch_freshness(self) -> None:
         self._freshness.connected()
         now_s = time.monotonic()
-        while self._end is None:
+        while self._end is None and not self.replacing.is_set():
             await asyncio.sleep(FRESHNESS_INTERVAL_S)
             passed_s, now_s = time.monotonic() - now_s, time.monotonic()
             if self._data_has_stopped(passed_s):

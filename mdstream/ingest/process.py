@@ -44,10 +44,11 @@ REPORT_INTERVAL_S = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. `max_attempts` None: reconnect forever."""
+    """How to run. `max_attempts` None: reconnect forever. `redundant`: connections for each symbol."""
 
     port: int = DEFAULT_PORT
     max_attempts: int | None = None
+    redundant: int = 1
 
 
 def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
@@ -70,6 +71,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
             venue_settings,
             max_attempts=options.max_attempts,
             data_silence_s=settings.watchdog.data_silence_s,
+            redundant=options.redundant,
             refused=w.refused,
         )
         for w in wanted

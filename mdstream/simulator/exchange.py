@@ -127,6 +127,8 @@ class Exchange(Declared):
     separator: ClassVar[str] = "-"
     """Between base and quote; if empty, a symbol ends in one of `quotes`."""
     quotes: ClassVar[Sequence[str]] = instruments.QUOTES
+    shutdown_notice: ClassVar[str] = ""
+    """The frame that announces a restart; empty if the venue announces none."""
 
     def __init__(self, market: Market, symbols: Iterable[str] | None = None) -> None:
         """`symbols`: canonical names of all tradable pairs; None: every symbol of the right form."""

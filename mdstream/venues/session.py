@@ -2,8 +2,10 @@
 
     opened ──> logging in ──> subscribing, a request each subscribe_interval_s ──> all requests are sent
                    │                       │                                           │
-                   v refused               v silent, too old, or shutdown announced    v
+                   v refused               v silent                                    v silent
                  Fatal                   Close                                       Close
+
+    too old, or a shutdown is announced ──> Replace, once; the dialogue goes on
 
 Each subscription is waiting for its request, requested, acknowledged, rejected, or missing: not answered ANSWER_S after
 its request. A later answer is taken. Times are seconds of one monotonic clock.
@@ -53,11 +55,17 @@ class Report(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-class Close(NamedTuple):
-    """Close the connection and make another; at once if the reason is its age, else after a pause."""
+class Replace(NamedTuple):
+    """Make another connection, and close this one when that has its subscriptions."""
 
     reason: str
-    because: Literal["lost", "silence", "age", "shutdown"] = "lost"
+
+
+class Close(NamedTuple):
+    """Close the connection and make another after a pause."""
+
+    reason: str
+    because: Literal["lost", "silence"] = "lost"
 
 
 class Fatal(NamedTuple):
@@ -66,7 +74,7 @@ class Fatal(NamedTuple):
     reason: str
 
 
-Action = Send | Wait | Subscribed | Report | Close | Fatal
+Action = Send | Wait | Subscribed | Report | Replace | Close | Fatal
 """Actions of a session, in the order given. It ends with a Close or a Fatal."""
 
 
@@ -89,7 +97,7 @@ class Session:
         self._awaited: dict[str, float] = {}  # when the answer is due
         self.missing: set[str] = set()
         self.rejected: set[str] = set()
-        self._subscribed = False
+        self._subscribed = self._replacing = False
         self._opened_s = self._last_frame_s = self._last_ping_s = self._due_s = 0.0
         self._frames = 0
 
@@ -115,13 +123,19 @@ class Session:
             return [Report("not_understood", f"sent a frame that is not understood ({error}): {frame[:200]!r}")]
         return [action for t in ticks if isinstance(t, Control) for action in self._control(t, now_s)]
 
+    @property
+    def settled(self) -> bool:
+        """Whether all requests are sent and no answer is awaited any more."""
+        return self._subscribed and not self._awaited
+
     def tick(self, now_s: float, *, frames: int = 0) -> list[Action]:
         """Time has passed; `frames` have arrived so far."""
         self._note_frames(now_s, frames)
         end = self._end(now_s)
         if end is not None:
             return [end]
-        return [*self._overdue(now_s), *self._subscribe(now_s), *self._ping(now_s), Wait(self._wait_s(now_s))]
+        due = [*self._overdue(now_s), *self._subscribe(now_s), *self._ping(now_s), *self._aged(now_s)]
+        return [*due, Wait(self._wait_s(now_s))]
 
     # ------------------------------------------------------------------------------------------ requests and answers
 
@@ -162,7 +176,7 @@ class Session:
                 return [Report("notice", f"announced: {control.detail}")]
             case "shutdown":
                 text = f"announced: {control.detail}"
-                return [Report("notice", text), Close(f"the venue {text}", "shutdown")]
+                return [Report("notice", text), *self._replace(f"the venue {text}")]
         return []
 
     def _answered(self, names: Collection[str]) -> None:
@@ -205,9 +219,18 @@ class Session:
             return Close(f"no frame for {silence_s:g} s", "silence")
         if any(now_s >= self._awaited.get(name, now_s + 1) for name in self._login_names):
             return Close(f"the login was not answered within {ANSWER_S:g} s")
-        if self._max_age_s is not None and now_s - self._opened_s >= self._max_age_s:
-            return Close(f"replaced after {self._max_age_s / 3600:.1f} h, before the venue ends it", "age")
         return None
+
+    def _aged(self, now_s: float) -> list[Action]:
+        if self._max_age_s is None or now_s - self._opened_s < self._max_age_s:
+            return []
+        return self._replace(f"the venue ends connections, and this one is {self._max_age_s / 3600:.1f} h old")
+
+    def _replace(self, reason: str) -> list[Action]:
+        if self._replacing:
+            return []
+        self._replacing = True
+        return [Replace(reason)]
 
     def _ping(self, now_s: float) -> list[Action]:
         keepalive = self._provider.keepalive

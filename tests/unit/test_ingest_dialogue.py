@@ -44,8 +44,8 @@ class Harness:
             self.session,
             venue,
             intake,
-            lambda up, _: self.changes.append(up),
             Freshness(["BTCUSDT"], 0),
+            lambda: self.changes.append(True),
         )
 
     async def run(self, *frames: bytes, end: LinkError | None = None) -> Close | Fatal:
@@ -138,13 +138,30 @@ async def test_a_venue_that_repeats_itself_does_not_fill_the_disk(caplog: pytest
     assert "further lines of this connection are left out" in caplog.records[-1].message
 
 
-async def test_the_session_ends_the_link() -> None:
-    """After an announced shutdown nobody waits for the venue to close; its frames until then are taken."""
+async def test_an_announced_shutdown_asks_for_another_link() -> None:
+    """This one goes on meanwhile, and every frame of it is taken."""
     harness = Harness()
-    end = await harness.run(TRADE, SHUTDOWN, TRADE)
-    assert end == Close("the venue announced: notice 64008 closing soon", "shutdown")
-    assert harness.dialogue.data_frames == 2
+    running = asyncio.create_task(harness.run(TRADE, SHUTDOWN, TRADE, SHUTDOWN))
+    await asyncio.wait_for(harness.dialogue.replacing.wait(), 30)
+    harness.link.put(TRADE)
+    harness.link.end(LinkError("gone"))
+    assert await running == Close("gone")
+    assert harness.dialogue.data_frames == 3
     assert harness.changes == [True], "all requests had been sent"
+
+
+class Silent(Okx):
+    """With little patience."""
+
+    silence_s = 0.1
+
+
+async def test_the_session_ends_the_link() -> None:
+    """A link without a frame is closed for that reason."""
+    harness = Harness(Silent())
+    assert await harness.run(TRADE) == Close("no frame for 0.1 s", "silence")
+    assert harness.counters.silences == 1
+    assert harness.dialogue.data_frames == 1
 
 
 async def test_a_frame_above_the_limit_is_counted() -> None:
