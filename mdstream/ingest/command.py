@@ -13,7 +13,10 @@ from mdstream.venues.providers import PROVIDERS
 
 @click.command()
 @click.option("--provider", required=True, help=f"{', '.join(PROVIDERS)}, or all of them in this process.")
-@click.option("--symbols", required=True, help="Comma-separated: BTCUSDT, or in the venue's own form, BTC-USDT-SWAP.")
+@click.option(
+    "--symbols",
+    help="Comma-separated: BTCUSDT, or in the venue's own form, BTC-USDT-SWAP.  [default: one or two of the venue's]",
+)
 @click.option("--kafka", help="Kafka brokers, host:port.  [default: KAFKA_BOOTSTRAP_SERVERS, localhost:9092]")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"HTTP port.  [default: HTTP_PORT, {DEFAULT_PORT}]")
 @click.option(
@@ -29,7 +32,7 @@ from mdstream.venues.providers import PROVIDERS
     help="Connections for each symbol: what one of them loses comes by another.",
 )
 def command(
-    provider: str, symbols: str, kafka: str | None, port: int | None, max_attempts: int | None, redundant: int
+    provider: str, symbols: str | None, kafka: str | None, port: int | None, max_attempts: int | None, redundant: int
 ) -> None:
     """Write a venue's frames to the raw topic, untouched.
 
@@ -37,7 +40,7 @@ def command(
     Examples:
       mdstream ingest --provider binance --symbols BTCUSDT,ETHUSDT
       mdstream ingest --provider okx --symbols BTCUSDT,BTC-USDT-SWAP --port 8892
-      mdstream ingest --provider all --symbols BTCUSDT
+      mdstream ingest --provider all
       mdstream ingest --provider binance --symbols BTCUSDT --redundant 2
       BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
 

@@ -4,7 +4,8 @@
     disconnected   some have none: these instruments have no data, and failover has to know
     gave_up        one did not reconnect within the allowed attempts, or the venue refuses us: the feed has ended
 
-A redundant feed has several lines: connections for the same symbols, whose frames the canonical stream merges. Each
+Without the settings of its login a feed runs dry: it makes no connection, has heartbeats only, and is disconnected. A
+redundant feed has several lines: connections for the same symbols, whose frames the canonical stream merges. Each
 change is a status record in every partition, after the frames that came before it.
 """
 
@@ -53,10 +54,13 @@ class Feed:
         self.state: str | None = None
         self.reason: str | None = None
         url = feed_url(provider, settings)
-        shares = [symbols[i : i + provider.max_symbols] for i in range(0, len(symbols), provider.max_symbols)]
+        self.dry = provider.dry(settings)
+        """Why it runs dry, and what to set; None if it does not."""
+        carried = () if self.dry else symbols
+        shares = [carried[i : i + provider.max_symbols] for i in range(0, len(carried), provider.max_symbols)]
         self._shares = len(shares)
         self._up = [False] * (redundant * len(shares))
-        self._closing = False
+        self._closing = asyncio.Event()
         self._connections = [
             Connection(
                 provider,
@@ -73,11 +77,13 @@ class Feed:
 
     @property
     def connected(self) -> bool:
-        return all(any(self._up[share :: self._shares]) for share in range(self._shares))
+        return self.dry is None and all(any(self._up[share :: self._shares]) for share in range(self._shares))
 
     @property
     def problem(self) -> str | None:
         """Why the feed is not ready; None if it is."""
+        if self.dry is not None:
+            return f"runs dry: {self.dry}"
         if not self.connected:
             return self.state or "connecting"
         stale = next((c.freshness for c in self._connections if c.freshness.data_stale), None)
@@ -113,6 +119,9 @@ class Feed:
 
     async def run(self) -> None:
         """Read until `close` is called. Raises FeedError when a connection is given up."""
+        if self.dry is not None:
+            self._set_state("disconnected", self.problem)
+            await self._closing.wait()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for i, connection in enumerate(self._connections):
@@ -127,7 +136,7 @@ class Feed:
 
     async def close(self) -> None:
         """Close the connections; `run` returns when all received frames and a last status record are queued."""
-        self._closing = True
+        self._closing.set()
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def add_heartbeat(self) -> None:
@@ -140,7 +149,7 @@ class Feed:
 
     def _changed(self, index: int, up: bool, reason: str | None) -> None:
         self._up[index] = up
-        if self._closing:
+        if self._closing.is_set():
             return
         if self.connected:
             if self.state != "connected":

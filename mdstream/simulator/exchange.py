@@ -38,6 +38,8 @@ class Session(Declared, ABC):
     """Most requests, in so many seconds."""
     too_many: ClassVar[Sequence[Action]] = (Close(POLICY_VIOLATION, "too many requests"),)
     """What follows a request beyond the limit."""
+    shares_frames: ClassVar[bool] = False
+    """Whether its frames are arrays, and those that a client gets at one time are one."""
     too_slow: ClassVar[Sequence[Action]] = (Close(POLICY_VIOLATION, "too slow"),)
     """How the venue cuts off a client that does not read."""
 
@@ -85,6 +87,10 @@ class Session(Declared, ABC):
         except RefusedError as refused:
             return list(refused.replies)
 
+    def closed(self) -> None:
+        """Called once, when the connection has ended: another may log in."""
+        self.exchange.logins = {name: of for name, of in self.exchange.logins.items() if of is not self}
+
     @abstractmethod
     def answer(self, text: str, now_ns: int) -> list[Action]:
         """What follows a text message. Raises RefusedError."""
@@ -129,6 +135,8 @@ class Exchange(Declared):
         self._market = market
         self._symbols = None if symbols is None else frozenset(symbols)
         self.listings: dict[str, Listing] = {}
+        self.logins: dict[str, Session] = {}
+        """By what they logged in with, where the venue allows one connection."""
         self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
         """Called for each new listing."""
 

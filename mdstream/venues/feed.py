@@ -144,6 +144,8 @@ class Provider(Declared, ABC):
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
     are opaque, and missed trades cannot be detected."""
+    default_symbols: ClassVar[Sequence[str]] = ("BTCUSDT", "ETHUSDT")
+    """Canonical symbols that it has, for an ingestor of all providers."""
     max_symbols: ClassVar[int]
     """Most symbols per connection; more are spread over several connections."""
     subscribe_interval_s: ClassVar[float] = 0.25
@@ -170,8 +172,8 @@ class Provider(Declared, ABC):
     matched once for each such beginning."""
     texts: ClassVar[Mapping[bytes, Control]] = {}
     """The frames that are not JSON."""
-    other: ClassVar[type[msgspec.Struct]]
-    """The message of all other frames: answers to requests, errors, notices, channels that are not used."""
+    other: ClassVar[Any]
+    """The type of all other frames: answers to requests, errors, notices, channels that are not used."""
 
     def __init__(self) -> None:
         self._unknown = Parser(Route(self.name.encode(), OTHER))
@@ -190,6 +192,11 @@ class Provider(Declared, ABC):
     def login(self, settings: Mapping[str, str]) -> Request | None:  # noqa: ARG002  a hook: most venues have no login
         """The request that logs in, to be answered before the first subscription; None if there is no login."""
         return None
+
+    def dry(self, settings: Mapping[str, str]) -> str | None:
+        """Why it runs dry, as text: what to set; None: it connects."""
+        missing = [name for name in self.credentials if not settings.get(name)]
+        return f"set {' and '.join(missing)}" if missing else None
 
     def to_venue(self, symbol: str) -> str:
         """The venue's name of a canonical symbol, or of one already in the venue's form. Raises SymbolError."""
