@@ -18,7 +18,7 @@ from mdstream.simulator.server import MIB, Options, Simulator
 from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.venues import rest_setting, ws_setting
 
-_SYMBOL = re.compile(r"^[A-Z0-9]{2,30}$")
+_SYMBOL = re.compile(r"^[A-Z0-9]{2,30}(-(PERP|[0-9]{8}))?$")
 _BUDGET = re.compile(r"([a-z]+)=([1-9][0-9]{0,8})(?:/([0-9]{1,6}(?:\.[0-9]{1,3})?)s?)?")
 
 

@@ -36,8 +36,8 @@ class Journal:
         for t in trades:
             count = f',"count":{t.count}' if t.count > 1 else ""
             lost = ',"unrecoverable":true' if tape.has_lost(t.first_id, t.last_id) else ""
-            price, size = listing.price(t.ticks), listing.size(t.lots)
-            self._lines.append(f'{head}{t.trade_id}","price":{price},"size":{size}{tail}{id_space}{count}{lost}}}\n')
+            name, price, size = listing.trade_id(t.trade_id), listing.price(t.ticks), listing.size(t.lots)
+            self._lines.append(f'{head}{name}","price":{price},"size":{size}{tail}{id_space}{count}{lost}}}\n')
         if len(self._lines) >= BUFFERED_LINES:
             self.flush()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from venue_frames import VENUES
+from venue_frames import VENUES, instruments
 
 from mdstream.events import Level
 from mdstream.simulator.actions import Action, Close, Send, Subscribe, Unsubscribe
@@ -31,6 +31,7 @@ class Connection:
 
     def __init__(self, venue: str, listed: list[str] | None = None) -> None:
         self.provider = provider(venue)
+        (self.symbol,) = instruments(venue, ["BTC"])
         self.exchange: Exchange = EXCHANGES[venue](Market(1, 1_000), listed)
         found = self.exchange.session(self.exchange.path, "", NOW_NS)
         assert found is not None
@@ -55,7 +56,7 @@ class Connection:
 
     def of(self, *kinds: Kind) -> Iterator[tuple[Topic, Callable[[Any], list[Tick]]]]:
         """All channels of these kinds, each with how its events are written and read."""
-        listing = self.exchange.listing(self.provider.to_venue("BTCUSDT"), NOW_NS)
+        listing = self.exchange.listing(self.provider.to_venue(self.symbol), NOW_NS)
         assert listing is not None
         for channel in self.exchange.channels.values():
             topic = listing.topic(channel)
@@ -70,7 +71,7 @@ def connection(request: pytest.FixtureRequest) -> Connection:
 
 @pytest.fixture
 def subscribed(connection: Connection) -> Connection:
-    connection.subscribe(["BTCUSDT"])
+    connection.subscribe([connection.symbol])
     return connection
 
 
@@ -98,7 +99,7 @@ def test_every_venue_is_simulated(venue: str) -> None:
 
 def test_a_full_connection_is_subscribed_to_within_the_venue_s_limits(connection: Connection) -> None:
     """Most symbols, at the declared pace: no error, no close, and every symbol has its trades."""
-    symbols = [f"{base}USDT" for base in BASES[: connection.provider.max_symbols]]
+    symbols = instruments(connection.provider.name, BASES[: connection.provider.max_symbols])
     connection.subscribe(symbols)
     controls = [tick for reply in connection.replies for tick in connection.provider.decode(reply)]
     assert [tick for tick in controls if isinstance(tick, Control) and tick.kind == "error"] == []
@@ -109,9 +110,10 @@ def test_a_full_connection_is_subscribed_to_within_the_venue_s_limits(connection
 @pytest.mark.parametrize("venue", SIMULATED)
 def test_a_symbol_that_does_not_exist_takes_no_other_with_it(venue: str) -> None:
     """What the venue does not list is refused or stays silent; its neighbour is subscribed to."""
-    connection = Connection(venue, ["BTCUSDT"])
-    connection.subscribe(["NOSUCHUSDT", "BTCUSDT"])
-    assert {topic.listing.canonical for topic in connection.topics} == {"BTCUSDT"}
+    unknown, known = instruments(venue, ["NOSUCH", "BTC"])
+    connection = Connection(venue, [known])
+    connection.subscribe([unknown, known])
+    assert {topic.listing.canonical for topic in connection.topics} == {known}
 
 
 def refuses(connection: Connection, actions: list[Action]) -> bool:
@@ -123,7 +125,7 @@ def refuses(connection: Connection, actions: list[Action]) -> bool:
 
 def test_a_request_is_acknowledged_before_any_data_comes(connection: Connection) -> None:
     """Then the present state of what it asked for follows, and its events."""
-    for request in connection.provider.subscribe(["BTCUSDT"]):
+    for request in connection.provider.subscribe([connection.symbol]):
         ack, *others = connection.session.received(str(request.frame), connection.now_ns)
         assert isinstance(ack, Send)
         assert [tick.kind for tick in connection.read(ack.text) if isinstance(tick, Control)] == ["ack"]
@@ -133,7 +135,7 @@ def test_a_request_is_acknowledged_before_any_data_comes(connection: Connection)
 def test_unsubscribing_ends_what_was_subscribed_to(subscribed: Connection) -> None:
     """Each topic once; a request to end what is not subscribed to is answered as well, by an error at some venues."""
     ended = []
-    requests = subscribed.provider.subscribe(["BTCUSDT"])
+    requests = subscribed.provider.subscribe([subscribed.symbol])
     for number, request in enumerate([*requests, *requests]):
         text = str(request.frame).replace('"subscribe"', '"unsubscribe"').replace('"SUBSCRIBE"', '"UNSUBSCRIBE"')
         if text == request.frame:
@@ -149,7 +151,8 @@ def test_unsubscribing_ends_what_was_subscribed_to(subscribed: Connection) -> No
 def test_requests_beyond_the_limit_are_refused(connection: Connection) -> None:
     """As many as the venue allows are accepted in its time; the next one is not, and is afterwards."""
     most, per_s = connection.session.request_limit
-    texts = [str(connection.provider.subscribe([f"{base}USDT"])[0].frame) for base in BASES[: most + 1]]
+    symbols = instruments(connection.provider.name, BASES[: most + 1])
+    texts = [str(connection.provider.subscribe([symbol])[0].frame) for symbol in symbols]
     refused = [refuses(connection, connection.session.received(text, NOW_NS)) for text in texts]
     assert refused == [False] * most + [True]
     assert not refuses(connection, connection.session.received(texts[-1], NOW_NS + int(per_s * SECOND_NS)))
@@ -177,7 +180,7 @@ def test_trades_are_those_of_the_market(connection: Connection) -> None:
         for _ in range(100):
             order = topic.listing.instrument.order(NOW_NS)
             for tick, trade in zip(trades(read(order)), reported(order), strict=True):
-                assert (tick.symbol, tick.trade_id) == ("BTCUSDT", str(trade.trade_id))
+                assert (tick.symbol, tick.trade_id) == (connection.symbol, topic.listing.trade_id(trade.trade_id))
                 assert (tick.price, tick.size) == (price(topic.listing, trade.ticks), size(topic.listing, trade.lots))
                 assert tick.side == ("buy" if order.buy else "sell")
                 assert tick.ts_exchange == order.ts_ns - order.ts_ns % topic.channel.resolution_ns
@@ -217,7 +220,7 @@ def test_books_are_those_of_the_market(connection: Connection) -> None:
             for tick in read(book):
                 if isinstance(tick, BookUpdate):
                     assert kept.apply(tick, number) is not UpdateResult.CROSSED
-                    tick = kept.picture("BTCUSDT")
+                    tick = kept.picture(connection.symbol)
                 if isinstance(tick, BookTick):
                     assert len(tick.bids) == len(tick.asks) >= 5
                     assert tick.bids == levels(of, book.bids)[: len(tick.bids)]

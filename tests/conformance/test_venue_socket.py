@@ -9,6 +9,7 @@ from contextlib import suppress
 import aiohttp
 import pytest
 from test_venue_simulated import SIMULATED
+from venue_frames import instruments
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -23,7 +24,7 @@ from mdstream.venues.history import Page
 from mdstream.venues.providers import provider
 from mdstream.venues.spans import Span
 
-SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+BASES = ["BTC", "ETH"]
 PATIENCE_S = 30.0
 
 
@@ -49,7 +50,7 @@ async def begin(address: str, venue: str, kind: str, **parameters: object) -> No
 
 async def subscribe(venue: Provider, url: str) -> ClientConnection:
     client = await connect(url, compression=None, max_queue=None)
-    for request in venue.subscribe(SYMBOLS):
+    for request in venue.subscribe(instruments(venue.name, BASES)):
         await client.send(request.frame)
         await asyncio.sleep(venue.subscribe_interval_s)
     return client
@@ -58,7 +59,7 @@ async def subscribe(venue: Provider, url: str) -> ClientConnection:
 async def receive_each(venue: Provider, client: ClientConnection) -> list[TradeTick]:
     """Read until every kind of every symbol came, each where it was routed to. The trades."""
     table = {channel.kind for channel in venue.channels} - {OTHER}
-    missing = {(symbol.encode(), kind) for symbol in SYMBOLS for kind in table}
+    missing = {(symbol.encode(), kind) for symbol in instruments(venue.name, BASES) for kind in table}
     trades = []
     async with asyncio.timeout(PATIENCE_S):
         while missing:
@@ -85,7 +86,7 @@ async def test_every_kind_arrives_and_arrives_again_after_a_disconnect(name: str
     again = await subscribe(venue, url_of(venue, address))
     after = await receive_each(venue, again)
     await again.close()
-    first = {symbol: next(t.last_id for t in before if t.symbol == symbol) for symbol in SYMBOLS}
+    first = {symbol: next(t.last_id for t in before if t.symbol == symbol) for symbol in instruments(name, BASES)}
     assert all(trade.last_id >= first[trade.symbol] for trade in after)
 
 

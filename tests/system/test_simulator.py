@@ -27,6 +27,7 @@ pytestmark = pytest.mark.system
 VENUES = {
     "binance": ("BINANCE_WS_URL", "/binance/stream", "BTCUSDT"),
     "bybit": ("BYBIT_WS_URL", "/bybit/v5/public/spot", "BTCUSDT"),
+    "bybit_linear": ("BYBIT_LINEAR_WS_URL", "/bybit_linear/v5/public/linear", "BTCUSDT-PERP"),
     "kraken": ("KRAKEN_WS_URL", "/kraken/v2", "BTCUSD"),
     "okx": ("OKX_WS_URL", "/okx/ws/v5/public", "BTCUSDT"),
     "coinbase": ("COINBASE_WS_URL", "/coinbase", "BTCUSD"),
@@ -126,7 +127,7 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
             for tick in of.decode(frame):
                 assert not (isinstance(tick, Control) and tick.kind == "error"), frame
                 kinds.add(type(tick).__name__)
-    books = "BookUpdate" if venue in ("bybit", "coinbase", "kraken") else "BookTick"
+    books = "BookUpdate" if venue in ("bybit", "bybit_linear", "coinbase", "kraken") else "BookTick"
     assert kinds >= {"TradeTick", "QuoteTick", books, "Control"}
 
 

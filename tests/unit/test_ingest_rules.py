@@ -72,9 +72,9 @@ def test_plan_names_each_symbol_once_and_canonically() -> None:
 
 
 def test_plan_of_all_asks_every_provider() -> None:
-    """Each for the same symbols."""
+    """Each for the same symbols, by the names that they have there."""
     assert [(w.provider.name, w.symbols) for w in plan("all", "BTCUSDT")] == [
-        (n, ("BTCUSDT",)) for n in sorted(PROVIDERS)
+        (n, (provider(n).canonical("BTCUSDT"),)) for n in sorted(PROVIDERS)
     ]
 
 

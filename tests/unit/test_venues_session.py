@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from venue_ids import CONTRACTS
 
 from mdstream.errors import FrameError
 from mdstream.simulator import actions as simulated
@@ -383,7 +384,8 @@ def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Se
 @pytest.mark.parametrize("name", sorted(EXCHANGES))
 def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> None:
     """As many symbols as fit on a connection: no request too many for the venue, no answer that is not recognised."""
-    symbols = [f"C{n}USDT" for n in range(provider(name).max_symbols)]
+    venue = provider(name)
+    symbols = [f"C{n}{CONTRACTS[name]}-PERP" if name in CONTRACTS else f"C{n}USDT" for n in range(venue.max_symbols)]
     session, reports = talk(name, symbols, symbols)
     assert (session.missing, session.rejected) == (set(), set())
     assert reports == [Subscribed()]

@@ -8,7 +8,7 @@ requests a second; the close codes; orderbook.1 is not sent again while nothing 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from mdstream.simulator.actions import POLICY_VIOLATION, Action, Close, Send
@@ -17,8 +17,6 @@ from mdstream.simulator.listing import MS, Channel, Kind, Listing, Topic, book_n
 from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top
 from mdstream.simulator.requests import RefusedError, are_texts, read_object, send_json
 
-MAX_ARGS = 10
-"""In one request, on spot."""
 MAX_ARGS_CHARACTERS = 21_000
 """On one connection."""
 IDLE_NS = 600 * SECOND_NS
@@ -26,11 +24,12 @@ IDLE_NS = 600 * SECOND_NS
 FIRST_CONNECTION = 0x2324D924
 
 
-def _trades(listing: Listing, order: Order) -> list[str]:
+def trades(listing: Listing, order: Order, more: str = "") -> list[str]:
+    """All fills of an order in a frame; `more`: further fields of each."""
     ms, symbol, side = order.ts_ns // MS, listing.symbol, "Buy" if order.buy else "Sell"
     rows = ",".join(
-        f'{{"i":"{t.trade_id}","T":{ms},"p":"{listing.price(t.ticks)}","v":"{listing.size(t.lots)}","S":"{side}",'
-        f'"seq":{order.update_id},"s":"{symbol}","BT":false,"RPI":false}}'
+        f'{{"i":"{listing.trade_id(t.trade_id)}","T":{ms},"p":"{listing.price(t.ticks)}","v":"{listing.size(t.lots)}",'
+        f'"S":"{side}",{more}"seq":{order.update_id},"s":"{symbol}","BT":false,"RPI":false}}'
         for t in order.fills
     )
     return [f'{{"topic":"publicTrade.{symbol}","ts":{ms},"type":"snapshot","data":[{rows}]}}']
@@ -58,7 +57,7 @@ def _levels(listing: Listing, depth: int, bids: Levels, asks: Levels, of: Top | 
 
 
 CHANNELS = {
-    "publicTrade": Channel(Kind.TRADE, _trades, lambda order: order.fills, resolution_ns=MS),
+    "publicTrade": Channel(Kind.TRADE, trades, lambda order: order.fills, resolution_ns=MS),
     "orderbook.1": Channel(Kind.QUOTE, _top, first=top_now(_top)),
     "orderbook.50": Channel(Kind.BOOK, _delta, first=book_now(_snapshot)),
 }
@@ -66,6 +65,10 @@ CHANNELS = {
 
 class BybitSession(Session):
     request_limit = (20, 1.0)
+    max_args: ClassVar[int] = 10
+    """In one request."""
+    acknowledged: ClassVar[str | None] = None
+    """The message of a success; None: the name of the request."""
 
     def answer(self, text: str, now_ns: int) -> list[Action]:
         self.admit(now_ns)
@@ -75,7 +78,8 @@ class BybitSession(Session):
             return [self._reply(request, "pong")]
         if op not in ("subscribe", "unsubscribe"):
             raise self._refused(request, "error:unknown op")
-        args, ack = self._args(request), self._reply(request, op)
+        args = self._args(request)
+        ack = self._reply(request, op if self.acknowledged is None else self.acknowledged)
         if op == "unsubscribe":
             return [*self.unsubscribe(args), ack]
         return [ack, *self.subscribe({arg: self._topic(request, arg, now_ns) for arg in args}, now_ns)]
@@ -88,8 +92,8 @@ class BybitSession(Session):
         args = request.get("args")
         if not are_texts(args) or not args:
             raise self._refused(request, "Params Error")
-        if len(args) > MAX_ARGS:
-            raise self._refused(request, f"args size >{MAX_ARGS}")
+        if len(args) > self.max_args:
+            raise self._refused(request, f"args size >{self.max_args}")
         if sum(map(len, self.topics.keys() | set(args))) > MAX_ARGS_CHARACTERS:
             raise self._refused(request, f"args length >{MAX_ARGS_CHARACTERS}")
         return args
