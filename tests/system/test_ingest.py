@@ -333,7 +333,7 @@ async def test_more_symbols_than_a_connection_takes_are_spread(ingestor: Ingesto
 
 async def test_all_providers_run_in_one_process(ingestor: Ingestor, venue: Venue) -> None:
     """Each in its own words at its own address, with heartbeats and status of its own."""
-    await ingestor.start(provider="all", symbols="BTCUSDT")
+    await ingestor.start(provider="all", symbols="BTCUSDT,BTCUSD-PERP")
     await until(lambda: all(f"{name} connected" in ingestor.process.output() for name in PROVIDERS), "all of them")
     assert {path for path, _ in venue.requested} == {"/stream", *(f"/{name}" for name in OTHERS)}
     await until(lambda: ingestor.get("/ready")[0] == 200, "readiness")
@@ -348,7 +348,7 @@ async def test_all_providers_run_in_one_process(ingestor: Ingestor, venue: Venue
 async def test_a_feed_that_the_venue_refuses_is_given_up_and_the_others_go_on(ingestor: Ingestor, venue: Venue) -> None:
     """One attempt, one line that says what to set, the last status `gave_up`; the other venues' frames arrive."""
     venue.closed_path = "/okx"
-    await ingestor.start(provider="all", symbols="BTCUSDT")
+    await ingestor.start(provider="all", symbols="BTCUSDT,BTCUSD-PERP")
     await until(lambda: "okx gave_up" in ingestor.process.output(), "the end of the feed")
     await until(lambda: "binance connected" in ingestor.process.output(), "another feed")
     assert re.search(

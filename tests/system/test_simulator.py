@@ -26,6 +26,8 @@ pytestmark = pytest.mark.system
 
 VENUES = {
     "binance": ("BINANCE_WS_URL", "/binance/stream", "BTCUSDT"),
+    "binance_coinm": ("BINANCE_COINM_WS_URL", "/binance_coinm/stream", "BTCUSD-PERP"),
+    "binance_usdm": ("BINANCE_USDM_WS_URL", "/binance_usdm/public/stream", "BTCUSDT-PERP"),
     "bybit": ("BYBIT_WS_URL", "/bybit/v5/public/spot", "BTCUSDT"),
     "bybit_linear": ("BYBIT_LINEAR_WS_URL", "/bybit_linear/v5/public/linear", "BTCUSDT-PERP"),
     "kraken": ("KRAKEN_WS_URL", "/kraken/v2", "BTCUSD"),

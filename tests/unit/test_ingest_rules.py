@@ -72,10 +72,12 @@ def test_plan_names_each_symbol_once_and_canonically() -> None:
 
 
 def test_plan_of_all_asks_every_provider() -> None:
-    """Each for the same symbols, by the names that they have there."""
-    assert [(w.provider.name, w.symbols) for w in plan("all", "BTCUSDT")] == [
-        (n, (provider(n).canonical("BTCUSDT"),)) for n in sorted(PROVIDERS)
-    ]
+    """Each for those of the symbols that it can have, by their canonical names."""
+    found = {w.provider.name: w.symbols for w in plan("all", "BTCUSDT,BTCUSD-PERP")}
+    assert sorted(found) == sorted(PROVIDERS)
+    assert found["binance"] == found["coinbase"] == ("BTCUSDT",)
+    assert found["binance_usdm"] == found["bybit_linear"] == ("BTCUSDT-PERP",)
+    assert found["binance_coinm"] == ("BTCUSD-PERP",)
 
 
 def test_plan_of_all_refuses_a_symbol_that_one_venue_cannot_have() -> None:
@@ -126,7 +128,7 @@ def test_plan_refuses_an_unknown_provider() -> None:
 
 def test_raw_topics_are_those_of_the_markets_in_the_plan() -> None:
     """One per market, with the partitions of the settings."""
-    topics = raw_topics(plan("all", "BTCUSDT"), config.load(partitions=3, topic_prefix="x"))
+    topics = raw_topics(plan("all", "BTCUSDT,BTCUSD-PERP"), config.load(partitions=3, topic_prefix="x"))
     assert {market: (topic.name, topic.partitions) for market, topic in topics.items()} == {
         "crypto": ("x.raw.crypto", 3)
     }
