@@ -12,12 +12,14 @@ from mdstream.config.fields import Group, Listed, prefixed, setting
 from mdstream.config.groups import (
     VENUE_ADDRESSES,
     Addresses,
+    Alpaca,
     Bars,
     Database,
     Failover,
     Files,
     Http,
     Kafka,
+    Massive,
     Nats,
     Repair,
     Role,
@@ -61,6 +63,8 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     timescale: Timescale
     database: Database
     addresses: Addresses
+    alpaca: Alpaca
+    massive: Massive
 
     @property
     def bootstrap_servers(self) -> Cluster:
@@ -71,3 +75,15 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
         """The venue addresses that are set, by their names in the environment."""
         given: dict[str, SecretStr | None] = {name: getattr(self.addresses, name) for name in VENUE_ADDRESSES}
         return {name: value.get_secret_value() for name, value in given.items() if value}
+
+    def venue_settings(self) -> dict[str, str]:
+        """What the feeds need: the venue addresses, and the venues' own settings, as far as they are set."""
+        alpaca, massive = self.alpaca, self.massive
+        secrets = {
+            "ALPACA_KEY": alpaca.key,
+            "ALPACA_SECRET": alpaca.secret,
+            "MASSIVE_API_KEY": massive.api_key or massive.polygon_api_key,
+        }
+        own = {name: value.get_secret_value() for name, value in secrets.items() if value}
+        own |= {"ALPACA_FEED": alpaca.feed, "ALPACA_DRY_RUN": "true" if alpaca.dry_run else ""}
+        return self.venue_addresses() | own

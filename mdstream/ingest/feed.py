@@ -1,10 +1,12 @@
 """A provider's feed: its symbols over as many connections as the venue's limits require, with one state for all.
 
-    connected      every connection is up and has sent its subscriptions
-    disconnected   at least one is not: its instruments have no data, and failover has to know
+    connected      every symbol has a connection that is up and has sent its subscriptions
+    disconnected   some have none: these instruments have no data, and failover has to know
     gave_up        one did not reconnect within the allowed attempts, or the venue refuses us: the feed has ended
 
-Each change is a status record in every partition, after the frames that came before it.
+Without the settings of its login a feed runs dry: it makes no connection, has heartbeats only, and is disconnected. A
+redundant feed has several lines: connections for the same symbols, whose frames the canonical stream merges. Each
+change is a status record in every partition, after the frames that came before it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ CONNECT_INTERVAL_S = 0.5
 
 
 class Feed:
-    """Canonical `symbols` of one provider, read into `intake`. `settings`: the venues' addresses and credentials."""
+    """Canonical `symbols` of one provider, read into `intake` by `redundant` lines.
+
+    `settings`: the venues' addresses and credentials.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class Feed:
         *,
         max_attempts: int | None = None,
         data_silence_s: float = 0.0,
+        redundant: int = 1,
         refused: Sequence[str] = (),
     ) -> None:
         self.provider, self.symbols, self.intake = provider, symbols, intake
@@ -48,9 +54,13 @@ class Feed:
         self.state: str | None = None
         self.reason: str | None = None
         url = feed_url(provider, settings)
-        shares = [symbols[i : i + provider.max_symbols] for i in range(0, len(symbols), provider.max_symbols)]
-        self._up = [False] * len(shares)
-        self._closing = False
+        self.dry = provider.dry(settings)
+        """Why it runs dry, and what to set; None if it does not."""
+        carried = () if self.dry else symbols
+        shares = [carried[i : i + provider.max_symbols] for i in range(0, len(carried), provider.max_symbols)]
+        self._shares = len(shares)
+        self._up = [False] * (redundant * len(shares))
+        self._closing = asyncio.Event()
         self._connections = [
             Connection(
                 provider,
@@ -62,16 +72,18 @@ class Feed:
                 max_attempts=max_attempts,
                 data_silence_s=data_silence_s,
             )
-            for i, share in enumerate(shares)
+            for i, share in enumerate(redundant * shares)
         ]
 
     @property
     def connected(self) -> bool:
-        return all(self._up)
+        return self.dry is None and all(any(self._up[share :: self._shares]) for share in range(self._shares))
 
     @property
     def problem(self) -> str | None:
         """Why the feed is not ready; None if it is."""
+        if self.dry is not None:
+            return f"runs dry: {self.dry}"
         if not self.connected:
             return self.state or "connecting"
         stale = next((c.freshness for c in self._connections if c.freshness.data_stale), None)
@@ -83,15 +95,15 @@ class Feed:
 
     def mute(self) -> list[str]:
         """The subscribed symbols for which nothing at all has arrived."""
-        return sorted(symbol for c in self._connections for symbol in c.freshness.mute)
+        return sorted({symbol for c in self._connections for symbol in c.freshness.mute})
 
     def rejected(self) -> list[str]:
         """The subscriptions that the venue has rejected, in its words."""
-        return sorted(name for c in self._connections for name in c.session.rejected)
+        return sorted({name for c in self._connections for name in c.session.rejected})
 
     def missing(self) -> list[str]:
         """The subscriptions that the venue has not acknowledged in time, in its words."""
-        return sorted(name for c in self._connections for name in c.session.missing)
+        return sorted({name for c in self._connections for name in c.session.missing})
 
     def data(self) -> list[tuple[float, float | None]]:
         """For each connection: how long its data has been silent, and the silence that makes it stale."""
@@ -107,6 +119,9 @@ class Feed:
 
     async def run(self) -> None:
         """Read until `close` is called. Raises FeedError when a connection is given up."""
+        if self.dry is not None:
+            self._set_state("disconnected", self.problem)
+            await self._closing.wait()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for i, connection in enumerate(self._connections):
@@ -121,7 +136,7 @@ class Feed:
 
     async def close(self) -> None:
         """Close the connections; `run` returns when all received frames and a last status record are queued."""
-        self._closing = True
+        self._closing.set()
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def add_heartbeat(self) -> None:
@@ -134,10 +149,11 @@ class Feed:
 
     def _changed(self, index: int, up: bool, reason: str | None) -> None:
         self._up[index] = up
-        if self._closing:
+        if self._closing.is_set():
             return
         if self.connected:
-            self._set_state("connected", None)
+            if self.state != "connected":
+                self._set_state("connected", None)
         elif not up and self.state != "disconnected":
             self._set_state("disconnected", reason)
 

@@ -33,7 +33,9 @@ class IngestEndpoint(Endpoint):
 
     def problems(self) -> list[str]:
         """Of the feeds, and of sending to Kafka."""
-        feeds = {feed.provider.name: feed.problem for feed in self._feeds}
+        # A dry feed is a problem if there is no other: with all providers, those without a key are left dry.
+        flowing = [feed for feed in self._feeds if feed.dry is None]
+        feeds = {feed.provider.name: feed.problem for feed in flowing or self._feeds}
         sender, spooler = self._bus.sender, self._bus.spooler
         return problems_of(
             feeds=feeds,
@@ -87,6 +89,7 @@ def _describe(feed: Feed) -> dict[str, Any]:
         "connected": feed.connected,
         "state": feed.state,
         "reason": feed.reason,
+        "dry": feed.dry,
         "symbols": len(feed.symbols),
         **counters,
         "data": [

@@ -44,10 +44,11 @@ REPORT_INTERVAL_S = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. `max_attempts` None: reconnect forever."""
+    """How to run. `max_attempts` None: reconnect forever. `redundant`: connections for each symbol."""
 
     port: int = DEFAULT_PORT
     max_attempts: int | None = None
+    redundant: int = 1
 
 
 def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
@@ -58,21 +59,23 @@ def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
 
 async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
     """As `run`, on the running loop."""
-    bus, addresses = Bus(raw_topics(wanted, settings), settings), settings.venue_addresses()
+    for reason in (reason for w in wanted for reason in w.refused):
+        log.error("left out: %s", reason)
+    wanted = [w for w in wanted if w.symbols]
+    bus, venue_settings = Bus(raw_topics(wanted, settings), settings), settings.venue_settings()
     feeds = [
         Feed(
             w.provider,
             w.symbols,
             bus.intake(w),
-            addresses,
+            venue_settings,
             max_attempts=options.max_attempts,
             data_silence_s=settings.watchdog.data_silence_s,
+            redundant=options.redundant,
             refused=w.refused,
         )
         for w in wanted
     ]
-    for reason in (reason for feed in feeds for reason in feed.refused):
-        log.error("left out: %s", reason)
     watchdog = _watchdog(bus, settings)
     if not bus.spooler.resumes:
         await _create_topics(bus, settings)
@@ -158,9 +161,10 @@ async def _shut_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[No
 
 
 async def _run_feeds(feeds: Sequence[Feed]) -> None:
-    """Run until all have ended. Raises FeedError if all were given up, preferably one for which a restart may help; if
-    only some, these are logged."""
+    """Run until all have ended. Raises FeedError if all were given up but those that run dry, preferably one for which
+    a restart may help; if only some, these are logged."""
     given_up: list[FeedError] = []
+    dry = [feed for feed in feeds if feed.dry is not None]
 
     async def run(feed: Feed) -> None:
         try:
@@ -168,11 +172,13 @@ async def _run_feeds(feeds: Sequence[Feed]) -> None:
         except FeedError as error:
             log.error("%s", error)  # noqa: TRY400  an intended end, not an error to trace
             given_up.append(error)
+        if len(given_up) + len(dry) == len(feeds) > len(dry):
+            await asyncio.gather(*(feed.close() for feed in dry))
 
     async with asyncio.TaskGroup() as tasks:
         for feed in feeds:
             tasks.create_task(run(feed))
-    if len(given_up) == len(feeds):
+    if given_up and len(given_up) + len(dry) == len(feeds):
         raise next((error for error in given_up if error.retriable), given_up[-1])
 
 

@@ -39,6 +39,8 @@ class Session(Declared, ABC):
     """Most requests, in so many seconds."""
     too_many: ClassVar[Sequence[Action]] = (Close(POLICY_VIOLATION, "too many requests"),)
     """What follows a request beyond the limit."""
+    shares_frames: ClassVar[bool] = False
+    """Whether its frames are arrays, and those that a client gets at one time are one."""
     too_slow: ClassVar[Sequence[Action]] = (Close(POLICY_VIOLATION, "too slow"),)
     """How the venue cuts off a client that does not read."""
 
@@ -86,6 +88,10 @@ class Session(Declared, ABC):
         except RefusedError as refused:
             return list(refused.replies)
 
+    def closed(self) -> None:
+        """Called once, when the connection has ended: another may log in."""
+        self.exchange.logins = {name: of for name, of in self.exchange.logins.items() if of is not self}
+
     @abstractmethod
     def answer(self, text: str, now_ns: int) -> list[Action]:
         """What follows a text message. Raises RefusedError."""
@@ -126,14 +132,16 @@ class Exchange(Declared):
     """How it names its instruments, if these are contracts on pairs in `quotes`."""
     whole_sizes: ClassVar[bool] = False
     """Whether sizes are whole numbers of contracts."""
-    trade_id: ClassVar[Writer] = str
-    """How it writes the number of a trade."""
+    shutdown_notice: ClassVar[str] = ""
+    """The frame that announces a restart; empty if the venue announces none."""
 
     def __init__(self, market: Market, symbols: Iterable[str] | None = None) -> None:
         """`symbols`: canonical names of all tradable pairs; None: every symbol of the right form."""
         self._market = market
         self._symbols = None if symbols is None else frozenset(symbols)
         self.listings: dict[str, Listing] = {}
+        self.logins: dict[str, Session] = {}
+        """By what they logged in with, where the venue allows one connection."""
         self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
         """Called for each new listing."""
 
@@ -175,7 +183,7 @@ class Exchange(Declared):
             self.name, *pair, fewest_decimals=self.fewest_decimals, whole_sizes=self.whole_sizes, now_ns=now_ns
         )
         found = self.listings[symbol] = Listing(
-            self.name, symbol, instrument, *self.writers(instrument), canonical=name, trade_id=type(self).trade_id
+            self.name, symbol, instrument, *self.writers(instrument), canonical=name
         )
         self.on_opened(found)
         return found

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,6 @@ def examples(venue: str) -> list[Example]:
 def frames(venue: str) -> list[Example]:
     """The examples that are frames with ticks."""
     return [example for example in examples(venue) if not example.status and not example.refused]
-
-
-def instruments(venue: str, bases: Sequence[str]) -> list[str]:
-    """Canonical symbols of instruments as the venue has them: USDT pairs, or such contracts as its first trade's."""
-    traded = next(tick.symbol for example in frames(venue) for tick in example.expected if isinstance(tick, TradeTick))
-    kind = traded.removeprefix("BTC") if "-" in traded else "USDT"
-    return [f"{base}{kind}" for base in bases]
 
 
 def written(venue: str) -> list[bytes]:

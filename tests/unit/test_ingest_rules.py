@@ -72,18 +72,22 @@ def test_plan_names_each_symbol_once_and_canonically() -> None:
 
 
 def test_plan_of_all_asks_every_provider() -> None:
-    """Each for those of the symbols that it can have, by their canonical names."""
-    found = {w.provider.name: w.symbols for w in plan("all", "BTCUSDT,BTCUSD-PERP")}
-    assert sorted(found) == sorted(PROVIDERS)
-    assert found["binance"] == found["coinbase"] == ("BTCUSDT",)
-    assert found["binance_usdm"] == found["bybit_linear"] == ("BTCUSDT-PERP",)
-    assert found["binance_coinm"] == ("BTCUSD-PERP",)
+    """Each for its own symbols, or for those that are given."""
+    assert {w.provider.name: w.symbols for w in plan("all")} == {
+        n: tuple(p.default_symbols) for n, p in PROVIDERS.items()
+    }
+    wanted = {w.provider.name: w.symbols for w in plan("all", "BTCUSDT,AAPL")}
+    assert sorted(wanted) == sorted(PROVIDERS)
+    assert (wanted["okx"], wanted["alpaca"]) == (("BTCUSDT",), ("AAPL",))
 
 
-def test_plan_of_all_refuses_a_symbol_that_one_venue_cannot_have() -> None:
-    """Instead of leaving it out silently."""
-    with pytest.raises(SymbolError, match="binance has no symbol of the form 'BTC-USDT-SWAP'"):
-        plan("all", "BTC-USDT-SWAP")
+def test_plan_of_all_leaves_out_a_venue_that_has_none_of_the_symbols() -> None:
+    """With the reason, which is logged; an error if no venue has any."""
+    wanted = {w.provider.name: w for w in plan("all", "BTC-USDT-SWAP")}
+    assert (wanted["binance"].symbols, wanted["okx"].symbols) == ((), ("BTC-USDT-SWAP",))
+    assert wanted["binance"].refused[0].startswith("binance has no symbol of the form 'BTC-USDT-SWAP'")
+    with pytest.raises(SymbolError, match="has no symbol of the form 'B T C'"):
+        plan("all", "B T C")
 
 
 @pytest.mark.parametrize(
@@ -128,9 +132,10 @@ def test_plan_refuses_an_unknown_provider() -> None:
 
 def test_raw_topics_are_those_of_the_markets_in_the_plan() -> None:
     """One per market, with the partitions of the settings."""
-    topics = raw_topics(plan("all", "BTCUSDT,BTCUSD-PERP"), config.load(partitions=3, topic_prefix="x"))
+    topics = raw_topics(plan("all"), config.load(partitions=3, topic_prefix="x"))
     assert {market: (topic.name, topic.partitions) for market, topic in topics.items()} == {
-        "crypto": ("x.raw.crypto", 3)
+        "crypto": ("x.raw.crypto", 3),
+        "equities": ("x.raw.equities", 3),
     }
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from venue_ids import CONTRACTS
+from venue_symbols import SETTINGS, symbols_of
 
 from mdstream.errors import FrameError
 from mdstream.simulator import actions as simulated
@@ -20,7 +20,19 @@ from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, Tick
 from mdstream.venues.feed import OTHER, Keepalive, Provider, Request, Route
 from mdstream.venues.providers import provider
-from mdstream.venues.session import ANSWER_S, Action, Close, Fatal, Report, Send, Session, Subscribed, Wait, named
+from mdstream.venues.session import (
+    ANSWER_S,
+    Action,
+    Close,
+    Fatal,
+    Replace,
+    Report,
+    Send,
+    Session,
+    Subscribed,
+    Wait,
+    named,
+)
 from mdstream.venues.symbols import Symbols
 
 PER_REQUEST = 3
@@ -196,13 +208,13 @@ def test_session_reports_what_is_worth_logging(frame: bytes, reports: list[Actio
     assert session.frame(frame, 1.0) == reports
 
 
-def test_session_leaves_before_a_venue_shuts_down() -> None:
-    """An announced restart is a reason to go now, after a pause like any other."""
+def test_session_asks_for_another_connection_before_a_venue_shuts_down() -> None:
+    """Once; the dialogue goes on meanwhile."""
     session, _ = opened(Venue())
-    assert session.frame(b"shutdown", 1.0) == [
-        Report("notice", "announced: some words"),
-        Close("the venue announced: some words", "shutdown"),
-    ]
+    notice = Report("notice", "announced: some words")
+    assert session.frame(b"shutdown", 1.0) == [notice, Replace("the venue announced: some words")]
+    assert session.frame(b"shutdown", 2.0) == [notice]
+    assert of(session.tick(3.0, frames=2), Close) == []
 
 
 def test_named_shows_five_names_and_counts_the_rest() -> None:
@@ -272,12 +284,13 @@ def test_session_is_ticked_often_enough_for_its_limits() -> None:
 def test_session_replaces_a_connection_before_the_venue_ends_it() -> None:
     """At an age that the venue declares, or at a share of it, so that connections do not all go together."""
     session, _ = opened(Aged(), at_s=1000.0)
-    assert of(session.tick(1099.9, frames=1), Close) == []
-    (end,) = session.tick(1100.0, frames=2)
-    assert end == Close("replaced after 0.0 h, before the venue ends it", "age")
+    assert of(session.tick(1099.9, frames=1), Replace) == []
+    (replace,) = of(session.tick(1100.0, frames=2), Replace)
+    assert replace == Replace("the venue ends connections, and this one is 0.0 h old")
+    assert of(session.tick(1101.0, frames=3), Replace) == []
     early = Session(Aged(), ["A"], {}, lifetime=0.9)
     early.opened(0.0)
-    assert of(early.tick(90.0, frames=1), Close) != []
+    assert of(early.tick(90.0, frames=1), Replace) != []
 
 
 # ----------------------------------------------------------------------------------------------------------- handshake
@@ -365,19 +378,21 @@ START_NS = 1_767_625_200_000_000_000
 def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Session, list[Action]]:
     """A session's dialogue with the simulated venue, where only `tradable` exist; and its reports, in 60 s."""
     venue, exchange = provider(name), EXCHANGES[name](Market(1, 1000), tradable)
-    near, far = Session(venue, symbols, {}), exchange.session(exchange.path, "", START_NS)
+    near, far = Session(venue, symbols, SETTINGS), exchange.session(exchange.path, "", START_NS)
     assert far is not None
     now_s = 0.0
     actions = near.opened(now_s)
-    reports = of(actions, Report, Subscribed)
+    reports = of(actions, Subscribed)  # all with one request
     while now_s < 60:
+        answered: list[Action] = []
         for request in sent(actions):
             answers = far.received(str(request), START_NS + int(now_s * 1e9))
             assert not [answer for answer in answers if isinstance(answer, simulated.Close)], "a limit was exceeded"
             texts = [answer.text.encode() for answer in answers if isinstance(answer, simulated.Send)]
-            reports += [a for t in texts if venue.route(t).key == name.encode() for a in near.frame(t, now_s)]
+            parts = [part for text in texts for part in venue.split(text)]
+            answered += [a for t in parts if venue.route(t).key == name.encode() for a in near.frame(t, now_s)]
         now_s += next(action.seconds for action in actions if isinstance(action, Wait))
-        actions = near.tick(now_s, frames=int(now_s * 1000))
+        actions = [*answered, *near.tick(now_s, frames=int(now_s * 1000))]
         reports += of(actions, Report, Subscribed)
     return near, reports
 
@@ -385,8 +400,7 @@ def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Se
 @pytest.mark.parametrize("name", sorted(EXCHANGES))
 def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> None:
     """As many symbols as fit on a connection: no request too many for the venue, no answer that is not recognised."""
-    venue = provider(name)
-    symbols = [f"C{n}{CONTRACTS[name]}-PERP" if name in CONTRACTS else f"C{n}USDT" for n in range(venue.max_symbols)]
+    symbols = symbols_of(name, provider(name).max_symbols)
     session, reports = talk(name, symbols, symbols)
     assert (session.missing, session.rejected) == (set(), set())
     assert reports == [Subscribed()]
@@ -396,6 +410,7 @@ def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> 
     ("name", "rejected", "missing"),
     [
         ("binance", set(), set()),  # it acknowledges unknown names: they are found mute
+        ("alpaca_crypto", set(), set()),
         ("okx", {"trades FOO-USDT", "bbo-tbt FOO-USDT", "books5 FOO-USDT"}, set()),
         ("bybit", {f"{channel}.FOOUSDT" for channel in ("publicTrade", "orderbook.1", "orderbook.50")}, set()),
         ("kraken", {f"{channel} FOO/USDT" for channel in ("trade", "ticker", "book")}, set()),
@@ -428,10 +443,8 @@ def test_coinbase_acknowledges_a_channel_by_another_name() -> None:
         ("okx", b'{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade."}'),
     ],
 )
-def test_a_venues_shutdown_notice_closes_the_connection(name: str, frame: bytes) -> None:
-    """Before the venue does, in the middle of something."""
+def test_a_venues_shutdown_notice_asks_for_another_connection(name: str, frame: bytes) -> None:
+    """Before the venue ends this one, in the middle of something."""
     session = Session(provider(name), ["BTCUSDT"], {})
     session.opened(0.0)
-    (end,) = of(session.frame(frame, 1.0), Close)
-    assert isinstance(end, Close)
-    assert end.because == "shutdown"
+    assert len(of(session.frame(frame, 1.0), Replace)) == 1

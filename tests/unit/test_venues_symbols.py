@@ -29,6 +29,11 @@ def requested(name: str, symbols: list[str]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("name", "symbol", "venue_id"),
     [
+        ("alpaca", "aapl", "AAPL"),
+        ("alpaca", "BRK.B", "BRK.B"),
+        ("alpaca", "FAKEPACA", "FAKEPACA"),
+        ("alpaca_crypto", "BTCUSD", "BTC/USD"),
+        ("alpaca_crypto", "btc-usd", "BTC/USD"),
         ("binance", "BTCUSDT", "BTCUSDT"),
         ("binance", "btc-usdt", "BTCUSDT"),
         ("binance", "BTC/USDT", "BTCUSDT"),
@@ -49,6 +54,7 @@ def requested(name: str, symbols: list[str]) -> list[dict[str, Any]]:
         ("kraken", "BTC-USD", "BTC/USD"),
         ("kraken", "BTC/USD", "BTC/USD"),
         ("kraken", "DOTUSD", "DOT/USD"),
+        ("massive", "brk.b", "BRK.B"),
         ("okx", "BTCUSDT", "BTC-USDT"),
         ("okx", "BTC-USDT", "BTC-USDT"),
         ("okx", "btc-usdt-swap", "BTC-USDT-SWAP"),
@@ -70,14 +76,14 @@ def test_to_venue_takes_canonical_and_venue_forms(name: str, symbol: str, venue_
 @pytest.mark.parametrize("name", NAMES)
 def test_to_venue_refuses_what_no_symbol_looks_like(name: str, symbol: str) -> None:
     """With an error that says who, what, and what is expected."""
-    with pytest.raises(SymbolError, match=f"{name} has no symbol of the form .*: expected .* like BTC"):
+    with pytest.raises(SymbolError, match=f"{name} has no symbol of the form .*: expected .* like (BTC|AAPL)"):
         provider(name).to_venue(symbol)
 
 
 @pytest.mark.parametrize(
     "symbol", ["BTC-USDT-SWAP", "BTCUSDT-PERP", "BTCUSDT-20261225", "BTCUSDT_261225", "BTC-20261225-100000-C"]
 )
-@pytest.mark.parametrize("name", ["binance", "bybit", "coinbase", "kraken"])
+@pytest.mark.parametrize("name", ["alpaca", "alpaca_crypto", "binance", "bybit", "coinbase", "kraken", "massive"])
 def test_to_venue_refuses_a_contract_at_a_spot_venue(name: str, symbol: str) -> None:
     """BTCUSDT-PERP must not become the pair BTCUSDTPERP without a word."""
     with pytest.raises(SymbolError, match=f"{name} has no symbol of the form '{symbol}'"):
@@ -134,7 +140,7 @@ def test_from_venue_undoes_to_venue_for_contracts(name: str, base: str, expiry: 
     assert venue.from_venue(venue.to_venue(symbol)) == symbol
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in CONTRACTS])
+@pytest.mark.parametrize("name", [n for n in NAMES if PROVIDERS[n].market == "crypto" and n not in CONTRACTS])
 @given(base=bases, quote=st.sampled_from(["USDT", "USDC", "USD", "EUR", "BTC", "ETH"]))
 def test_from_venue_undoes_to_venue(name: str, base: str, quote: str) -> None:
     """A canonical symbol comes back from the venue as it went."""

@@ -213,6 +213,7 @@ class Binance(Exchange):
     channels = COMBINED
     separator = ""
     quotes: ClassVar[Sequence[str]] = QUOTES
+    shutdown_notice = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1767625260000}}'
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
         match = _PATH.fullmatch(path)

@@ -28,6 +28,7 @@ class BinanceCoinm(BinanceUsdm):
     symbols = named(
         "a contract like BTCUSD-PERP or BTCUSD-20260925, or the venue's own form, like BTCUSD_PERP", QUOTES, "PERP"
     )
+    default_symbols = ("BTCUSD-PERP", "ETHUSD-PERP")
     contiguous_ids = True
     streams = ("aggTrade", "bookTicker", "depth20@100ms")
     channels = (*BinanceUsdm.channels, Channel("aggTrades", TRADE, RestAnswer[list[AggTrade]], agg_trades))

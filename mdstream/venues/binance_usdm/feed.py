@@ -120,6 +120,7 @@ class BinanceUsdm(Binance):
     symbols = named(
         "a contract like BTCUSDT-PERP or BTCUSDT-20260925, or the venue's own form, like BTCUSDT_260925", QUOTES, ""
     )
+    default_symbols = ("BTCUSDT-PERP", "ETHUSDT-PERP")
     contiguous_ids = False
     max_symbols = STREAMS_PER_CONNECTION // 3
     keepalive = Keepalive(20.0, '{"method":"LIST_SUBSCRIPTIONS","id":0}')  # the venue's ping comes every 3 minutes

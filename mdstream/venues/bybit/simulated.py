@@ -8,13 +8,14 @@ requests a second; the close codes; orderbook.1 is not sent again while nothing 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
 from mdstream.simulator.actions import POLICY_VIOLATION, Action, Close, Send
 from mdstream.simulator.exchange import Exchange, Session
 from mdstream.simulator.listing import MS, Channel, Kind, Listing, Topic, book_now, top_now
-from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top
+from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top, Trade
 from mdstream.simulator.requests import RefusedError, are_texts, read_object, send_json
 
 MAX_ARGS_CHARACTERS = 21_000
@@ -24,15 +25,19 @@ IDLE_NS = 600 * SECOND_NS
 FIRST_CONNECTION = 0x2324D924
 
 
-def trades(listing: Listing, order: Order, more: str = "") -> list[str]:
+def trades(listing: Listing, order: Order, trade_id: Callable[[Trade], object], more: str) -> list[str]:
     """All fills of an order in a frame; `more`: further fields of each."""
     ms, symbol, side = order.ts_ns // MS, listing.symbol, "Buy" if order.buy else "Sell"
     rows = ",".join(
-        f'{{"i":"{listing.trade_id(t.trade_id)}","T":{ms},"p":"{listing.price(t.ticks)}","v":"{listing.size(t.lots)}",'
+        f'{{"i":"{trade_id(t)}","T":{ms},"p":"{listing.price(t.ticks)}","v":"{listing.size(t.lots)}",'
         f'"S":"{side}",{more}"seq":{order.update_id},"s":"{symbol}","BT":false,"RPI":false}}'
         for t in order.fills
     )
     return [f'{{"topic":"publicTrade.{symbol}","ts":{ms},"type":"snapshot","data":[{rows}]}}']
+
+
+def _trades(listing: Listing, order: Order) -> list[str]:
+    return trades(listing, order, lambda trade: trade.trade_id, "")
 
 
 def _top(listing: Listing, top: Top) -> list[str]:
@@ -57,7 +62,7 @@ def _levels(listing: Listing, depth: int, bids: Levels, asks: Levels, of: Top | 
 
 
 CHANNELS = {
-    "publicTrade": Channel(Kind.TRADE, trades, lambda order: order.fills, resolution_ns=MS),
+    "publicTrade": Channel(Kind.TRADE, _trades, lambda order: order.fills, resolution_ns=MS),
     "orderbook.1": Channel(Kind.QUOTE, _top, first=top_now(_top)),
     "orderbook.50": Channel(Kind.BOOK, _delta, first=book_now(_snapshot)),
 }

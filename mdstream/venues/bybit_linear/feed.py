@@ -66,5 +66,6 @@ class BybitLinear(Bybit):
         _write,
         _read,
     )
+    default_symbols = ("BTCUSDT-PERP", "ETHUSDT-PERP")
     channels = (Channel("publicTrade", TRADE, Trades, _trades), *Bybit.channels[1:])
     heads = (_TOPIC,)

@@ -11,21 +11,23 @@ from uuid import NAMESPACE_URL, uuid5
 
 from mdstream.simulator.exchange import Exchange
 from mdstream.simulator.listing import Listing
-from mdstream.simulator.market import Order
+from mdstream.simulator.market import Order, Trade
 from mdstream.venues.bybit.simulated import CHANNELS as SPOT
 from mdstream.venues.bybit.simulated import MAX_ARGS_CHARACTERS, BybitSession, trades
 from mdstream.venues.bybit_linear import feed
 
 
 def _trades(listing: Listing, order: Order) -> list[str]:
-    return trades(listing, order, f'"L":"{"PlusTick" if order.buy else "MinusTick"}",')
+    return trades(listing, order, _uuid, f'"L":"{"PlusTick" if order.buy else "MinusTick"}",')
 
 
-def _uuid(number: int) -> str:
-    return str(uuid5(NAMESPACE_URL, str(number)))
+def _uuid(trade: Trade) -> str:
+    return str(uuid5(NAMESPACE_URL, str(trade.trade_id)))
 
 
-CHANNELS = SPOT | {"publicTrade": replace(SPOT["publicTrade"], encode=_trades)}
+CHANNELS = SPOT | {
+    "publicTrade": replace(SPOT["publicTrade"], encode=_trades, trade_id=lambda trade, _ts_ns: _uuid(trade))
+}
 
 
 class BybitLinearSession(BybitSession):
@@ -41,4 +43,3 @@ class BybitLinear(Exchange):
     channels = CHANNELS
     quotes = feed.QUOTES
     contracts = feed.BybitLinear.symbols
-    trade_id = _uuid
