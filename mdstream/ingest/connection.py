@@ -63,7 +63,8 @@ class Connection:
         data_silence_s: float = 0.0,
     ) -> None:
         self.freshness = Freshness(symbols, data_silence_s)
-        self._provider, self._url, self._symbols, self._settings = provider, url, symbols, settings
+        self._provider, self._url, self._settings = provider, url, settings
+        self.symbols = tuple(symbols)
         self._intake, self._changed, self._max_attempts = intake, changed, max_attempts
         self._closing = asyncio.Event()
         self._readings: dict[Reading, Dialogue] = {}
@@ -74,9 +75,17 @@ class Connection:
         """The session of the latest link."""
         return self._dialogue.session
 
+    def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Change the symbols; a symbol in both is subscribed to again. The others are not disturbed."""
+        kept = [symbol for symbol in self.symbols if symbol not in remove]
+        self.symbols = (*kept, *add)
+        self.freshness.change(add=add, remove=remove)
+        for dialogue in self._readings.values():
+            dialogue.change(add=add, remove=remove)
+
     def _new_dialogue(self) -> Dialogue:
         lifetime = random.uniform(SHORTEST_LIFETIME, 1.0)
-        session = Session(self._provider, self._symbols, self._settings, lifetime=lifetime)
+        session = Session(self._provider, self.symbols, self._settings, lifetime=lifetime)
         link = new_link(self._url, self._provider.framer)
         return Dialogue(link, session, self._provider, self._intake, self.freshness, lambda: self._changed(True, None))
 

@@ -72,6 +72,11 @@ class Dialogue:
                 for task in beside:
                     task.cancel()
 
+    def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Change the subscriptions, while the rest goes on."""
+        self.session.change(add=add, remove=remove)
+        self._answered.set()
+
     async def _read(self, recv: Receive) -> NoReturn:
         """The hot loop: it suspends only without a frame. Ends with the error of `recv`."""
         route, add_frame, now_ns = self._provider.route, self._intake.add_frame, time.time_ns

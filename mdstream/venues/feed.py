@@ -40,6 +40,8 @@ UNREADABLE = (UnicodeDecodeError, RecursionError)
 
 MAX_HEAD_BYTES = 120
 
+_SUBSCRIBE = re.compile('"(SUBSCRIBE|subscribe)"')
+
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -94,6 +96,10 @@ class Parser:
     decode: Callable[[bytes], Any] | None = None
     ticks: Callable[[Any, str], Sequence[Tick]] = lambda _message, _symbol: ()
     symbol: str = ""
+
+
+def _unsubscribe(match: re.Match[str]) -> str:
+    return '"UNSUBSCRIBE"' if match[1].isupper() else '"unsubscribe"'
 
 
 class RestAnswer(msgspec.Struct, Generic[T], gc=False):
@@ -232,6 +238,13 @@ class Provider(Declared, ABC):
 
         If the venue rejects a request as a whole, all its subscriptions are lost: choose its size accordingly.
         """
+
+    def unsubscribe(self, symbols: Sequence[str]) -> list[Request]:
+        """The requests that end what `subscribe` asks for; no answer is awaited. By default they are its requests, with
+        the word unsubscribe."""
+        return [
+            Request(_SUBSCRIBE.sub(_unsubscribe, str(request.frame), count=1)) for request in self.subscribe(symbols)
+        ]
 
     @abstractmethod
     def control(self, message: Any) -> Control | Head:

@@ -14,7 +14,7 @@ its request. A later answer is taken. Times are seconds of one monotonic clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -93,7 +93,7 @@ class Session:
         self._login_names: frozenset[str] = frozenset()
         self._requests = deque(provider.subscribe(symbols))
         self._by_id = {request.id: request.names for request in self._requests if request.id}
-        self._wanted = frozenset(name for request in self._requests for name in request.names)
+        self._wanted = {name for request in self._requests for name in request.names}
         self._awaited: dict[str, float] = {}  # when the answer is due
         self.missing: set[str] = set()
         self.rejected: set[str] = set()
@@ -126,7 +126,26 @@ class Session:
     @property
     def settled(self) -> bool:
         """Whether all requests are sent and no answer is awaited any more."""
-        return self._subscribed and not self._awaited
+        return self._subscribed and not self._requests and not self._awaited
+
+    def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Subscribe to `add` and unsubscribe from `remove`, both canonical, with the next ticks; a symbol that is in
+        both is subscribed to again, which brings a new snapshot of its book.
+
+        An id of a request stands for the latest one that has it.
+        """
+        self._requests.extend(self._provider.unsubscribe(remove) if remove else ())
+        self._forget(name for request in self._provider.subscribe(remove) for name in request.names)
+        for request in self._provider.subscribe(add) if add else ():
+            self._requests.append(request)
+            self._wanted.update(request.names)
+            if request.id:
+                self._by_id[request.id] = request.names
+
+    def _forget(self, names: Iterable[str]) -> None:
+        gone = set(names)
+        self._wanted -= gone
+        self._answered(gone)
 
     def tick(self, now_s: float, *, frames: int = 0) -> list[Action]:
         """Time has passed; `frames` have arrived so far."""
@@ -151,10 +170,10 @@ class Session:
         return not self._login_names.isdisjoint(self._awaited)
 
     def _subscribe(self, now_s: float) -> list[Action]:
-        if self._subscribed or self._logging_in or now_s < self._due_s:
+        if self._logging_in or now_s < self._due_s:
             return []
         sent = self._send(self._requests.popleft(), now_s) if self._requests else []
-        if self._requests:
+        if self._requests or self._subscribed:
             return sent
         self._subscribed = True
         return [*sent, Subscribed()]
@@ -246,7 +265,7 @@ class Session:
         """Until the next request is due, and never so long that a limit is missed by more than a tenth."""
         keepalive, silence_s = self._provider.keepalive, self._provider.silence_s
         max_wait_s = min(1.0, silence_s / 10, (keepalive.interval_s if keepalive else silence_s) / 10)
-        idle = self._subscribed or self._logging_in
+        idle = not self._requests or self._logging_in
         return max_wait_s if idle else min(max_wait_s, max(0.0, self._due_s - now_s))
 
 
