@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from mdstream.config.cluster import Cluster
-from mdstream.config.fields import Group, Listed, prefixed, setting
+from mdstream.config.fields import Group, Json, Listed, prefixed, setting
 from mdstream.config.groups import (
     VENUE_ADDRESSES,
     Addresses,
@@ -38,6 +38,9 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     topic_prefix: str = setting("md", "first part of every topic's name", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     partitions: int = setting(8, "partitions of every topic", ge=1, le=1024)
     replication: int = setting(1, "copies of every partition", ge=1, le=7)
+    symbol_groups: Json[dict[str, Listed[str]]] = setting(
+        {}, 'groups of symbols for `mdstream ingest --symbols @NAME`, as JSON: {"majors":["BTCUSDT","ETHUSDT"]}'
+    )
     markets: Listed[Market] = setting(
         ("crypto", "equities"), "markets, each a raw topic, comma-separated", min_length=1
     )

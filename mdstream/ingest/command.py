@@ -6,8 +6,8 @@ import click
 
 from mdstream import config
 from mdstream.cli import set_up_logging
-from mdstream.ingest.plan import plan
 from mdstream.ingest.process import DEFAULT_PORT, Options, run
+from mdstream.ingest.selection import Selection
 from mdstream.venues.providers import PROVIDERS
 
 
@@ -15,7 +15,8 @@ from mdstream.venues.providers import PROVIDERS
 @click.option("--provider", required=True, help=f"{', '.join(PROVIDERS)}, or all of them in this process.")
 @click.option(
     "--symbols",
-    help="Comma-separated: BTCUSDT, or in the venue's own form, BTC-USDT-SWAP.  [default: one or two of the venue's]",
+    help="Comma-separated: BTCUSDT, the venue's own form like BTC-USDT-SWAP, a group @NAME of mdstream.toml, or "
+    "file:PATH.  [default: one or two of the venue's]",
 )
 @click.option("--kafka", help="Kafka brokers, host:port.  [default: KAFKA_BOOTSTRAP_SERVERS, localhost:9092]")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"HTTP port.  [default: HTTP_PORT, {DEFAULT_PORT}]")
@@ -42,6 +43,8 @@ def command(
       mdstream ingest --provider okx --symbols BTCUSDT,BTC-USDT-SWAP --port 8892
       mdstream ingest --provider all
       mdstream ingest --provider binance --symbols BTCUSDT --redundant 2
+      mdstream ingest --provider binance --symbols @majors,file:symbols.txt
+      curl localhost:8891/symbols --json '{"provider":"binance","add":["SOLUSDT"],"remove":["ETHUSDT"]}'
       BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
 
     BINANCE_WS_URL, OKX_WS_URL and so on point a provider at another server, in .env as well. Each second every
@@ -54,6 +57,9 @@ def command(
       /health     the feeds and their counters      /ready   200 while everything flows
       /metrics    for Prometheus                    /live    200 unless a restart is due
       /bus-stats  sending to Kafka
+      /symbols    GET: those that are read; POST: add or remove some, without disturbing the others
+
+    The files and mdstream.toml are read again when they change: what was added is subscribed to, what was removed ends.
 
     The log, /health and /metrics name what does not work; the rest runs. Refused: a symbol that the venue cannot have.
     Rejected: a subscription that it answers with an error. Missing: one that it does not acknowledge within ten
@@ -74,4 +80,4 @@ def command(
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
     options = Options(settings.http.port or DEFAULT_PORT, max_attempts, redundant)
-    run(plan(provider, symbols), settings, options)
+    run(Selection(provider, symbols), settings, options)

@@ -66,6 +66,9 @@ class Connection:
         self._provider, self._url, self._settings = provider, url, settings
         self.symbols = tuple(symbols)
         self._intake, self._changed, self._max_attempts = intake, changed, max_attempts
+        self.up = False
+        self.joining = False
+        """It was added to a feed that runs, and has not been up yet: the feed is connected without it."""
         self._closing = asyncio.Event()
         self._readings: dict[Reading, Dialogue] = {}
         self._dialogue = self._new_dialogue()
@@ -74,6 +77,10 @@ class Connection:
     def session(self) -> Session:
         """The session of the latest link."""
         return self._dialogue.session
+
+    def _report(self, up: bool, reason: str | None) -> None:
+        self.up, self.joining = up, self.joining and not up
+        self._changed(up, reason)
 
     def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
         """Change the symbols; a symbol in both is subscribed to again. The others are not disturbed."""
@@ -87,7 +94,7 @@ class Connection:
         lifetime = random.uniform(SHORTEST_LIFETIME, 1.0)
         session = Session(self._provider, self.symbols, self._settings, lifetime=lifetime)
         link = new_link(self._url, self._provider.framer)
-        return Dialogue(link, session, self._provider, self._intake, self.freshness, lambda: self._changed(True, None))
+        return Dialogue(link, session, self._provider, self._intake, self.freshness, lambda: self._report(True, None))
 
     async def run(self) -> None:
         """Read until `close` is called.
@@ -101,7 +108,7 @@ class Connection:
                 end = await self._read_on()
                 if self._closing.is_set():
                     break
-                self._changed(False, end.reason)
+                self._report(False, end.reason)
                 if isinstance(end, Fatal):
                     raise RefusedError(self._provider.name, end.reason)
                 failures = 0 if self._dialogue.data_frames else failures + 1
@@ -154,7 +161,7 @@ class Connection:
                 await asyncio.wait([reading])
                 self._intake.counters.replacements += 1
                 if not dialogue.up:
-                    self._changed(False, reading.result().reason)
+                    self._report(False, reading.result().reason)
                 self._dialogue = dialogue
                 return successor
             delay_s, reason = next(delays), successor.result().reason

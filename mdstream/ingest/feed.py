@@ -48,36 +48,38 @@ class Feed:
         redundant: int = 1,
         refused: Sequence[str] = (),
     ) -> None:
-        self.provider, self.symbols, self.intake = provider, symbols, intake
+        self.provider, self.symbols, self.intake = provider, tuple(symbols), intake
         self.refused = refused
         """Why requested symbols are left out."""
         self.state: str | None = None
         self.reason: str | None = None
-        url = feed_url(provider, settings)
         self.dry = provider.dry(settings)
         """Why it runs dry, and what to set; None if it does not."""
-        carried = () if self.dry else symbols
-        shares = [carried[i : i + provider.max_symbols] for i in range(0, len(carried), provider.max_symbols)]
-        self._shares = len(shares)
-        self._up = [False] * (redundant * len(shares))
+        self._connect = partial(
+            Connection,
+            provider,
+            feed_url(provider, settings),
+            intake=intake,
+            changed=self._changed,
+            settings=settings,
+            max_attempts=max_attempts,
+            data_silence_s=data_silence_s,
+        )
+        self._redundant = redundant
+        self._shares: list[list[Connection]] = []
+        """The lines of each share of the symbols."""
         self._closing = asyncio.Event()
-        self._connections = [
-            Connection(
-                provider,
-                url,
-                share,
-                intake,
-                partial(self._changed, i),
-                settings=settings,
-                max_attempts=max_attempts,
-                data_silence_s=data_silence_s,
-            )
-            for i, share in enumerate(redundant * shares)
-        ]
+        self._tasks: asyncio.TaskGroup | None = None
+        self._add_shares([] if self.dry else symbols)
+
+    @property
+    def _connections(self) -> list[Connection]:
+        """The first line of each share, then the second."""
+        return [connection for line in zip(*self._shares, strict=True) for connection in line]
 
     @property
     def connected(self) -> bool:
-        return self.dry is None and all(any(self._up[share :: self._shares]) for share in range(self._shares))
+        return self.dry is None and all(any(line.up or line.joining for line in share) for share in self._shares)
 
     @property
     def problem(self) -> str | None:
@@ -121,18 +123,22 @@ class Feed:
         """Read until `close` is called. Raises FeedError when a connection is given up."""
         if self.dry is not None:
             self._set_state("disconnected", self.problem)
-            await self._closing.wait()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._closing.wait())  # without symbols there may be no connection
                 for i, connection in enumerate(self._connections):
-                    tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
+                    self._tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
         except* FeedError as group:
-            self._up = [False] * len(self._up)
             error = next(e for e in group.exceptions if isinstance(e, FeedError))
-            self._set_state("gave_up", error.reason)
+            self._end("gave_up", error.reason)
             raise error from None
-        self._up = [False] * len(self._up)
-        self._set_state("disconnected", "the ingestor stops")
+        self._end("disconnected", "the ingestor stops")
+
+    def _end(self, state: str, reason: str) -> None:
+        self._tasks = None
+        for connection in self._connections:
+            connection.up = False
+        self._set_state(state, reason)
 
     async def close(self) -> None:
         """Close the connections; `run` returns when all received frames and a last status record are queued."""
@@ -143,12 +149,50 @@ class Feed:
         """Queue one heartbeat for every partition."""
         self.intake.add_heartbeat(connected=self.connected, symbols=len(self.symbols), now_ns=time.time_ns())
 
+    # -- symbols that change
+
+    async def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Add canonical symbols and remove others, without disturbing the rest. One in both is subscribed to again.
+
+        New ones go to the connections that have room, then to further ones.
+        """
+        again = [symbol for symbol in remove if symbol in add and symbol in self.symbols]
+        gone = [symbol for symbol in remove if symbol in self.symbols and symbol not in again]
+        new = [symbol for symbol in dict.fromkeys(add) if symbol not in self.symbols]
+        self.symbols = (*(symbol for symbol in self.symbols if symbol not in gone), *new)
+        if self.dry is not None:
+            return
+        for share in self._shares:
+            symbols = share[0].symbols
+            room = self.provider.max_symbols - len(symbols) + sum(symbol in gone for symbol in symbols)
+            fit, new = new[:room], new[room:]
+            for line in share:
+                line.change(
+                    add=[*fit, *(symbol for symbol in again if symbol in symbols)],
+                    remove=[symbol for symbol in (*gone, *again) if symbol in symbols],
+                )
+        empty = [share for share in self._shares if not share[0].symbols]
+        self._shares = [share for share in self._shares if share[0].symbols]
+        for i, connection in enumerate(self._add_shares(new)):
+            connection.joining = True
+            if self._tasks is not None:
+                self._tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
+        await asyncio.gather(*(connection.close() for share in empty for connection in share))
+        self._changed(True, None)
+
+    def _add_shares(self, symbols: Sequence[str]) -> list[Connection]:
+        size = self.provider.max_symbols
+        added = [
+            [self._connect(symbols[i : i + size]) for _ in range(self._redundant)] for i in range(0, len(symbols), size)
+        ]
+        self._shares += added
+        return [connection for share in added for connection in share]
+
     async def _run_later(self, delay_s: float, connection: Connection) -> None:
         await asyncio.sleep(delay_s)
         await connection.run()
 
-    def _changed(self, index: int, up: bool, reason: str | None) -> None:
-        self._up[index] = up
+    def _changed(self, up: bool, reason: str | None) -> None:
         if self._closing.is_set():
             return
         if self.connected:

@@ -38,6 +38,10 @@ class Intake:
         counters.routes[route] += 1
         counters.bytes += size_bytes
 
+    def takes(self, symbol: str) -> bool:
+        """Whether the raw topic of a symbol's market is among those that it writes to."""
+        return self._market_of(symbol.encode()) in self._queues
+
     def _queue_of(self, key: bytes) -> int:
         """The queue of an instrument's records; an unsubscribed one may be of a market without queues."""
         return self._queues.get(self._market_of(key), self._home)[self._partition(key)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdstream.config import Settings
-from mdstream.errors import SettingsError, SymbolError
+from mdstream.errors import SymbolError
 from mdstream.venues.feed import Provider
 from mdstream.venues.providers import PROVIDERS, provider
 from topics import Topic, Topics
@@ -33,25 +33,22 @@ class Wanted:
         return tuple(dict.fromkeys((self.provider.market, *map(self.provider.market_of, self.symbols))))
 
 
-def plan(name: str, symbols: str | None = None) -> list[Wanted]:
-    """The plan for `--provider NAME --symbols A,B`; "all" means every provider.
+def plan(name: str, symbols: Sequence[str] | None = None) -> list[Wanted]:
+    """The plan for `symbols` of a provider; "all" means every provider.
 
     Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue is refused, the
-    others stay. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider or without
-    symbols.
+    others stay. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
     """
-    given = [] if symbols is None else [part.strip() for part in symbols.split(",") if part.strip()]
-    if symbols is not None and not given:
-        raise SettingsError(f"no symbols in {symbols!r}: name some, separated by commas, like BTCUSDT,ETHUSDT")
     names = sorted(PROVIDERS) if name == ALL else [name]
     venues = [provider(name) for name in names]
-    found = [_wanted(venue, given or venue.default_symbols) for venue in venues]
+    found = [wanted_of(venue, symbols or venue.default_symbols) for venue in venues]
     if not any(wanted.symbols for wanted in found):
         raise found[0].errors[0]
     return found
 
 
-def _wanted(venue: Provider, given: Sequence[str]) -> Wanted:
+def wanted_of(venue: Provider, given: Sequence[str]) -> Wanted:
+    """The symbols of one provider, as users name them; none of them may be left."""
     symbols: dict[str, None] = {}
     errors: list[SymbolError] = []
     for symbol in given:

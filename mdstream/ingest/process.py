@@ -12,9 +12,10 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import uvloop
 
@@ -26,7 +27,8 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import run_heartbeats
 from mdstream.ingest.http import IngestEndpoint
-from mdstream.ingest.plan import Wanted, raw_topics
+from mdstream.ingest.plan import raw_topics
+from mdstream.ingest.selection import Selection
 from mdstream.net.backoff import delays_s
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
@@ -51,14 +53,15 @@ class Options:
     redundant: int = 1
 
 
-def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
+def run(selection: Selection, settings: Settings, options: Options) -> None:
     """Ingest until a signal. Raises MdstreamError if it cannot start, or when every feed was given up."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(ingest(wanted, settings, options))
+        runner.run(ingest(selection, settings, options))
 
 
-async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
+async def ingest(selection: Selection, settings: Settings, options: Options) -> None:
     """As `run`, on the running loop."""
+    wanted = selection.plan(settings.symbol_groups)
     for reason in (reason for w in wanted for reason in w.refused):
         log.error("left out: %s", reason)
     wanted = [w for w in wanted if w.symbols]
@@ -84,7 +87,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
             await bus.sender.start()
         log.info("http://%s:%d/health shows the state", settings.http.host, options.port)
         try:
-            await _work(feeds, bus, watchdog, settings)
+            await _work(feeds, bus, watchdog, settings, selection.follow(feeds, wanted))
         finally:
             await bus.sender.stop(DISCONNECT_LIMIT_S)
 
@@ -118,11 +121,13 @@ def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
     )
 
 
-async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog, settings: Settings) -> None:
+async def _work(
+    feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog, settings: Settings, *beside: Coroutine[Any, Any, None]
+) -> None:
     """Run until a signal, the end of all feeds, or an error; then wind down."""
     running = asyncio.ensure_future(_run_feeds(feeds))
     tasks = (_send(bus, settings), bus.spooler.run(), run_heartbeats(feeds), _report(feeds, bus), watchdog.pulse())
-    helpers = [asyncio.ensure_future(task) for task in tasks]
+    helpers = [asyncio.ensure_future(task) for task in (*tasks, *beside)]
     watchdog.start()
     signalled = asyncio.ensure_future(_signal())
     try:

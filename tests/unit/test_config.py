@@ -152,6 +152,7 @@ ANOTHER = {
     "MDSTREAM_ROLE": "nats",
     "MDSTREAM_POLICY": "merge",
     "MDSTREAM_INSTRUMENTS": '{"BTCUSDT":{"policy":"merge"}}',
+    "MDSTREAM_SYMBOL_GROUPS": '{"majors":["BTCUSDT"]}',
     "MDSTREAM_COMPRESSION": "zstd",
     "MDSTREAM_BARS": "2m",
     "MDSTREAM_SPOOL_FSYNC": "never",

@@ -19,7 +19,7 @@ from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, Tick
 from mdstream.venues.feed import OTHER, Keepalive, Provider, Request, Route
-from mdstream.venues.providers import provider
+from mdstream.venues.providers import PROVIDERS, provider
 from mdstream.venues.session import (
     ANSWER_S,
     Action,
@@ -291,6 +291,62 @@ def test_session_replaces_a_connection_before_the_venue_ends_it() -> None:
     early = Session(Aged(), ["A"], {}, lifetime=0.9)
     early.opened(0.0)
     assert of(early.tick(90.0, frames=1), Replace) != []
+
+
+# ------------------------------------------------------------------------------------------------------- later changes
+
+
+class Json(Venue):
+    """Requests as most venues have them."""
+
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
+        return [Request(json.dumps({"op": "subscribe", "args": list(symbols)}), tuple(symbols), "1")]
+
+
+def test_session_takes_further_symbols_and_ends_others() -> None:
+    """In its own time: one request each interval, as at the start; the rest is not asked for again."""
+    session, _ = opened(Json(), "A B")
+    session.frame(b"ack A B", 0.1)
+    assert session.settled
+    session.change(add=["C"], remove=["A"])
+    assert not session.settled
+    assert sent(session.tick(0.2, frames=1)) == []
+    assert sent(session.tick(0.5, frames=1)) == ['{"op": "unsubscribe", "args": ["A"]}']
+    assert sent(session.tick(1.0, frames=2)) == ['{"op": "subscribe", "args": ["C"]}']
+    assert not session.settled
+    session.frame(b"ack C", 1.1)
+    assert session.settled
+
+
+def test_session_forgets_what_a_removed_symbol_was_waiting_for() -> None:
+    """A subscription that was rejected, or not answered, is no problem any more."""
+    session, _ = opened(Json(), "A B C")
+    session.frame(b"error A", 0.1)
+    session.tick(ANSWER_S + 1, frames=1)
+    assert (session.rejected, session.missing) == ({"A"}, {"B", "C"})
+    session.change(remove=["A", "B"])
+    assert (session.rejected, session.missing) == (set(), {"C"})
+    session.frame(b"error B", 12.0)
+    assert session.rejected == set()
+
+
+def test_symbol_removed_and_added_is_subscribed_to_again() -> None:
+    """Unsubscribed first: a venue would ignore what it thinks is there."""
+    session, _ = opened(Json(), "A")
+    session.change(add=["A"], remove=["A"])
+    frames = [*sent(session.tick(1.0, frames=1)), *sent(session.tick(2.0, frames=2))]
+    assert frames == ['{"op": "unsubscribe", "args": ["A"]}', '{"op": "subscribe", "args": ["A"]}']
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_every_venue_can_end_a_subscription(name: str) -> None:
+    """What it was asked for by subscribe is what unsubscribe names, in the venue's own word."""
+    venue = provider(name)
+    asked, ended = venue.subscribe(venue.default_symbols), venue.unsubscribe(venue.default_symbols)
+    assert [str(r.frame).lower() for r in ended] == [
+        str(r.frame).lower().replace('"subscribe"', '"unsubscribe"', 1) for r in asked
+    ]
+    assert all(before.frame != after.frame and not after.names for before, after in zip(asked, ended, strict=True))
 
 
 # ----------------------------------------------------------------------------------------------------------- handshake
