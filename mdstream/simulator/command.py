@@ -155,8 +155,9 @@ def command(
 
     \b
     Faults, their own parameters and defaults:
-      disconnect      cut the connections
+      disconnect      cut the connections: one=false (true: only one, at random)
       close           close them: code=1012 reason=Service restart
+      shutdown        announce a restart, as Binance and OKX do, and close the connections when the fault ends
       refuse          refuse handshakes: status=503 (0: cut them off) rest=false (REST too)
       slow_handshake  answer handshakes late: ms=5000
       stall           no data, no heartbeats; answers and pings go on: replay=false (send it all at the end)
