@@ -96,6 +96,9 @@ class BookUpdate(msgspec.Struct, gc=False):
     whole: bool = False
     check: BookCheck | None = None
     """None where the venue gives no checksum."""
+    update_id: int = NO_ID
+    previous_id: int | None = None
+    """The id of the update before this one; None where the venue numbers none."""
 
 
 class Control(msgspec.Struct, frozen=True):

@@ -144,6 +144,8 @@ class Provider(Declared, ABC):
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
     are opaque, and missed trades cannot be detected."""
+    quotes_from_books: ClassVar[bool] = True
+    """Whether the top of a kept book is published as a quote; else quotes are those of a channel of their own."""
     default_symbols: ClassVar[Sequence[str]] = ("BTCUSDT", "ETHUSDT")
     """Canonical symbols that it has, for an ingestor of all providers."""
     max_symbols: ClassVar[int]

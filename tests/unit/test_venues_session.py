@@ -467,7 +467,7 @@ def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> 
     [
         ("binance", set(), set()),  # it acknowledges unknown names: they are found mute
         ("alpaca_crypto", set(), set()),
-        ("okx", {"trades FOO-USDT", "bbo-tbt FOO-USDT", "books5 FOO-USDT"}, set()),
+        ("okx", {"trades FOO-USDT", "bbo-tbt FOO-USDT", "books FOO-USDT"}, set()),
         ("bybit", {f"{channel}.FOOUSDT" for channel in ("publicTrade", "orderbook.1", "orderbook.50")}, set()),
         ("kraken", {f"{channel} FOO/USDT" for channel in ("trade", "ticker", "book")}, set()),
         ("coinbase", set(), {f"{channel} FOO-USDT" for channel in ("matches", "ticker", "heartbeat", "level2_batch")}),

@@ -182,7 +182,7 @@ def test_okx_subscribes_to_trades_quotes_and_books_within_its_request_size() -> 
     assert args[:4] == [
         ("trades", "BTC-USDT"),
         ("bbo-tbt", "BTC-USDT"),
-        ("books5", "BTC-USDT"),
+        ("books", "BTC-USDT"),
         ("trades", "BTC-USDT-SWAP"),
     ]
     assert len(args) == len(set(args)) == 3 * 102
