@@ -66,7 +66,7 @@ class Connection:
     def _new_dialogue(self) -> Dialogue:
         lifetime = random.uniform(SHORTEST_LIFETIME, 1.0)
         session = Session(self._provider, self._symbols, self._settings, lifetime=lifetime)
-        link = new_link(self._url, self._provider.framer)
+        link = new_link(self._url, self._provider.framer, self._provider.library)
         return Dialogue(link, session, self._provider.route, self._intake, self._changed, self.freshness)
 
     async def run(self) -> None:

@@ -29,7 +29,8 @@ class Wanted:
 
 
 def plan(name: str, symbols: str) -> list[Wanted]:
-    """The plan for `--provider NAME --symbols A,B`; "all" means every provider.
+    """The plan for `--provider NAME --symbols A,B`; "all" means every provider
+    that needs no program beside us, as one with a library does.
 
     A symbol that is not valid at a venue is refused, the others stay. Raises SymbolError if none is left for a
     provider, SettingsError for an unknown provider or without symbols.
@@ -37,7 +38,7 @@ def plan(name: str, symbols: str) -> list[Wanted]:
     given = [part.strip() for part in symbols.split(",") if part.strip()]
     if not given:
         raise SettingsError(f"no symbols in {symbols!r}: name some, separated by commas, like BTCUSDT,ETHUSDT")
-    names = sorted(PROVIDERS) if name == ALL else [name]
+    names = sorted(n for n, each in PROVIDERS.items() if each.library is None) if name == ALL else [name]
     return [_wanted(provider(name), given) for name in names]
 
 
