@@ -17,6 +17,7 @@ from mdstream.config.groups import (
     Failover,
     Files,
     Http,
+    Ibkr,
     Kafka,
     Nats,
     Repair,
@@ -60,6 +61,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     nats: Nats
     timescale: Timescale
     database: Database
+    ibkr: Ibkr
     addresses: Addresses
 
     @property
@@ -68,6 +70,6 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
         return Cluster(self.kafka.servers, self.kafka.security, self.kafka.compression)
 
     def venue_addresses(self) -> dict[str, str]:
-        """The venue addresses that are set, by their names in the environment."""
+        """The venue addresses that are set, and parts of them, by their names in the environment."""
         given: dict[str, SecretStr | None] = {name: getattr(self.addresses, name) for name in VENUE_ADDRESSES}
-        return {name: value.get_secret_value() for name, value in given.items() if value}
+        return {name: value.get_secret_value() for name, value in given.items() if value} | self.ibkr.parts()

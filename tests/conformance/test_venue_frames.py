@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from venue_frames import VENUES, Example, each, frames, recorded
+from venue_frames import VENUES, Example, each, frames, has_pairs, recorded
 
-from mdstream.errors import FrameError
+from mdstream.errors import FrameError, SymbolError
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import REST_MARK, RepairRequest, rest_frame
 from mdstream.replay.capture import Frame, decode_line, encode_line
@@ -95,9 +95,14 @@ def test_a_symbol_is_subscribed_to_under_the_name_it_came_with(venue: str, examp
 @pytest.mark.parametrize("venue", VENUES)
 @given(base=st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=12))
 def test_from_venue_undoes_to_venue(venue: str, base: str) -> None:
-    """A canonical symbol comes back from the venue as it went."""
+    """A canonical symbol comes back from the venue as it went; one without pairs has shorter names, if any."""
     v = provider(venue)
-    assert v.from_venue(v.to_venue(f"{base}USDT")) == f"{base}USDT"
+    try:
+        venue_id = v.to_venue(f"{base}USDT")
+    except SymbolError:
+        assert not has_pairs(venue)
+    else:
+        assert v.from_venue(venue_id) == f"{base}USDT"
 
 
 @pytest.mark.parametrize(("venue", "example"), each())
