@@ -24,7 +24,7 @@ from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 
-VENUES = {
+VENUES = {  # those with a websocket
     "binance": ("BINANCE_WS_URL", "/binance/stream", "BTCUSDT"),
     "bybit": ("BYBIT_WS_URL", "/bybit/v5/public/spot", "BTCUSDT"),
     "kraken": ("KRAKEN_WS_URL", "/kraken/v2", "BTCUSD"),
@@ -111,6 +111,7 @@ def test_simulator_says_where_its_venues_are(start: Start) -> None:
     assert not {"BYBIT_API_BASE_URL", "KRAKEN_API_BASE_URL"} & simulator.urls.keys()
     for variable, path, _ in VENUES.values():
         assert simulator.urls[variable] == f"ws://127.0.0.1:{simulator.port}{path}"
+    assert simulator.urls["IB_WS_URL"].startswith("ib://127.0.0.1:")
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -351,7 +352,7 @@ async def test_garbage_does_not_stop_the_simulator(start: Start) -> None:
     client = await open_at(simulator.url("okx"))
     await client.send("x" * (1 << 20))
     assert (await receive_all(client))[1] == 1009
-    assert simulator.status()["clients"] == dict.fromkeys(VENUES, 0)
+    assert simulator.status()["clients"] == dict.fromkeys(EXCHANGES, 0)
 
 
 def test_port_in_use_is_one_clear_line() -> None:
