@@ -221,18 +221,20 @@ async def test_data_that_stop_while_the_socket_lives_are_noticed() -> None:
         await until(lambda: reader.ups >= 2 and len(reader.trades("AAPL")) > before)
 
 
-async def test_connectivity_that_is_back_without_its_data_makes_a_new_connection(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """1100 and 1102 are told; after 1101 the gateway sends nothing more until it is asked again, on the same socket."""
+async def test_after_a_loss_of_data_everything_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Connectivity is told. After 1101 the gateway sends nothing more until it is asked, on the same socket."""
     async with gateway() as market, reading(market.addresses["ib"], "AAPL") as reader:
         await until(lambda: reader.trades("AAPL"))
         (client,) = market._clients
-        for code in (1100, 1102, 1101):
-            client._do([Send(message(4, 2, -1, code, f"connectivity {code}", ""))])
-        await until(lambda: reader.ups == 2 and reader.counters.disconnections == 1)
-        assert "announced: 1100 connectivity 1100: no data until it is back" in caplog.text
-        assert "lost: the venue announced: 1101 connectivity 1101" in caplog.text
+        session = market._exchanges["ib"].clients[17]  # type: ignore[attr-defined]
+        client._do([Send(message(4, 2, -1, 1100, "connectivity lost", "")), *session.unsubscribe(list(session.topics))])
+        session.requests.clear()
+        client._do([Send(message(4, 2, -1, 1101, "connectivity restored - data lost", ""))])
+        before = len(reader.trades("AAPL"))
+        await until(lambda: len(reader.trades("AAPL")) > before + 10)
+        assert "announced: 1100 connectivity lost: no data until it is back" in caplog.text
+        assert "announced: 1101 connectivity restored - data lost: everything is asked for again" in caplog.text
+        assert reader.counters.disconnections == 0
 
 
 async def test_a_message_that_the_library_cannot_decode_is_not_lost_in_silence() -> None:

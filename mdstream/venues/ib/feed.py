@@ -39,8 +39,8 @@ CHANNELS = {"STK": ("trade", "quote"), "FUT": ("trade", "quote"), "CASH": ("quot
 FUTURES_MARKETS = frozenset({"CME", "CBOT", "NYMEX", "COMEX", "CFE", "EUREX", "ICEUS", "ICEEU", "ENDEX", "OSE", "HKFE"})
 MONTHS = "FGHJKMNQUVXZ"
 
-RESTART = 1101
-NOTICES = frozenset({1100, 1102, 1300, 10090, 10091, 10167, *range(2100, 2170)})
+DATA_LOST = 1101
+NOTICES = frozenset({1100, DATA_LOST, 1102, 1300, 10090, 10091, 10167, *range(2100, 2170)})
 """Connectivity, data farms, and data that flow in part or delayed."""
 ADVICE = {
     100: "fewer symbols, or other clients of this gateway that ask for less",
@@ -53,6 +53,7 @@ ADVICE = {
     502: "is TWS or IB Gateway running there, logged in, its API enabled?",
     504: "the gateway has closed the connection",
     1100: "no data until it is back",
+    DATA_LOST: "everything is asked for again",
     1102: "data go on",
     10089: "subscribe to these data in the venue's client portal, for use by the API",
     10090: "the other data flow",
@@ -216,6 +217,4 @@ def _error(m: _Other) -> Control:
     detail = f"{m.code} {m.message.rstrip('.')}"
     if m.code in ADVICE:
         detail += f": {ADVICE[m.code]}"
-    if m.code == RESTART:
-        return Control("shutdown", f"{detail}: a new connection asks for everything again")
     return Control("notice", detail) if m.code in NOTICES else Control("error", detail, m.names)

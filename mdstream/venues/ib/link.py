@@ -24,7 +24,7 @@ from mdstream.errors import LinkError, SettingsError
 from mdstream.ingest.links.link import OPEN_TIMEOUT_S
 from mdstream.ingest.links.queue import QueueLink
 from mdstream.net.redact import redacted
-from mdstream.venues.ib.feed import ADVICE
+from mdstream.venues.ib.feed import ADVICE, DATA_LOST
 
 DEFAULT_CLIENT_ID = "17"
 NAMED = 5
@@ -78,6 +78,7 @@ class IbLink(QueueLink):
         self._reason = ""
         self._gone = asyncio.Event()
         self._asked: dict[int, tuple[Command, list[ContractDetails]]] = {}
+        self._found: list[tuple[Command, Contract]] = []
         self._lines: dict[int, Line] = {}
         self._moved: dict[Line, None] = {}
         self._client = Client(self._calls())
@@ -149,15 +150,18 @@ class IbLink(QueueLink):
             message = f"{len(contracts)} contracts are called {command.symbol}: {several}"
             self._put(ib="error", code=200, message=message, names=command.names)
             return
-        for channel in command.channels:
-            line = Line(channel, command.symbol, contracts[0].conId, self._connection)
-            request = self._client.getReqId()
-            self._lines[request] = line
-            if channel == "trade":
-                self._client.reqTickByTickData(request, contracts[0], "AllLast", 0, False)
-            else:
-                self._client.reqMktData(request, contracts[0], "", False, False, [])
+        self._found.append((command, contracts[0]))
+        self._request_data(command, contracts[0])
         self._put(ib="ack", names=command.names)
+
+    def _request_data(self, command: Command, contract: Contract) -> None:
+        for channel in command.channels:
+            request = self._client.getReqId()
+            self._lines[request] = Line(channel, command.symbol, contract.conId, self._connection)
+            if channel == "trade":
+                self._client.reqTickByTickData(request, contract, "AllLast", 0, False)
+            else:
+                self._client.reqMktData(request, contract, "", False, False, [])
 
     def _error(self, request: int, code: int, message: str, _json: str) -> None:
         names = []
@@ -168,6 +172,10 @@ class IbLink(QueueLink):
         elif not self._client.isReady():  # it ends the connection
             self._reason = f"{code} {message}: {ADVICE[code]}" if code in ADVICE else f"{code} {message}"
         self._put(ib="error", code=code, message=message, names=names)
+        if code == DATA_LOST:
+            self._lines.clear()
+            for command, contract in self._found:
+                self._request_data(command, contract)
 
     def _unreadable(self, text: str) -> None:
         self._put(ib="unreadable", text=text)
@@ -175,13 +183,14 @@ class IbLink(QueueLink):
     def _trade(
         self, request: int, _type: int, seconds: int, price: float, size: float, about: TickAttribLast, *texts: str
     ) -> None:
-        exchange, conditions = map(json.dumps, texts)
-        past_limit, unreported = json.dumps(about.pastLimit), json.dumps(about.unreported)
-        self._put_data(
-            self._lines[request],
-            f'"time":{seconds},"price":{price},"size":{size},"exchange":{exchange},"conditions":{conditions},'
-            f'"pastLimit":{past_limit},"unreported":{unreported}',
-        )
+        if request in self._lines:
+            exchange, conditions = map(json.dumps, texts)
+            past_limit, unreported = json.dumps(about.pastLimit), json.dumps(about.unreported)
+            self._put_data(
+                self._lines[request],
+                f'"time":{seconds},"price":{price},"size":{size},"exchange":{exchange},"conditions":{conditions},'
+                f'"pastLimit":{past_limit},"unreported":{unreported}',
+            )
 
     def _price(self, request: int, tick_type: int, price: float, size: float) -> None:
         if tick_type in PRICES and request in self._lines:
