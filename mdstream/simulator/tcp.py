@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import cast
 
 from mdstream.errors import FrameError, SettingsError
 from mdstream.simulator.exchange import Exchange, Session
@@ -75,12 +76,12 @@ class TcpEndpoint:
             self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        exchange, gate, transport = self._exchange, self._injection.gate(self._exchange.name), writer.transport
+        exchange, gate = self._exchange, self._injection.gate(self._exchange.name)
+        transport = cast(asyncio.Transport, writer.transport)  # uvloop's is no subclass
         await asyncio.sleep(gate.wait_s)
         session = exchange.session(exchange.path, "", self._host.now_ns())
         if gate.refusal is not None or session is None or exchange.framer is None:
             transport.abort()
             return
-        assert isinstance(transport, asyncio.Transport)
         with suppress(OSError, FrameError):  # the client is gone, or sends what can be no request
             await TcpClient(self._host, exchange.name, session, transport).read(reader, exchange.framer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ib_async import IB, Contract, Stock
-from processes import free_port
+from processes import Processes, free_port
 
 from mdstream.errors import FeedError
 from mdstream.ingest.backlog import Backlog
@@ -244,6 +245,17 @@ async def test_a_message_that_the_library_cannot_decode_is_not_lost_in_silence()
         (client,) = market._clients
         client._do([Send(message(99, 1, 2, 1_767_625_200, "abc"))])
         await until(lambda: reader.counters.not_understood == 1)
+
+
+async def test_mdstream_simulate_serves_a_gateway(tmp_path: Path) -> None:
+    """At the port after its own, unless both are free ones; it prints the variable."""
+    with Processes(tmp_path) as processes:
+        process = processes.mdstream("simulate", "--port", 0, "--venues", "ib,okx", "--rate", 50)
+        process.wait_for("export OKX_WS_URL=")
+        (url,) = re.findall(r"export IB_WS_URL=(ib://127\.0\.0\.1:\d+)\n", process.output())
+        async with reading(url, "AAPL") as reader:
+            await until(lambda: reader.trades("AAPL") and reader.quotes("AAPL"))
+        assert process.stop() == 0
 
 
 async def test_the_whole_library_works_with_the_gateway() -> None:

@@ -126,6 +126,7 @@ def test_limits_are_those_of_the_user(exchange: Ib, session: IbSession) -> None:
     assert code(session, tick_by_tick(3, "AAPL")) == 10190
     assert [type(action) for action in other.received(message(98, 1), NOW_NS)] == [Unsubscribe]
     assert code(session, tick_by_tick(3, "A")) == 322
+    assert code(session, tick_by_tick(3, "C")) == 420  # within 15 s of the other's
     assert any(isinstance(action, Subscribe) for action in session.received(tick_by_tick(3, "AAPL"), NOW_NS))
 
 

@@ -30,7 +30,7 @@ from mdstream import instruments
 from mdstream.errors import FrameError
 from mdstream.instruments import Kind
 from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
-from mdstream.venues.feed import QUOTE, TRADE, Channel, Head, Id, Keepalive, Library, Name, Provider, Request
+from mdstream.venues.feed import QUOTE, TRADE, Channel, Head, Id, Keepalive, Library, Provider, Request
 from mdstream.venues.symbols import Symbols
 from mdstream.venues.times import SECOND_NS
 
@@ -49,7 +49,7 @@ ADVICE = {
     200: "name an instrument that the venue has, and only one",
     326: "give this ingestor a client id of its own: IBKR_CLIENT_ID",
     354: "subscribe to these data in the venue's client portal, for use by the API",
-    420: "the account has no permission for these data",
+    420: "the account has no permission for these data, or they were asked for again too soon",
     502: "is TWS or IB Gateway running there, logged in, its API enabled?",
     504: "the gateway has closed the connection",
     1100: "no data until it is back",
@@ -93,7 +93,7 @@ class _Other(msgspec.Struct):
     """What is no data, and data whose fields have another order."""
 
     ib: Literal["trade", "quote", "ack", "error", "time", "unreadable"]
-    symbol: Name = ""
+    symbol: Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9.-]{1,40}$")] = ""
     names: tuple[str, ...] = ()
     code: int = 0
     message: str = ""

@@ -29,6 +29,10 @@ from mdstream.venues.ib.feed import ADVICE, DATA_LOST
 DEFAULT_CLIENT_ID = "17"
 NAMED = 5
 """Contracts that the error for an ambiguous one names."""
+TICK_BY_TICK_INTERVAL_S = 16.0
+"""Between two tick-by-tick requests for one instrument: the venue's 15 s, and some for the way there."""
+_tick_by_tick_s: dict[tuple[str, int, int], float] = {}
+"""When one was last made, by gateway and contract: the next connection has to know."""
 BID, ASK = 0, 2
 """Where a side's price is in a top; its size follows."""
 PRICES, SIZES = {1: BID, 2: ASK}, {0: BID, 3: ASK}
@@ -159,9 +163,16 @@ class IbLink(QueueLink):
             request = self._client.getReqId()
             self._lines[request] = Line(channel, command.symbol, contract.conId, self._connection)
             if channel == "trade":
-                self._client.reqTickByTickData(request, contract, "AllLast", 0, False)
+                loop, place = asyncio.get_running_loop(), (self._host, self._port, contract.conId)
+                due_s = _tick_by_tick_s.get(place, -TICK_BY_TICK_INTERVAL_S) + TICK_BY_TICK_INTERVAL_S
+                _tick_by_tick_s[place] = max(due_s, loop.time())
+                loop.call_at(_tick_by_tick_s[place], self._request_trades, request, contract)
             else:
                 self._client.reqMktData(request, contract, "", False, False, [])
+
+    def _request_trades(self, request: int, contract: Contract) -> None:
+        if request in self._lines and self._client.isReady():
+            self._client.reqTickByTickData(request, contract, "AllLast", 0, False)
 
     def _error(self, request: int, code: int, message: str, _json: str) -> None:
         names = []

@@ -5,8 +5,8 @@ empty answers to what ib_async asks for when it connects. No orders, no history.
 Source: ib_async 2.1's client and decoder, IBKR's message codes (read 2026-11). Our choices where they are silent: a
 contract's id, made from its name; stocks at LSE are listed in two currencies, so without one they are ambiguous; there
 are data of SMART, futures exchanges and IDEALPRO alone, elsewhere the user has no subscription; a request beyond 50 a
-second is refused by error 100 and not done; a second request for the same data by error 322; the client that does not
-read is cut off.
+second is refused by error 100 and not done; a second request for the same data by error 322, one for tick-by-tick data
+of an instrument within 15 s by error 420; the client that does not read is cut off.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ VERSION = 178
 ACCOUNT = "DU1234567"
 LINES, TICK_BY_TICK_LINES = 100, 3
 """Of one user, in all connections together."""
+INTERVAL_NS = 15 * SECOND_NS
+"""Between tick-by-tick requests for one instrument."""
 TWO_CURRENCIES = frozenset({"LSE"})
 SUBSCRIBED = FUTURES_MARKETS | {"SMART", "IDEALPRO"}
 FARMS = {
@@ -218,6 +220,8 @@ class IbSession(Session):
         name = f"{channel} {listing.symbol}"
         if name in self.requests:
             raise RefusedError(_error(request, 322, f"Error processing request: {name} is already sent"))
+        if channel != MARKET_DATA and not self.exchange.allows_again(listing.symbol, now_ns):
+            raise RefusedError(_error(request, 420, "Invalid Real-time Query:tick-by-tick request pacing violation"))
         self.requests[name] = request
         data = self.subscribe({name: listing.topic(CHANNELS[channel])}, now_ns)
         if channel != MARKET_DATA:
@@ -268,10 +272,18 @@ class Ib(Exchange):
         self.clients: dict[int | None, IbSession] = {}
         """By client id."""
         self._contracts: dict[str, Contract] = {}
+        self._tick_by_tick_ns: dict[str, int] = {}
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         fields = contract_of(symbol)
         return (fields["symbol"].replace(" ", "."), fields["currency"] or "USD") if fields else None
+
+    def allows_again(self, symbol: str, now_ns: int) -> bool:
+        """Whether tick-by-tick data of an instrument may be asked for: once in 15 s."""
+        if now_ns - self._tick_by_tick_ns.get(symbol, -INTERVAL_NS) < INTERVAL_NS:
+            return False
+        self._tick_by_tick_ns[symbol] = now_ns
+        return True
 
     def find(self, contract: Contract, now_ns: int) -> list[tuple[Contract, Listing]]:
         """The contracts of a description, complete. An id is made from its name."""
