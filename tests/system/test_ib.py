@@ -159,6 +159,21 @@ async def test_what_the_gateway_refuses_is_named_and_stops_nothing_else(
         assert (reader.connection.session.missing, reader.counters.disconnections) == (set(), 0)
 
 
+async def test_what_is_unsubscribed_from_frees_its_lines() -> None:
+    """Its data stop, those of the other instrument go on."""
+    async with gateway() as market, reading(market.addresses["ib"], "AAPL", "MSFT") as reader:
+        await until(lambda: reader.trades("AAPL") and reader.trades("MSFT"))
+        (request,) = reader.provider.subscribe(["MSFT"])
+        await reader.connection._dialogue.link.send(str(request.frame).replace('"subscribe"', '"unsubscribe"'))
+        session = market._exchanges["ib"].clients[17]  # type: ignore[attr-defined]
+        await until(lambda: set(session.requests) == {"AllLast AAPL", "market data AAPL"})
+        await asyncio.sleep(0.2)
+        gone, count = len(reader.trades("MSFT")), len(reader.trades("AAPL"))
+        await until(lambda: len(reader.trades("AAPL")) > count + 10)
+        assert len(reader.trades("MSFT")) == gone
+        assert set(reader.connection.session.rejected) == set()
+
+
 async def test_client_id_in_use_is_told_with_the_setting() -> None:
     """Each connection to a gateway needs its own; the first one goes on."""
     async with gateway() as market, reading(market.addresses["ib"], "AAPL") as reader:

@@ -42,9 +42,9 @@ logging.getLogger("ib_async.client").setLevel(logging.CRITICAL)  # a lost connec
 
 
 class Command(msgspec.Struct):
-    """What the session sends: `subscribe`, or `time` to be answered."""
+    """What the session sends: `subscribe`, `unsubscribe` with the same fields, or `time` to be answered."""
 
-    do: Literal["subscribe", "time"]
+    do: Literal["subscribe", "unsubscribe", "time"]
     symbol: str = ""
     channels: tuple[Literal["trade", "quote"], ...] = ()
     contract: dict[str, Any] = {}
@@ -127,12 +127,15 @@ class IbLink(QueueLink):
         await super().send(frame)
         command = msgspec.json.decode(frame, type=Command)
         try:
-            if command.do == "time":
-                self._client.reqCurrentTime()
-            else:
-                request = self._client.getReqId()
-                self._asked[request] = command, []
-                self._client.reqContractDetails(request, Contract(**command.contract))
+            match command.do:
+                case "time":
+                    self._client.reqCurrentTime()
+                case "subscribe":
+                    request = self._client.getReqId()
+                    self._asked[request] = command, []
+                    self._client.reqContractDetails(request, Contract(**command.contract))
+                case "unsubscribe":
+                    self._cancel(command)
         except ConnectionError:
             raise LinkError(f"504 not connected: {ADVICE[504]}") from None
 
@@ -173,6 +176,17 @@ class IbLink(QueueLink):
     def _request_trades(self, request: int, contract: Contract) -> None:
         if request in self._lines and self._client.isReady():
             self._client.reqTickByTickData(request, contract, "AllLast", 0, False)
+
+    def _cancel(self, command: Command) -> None:
+        for asked, _ in self._asked.values():
+            if asked.symbol == command.symbol:
+                asked.channels = ()  # its contract is being looked up
+        self._found = [(each, contract) for each, contract in self._found if each.symbol != command.symbol]
+        for request in [request for request, line in self._lines.items() if line.name in command.names]:
+            if self._lines.pop(request).name.startswith("trade"):
+                self._client.cancelTickByTickData(request)
+            else:
+                self._client.cancelMktData(request)
 
     def _error(self, request: int, code: int, message: str, _json: str) -> None:
         names = []
