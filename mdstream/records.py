@@ -7,6 +7,9 @@ timestamp is the receive time in ms. Its headers, which RawEncoder writes and `d
     t     when the frame was received: ns since 1970, 8 bytes big-endian
     k     its kind: that of the provider's `route` (venues/feed.py), or HEARTBEAT, STATUS, REPAIR
     via   how it came: ws (a live feed), spool (the same, after Kafka was away), rest (repair), replay
+    c     a live feed's connection: when it was opened, in the format of `t`. Some venues count per connection
+    f     the number of the frame in its connection, 8 bytes big-endian, if the record is only a part of it: a frame
+          about several instruments becomes a record for each
 
 A leaf like mdstream.events: values only.
 """
@@ -61,17 +64,24 @@ class Record(Protocol):
 
 
 class RawEncoder:
-    """Makes the raw records of one provider that came one way."""
+    """Makes the raw records of one provider that came one way; those of a live feed by the connection opened at
+    `opened_ns`."""
 
-    __slots__ = ("_p", "_via")
+    __slots__ = ("_p", "_rest")
 
-    def __init__(self, provider: str, via: bytes) -> None:
-        self._p, self._via = ("p", provider.encode()), ("via", via)
+    def __init__(self, provider: str, via: bytes, opened_ns: int | None = None) -> None:
+        self._p, way = ("p", provider.encode()), ("via", via)
+        self._rest = (way,) if opened_ns is None else (way, ("c", _pack(opened_ns)))
 
     def encode(self, key: bytes, frame: bytes, kind: bytes, received_ns: int) -> ProducerRecord:
         """The record of a frame received at `received_ns`."""
-        headers = [self._p, ("t", _pack(received_ns)), ("k", kind), self._via]
-        return key, frame, received_ns // MS, headers
+        return key, frame, received_ns // MS, [self._p, ("t", _pack(received_ns)), ("k", kind), *self._rest]
+
+    def encode_part(self, key: bytes, part: bytes, kind: bytes, received_ns: int, number: int) -> ProducerRecord:
+        """The record of a part of the connection's frame `number`."""
+        record = self.encode(key, part, kind, received_ns)
+        record[3].append(("f", _pack(number)))
+        return record
 
 
 def decode_raw(record: Record) -> tuple[bytes, int, bytes]:
@@ -80,8 +90,8 @@ def decode_raw(record: Record) -> tuple[bytes, int, bytes]:
     `seq` starts at a receive time: a wrong one would corrupt `seq` and the checkpoint for good.
     """
     headers = record.headers
-    if len(headers) == 4:
-        (n0, provider), (n1, received), (n2, kind), _ = headers
+    if len(headers) >= 4:
+        (n0, provider), (n1, received), (n2, kind) = headers[:3]
         if not (n0 == "p" and n1 == "t" and n2 == "k"):  # the order in which RawEncoder writes them
             provider, received, kind = _find_headers(record)
     else:
@@ -93,6 +103,12 @@ def decode_raw(record: Record) -> tuple[bytes, int, bytes]:
     if not 0 <= received_ns < LAST_NS:
         raise FrameError(f"no receive time in ns: {received_ns}")
     return provider or b"", received_ns, kind or b""  # a header's value may be null
+
+
+def connection_of(record: Record) -> bytes:
+    """The connection that a raw record came by, as its header `c` has it; empty for a record without."""
+    headers = record.headers
+    return headers[4][1] if len(headers) > 4 and headers[4][0] == "c" else b""
 
 
 def _find_headers(record: Record) -> tuple[bytes, bytes, bytes]:

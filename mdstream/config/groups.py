@@ -12,6 +12,7 @@ from mdstream.config.cluster import Compression, Security
 from mdstream.config.fields import Group, Json, Listed, OptionalSetting, prefixed, setting
 
 Role = Literal["core", "timescale", "nats", "files"]
+AlpacaFeed = Literal["iex", "sip", "delayed_sip", "test"]
 CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
 TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SpoolSync = Literal["always", "interval", "never"]
@@ -182,6 +183,22 @@ class Ibkr(Group, alias_generator=prefixed("IBKR_")):
         """The settings that are set, by their names in the environment."""
         given = {"IBKR_HOST": self.host, "IBKR_PORT": self.port, "IBKR_CLIENT_ID": self.client_id}
         return {name: str(value) for name, value in given.items() if value is not None}
+
+
+class Alpaca(Group, alias_generator=prefixed("ALPACA_")):
+    """Access to Alpaca: docs/venues/alpaca.md."""
+
+    key: SecretStr | None = setting(None, "the key's id")
+    secret: SecretStr | None = setting(None, "the key's secret")
+    feed: AlpacaFeed = setting("iex", "feed of US stocks: iex (free), sip, delayed_sip or test")
+    dry_run: bool = setting(False, "true: no connection to Alpaca, heartbeats only")
+
+
+class Massive(Group, alias_generator=prefixed("MASSIVE_")):
+    """Access to Massive: docs/venues/massive.md."""
+
+    api_key: SecretStr | None = setting(None, "the key")
+    polygon_api_key: SecretStr | None = setting(None, "the same by its older name", name="POLYGON_API_KEY")
 
 
 VENUE_ADDRESSES = tuple(named(venue) for venue in venues.NAMES for named in (venues.ws_setting, venues.rest_setting))

@@ -8,10 +8,11 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from mdstream.config.cluster import Cluster
-from mdstream.config.fields import Group, Listed, prefixed, setting
+from mdstream.config.fields import Group, Json, Listed, prefixed, setting
 from mdstream.config.groups import (
     VENUE_ADDRESSES,
     Addresses,
+    Alpaca,
     Bars,
     Database,
     Failover,
@@ -19,6 +20,7 @@ from mdstream.config.groups import (
     Http,
     Ibkr,
     Kafka,
+    Massive,
     Nats,
     Repair,
     Role,
@@ -37,6 +39,9 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     topic_prefix: str = setting("md", "first part of every topic's name", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     partitions: int = setting(8, "partitions of every topic", ge=1, le=1024)
     replication: int = setting(1, "copies of every partition", ge=1, le=7)
+    symbol_groups: Json[dict[str, Listed[str]]] = setting(
+        {}, 'groups of symbols for `mdstream ingest --symbols @NAME`, as JSON: {"majors":["BTCUSDT","ETHUSDT"]}'
+    )
     markets: Listed[Market] = setting(
         ("crypto", "equities"), "markets, each a raw topic, comma-separated", min_length=1
     )
@@ -63,6 +68,8 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     database: Database
     ibkr: Ibkr
     addresses: Addresses
+    alpaca: Alpaca
+    massive: Massive
 
     @property
     def bootstrap_servers(self) -> Cluster:
@@ -70,6 +77,18 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
         return Cluster(self.kafka.servers, self.kafka.security, self.kafka.compression)
 
     def venue_addresses(self) -> dict[str, str]:
-        """The venue addresses that are set, and parts of them, by their names in the environment."""
+        """The venue addresses that are set, by their names in the environment."""
         given: dict[str, SecretStr | None] = {name: getattr(self.addresses, name) for name in VENUE_ADDRESSES}
-        return {name: value.get_secret_value() for name, value in given.items() if value} | self.ibkr.parts()
+        return {name: value.get_secret_value() for name, value in given.items() if value}
+
+    def venue_settings(self) -> dict[str, str]:
+        """What the feeds need: the venue addresses, and the venues' own settings, as far as they are set."""
+        alpaca, massive = self.alpaca, self.massive
+        secrets = {
+            "ALPACA_KEY": alpaca.key,
+            "ALPACA_SECRET": alpaca.secret,
+            "MASSIVE_API_KEY": massive.api_key or massive.polygon_api_key,
+        }
+        own = {name: value.get_secret_value() for name, value in secrets.items() if value}
+        own |= {"ALPACA_FEED": alpaca.feed, "ALPACA_DRY_RUN": "true" if alpaca.dry_run else ""}
+        return self.venue_addresses() | own | self.ibkr.parts()

@@ -6,14 +6,18 @@ import click
 
 from mdstream import config
 from mdstream.cli import set_up_logging
-from mdstream.ingest.plan import plan
 from mdstream.ingest.process import DEFAULT_PORT, Options, run
+from mdstream.ingest.selection import Selection
 from mdstream.venues.providers import PROVIDERS
 
 
 @click.command()
 @click.option("--provider", required=True, help=f"{', '.join(PROVIDERS)}, or all of them in this process.")
-@click.option("--symbols", required=True, help="Comma-separated: BTCUSDT, or in the venue's own form, BTC-USDT-SWAP.")
+@click.option(
+    "--symbols",
+    help="Comma-separated: BTCUSDT, the venue's own form like BTC-USDT-SWAP, a group @NAME of mdstream.toml, or "
+    "file:PATH.  [default: one or two of the venue's]",
+)
 @click.option("--kafka", help="Kafka brokers, host:port.  [default: KAFKA_BOOTSTRAP_SERVERS, localhost:9092]")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"HTTP port.  [default: HTTP_PORT, {DEFAULT_PORT}]")
 @click.option(
@@ -21,14 +25,26 @@ from mdstream.venues.providers import PROVIDERS
     type=click.IntRange(min=1),
     help="Give a feed up after so many connections in a row without data.  [default: never]",
 )
-def command(provider: str, symbols: str, kafka: str | None, port: int | None, max_attempts: int | None) -> None:
+@click.option(
+    "--redundant",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="Connections for each symbol: what one of them loses comes by another.",
+)
+def command(
+    provider: str, symbols: str | None, kafka: str | None, port: int | None, max_attempts: int | None, redundant: int
+) -> None:
     """Write a venue's frames to the raw topic, untouched.
 
     \b
     Examples:
       mdstream ingest --provider binance --symbols BTCUSDT,ETHUSDT
       mdstream ingest --provider okx --symbols BTCUSDT,BTC-USDT-SWAP --port 8892
-      mdstream ingest --provider all --symbols BTCUSDT
+      mdstream ingest --provider all
+      mdstream ingest --provider binance --symbols BTCUSDT --redundant 2
+      mdstream ingest --provider binance --symbols @majors,file:symbols.txt
+      curl localhost:8891/symbols --json '{"provider":"binance","add":["SOLUSDT"],"remove":["ETHUSDT"]}'
       BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
 
     BINANCE_WS_URL, OKX_WS_URL and so on point a provider at another server, in .env as well. Each second every
@@ -41,6 +57,9 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
       /health     the feeds and their counters      /ready   200 while everything flows
       /metrics    for Prometheus                    /live    200 unless a restart is due
       /bus-stats  sending to Kafka
+      /symbols    GET: those that are read; POST: add or remove some, without disturbing the others
+
+    The files and mdstream.toml are read again when they change: what was added is subscribed to, what was removed ends.
 
     The log, /health and /metrics name what does not work; the rest runs. Refused: a symbol that the venue cannot have.
     Rejected: a subscription that it answers with an error. Missing: one that it does not acknowledge within ten
@@ -49,13 +68,16 @@ def command(provider: str, symbols: str, kafka: str | None, port: int | None, ma
     A venue that refuses us (HTTP 401, 403, a refused login) ends its feed, and the log says what to set; the others go
     on. If every venue refuses us, the ingestor exits with 2.
 
-    A feed whose data stops while its heartbeats continue is reconnected. While Kafka is down the ingestor waits, live
-    and not ready; if Kafka answers but acknowledges nothing for MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be
-    started again (docs/operations.md).
+    A connection that the venue is about to end (an age limit, a notice of a restart) is replaced first: the new one is
+    subscribed before the old one is closed. A feed whose data stops while its heartbeats continue is reconnected.
+
+    While Kafka is down the ingestor waits, live and not ready; if Kafka answers but acknowledges nothing for
+    MDSTREAM_STUCK_EXIT_S (60), it exits with 75, to be started again (docs/operations.md).
 
     Ctrl-C or SIGTERM: what has arrived is written to Kafka or to the spool, then the process ends, within ten seconds.
     A second one ends it at once.
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
-    run(plan(provider, symbols), settings, Options(settings.http.port or DEFAULT_PORT, max_attempts))
+    options = Options(settings.http.port or DEFAULT_PORT, max_attempts, redundant)
+    run(Selection(provider, symbols), settings, options)

@@ -45,6 +45,7 @@ class FeedCounters:
     bytes: int = 0
     connections: int = 0
     disconnections: int = 0
+    replacements: int = 0
     failed_attempts: int = 0
     silences: int = 0
     data_silences: int = 0

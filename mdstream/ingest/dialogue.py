@@ -20,37 +20,41 @@ from mdstream.errors import LinkError, OversizedError
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import Link, Receive
-from mdstream.venues.feed import OTHER, Route
-from mdstream.venues.session import Action, Close, Fatal, Report, Send, Session, Subscribed, Wait
+from mdstream.records import WS, RawEncoder
+from mdstream.venues.feed import OTHER, Provider
+from mdstream.venues.session import Action, Close, Fatal, Replace, Report, Send, Session, Subscribed, Wait
 
 log = logging.getLogger(__name__)
 
 FRESHNESS_INTERVAL_S = 1.0
 LINES_PER_CONNECTION = 50
 
-Changed = Callable[[bool, str | None], None]
-"""Called with (True, None) when all subscriptions are sent, and with (False, reason) when the connection is lost."""
-
 
 class Dialogue:
-    """Performs `session` on `link` and takes its frames into `intake`, under the key and kind that `route` finds."""
+    """Performs `session` on `link` and takes its frames into `intake`, under the key and kind that `provider` finds.
+
+    It calls `subscribed` when all subscriptions are sent. `settled` is set when they are answered, `replacing` when
+    another link has to take over.
+    """
 
     def __init__(
         self,
         link: Link,
         session: Session,
-        route: Callable[[bytes], Route],
+        provider: Provider,
         intake: Intake,
-        changed: Changed,
         freshness: Freshness,
+        subscribed: Callable[[], None],
     ) -> None:
         self.link, self.session = link, session
-        self._route, self._intake, self._changed, self._freshness = route, intake, changed, freshness
+        self._provider, self._intake, self._freshness, self._subscribed = provider, intake, freshness, subscribed
         self._counters = intake.counters
         self._answers: list[Action] = []
         self._answered = asyncio.Event()
         self._end: Close | Fatal | None = None
         self._lines = 0
+        self.up = False
+        self.settled, self.replacing = asyncio.Event(), asyncio.Event()
         self.data_frames = 0
         self._other_frames = 0
 
@@ -60,7 +64,7 @@ class Dialogue:
             beside = [tasks.create_task(self._converse()), tasks.create_task(self._watch_freshness())]
             try:
                 with self.link.reading() as recv:
-                    await self._read(recv)
+                    await (self._read_shared(recv) if self._provider.shares_frames else self._read(recv))
             except LinkError as lost:
                 self._counters.oversized += isinstance(lost, OversizedError)
                 return self._end or Close(str(lost))
@@ -68,20 +72,48 @@ class Dialogue:
                 for task in beside:
                     task.cancel()
 
+    def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Change the subscriptions, while the rest goes on."""
+        self.session.change(add=add, remove=remove)
+        self._answered.set()
+
     async def _read(self, recv: Receive) -> NoReturn:
         """The hot loop: it suspends only without a frame. Ends with the error of `recv`."""
-        route, add_frame, own_key, now_ns = self._route, self._intake.add_frame, self._intake.key, time.time_ns
+        route, add_frame, now_ns = self._provider.route, self._intake.add_frame, time.time_ns
+        encode = RawEncoder(self._provider.name, WS, now_ns()).encode
         while True:
             frame = await recv()
             received_ns = now_ns()
             found = route(frame)
-            add_frame(frame, found, received_ns)
-            if found.kind is not OTHER:
+            key, kind = found
+            add_frame(encode(key, frame, kind, received_ns), found, len(frame))
+            if kind is not OTHER:
                 self.data_frames += 1
             else:
-                self._other_frames += 1
-                if found.key == own_key:
-                    self._answer(self.session.frame(frame, time.monotonic()))
+                self._take_other(frame, key)
+
+    async def _read_shared(self, recv: Receive) -> NoReturn:
+        """As `_read`, with a record for each part of a frame."""
+        provider, add_frame, now_ns = self._provider, self._intake.add_frame, time.time_ns
+        split, route, encode_part = provider.split, provider.route, RawEncoder(provider.name, WS, now_ns()).encode_part
+        number = 0
+        while True:
+            frame = await recv()
+            received_ns = now_ns()
+            for part in split(frame):
+                found = route(part)
+                key, kind = found
+                add_frame(encode_part(key, part, kind, received_ns, number), found, len(part))
+                if kind is not OTHER:
+                    self.data_frames += 1
+                else:
+                    self._take_other(part, key)
+            number += 1
+
+    def _take_other(self, frame: bytes, key: bytes) -> None:
+        self._other_frames += 1
+        if key == self._intake.key:
+            self._answer(self.session.frame(frame, time.monotonic()))
 
     def _answer(self, actions: list[Action]) -> None:
         """Log at once; leave the rest to `_converse`: the reader never waits for a send."""
@@ -96,7 +128,10 @@ class Dialogue:
         actions = self.session.opened(time.monotonic())
         with suppress(LinkError):  # the reader reports a lost connection: it still has frames to read
             while self._end is None:
-                await self._wait(await self._perform(actions))
+                wait_s = await self._perform(actions)
+                if self.session.settled:
+                    self.settled.set()
+                await self._wait(wait_s)
                 actions, self._answers = self._answers, []
                 frames = self.data_frames + self._other_frames
                 actions += self.session.tick(time.monotonic(), frames=frames)
@@ -118,9 +153,13 @@ class Dialogue:
                 case Wait(seconds):
                     wait_s = seconds
                 case Subscribed():
-                    self._changed(True, None)
+                    self.up = True
+                    self._subscribed()
                 case Report():
                     self._report(action)
+                case Replace(reason):
+                    log.info("%s: another connection takes over: %s", self._intake.provider, reason)
+                    self.replacing.set()
                 case Close():
                     self._counters.silences += action.because == "silence"
                     await self._close(action)
@@ -144,7 +183,7 @@ class Dialogue:
     async def _watch_freshness(self) -> None:
         self._freshness.connected()
         now_s = time.monotonic()
-        while self._end is None:
+        while self._end is None and not self.replacing.is_set():
             await asyncio.sleep(FRESHNESS_INTERVAL_S)
             passed_s, now_s = time.monotonic() - now_s, time.monotonic()
             if self._data_has_stopped(passed_s):

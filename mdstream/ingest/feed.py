@@ -1,10 +1,12 @@
 """A provider's feed: its symbols over as many connections as the venue's limits require, with one state for all.
 
-    connected      every connection is up and has sent its subscriptions
-    disconnected   at least one is not: its instruments have no data, and failover has to know
+    connected      every symbol has a connection that is up and has sent its subscriptions
+    disconnected   some have none: these instruments have no data, and failover has to know
     gave_up        one did not reconnect within the allowed attempts, or the venue refuses us: the feed has ended
 
-Each change is a status record in every partition, after the frames that came before it.
+Without the settings of its login a feed runs dry: it makes no connection, has heartbeats only, and is disconnected. A
+redundant feed has several lines: connections for the same symbols, whose frames the canonical stream merges. Each
+change is a status record in every partition, after the frames that came before it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ CONNECT_INTERVAL_S = 0.5
 
 
 class Feed:
-    """Canonical `symbols` of one provider, read into `intake`. `settings`: the venues' addresses and credentials."""
+    """Canonical `symbols` of one provider, read into `intake` by `redundant` lines.
+
+    `settings`: the venues' addresses and credentials.
+    """
 
     def __init__(
         self,
@@ -40,38 +45,47 @@ class Feed:
         *,
         max_attempts: int | None = None,
         data_silence_s: float = 0.0,
+        redundant: int = 1,
         refused: Sequence[str] = (),
     ) -> None:
-        self.provider, self.symbols, self.intake = provider, symbols, intake
+        self.provider, self.symbols, self.intake = provider, tuple(symbols), intake
         self.refused = refused
         """Why requested symbols are left out."""
         self.state: str | None = None
         self.reason: str | None = None
-        url = feed_url(provider, settings)
-        shares = [symbols[i : i + provider.max_symbols] for i in range(0, len(symbols), provider.max_symbols)]
-        self._up = [False] * len(shares)
-        self._closing = False
-        self._connections = [
-            Connection(
-                provider,
-                url,
-                share,
-                intake,
-                partial(self._changed, i),
-                settings=settings,
-                max_attempts=max_attempts,
-                data_silence_s=data_silence_s,
-            )
-            for i, share in enumerate(shares)
-        ]
+        self.dry = provider.dry(settings)
+        """Why it runs dry, and what to set; None if it does not."""
+        self._connect = partial(
+            Connection,
+            provider,
+            feed_url(provider, settings),
+            intake=intake,
+            changed=self._changed,
+            settings=settings,
+            max_attempts=max_attempts,
+            data_silence_s=data_silence_s,
+        )
+        self._redundant = redundant
+        self._shares: list[list[Connection]] = []
+        """The lines of each share of the symbols."""
+        self._closing = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._add_shares([] if self.dry else symbols)
+
+    @property
+    def _connections(self) -> list[Connection]:
+        """The first line of each share, then the second."""
+        return [connection for line in zip(*self._shares, strict=True) for connection in line]
 
     @property
     def connected(self) -> bool:
-        return all(self._up)
+        return self.dry is None and all(any(line.up or line.joining for line in share) for share in self._shares)
 
     @property
     def problem(self) -> str | None:
         """Why the feed is not ready; None if it is."""
+        if self.dry is not None:
+            return f"runs dry: {self.dry}"
         if not self.connected:
             return self.state or "connecting"
         stale = next((c.freshness for c in self._connections if c.freshness.data_stale), None)
@@ -83,15 +97,15 @@ class Feed:
 
     def mute(self) -> list[str]:
         """The subscribed symbols for which nothing at all has arrived."""
-        return sorted(symbol for c in self._connections for symbol in c.freshness.mute)
+        return sorted({symbol for c in self._connections for symbol in c.freshness.mute})
 
     def rejected(self) -> list[str]:
         """The subscriptions that the venue has rejected, in its words."""
-        return sorted(name for c in self._connections for name in c.session.rejected)
+        return sorted({name for c in self._connections for name in c.session.rejected})
 
     def missing(self) -> list[str]:
         """The subscriptions that the venue has not acknowledged in time, in its words."""
-        return sorted(name for c in self._connections for name in c.session.missing)
+        return sorted({name for c in self._connections for name in c.session.missing})
 
     def data(self) -> list[tuple[float, float | None]]:
         """For each connection: how long its data has been silent, and the silence that makes it stale."""
@@ -107,37 +121,83 @@ class Feed:
 
     async def run(self) -> None:
         """Read until `close` is called. Raises FeedError when a connection is given up."""
+        if self.dry is not None:
+            self._set_state("disconnected", self.problem)
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._closing.wait())  # without symbols there may be no connection
                 for i, connection in enumerate(self._connections):
-                    tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
+                    self._tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
         except* FeedError as group:
-            self._up = [False] * len(self._up)
             error = next(e for e in group.exceptions if isinstance(e, FeedError))
-            self._set_state("gave_up", error.reason)
+            self._end("gave_up", error.reason)
             raise error from None
-        self._up = [False] * len(self._up)
-        self._set_state("disconnected", "the ingestor stops")
+        self._end("disconnected", "the ingestor stops")
+
+    def _end(self, state: str, reason: str) -> None:
+        self._tasks = None
+        for connection in self._connections:
+            connection.up = False
+        self._set_state(state, reason)
 
     async def close(self) -> None:
         """Close the connections; `run` returns when all received frames and a last status record are queued."""
-        self._closing = True
+        self._closing.set()
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def add_heartbeat(self) -> None:
         """Queue one heartbeat for every partition."""
         self.intake.add_heartbeat(connected=self.connected, symbols=len(self.symbols), now_ns=time.time_ns())
 
+    # -- symbols that change
+
+    async def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Add canonical symbols and remove others, without disturbing the rest. One in both is subscribed to again.
+
+        New ones go to the connections that have room, then to further ones.
+        """
+        again = [symbol for symbol in remove if symbol in add and symbol in self.symbols]
+        gone = [symbol for symbol in remove if symbol in self.symbols and symbol not in again]
+        new = [symbol for symbol in dict.fromkeys(add) if symbol not in self.symbols]
+        self.symbols = (*(symbol for symbol in self.symbols if symbol not in gone), *new)
+        if self.dry is not None:
+            return
+        for share in self._shares:
+            symbols = share[0].symbols
+            room = self.provider.max_symbols - len(symbols) + sum(symbol in gone for symbol in symbols)
+            fit, new = new[:room], new[room:]
+            for line in share:
+                line.change(
+                    add=[*fit, *(symbol for symbol in again if symbol in symbols)],
+                    remove=[symbol for symbol in (*gone, *again) if symbol in symbols],
+                )
+        empty = [share for share in self._shares if not share[0].symbols]
+        self._shares = [share for share in self._shares if share[0].symbols]
+        for i, connection in enumerate(self._add_shares(new)):
+            connection.joining = True
+            if self._tasks is not None:
+                self._tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
+        await asyncio.gather(*(connection.close() for share in empty for connection in share))
+        self._changed(True, None)
+
+    def _add_shares(self, symbols: Sequence[str]) -> list[Connection]:
+        size = self.provider.max_symbols
+        added = [
+            [self._connect(symbols[i : i + size]) for _ in range(self._redundant)] for i in range(0, len(symbols), size)
+        ]
+        self._shares += added
+        return [connection for share in added for connection in share]
+
     async def _run_later(self, delay_s: float, connection: Connection) -> None:
         await asyncio.sleep(delay_s)
         await connection.run()
 
-    def _changed(self, index: int, up: bool, reason: str | None) -> None:
-        self._up[index] = up
-        if self._closing:
+    def _changed(self, up: bool, reason: str | None) -> None:
+        if self._closing.is_set():
             return
         if self.connected:
-            self._set_state("connected", None)
+            if self.state != "connected":
+                self._set_state("connected", None)
         elif not up and self.state != "disconnected":
             self._set_state("disconnected", reason)
 

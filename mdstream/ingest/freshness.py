@@ -80,10 +80,10 @@ class Freshness:
 
     def __init__(self, symbols: Collection[str], min_silence_s: float) -> None:
         self._min_silence_s = min_silence_s
-        self._silences = {Route(s.encode(), kind): SilenceTracker() for s in symbols for kind in KINDS}
-        self._unheard = frozenset(symbols)
-        self._connected_s = 0.0
-        self._counts = dict.fromkeys(self._silences, 0)
+        self._silences: dict[Route, SilenceTracker] = {}
+        self._unheard: dict[str, float] = {}  # symbols, and for how long
+        self._counts: dict[Route, int] = {}
+        self.change(add=symbols)
         self._data_frames = 0
         self._settling_s = 0.0
         self._reconnects = 0
@@ -91,6 +91,17 @@ class Freshness:
         self.data = SilenceTracker()
         self.stale: frozenset[Route] = frozenset()
         self.mute: frozenset[str] = frozenset()
+
+    def change(self, *, add: Collection[str] = (), remove: Collection[str] = ()) -> None:
+        """Symbols come and go."""
+        for symbol in remove:
+            self._unheard.pop(symbol, None)
+            for kind in KINDS:
+                self._silences.pop(Route(symbol.encode(), kind), None)
+        for symbol in add:
+            self._unheard[symbol] = 0.0
+            self._silences.update({Route(symbol.encode(), kind): SilenceTracker() for kind in KINDS})
+        self._counts = {route: self._counts.get(route, 0) for route in self._silences}
 
     def connected(self) -> None:
         """A new connection: its first frames do not count."""
@@ -103,15 +114,18 @@ class Freshness:
 
         `counts`: frames so far by route; `data_frames`: those of this connection, whatever their symbol.
         """
-        self._connected_s += passed_s
-        self._unheard = frozenset(s for s in self._unheard if not any(counts.get(Route(s.encode(), k)) for k in KINDS))
-        self.mute = self._unheard if self._connected_s >= self._min_silence_s > 0 else frozenset()
+        self._unheard = {
+            symbol: silent_s + passed_s
+            for symbol, silent_s in self._unheard.items()
+            if not any(counts.get(Route(symbol.encode(), kind)) for kind in KINDS)
+        }
+        min_silence_s = self._min_silence_s
+        self.mute = frozenset(s for s, silent_s in self._unheard.items() if silent_s >= min_silence_s > 0)
         if self._settling_s > 0:
             self._settling_s -= passed_s
             self._counts = {route: counts.get(route, 0) for route in self._silences}
             self._data_frames = data_frames
             return False
-        min_silence_s = self._min_silence_s
         for route, silence in self._silences.items():
             count = counts.get(route, 0)
             silence.step(passed_s, has_data=count != self._counts[route])
@@ -150,7 +164,8 @@ class Freshness:
     def describe_mute(self) -> str:
         """The first NAMED mute symbols, in words."""
         symbols = named(sorted(self.mute))
-        return f"no data for {symbols} in {self._connected_s:.0f} s: does the venue have such an instrument?"
+        silent_s = min(self._unheard[symbol] for symbol in self.mute)
+        return f"no data for {symbols} in {silent_s:.0f} s: does the venue have such an instrument?"
 
     def describe_channels(self, routes: Collection[Route]) -> str:
         """The first NAMED channels in words, each with its silence if it is silent now."""

@@ -14,8 +14,20 @@ from mdstream.ingest.feed import Feed
 from mdstream.ingest.health import problems_of
 from mdstream.ingest.metrics import IngestMetrics
 from mdstream.ingest.overflow import DROPPABLE
+from mdstream.ingest.plan import wanted_of
 from mdstream.venues.feed import Route
 from mdstream.watchdog.guard import Watchdog
+
+
+class SymbolChange(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /symbols; `provider` may be left out if there is only one."""
+
+    provider: str | None = None
+    add: list[str] = []
+    remove: list[str] = []
+
+
+_decode_change = msgspec.json.Decoder(SymbolChange).decode
 
 
 class IngestEndpoint(Endpoint):
@@ -29,11 +41,15 @@ class IngestEndpoint(Endpoint):
         """The routes."""
         app = super().application()
         app.router.add_get("/bus-stats", self._bus_stats)
+        app.router.add_get("/symbols", self._symbols)
+        app.router.add_post("/symbols", self._change_symbols)
         return app
 
     def problems(self) -> list[str]:
         """Of the feeds, and of sending to Kafka."""
-        feeds = {feed.provider.name: feed.problem for feed in self._feeds}
+        # A dry feed is a problem if there is no other: with all providers, those without a key are left dry.
+        flowing = [feed for feed in self._feeds if feed.dry is None]
+        feeds = {feed.provider.name: feed.problem for feed in flowing or self._feeds}
         sender, spooler = self._bus.sender, self._bus.spooler
         return problems_of(
             feeds=feeds,
@@ -50,6 +66,34 @@ class IngestEndpoint(Endpoint):
     def details(self) -> dict[str, Any]:
         """The state of each feed."""
         return {"feeds": {feed.provider.name: _describe(feed) for feed in self._feeds}}
+
+    async def _symbols(self, _request: web.Request) -> web.Response:
+        return reply({feed.provider.name: list(feed.symbols) for feed in self._feeds})
+
+    async def _change_symbols(self, request: web.Request) -> web.Response:
+        # A web page can post to this address, but not with this type unless we allow its origin.
+        if request.content_type != "application/json":
+            raise _bad_request("expected the content type application/json, as `curl --json` sends it")
+        try:
+            change = _decode_change(await request.read())
+        except msgspec.MsgspecError as error:
+            raise _bad_request(f'expected {{"provider":NAME,"add":[..],"remove":[..]}}: {error}') from None
+        feed = self._feed_of(change.provider)
+        add, remove = wanted_of(feed.provider, change.add), wanted_of(feed.provider, change.remove)
+        impossible = [s for s in add.symbols if not feed.intake.takes(s)]
+        refused = [*add.refused, *remove.refused, *(f"{s}: no topic of its market is open here" for s in impossible)]
+        if refused:
+            raise _bad_request("; ".join(refused))
+        await feed.change(add=add.symbols, remove=remove.symbols)
+        return reply({"provider": feed.provider.name, "symbols": list(feed.symbols)})
+
+    def _feed_of(self, name: str | None) -> Feed:
+        feeds = {feed.provider.name: feed for feed in self._feeds}
+        if name is None and len(feeds) == 1:
+            return self._feeds[0]
+        if name not in feeds:
+            raise _bad_request(f"provider {name!r}: expected one of {', '.join(feeds)}")
+        return feeds[name]
 
     async def _bus_stats(self, _request: web.Request) -> web.Response:
         backlog, sender, spooler = self._bus.backlog, self._bus.sender, self._bus.spooler
@@ -79,6 +123,10 @@ class IngestEndpoint(Endpoint):
         )
 
 
+def _bad_request(text: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=msgspec.json.encode({"error": text}).decode(), content_type="application/json")
+
+
 def _describe(feed: Feed) -> dict[str, Any]:
     counters = _fields(feed.intake.counters)
     del counters["routes"]
@@ -87,6 +135,7 @@ def _describe(feed: Feed) -> dict[str, Any]:
         "connected": feed.connected,
         "state": feed.state,
         "reason": feed.reason,
+        "dry": feed.dry,
         "symbols": len(feed.symbols),
         **counters,
         "data": [

@@ -11,7 +11,7 @@ import msgspec
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.counters import FeedCounters
 from mdstream.kafka.publisher import Partitioner
-from mdstream.records import HEARTBEAT, STATUS, WS, RawEncoder
+from mdstream.records import HEARTBEAT, STATUS, WS, ProducerRecord, RawEncoder
 from mdstream.venues.feed import Provider, Remembered, Route
 
 _json = msgspec.json.Encoder().encode
@@ -31,14 +31,16 @@ class Intake:
         self._queue = Remembered(self._queue_of)
         self._encode = RawEncoder(provider.name, WS).encode
 
-    def add_frame(self, frame: bytes, route: Route, received_ns: int) -> None:
-        """Queue a frame as received."""
-        key, kind = route
-        counters, size_bytes = self.counters, len(frame)
-        record = self._encode(key, frame, kind, received_ns)
-        self._backlog.add(self._queue[key], record, size_bytes)
+    def add_frame(self, record: ProducerRecord, route: Route, size_bytes: int) -> None:
+        """Queue the record of a frame, or of a part of one, of `size_bytes`."""
+        counters = self.counters
+        self._backlog.add(self._queue[route[0]], record, size_bytes)
         counters.routes[route] += 1
         counters.bytes += size_bytes
+
+    def takes(self, symbol: str) -> bool:
+        """Whether the raw topic of a symbol's market is among those that it writes to."""
+        return self._market_of(symbol.encode()) in self._queues
 
     def _queue_of(self, key: bytes) -> int:
         """The queue of an instrument's records; an unsubscribed one may be of a market without queues."""

@@ -15,6 +15,7 @@ from mdstream.ingest.overflow import DROPPABLE
 FEED_COUNTERS = {
     "connections": "connections that were opened",
     "disconnections": "connections that ended",
+    "replacements": "connections that another one took over from before the venue ended them",
     "failed_attempts": "connection attempts that failed",
     "silences": "connections closed because nothing came for too long",
     "data_silences": "connections closed because no data came for too long, though other frames may have",
@@ -44,7 +45,7 @@ class IngestMetrics(Metrics):
             "mdstream_ingest_received_bytes", "bytes of frames received", labels=["provider"]
         )
         rate = GaugeMetricFamily("mdstream_ingest_frames_per_second", "over the last second", labels=["provider"])
-        up = GaugeMetricFamily("mdstream_ingest_connected", "1 while all connections are up", labels=["provider"])
+        up = GaugeMetricFamily("mdstream_ingest_connected", "1 while all symbols are connected", labels=["provider"])
         symbols = GaugeMetricFamily("mdstream_ingest_symbols", "requested symbols", labels=["provider"])
         stale = GaugeMetricFamily(
             "mdstream_ingest_stale_channels", "silent for longer than expected", labels=["provider"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdstream.config import Settings
-from mdstream.errors import SettingsError, SymbolError
+from mdstream.errors import SymbolError
 from mdstream.venues.feed import Provider
 from mdstream.venues.providers import PROVIDERS, provider
 from topics import Topic, Topics
@@ -16,11 +16,16 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Canonical `symbols` of one provider, each once, and the reasons why others were refused."""
+    """Canonical `symbols` of one provider, each once, and why others were refused; maybe none are left."""
 
     provider: Provider
     symbols: tuple[str, ...]
-    refused: tuple[str, ...] = ()
+    errors: tuple[SymbolError, ...] = ()
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The reasons in words."""
+        return tuple(map(str, self.errors))
 
     @property
     def markets(self) -> tuple[str, ...]:
@@ -28,21 +33,22 @@ class Wanted:
         return tuple(dict.fromkeys((self.provider.market, *map(self.provider.market_of, self.symbols))))
 
 
-def plan(name: str, symbols: str) -> list[Wanted]:
-    """The plan for `--provider NAME --symbols A,B`; "all" means every provider
-    that needs no program beside us, as one with a library does.
+def plan(name: str, symbols: Sequence[str] | None = None) -> list[Wanted]:
+    """The plan for `symbols` of a provider; "all" means every provider.
 
-    A symbol that is not valid at a venue is refused, the others stay. Raises SymbolError if none is left for a
-    provider, SettingsError for an unknown provider or without symbols.
+    Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue is refused, the
+    others stay. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
     """
-    given = [part.strip() for part in symbols.split(",") if part.strip()]
-    if not given:
-        raise SettingsError(f"no symbols in {symbols!r}: name some, separated by commas, like BTCUSDT,ETHUSDT")
-    names = sorted(n for n, each in PROVIDERS.items() if each.library is None) if name == ALL else [name]
-    return [_wanted(provider(name), given) for name in names]
+    names = sorted(PROVIDERS) if name == ALL else [name]
+    venues = [provider(name) for name in names]
+    found = [wanted_of(venue, symbols or venue.default_symbols) for venue in venues]
+    if not any(wanted.symbols for wanted in found):
+        raise found[0].errors[0]
+    return found
 
 
-def _wanted(venue: Provider, given: Sequence[str]) -> Wanted:
+def wanted_of(venue: Provider, given: Sequence[str]) -> Wanted:
+    """The symbols of one provider, as users name them; none of them may be left."""
     symbols: dict[str, None] = {}
     errors: list[SymbolError] = []
     for symbol in given:
@@ -50,9 +56,7 @@ def _wanted(venue: Provider, given: Sequence[str]) -> Wanted:
             symbols[venue.canonical(symbol)] = None
         except SymbolError as error:
             errors.append(error)
-    if not symbols:
-        raise errors[0]
-    return Wanted(venue, tuple(symbols), tuple(map(str, errors)))
+    return Wanted(venue, tuple(symbols), tuple(errors))
 
 
 def raw_topics(wanted: Sequence[Wanted], settings: Settings) -> dict[str, Topic]:

@@ -12,9 +12,10 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import uvloop
 
@@ -26,7 +27,8 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import run_heartbeats
 from mdstream.ingest.http import IngestEndpoint
-from mdstream.ingest.plan import Wanted, raw_topics
+from mdstream.ingest.plan import raw_topics
+from mdstream.ingest.selection import Selection
 from mdstream.net.backoff import delays_s
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
@@ -44,35 +46,39 @@ REPORT_INTERVAL_S = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. `max_attempts` None: reconnect forever."""
+    """How to run. `max_attempts` None: reconnect forever. `redundant`: connections for each symbol."""
 
     port: int = DEFAULT_PORT
     max_attempts: int | None = None
+    redundant: int = 1
 
 
-def run(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
+def run(selection: Selection, settings: Settings, options: Options) -> None:
     """Ingest until a signal. Raises MdstreamError if it cannot start, or when every feed was given up."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(ingest(wanted, settings, options))
+        runner.run(ingest(selection, settings, options))
 
 
-async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options) -> None:
+async def ingest(selection: Selection, settings: Settings, options: Options) -> None:
     """As `run`, on the running loop."""
-    bus, addresses = Bus(raw_topics(wanted, settings), settings), settings.venue_addresses()
+    wanted = selection.plan(settings.symbol_groups)
+    for reason in (reason for w in wanted for reason in w.refused):
+        log.error("left out: %s", reason)
+    wanted = [w for w in wanted if w.symbols]
+    bus, venue_settings = Bus(raw_topics(wanted, settings), settings), settings.venue_settings()
     feeds = [
         Feed(
             w.provider,
             w.symbols,
             bus.intake(w),
-            addresses,
+            venue_settings,
             max_attempts=options.max_attempts,
             data_silence_s=settings.watchdog.data_silence_s,
+            redundant=options.redundant,
             refused=w.refused,
         )
         for w in wanted
     ]
-    for reason in (reason for feed in feeds for reason in feed.refused):
-        log.error("left out: %s", reason)
     watchdog = _watchdog(bus, settings)
     if not bus.spooler.resumes:
         await _create_topics(bus, settings)
@@ -81,7 +87,7 @@ async def ingest(wanted: Sequence[Wanted], settings: Settings, options: Options)
             await bus.sender.start()
         log.info("http://%s:%d/health shows the state", settings.http.host, options.port)
         try:
-            await _work(feeds, bus, watchdog, settings)
+            await _work(feeds, bus, watchdog, settings, selection.follow(feeds, wanted))
         finally:
             await bus.sender.stop(DISCONNECT_LIMIT_S)
 
@@ -115,11 +121,13 @@ def _watchdog(bus: Bus, settings: Settings) -> Watchdog:
     )
 
 
-async def _work(feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog, settings: Settings) -> None:
+async def _work(
+    feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog, settings: Settings, *beside: Coroutine[Any, Any, None]
+) -> None:
     """Run until a signal, the end of all feeds, or an error; then wind down."""
     running = asyncio.ensure_future(_run_feeds(feeds))
     tasks = (_send(bus, settings), bus.spooler.run(), run_heartbeats(feeds), _report(feeds, bus), watchdog.pulse())
-    helpers = [asyncio.ensure_future(task) for task in tasks]
+    helpers = [asyncio.ensure_future(task) for task in (*tasks, *beside)]
     watchdog.start()
     signalled = asyncio.ensure_future(_signal())
     try:
@@ -158,9 +166,10 @@ async def _shut_down(feeds: Sequence[Feed], bus: Bus, running: asyncio.Future[No
 
 
 async def _run_feeds(feeds: Sequence[Feed]) -> None:
-    """Run until all have ended. Raises FeedError if all were given up, preferably one for which a restart may help; if
-    only some, these are logged."""
+    """Run until all have ended. Raises FeedError if all were given up but those that run dry, preferably one for which
+    a restart may help; if only some, these are logged."""
     given_up: list[FeedError] = []
+    dry = [feed for feed in feeds if feed.dry is not None]
 
     async def run(feed: Feed) -> None:
         try:
@@ -168,11 +177,13 @@ async def _run_feeds(feeds: Sequence[Feed]) -> None:
         except FeedError as error:
             log.error("%s", error)  # noqa: TRY400  an intended end, not an error to trace
             given_up.append(error)
+        if len(given_up) + len(dry) == len(feeds) > len(dry):
+            await asyncio.gather(*(feed.close() for feed in dry))
 
     async with asyncio.TaskGroup() as tasks:
         for feed in feeds:
             tasks.create_task(run(feed))
-    if len(given_up) == len(feeds):
+    if given_up and len(given_up) + len(dry) == len(feeds):
         raise next((error for error in given_up if error.retriable), given_up[-1])
 
 

@@ -58,7 +58,7 @@ class Spooled(NamedTuple):
     @property
     def record(self) -> ProducerRecord:
         """To be sent, with the header `via` saying where it was."""
-        return self.key, self.value, self.timestamp_ms, [*self.headers[:-1], ("via", SPOOL)]
+        return self.key, self.value, self.timestamp_ms, [*self.headers[:3], ("via", SPOOL), *self.headers[4:]]
 
 
 _decode = msgspec.msgpack.Decoder(Spooled).decode

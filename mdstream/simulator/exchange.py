@@ -39,6 +39,8 @@ class Session(Declared, ABC):
     """Most requests, in so many seconds."""
     too_many: ClassVar[Sequence[Action]] = (Close(POLICY_VIOLATION, "too many requests"),)
     """What follows a request beyond the limit."""
+    shares_frames: ClassVar[bool] = False
+    """Whether its frames are arrays, and those that a client gets at one time are one."""
     too_slow: ClassVar[Sequence[Action]] = (Close(POLICY_VIOLATION, "too slow"),)
     """How the venue cuts off a client that does not read."""
 
@@ -78,9 +80,6 @@ class Session(Declared, ABC):
         """A text as a TCP venue sends it, with its length or its end. A websocket's frames are made elsewhere."""
         return text.encode()
 
-    def closed(self) -> None:
-        """Called once, when the connection has ended."""
-
     def opened(self, now_ns: int) -> list[Action]:  # noqa: ARG002  a hook: the default has no use for the time
         """Called once, after the handshake."""
         return []
@@ -92,6 +91,10 @@ class Session(Declared, ABC):
             return self.answer(text, now_ns)
         except RefusedError as refused:
             return list(refused.replies)
+
+    def closed(self) -> None:
+        """Called once, when the connection has ended: another may log in."""
+        self.exchange.logins = {name: of for name, of in self.exchange.logins.items() if of is not self}
 
     @abstractmethod
     def answer(self, text: str, now_ns: int) -> list[Action]:
@@ -133,12 +136,16 @@ class Exchange(Declared):
     separator: ClassVar[str] = "-"
     """Between base and quote; if empty, a symbol ends in one of `quotes`."""
     quotes: ClassVar[Sequence[str]] = instruments.QUOTES
+    shutdown_notice: ClassVar[str] = ""
+    """The frame that announces a restart; empty if the venue announces none."""
 
     def __init__(self, market: Market, symbols: Iterable[str] | None = None) -> None:
         """`symbols`: canonical names of all tradable pairs; None: every symbol of the right form."""
         self._market = market
         self._symbols = None if symbols is None else frozenset(symbols)
         self.listings: dict[str, Listing] = {}
+        self.logins: dict[str, Session] = {}
+        """By what they logged in with, where the venue allows one connection."""
         self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
         """Called for each new listing."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
 
 from mdstream.errors import SettingsError
 from mdstream.simulator.exchange import Exchange
@@ -32,6 +33,8 @@ class Injection:
     ) -> None:
         self._seed, self._exchanges, self._production, self._clients = seed, exchanges, production, clients
         self._on_change = on_change
+        self._rng = Random(seed)
+        self._notified: dict[str, list[Client]] = {}  # by the id of a shutdown
         self.faults = Faults(seed)
         self.pipes: dict[str, Pipe] = {}
         for exchange in exchanges.values():
@@ -42,6 +45,8 @@ class Injection:
         if spec.venue not in self._exchanges:
             served = ", ".join(self._exchanges)
             raise SettingsError(f"venue: {spec.venue!r} is not served here; these are: {served}")
+        if spec.kind == "shutdown" and not self._exchanges[spec.venue].shutdown_notice:
+            raise SettingsError(f"kind: {spec.venue} announces no shutdown; use close")
         return self.faults.add(spec, now_ns)
 
     def end(self, fault: Fault, now_ns: int) -> None:
@@ -101,6 +106,11 @@ class Injection:
         match fault.spec.parameters:
             case kinds.Disconnect() | kinds.Close():
                 self._break_connections(fault)
+            case kinds.Shutdown() if began:
+                self._announce_shutdown(fault)
+            case kinds.Shutdown():
+                for client in self._notified.pop(fault.fault_id, ()):
+                    client.close(kinds.Close().code, kinds.Close().reason)
             case kinds.SequenceReset(first_id=first_id):
                 for listing in self._listings(fault.spec):
                     self._production.restart(listing, first_id)
@@ -118,14 +128,32 @@ class Injection:
 
     def _break_connections(self, fault: Fault) -> None:
         """Cut or close the venue's connections, or only those that carry one of the symbols."""
-        spec = fault.spec
-        for client in [client for client in self._clients if client.venue == spec.venue]:
-            if spec.symbols is None or any(topic.listing.canonical in spec.symbols for topic in client.topics):
-                fault.counts["connections"] += 1
-                if isinstance(spec.parameters, kinds.Close):
-                    client.close(spec.parameters.code, spec.parameters.reason)
-                else:
+        clients = self._clients_of(fault.spec)
+        match fault.spec.parameters:
+            case kinds.Close(code=code, reason=reason):
+                for client in clients:
+                    client.close(code, reason)
+            case kinds.Disconnect(one=one):
+                clients = self._rng.sample(clients, min(1, len(clients))) if one else clients
+                for client in clients:
                     client.abort()
+        fault.counts["connections"] += len(clients)
+
+    def _announce_shutdown(self, fault: Fault) -> None:
+        notice = self._exchanges[fault.spec.venue].shutdown_notice
+        clients = self._notified[fault.fault_id] = self._clients_of(fault.spec)
+        for client in clients:
+            client.out.append(client.frame(notice))
+        fault.counts["connections"] += len(clients)
+
+    def _clients_of(self, spec: Spec) -> list[Client]:
+        """The venue's clients, or those that have subscribed to one of the symbols."""
+        return [
+            client
+            for client in self._clients
+            if client.venue == spec.venue
+            and (spec.symbols is None or any(topic.listing.canonical in spec.symbols for topic in client.topics))
+        ]
 
     def _set_clock(self, listing: Listing) -> None:
         """Set the venue's clock off by the sum of all active faults."""

@@ -31,13 +31,15 @@ class Journal:
         listing, channel, tape = topic.listing, topic.channel, topic.listing.instrument.tape
         head = f'{{"provider":"{listing.exchange}","symbol":"{listing.canonical}","trade_id":"'
         ts_ns = order.ts_ns - order.ts_ns % channel.resolution_ns
-        tail = f',"side":"{"buy" if order.buy else "sell"}","ts_exchange":{ts_ns}'
+        side = f'"{"buy" if order.buy else "sell"}"' if channel.sided else "null"
+        tail = f',"side":{side},"ts_exchange":{ts_ns}'
         id_space = f',"view":"{channel.id_space}"' if channel.id_space else ""
         for t in trades:
             count = f',"count":{t.count}' if t.count > 1 else ""
             lost = ',"unrecoverable":true' if tape.has_lost(t.first_id, t.last_id) else ""
             price, size = listing.price(t.ticks), listing.size(t.lots)
-            self._lines.append(f'{head}{t.trade_id}","price":{price},"size":{size}{tail}{id_space}{count}{lost}}}\n')
+            trade_id = channel.trade_id(t, ts_ns)
+            self._lines.append(f'{head}{trade_id}","price":{price},"size":{size}{tail}{id_space}{count}{lost}}}\n')
         if len(self._lines) >= BUFFERED_LINES:
             self.flush()
 

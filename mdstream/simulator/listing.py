@@ -40,8 +40,9 @@ class Channel:
 
     `encode(listing, event)` returns the text frames; the event is an Order, Top, Book or HeartbeatEvent, by `kind`.
     `trades` returns the trades it reports by id, equally many per frame; None if it reports none. `id_space` is set
-    if the venue has several. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each
-    n-th event is sent.
+    if the venue has several; `trade_id(trade, ts_ns)` is the id as the reader composes it; `sided` is False if no
+    aggressor is told. `first(listing, now_ns)` returns what a new subscriber gets at once. `every`: only each n-th
+    event is sent.
     """
 
     kind: Kind
@@ -52,6 +53,8 @@ class Channel:
     """Times on the wire are truncated to this."""
     first: Callable[[Listing, int], list[str]] | None = None
     every: int = 1
+    sided: bool = True
+    trade_id: Callable[[Trade, int], str] = lambda trade, _ts_ns: str(trade.trade_id)
 
 
 class Topic:

@@ -221,7 +221,7 @@ class Simulator:
             if order is not None:
                 self._report(topic, order, trades)
         for client in self._clients:
-            client.flush(now_ns)
+            client.flush(now_ns, faulty=client.venue in faulty)
         if self._production.finished and not self._was_finished:
             self._was_finished = True
             self._say(f"finished: {self._options.max_trades} trades were sent; Ctrl-C ends")

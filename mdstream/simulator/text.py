@@ -31,6 +31,12 @@ def rfc3339(ns: int) -> str:
     return f"{_second(second)}.{rest // 1000:06d}Z"
 
 
+def rfc3339_nanos(ns: int) -> str:
+    """2026-01-05T15:00:00.123456789Z."""
+    second, rest = divmod(ns, 1_000_000_000)
+    return f"{_second(second)}.{rest:09d}Z"
+
+
 @lru_cache(maxsize=64)
 def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))

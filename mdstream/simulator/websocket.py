@@ -45,6 +45,12 @@ def frame_of(payload: str | bytes) -> bytes:
     return encode(TEXT, payload.encode()) if isinstance(payload, str) else encode(BINARY, payload)
 
 
+def joined(frames: Sequence[bytes]) -> bytes:
+    """Whole frames whose payloads are arrays, as one."""
+    arrays = [frame[{126: 4, 127: 10}.get(frame[1], 2) :] for frame in frames]
+    return encode(TEXT, b"[%b]" % b",".join([array[1:-1] for array in arrays]))
+
+
 class Gate(NamedTuple):
     """How to treat a handshake: answer after `wait_s`, or refuse with HTTP status `refusal` (0: cut off)."""
 
@@ -103,10 +109,11 @@ class Client:
         """Bytes written that the operating system has not taken yet."""
         return self._transport.get_write_buffer_size()
 
-    def flush(self, now_ns: int) -> None:
-        """Write what is in `out`."""
+    def flush(self, now_ns: int, *, faulty: bool = False) -> None:
+        """Write what is in `out`; what a fault may have made of a frame stays a frame of its own."""
         if self.out:
-            self._write(b"".join(self.out))
+            shared = self._session is not None and self._session.shares_frames and not faulty
+            self._write(joined(self.out) if shared and len(self.out) > 1 else b"".join(self.out))
             self._sent_ns = now_ns
             self.out.clear()
 

@@ -10,9 +10,13 @@
     CROSSED  as SYNCED, but not tradable: half of a change, an auction, or a lost update. Nothing is published
              meanwhile; if it lasts, a lost update is the cause. A checksum that differs counts as crossed, too
 
-Sizes are absolute, so an update repeated at once does no harm. One repeated after newer ones (by redundant
-connections) would restore removed levels; it is recognised by its venue time, among the last MAX_TIMES. An update
-with an older but unknown time is no copy: a venue's clock may be set back.
+Sizes are absolute, so an update repeated at once does no harm. One repeated after newer ones would restore removed
+levels; it is recognised by its venue time, among the last MAX_TIMES. An update with an older but unknown time is no
+copy: a venue's clock may be set back.
+
+Several connections may give the same updates, each in order and from a snapshot of its own: redundant ones, or one that
+takes over from another. What one of them gives is in the book already if it is not newer than the last update of
+another (a clock set back shows by more than MAX_LAG_NS). So the book moves on with whichever is ahead.
 
     keys of the bids  ... 93741_0  93741_1         best last: changes are near the end of a list, and the top is its
     keys of the asks  ... -93742_0 -93741_2        last item; both sides are read in the same way
@@ -49,6 +53,8 @@ UNBOUNDED = -(10**31)
 """The floor of a side with every level known; below all keys."""
 MAX_TIMES = 512
 """With an update every 50 ms, a redundant connection may lag by 25 seconds."""
+MAX_LAG_NS = 5_000_000_000
+"""By how much one connection to a venue may be behind another."""
 LONGEST_CROSSED_NS = 5_000_000_000
 CHECKED_LEVELS = 10
 MOST_EXACT = 1 << 51
@@ -89,6 +95,7 @@ class _Image(msgspec.Struct, array_like=True):
     ask_floor: int
     bids: tuple[list[int], list[float]]
     asks: tuple[list[int], list[float]]
+    connection: bytes = b""
 
 
 # JSON, because keys may exceed msgpack's 64-bit integers. Compression leaves a third, some 6 bytes per level.
@@ -159,10 +166,10 @@ _Top = tuple[PriceLevel | None, PriceLevel | None]
 
 
 class Book:
-    """`ts` and `recv_ns`: the venue's time (None if it gives none) and our receive time of the last update applied.
-    `moved`: updates were applied since the last image."""
+    """`ts`, `recv_ns` and `connection` of the last update applied: the venue's time (None if it gives none), our
+    receive time, and where it came from. `moved`: updates were applied since the last image."""
 
-    __slots__ = ("_asks", "_bids", "_crossed_ns", "_times", "_top", "moved", "recv_ns", "state", "ts")
+    __slots__ = ("_asks", "_bids", "_crossed_ns", "_times", "_top", "connection", "moved", "recv_ns", "state", "ts")
 
     def __init__(self) -> None:
         self.clear()
@@ -176,9 +183,12 @@ class Book:
         self._bids, self._asks = Side(), Side()
         self._top: _Top = None, None
         self._times: dict[int, None] = {}
+        self.connection = b""
 
-    def apply(self, update: BookUpdate, recv_ns: int) -> UpdateResult:
-        """Apply an update received at `recv_ns`; its result."""
+    def apply(self, update: BookUpdate, recv_ns: int, connection: bytes = b"") -> UpdateResult:
+        """Apply an update received at `recv_ns` by a connection; its result."""
+        if connection != self.connection and self._is_behind(update.ts_exchange):
+            return UpdateResult.PASSED
         if update.whole:
             self._begin(update)
             changed = True
@@ -186,7 +196,7 @@ class Book:
             return UpdateResult.PASSED
         else:
             changed = self._change(update)
-        self.recv_ns, self.moved = recv_ns, True
+        self.recv_ns, self.connection, self.moved = recv_ns, connection, True
         self._remember(update.ts_exchange)
         if update.check is not None and not self._agrees(update.check):
             return self._cross(recv_ns)
@@ -205,6 +215,12 @@ class Book:
             if asks.set(-price, size):
                 changed = True
         return changed
+
+    def _is_behind(self, ts: int | None) -> bool:
+        """Whether an update of another connection than the last one adds nothing."""
+        if ts is None or self.ts is None or self.state is not State.SYNCED:
+            return False
+        return self.ts - MAX_LAG_NS < ts <= self.ts
 
     def _is_copy(self, ts: int | None) -> bool:
         """Whether an update was already applied, before the last one. (Repeating the last one changes nothing.)"""
@@ -278,7 +294,9 @@ class Book:
         bids, asks = ((side.keys, [side.sizes[key] for key in side.keys]) for side in (self._bids, self._asks))
         floors = self._bids.floor, self._asks.floor
         self.moved = False
-        levels = _Image(self.ts, self.recv_ns, self._crossed_ns, list(self._times), *floors, bids, asks)
+        levels = _Image(
+            self.ts, self.recv_ns, self._crossed_ns, list(self._times), *floors, bids, asks, self.connection
+        )
         return compress(_encode(levels), 1)
 
     @classmethod
@@ -288,7 +306,7 @@ class Book:
         book._bids = Side(zip(*levels.bids, strict=True), levels.bid_floor)
         book._asks = Side(zip(*levels.asks, strict=True), levels.ask_floor)
         book.ts, book.recv_ns, book._crossed_ns = levels.ts, levels.recv_ns, levels.crossed_ns
-        book._times = dict.fromkeys(levels.times)
+        book._times, book.connection = dict.fromkeys(levels.times), levels.connection
         book.state = State.CROSSED if levels.crossed_ns else State.SYNCED
         book._top = book._find_top()
         return book

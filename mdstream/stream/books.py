@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator
 
+from mdstream.records import Record, connection_of
 from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.lines import Line
 from mdstream.stream.state import NOT_KEPT, Instrument
@@ -62,21 +63,21 @@ class Books:
         """The offset at which each kept book begins."""
         return (line.feed.kept.kept_from for line in self._lines if _is_kept(line))
 
-    def apply(self, line: Line, update: BookUpdate, offset: int, recv_ns: int, now_ns: int) -> UpdateResult:
+    def apply(self, line: Line, update: BookUpdate, record: Record, recv_ns: int, now_ns: int) -> UpdateResult:
         """Apply an update of a raw record; its result. `now_ns`: log time."""
-        kept, result = line.feed.kept, self.of(line).apply(update, recv_ns)
-        if update.whole:
-            kept.kept_from, kept.has_image, kept.kept_ns = offset, False, now_ns
+        kept, result = line.feed.kept, self.of(line).apply(update, recv_ns, connection_of(record))
+        if update.whole and result is not UpdateResult.PASSED:
+            kept.kept_from, kept.has_image, kept.kept_ns = record.offset, False, now_ns
         if result is UpdateResult.TOP or result is UpdateResult.LEVELS:
             kept.due = True
         elif result is UpdateResult.LOST:
             self.lose(line)
         return result
 
-    def refill(self, line: Line, update: BookUpdate, offset: int, recv_ns: int) -> None:
+    def refill(self, line: Line, update: BookUpdate, record: Record, recv_ns: int) -> None:
         """Apply again an update that was applied before the restart."""
-        if line.book is not None and 0 <= line.feed.kept.kept_from <= offset:
-            line.book.apply(update, recv_ns)
+        if line.book is not None and 0 <= line.feed.kept.kept_from <= record.offset:
+            line.book.apply(update, recv_ns, connection_of(record))
 
     def lose(self, line: Line) -> bool:
         """Discard a line's book until its next snapshot; whether there was one."""

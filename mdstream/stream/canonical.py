@@ -143,7 +143,7 @@ class Canonical:
                     if type(tick) is TradeTick:
                         trade(out, source, tick, recv_ns, record.offset)
                     else:
-                        other(out, source, tick, recv_ns, record.offset)
+                        other(out, source, tick, recv_ns, record)
                 except FrameError as error:  # the frame's other ticks are still good
                     self._refuse(out, record, source, tick, error, recv_ns)
         if records:
@@ -196,7 +196,7 @@ class Canonical:
             if line is None:
                 continue
             if isinstance(tick, BookUpdate):
-                self._books.refill(line, tick, record.offset, recv_ns)
+                self._books.refill(line, tick, record, recv_ns)
             elif line.live or not 0 <= line.feed.buffered_from <= record.offset:
                 continue
             elif isinstance(tick, QuoteTick) or (not tick.recovered and line.trades.is_later(tick)):

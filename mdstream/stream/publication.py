@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
-from mdstream.records import LAST_NS
+from mdstream.records import LAST_NS, Record
 from mdstream.stream.book import Book, UpdateResult
 from mdstream.stream.books import Books, is_due, is_publishable
 from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
@@ -130,14 +130,14 @@ class Publication:
 
     # -- other ticks
 
-    def other(self, out: Output, source: Source, tick: OtherTick, recv_ns: int, offset: int) -> None:
+    def other(self, out: Output, source: Source, tick: OtherTick, recv_ns: int, record: Record) -> None:
         """As `trade`, for the other ticks."""
         if isinstance(tick, Control):
             self._control(out, source.name, tick)
             return
         CHECKS[type(tick)](tick)
         if isinstance(tick, BookUpdate):
-            self._update(out, source, tick, recv_ns, offset)
+            self._update(out, source, tick, recv_ns, record)
             return
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         out.changed.add(tick.symbol)
@@ -145,7 +145,7 @@ class Publication:
             line.feed.quote.seen_ns = self._log.now_ns
             if not line.live:
                 if line.allowed:
-                    line.stand_by(offset, recv_ns, tick)
+                    line.stand_by(record.offset, recv_ns, tick)
             elif line.book is None or not is_publishable(line):
                 self._quote(out, line, tick, recv_ns)
             else:
@@ -177,7 +177,7 @@ class Publication:
 
     # -- books that are kept (books.py)
 
-    def _update(self, out: Output, source: Source, tick: BookUpdate, recv_ns: int, offset: int) -> None:
+    def _update(self, out: Output, source: Source, tick: BookUpdate, recv_ns: int, record: Record) -> None:
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         if not line.allowed:
             out.counts["not a source of the instrument"] += 1
@@ -185,9 +185,9 @@ class Publication:
         out.changed.add(tick.symbol)
         now_ns, feed = self._log.now_ns, line.feed
         book = self._books.of(line)
-        result = self._books.apply(line, tick, offset, recv_ns, now_ns)
+        result = self._books.apply(line, tick, record, recv_ns, now_ns)
         if result is UpdateResult.LOST:
-            self.book_lost(out, line, "it was crossed for long, or ran out of levels", recv_ns)
+            self.book_lost(out, line, "crossed or unlike its checksum for long, or out of levels", recv_ns)
         elif result is UpdateResult.PASSED or result is UpdateResult.CROSSED:
             out.counts[f"book, {result.value}"] += 1
         else:

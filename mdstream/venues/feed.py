@@ -40,6 +40,8 @@ UNREADABLE = (UnicodeDecodeError, RecursionError)
 
 MAX_HEAD_BYTES = 120
 
+_SUBSCRIBE = re.compile('"(SUBSCRIBE|subscribe)"')
+
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -96,6 +98,10 @@ class Parser:
     symbol: str = ""
 
 
+def _unsubscribe(match: re.Match[str]) -> str:
+    return '"UNSUBSCRIBE"' if match[1].isupper() else '"unsubscribe"'
+
+
 class RestAnswer(msgspec.Struct, Generic[T], gc=False):
     """A REST answer as a raw frame (`repairs.rest_frame`)."""
 
@@ -146,6 +152,8 @@ class Provider(Declared, ABC):
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
     are opaque, and missed trades cannot be detected."""
+    default_symbols: ClassVar[Sequence[str]] = ("BTCUSDT", "ETHUSDT")
+    """Canonical symbols that it has, for an ingestor of all providers."""
     max_symbols: ClassVar[int]
     """Most symbols per connection; more are spread over several connections."""
     subscribe_interval_s: ClassVar[float] = 0.25
@@ -155,6 +163,8 @@ class Provider(Declared, ABC):
     """Without any frame for so long, the connection counts as dead."""
     max_age_s: ClassVar[float | None] = None
     """The age at which we replace a connection, before the venue ends it; None: the venue has no limit."""
+    shares_frames: ClassVar[bool] = False
+    """Whether a frame can concern several instruments: then the ingestor publishes the parts that `split` returns."""
     framer: ClassVar[Framer | None] = None
     """How a TCP stream is cut into frames, for an address tcp://HOST:PORT; None: the address is a websocket's."""
     library: ClassVar[Library | None] = None
@@ -172,8 +182,8 @@ class Provider(Declared, ABC):
     matched once for each such beginning."""
     texts: ClassVar[Mapping[bytes, Control]] = {}
     """The frames that are not JSON."""
-    other: ClassVar[type[msgspec.Struct]]
-    """The message of all other frames: answers to requests, errors, notices, channels that are not used."""
+    other: ClassVar[Any]
+    """The type of all other frames: answers to requests, errors, notices, channels that are not used."""
 
     def __init__(self) -> None:
         self._unknown = Parser(Route(self.name.encode(), OTHER))
@@ -192,6 +202,11 @@ class Provider(Declared, ABC):
     def login(self, settings: Mapping[str, str]) -> Request | None:  # noqa: ARG002  a hook: most venues have no login
         """The request that logs in, to be answered before the first subscription; None if there is no login."""
         return None
+
+    def dry(self, settings: Mapping[str, str]) -> str | None:
+        """Why it runs dry, as text: what to set; None: it connects."""
+        missing = [name for name in self.credentials if not settings.get(name)]
+        return f"set {' and '.join(missing)}" if missing else None
 
     def to_venue(self, symbol: str) -> str:
         """The venue's name of a canonical symbol, or of one already in the venue's form. Raises SymbolError."""
@@ -234,12 +249,26 @@ class Provider(Declared, ABC):
         If the venue rejects a request as a whole, all its subscriptions are lost: choose its size accordingly.
         """
 
+    def unsubscribe(self, symbols: Sequence[str]) -> list[Request]:
+        """The requests that end what `subscribe` asks for; no answer is awaited. By default they are its requests, with
+        the word unsubscribe."""
+        return [
+            Request(_SUBSCRIBE.sub(_unsubscribe, str(request.frame), count=1)) for request in self.subscribe(symbols)
+        ]
+
     @abstractmethod
     def control(self, message: Any) -> Control | Head:
         """The meaning of an `other` message, or the head of a frame whose head was not where `heads` expect it.
 
         Raises FrameError for a message that the venue does not send.
         """
+
+    def split(self, frame: bytes) -> Sequence[bytes]:
+        """The parts of a frame, in its order, each a frame of one instrument and kind.
+
+        Never raises: what cannot be split is returned whole.
+        """
+        return (frame,)
 
     def route(self, frame: bytes) -> Route:
         """Key and kind of a raw frame, without parsing it. Never raises: an unknown frame is OTHER."""

@@ -16,6 +16,11 @@ def side_of_book(price: str, size: str) -> tuple[float | None, float | None]:
     return (value, number(size)) if value else (None, None)
 
 
+def priced(price: float, size: float) -> tuple[float | None, float | None]:
+    """Price and size of the best order; (None, None) for the price 0: no orders on that side."""
+    return (price, size) if price else (None, None)
+
+
 def price_levels(levels: Sequence[tuple[str, float]]) -> list[PriceLevel]:
     """The levels of a BookUpdate from prices as the venue writes them."""
     return [(price_units(price), size) for price, size in levels]

@@ -2,8 +2,10 @@
 
     opened ──> logging in ──> subscribing, a request each subscribe_interval_s ──> all requests are sent
                    │                       │                                           │
-                   v refused               v silent, too old, or shutdown announced    v
+                   v refused               v silent                                    v silent
                  Fatal                   Close                                       Close
+
+    too old, or a shutdown is announced ──> Replace, once; the dialogue goes on
 
 Each subscription is waiting for its request, requested, acknowledged, rejected, or missing: not answered ANSWER_S after
 its request. A later answer is taken. Times are seconds of one monotonic clock.
@@ -12,7 +14,7 @@ its request. A later answer is taken. Times are seconds of one monotonic clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -53,11 +55,17 @@ class Report(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-class Close(NamedTuple):
-    """Close the connection and make another; at once if the reason is its age, else after a pause."""
+class Replace(NamedTuple):
+    """Make another connection, and close this one when that has its subscriptions."""
 
     reason: str
-    because: Literal["lost", "silence", "age", "shutdown"] = "lost"
+
+
+class Close(NamedTuple):
+    """Close the connection and make another after a pause."""
+
+    reason: str
+    because: Literal["lost", "silence"] = "lost"
 
 
 class Fatal(NamedTuple):
@@ -66,7 +74,7 @@ class Fatal(NamedTuple):
     reason: str
 
 
-Action = Send | Wait | Subscribed | Report | Close | Fatal
+Action = Send | Wait | Subscribed | Report | Replace | Close | Fatal
 """Actions of a session, in the order given. It ends with a Close or a Fatal."""
 
 
@@ -85,11 +93,11 @@ class Session:
         self._login_names: frozenset[str] = frozenset()
         self._requests = deque(provider.subscribe(symbols))
         self._by_id = {request.id: request.names for request in self._requests if request.id}
-        self._wanted = frozenset(name for request in self._requests for name in request.names)
+        self._wanted = {name for request in self._requests for name in request.names}
         self._awaited: dict[str, float] = {}  # when the answer is due
         self.missing: set[str] = set()
         self.rejected: set[str] = set()
-        self._subscribed = False
+        self._subscribed = self._replacing = False
         self._opened_s = self._last_frame_s = self._last_ping_s = self._due_s = 0.0
         self._frames = 0
 
@@ -115,13 +123,38 @@ class Session:
             return [Report("not_understood", f"sent a frame that is not understood ({error}): {frame[:200]!r}")]
         return [action for t in ticks if isinstance(t, Control) for action in self._control(t, now_s)]
 
+    @property
+    def settled(self) -> bool:
+        """Whether all requests are sent and no answer is awaited any more."""
+        return self._subscribed and not self._requests and not self._awaited
+
+    def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Subscribe to `add` and unsubscribe from `remove`, both canonical, with the next ticks; a symbol that is in
+        both is subscribed to again, which brings a new snapshot of its book.
+
+        An id of a request stands for the latest one that has it.
+        """
+        self._requests.extend(self._provider.unsubscribe(remove) if remove else ())
+        self._forget(name for request in self._provider.subscribe(remove) for name in request.names)
+        for request in self._provider.subscribe(add) if add else ():
+            self._requests.append(request)
+            self._wanted.update(request.names)
+            if request.id:
+                self._by_id[request.id] = request.names
+
+    def _forget(self, names: Iterable[str]) -> None:
+        gone = set(names)
+        self._wanted -= gone
+        self._answered(gone)
+
     def tick(self, now_s: float, *, frames: int = 0) -> list[Action]:
         """Time has passed; `frames` have arrived so far."""
         self._note_frames(now_s, frames)
         end = self._end(now_s)
         if end is not None:
             return [end]
-        return [*self._overdue(now_s), *self._subscribe(now_s), *self._ping(now_s), Wait(self._wait_s(now_s))]
+        due = [*self._overdue(now_s), *self._subscribe(now_s), *self._ping(now_s), *self._aged(now_s)]
+        return [*due, Wait(self._wait_s(now_s))]
 
     # ------------------------------------------------------------------------------------------ requests and answers
 
@@ -137,10 +170,10 @@ class Session:
         return not self._login_names.isdisjoint(self._awaited)
 
     def _subscribe(self, now_s: float) -> list[Action]:
-        if self._subscribed or self._logging_in or now_s < self._due_s:
+        if self._logging_in or now_s < self._due_s:
             return []
         sent = self._send(self._requests.popleft(), now_s) if self._requests else []
-        if self._requests:
+        if self._requests or self._subscribed:
             return sent
         self._subscribed = True
         return [*sent, Subscribed()]
@@ -162,7 +195,7 @@ class Session:
                 return [Report("notice", f"announced: {control.detail}")]
             case "shutdown":
                 text = f"announced: {control.detail}"
-                return [Report("notice", text), Close(f"the venue {text}", "shutdown")]
+                return [Report("notice", text), *self._replace(f"the venue {text}")]
         return []
 
     def _answered(self, names: Collection[str]) -> None:
@@ -205,9 +238,18 @@ class Session:
             return Close(f"no frame for {silence_s:g} s", "silence")
         if any(now_s >= self._awaited.get(name, now_s + 1) for name in self._login_names):
             return Close(f"the login was not answered within {ANSWER_S:g} s")
-        if self._max_age_s is not None and now_s - self._opened_s >= self._max_age_s:
-            return Close(f"replaced after {self._max_age_s / 3600:.1f} h, before the venue ends it", "age")
         return None
+
+    def _aged(self, now_s: float) -> list[Action]:
+        if self._max_age_s is None or now_s - self._opened_s < self._max_age_s:
+            return []
+        return self._replace(f"the venue ends connections, and this one is {self._max_age_s / 3600:.1f} h old")
+
+    def _replace(self, reason: str) -> list[Action]:
+        if self._replacing:
+            return []
+        self._replacing = True
+        return [Replace(reason)]
 
     def _ping(self, now_s: float) -> list[Action]:
         keepalive = self._provider.keepalive
@@ -223,7 +265,7 @@ class Session:
         """Until the next request is due, and never so long that a limit is missed by more than a tenth."""
         keepalive, silence_s = self._provider.keepalive, self._provider.silence_s
         max_wait_s = min(1.0, silence_s / 10, (keepalive.interval_s if keepalive else silence_s) / 10)
-        idle = self._subscribed or self._logging_in
+        idle = not self._requests or self._logging_in
         return max_wait_s if idle else min(max_wait_s, max(0.0, self._due_s - now_s))
 
 

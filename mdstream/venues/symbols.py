@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mdstream.instruments import from_dashed, to_dashed
+from mdstream.instruments import Kind, from_dashed, parse, to_dashed
 
 
 class Symbols(NamedTuple):
@@ -44,3 +44,14 @@ def separated(form: str, quotes: Sequence[str], separator: str = "-", *, contrac
         return venue_id.replace("-", separator)
 
     return Symbols(form, to_venue, lambda venue_id: from_dashed(venue_id.replace(separator, "-")))
+
+
+def tickers(*more: str) -> Symbols:
+    """US stocks by their tickers; `more`: names of another form that the venue has."""
+
+    def to_venue(symbol: str) -> str | None:
+        ticker = symbol.upper()
+        found = parse(ticker, ())
+        return ticker if ticker in more or (found is not None and found.kind is Kind.STOCK) else None
+
+    return Symbols("a US ticker like AAPL or BRK.B", to_venue, str.upper)

@@ -8,7 +8,7 @@ since the frames of one second share it. The limits of an event's time are check
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -66,3 +66,19 @@ def _whole_seconds_ns(text: str) -> int:
 
 
 _seconds_ns = Remembered(_whole_seconds_ns, max_size=1_000)
+
+
+NEW_YORK_NS = -5 * 3_600 * SECOND_NS
+"""Its standard time. In summer a day begins an hour late by it, when no exchange is open."""
+
+
+def new_york_day(ts_ns: int) -> str:
+    """The day of a US exchange, like 20260105: all of its hours, from 4:00 to 20:00 there, are in one."""
+    return _days[(ts_ns + NEW_YORK_NS) // (86_400 * SECOND_NS)]
+
+
+def _day(number: int) -> str:
+    return f"{date(1970, 1, 1) + timedelta(number):%Y%m%d}"
+
+
+_days = Remembered(_day, max_size=1_000)

@@ -22,7 +22,7 @@ def rest_frames(connection: Connection, listing: Listing, id_space: str) -> list
     found = []
     for first in range(tape.first_id, tape.next_id, history.most_rows):
         span = Span(first, min(first + history.most_rows, tape.next_id) - 1)
-        page = history.ask(RepairRequest("BTCUSDT", name, id_space, *span, 0), span)
+        page = history.ask(RepairRequest(connection.symbol, name, id_space, *span, 0), span)
         assert isinstance(page, Page)
         path, _, query = page.target.partition("?")
         answer = rest.get(path, query, NOW_NS)

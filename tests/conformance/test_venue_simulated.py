@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from venue_frames import VENUES
+from venue_symbols import SETTINGS, symbols_of, ticks_of
 
 from mdstream.events import Level
 from mdstream.simulator.actions import Action, Close, Send, Subscribe, Unsubscribe
@@ -24,7 +25,6 @@ NOW_NS = 1_767_625_200_123_456_789
 MS = 1_000_000
 SIMULATED = sorted(name for name in PROVIDERS.keys() & EXCHANGES.keys() if EXCHANGES[name].framer is None)
 """Those whose sessions speak our frames; the others are tested over their sockets."""
-BASES = [f"C{number}" for number in range(2_000)]
 
 
 class Connection:
@@ -39,6 +39,10 @@ class Connection:
         self.replies: list[bytes] = []
         self.topics: list[Topic] = []
         self.now_ns = NOW_NS
+        self.symbol, *_ = self.provider.default_symbols
+        login = self.provider.login(SETTINGS)
+        if login is not None:
+            assert not refuses(self, self.session.received(str(login.frame), NOW_NS))
 
     def subscribe(self, symbols: list[str]) -> None:
         """Send what the provider sends, at its pace."""
@@ -52,11 +56,11 @@ class Connection:
             self.now_ns += int(self.provider.subscribe_interval_s * SECOND_NS)
 
     def read(self, text: str) -> list[Tick]:
-        return list(self.provider.decode(text.encode()))
+        return ticks_of(self.provider, text)
 
     def of(self, *kinds: Kind) -> Iterator[tuple[Topic, Callable[[Any], list[Tick]]]]:
         """All channels of these kinds, each with how its events are written and read."""
-        listing = self.exchange.listing(self.provider.to_venue("BTCUSDT"), NOW_NS)
+        listing = self.exchange.listing(self.provider.to_venue(self.symbol), NOW_NS)
         assert listing is not None
         for channel in self.exchange.channels.values():
             topic = listing.topic(channel)
@@ -71,7 +75,7 @@ def connection(request: pytest.FixtureRequest) -> Connection:
 
 @pytest.fixture
 def subscribed(connection: Connection) -> Connection:
-    connection.subscribe(["BTCUSDT"])
+    connection.subscribe([connection.symbol])
     return connection
 
 
@@ -99,9 +103,9 @@ def test_every_venue_is_simulated(venue: str) -> None:
 
 def test_a_full_connection_is_subscribed_to_within_the_venue_s_limits(connection: Connection) -> None:
     """Most symbols, at the declared pace: no error, no close, and every symbol has its trades."""
-    symbols = [f"{base}USDT" for base in BASES[: connection.provider.max_symbols]]
+    symbols = symbols_of(connection.provider.name, connection.provider.max_symbols)
     connection.subscribe(symbols)
-    controls = [tick for reply in connection.replies for tick in connection.provider.decode(reply)]
+    controls = [tick for reply in connection.replies for tick in ticks_of(connection.provider, reply)]
     assert [tick for tick in controls if isinstance(tick, Control) and tick.kind == "error"] == []
     traded = [topic.listing.canonical for topic in connection.topics if topic.channel.trades]
     assert sorted(traded) == sorted(symbols)
@@ -110,9 +114,10 @@ def test_a_full_connection_is_subscribed_to_within_the_venue_s_limits(connection
 @pytest.mark.parametrize("venue", SIMULATED)
 def test_a_symbol_that_does_not_exist_takes_no_other_with_it(venue: str) -> None:
     """What the venue does not list is refused or stays silent; its neighbour is subscribed to."""
-    connection = Connection(venue, ["BTCUSDT"])
-    connection.subscribe(["NOSUCHUSDT", "BTCUSDT"])
-    assert {topic.listing.canonical for topic in connection.topics} == {"BTCUSDT"}
+    symbol, *_ = PROVIDERS[venue].default_symbols
+    connection = Connection(venue, [symbol])
+    connection.subscribe([*symbols_of(venue, 1), symbol])
+    assert {topic.listing.canonical for topic in connection.topics} == {symbol}
 
 
 def refuses(connection: Connection, actions: list[Action]) -> bool:
@@ -124,17 +129,17 @@ def refuses(connection: Connection, actions: list[Action]) -> bool:
 
 def test_a_request_is_acknowledged_before_any_data_comes(connection: Connection) -> None:
     """Then the present state of what it asked for follows, and its events."""
-    for request in connection.provider.subscribe(["BTCUSDT"]):
+    for request in connection.provider.subscribe([connection.symbol]):
         ack, *others = connection.session.received(str(request.frame), connection.now_ns)
         assert isinstance(ack, Send)
-        assert [tick.kind for tick in connection.read(ack.text) if isinstance(tick, Control)] == ["ack"]
+        assert {tick.kind for tick in connection.read(ack.text) if isinstance(tick, Control)} == {"ack"}
         assert any(isinstance(action, Subscribe) for action in others)
 
 
 def test_unsubscribing_ends_what_was_subscribed_to(subscribed: Connection) -> None:
     """Each topic once; a request to end what is not subscribed to is answered as well, by an error at some venues."""
     ended = []
-    requests = subscribed.provider.subscribe(["BTCUSDT"])
+    requests = subscribed.provider.subscribe([subscribed.symbol])
     for number, request in enumerate([*requests, *requests]):
         text = str(request.frame).replace('"subscribe"', '"unsubscribe"').replace('"SUBSCRIBE"', '"UNSUBSCRIBE"')
         if text == request.frame:
@@ -150,7 +155,8 @@ def test_unsubscribing_ends_what_was_subscribed_to(subscribed: Connection) -> No
 def test_requests_beyond_the_limit_are_refused(connection: Connection) -> None:
     """As many as the venue allows are accepted in its time; the next one is not, and is afterwards."""
     most, per_s = connection.session.request_limit
-    texts = [str(connection.provider.subscribe([f"{base}USDT"])[0].frame) for base in BASES[: most + 1]]
+    symbols = symbols_of(connection.provider.name, most + 1)
+    texts = [str(connection.provider.subscribe([symbol])[0].frame) for symbol in symbols]
     refused = [refuses(connection, connection.session.received(text, NOW_NS)) for text in texts]
     assert refused == [False] * most + [True]
     assert not refuses(connection, connection.session.received(texts[-1], NOW_NS + int(per_s * SECOND_NS)))
@@ -163,7 +169,7 @@ def test_a_client_that_does_not_read_is_closed(connection: Connection) -> None:
 
 def test_every_reply_is_understood(subscribed: Connection) -> None:
     """Acks, and the present state that a channel begins with; none is routed to another instrument."""
-    for reply in subscribed.replies:
+    for reply in (part for each in subscribed.replies for part in subscribed.provider.split(each)):
         for tick in subscribed.provider.decode(reply):
             key = subscribed.provider.name if isinstance(tick, Control) else tick.symbol
             routed = subscribed.provider.route(reply)
@@ -178,9 +184,10 @@ def test_trades_are_those_of_the_market(connection: Connection) -> None:
         for _ in range(100):
             order = topic.listing.instrument.order(NOW_NS)
             for tick, trade in zip(trades(read(order)), reported(order), strict=True):
-                assert (tick.symbol, tick.trade_id) == ("BTCUSDT", str(trade.trade_id))
+                trade_id = topic.channel.trade_id(trade, order.ts_ns)
+                assert (tick.symbol, tick.trade_id) == (connection.symbol, trade_id)
                 assert (tick.price, tick.size) == (price(topic.listing, trade.ticks), size(topic.listing, trade.lots))
-                assert tick.side == ("buy" if order.buy else "sell")
+                assert tick.side == (("buy" if order.buy else "sell") if topic.channel.sided else None)
                 assert tick.ts_exchange == order.ts_ns - order.ts_ns % topic.channel.resolution_ns
                 assert not connection.provider.contiguous_ids or covered in (None, tick.first_id - 1)
                 covered = tick.last_id
@@ -218,7 +225,7 @@ def test_books_are_those_of_the_market(connection: Connection) -> None:
             for tick in read(book):
                 if isinstance(tick, BookUpdate):
                     assert kept.apply(tick, number) is not UpdateResult.CROSSED
-                    tick = kept.picture("BTCUSDT")
+                    tick = kept.picture(connection.symbol)
                 if isinstance(tick, BookTick):
                     assert len(tick.bids) == len(tick.asks) >= 5
                     assert tick.bids == levels(of, book.bids)[: len(tick.bids)]

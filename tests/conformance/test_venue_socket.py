@@ -9,6 +9,7 @@ from contextlib import suppress
 import aiohttp
 import pytest
 from test_venue_simulated import SIMULATED
+from venue_symbols import SETTINGS
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -23,7 +24,6 @@ from mdstream.venues.history import Page
 from mdstream.venues.providers import provider
 from mdstream.venues.spans import Span
 
-SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 PATIENCE_S = 30.0
 
 
@@ -49,7 +49,10 @@ async def begin(address: str, venue: str, kind: str, **parameters: object) -> No
 
 async def subscribe(venue: Provider, url: str) -> ClientConnection:
     client = await connect(url, compression=None, max_queue=None)
-    for request in venue.subscribe(SYMBOLS):
+    login = venue.login(SETTINGS)
+    if login is not None:
+        await client.send(login.frame)
+    for request in venue.subscribe(venue.default_symbols):
         await client.send(request.frame)
         await asyncio.sleep(venue.subscribe_interval_s)
     return client
@@ -58,16 +61,16 @@ async def subscribe(venue: Provider, url: str) -> ClientConnection:
 async def receive_each(venue: Provider, client: ClientConnection) -> list[TradeTick]:
     """Read until every kind of every symbol came, each where it was routed to. The trades."""
     table = {channel.kind for channel in venue.channels} - {OTHER}
-    missing = {(symbol.encode(), kind) for symbol in SYMBOLS for kind in table}
+    missing = {(symbol.encode(), kind) for symbol in venue.default_symbols for kind in table}
     trades = []
     async with asyncio.timeout(PATIENCE_S):
         while missing:
-            frame = await client.recv(decode=False)
-            routed = venue.route(frame)
-            ticks = venue.decode(frame)
-            assert {tick.symbol.encode() for tick in ticks if hasattr(tick, "symbol")} <= {routed.key}
-            trades += [tick for tick in ticks if isinstance(tick, TradeTick)]
-            missing.discard((routed.key, routed.kind))
+            for part in venue.split(await client.recv(decode=False)):
+                routed = venue.route(part)
+                ticks = venue.decode(part)
+                assert {tick.symbol.encode() for tick in ticks if hasattr(tick, "symbol")} <= {routed.key}
+                trades += [tick for tick in ticks if isinstance(tick, TradeTick)]
+                missing.discard((routed.key, routed.kind))
     return trades
 
 
@@ -85,7 +88,7 @@ async def test_every_kind_arrives_and_arrives_again_after_a_disconnect(name: str
     again = await subscribe(venue, url_of(venue, address))
     after = await receive_each(venue, again)
     await again.close()
-    first = {symbol: next(t.last_id for t in before if t.symbol == symbol) for symbol in SYMBOLS}
+    first = {symbol: next(t.last_id for t in before if t.symbol == symbol) for symbol in venue.default_symbols}
     assert all(trade.last_id >= first[trade.symbol] for trade in after)
 
 

@@ -23,10 +23,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from mdstream.errors import SymbolError
 from mdstream.repairs import rest_frame
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
-from mdstream.venues.providers import PROVIDERS, provider
+from mdstream.venues.providers import PROVIDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECORDED = Path(os.environ.get("MDSTREAM_FRAMES", PROJECT.parent / "shared" / "frames"))
@@ -61,14 +60,6 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def has_data(self) -> bool:
         """Whether it holds market data."""
         return any(kind != "Control" for kind, _ in self.ticks)
-
-
-def has_pairs(venue: str) -> bool:
-    """Whether it trades pairs like BTCUSDT; else it has stocks and the like."""
-    try:
-        return bool(provider(venue).canonical("BTCUSDT"))
-    except SymbolError:
-        return False
 
 
 def examples(venue: str) -> list[Example]:

@@ -32,9 +32,8 @@ from mdstream.venues.providers import PROVIDERS
 pytestmark = pytest.mark.system
 
 PARTITIONS = 4
-ALL = sorted(name for name, each in PROVIDERS.items() if each.library is None)
-"""What `--provider all` means."""
-OTHERS = [name for name in ALL if name != "binance"]
+OTHERS = sorted(PROVIDERS.keys() - {"binance", "ib"})
+OPEN = sorted(name for name, provider in PROVIDERS.items() if not provider.credentials and provider.library is None)
 Records = list[ConsumerRecord[bytes, bytes]]
 
 
@@ -124,12 +123,15 @@ class Ingestor:
         self.port = free_port()
         self.process: Process
 
-    async def start(self, *options: object, provider: str = "binance", symbols: str = "BTCUSDT,ETHUSDT") -> Ingestor:
+    async def start(
+        self, *options: object, provider: str = "binance", symbols: str | None = "BTCUSDT,ETHUSDT"
+    ) -> Ingestor:
         """Start it and wait until it has subscribed."""
         env = {"BINANCE_WS_URL": self._venue.url()} | {
             f"{name.upper()}_WS_URL": self._venue.url(f"/{name}") for name in OTHERS
         }
-        args = ("--provider", provider, "--symbols", symbols, "--port", self.port, *options)
+        given = () if symbols is None else ("--symbols", symbols)
+        args = ("--provider", provider, *given, "--port", self.port, *options)
         self.process = self._processes.mdstream("ingest", *args, env={**self._env, **env})
         await until(lambda: " connected" in self.process.output() or not self.process.running, "a connection")
         return self
@@ -192,7 +194,7 @@ def states(records: Records, partition: int) -> list[str]:
 
 
 async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: Venue) -> None:
-    """Byte for byte, whatever they are: keyed by symbol, on the key's partition, with the headers p, t, k, via."""
+    """Byte for byte, whatever they are: keyed by symbol, on the key's partition, with the headers p, t, k, via, c."""
     started_ns = time.time_ns()
     await ingestor.start()
     frames = [trade(n, symbol) for n in range(500) for symbol in ("BTCUSDT", "ETHUSDT")]
@@ -218,10 +220,10 @@ async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: V
         assert [r.value for r in got] == sent, (key, kind)
         assert {r.partition for r in got} == {partition_of(key)}
     for record in records:
-        (p, t, k, via) = record.headers
+        (p, t, k, via, c) = record.headers
         assert (p, k[0], via) == (("p", b"binance"), "k", ("via", b"ws"))
-        assert t[0] == "t"
-        assert started_ns < int.from_bytes(t[1], "big") < time.time_ns()
+        assert (t[0], c[0]) == ("t", "c")
+        assert started_ns < int.from_bytes(c[1], "big") < int.from_bytes(t[1], "big") < time.time_ns()
 
 
 async def test_a_lost_connection_is_made_again_with_all_subscriptions(ingestor: Ingestor, venue: Venue) -> None:
@@ -334,17 +336,22 @@ async def test_more_symbols_than_a_connection_takes_are_spread(ingestor: Ingesto
 
 
 async def test_all_providers_run_in_one_process(ingestor: Ingestor, venue: Venue) -> None:
-    """Each in its own words at its own address, with heartbeats and status of its own."""
-    await ingestor.start(provider="all", symbols="BTCUSDT")
-    await until(lambda: all(f"{name} connected" in ingestor.process.output() for name in ALL), "all of them")
-    assert {path for path, _ in venue.requested} == {"/stream", *(f"/{name}" for name in OTHERS)}
+    """Each in its own words at its own address, with heartbeats and status of its own; dry where there is no key."""
+    await ingestor.start(provider="all", symbols=None)
+    await until(lambda: all(f"{name} connected" in ingestor.process.output() for name in OPEN), "all of them")
+    assert {path for path, _ in venue.requested} == {"/stream", *(f"/{name}" for name in OPEN if name != "binance")}
+    assert "massive disconnected: runs dry: set MASSIVE_API_KEY" in ingestor.process.output()
     await until(lambda: ingestor.get("/ready")[0] == 200, "readiness")
     assert await ingestor.stop() == 0
     records = await ingestor.records()
     for partition in range(PARTITIONS):
         statuses = decoded([r for r in of_kind(records, b"status") if r.partition == partition])
-        for name in ALL:
+        for name in OPEN:
             assert [m["state"] for m in statuses if m["provider"] == name] == ["connected", "disconnected"]
+        assert [m["reason"] for m in statuses if m["provider"] == "alpaca_crypto"] == [
+            "runs dry: set ALPACA_KEY and ALPACA_SECRET",
+            "the ingestor stops",
+        ]
 
 
 async def test_a_feed_that_the_venue_refuses_is_given_up_and_the_others_go_on(ingestor: Ingestor, venue: Venue) -> None:
@@ -535,7 +542,7 @@ async def test_without_a_spool_memory_is_what_there_is(
             2,
             "binance has no symbol of the form 'BTC USDT': expected",
         ),
-        (("--provider", "all", "--symbols", "BTC-USDT-SWAP"), 2, "binance has no symbol of the form 'BTC-USDT-SWAP'"),
+        (("--provider", "all", "--symbols", "BTC USDT"), 2, "has no symbol of the form 'BTC USDT'"),
         (("--provider", "binance", "--symbols", ","), 2, "no symbols in ',': name some"),
         (
             ("--provider", "okx", "--symbols", "BTCUSDT", "--kafka", "127.0.0.1:1"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import ClassVar
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Response
 
 from mdstream.errors import FeedError, RefusedError
@@ -28,6 +29,7 @@ TRADES = [
     % n
     for n in range(500)
 ]
+SHUTDOWN = b'{"event":"notice","code":"64008","msg":"closing soon"}'
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
 
@@ -45,6 +47,15 @@ class Polite(Hasty):
 
 class Aged(Hasty):
     max_age_s = 1.0
+
+
+class Slow(Hasty):
+    """Its second request is due long after the first."""
+
+    subscribe_interval_s = 0.7
+
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
+        return [*super().subscribe(symbols), Request("more")]
 
 
 class Members(Hasty):
@@ -259,24 +270,92 @@ async def test_a_refused_login_is_final_and_says_what_to_set() -> None:
             await asyncio.wait_for(running, 60)
 
 
-async def test_an_aged_connection_is_replaced_without_a_pause() -> None:
-    """Before the venue would end it; a hole of milliseconds in place of seconds."""
-    opened: list[float] = []
-    closed: list[float] = []
+class Exchange:
+    """Sends a trade each 10 ms to whoever subscribed, and notes how many clients it has."""
 
-    async def chat(client: ServerConnection) -> None:
-        opened.append(asyncio.get_running_loop().time())
+    def __init__(self) -> None:
+        self.clients: list[ServerConnection] = []
+        self.most = 0
+        self.sent = 0
+
+    async def __call__(self, client: ServerConnection) -> None:
         await client.recv()
-        await client.send(TRADES[0], text=True)
-        await client.wait_closed()
-        closed.append(asyncio.get_running_loop().time())
-
-    async with reading(chat, provider=Aged()) as (reader, _):
-        async with asyncio.timeout(60):
-            while len(opened) < 3:  # noqa: ASYNC110  a plain list is all there is
+        self.clients.append(client)
+        self.most = max(self.most, len(self.clients))
+        with suppress(ConnectionClosed):
+            while True:
+                await client.send(TRADES[self.sent % len(TRADES)], text=True)
+                self.sent += 1
                 await asyncio.sleep(0.01)
-        assert next(why for up, why in reader.changes if not up) == "replaced after 0.0 h, before the venue ends it"
-        assert opened[1] - closed[0] < 0.9, "the shortest pause between two attempts is a second"
+        self.clients.remove(client)
+
+
+async def test_an_aged_connection_is_replaced_before_it_is_closed() -> None:
+    """The new one is subscribed and read while the old one still is: the feed was never disconnected."""
+    exchange = Exchange()
+    async with reading(exchange, provider=Aged()) as (reader, _):
+        async with asyncio.timeout(60):
+            while reader.counters.replacements < 2:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.01)
+        assert exchange.most >= 2
+        assert all(up for up, _ in reader.changes)
+        assert reader.counters.disconnections == 2, "each was closed when its successor had settled"
+
+
+async def test_a_connection_that_cannot_be_replaced_goes_on() -> None:
+    """The venue takes no second client for a while; the first one is read on, and replaced as soon as that works."""
+    exchange, denied = Exchange(), 0
+
+    async def one_client(client: ServerConnection) -> None:
+        nonlocal denied
+        if exchange.clients and denied < 2:
+            denied += 1
+            await client.close()
+        else:
+            await exchange(client)
+
+    async with reading(one_client, provider=Aged()) as (reader, _):
+        async with asyncio.timeout(60):
+            while reader.counters.replacements < 1:  # noqa: ASYNC110  a plain counter is all there is
+                await asyncio.sleep(0.01)
+        assert denied == 2
+        assert all(up for up, _ in reader.changes)
+
+
+async def test_a_connection_that_ends_while_it_is_replaced_is_reported() -> None:
+    """Its successor, which is not answered, is read all the same; the feed is connected once that has subscribed."""
+    requests = 0
+
+    async def leave_soon(client: ServerConnection) -> None:
+        nonlocal requests
+        requests += 1
+        await client.send(TRADES[requests], text=True)
+        if requests == 1:
+            await client.recv()
+            await client.recv()
+            await client.send(SHUTDOWN, text=True)
+            await asyncio.sleep(0.3)
+        else:
+            await client.wait_closed()
+
+    async with reading(leave_soon, provider=Slow()) as (reader, _):
+        async with asyncio.timeout(60):
+            while len(reader.changes) < 3:  # noqa: ASYNC110  a plain list is all there is
+                await asyncio.sleep(0.01)
+        assert [up for up, _ in reader.changes] == [True, False, True]
+        assert {TRADES[1], TRADES[2]} < set(reader.frames)
+
+
+async def test_closing_in_the_middle_of_a_replacement_ends_both() -> None:
+    """A stop waits for no overlap."""
+    exchange = Exchange()
+    async with reading(exchange, provider=Aged()) as (reader, running):
+        async with asyncio.timeout(60):
+            while len(exchange.clients) < 2:  # noqa: ASYNC110  a plain list is all there is
+                await asyncio.sleep(0.01)
+        await reader.connection.close()
+        await asyncio.wait_for(running, 60)
+        assert reader.counters.replacements <= 1
 
 
 async def test_a_tcp_venue_is_read_by_the_same_rules() -> None:

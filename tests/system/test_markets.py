@@ -21,6 +21,7 @@ from mdstream.config import Settings
 from mdstream.errors import BrokerError
 from mdstream.ingest.plan import Wanted
 from mdstream.ingest.process import Options, ingest
+from mdstream.ingest.selection import Groups, Selection
 from mdstream.repair.rawlog import RawLog
 from mdstream.replay.capture import Frame, Writer
 from mdstream.replay.reprocess import EVERYTHING, Reprocess
@@ -50,6 +51,16 @@ def settings(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
     return config.load()
 
 
+class Chosen(Selection):
+    """Its two instruments."""
+
+    def __init__(self) -> None:
+        super().__init__("okx", None)
+
+    def plan(self, groups: Groups) -> list[Wanted]:
+        return [Wanted(Both(), ("BTCUSDT", "ETHUSDT"))]
+
+
 def trade(venue_id: str, number: int) -> str:
     fill = {"tradeId": str(number), "px": "1", "sz": "1", "side": "buy", "ts": str(NOW_NS // 10**6)}
     return json.dumps({"arg": {"channel": "trades", "instId": venue_id}, "data": [fill]}, separators=(",", ":"))
@@ -68,10 +79,9 @@ async def ingesting(settings: Settings) -> AsyncIterator[None]:
     """An ingestor of both instruments."""
     async with serve(venue, "127.0.0.1", 0) as server:
         address = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        wanted = Wanted(Both(), ("BTCUSDT", "ETHUSDT"))
         addresses = settings.addresses.model_copy(update={"OKX_WS_URL": SecretStr(address)})
         there = settings.model_copy(update={"addresses": addresses})
-        running = asyncio.create_task(ingest([wanted], there, Options(free_port())))
+        running = asyncio.create_task(ingest(Chosen(), there, Options(free_port())))
         try:
             yield
         finally:

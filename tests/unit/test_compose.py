@@ -81,7 +81,7 @@ def test_command_is_understood(name: str) -> None:
 def test_default_symbols_are_the_venues_and_the_same(name: str) -> None:
     """Venues stand in for one another where they have the same instruments."""
     given = given_to(name)
-    (wanted,) = plan(given["provider"], given["symbols"])
+    (wanted,) = plan(given["provider"], given["symbols"].split(","))
     assert wanted.symbols == ("BTCUSDT", "ETHUSDT")
 
 

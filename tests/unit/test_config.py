@@ -152,6 +152,7 @@ ANOTHER = {
     "MDSTREAM_ROLE": "nats",
     "MDSTREAM_POLICY": "merge",
     "MDSTREAM_INSTRUMENTS": '{"BTCUSDT":{"policy":"merge"}}',
+    "MDSTREAM_SYMBOL_GROUPS": '{"majors":["BTCUSDT"]}',
     "MDSTREAM_COMPRESSION": "zstd",
     "MDSTREAM_BARS": "2m",
     "MDSTREAM_SPOOL_FSYNC": "never",
@@ -161,6 +162,7 @@ ANOTHER = {
     "HTTP_PORT": "8080",
     "IBKR_PORT": "7497",
     "IBKR_CLIENT_ID": "1",
+    "ALPACA_FEED": "sip",
 }
 """Values that differ from the default, where neither the next number nor the text `trades` will do."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,6 +16,7 @@ from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import MAX_SIZE_BYTES
 from mdstream.ingest.links.queue import QueueLink
 from mdstream.venues.feed import Provider
+from mdstream.venues.okx.feed import Okx
 from mdstream.venues.providers import provider
 from mdstream.venues.session import Close, Fatal, Session
 
@@ -28,8 +31,8 @@ SHUTDOWN = b'{"event":"notice","code":"64008","msg":"closing soon"}'
 class Harness:
     """OKX at the other end of a queue."""
 
-    def __init__(self) -> None:
-        venue: Provider = provider("okx")
+    def __init__(self, venue: Provider | None = None) -> None:
+        venue = venue or provider("okx")
         self.backlog = Backlog(1)
         self.link = QueueLink()
         self.session = Session(venue, ["BTCUSDT"], {})
@@ -39,10 +42,10 @@ class Harness:
         self.dialogue = Dialogue(
             self.link,
             self.session,
-            venue.route,
+            venue,
             intake,
-            lambda up, _: self.changes.append(up),
             Freshness(["BTCUSDT"], 0),
+            lambda: self.changes.append(True),
         )
 
     async def run(self, *frames: bytes, end: LinkError | None = None) -> Close | Fatal:
@@ -61,6 +64,47 @@ async def test_every_frame_is_taken_before_the_link_ends() -> None:
     assert await harness.run(*frames, end=LinkError("gone")) == Close("gone")
     assert [value for _, value, _, _ in harness.backlog.take(0, 1 << 20)[0]] == frames
     assert harness.dialogue.data_frames == 2
+
+
+async def test_records_of_one_connection_say_so() -> None:
+    """By when it was opened: a frame of another connection has another header `c`."""
+    seen = []
+    for _ in range(2):
+        harness = Harness()
+        before_ns = time.time_ns()
+        await harness.run(TRADE, b"pong", end=LinkError("gone"))
+        connections = {dict(headers)["c"] for *_, headers in harness.backlog.take(0, 1 << 20)[0]}
+        assert before_ns <= int.from_bytes(next(iter(connections)), "big") <= time.time_ns()
+        seen.append(connections)
+    assert len(seen[0]) == len(seen[1]) == 1
+    assert seen[0] != seen[1]
+
+
+class Halving(Okx):
+    """A venue that sends two of OKX's frames in one."""
+
+    name = "halving"
+    shares_frames = True
+
+    def split(self, frame: bytes) -> Sequence[bytes]:
+        return frame.split(b"\n")
+
+
+async def test_each_part_of_a_shared_frame_is_a_record() -> None:
+    """With the frame's number in its connection, under the part's own key; answers reach the session, too."""
+    harness = Harness(Halving())
+    other = TRADE.replace(b"BTC-USDT", b"ETH-USDT")
+    await harness.run(TRADE + b"\n" + other, ERROR + b"\n" + TRADE, end=LinkError("gone"))
+    records = harness.backlog.take(0, 1 << 20)[0]
+    assert [(key, value) for key, value, *_ in records] == [
+        (b"BTCUSDT", TRADE),
+        (b"ETHUSDT", other),
+        (b"halving", ERROR),
+        (b"BTCUSDT", TRADE),
+    ]
+    assert [int.from_bytes(dict(headers)["f"], "big") for *_, headers in records] == [0, 0, 1, 1]
+    assert harness.dialogue.data_frames == 3
+    assert harness.counters.venue_errors == 1
 
 
 @pytest.mark.parametrize(
@@ -94,13 +138,30 @@ async def test_a_venue_that_repeats_itself_does_not_fill_the_disk(caplog: pytest
     assert "further lines of this connection are left out" in caplog.records[-1].message
 
 
-async def test_the_session_ends_the_link() -> None:
-    """After an announced shutdown nobody waits for the venue to close; its frames until then are taken."""
+async def test_an_announced_shutdown_asks_for_another_link() -> None:
+    """This one goes on meanwhile, and every frame of it is taken."""
     harness = Harness()
-    end = await harness.run(TRADE, SHUTDOWN, TRADE)
-    assert end == Close("the venue announced: notice 64008 closing soon", "shutdown")
-    assert harness.dialogue.data_frames == 2
+    running = asyncio.create_task(harness.run(TRADE, SHUTDOWN, TRADE, SHUTDOWN))
+    await asyncio.wait_for(harness.dialogue.replacing.wait(), 30)
+    harness.link.put(TRADE)
+    harness.link.end(LinkError("gone"))
+    assert await running == Close("gone")
+    assert harness.dialogue.data_frames == 3
     assert harness.changes == [True], "all requests had been sent"
+
+
+class Silent(Okx):
+    """With little patience."""
+
+    silence_s = 0.1
+
+
+async def test_the_session_ends_the_link() -> None:
+    """A link without a frame is closed for that reason."""
+    harness = Harness(Silent())
+    assert await harness.run(TRADE) == Close("no frame for 0.1 s", "silence")
+    assert harness.counters.silences == 1
+    assert harness.dialogue.data_frames == 1
 
 
 async def test_a_frame_above_the_limit_is_counted() -> None:

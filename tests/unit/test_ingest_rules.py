@@ -6,6 +6,7 @@ import itertools
 import random
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from mdstream.errors import SettingsError, SymbolError
 from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import problems_of
 from mdstream.ingest.plan import plan, raw_topics
+from mdstream.ingest.selection import Selection, expand
 from mdstream.net.backoff import delays_s
 from mdstream.venues.providers import PROVIDERS, provider
 
@@ -69,20 +71,27 @@ def test_records_that_kafka_does_not_take_are_a_problem(stalled_s: float, count:
 
 def test_plan_names_each_symbol_once_and_canonically() -> None:
     """However it was written."""
-    (wanted,) = plan("okx", "BTCUSDT, btc-usdt,BTC-USDT-SWAP,")
+    (wanted,) = plan("okx", ["BTCUSDT", "btc-usdt", "BTC-USDT-SWAP"])
     assert (wanted.provider.name, wanted.symbols) == ("okx", ("BTCUSDT", "BTC-USDT-SWAP"))
 
 
 def test_plan_of_all_asks_every_provider() -> None:
-    """Each for the same symbols; but for those that are reached by a program that somebody has to run."""
-    names = sorted(PROVIDERS.keys() - {"ib"})
-    assert [(w.provider.name, w.symbols) for w in plan("all", "BTCUSDT")] == [(n, ("BTCUSDT",)) for n in names]
+    """Each for its own symbols, or for those that are given."""
+    assert {w.provider.name: w.symbols for w in plan("all")} == {
+        n: tuple(p.default_symbols) for n, p in PROVIDERS.items()
+    }
+    wanted = {w.provider.name: w.symbols for w in plan("all", ["BTCUSDT", "AAPL"])}
+    assert sorted(wanted) == sorted(PROVIDERS)
+    assert (wanted["okx"], wanted["alpaca"]) == (("BTCUSDT",), ("AAPL",))
 
 
-def test_plan_of_all_refuses_a_symbol_that_one_venue_cannot_have() -> None:
-    """Instead of leaving it out silently."""
-    with pytest.raises(SymbolError, match="binance has no symbol of the form 'BTC-USDT-SWAP'"):
-        plan("all", "BTC-USDT-SWAP")
+def test_plan_of_all_leaves_out_a_venue_that_has_none_of_the_symbols() -> None:
+    """With the reason, which is logged; an error if no venue has any."""
+    wanted = {w.provider.name: w for w in plan("all", ["BTC-USDT-SWAP"])}
+    assert (wanted["binance"].symbols, wanted["okx"].symbols) == ((), ("BTC-USDT-SWAP",))
+    assert wanted["binance"].refused[0].startswith("binance has no symbol of the form 'BTC-USDT-SWAP'")
+    with pytest.raises(SymbolError, match="has no symbol of the form 'B T C'"):
+        plan("all", ["B T C"])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +106,7 @@ def test_plan_refuses_a_symbol_by_name_and_keeps_the_others(
     name: str, symbols: str, left: tuple[str, ...], refused: str
 ) -> None:
     """One that the venue cannot have, or whose joined name would ask for something else (BTCT-USD)."""
-    (wanted,) = plan(name, symbols)
+    (wanted,) = plan(name, symbols.split(","))
     assert wanted.symbols == left
     (reason,) = wanted.refused
     assert reason.startswith(refused)
@@ -109,34 +118,67 @@ def test_plan_refuses_a_provider_of_which_no_symbol_is_left() -> None:
     with pytest.raises(
         SymbolError, match=r"'BTC-USDG': expected one in a currency that .*/okx/feed.py knows: add it to QUOTES"
     ):
-        plan("okx", "BTC-USDG")
-
-
-@pytest.mark.parametrize("symbols", ["", " , ,"])
-def test_plan_refuses_no_symbols(symbols: str) -> None:
-    """With an example of some."""
-    with pytest.raises(SettingsError, match=r"no symbols in .*: name some, separated by commas"):
-        plan("binance", symbols)
+        plan("okx", ["BTC-USDG"])
 
 
 def test_plan_refuses_an_unknown_provider() -> None:
     """And says which there are."""
     with pytest.raises(SettingsError, match=f"no provider 'nyse': there are {', '.join(sorted(PROVIDERS))}"):
-        plan("nyse", "IBM")
+        plan("nyse", ["IBM"])
+
+
+# ----------------------------------------------------------------------------------------------------------- selection
+
+GROUPS = {"majors": ["BTCUSDT", "ETHUSDT"], "none": []}
+
+
+def test_symbols_come_from_the_command_line_groups_and_files(tmp_path: Path) -> None:
+    """Each once, in the order given; a file may have comments and any white space."""
+    path = tmp_path / "symbols.txt"
+    path.write_text("SOLUSDT  # the fourth\n\n# not this: DOGEUSDT\nBTCUSDT,XRPUSDT LTCUSDT\n")
+    assert expand(f"LTCUSDT, @majors,file:{path},", GROUPS) == ["LTCUSDT", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no symbols in '': name some, separated by commas, like BTCUSDT,ETHUSDT"),
+        (" , ,", "no symbols in ' , ,': name some"),
+        ("@none", "no symbols in '@none'"),
+        ("@minors", "no group @minors in mdstream.toml; it has @majors, @none"),
+        ("file:gone.txt", "gone.txt cannot be read: No such file or directory"),
+        ("file:binary.txt", "binary.txt is no UTF-8: invalid start byte at byte 0"),
+    ],
+)
+def test_selection_that_comes_to_nothing_says_why(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was looked for, and where."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "binary.txt").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        expand(text, GROUPS)
+
+
+def test_selection_without_symbols_is_each_venues_own() -> None:
+    """So the first try needs none."""
+    (wanted,) = Selection("okx", None).plan({})
+    assert wanted.symbols == tuple(provider("okx").default_symbols)
 
 
 def test_raw_topics_are_those_of_the_markets_in_the_plan() -> None:
     """One per market, with the partitions of the settings."""
-    topics = raw_topics(plan("all", "BTCUSDT"), config.load(partitions=3, topic_prefix="x"))
+    topics = raw_topics(plan("all"), config.load(partitions=3, topic_prefix="x"))
     assert {market: (topic.name, topic.partitions) for market, topic in topics.items()} == {
-        "crypto": ("x.raw.crypto", 3)
+        "crypto": ("x.raw.crypto", 3),
+        "equities": ("x.raw.equities", 3),
     }
 
 
 def test_raw_topics_refuse_a_market_that_is_not_in_the_settings() -> None:
     """Its topic would not exist."""
     with pytest.raises(SettingsError, match="no market crypto in MDSTREAM_MARKETS=equities: add it there"):
-        raw_topics(plan("binance", "BTCUSDT"), config.load(markets="equities"))
+        raw_topics(plan("binance", ["BTCUSDT"]), config.load(markets="equities"))
 
 
 @pytest.mark.parametrize(

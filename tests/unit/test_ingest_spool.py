@@ -20,7 +20,7 @@ MAX_BYTES = 1 << 30
 
 
 def record(number: int, size: int = 8) -> Spooled:
-    headers = [("p", b"okx"), ("t", b"\0" * 8), ("k", b"trade"), ("via", b"ws")]
+    headers = [("p", b"okx"), ("t", b"\0" * 8), ("k", b"trade"), ("via", b"ws"), ("c", b"\1" * 8)]
     return Spooled("md.raw.crypto", number % 4, b"BTCUSDT", b"%0*d" % (size, number), 1_767_625_200_000, headers)
 
 
@@ -70,7 +70,7 @@ def test_spool_can_be_written_while_it_is_read(tmp_path: Path) -> None:
 
 def test_record_that_was_in_the_spool_says_so() -> None:
     """By the header `via`; the others stay."""
-    assert record(1).record[3] == [*record(1).headers[:3], ("via", b"spool")]
+    assert record(1).record[3] == [*record(1).headers[:3], ("via", b"spool"), *record(1).headers[4:]]
 
 
 @pytest.mark.usefixtures("small_segments")

@@ -78,7 +78,7 @@ def worker(role: str, folder: Path) -> str:
 
 async def ingestor() -> str:
     """What an ingestor of all providers shows."""
-    settings, wanted = load(), plan("all", "BTCUSDT")
+    settings, wanted = load(), plan("all", ["BTCUSDT"])
     bus = Bus(raw_topics(wanted, settings), settings)
     feeds = [Feed(w.provider, w.symbols, bus.intake(w), {}) for w in wanted]
     return shown(await IngestMetrics(feeds, bus).page(make_mocked_request("GET", "/metrics")))

@@ -34,7 +34,7 @@ def received(*headers: tuple[str, bytes | None], timestamp: int = 0) -> Received
     return Received(cast("Sequence[tuple[str, bytes]]", headers), timestamp)
 
 
-def test_raw_record_is_the_frame_with_four_headers() -> None:
+def test_raw_record_is_the_frame_with_headers() -> None:
     """Value untouched, timestamp in ms, the headers in an order that a reader may rely on for speed."""
     assert RawEncoder("okx", WS).encode(b"BTCUSDT", b"\xff{}", b"trade", NOW_NS) == (
         b"BTCUSDT",
@@ -42,6 +42,16 @@ def test_raw_record_is_the_frame_with_four_headers() -> None:
         1_767_625_200_123,
         [("p", b"okx"), ("t", TIME), ("k", b"trade"), ("via", b"ws")],
     )
+
+
+def test_live_record_names_its_connection() -> None:
+    """By the time it was opened; a part of a frame also has the frame's number, and a way to read it as any other."""
+    encoder = RawEncoder("alpaca", WS, 7)
+    via = [("via", b"ws"), ("c", bytes(7) + b"\x07")]
+    assert encoder.encode(b"AAPL", b"{}", b"trade", NOW_NS)[3][3:] == via
+    part = encoder.encode_part(b"AAPL", b"[]", b"trade", NOW_NS, 259)[3]
+    assert part[3:] == [*via, ("f", bytes(6) + b"\x01\x03")]
+    assert decode_raw(received(*part)) == (b"alpaca", NOW_NS, b"trade")
 
 
 @given(st.text(), st.sampled_from([WS, REST, REPLAY]), st.binary(), st.binary(), st.binary(), times)

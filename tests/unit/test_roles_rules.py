@@ -22,10 +22,12 @@ def test_defaults_of_the_settings_are_those_of_the_stream() -> None:
     assert rules_of(load()) == Rules(by_default, coverage=coverage, limits=Limits(), gaps=GapLimits())
 
 
-def test_venues_of_today_stand_in_for_each_other_by_default() -> None:
-    """Each carries all of its own trades."""
-    rules = rules_of(load())
-    assert all(rules.allows("BTCUSDT", one, beside=other) for one in PROVIDERS for other in PROVIDERS)
+def test_crypto_venues_of_today_stand_in_for_each_other_by_default() -> None:
+    """Each carries all of its own trades. A feed of one stock exchange is no stand-in for one of all."""
+    rules, crypto = rules_of(load()), [name for name, each in PROVIDERS.items() if each.market == "crypto"]
+    assert all(rules.allows("BTCUSDT", one, beside=other) for one in crypto for other in crypto)
+    assert not rules.allows("AAPL", "alpaca", beside="massive")
+    assert not rules.allows("AAPL", "massive", beside="alpaca")
 
 
 def test_instrument_may_have_sources_and_a_policy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

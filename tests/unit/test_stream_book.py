@@ -11,7 +11,7 @@ from plain_books import PlainBook, l2update, snapshot
 
 from mdstream.errors import FrameError
 from mdstream.stream import book as module
-from mdstream.stream.book import LONGEST_CROSSED_NS, Book, State, UpdateResult
+from mdstream.stream.book import LONGEST_CROSSED_NS, MAX_LAG_NS, Book, State, UpdateResult
 from mdstream.ticks import PRICE_UNIT, BookCheck, BookUpdate, PriceLevel, price_units
 from mdstream.venues.providers import provider
 
@@ -317,3 +317,91 @@ def test_price_units_refuse_what_is_no_plain_price(text: str) -> None:
     """It would identify a wrong level, or none."""
     with pytest.raises(FrameError, match="not a price"):
         price_units(text)
+
+
+# ----------------------------------------------------------------------------------------------- several connections
+
+MS = 1_000_000
+FIRST, SECOND = b"1", b"2"
+
+
+def test_what_another_connection_gives_again_is_passed() -> None:
+    """Also a level that has been removed since, and a whole book that is not newer."""
+    book = Book()
+    book.apply(whole(levels(9), levels(11), ts=MS), 1, FIRST)
+    book.apply(change(bids=levels(10), ts=2 * MS), 2, FIRST)
+    book.apply(change(bids=levels(10, size=0), ts=3 * MS), 3, FIRST)
+    assert book.apply(whole(levels(10, 9), levels(11), ts=2 * MS), 4, SECOND) is UpdateResult.PASSED
+    assert book.apply(change(bids=levels(10, size=0), ts=3 * MS), 5, SECOND) is UpdateResult.PASSED
+    assert book.apply(change(bids=levels(8), ts=4 * MS), 6, SECOND) is UpdateResult.LEVELS
+    assert book.apply(change(bids=levels(8), ts=4 * MS), 7, FIRST) is UpdateResult.PASSED
+    assert best(book) == ([9, 8], [11])
+
+
+def test_another_connection_with_older_times_is_followed_if_the_clock_was_set_back() -> None:
+    """A connection is never that far behind."""
+    book = Book()
+    book.apply(whole(levels(9), levels(11), ts=MAX_LAG_NS + MS), 1, FIRST)
+    assert book.apply(whole(levels(7), levels(8), ts=MS), 2, SECOND) is UpdateResult.TOP
+    assert best(book) == ([7], [8])
+
+
+def test_book_that_is_crossed_takes_any_snapshot() -> None:
+    """It may have missed an update."""
+    book = synced()
+    book.apply(change(bids=levels(12), ts=2 * MS), 1, FIRST)
+    assert book.apply(whole(levels(7), levels(8), ts=MS), 2, SECOND) is UpdateResult.TOP
+
+
+class Lines:
+    """A venue whose book changes each millisecond, and connections that give its state when they join and then each
+    change, each as far behind as it likes."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[int, float]] = [{9: 1.0}]
+        self.updates: list[BookUpdate] = []
+        self.queues: dict[bytes, list[tuple[int, BookUpdate]]] = {}
+        self.book = Book()
+        self.newest, self.joined = -1, 0
+
+    def trade(self, price: int, size: float) -> None:
+        state = {**self.states[-1], price: size}
+        self.states.append({price: size for price, size in state.items() if size})
+        self.updates.append(change(bids=levels(price, size=size), ts=len(self.updates) * MS + MS))
+        for queue in self.queues.values():
+            queue.append((len(self.updates), self.updates[-1]))
+
+    def join(self) -> None:
+        bids = [(price * U, size) for price, size in self.states[-1].items()]
+        at = len(self.updates)
+        self.joined += 1
+        self.queues[b"%d" % self.joined] = [(at, whole(bids, levels(100), ts=at * MS))]
+
+    def deliver(self, connection: bytes) -> None:
+        at, update = self.queues[connection].pop(0)
+        self.book.apply(update, at, connection)
+        self.newest = max(self.newest, at)
+
+    def check(self) -> None:
+        state = self.states[self.newest]
+        assert [price for price, _ in self.book.picture("X").bids] == sorted(state, reverse=True)
+        assert dict(self.book.picture("X").bids) == state
+
+
+@given(st.data())
+def test_book_of_several_connections_is_that_of_the_one_that_is_ahead(data: st.DataObject) -> None:
+    """Whichever is ahead at each moment, however they join, lag and end."""
+    lines = Lines()
+    lines.join()
+    for _ in range(data.draw(st.integers(1, 60))):
+        ready = [connection for connection, queue in lines.queues.items() if queue]
+        match data.draw(st.sampled_from(["trade", "deliver", "deliver", "join", "end"])):
+            case "trade":
+                lines.trade(data.draw(st.integers(1, 12)), data.draw(st.sampled_from([0.0, 1.0, 2.0])))
+            case "deliver" if ready:
+                lines.deliver(data.draw(st.sampled_from(ready)))
+                lines.check()
+            case "join" if len(lines.queues) < 4:
+                lines.join()
+            case "end" if len(lines.queues) > 1:
+                del lines.queues[data.draw(st.sampled_from(sorted(lines.queues)))]

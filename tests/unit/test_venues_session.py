@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from venue_symbols import SETTINGS, symbols_of
 
 from mdstream.errors import FrameError
 from mdstream.simulator import actions as simulated
@@ -18,8 +19,20 @@ from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import Control, Tick
 from mdstream.venues.feed import OTHER, Keepalive, Provider, Request, Route
-from mdstream.venues.providers import provider
-from mdstream.venues.session import ANSWER_S, Action, Close, Fatal, Report, Send, Session, Subscribed, Wait, named
+from mdstream.venues.providers import PROVIDERS, provider
+from mdstream.venues.session import (
+    ANSWER_S,
+    Action,
+    Close,
+    Fatal,
+    Replace,
+    Report,
+    Send,
+    Session,
+    Subscribed,
+    Wait,
+    named,
+)
 from mdstream.venues.symbols import Symbols
 
 PER_REQUEST = 3
@@ -195,13 +208,13 @@ def test_session_reports_what_is_worth_logging(frame: bytes, reports: list[Actio
     assert session.frame(frame, 1.0) == reports
 
 
-def test_session_leaves_before_a_venue_shuts_down() -> None:
-    """An announced restart is a reason to go now, after a pause like any other."""
+def test_session_asks_for_another_connection_before_a_venue_shuts_down() -> None:
+    """Once; the dialogue goes on meanwhile."""
     session, _ = opened(Venue())
-    assert session.frame(b"shutdown", 1.0) == [
-        Report("notice", "announced: some words"),
-        Close("the venue announced: some words", "shutdown"),
-    ]
+    notice = Report("notice", "announced: some words")
+    assert session.frame(b"shutdown", 1.0) == [notice, Replace("the venue announced: some words")]
+    assert session.frame(b"shutdown", 2.0) == [notice]
+    assert of(session.tick(3.0, frames=2), Close) == []
 
 
 def test_named_shows_five_names_and_counts_the_rest() -> None:
@@ -271,12 +284,69 @@ def test_session_is_ticked_often_enough_for_its_limits() -> None:
 def test_session_replaces_a_connection_before_the_venue_ends_it() -> None:
     """At an age that the venue declares, or at a share of it, so that connections do not all go together."""
     session, _ = opened(Aged(), at_s=1000.0)
-    assert of(session.tick(1099.9, frames=1), Close) == []
-    (end,) = session.tick(1100.0, frames=2)
-    assert end == Close("replaced after 0.0 h, before the venue ends it", "age")
+    assert of(session.tick(1099.9, frames=1), Replace) == []
+    (replace,) = of(session.tick(1100.0, frames=2), Replace)
+    assert replace == Replace("the venue ends connections, and this one is 0.0 h old")
+    assert of(session.tick(1101.0, frames=3), Replace) == []
     early = Session(Aged(), ["A"], {}, lifetime=0.9)
     early.opened(0.0)
-    assert of(early.tick(90.0, frames=1), Close) != []
+    assert of(early.tick(90.0, frames=1), Replace) != []
+
+
+# ------------------------------------------------------------------------------------------------------- later changes
+
+
+class Json(Venue):
+    """Requests as most venues have them."""
+
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
+        return [Request(json.dumps({"op": "subscribe", "args": list(symbols)}), tuple(symbols), "1")]
+
+
+def test_session_takes_further_symbols_and_ends_others() -> None:
+    """In its own time: one request each interval, as at the start; the rest is not asked for again."""
+    session, _ = opened(Json(), "A B")
+    session.frame(b"ack A B", 0.1)
+    assert session.settled
+    session.change(add=["C"], remove=["A"])
+    assert not session.settled
+    assert sent(session.tick(0.2, frames=1)) == []
+    assert sent(session.tick(0.5, frames=1)) == ['{"op": "unsubscribe", "args": ["A"]}']
+    assert sent(session.tick(1.0, frames=2)) == ['{"op": "subscribe", "args": ["C"]}']
+    assert not session.settled
+    session.frame(b"ack C", 1.1)
+    assert session.settled
+
+
+def test_session_forgets_what_a_removed_symbol_was_waiting_for() -> None:
+    """A subscription that was rejected, or not answered, is no problem any more."""
+    session, _ = opened(Json(), "A B C")
+    session.frame(b"error A", 0.1)
+    session.tick(ANSWER_S + 1, frames=1)
+    assert (session.rejected, session.missing) == ({"A"}, {"B", "C"})
+    session.change(remove=["A", "B"])
+    assert (session.rejected, session.missing) == (set(), {"C"})
+    session.frame(b"error B", 12.0)
+    assert session.rejected == set()
+
+
+def test_symbol_removed_and_added_is_subscribed_to_again() -> None:
+    """Unsubscribed first: a venue would ignore what it thinks is there."""
+    session, _ = opened(Json(), "A")
+    session.change(add=["A"], remove=["A"])
+    frames = [*sent(session.tick(1.0, frames=1)), *sent(session.tick(2.0, frames=2))]
+    assert frames == ['{"op": "unsubscribe", "args": ["A"]}', '{"op": "subscribe", "args": ["A"]}']
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_every_venue_can_end_a_subscription(name: str) -> None:
+    """What it was asked for by subscribe is what unsubscribe names, in the venue's own word."""
+    venue = provider(name)
+    asked, ended = venue.subscribe(venue.default_symbols), venue.unsubscribe(venue.default_symbols)
+    assert [str(r.frame).lower() for r in ended] == [
+        str(r.frame).lower().replace('"subscribe"', '"unsubscribe"', 1) for r in asked
+    ]
+    assert all(before.frame != after.frame and not after.names for before, after in zip(asked, ended, strict=True))
 
 
 # ----------------------------------------------------------------------------------------------------------- handshake
@@ -364,18 +434,20 @@ START_NS = 1_767_625_200_000_000_000
 def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Session, list[Action]]:
     """A session's dialogue with the simulated venue, where only `tradable` exist; and its reports, in 60 s."""
     venue, exchange = provider(name), EXCHANGES[name](Market(1, 1000), tradable)
-    near, far = Session(venue, symbols, {}), exchange.session(exchange.path, "", START_NS)
+    near, far = Session(venue, symbols, SETTINGS), exchange.session(exchange.path, "", START_NS)
     assert far is not None
     now_s, reports = 0.0, list[Action]()
     actions = near.opened(now_s)
     while now_s < 60:
+        answered: list[Action] = []
         for request in sent(actions):
             answers = far.received(str(request), START_NS + int(now_s * 1e9))
             assert not [answer for answer in answers if isinstance(answer, simulated.Close)], "a limit was exceeded"
             texts = [answer.text.encode() for answer in answers if isinstance(answer, simulated.Send)]
-            reports += [a for t in texts if venue.route(t).key == name.encode() for a in near.frame(t, now_s)]
+            parts = [part for text in texts for part in venue.split(text)]
+            answered += [a for t in parts if venue.route(t).key == name.encode() for a in near.frame(t, now_s)]
         now_s += next(action.seconds for action in actions if isinstance(action, Wait))
-        actions = near.tick(now_s, frames=int(now_s * 1000))
+        actions = [*answered, *near.tick(now_s, frames=int(now_s * 1000))]
         reports += of(actions, Report, Subscribed)
     return near, reports
 
@@ -383,7 +455,7 @@ def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Se
 @pytest.mark.parametrize("name", sorted(name for name, each in EXCHANGES.items() if each.framer is None))
 def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> None:
     """As many symbols as fit on a connection: no request too many for the venue, no answer that is not recognised."""
-    symbols = [f"C{n}USDT" for n in range(provider(name).max_symbols)]
+    symbols = symbols_of(name, provider(name).max_symbols)
     session, reports = talk(name, symbols, symbols)
     assert (session.missing, session.rejected) == (set(), set())
     assert reports == [Subscribed()]
@@ -393,6 +465,7 @@ def test_a_venue_acknowledges_all_subscriptions_within_its_limits(name: str) -> 
     ("name", "rejected", "missing"),
     [
         ("binance", set(), set()),  # it acknowledges unknown names: they are found mute
+        ("alpaca_crypto", set(), set()),
         ("okx", {"trades FOO-USDT", "bbo-tbt FOO-USDT", "books5 FOO-USDT"}, set()),
         ("bybit", {f"{channel}.FOOUSDT" for channel in ("publicTrade", "orderbook.1", "orderbook.50")}, set()),
         ("kraken", {f"{channel} FOO/USDT" for channel in ("trade", "ticker", "book")}, set()),
@@ -425,10 +498,8 @@ def test_coinbase_acknowledges_a_channel_by_another_name() -> None:
         ("okx", b'{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade."}'),
     ],
 )
-def test_a_venues_shutdown_notice_closes_the_connection(name: str, frame: bytes) -> None:
-    """Before the venue does, in the middle of something."""
+def test_a_venues_shutdown_notice_asks_for_another_connection(name: str, frame: bytes) -> None:
+    """Before the venue ends this one, in the middle of something."""
     session = Session(provider(name), ["BTCUSDT"], {})
     session.opened(0.0)
-    (end,) = of(session.frame(frame, 1.0), Close)
-    assert isinstance(end, Close)
-    assert end.because == "shutdown"
+    assert len(of(session.frame(frame, 1.0), Replace)) == 1

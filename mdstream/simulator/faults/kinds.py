@@ -29,6 +29,13 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Disconnect(Parameters, frozen=True):
     """The venue's connections are cut, without a closing handshake."""
 
+    one: bool = False
+    """Only one of them, chosen at random."""
+
+
+class Shutdown(Parameters, frozen=True):
+    """The venue announces to its clients that it will restart, and closes their connections when the fault ends."""
+
 
 class Close(Parameters, frozen=True):
     """The venue closes its connections."""
@@ -115,6 +122,7 @@ class ClockSkew(Parameters, frozen=True):
 KINDS: dict[str, type[Parameters]] = {
     "disconnect": Disconnect,
     "close": Close,
+    "shutdown": Shutdown,
     "refuse": Refuse,
     "slow_handshake": SlowHandshake,
     "stall": Stall,
@@ -246,5 +254,7 @@ def _check(spec: Spec) -> None:
         raise SettingsError(f"for_s: {spec.kind} happens at once and does not last")
     if spec.kind in WHOLE_VENUE and spec.symbols is not None:
         raise SettingsError(f"symbols: {spec.kind} affects whole connections, not single symbols")
+    if spec.kind == "shutdown" and spec.for_s is None:
+        raise SettingsError("for_s: a shutdown needs it, the time from the notice until the connections are closed")
     if spec.every_s is not None and spec.for_s is None and spec.kind not in AT_ONCE:
         raise SettingsError(f"every_s: a recurring {spec.kind} needs for_s, as it has to end before it recurs")

@@ -197,6 +197,7 @@ class Binance(Exchange):
     channels = COMBINED
     separator = ""
     quotes = QUOTES
+    shutdown_notice = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1767625260000}}'
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
         if path == "/stream":

@@ -173,6 +173,7 @@ class Coinbase(Provider):
     name = "coinbase"
     market = "crypto"
     default_url = "wss://ws-feed.exchange.coinbase.com"
+    default_symbols = ("BTCUSD", "ETHUSD")
     symbols = separated("a pair like BTCUSD, or the venue's own form, BTC-USD", QUOTES)
     contiguous_ids = True
     max_symbols = 100

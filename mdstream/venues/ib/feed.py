@@ -38,6 +38,7 @@ CHANNELS = {"STK": ("trade", "quote"), "FUT": ("trade", "quote"), "CASH": ("quot
 """By security type: the venue has no live tick-by-tick trades of currencies and options."""
 FUTURES_MARKETS = frozenset({"CME", "CBOT", "NYMEX", "COMEX", "CFE", "EUREX", "ICEUS", "ICEEU", "ENDEX", "OSE", "HKFE"})
 MONTHS = "FGHJKMNQUVXZ"
+ADDRESSES = ("IB_WS_URL", "IBKR_HOST", "IBKR_PORT")
 
 DATA_LOST = 1101
 NOTICES = frozenset({1100, DATA_LOST, 1102, 1300, 10090, 10091, 10167, *range(2100, 2170)})
@@ -167,6 +168,7 @@ class Ib(Provider):
         str.upper,
     )
     coverage = "consolidated"
+    default_symbols = ("AAPL", "MSFT")
     max_symbols = (
         1_000  # in one connection: the limits are the user's, and each connection takes a client id of its own
     )
@@ -186,6 +188,11 @@ class Ib(Provider):
         host, port = addresses.get("IBKR_HOST", "127.0.0.1"), addresses.get("IBKR_PORT", "4002")
         client = addresses.get("IBKR_CLIENT_ID")
         return f"ib://{host}:{port}" + (f"?clientId={client}" if client else "")
+
+    def dry(self, settings: Mapping[str, str]) -> str | None:
+        if any(settings.get(name) for name in ADDRESSES):
+            return None
+        return "run TWS or IB Gateway, and set IBKR_PORT to its port"
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         # One symbol at a time: its contract is looked up first, and an error concerns nothing else.

@@ -145,6 +145,7 @@ class IbSession(Session):
         return len(data).to_bytes(4, "big") + data
 
     def closed(self) -> None:
+        super().closed()
         if self.exchange.clients.get(self.client_id) is self:
             del self.exchange.clients[self.client_id]
 

@@ -50,6 +50,7 @@ from mdstream.venues.feed import (
     Provider,
     Request,
 )
+from mdstream.venues.parsing import priced
 from mdstream.venues.symbols import separated
 from mdstream.venues.times import rfc3339_ns
 
@@ -156,12 +157,9 @@ def _trades(m: _Data[_Trade], symbol: str) -> Sequence[Tick]:
 def _ticker(m: _Data[_Ticker], symbol: str) -> Sequence[QuoteTick]:
     """{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":93741.9,"bid_qty":0.25000000,"ask":93742.0,"ask_qty":0.50000000,..}]}"""
     return [
-        QuoteTick(symbol, *_side(d.bid, d.bid_qty), *_side(d.ask, d.ask_qty), _time_ns(d.timestamp)) for d in _of_one(m)
+        QuoteTick(symbol, *priced(d.bid, d.bid_qty), *priced(d.ask, d.ask_qty), _time_ns(d.timestamp))
+        for d in _of_one(m)
     ]
-
-
-def _side(price: float, size: float) -> tuple[float | None, float | None]:
-    return (price, size) if price else (None, None)
 
 
 def _time_ns(text: str) -> int | None:
@@ -193,6 +191,7 @@ class Kraken(Provider):
     name = "kraken"
     market = "crypto"
     default_url = "wss://ws.kraken.com/v2"
+    default_symbols = ("BTCUSD", "ETHUSD")
     max_symbols = 100  # the venue names no limit
     silence_s = 10.0  # there is a heartbeat every second
     keepalive = Keepalive(30.0, '{"method":"ping"}', always=True)

@@ -165,3 +165,7 @@ class Okx(Exchange):
     sessions = OkxSession
     fewest_decimals = 1
     channels = CHANNELS
+    shutdown_notice = (
+        '{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade.",'
+        '"connId":"a4d3ae55"}'
+    )

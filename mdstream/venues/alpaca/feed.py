@@ -1,0 +1,173 @@
+"""Alpaca, US stocks: market data v2.
+
+Channels: trades, quotes; ignored: corrections and cancels (they come with trades, and are not applied yet), bars,
+statuses, LULD. There is no history: trades have no ids that count.
+Source: docs.alpaca.markets, streaming market data and real-time stock data (read 2026-09).
+Quirks: every frame is an array that may mix messages of all instruments; numbers are JSON numbers; times have up to
+nanoseconds. ALPACA_FEED decides which exchanges there are: `iex` is one of them, with a small share of the trades;
+`test` has the symbol FAKEPACA only, at any hour. A `subscription` states all there is after each change, also names
+that do not exist. An error does not close the connection, and names no request.
+Ids: `i` is a trade's within exchange, tape and day: all four together are its id. The time's last digits are the
+venue's own. Trades have no side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from mdstream.errors import FrameError
+from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
+from mdstream.venues import arrays
+from mdstream.venues.feed import OTHER, QUOTE, TRADE, Channel, Head, Id, Name, Parser, Provider, Request
+from mdstream.venues.parsing import priced
+from mdstream.venues.symbols import tickers
+from mdstream.venues.times import new_york_day, rfc3339_ns
+
+LOGIN = "auth"
+SYMBOLS_PER_REQUEST = 30
+"""As many as the free plan has in all: a request beyond the plan's limit is refused as a whole."""
+FEED, DRY_RUN = "ALPACA_FEED", "ALPACA_DRY_RUN"
+REMEDIES = {
+    405: "the plan has no more symbols at a time: ask for fewer",
+    406: "another connection uses these keys, and may be held for minutes after its end",
+    407: "we read too slowly",
+    409: "the plan does not include this feed: ALPACA_FEED=iex is free",
+}
+FINAL = frozenset({401, 402, 409})
+
+_HEAD = arrays.head(rb'"T"\s*:\s*"(?P<channel>[a-z]{1,20})"\s*,\s*(?:"i"\s*:\s*\d{1,20}\s*,\s*)?"S"', rb"[A-Z0-9./]")
+
+Code = Annotated[str, msgspec.Meta(max_length=8)]
+
+
+class _Trade(msgspec.Struct, gc=False):
+    S: Name
+    i: Id
+    p: Number
+    s: Number
+    t: str
+    x: Code = ""
+    z: Code = ""
+
+
+class Quote(msgspec.Struct, gc=False):
+    S: Name
+    bp: Number
+    bs: Size
+    ap: Number
+    as_: Size = msgspec.field(name="as")
+    t: str = ""
+
+
+class _Named(msgspec.Struct, gc=False):
+    S: Name
+
+
+class _Other(msgspec.Struct):
+    """Answers, and data whose fields have another order; every field but the type may be missing."""
+
+    T: str
+    S: str = ""
+    msg: str = ""
+    code: int = 0
+    trades: list[str] = []
+    quotes: list[str] = []
+    orderbooks: list[str] = []
+
+
+def _trades(m: list[_Trade], symbol: str) -> Sequence[TradeTick]:
+    """[{"T":"t","i":96921,"S":"AAPL","x":"D","p":246.55,"s":100,"t":"2026-01-05T15:00:00.123456789Z","c":["@","I"],"z":"C"},..]"""
+    return [_trade(d, symbol, rfc3339_ns(d.t)) for d in arrays.of_one(m, lambda d: d.S)]
+
+
+def _trade(d: _Trade, symbol: str, ts_ns: int) -> TradeTick:
+    return TradeTick(symbol, f"{d.x}{d.z}-{d.i}-{new_york_day(ts_ns)}", d.p, d.s, None, ts_ns)
+
+
+def quotes(m: list[Quote], symbol: str) -> Sequence[QuoteTick]:
+    """[{"T":"q","S":"AAPL","bx":"U","bp":246.54,"bs":1,"ax":"Q","ap":246.56,"as":4,"t":"2026-01-05T15:00:00.123456789Z","c":["R"],"z":"C"},..]"""
+    return [
+        QuoteTick(symbol, *priced(d.bp, d.bs), *priced(d.ap, d.as_), rfc3339_ns(d.t))
+        for d in arrays.of_one(m, lambda d: d.S)
+    ]
+
+
+def _not_applied(m: list[_Named], _symbol: str) -> Sequence[Control]:
+    """[{"T":"c","S":"AAPL","x":"M","oi":52983525033527,..}] or [{"T":"x","S":"AAPL","i":96921,"a":"C",..}]"""
+    return [Control("ignored", "a correction or cancel: not applied") for _ in m]
+
+
+class Alpaca(Provider):
+    name = "alpaca"
+    market = "equities"
+    coverage = "iex"
+    default_url = "wss://stream.data.alpaca.markets/v2/iex"
+    default_symbols = ("AAPL", "MSFT")
+    symbols = tickers("FAKEPACA")
+    max_symbols = 1_000  # the plan decides: 30 are free; a second connection is refused in any case
+    subscribe_interval_s = 0.1
+    silence_s = 600.0  # nothing at all comes while the exchanges are closed
+    shares_frames = True
+    credentials = ("ALPACA_KEY", "ALPACA_SECRET")
+    channels: ClassVar[Sequence[Channel]] = (
+        Channel("t", TRADE, list[_Trade], _trades),
+        Channel("q", QUOTE, list[Quote], quotes),
+        Channel("c", OTHER, list[_Named], _not_applied),
+        Channel("x", OTHER, list[_Named], _not_applied),
+    )
+    heads = (_HEAD,)
+    other = list[_Other]
+    kinds: ClassVar[Sequence[str]] = ("trades", "quotes")
+    """The names of its channels in requests and in their answers."""
+
+    def url(self, addresses: Mapping[str, str]) -> str:
+        override, feed = super().url(addresses), addresses.get(FEED, "iex")
+        return override if override != self.default_url else f"{self.default_url.removesuffix('iex')}{feed}"
+
+    def dry(self, settings: Mapping[str, str]) -> str | None:
+        return f"unset {DRY_RUN}" if settings.get(DRY_RUN) else super().dry(settings)
+
+    def login(self, settings: Mapping[str, str]) -> Request | None:
+        key, secret = (settings[name] for name in self.credentials)
+        return Request(json.dumps({"action": "auth", "key": key, "secret": secret}), (LOGIN,))
+
+    def subscribe(self, symbols: Sequence[str]) -> list[Request]:
+        names = [self.to_venue(symbol) for symbol in symbols]
+        shares = [names[i : i + SYMBOLS_PER_REQUEST] for i in range(0, len(names), SYMBOLS_PER_REQUEST)]
+        return [
+            Request(
+                json.dumps({"action": "subscribe"} | dict.fromkeys(self.kinds, share)),
+                tuple(f"{kind} {name}" for kind in self.kinds for name in share),
+            )
+            for share in shares
+        ]
+
+    def split(self, frame: bytes) -> Sequence[bytes]:
+        return arrays.split(frame, self.route)
+
+    def parser(self, frame: bytes) -> Parser:
+        start = arrays.start(frame, len(b'[{"T":"t"'), b',"S":"')
+        return self._by_start[start] if start else self.by_pattern(frame)
+
+    def control(self, message: Any) -> Control | Head:
+        """[{"T":"success","msg":"authenticated"}], [{"T":"subscription","trades":["AAPL"],"quotes":["AAPL"],..}],
+        [{"T":"error","code":402,"msg":"auth failed"}] etc."""
+        m: _Other = arrays.first(message, lambda m: m.S)
+        match m.T:
+            case "success":
+                authenticated = m.msg == "authenticated"
+                return Control("ack", m.msg, (LOGIN,)) if authenticated else Control("ignored", m.msg)
+            case "error":
+                text = f"{m.msg} ({m.code})"
+                remedy = REMEDIES.get(m.code)
+                names = (LOGIN,) if m.code in FINAL else ()
+                return Control("error", f"{text}: {remedy}" if remedy else text, names)
+            case "subscription":
+                return Control("ack", m.T, tuple(f"{kind} {s}" for kind in self.kinds for s in getattr(m, kind)))
+        if not m.S:
+            raise FrameError("neither data nor the answer to a request")
+        return Head(m.T, m.S)

@@ -1,0 +1,139 @@
+"""Vendors with a login: an ingestor with and without their keys, against the simulated ones."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import Process, Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
+from venues import Venues
+
+from mdstream.ticks import TradeTick
+from mdstream.venues.providers import provider
+
+pytestmark = pytest.mark.system
+
+KEYS = {"ALPACA_KEY": "key-of-ours", "ALPACA_SECRET": "secret-of-ours", "POLYGON_API_KEY": "polygon-of-ours"}
+
+
+@pytest.fixture
+def venues(processes: Processes, tmp_path: Path) -> Venues:
+    served = ("--venues", "binance,coinbase,alpaca,alpaca_crypto,massive")
+    return Venues.start(processes, tmp_path / "journal.jsonl", *served, "--rate", 2000)
+
+
+class Ingestor:
+    """`mdstream ingest` of a provider's default symbols."""
+
+    def __init__(self, processes: Processes, name: str, env: dict[str, str]) -> None:
+        self.port = free_port()
+        self.process: Process = processes.mdstream("ingest", "--provider", name, "--port", self.port, env=env)
+
+    def get(self, path: str) -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [({}, "set ALPACA_KEY and ALPACA_SECRET"), ({**KEYS, "ALPACA_DRY_RUN": "true"}, "unset ALPACA_DRY_RUN")],
+)
+async def test_an_ingestor_without_keys_runs_dry_and_says_what_to_set(
+    processes: Processes, env: dict[str, str], prefix: str, settings: dict[str, str], remedy: str
+) -> None:
+    """In the log, /health and `mdstream status`: it lives and has heartbeats, but is not ready."""
+    ingestor = Ingestor(processes, "alpaca", {**env, **settings})
+    ingestor.process.wait_for(f"alpaca disconnected: runs dry: {remedy}")
+    wait_until(lambda: ingestor.get("/health")[1]["feeds"]["alpaca"]["dry"], what="the state")
+    assert ingestor.get("/ready")[0] == 503
+    assert f"alpaca: runs dry: {remedy}" in ingestor.get("/ready")[1]["problems"]
+    assert ingestor.get("/live")[0] == 200
+
+    def feeds() -> list[Any]:
+        found: list[Any] = json.loads(run_mdstream("status", "--json", env=env).stdout)["feeds"]
+        return found
+
+    wait_until(lambda: any(feed["heartbeat_ns"] for feed in feeds()), what="a heartbeat")
+    [feed] = feeds()
+    assert (feed["provider"], feed["market"], feed["state"]) == ("alpaca", "equities", "disconnected")
+    assert feed["reason"] == f"runs dry: {remedy}"
+    assert ingestor.process.stop() == 0
+    records = await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.raw.equities")
+    assert {dict(record.headers)["k"] for record in records} == {b"heartbeat", b"status"}
+
+
+async def test_frames_of_several_instruments_become_records_of_one(
+    processes: Processes, env: dict[str, str], prefix: str, venues: Venues
+) -> None:
+    """Each part is keyed by its instrument and understood alone; no record of a frame is lost, and none is doubled."""
+    ingestors = [Ingestor(processes, name, {**env, **KEYS, **venues.urls}) for name in ("alpaca", "massive")]
+    for ingestor in ingestors:
+        ingestor.process.wait_for(" connected")
+    wait_until(lambda: len(venues.made()) > 2_000, what="trades")
+    venues.pause()
+    assert [ingestor.process.stop() for ingestor in ingestors] == [0, 0]
+    records = await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.raw.equities")
+    trades, parts = set(), set()
+    for record in records:
+        headers = dict(record.headers)
+        if headers["k"] != b"trade":
+            continue
+        venue = provider(headers["p"].decode())
+        for tick in venue.decode(record.value):
+            assert isinstance(tick, TradeTick)
+            assert tick.symbol.encode() == record.key
+            trades.add((venue.name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.ts_exchange))
+        parts.add((venue.name, headers["f"]))
+    assert trades == {(m.provider, m.symbol, m.trade_id, m.price, m.size, m.ts_exchange) for m in venues.stop()}
+    trade_records = [record for record in records if dict(record.headers)["k"] == b"trade"]
+    assert len(parts) < len(trade_records), "no frame was of several instruments"
+
+
+def test_refused_keys_end_the_ingestor_with_what_to_set(
+    processes: Processes, env: dict[str, str], venues: Venues
+) -> None:
+    """Status 2, one line, and no key in it."""
+    refused = {"ALPACA_SECRET": "wrong", "POLYGON_API_KEY": "wrong"}
+    for name, message in (
+        ("alpaca", "alpaca refuses us: the login was refused, auth failed (402): set ALPACA_KEY and ALPACA_SECRET"),
+        ("massive", "massive refuses us: the login was refused, authentication failed: set MASSIVE_API_KEY"),
+    ):
+        ingestor = Ingestor(processes, name, {**env, **KEYS, **refused, **venues.urls})
+        assert ingestor.process.wait() == 2
+        assert message in ingestor.process.output()
+        assert KEYS["ALPACA_KEY"] not in ingestor.process.output()
+
+
+def test_a_plan_without_the_feed_is_told_and_final(processes: Processes, env: dict[str, str], venues: Venues) -> None:
+    """The connection stays open and mute: nobody would notice."""
+    url = {"ALPACA_WS_URL": venues.urls["ALPACA_WS_URL"].replace("iex", "sip"), "ALPACA_KEY": "FREE-1"}
+    ingestor = Ingestor(processes, "alpaca", {**env, **KEYS, **url})
+    assert ingestor.process.wait() == 2
+    assert "insufficient subscription (409): the plan does not include this feed" in ingestor.process.output()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("alpaca", "connection limit exceeded (406): another connection uses these keys"),
+        ("massive", "max_connections: Maximum number of websocket connections exceeded."),
+    ],
+)
+def test_a_second_connection_is_told_and_takes_over_when_the_first_has_ended(
+    processes: Processes, env: dict[str, str], venues: Venues, name: str, message: str
+) -> None:
+    """It is tried again, after a pause that only data resets."""
+    first = Ingestor(processes, name, {**env, **KEYS, **venues.urls})
+    first.process.wait_for(f"{name} connected")
+    second = Ingestor(processes, name, {**env, **KEYS, **venues.urls})
+    second.process.wait_for(message)
+    first.process.stop()
+    wait_until(lambda: second.get("/ready")[0] == 200, what="the second's connection", limit_s=120)
