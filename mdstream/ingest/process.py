@@ -28,10 +28,12 @@ from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import run_heartbeats
 from mdstream.ingest.http import IngestEndpoint
 from mdstream.ingest.plan import raw_topics
+from mdstream.ingest.resync import resync
 from mdstream.ingest.selection import Selection
 from mdstream.net.backoff import delays_s
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
+from topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +89,14 @@ async def ingest(selection: Selection, settings: Settings, options: Options) -> 
             await bus.sender.start()
         log.info("http://%s:%d/health shows the state", settings.http.host, options.port)
         try:
-            await _work(feeds, bus, watchdog, settings, selection.follow(feeds, wanted))
+            await _work(feeds, bus, watchdog, settings, selection.follow(feeds, wanted), resync(feeds, settings))
         finally:
             await bus.sender.stop(DISCONNECT_LIMIT_S)
 
 
 async def _create_topics(bus: Bus, settings: Settings) -> None:
-    await kafka.create_topics(settings.bootstrap_servers, bus.raw.values(), replication=settings.replication)
+    topics = [*bus.raw.values(), Topics(settings).status]  # the latter is read (resync.py)
+    await kafka.create_topics(settings.bootstrap_servers, topics, replication=settings.replication)
 
 
 async def _send(bus: Bus, settings: Settings) -> None:

@@ -19,8 +19,8 @@ from mdstream.simulator.server import MIB, Options, Simulator
 from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.venues import rest_setting, ws_setting
 
-_SYMBOL = re.compile(r"^[A-Z0-9]{2,30}$")
-_BUDGET = re.compile(r"([a-z]+)=([1-9][0-9]{0,8})(?:/([0-9]{1,6}(?:\.[0-9]{1,3})?)s?)?")
+_SYMBOL = re.compile(r"^[A-Z0-9]{2,30}(-(PERP|[0-9]{8}))?$")
+_BUDGET = re.compile(r"([a-z_]+)=([1-9][0-9]{0,8})(?:/([0-9]{1,6}(?:\.[0-9]{1,3})?)s?)?")
 
 
 def _venues(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -37,7 +37,8 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: str | 
     symbols = tuple(canonical(part.strip()) for part in value.split(",") if part.strip())
     wrong = [symbol for symbol in symbols if not _SYMBOL.match(symbol)]
     if wrong or not symbols:
-        raise click.BadParameter(f"{', '.join(wrong) or 'none given'}: expected pairs like BTCUSDT,ETHUSDT")
+        expected = "expected pairs like BTCUSDT,ETHUSDT, or contracts like BTCUSDT-PERP"
+        raise click.BadParameter(f"{', '.join(wrong) or 'none given'}: {expected}")
     return symbols
 
 
@@ -68,7 +69,7 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
     "--rate", default=1000, show_default=True, type=click.IntRange(1, 50_000), help="Frames per second in total."
 )
 @click.option("--seed", default=1, show_default=True, help="Same seed, same market.")
-@click.option("--symbols", callback=_symbols, help="Tradable pairs, like BTCUSDT,ETHUSDT.  [default: all]")
+@click.option("--symbols", callback=_symbols, help="Tradable, like BTCUSDT,BTCUSDT-PERP.  [default: all]")
 @click.option("--trades", type=click.IntRange(1), help="Stop producing after so many trades.  [default: never]")
 @click.option(
     "--journal", type=click.Path(path_type=Path), help="Append every trade of a subscribed topic to this file."
@@ -95,7 +96,7 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
     callback=_budgets,
     metavar="VENUE=COUNT[/SECONDS]",
     help="REST budget instead of the venue's own; may be repeated, once for each venue.  "
-    "[default: binance=6000/60 (weight), okx=20/2, coinbase=10/1 (requests)]",
+    "[default: binance=6000/60, binance_coinm=2400/60 (weight), okx=20/2, coinbase=10/1 (requests)]",
 )
 @click.option(
     "--linger",
@@ -155,8 +156,9 @@ def command(
 
     \b
     Faults, their own parameters and defaults:
-      disconnect      cut the connections
+      disconnect      cut the connections: one=false (true: only one, at random)
       close           close them: code=1012 reason=Service restart
+      shutdown        announce a restart, as Binance and OKX do, and close the connections when the fault ends
       refuse          refuse handshakes: status=503 (0: cut them off) rest=false (REST too)
       slow_handshake  answer handshakes late: ms=5000
       stall           no data, no heartbeats; answers and pings go on: replay=false (send it all at the end)

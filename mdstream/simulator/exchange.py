@@ -20,6 +20,7 @@ from mdstream.simulator.requests import RefusedError
 from mdstream.simulator.text import Writer, shortest
 from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
+from mdstream.venues.symbols import Symbols
 
 MAX_LISTINGS = 5_000
 """Most instruments that a venue opens: every symbol is tradable, but memory is bounded."""
@@ -136,6 +137,10 @@ class Exchange(Declared):
     separator: ClassVar[str] = "-"
     """Between base and quote; if empty, a symbol ends in one of `quotes`."""
     quotes: ClassVar[Sequence[str]] = instruments.QUOTES
+    contracts: ClassVar[Symbols | None] = None
+    """How it names its instruments, if these are contracts on pairs in `quotes`."""
+    whole_sizes: ClassVar[bool] = False
+    """Whether sizes are whole numbers of contracts."""
     shutdown_notice: ClassVar[str] = ""
     """The frame that announces a restart; empty if the venue announces none."""
 
@@ -155,10 +160,18 @@ class Exchange(Declared):
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         """Base and quote of the venue's symbol; None if it does not have the right form."""
+        if self.contracts:
+            name = self.canonical(symbol)
+            known = name and self.contracts.to_venue(name) == symbol
+            return instruments.split_pair(name.partition("-")[0], self.quotes) if known else None
         if not self.separator:
             return instruments.split_pair(symbol, self.quotes) if _JOINED.fullmatch(symbol) else None
         base, _, quote = symbol.partition(self.separator)
         return (base, quote) if _BASE.fullmatch(base) and _QUOTE.fullmatch(quote) else None
+
+    def canonical(self, symbol: str) -> str:
+        """The canonical name of the venue's symbol."""
+        return self.contracts.from_venue(symbol) if self.contracts else canonical(symbol)
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         """How the venue writes this instrument's prices and sizes, by default without trailing zeros."""
@@ -172,9 +185,14 @@ class Exchange(Declared):
         pair = self.split(symbol)
         if pair is None or len(self.listings) >= MAX_LISTINGS:
             return None
-        if self._symbols is not None and canonical(symbol) not in self._symbols:
+        name = self.canonical(symbol)
+        if self._symbols is not None and name not in self._symbols:
             return None
-        instrument = self._market.instrument(self.name, *pair, fewest_decimals=self.fewest_decimals, now_ns=now_ns)
-        found = self.listings[symbol] = Listing(self.name, symbol, instrument, *self.writers(instrument))
+        instrument = self._market.instrument(
+            self.name, *pair, fewest_decimals=self.fewest_decimals, whole_sizes=self.whole_sizes, now_ns=now_ns
+        )
+        found = self.listings[symbol] = Listing(
+            self.name, symbol, instrument, *self.writers(instrument), canonical=name
+        )
         self.on_opened(found)
         return found

@@ -7,6 +7,7 @@ Topic      a channel of a listing, and its subscribers
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +18,8 @@ from mdstream.simulator.text import Writer
 
 MS, US = 1_000_000, 1_000
 """Nanoseconds in a milli- and a microsecond."""
+
+_CONTRACT = re.compile(r"[^\W_]{2,40}-(PERP|[0-9]{8})")
 
 
 class Kind(Enum):
@@ -76,9 +79,17 @@ class Topic:
 class Listing:
     """An instrument as one venue names and writes it."""
 
-    def __init__(self, exchange: str, symbol: str, instrument: Instrument, price: Writer, size: Writer) -> None:
-        self.exchange, self.symbol, self.instrument = exchange, symbol, instrument
-        self.canonical = canonical(symbol)
+    def __init__(
+        self,
+        exchange: str,
+        symbol: str,
+        instrument: Instrument,
+        price: Writer,
+        size: Writer,
+        *,
+        canonical: str,
+    ) -> None:
+        self.exchange, self.symbol, self.canonical, self.instrument = exchange, symbol, canonical, instrument
         self.price, self.size = price, size
         self.topics: dict[Channel, Topic] = {}
         self.reported: dict[str, int] = {}
@@ -111,5 +122,6 @@ def book_now(encode: Callable[[Listing, Book], list[str]]) -> Callable[[Listing,
 
 
 def canonical(symbol: str) -> str:
-    """The name of a spot pair that all venues share: BTC-USDT is BTCUSDT."""
-    return symbol.replace("-", "").replace("/", "").replace("_", "").upper()
+    """The name of a spot pair that all venues share: BTC-USDT is BTCUSDT. That of a contract stays as it is."""
+    upper = symbol.upper()
+    return upper if _CONTRACT.fullmatch(upper) else upper.replace("-", "").replace("/", "").replace("_", "")

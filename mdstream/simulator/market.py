@@ -150,6 +150,7 @@ class Instrument:
         history: History,
         first_id: int,
         fewest_decimals: int,
+        whole_sizes: bool,
         now_ns: int,
     ) -> None:
         self._base, self._quote, self._rng = base, quote, rng
@@ -158,7 +159,7 @@ class Instrument:
         median_size = 400 / base.usd
         # Six significant digits of the price, three of a usual size: about what venues choose.
         self.price_decimals = min(max(fewest_decimals, 5 - floor(log10(price))), 8)
-        self.size_decimals = min(max(0, 2 - floor(log10(median_size))), 8)
+        self.size_decimals = 0 if whole_sizes else min(max(0, 2 - floor(log10(median_size))), 8)
         self._tick = 10.0**-self.price_decimals
         self._median_lots = max(1.0, median_size * 10**self.size_decimals)
         self._gap = max(1, round(price / self._tick * 1e-5))
@@ -293,7 +294,9 @@ class Market:
         self._history = History() if history is None else history
         self._assets: dict[str, Asset] = {}
 
-    def instrument(self, venue: str, base: str, quote: str, *, fewest_decimals: int, now_ns: int) -> Instrument:
+    def instrument(
+        self, venue: str, base: str, quote: str, *, fewest_decimals: int, now_ns: int, whole_sizes: bool = False
+    ) -> Instrument:
         """A new instrument; its randomness depends only on the seed and its names."""
         return Instrument(
             self._asset(base, now_ns),
@@ -302,6 +305,7 @@ class Market:
             history=self._history,
             first_id=self._first_id,
             fewest_decimals=fewest_decimals,
+            whole_sizes=whole_sizes,
             now_ns=now_ns,
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import LAST_NS, Record
-from mdstream.stream.book import Book, UpdateResult
+from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.books import Books, is_due, is_publishable
 from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
 from mdstream.stream.feed_monitor import FeedMonitor, Switch
@@ -26,6 +26,8 @@ from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, OtherTick, Quot
 
 MAX_ERRORS = 20
 """Most error frames of venues kept for the log in one output; all are counted."""
+MISSED_NS = 10_000_000_000
+"""How often a book that stays unknown is reported, so that its ingestor subscribes again."""
 
 
 class Publication:
@@ -190,6 +192,8 @@ class Publication:
             self.book_lost(out, line, "crossed or unlike its checksum for long, or out of levels", recv_ns)
         elif result is UpdateResult.PASSED or result is UpdateResult.CROSSED:
             out.counts[f"book, {result.value}"] += 1
+            if book.state is State.EMPTY and line.live and now_ns - feed.kept.missed_ns >= MISSED_NS:
+                self.book_lost(out, line, "updates came, but no snapshot before", recv_ns)
         else:
             again = not is_publishable(line)  # meanwhile the top came from tickers
             feed.book.seen_ns = feed.quote.seen_ns = now_ns
@@ -208,12 +212,12 @@ class Publication:
         for line, book in self._books.due(self._log.now_ns):
             self._publish_kept(out, line, book)
 
-    @staticmethod
-    def book_lost(out: Output, line: Line, reason: str, recv_ns: int) -> None:
-        """Report that a line's book is no longer known."""
+    def book_lost(self, out: Output, line: Line, reason: str, recv_ns: int) -> None:
+        """Report that a line's book is not known."""
         out.counts["book, lost"] += 1
         out.changed.add(line.symbol)
         if line.live:
+            line.feed.kept.missed_ns = self._log.now_ns
             out.add_status(line.symbol, FeedStatus(line.symbol, line.source.name, "book_lost", reason, recv_ns))
 
     # -- which source is followed

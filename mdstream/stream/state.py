@@ -109,6 +109,8 @@ class KeptBook(msgspec.Struct, gc=False, array_like=True):
     """When a book was last published."""
     due: bool = False
     """Whether its best levels have changed since."""
+    missed_ns: int = 0
+    """When it was last reported as lost or missing."""
 
 
 class Feed(msgspec.Struct, array_like=True):

@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -164,8 +164,8 @@ class Replay:
     async def _publish(self, chunk: Sequence[tuple[Frame, int]]) -> None:
         batches: dict[tuple[str, int], list[ProducerRecord]] = defaultdict(list)
         for frame, recv_ns in chunk:
-            where, record = self._routers[frame.provider].route(frame.frame, recv_ns)
-            batches[where].append(record)
+            for where, record in self._routers[frame.provider].records(frame.frame, recv_ns):
+                batches[where].append(record)
         futures: list[asyncio.Future[object]] = []
         for (topic, partition), records in batches.items():
             futures += await self._publisher.send(topic, partition, records)
@@ -205,10 +205,11 @@ class _Router:
         self._encode = RawEncoder(provider, REPLAY).encode
         self._partition_of = Remembered(self._place)
 
-    def route(self, frame: bytes, recv_ns: int) -> tuple[tuple[str, int], ProducerRecord]:
-        """(topic, partition) and the record that the ingestor would write there."""
-        key, kind = self._provider.route(frame)
-        return self._partition_of[key], self._encode(key, frame, kind, recv_ns)
+    def records(self, frame: bytes, recv_ns: int) -> Iterator[tuple[tuple[str, int], ProducerRecord]]:
+        """(topic, partition) and the record of each part of a frame, as the ingestor would write them."""
+        for part in self._provider.split(frame):
+            key, kind = self._provider.route(part)
+            yield self._partition_of[key], self._encode(key, part, kind, recv_ns)
 
     def _place(self, key: bytes) -> tuple[str, int]:
         topic, partitions = self._topic_of(self._provider.market_of_record(key))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import NamedTuple
 
-from mdstream.instruments import Kind, from_dashed, parse, to_dashed
+from mdstream.instruments import Kind, from_dashed, parse, split_pair, to_dashed
+
+_CONTRACT = re.compile(r"(?P<pair>[^\W_]{2,40})-(?:PERP|(?P<expiry>[0-9]{8}))")
 
 
 class Symbols(NamedTuple):
     """A venue's names. `to_venue` takes a canonical symbol or the venue's own form, and returns None for anything else.
 
-    `from_venue` is its inverse. `form`: what is expected, for the error.
+    `from_venue` is its inverse; it may return "" for what is none of the venue's instruments. `form`: what is expected,
+    for the error.
     """
 
     form: str
@@ -55,3 +59,51 @@ def tickers(*more: str) -> Symbols:
         return ticker if ticker in more or (found is not None and found.kind is Kind.STOCK) else None
 
     return Symbols("a US ticker like AAPL or BRK.B", to_venue, str.upper)
+
+
+class Contract(NamedTuple):
+    """A linear or inverse contract on a pair. `expiry`: YYYYMMDD; "" for a perpetual."""
+
+    base: str
+    quote: str
+    expiry: str = ""
+
+    @property
+    def symbol(self) -> str:
+        """The canonical symbol."""
+        return f"{self.base}{self.quote}-{self.expiry or 'PERP'}"
+
+
+def contracts(
+    form: str, quotes: Sequence[str], write: Callable[[Contract], str], read: Callable[[str], Contract | None]
+) -> Symbols:
+    """Perpetuals and dated futures on pairs in these `quotes`.
+
+    `write` gives the venue's name of a contract; `read` is its inverse, and returns None for what has not that form.
+    """
+
+    def known(found: Contract | None) -> Contract | None:
+        return found if found and found.base and found.quote in quotes and _is_expiry(found.expiry) else None
+
+    def canonical(symbol: str) -> Contract | None:
+        match = _CONTRACT.fullmatch(symbol)
+        pair = match and split_pair(match["pair"], quotes)
+        return Contract(*pair, match["expiry"] or "") if match and pair else None
+
+    def to_venue(symbol: str) -> str | None:
+        upper = symbol.upper()
+        found = known(canonical(upper) or read(upper))
+        return write(found) if found else None
+
+    def from_venue(venue_id: str) -> str:
+        found = known(read(venue_id.upper()))
+        return found.symbol if found else ""
+
+    return Symbols(form, to_venue, from_venue)
+
+
+def _is_expiry(text: str) -> bool:
+    try:
+        return not text or bool(date.fromisoformat(text))
+    except ValueError:
+        return False

@@ -68,16 +68,23 @@ def _whole_seconds_ns(text: str) -> int:
 _seconds_ns = Remembered(_whole_seconds_ns, max_size=1_000)
 
 
+MAX_DAY = 104_166
+"""In the year 2255."""
 NEW_YORK_NS = -5 * 3_600 * SECOND_NS
 """Its standard time. In summer a day begins an hour late by it, when no exchange is open."""
 
 
 def new_york_day(ts_ns: int) -> str:
-    """The day of a US exchange, like 20260105: all of its hours, from 4:00 to 20:00 there, are in one."""
+    """The day of a US exchange, like 20260105: all of its hours, from 4:00 to 20:00 there, are in one.
+
+    Raises FrameError for a time before 1970 or after 2255.
+    """
     return _days[(ts_ns + NEW_YORK_NS) // (86_400 * SECOND_NS)]
 
 
 def _day(number: int) -> str:
+    if not -1 <= number < MAX_DAY:  # a zero time, 0001-01-01, has no day in New York
+        raise FrameError(f"a time {number} days from 1970")
     return f"{date(1970, 1, 1) + timedelta(number):%Y%m%d}"
 
 

@@ -8,15 +8,18 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from processes import Processes, free_port, wait_until
 from servers import read_topic
 from venues import Made, Venues
 
+from mdstream.errors import FrameError
 from mdstream.records import decode_raw
 from mdstream.stream.book import Book
 from mdstream.ticks import BookUpdate
@@ -143,6 +146,37 @@ async def test_cut_line_of_a_redundant_feed_is_not_missed(
             assert (quote["bid"], quote["bid_size"], quote["ask"], quote["ask_size"]) == await last_top(env, name)
 
 
+@pytest.mark.timeout(180)
+async def test_lost_book_comes_back_by_another_subscription(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """On the connection that is there, whose other subscriptions go on."""
+    venues = Venues.start(processes, tmp_path / "made.jsonl", "--rate", 300)
+    processes.worker("core", port=free_port())
+    ingestors = [Ingestor(processes, venues, name) for name in KEPT]
+    wait_until(lambda: all(ingestor.count("connections") for ingestor in ingestors), what="connections", limit_s=60)
+    await asyncio.sleep(3.0)
+    for name in KEPT:
+        venues.begin(name, "malformed", share=0.5, how="types", replace=True, for_s=1.0)
+    for ingestor in ingestors:
+        ingestor.process.wait_for(f"subscribing again to {WANTED[ingestor.name]}, its book is lost")
+    await asyncio.sleep(1.0)
+    over_ns = time.time_ns()
+    async with asyncio.timeout(60):  # the first snapshot may have been unreadable, too
+        while True:
+            books = await events(env, "books")
+            if {book["provider"] for book in books if book["ts_recv"] > over_ns} == set(KEPT):
+                break
+            await asyncio.sleep(1.0)
+    venues.pause()
+    await asyncio.sleep(2.0)
+    quotes = await events(env, "quotes")
+    for ingestor in ingestors:
+        assert ingestor.count("connections") == 1
+        quote = next(quote for quote in reversed(quotes) if quote["provider"] == ingestor.name)
+        assert (quote["bid"], quote["bid_size"], quote["ask"], quote["ask_size"]) == await last_top(env, ingestor.name)
+
+
 async def last_top(env: dict[str, str], name: str) -> tuple[float | None, ...]:
     """The top of the book as the latest connection alone has it, from the raw topic."""
     records = await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto")
@@ -150,8 +184,9 @@ async def last_top(env: dict[str, str], name: str) -> tuple[float | None, ...]:
     for record in records:
         source, _, kind = decode_raw(record)
         if (source, kind) == (name.encode(), BOOK):
-            for tick in provider(name).decode(record.value or b""):
-                if isinstance(tick, BookUpdate):
-                    books[dict(record.headers)["c"]].apply(tick, 0)
+            with suppress(FrameError, msgspec.MsgspecError):
+                for tick in provider(name).decode(record.value or b""):
+                    if isinstance(tick, BookUpdate):
+                        books[dict(record.headers)["c"]].apply(tick, 0)
     quote = books[max(books)].quote(WANTED[name])
     return quote.bid, quote.bid_size, quote.ask, quote.ask_size

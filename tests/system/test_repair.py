@@ -37,7 +37,7 @@ from topics import Topics
 
 pytestmark = pytest.mark.system
 
-SYMBOLS = {"binance": "BTCUSDT", "okx": "BTCUSDT", "coinbase": "BTCUSD"}
+SYMBOLS = {"binance": "BTCUSDT", "binance_coinm": "BTCUSD-PERP", "okx": "BTCUSDT", "coinbase": "BTCUSD"}
 AGGREGATED = "ETHUSDT"
 Market = tuple[str, str, str]
 """Provider, symbol, id space."""
@@ -50,7 +50,7 @@ class Simulator:
     """A running simulator, its market paused once `watch` has returned."""
 
     def __init__(self, processes: Processes, journal: Path, *options: object) -> None:
-        args = ("--port", 0, "--rate", 5000, "--symbols", "BTCUSDT,BTCUSD,ETHUSDT", "--journal", journal)
+        args = ("--port", 0, "--rate", 5000, "--symbols", "BTCUSDT,BTCUSD,BTCUSD-PERP,ETHUSDT", "--journal", journal)
         self.process = processes.mdstream("simulate", *args, *options)
         self.process.wait_for("export COINBASE_WS_URL=")
         lines = [line.removeprefix("export ") for line in self.process.output().splitlines() if "_URL=" in line]
@@ -106,7 +106,7 @@ class Simulator:
         found: dict[Market, dict[str, dict[str, Any]]] = defaultdict(dict)
         for line in self._journal.read_text().splitlines():
             row = json.loads(line)
-            id_space = {"binance": row.get("view", "trade"), "okx": "trades"}.get(row["provider"], "")
+            id_space = row.get("view") or {"binance": "trade", "okx": "trades"}.get(row["provider"], "")
             found[row["provider"], row["symbol"], id_space][row["trade_id"]] = row
         return found
 
@@ -246,7 +246,7 @@ def requests_for(market: Market, spans: Iterable[tuple[int, int]]) -> list[Repai
 def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
     clean: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Of three venues and four kinds of ids, each missing trade is on the raw topic as it was, or declared lost.
+    """Of four venues and five kinds of ids, each missing trade is on the raw topic as it was, or declared lost.
 
     Lost are those that the venue has no more, and no other; what is not a request goes to md.dead; a request that came
     twice is answered once.
@@ -255,7 +255,7 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
     simulator = Simulator(clean, tmp_path / "journal.jsonl", *(part for fault in drops for part in ("--fault", fault)))
     gone = {"kind": "drop", "run": 6, "unrecoverable": True}
     seen = asyncio.run(simulator.watch(SYMBOLS, at_least=400, fault=gone))
-    assert len(seen) == 4
+    assert len(seen) == 5
     missing = {market: holes(ticks) for market, ticks in seen.items()}
     requested = [request for market, spans in missing.items() for request in requests_for(market, spans)]
     unknown = [
@@ -349,13 +349,13 @@ def test_repair_of_a_venue_in_trouble_waits_while_the_others_go_on(
     Binance's requests come after OKX's in the same partition: done, but not committed before those are.
     """
     simulator = Simulator(clean, tmp_path / "journal.jsonl", "--rest-budget", "binance=100/3")
-    seen = asyncio.run(simulator.watch(SYMBOLS, at_least=60))
+    id_spaces = {"okx": "trades", "binance": "trade", "coinbase": ""}
+    seen = asyncio.run(simulator.watch(id_spaces, at_least=60))
     spans = {
         name: [(tick.first_id, tick.last_id) for tick in ticks[10:50:4]]
         for (name, symbol, _), ticks in seen.items()
         if symbol == SYMBOLS[name]
     }
-    id_spaces = {"okx": "trades", "binance": "trade", "coinbase": ""}
     fault = simulator.call("POST", "/faults", {"venue": "okx", "kind": "refuse", "status": 503, "rest": True})
     bench = Bench(clean, env, simulator)
     for name in id_spaces:

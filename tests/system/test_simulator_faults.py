@@ -378,3 +378,20 @@ def test_bad_fault_is_one_clear_line(fault: str, message: str) -> None:
     done = run_mdstream("simulate", "--port", 0, "--fault", fault)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr.splitlines()[-1]
+
+
+async def test_shutdown_is_announced_before_the_connections_close(start: Start) -> None:
+    """Only those that were told; one that is made meanwhile stays. A venue without a notice refuses the fault."""
+    simulator = start()
+    async with subscribed(simulator, "okx") as told:
+        await told.more()
+        fault_id = simulator.begin("okx", "shutdown")
+        async with subscribed(simulator, "okx") as later:
+            await told.more()
+            assert sum(b'"code":"64008"' in frame for frame in told.frames) == 1
+            assert simulator.end(fault_id)["counts"] == {"connections": 1}
+            assert await told.closed() == 1012
+            await later.more()
+            assert later.code is None
+    refused = simulator.request("POST", "/faults", {"venue": "kraken", "kind": "shutdown"})
+    assert refused == (400, {"error": "kind: kraken announces no shutdown; use close"})

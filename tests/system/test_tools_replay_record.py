@@ -78,6 +78,25 @@ async def test_replay_writes_what_the_ingestor_would_have_written(
         assert times == sorted(times)
 
 
+async def test_replay_splits_a_frame_of_several_instruments(
+    topics: dict[str, str], prefix: str, tmp_path: Path
+) -> None:
+    """As the ingestor does, where the capture holds the venue's whole frames."""
+    elements = [
+        f'{{"T":"t","i":{n},"S":"{symbol}","p":1,"s":1,"t":"2026-01-05T15:00:00Z"}}'
+        for n, symbol in enumerate(("AAPL", "MSFT"))
+    ]
+    with Writer(tmp_path / "a.jsonl") as writer:
+        writer.write(Frame(START_NS, "alpaca", f"[{','.join(elements)}]".encode()))
+    done = run_mdstream("replay", tmp_path / "a.jsonl", "--as-fast-as-possible", env=topics)
+    assert done.stdout.startswith("published 1 frames of "), done.stderr
+    records = await read_topic(topics["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.raw.equities")
+    assert {record.key: record.value for record in records} == {
+        b"AAPL": f"[{elements[0]}]".encode(),
+        b"MSFT": f"[{elements[1]}]".encode(),
+    }
+
+
 async def test_recording_a_replayed_capture_gives_the_same_capture(topics: dict[str, str], tmp_path: Path) -> None:
     """Also across partitions: the merge by receive time restores the order the frames came in."""
     frames = capture(tmp_path / "a.jsonl", 3000)

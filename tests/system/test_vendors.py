@@ -97,6 +97,29 @@ async def test_frames_of_several_instruments_become_records_of_one(
     assert len(parts) < len(trade_records), "no frame was of several instruments"
 
 
+async def test_the_core_publishes_every_trade_once_and_the_kept_books(
+    processes: Processes, env: dict[str, str], prefix: str, venues: Venues
+) -> None:
+    """Trades of stocks have no side and ids of several parts; the books of crypto are kept from changes."""
+    worker = processes.worker("core", port=free_port())
+    ingestors = [Ingestor(processes, name, {**env, **KEYS, **venues.urls}) for name in ("alpaca", "alpaca_crypto")]
+    wait_until(lambda: len(venues.made()) > 2_000, what="trades", limit_s=60)
+    venues.pause()
+    assert [ingestor.process.stop() for ingestor in ingestors] == [0, 0]
+    made = {(m.symbol, m.trade_id): m for m in venues.stop()}
+    published: list[Any] = []
+    while len(published) < len(made):
+        published = [json.loads(r.value) for r in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.trades")]
+    assert {(t["symbol"], t["trade_id"]) for t in published} == made.keys()
+    assert {t["side"] for t in published if t["provider"] == "alpaca"} == {None}
+    books = [json.loads(r.value) for r in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.books")]
+    assert {book["symbol"] for book in books} == {"BTCUSD", "ETHUSD"}
+    assert await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.dead") == []
+    audit = run_mdstream("audit", "--journal", venues.journal, "--to", "now", env=env)
+    assert audit.returncode == 0, audit.stdout
+    assert worker.stop() == 0
+
+
 def test_refused_keys_end_the_ingestor_with_what_to_set(
     processes: Processes, env: dict[str, str], venues: Venues
 ) -> None:

@@ -27,7 +27,7 @@ ADDRESSES = [ws_setting(name) for name in PROVIDERS] + [rest_setting(name) for n
 def _empty_folder_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.startswith(("MDSTREAM_", "KAFKA_", "HTTP_")) or name in ADDRESSES:
+        if name.startswith(("MDSTREAM_", "KAFKA_", "HTTP_", "ALPACA_", "MASSIVE_", "POLYGON_")) or name in ADDRESSES:
             monkeypatch.delenv(name)
 
 
@@ -215,6 +215,19 @@ def test_a_venue_address_comes_from_every_source(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(name, "environment")
     assert load().venue_addresses() == {name: "environment"}
     assert "environment" not in repr(load())
+
+
+def test_feeds_are_handed_the_venues_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Massive's key also by the name that it had as Polygon; the newer name wins."""
+    assert load().venue_settings() == {"ALPACA_FEED": "iex", "ALPACA_DRY_RUN": ""}
+    monkeypatch.setenv("ALPACA_KEY", "key")
+    monkeypatch.setenv("ALPACA_DRY_RUN", "true")
+    monkeypatch.setenv("POLYGON_API_KEY", "old")
+    own = {"ALPACA_FEED": "iex", "ALPACA_DRY_RUN": "true", "ALPACA_KEY": "key"}
+    assert load().venue_settings() == own | {"MASSIVE_API_KEY": "old"}
+    monkeypatch.setenv("MASSIVE_API_KEY", "new")
+    assert load().venue_settings() == own | {"MASSIVE_API_KEY": "new"}
+    assert not any(secret in repr(load()) for secret in ("'new'", "'old'", "'key'"))
 
 
 # -- names that are none

@@ -85,6 +85,22 @@ def test_plan_of_all_asks_every_provider() -> None:
     assert (wanted["okx"], wanted["alpaca"]) == (("BTCUSDT",), ("AAPL",))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "remedy"),
+    [
+        ("alpaca", {}, "set ALPACA_KEY and ALPACA_SECRET"),
+        ("alpaca_crypto", {"ALPACA_KEY": "x"}, "set ALPACA_SECRET"),
+        ("alpaca", {"ALPACA_KEY": "x", "ALPACA_SECRET": "x"}, None),
+        ("alpaca", {"ALPACA_KEY": "x", "ALPACA_SECRET": "x", "ALPACA_DRY_RUN": "true"}, "unset ALPACA_DRY_RUN"),
+        ("massive", {}, "set MASSIVE_API_KEY"),
+        ("binance", {}, None),
+    ],
+)
+def test_provider_runs_dry_without_its_credentials(name: str, settings: dict[str, str], remedy: str | None) -> None:
+    """The reason is what to set."""
+    assert provider(name).dry(settings) == remedy
+
+
 def test_plan_of_all_leaves_out_a_venue_that_has_none_of_the_symbols() -> None:
     """With the reason, which is logged; an error if no venue has any."""
     wanted = {w.provider.name: w for w in plan("all", ["BTC-USDT-SWAP"])}

@@ -44,7 +44,7 @@ def test_text_and_json_say_the_same() -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"kind": "foo"}, "there is no fault of the kind 'foo': expected one of disconnect, close, refuse"),
+        ({"kind": "foo"}, "there is no fault of the kind 'foo': expected one of disconnect, close, shutdown, refuse"),
         ({}, "there is no fault of the kind None"),
         ({"kind": "stall", "venue": 1}, "venue: expected a name, not 1"),
         (

@@ -12,6 +12,7 @@ from mdstream.simulator.journal import Journal
 from mdstream.simulator.listing import Channel, Topic
 from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES
+from mdstream.venues.alpaca import simulated as alpaca
 from mdstream.venues.binance import simulated as binance
 from mdstream.venues.coinbase import simulated as coinbase
 from mdstream.venues.okx import simulated as okx
@@ -92,3 +93,14 @@ def test_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     """The path and the reason, before anything is served."""
     with pytest.raises(SettingsError, match=r"cannot write the journal .*missing/j: No such file or directory"):
         Journal(tmp_path / "missing" / "j")
+
+
+def test_journal_has_the_ids_and_the_sides_that_a_reader_can_know(tmp_path: Path) -> None:
+    """An id of several parts as it is composed; no side where the venue tells none."""
+    of = topic("alpaca", "AAPL", alpaca.CHANNELS["trades"])
+    order = of.listing.instrument.order(START_NS, 1)
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.add(of, order, order.fills)
+    journal.close()
+    row = json.loads((tmp_path / "journal.jsonl").read_text())
+    assert (row["trade_id"], row["side"]) == ("VC-1000-20260105", None)

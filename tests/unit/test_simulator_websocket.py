@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.frames import Frame, Opcode
 
-from mdstream.simulator.websocket import BINARY, CLOSE, PING, PONG, TEXT, encode, frame_of
+from mdstream.simulator.websocket import BINARY, CLOSE, PING, PONG, TEXT, encode, frame_of, joined
 
 OPCODES = {
     TEXT: Opcode.TEXT,
@@ -35,3 +35,10 @@ def test_frame_counts_bytes_not_characters() -> None:
     """The length is that of the UTF-8; bytes go out as binary, whatever they are."""
     assert frame_of("é" * 100) == Frame(Opcode.TEXT, ("é" * 100).encode()).serialize(mask=False)
     assert frame_of(b"\xff\x00") == Frame(Opcode.BINARY, b"\xff\x00").serialize(mask=False)
+
+
+@pytest.mark.parametrize("size", [0, 121, 122, 65531, 65532, 70_000])
+def test_arrays_are_joined_to_one_frame(size: int) -> None:
+    """Whatever the form of their lengths: the elements of all, in order."""
+    first, second = f'["{"x" * size}",2]', "[3]"
+    assert joined([frame_of(first), frame_of(second)]) == frame_of(f"{first[:-1]},3]")

@@ -209,6 +209,18 @@ def test_book_that_stays_crossed_is_lost_and_reported() -> None:
     assert text["state"] == "book_lost"
 
 
+def test_book_without_a_snapshot_is_reported_every_ten_seconds() -> None:
+    """So that its ingestor subscribes again, as often as it takes."""
+    log = Log()
+    for second in range(26):
+        log.add("coinbase", bid(f"{90 + second}"), at_ms=second * SECOND_MS)
+    log.add("coinbase", book(), at_ms=26_000)
+    log.add("coinbase", bid("99.5"), at_ms=60_000)
+    lost = [e for e in events(run(log).status) if e.get("state") == "book_lost"]
+    assert [(e["ts_recv"] - T0_MS * MS) // (SECOND_MS * MS) for e in lost] == [0, 10, 20]
+    assert {e["reason"] for e in lost} == {"updates came, but no snapshot before"}
+
+
 def test_records_that_are_gone_from_the_log_lose_the_books() -> None:
     """Retention was faster than we: what changed meanwhile is not known."""
     log = Log()

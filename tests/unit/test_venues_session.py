@@ -436,8 +436,9 @@ def talk(name: str, symbols: Sequence[str], tradable: Sequence[str]) -> tuple[Se
     venue, exchange = provider(name), EXCHANGES[name](Market(1, 1000), tradable)
     near, far = Session(venue, symbols, SETTINGS), exchange.session(exchange.path, "", START_NS)
     assert far is not None
-    now_s, reports = 0.0, list[Action]()
+    now_s = 0.0
     actions = near.opened(now_s)
+    reports = of(actions, Subscribed)  # all with one request
     while now_s < 60:
         answered: list[Action] = []
         for request in sent(actions):

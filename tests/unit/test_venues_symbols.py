@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from venue_ids import IDS, ids_of, recorded_ids_of
+from venue_ids import CONTRACTS, IDS, ids_of, recorded_ids_of
 
+from mdstream import instruments
 from mdstream.errors import SettingsError, SymbolError
+from mdstream.instruments import Kind, parse
 from mdstream.venues.feed import Keepalive
 from mdstream.venues.providers import PROVIDERS, provider
 
@@ -35,6 +38,18 @@ def requested(name: str, symbols: list[str]) -> list[dict[str, Any]]:
         ("binance", "btc-usdt", "BTCUSDT"),
         ("binance", "BTC/USDT", "BTCUSDT"),
         ("bybit", "btc-usdt", "BTCUSDT"),
+        ("binance_usdm", "BTCUSDT", "BTCUSDT"),
+        ("binance_usdm", "btcusdt-perp", "BTCUSDT"),
+        ("binance_usdm", "BTCUSDC-PERP", "BTCUSDC"),
+        ("binance_usdm", "BTCUSDT-20260925", "BTCUSDT_260925"),
+        ("binance_coinm", "btcusd_perp", "BTCUSD_PERP"),
+        ("binance_coinm", "BTCUSD-PERP", "BTCUSD_PERP"),
+        ("binance_coinm", "BTCUSD-20260925", "BTCUSD_260925"),
+        ("bybit_linear", "BTCUSDT", "BTCUSDT"),
+        ("bybit_linear", "btcusdt-perp", "BTCUSDT"),
+        ("bybit_linear", "BTCUSDC-PERP", "BTCPERP"),
+        ("bybit_linear", "BTCUSDT-20251226", "BTCUSDT-26DEC25"),
+        ("bybit_linear", "BTCUSDC-20251226", "BTC-26DEC25"),
         ("kraken", "btcusd", "BTC/USD"),
         ("kraken", "BTC-USD", "BTC/USD"),
         ("kraken", "BTC/USD", "BTC/USD"),
@@ -75,10 +90,57 @@ def test_to_venue_refuses_a_contract_at_a_spot_venue(name: str, symbol: str) -> 
         provider(name).to_venue(symbol)
 
 
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("binance_usdm", "BTCUSD_PERP"),
+        ("binance_usdm", "BTCUSD-PERP"),
+        ("binance_usdm", "BTCUSD_260925"),
+        ("binance_usdm", "BTCUSDT_260931"),
+        ("binance_usdm", "BTCUSDT_"),
+        ("binance_coinm", "BTCUSDT"),
+        ("binance_coinm", "BTCUSDT-PERP"),
+        ("binance_coinm", "BTCUSD"),
+        ("binance_coinm", "BTCUSDT_260925"),
+        ("bybit_linear", "BTCUSD"),  # inverse
+        ("bybit_linear", "BTCUSD-PERP"),
+        ("bybit_linear", "BTC-26DEC25-100000-C"),
+        ("bybit_linear", "BTCUSDT-31FEB26"),
+        ("bybit_linear", "BTCUSDT-20260231"),
+    ],
+)
+def test_to_venue_refuses_a_contract_of_another_market(name: str, symbol: str) -> None:
+    """Which other addresses of the venue have, and days that there are not; a frame of one has no instrument here."""
+    with pytest.raises(SymbolError, match=f"{name} has no symbol of the form '{symbol}'"):
+        provider(name).to_venue(symbol)
+    assert provider(name).from_venue(symbol) == ""
+
+
+@pytest.mark.parametrize(
+    "venue_id", [(name, venue_id) for name in CONTRACTS for venue_id in ids_of(name) if venue_id.isascii()]
+)
+def test_a_contract_has_the_canonical_symbol_of_its_kind(venue_id: tuple[str, str]) -> None:
+    """A perpetual or a future on a pair, and never the name of the pair itself."""
+    name, own = venue_id
+    found = parse(provider(name).from_venue(own), ("USD1", *instruments.QUOTES))
+    assert found is not None
+    assert found.kind in (Kind.PERPETUAL, Kind.INVERSE_PERPETUAL, Kind.FUTURE)
+    assert (found.kind is Kind.FUTURE) == own[-2:].isdigit()
+
+
 bases = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=12)
+expiries = st.dates(date(2020, 1, 1), date(2099, 12, 31)).map("{:%Y%m%d}".format)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if PROVIDERS[name].market == "crypto"])
+@pytest.mark.parametrize("name", CONTRACTS)
+@given(base=bases, expiry=st.just("PERP") | expiries)
+def test_from_venue_undoes_to_venue_for_contracts(name: str, base: str, expiry: str) -> None:
+    """Perpetuals and futures of every day."""
+    venue, symbol = provider(name), f"{base}{CONTRACTS[name]}-{expiry}"
+    assert venue.from_venue(venue.to_venue(symbol)) == symbol
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if PROVIDERS[n].market == "crypto" and n not in CONTRACTS])
 @given(base=bases, quote=st.sampled_from(["USDT", "USDC", "USD", "EUR", "BTC", "ETH"]))
 def test_from_venue_undoes_to_venue(name: str, base: str, quote: str) -> None:
     """A canonical symbol comes back from the venue as it went."""

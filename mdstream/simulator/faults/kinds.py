@@ -254,7 +254,5 @@ def _check(spec: Spec) -> None:
         raise SettingsError(f"for_s: {spec.kind} happens at once and does not last")
     if spec.kind in WHOLE_VENUE and spec.symbols is not None:
         raise SettingsError(f"symbols: {spec.kind} affects whole connections, not single symbols")
-    if spec.kind == "shutdown" and spec.for_s is None:
-        raise SettingsError("for_s: a shutdown needs it, the time from the notice until the connections are closed")
     if spec.every_s is not None and spec.for_s is None and spec.kind not in AT_ONCE:
         raise SettingsError(f"every_s: a recurring {spec.kind} needs for_s, as it has to end before it recurs")

@@ -125,8 +125,8 @@ class Alpaca(Provider):
     """The names of its channels in requests and in their answers."""
 
     def url(self, addresses: Mapping[str, str]) -> str:
-        override, feed = super().url(addresses), addresses.get(FEED, "iex")
-        return override if override != self.default_url else f"{self.default_url.removesuffix('iex')}{feed}"
+        url = super().url(addresses)
+        return url.replace("/v2/iex", f"/v2/{addresses.get(FEED, 'iex')}") if url == self.default_url else url
 
     def dry(self, settings: Mapping[str, str]) -> str | None:
         return f"unset {DRY_RUN}" if settings.get(DRY_RUN) else super().dry(settings)

@@ -18,7 +18,7 @@ import msgspec
 
 from mdstream import instruments
 from mdstream.events import Side
-from mdstream.ticks import PRICE_DECIMALS, BookUpdate, LevelSize, Number, PriceLevel, TradeTick, price_units
+from mdstream.ticks import PRICE_DECIMALS, BookUpdate, LevelSize, Number, PriceLevel, TradeTick, number, price_units
 from mdstream.venues import arrays
 from mdstream.venues.alpaca.feed import Alpaca, Quote, quotes
 from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Id, Name
@@ -68,8 +68,8 @@ def _levels(levels: list[_Level]) -> list[PriceLevel]:
     return [(price_units(_plain(str(level.p, "latin-1"))), level.s) for level in levels]
 
 
-def _plain(number: str) -> str:
-    return f"{float(number):.{PRICE_DECIMALS}f}" if "e" in number.lower() else number
+def _plain(text: str) -> str:
+    return f"{number(text):.{PRICE_DECIMALS}f}" if "e" in text.lower() else text
 
 
 class AlpacaCrypto(Alpaca):

@@ -5,8 +5,8 @@ historicalTrades and aggTrades, as repair publishes them.
 Source: binance/binance-spot-api-docs, web-socket-streams.md and rest-api.md (read 2026-07).
 Quirks: numbers are text; times are milliseconds, or microseconds (timeUnit); bookTicker has no time; depth20 has
 neither symbol nor time, only the stream's name has the symbol; `m` true means that the buyer was the maker, so the
-aggressor sold. Futures have frames with the same names: their trade has `X`, their aggTrade no `M`, their bookTicker
-`e`.
+aggressor sold. Futures (binance_usdm, binance_coinm) have frames with the same names: their trade has `X`, their
+aggTrade no `M`, their bookTicker `e`.
 Ids: `t` (trade) and `a` (aggTrade) are contiguous per symbol, `u` and `lastUpdateId` rise.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -27,21 +27,20 @@ from mdstream.venues.parsing import recovered
 from mdstream.venues.symbols import joined
 from mdstream.venues.times import Epoch, epoch_ns
 
-FUTURES = "a frame of Binance futures, for which there is no provider: BINANCE_WS_URL has to lead to spot"
+FUTURES = "a frame of Binance futures, which binance_usdm and binance_coinm read: BINANCE_WS_URL has to lead to spot"
 MAX_FILLS = 1_000_000
 """In one aggregate."""
-STREAMS_PER_SYMBOL = 3
 STREAMS_PER_CONNECTION = 1024
 STREAMS_PER_REQUEST = 200
 
-_STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"(?P<symbol>[^\x00-\x20"@!\\]{1,60})@(?P<channel>[A-Za-z0-9]{1,40})')
+STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"(?P<symbol>[^\x00-\x20"@!\\]{1,60})@(?P<channel>[A-Za-z0-9]{1,40})')
 _RAW = re.compile(rb'\{\s*(?:"e"\s*:\s*"(\w{1,40})"\s*,\s*"E"\s*:\s*\d+|"u"\s*:\s*\d+)\s*,\s*"s"\s*:\s*"([^"]{1,60})"')
 _REST = re.compile(rb'\{"request":"/api/v3/(?P<channel>historicalTrades|aggTrades)\?symbol=(?P<symbol>[^"&]{1,60})')
 
 T = TypeVar("T")
 
 
-class _Stream(msgspec.Struct, Generic[T], gc=False):
+class Stream(msgspec.Struct, Generic[T], gc=False):
     """The envelope of combined streams."""
 
     data: T
@@ -56,7 +55,7 @@ class _Trade(msgspec.Struct, gc=False):
     X: str = ""
 
 
-class _AggTrade(msgspec.Struct, gc=False):
+class AggTrade(msgspec.Struct, gc=False):
     a: Id
     p: Number
     q: Number
@@ -67,7 +66,7 @@ class _AggTrade(msgspec.Struct, gc=False):
     M: bool | None = None
 
 
-class _BookTicker(msgspec.Struct, gc=False):
+class BookTicker(msgspec.Struct, gc=False):
     u: Id
     b: Number
     B: Number
@@ -104,7 +103,7 @@ class _Other(msgspec.Struct):
     result: Any = msgspec.UNSET
 
 
-def _trade(m: _Stream[_Trade], symbol: str) -> Sequence[TradeTick]:
+def _trade(m: Stream[_Trade], symbol: str) -> Sequence[TradeTick]:
     """{"stream":"btcusdt@trade","data":{"e":"trade","E":..,"s":"BTCUSDT","t":5680123456,"p":"93741.2","q":"0.0015",...}}"""
     d = m.data
     if d.X:
@@ -114,14 +113,14 @@ def _trade(m: _Stream[_Trade], symbol: str) -> Sequence[TradeTick]:
     return (TradeTick(symbol, str(trade_id), d.p, d.q, side, epoch_ns(d.T), trade_id, trade_id, 1, "trade"),)
 
 
-def _agg_trade(m: _Stream[_AggTrade], symbol: str) -> Sequence[TradeTick]:
+def _agg_trade(m: Stream[AggTrade], symbol: str) -> Sequence[TradeTick]:
     """{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT","a":3712345678,"f":5680123454,"l":5680123456,...}}"""
     if m.data.M is None:
         raise FrameError(FUTURES)
-    return (_aggregate(m.data, symbol),)
+    return (aggregate(m.data, symbol),)
 
 
-def _aggregate(d: _AggTrade, symbol: str) -> TradeTick:
+def aggregate(d: AggTrade, symbol: str) -> TradeTick:
     count = d.l - d.f + 1
     if not 0 < count <= MAX_FILLS:
         raise FrameError(f"an aggregate of trades {d.f} to {d.l}")
@@ -130,16 +129,19 @@ def _aggregate(d: _AggTrade, symbol: str) -> TradeTick:
     return TradeTick(symbol, str(trade_id), d.p, d.q, side, ts_exchange, trade_id, trade_id, count, "aggTrade")
 
 
-def _book_ticker(m: _Stream[_BookTicker], symbol: str) -> Sequence[QuoteTick]:
+def _book_ticker(m: Stream[BookTicker], symbol: str) -> Sequence[QuoteTick]:
     """{"stream":"btcusdt@bookTicker","data":{"u":83512345012,"s":"BTCUSDT","b":"93741.19","B":"0.5","a":"93741.2","A":"1.25"}}"""
-    d = m.data
-    if d.e:
+    if m.data.e:
         raise FrameError(FUTURES)
+    return (quote(m.data, symbol),)
+
+
+def quote(d: BookTicker, symbol: str, ts_exchange: int | None = None) -> QuoteTick:
     bid, ask = d.b or None, d.a or None  # a side without orders has price and size 0 on the wire
-    return (QuoteTick(symbol, bid, d.B if bid else None, ask, d.A if ask else None, None, d.u),)
+    return QuoteTick(symbol, bid, d.B if bid else None, ask, d.A if ask else None, ts_exchange, d.u)
 
 
-def _depth(m: _Stream[_Depth], symbol: str) -> Sequence[BookTick]:
+def _depth(m: Stream[_Depth], symbol: str) -> Sequence[BookTick]:
     """{"stream":"btcusdt@depth20@100ms","data":{"lastUpdateId":83512345012,"bids":[["93741.19","0.5"]],"asks":[..]}}"""
     d = m.data
     return (BookTick(symbol, d.bids[:BOOK_DEPTH], d.asks[:BOOK_DEPTH], None, d.lastUpdateId),)
@@ -147,17 +149,17 @@ def _depth(m: _Stream[_Depth], symbol: str) -> Sequence[BookTick]:
 
 def _historical_trades(m: RestAnswer[list[_RestTrade]], symbol: str) -> Sequence[TradeTick]:
     """[{"id":5680123456,"price":"93741.2","qty":"0.0015","time":1767625200122,"isBuyerMaker":true,..},..]"""
-    return recovered(trade for d in m.response for trade in _trade(_Stream(d), symbol))
+    return recovered(trade for d in m.response for trade in _trade(Stream(d), symbol))
 
 
-def _agg_trades(m: RestAnswer[list[_AggTrade]], symbol: str) -> Sequence[TradeTick]:
+def agg_trades(m: RestAnswer[list[AggTrade]], symbol: str) -> Sequence[TradeTick]:
     """[{"a":3712345678,"p":"93741.2","q":"0.0042","f":5680123454,"l":5680123456,"T":1767625200122,"m":true,"M":true},..]"""
-    return recovered(_aggregate(d, symbol) for d in m.response)
+    return recovered(aggregate(d, symbol) for d in m.response)
 
 
 def _raw(ticks: Callable[[Any, str], Sequence[Tick]]) -> Callable[[Any, str], Sequence[Tick]]:
     """The same for the raw path, which sends the data without its envelope."""
-    return lambda data, symbol: ticks(_Stream(data), symbol)
+    return lambda data, symbol: ticks(Stream(data), symbol)
 
 
 class Binance(Provider):
@@ -166,28 +168,30 @@ class Binance(Provider):
     default_url = "wss://stream.binance.com:9443/stream"
     symbols = joined(r"[^\W_]")  # a few of them are not ASCII
     contiguous_ids = True
-    max_symbols = STREAMS_PER_CONNECTION // STREAMS_PER_SYMBOL
+    streams: ClassVar[Sequence[str]] = ("trade", "bookTicker", "depth20@100ms")
+    """What is subscribed to for each symbol."""
+    max_symbols = STREAMS_PER_CONNECTION // 3
     subscribe_interval_s = 0.25  # the venue takes five messages a second
     max_age_s = 23.5 * 3600  # the venue disconnects after 24 hours
     denying_statuses = frozenset({401})  # 403 is its firewall's, for too many requests
     channels = (
-        Channel("trade", TRADE, _Stream[_Trade], _trade),
-        Channel("aggTrade", TRADE, _Stream[_AggTrade], _agg_trade),
-        Channel("bookTicker", QUOTE, _Stream[_BookTicker], _book_ticker),
-        *(Channel(f"depth{levels}", BOOK, _Stream[_Depth], _depth) for levels in (5, 10, 20)),
+        Channel("trade", TRADE, Stream[_Trade], _trade),
+        Channel("aggTrade", TRADE, Stream[AggTrade], _agg_trade),
+        Channel("bookTicker", QUOTE, Stream[BookTicker], _book_ticker),
+        *(Channel(f"depth{levels}", BOOK, Stream[_Depth], _depth) for levels in (5, 10, 20)),
         Channel("raw trade", TRADE, _Trade, _raw(_trade)),
-        Channel("raw aggTrade", TRADE, _AggTrade, _raw(_agg_trade)),
-        Channel("raw bookTicker", QUOTE, _BookTicker, _raw(_book_ticker)),
+        Channel("raw aggTrade", TRADE, AggTrade, _raw(_agg_trade)),
+        Channel("raw bookTicker", QUOTE, BookTicker, _raw(_book_ticker)),
         Channel("historicalTrades", TRADE, RestAnswer[list[_RestTrade]], _historical_trades),
-        Channel("aggTrades", TRADE, RestAnswer[list[_AggTrade]], _agg_trades),
+        Channel("aggTrades", TRADE, RestAnswer[list[AggTrade]], agg_trades),
     )
-    heads = (_STREAM, _REST)
+    heads: ClassVar[Sequence[re.Pattern[bytes]]] = (STREAM, _REST)
     head_end = b'","data"'
     other = _Other
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
         names = [self.to_venue(symbol).lower() for symbol in symbols]
-        streams = [f"{name}@{channel}" for name in names for channel in ("trade", "bookTicker", "depth20@100ms")]
+        streams = [f"{name}@{channel}" for name in names for channel in self.streams]
         chunks = [streams[i : i + STREAMS_PER_REQUEST] for i in range(0, len(streams), STREAMS_PER_REQUEST)]
         return [
             Request(json.dumps({"method": "SUBSCRIBE", "params": chunk, "id": i}), tuple(chunk), str(i))
@@ -205,6 +209,8 @@ class Binance(Provider):
             return Control("shutdown", "a restart")
         if m.stream:
             symbol, _, channel = m.stream.partition("@")
+            if symbol.startswith("!"):
+                return Control("ignored", m.stream)  # of all symbols
             return Head(channel.partition("@")[0], symbol)
         if m.e or m.u is not None:
             return Head(f"raw {m.e or 'bookTicker'}", m.s)

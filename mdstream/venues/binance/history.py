@@ -15,13 +15,13 @@ import msgspec
 
 from mdstream.venues.history import Complaint, Endpoint, History, Limits
 
-WEIGHT_PER_MINUTE = 6_000
 SITES = {
     **dict.fromkeys(("stream.binance.com", "data-stream.binance.vision", "data-api.binance.vision"), "Binance"),
     **dict.fromkeys((f"api{which}.binance.com" for which in ("", 1, 2, 3, 4, "-gcp")), "Binance"),
     **dict.fromkeys(("stream.binance.us", "api.binance.us"), "Binance.US"),
     **dict.fromkeys(("stream.testnet.binance.vision", "testnet.binance.vision"), "Binance's testnet"),
-    **dict.fromkeys(("fstream.binance.com", "fapi.binance.com"), "Binance futures"),
+    **dict.fromkeys(("fstream.binance.com", "fapi.binance.com"), "Binance USD-M futures"),
+    **dict.fromkeys(("dstream.binance.com", "dapi.binance.com"), "Binance COIN-M futures"),
 }
 REQUEST_IS_WRONG = range(-1199, -1099)
 """Codes for an error in the request (-1121: invalid symbol). Codes above describe the venue's own state."""
@@ -42,7 +42,8 @@ class BinanceHistory(History):
     }
     newest_first = False
     most_rows = 1_000
-    limits = Limits(per_s=WEIGHT_PER_MINUTE / 2 / 60, burst=300.0)  # half of it: others may use the same address
+    weight_per_minute: ClassVar[int] = 6_000
+    limits = Limits(per_s=6_000 / 2 / 60, burst=300.0)  # half of it: others may use the same address
     error = _Error
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:
@@ -51,4 +52,4 @@ class BinanceHistory(History):
 
     def load(self, headers: Mapping[str, str]) -> float | None:
         used = headers.get("x-mbx-used-weight-1m", "")
-        return int(used) / WEIGHT_PER_MINUTE if used.isascii() and used.isdigit() else None
+        return int(used) / self.weight_per_minute if used.isascii() and used.isdigit() else None

@@ -9,9 +9,9 @@ code 1008 for too many messages and for a client that does not read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs
 
 from mdstream import instruments
@@ -22,16 +22,14 @@ from mdstream.simulator.market import SECOND_NS, Book, Instrument, Order, Top
 from mdstream.simulator.requests import RefusedError, are_texts, read_object, send_json
 from mdstream.simulator.text import Writer, fixed
 
-PING_INTERVAL_NS = 20 * SECOND_NS
-PONG_TIMEOUT_NS = 60 * SECOND_NS
 LONGEST_CONNECTION_NS = 24 * 3600 * SECOND_NS
-MAX_STREAMS = 1024
 LONGEST_ID = 36
 DECIMALS = 8
 QUOTES = ("FDUSD", "TUSD", *instruments.QUOTES, "BNB", "JPY")
 """Quote currencies; a symbol that ends in none of them is priced as in USDT."""
 
-_STREAM = re.compile(r"([a-z0-9]{2,30})@([A-Za-z0-9@_]{1,40})")
+_STREAM = re.compile(r"([a-z0-9_]{2,30})@([A-Za-z0-9@_]{1,40})")
+_PATH = re.compile(r"(?P<entry>/public|/market|)/(stream|ws(?P<streams>/.*|))")
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 
@@ -80,6 +78,18 @@ def _combined(name: str, channel: Channel) -> Channel:
     return replace(channel, encode=encode)
 
 
+class Entry(NamedTuple):
+    """What an address serves: at its paths /ws and /stream."""
+
+    raw: Mapping[str, Channel]
+    combined: Mapping[str, Channel]
+
+
+def entry(channels: Mapping[str, Channel]) -> Entry:
+    """The entry of these channels."""
+    return Entry(channels, {name: _combined(name, channel) for name, channel in channels.items()})
+
+
 RAW = {
     "trade": Channel(Kind.TRADE, _trade, lambda order: order.fills, resolution_ns=MS),
     "aggTrade": Channel(Kind.TRADE, _agg_trade, lambda order: order.aggregates, "aggTrade", resolution_ns=MS),
@@ -89,7 +99,8 @@ RAW = {
     for levels in (5, 10, 20)
     for speed, every in (("", 10), ("@1000ms", 10), ("@100ms", 1))
 }
-COMBINED = {name: _combined(name, channel) for name, channel in RAW.items()}
+SPOT = entry(RAW)
+COMBINED = SPOT.combined
 
 
 def _refused(code: int, message: str, request_id: Any = None) -> RefusedError:
@@ -111,11 +122,14 @@ class BinanceSession(Session):
     request_limit = (5, 1.0)  # pings and pongs count, too
     too_many = (Close(POLICY_VIOLATION, "Too many requests"),)
     too_slow = (Close(POLICY_VIOLATION, "The client reads too slowly"),)
+    max_streams: ClassVar[int] = 1024
+    ping_interval_ns: ClassVar[int] = 20 * SECOND_NS
+    pong_timeout_ns: ClassVar[int] = 60 * SECOND_NS
 
-    def __init__(self, exchange: Exchange, now_ns: int, streams: Sequence[str] = (), combined: bool = True) -> None:
+    def __init__(self, exchange: Exchange, now_ns: int, entry: Entry, streams: Sequence[str], combined: bool) -> None:
         super().__init__(exchange, now_ns)
-        self.channels = COMBINED if combined else RAW
-        self._asked_by_url = streams
+        self._entry, self._asked_by_url = entry, streams[: self.max_streams]
+        self.channels = entry.combined if combined else entry.raw
         self._pinged_ns = self._ponged_ns = now_ns
 
     def opened(self, now_ns: int) -> list[Action]:
@@ -147,9 +161,9 @@ class BinanceSession(Session):
     def tick(self, now_ns: int, sent_ns: int) -> list[Action]:  # noqa: ARG002
         if now_ns - self.opened_ns >= LONGEST_CONNECTION_NS:
             return [Close(1001, "24 hours are over")]
-        if now_ns - self._ponged_ns >= PING_INTERVAL_NS + PONG_TIMEOUT_NS:
+        if now_ns - self._ponged_ns >= self.ping_interval_ns + self.pong_timeout_ns:
             return [Close(POLICY_VIOLATION, "Pong timeout")]
-        if now_ns - self._pinged_ns < PING_INTERVAL_NS:
+        if now_ns - self._pinged_ns < self.ping_interval_ns:
             return []
         self._pinged_ns = now_ns
         return [Ping(_ping_payload(now_ns))]
@@ -164,8 +178,8 @@ class BinanceSession(Session):
             raise _refused(2, "Invalid request: params must be a list of stream names", request_id)
         if method == "UNSUBSCRIBE":
             return None, self.unsubscribe(params)
-        if len(self.topics.keys() | set(params)) > MAX_STREAMS:
-            raise _refused(2, f"Invalid request: more than {MAX_STREAMS} streams", request_id)
+        if len(self.topics.keys() | set(params)) > self.max_streams:
+            raise _refused(2, f"Invalid request: more than {self.max_streams} streams", request_id)
         return None, self._subscribe(params, now_ns)
 
     def _property(self, method: str, params: Any, request_id: Any, now_ns: int) -> tuple[Any, list[Action]]:
@@ -173,12 +187,12 @@ class BinanceSession(Session):
         if name != "combined":
             raise _refused(0, "Unknown property", request_id)
         if method == "GET_PROPERTY":
-            return self.channels is COMBINED, []
+            return self.channels is self._entry.combined, []
         if len(values) != 1 or not isinstance(values[0], bool):
             raise _refused(1, "Invalid value type: expected Boolean", request_id)
         names = list(self.topics)
         leave = self.unsubscribe(names)
-        self.channels = COMBINED if values[0] else RAW
+        self.channels = self._entry.combined if values[0] else self._entry.raw
         return None, [*leave, *self._subscribe(names, now_ns)]
 
     def _subscribe(self, names: Sequence[str], now_ns: int) -> list[Action]:
@@ -192,21 +206,24 @@ class BinanceSession(Session):
 class Binance(Exchange):
     name = "binance"
     path = "/stream"
-    sessions = BinanceSession
+    sessions: ClassVar[type[BinanceSession]] = BinanceSession
+    entries: ClassVar[Mapping[str, Entry]] = {"": SPOT}
+    """By the beginning of the path."""
     fewest_decimals = 2
     channels = COMBINED
     separator = ""
-    quotes = QUOTES
+    quotes: ClassVar[Sequence[str]] = QUOTES
     shutdown_notice = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1767625260000}}'
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:
-        if path == "/stream":
-            streams = [name for value in parse_qs(query).get("streams", []) for name in value.split("/")]
-        elif path == "/ws" or path.startswith("/ws/"):
-            streams = path.removeprefix("/ws").split("/")
-        else:
+        match = _PATH.fullmatch(path)
+        found = self.entries.get(match["entry"]) if match else None
+        if match is None or found is None:
             return None
-        return BinanceSession(self, now_ns, [name for name in streams if name][:MAX_STREAMS], path == "/stream")
+        raw = match["streams"]
+        asked = "/".join(parse_qs(query).get("streams", [])) if raw is None else raw
+        streams = [name for name in asked.split("/") if name]
+        return self.sessions(self, now_ns, found, streams, raw is None)
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         return super().split(symbol) or super().split(f"{symbol}USDT")

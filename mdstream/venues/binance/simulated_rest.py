@@ -8,10 +8,10 @@ minutes. startTime and endTime may be any distance apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from itertools import islice, takewhile
-from typing import Any
+from typing import Any, ClassVar
 
 from mdstream.simulator.history import Aggregate, Fill, Tape
 from mdstream.simulator.listing import MS, Listing
@@ -22,12 +22,6 @@ from mdstream.simulator.rest import Answer, Budget, Rest, as_json, numbers, whol
 DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
 REFUSALS_BEFORE_BAN = 10
 BAN_NS = 120 * SECOND_NS
-ENDPOINTS = {
-    "/api/v3/aggTrades": (4, {"symbol", "fromId", "startTime", "endTime", "limit"}),
-    "/api/v3/historicalTrades": (25, {"symbol", "fromId", "limit"}),
-}
-"""By path: weight and parameters."""
-
 _SYMBOL = re.compile(r"[A-Z0-9\-_.]{1,20}")
 _USED = "Please use WebSocket Streams for live updates to avoid"
 
@@ -70,6 +64,13 @@ class BinanceRest(Rest):
     name = "binance"
     venue_budget = Budget(6000, 60.0)
     """Request weight."""
+    endpoints: ClassVar[Mapping[str, tuple[int, set[str]]]] = {
+        "/api/v3/aggTrades": (4, {"symbol", "fromId", "startTime", "endTime", "limit"}),
+        "/api/v3/historicalTrades": (25, {"symbol", "fromId", "limit"}),
+    }
+    """By path: weight and parameters."""
+    best_match: ClassVar[dict[str, bool]] = {"M": True}
+    """A field of aggregates that futures do not have."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -80,18 +81,18 @@ class BinanceRest(Rest):
         return answer._replace(headers={**answer.headers, "x-mbx-used-weight": used, "x-mbx-used-weight-1m": used})
 
     def admit(self, path: str, now_ns: int) -> None:
-        if path not in ENDPOINTS:
+        if path not in self.endpoints:
             raise RefusedError(
                 Answer(HTTPStatus.NOT_FOUND, b"<html><body><h2>404 Not found</h2></body></html>", {}, "text/html")
             )
         try:
-            self._weights.take(ENDPOINTS[path][0], now_ns)
+            self._weights.take(self.endpoints[path][0], now_ns)
         except RefusedError:
             self.refused += 1
             raise
 
     def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
-        _check(query, ENDPOINTS[path][1])
+        _check(query, self.endpoints[path][1])
         first, start, end, limit = numbers(query, "fromId startTime endTime limit", _no_number)
         if limit == 0:
             raise _refused(-1130, "Data sent for parameter 'limit' is not valid.")
@@ -100,7 +101,8 @@ class BinanceRest(Rest):
             raise _refused(-1121, "Invalid symbol.")
         tape, most = listing.instrument.tape, min(limit or DEFAULT_LIMIT, MAX_LIMIT)
         if path.endswith("aggTrades"):
-            return as_json([_agg_trade(listing, trade) for trade in _aggregates(tape, first, start, end, most)])
+            aggregates = _aggregates(tape, first, start, end, most)
+            return as_json([_agg_trade(listing, trade) | self.best_match for trade in aggregates])
         return as_json([_trade(listing, fill) for fill in _fills(tape, first, most)])
 
 
@@ -145,7 +147,6 @@ def _agg_trade(listing: Listing, trade: Aggregate) -> dict[str, Any]:
         "l": trade.last_id,
         "T": trade.ts_ns // MS,
         "m": not trade.buy,
-        "M": True,
     }
 
 

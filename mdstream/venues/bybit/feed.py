@@ -5,7 +5,7 @@ There is no history: recent-trade has the last 60 trades, by no id and no time.
 Source: bybit-exchange/docs, docs/v5/ws/connect and docs/v5/websocket/public (read 2026-07).
 Quirks: numbers are text, times are milliseconds; `cts` is the matching engine's time, like a trade's `T`, `ts` that of
 the sender; a frame of trades has the type snapshot, but only new trades. Perpetuals have the same names and books at
-another address (/v5/public/linear): only their trades show it, by `L`.
+another address (/v5/public/linear, the provider bybit_linear): only their trades show it, by `L`.
 Ids: `i` is a number on spot, of which the venue promises no order: for us it is opaque. `u` rises per channel, and is 1
 after a restart of the venue's service; orderbook.1 is sent again after 3 s without a change, with the same `u`.
 Books: orderbook.50 sends a snapshot after each subscription (and whenever it has to), then the changes every 20 ms:
@@ -30,7 +30,7 @@ from mdstream.venues.parsing import price_levels
 from mdstream.venues.symbols import joined
 from mdstream.venues.times import MS, Millis
 
-DERIVATIVE = "a trade of a Bybit derivative, for which there is no provider: BYBIT_WS_URL has to lead to spot"
+DERIVATIVE = "a trade of a Bybit derivative, which bybit_linear reads: BYBIT_WS_URL has to lead to spot"
 CHANNELS = ("publicTrade", "orderbook.1", "orderbook.50")
 SIDES: dict[str, Side] = {"Buy": "buy", "Sell": "sell"}
 
@@ -46,8 +46,12 @@ class _Trade(msgspec.Struct, gc=False):
     L: str = ""
 
 
-class _Trades(msgspec.Struct, gc=False):
+class Trades(msgspec.Struct, gc=False):
     data: list[_Trade]
+
+    @property
+    def is_of_derivative(self) -> bool:
+        return bool(self.data and self.data[0].L)
 
 
 class _Top(msgspec.Struct, gc=False):
@@ -83,10 +87,14 @@ class _Other(msgspec.Struct):
     req_id: str = ""
 
 
-def _trades(m: _Trades, symbol: str) -> Sequence[TradeTick]:
-    """{"topic":..,"ts":..,"type":"snapshot","data":[{"i":"2290000000908760214","T":1767625200051,"p":"93741.2","v":"0.0015","S":"Sell",..}]}"""
-    if m.data and m.data[0].L:
+def _trades(m: Trades, symbol: str) -> Sequence[TradeTick]:
+    if m.is_of_derivative:
         raise FrameError(DERIVATIVE)
+    return trades(m, symbol)
+
+
+def trades(m: Trades, symbol: str) -> Sequence[TradeTick]:
+    """{"topic":..,"ts":..,"type":"snapshot","data":[{"i":"2290000000908760214","T":1767625200051,"p":"93741.2","v":"0.0015","S":"Sell",..}]}"""
     return [TradeTick(symbol, d.i, d.p, d.v, SIDES[d.S], d.T * MS) for d in m.data]
 
 
@@ -115,7 +123,7 @@ class Bybit(Provider):
     keepalive = Keepalive(20.0, '{"op":"ping"}', always=True)
     denying_statuses = frozenset({401})  # 403 is for too many requests, and for addresses of some countries
     channels = (
-        Channel("publicTrade", TRADE, _Trades, _trades),
+        Channel("publicTrade", TRADE, Trades, _trades),
         Channel("orderbook.1", QUOTE, _Quote, _quote),
         Channel("orderbook.50", BOOK, _Book, _book),
     )

@@ -8,17 +8,16 @@ requests a second; the close codes; orderbook.1 is not sent again while nothing 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 from uuid import UUID
 
 from mdstream.simulator.actions import POLICY_VIOLATION, Action, Close, Send
 from mdstream.simulator.exchange import Exchange, Session
 from mdstream.simulator.listing import MS, Channel, Kind, Listing, Topic, book_now, top_now
-from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top
+from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top, Trade
 from mdstream.simulator.requests import RefusedError, are_texts, read_object, send_json
 
-MAX_ARGS = 10
-"""In one request, on spot."""
 MAX_ARGS_CHARACTERS = 21_000
 """On one connection."""
 IDLE_NS = 600 * SECOND_NS
@@ -26,14 +25,19 @@ IDLE_NS = 600 * SECOND_NS
 FIRST_CONNECTION = 0x2324D924
 
 
-def _trades(listing: Listing, order: Order) -> list[str]:
+def trades(listing: Listing, order: Order, trade_id: Callable[[Trade], object], more: str) -> list[str]:
+    """All fills of an order in a frame; `more`: further fields of each."""
     ms, symbol, side = order.ts_ns // MS, listing.symbol, "Buy" if order.buy else "Sell"
     rows = ",".join(
-        f'{{"i":"{t.trade_id}","T":{ms},"p":"{listing.price(t.ticks)}","v":"{listing.size(t.lots)}","S":"{side}",'
-        f'"seq":{order.update_id},"s":"{symbol}","BT":false,"RPI":false}}'
+        f'{{"i":"{trade_id(t)}","T":{ms},"p":"{listing.price(t.ticks)}","v":"{listing.size(t.lots)}",'
+        f'"S":"{side}",{more}"seq":{order.update_id},"s":"{symbol}","BT":false,"RPI":false}}'
         for t in order.fills
     )
     return [f'{{"topic":"publicTrade.{symbol}","ts":{ms},"type":"snapshot","data":[{rows}]}}']
+
+
+def _trades(listing: Listing, order: Order) -> list[str]:
+    return trades(listing, order, lambda trade: trade.trade_id, "")
 
 
 def _top(listing: Listing, top: Top) -> list[str]:
@@ -66,6 +70,10 @@ CHANNELS = {
 
 class BybitSession(Session):
     request_limit = (20, 1.0)
+    max_args: ClassVar[int] = 10
+    """In one request."""
+    acknowledged: ClassVar[str | None] = None
+    """The message of a success; None: the name of the request."""
 
     def answer(self, text: str, now_ns: int) -> list[Action]:
         self.admit(now_ns)
@@ -75,7 +83,8 @@ class BybitSession(Session):
             return [self._reply(request, "pong")]
         if op not in ("subscribe", "unsubscribe"):
             raise self._refused(request, "error:unknown op")
-        args, ack = self._args(request), self._reply(request, op)
+        args = self._args(request)
+        ack = self._reply(request, op if self.acknowledged is None else self.acknowledged)
         if op == "unsubscribe":
             return [*self.unsubscribe(args), ack]
         return [ack, *self.subscribe({arg: self._topic(request, arg, now_ns) for arg in args}, now_ns)]
@@ -88,8 +97,8 @@ class BybitSession(Session):
         args = request.get("args")
         if not are_texts(args) or not args:
             raise self._refused(request, "Params Error")
-        if len(args) > MAX_ARGS:
-            raise self._refused(request, f"args size >{MAX_ARGS}")
+        if len(args) > self.max_args:
+            raise self._refused(request, f"args size >{self.max_args}")
         if sum(map(len, self.topics.keys() | set(args))) > MAX_ARGS_CHARACTERS:
             raise self._refused(request, f"args length >{MAX_ARGS_CHARACTERS}")
         return args

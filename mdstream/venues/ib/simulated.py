@@ -286,6 +286,9 @@ class Ib(Exchange):
         self._tick_by_tick_ns[symbol] = now_ns
         return True
 
+    def canonical(self, symbol: str) -> str:
+        return symbol
+
     def find(self, contract: Contract, now_ns: int) -> list[tuple[Contract, Listing]]:
         """The contracts of a description, complete. An id is made from its name."""
         if contract.id in self._contracts:
