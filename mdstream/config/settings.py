@@ -18,6 +18,7 @@ from mdstream.config.groups import (
     Failover,
     Files,
     Http,
+    Ibkr,
     Kafka,
     Massive,
     Nats,
@@ -65,6 +66,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     nats: Nats
     timescale: Timescale
     database: Database
+    ibkr: Ibkr
     addresses: Addresses
     alpaca: Alpaca
     massive: Massive
@@ -89,4 +91,4 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
         }
         own = {name: value.get_secret_value() for name, value in secrets.items() if value}
         own |= {"ALPACA_FEED": alpaca.feed, "ALPACA_DRY_RUN": "true" if alpaca.dry_run else ""}
-        return self.venue_addresses() | own
+        return self.venue_addresses() | own | self.ibkr.parts()

@@ -211,7 +211,7 @@ def feed_url(provider: Provider, settings: Mapping[str, str]) -> str:
     """The address to connect to. Raises SettingsError if an override is no address for the venue's link."""
     url = provider.url(settings)
     try:
-        new_link(url, provider.framer)
+        new_link(url, provider.framer, provider.library)
     except SettingsError as error:
         raise SettingsError(f"{ws_setting(provider.name)}={error}") from None
     return url

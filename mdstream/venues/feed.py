@@ -129,6 +129,14 @@ class Request(NamedTuple):
     id: str = ""
 
 
+class Library(NamedTuple):
+    """How to reach a venue that is read through its own client library: `link` is a class, as MODULE.CLASS, that is
+    made with an address SCHEME://... Its module, and with it the library, is imported only when it is used."""
+
+    scheme: str
+    link: str
+
+
 class Provider(Declared, ABC):
     """One venue. Instances hold only caches: there may be any number of them."""
 
@@ -161,6 +169,8 @@ class Provider(Declared, ABC):
     """Whether a frame can concern several instruments: then the ingestor publishes the parts that `split` returns."""
     framer: ClassVar[Framer | None] = None
     """How a TCP stream is cut into frames, for an address tcp://HOST:PORT; None: the address is a websocket's."""
+    library: ClassVar[Library | None] = None
+    """The client library that reads the venue, for an address of its own scheme; None: we read the socket."""
     credentials: ClassVar[tuple[str, ...]] = ()
     """Settings that `login` needs; named when one is not set, and when the venue refuses them."""
     denying_statuses: ClassVar[frozenset[int]] = frozenset({401, 403})

@@ -222,8 +222,48 @@ def test_coinbase_subscribes_product_by_product_and_to_level2_apart() -> None:
 def test_url_comes_from_the_environment_where_it_is_set(name: str) -> None:
     """So that any server can stand in for the venue."""
     venue = provider(name)
-    assert venue.url({}).startswith("wss://")
+    assert venue.url({}).startswith("wss://" if venue.library is None else f"{venue.library.scheme}://")
     assert venue.url({f"{name.upper()}_WS_URL": "ws://127.0.0.1:9"}) == "ws://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "contract"),
+    [
+        ("AAPL", "STK AAPL SMART USD"),
+        ("BRK.B", "STK BRK B SMART USD"),
+        ("VOD.LSE", "STK VOD LSE "),
+        ("700.SEHK", "STK 700 SEHK "),
+        ("EURUSD.IDEALPRO", "CASH EUR IDEALPRO USD"),
+        ("ESH26.CME", "FUT ES CME  202603"),
+        ("ZNZ30.CBOT", "FUT ZN CBOT  203012"),
+        ("AAPL-20260116-250-C", "OPT AAPL SMART USD 20260116 250 C 100"),
+        ("AAPL-20260116-7.5-P", "OPT AAPL SMART USD 20260116 7.5 P 100"),
+    ],
+)
+def test_ib_asks_for_a_contract(symbol: str, contract: str) -> None:
+    """The fields that describe it; frames come under the canonical name."""
+    (request,) = requested("ib", [symbol.lower()])
+    assert " ".join(request["contract"].values()) == contract
+    assert provider("ib").canonical(symbol) == request["symbol"] == symbol
+
+
+@pytest.mark.parametrize("symbol", ["EURUSD", "BTC-USD", "BTCUSD-PERP", "ESH6.CME", "EURO.IDEALPRO", "A\u20acB.LSE"])
+def test_ib_refuses_what_is_no_contract(symbol: str) -> None:
+    """A pair is another venue's instrument; a year of one digit means another contract every ten years."""
+    with pytest.raises(SymbolError):
+        provider("ib").canonical(symbol)
+
+
+def test_ib_drops_needless_zeros_of_a_strike() -> None:
+    """Else an option would have several names."""
+    assert provider("ib").canonical("AAPL-20260116-250.00-C") == "AAPL-20260116-250-C"
+
+
+def test_ib_address_is_made_of_the_older_settings() -> None:
+    """Where IB_WS_URL is not set."""
+    ib = provider("ib")
+    assert ib.url({"IBKR_PORT": "7497", "IBKR_CLIENT_ID": "3"}) == "ib://127.0.0.1:7497?clientId=3"
+    assert ib.url({"IBKR_HOST": "tws", "IB_WS_URL": "ib://gateway:4001"}) == "ib://gateway:4001"
 
 
 def test_limits_are_the_venues() -> None:
