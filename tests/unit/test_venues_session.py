@@ -338,6 +338,20 @@ def test_symbol_removed_and_added_is_subscribed_to_again() -> None:
     assert frames == ['{"op": "unsubscribe", "args": ["A"]}', '{"op": "subscribe", "args": ["A"]}']
 
 
+def test_venue_that_numbers_no_requests_takes_further_symbols_too() -> None:
+    """Each is answered by its name."""
+
+    class Nameless(Json):
+        def subscribe(self, symbols: Sequence[str]) -> list[Request]:
+            return [request._replace(id="") for request in super().subscribe(symbols)]
+
+    session, _ = opened(Nameless(), "A")
+    session.change(add=["B"])
+    session.tick(1.0, frames=1)
+    session.frame(b"ack A B", 1.1)
+    assert session.settled
+
+
 @pytest.mark.parametrize("name", sorted(PROVIDERS))
 def test_every_venue_can_end_a_subscription(name: str) -> None:
     """What it was asked for by subscribe is what unsubscribe names, in the venue's own word."""
