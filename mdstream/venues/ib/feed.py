@@ -169,9 +169,7 @@ class Ib(Provider):
     )
     coverage = "consolidated"
     default_symbols = ("AAPL", "MSFT")
-    max_symbols = (
-        1_000  # in one connection: the limits are the user's, and each connection takes a client id of its own
-    )
+    max_symbols = 1_000  # the limits are the user's, and each connection takes a client id of its own
     subscribe_interval_s = 0.1  # up to three messages each, of 50 a second
     keepalive = Keepalive(10.0, '{"do":"time"}', always=True)
     channels = (
