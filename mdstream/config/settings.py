@@ -39,6 +39,9 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     topic_prefix: str = setting("md", "first part of every topic's name", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     partitions: int = setting(8, "partitions of every topic", ge=1, le=1024)
     replication: int = setting(1, "copies of every partition", ge=1, le=7)
+    providers: Listed[str] = setting(
+        (), "providers that `mdstream ingest` reads without --provider, comma-separated, or all"
+    )
     symbol_groups: Json[dict[str, Listed[str]]] = setting(
         {}, 'groups of symbols for `mdstream ingest --symbols @NAME`, as JSON: {"majors":["BTCUSDT","ETHUSDT"]}'
     )

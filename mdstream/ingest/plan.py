@@ -34,12 +34,12 @@ class Wanted:
 
 
 def plan(name: str, symbols: Sequence[str] | None = None) -> list[Wanted]:
-    """The plan for `symbols` of a provider; "all" means every provider.
+    """The plan for `symbols` of the providers `name`, separated by commas; "all" means every provider.
 
     Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue is refused, the
     others stay. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
     """
-    names = sorted(PROVIDERS) if name == ALL else [name]
+    names = sorted(PROVIDERS) if name == ALL else dict.fromkeys(part.strip() for part in name.split(","))
     venues = [provider(name) for name in names]
     found = [wanted_of(venue, symbols or venue.default_symbols) for venue in venues]
     if not any(wanted.symbols for wanted in found):

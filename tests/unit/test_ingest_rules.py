@@ -101,6 +101,11 @@ def test_provider_runs_dry_without_its_credentials(name: str, settings: dict[str
     assert provider(name).dry(settings) == remedy
 
 
+def test_plan_of_several_providers_has_each_once() -> None:
+    """In the order given."""
+    assert [w.provider.name for w in plan("okx, binance,okx", ["BTCUSDT"])] == ["okx", "binance"]
+
+
 def test_plan_of_all_leaves_out_a_venue_that_has_none_of_the_symbols() -> None:
     """With the reason, which is logged; an error if no venue has any."""
     wanted = {w.provider.name: w for w in plan("all", ["BTC-USDT-SWAP"])}
