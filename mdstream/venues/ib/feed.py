@@ -72,6 +72,9 @@ _LISTED = re.compile(r"[A-Z0-9-]{1,20}")
 _PAIR = re.compile(r"(?P<base>[A-Z]{3})(?P<quote>[A-Z]{3})")
 
 
+Text = Annotated[str, msgspec.Meta(max_length=40)]
+
+
 class _Data(msgspec.Struct, gc=False):
     connection: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
     n: Id
@@ -81,6 +84,8 @@ class _Trade(_Data, gc=False):
     time: Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000)]
     price: Number
     size: Size
+    exchange: Text = ""
+    conditions: Text = ""
 
 
 class _Quote(_Data, gc=False):
@@ -105,7 +110,9 @@ def _trade(m: _Trade, symbol: str) -> Sequence[TradeTick | Control]:
     """{"ib":"trade","symbol":"AAPL","conId":265598,"connection":"19b8e5c2a10.17","n":7,"time":1767625200,"price":246.55,"size":100.0,"exchange":"NASDAQ","conditions":"@","pastLimit":false,"unreported":false}"""
     if m.price == -1 and not m.size:
         return (Control("ignored", "no last price"),)
-    return (TradeTick(symbol, f"{m.connection}-{m.n}", m.price, m.size, None, m.time * SECOND_NS),)
+    venue, conditions = m.exchange or None, tuple(m.conditions.split()) or None
+    trade_id, ts_ns = f"{m.connection}-{m.n}", m.time * SECOND_NS
+    return (TradeTick(symbol, trade_id, m.price, m.size, None, ts_ns, venue=venue, conditions=conditions),)
 
 
 def _quote(m: _Quote, symbol: str) -> Sequence[QuoteTick]:
