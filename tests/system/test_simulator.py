@@ -37,6 +37,7 @@ VENUES = {
     "massive": ("MASSIVE_WS_URL", "/massive/stocks", "AAPL"),
     "okx": ("OKX_WS_URL", "/okx/ws/v5/public", "BTCUSDT"),
     "coinbase": ("COINBASE_WS_URL", "/coinbase", "BTCUSD"),
+    "coinbase_advanced": ("COINBASE_ADVANCED_WS_URL", "/coinbase_advanced", "BTCUSD"),
 }
 TRADES = json.dumps({"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1})
 
