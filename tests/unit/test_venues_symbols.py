@@ -54,6 +54,8 @@ def requested(name: str, symbols: list[str]) -> list[dict[str, Any]]:
         ("kraken", "BTC-USD", "BTC/USD"),
         ("kraken", "BTC/USD", "BTC/USD"),
         ("kraken", "DOTUSD", "DOT/USD"),
+        ("coinapi", "btc_usdt.binance", "BINANCE_SPOT_BTC_USDT"),
+        ("coinapi", "COINBASE_SPOT_BTC_USD", "COINBASE_SPOT_BTC_USD"),
         ("massive", "brk.b", "BRK.B"),
         ("okx", "BTCUSDT", "BTC-USDT"),
         ("okx", "BTC-USDT", "BTC-USDT"),
@@ -84,7 +86,8 @@ def test_to_venue_refuses_what_no_symbol_looks_like(name: str, symbol: str) -> N
     "symbol", ["BTC-USDT-SWAP", "BTCUSDT-PERP", "BTCUSDT-20261225", "BTCUSDT_261225", "BTC-20261225-100000-C"]
 )
 @pytest.mark.parametrize(
-    "name", ["alpaca", "alpaca_crypto", "binance", "bybit", "coinbase", "coinbase_advanced", "kraken", "massive"]
+    "name",
+    ["alpaca", "alpaca_crypto", "binance", "bybit", "coinapi", "coinbase", "coinbase_advanced", "kraken", "massive"],
 )
 def test_to_venue_refuses_a_contract_at_a_spot_venue(name: str, symbol: str) -> None:
     """BTCUSDT-PERP must not become the pair BTCUSDTPERP without a word."""
@@ -142,7 +145,7 @@ def test_from_venue_undoes_to_venue_for_contracts(name: str, base: str, expiry: 
     assert venue.from_venue(venue.to_venue(symbol)) == symbol
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if PROVIDERS[n].market == "crypto" and n not in CONTRACTS])
+@pytest.mark.parametrize("name", [n for n in NAMES if PROVIDERS[n].default_symbols[0] in ("BTCUSD", "BTCUSDT")])
 @given(base=bases, quote=st.sampled_from(["USDT", "USDC", "USD", "EUR", "BTC", "ETH"]))
 def test_from_venue_undoes_to_venue(name: str, base: str, quote: str) -> None:
     """A canonical symbol comes back from the venue as it went."""
