@@ -201,6 +201,12 @@ class Massive(Group, alias_generator=prefixed("MASSIVE_")):
     polygon_api_key: SecretStr | None = setting(None, "the same by its older name", name="POLYGON_API_KEY")
 
 
+class CoinApi(Group, alias_generator=prefixed("COINAPI_")):
+    """Access to CoinAPI: docs/venues/coinapi.md."""
+
+    key: SecretStr | None = setting(None, "the key")
+
+
 VENUE_ADDRESSES = tuple(named(venue) for venue in venues.NAMES for named in (venues.ws_setting, venues.rest_setting))
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from mdstream.config.groups import (
     Addresses,
     Alpaca,
     Bars,
+    CoinApi,
     Database,
     Failover,
     Files,
@@ -73,6 +74,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     addresses: Addresses
     alpaca: Alpaca
     massive: Massive
+    coinapi: CoinApi
 
     @property
     def bootstrap_servers(self) -> Cluster:
@@ -91,6 +93,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
             "ALPACA_KEY": alpaca.key,
             "ALPACA_SECRET": alpaca.secret,
             "MASSIVE_API_KEY": massive.api_key or massive.polygon_api_key,
+            "COINAPI_KEY": self.coinapi.key,
         }
         own = {name: value.get_secret_value() for name, value in secrets.items() if value}
         own |= {"ALPACA_FEED": alpaca.feed, "ALPACA_DRY_RUN": "true" if alpaca.dry_run else ""}

@@ -36,7 +36,9 @@ VENUES = {  # those with a websocket
     "kraken": ("KRAKEN_WS_URL", "/kraken/v2", "BTCUSD"),
     "massive": ("MASSIVE_WS_URL", "/massive/stocks", "AAPL"),
     "okx": ("OKX_WS_URL", "/okx/ws/v5/public", "BTCUSDT"),
+    "coinapi": ("COINAPI_WS_URL", "/coinapi/v1", "BTC_USDT.BINANCE"),
     "coinbase": ("COINBASE_WS_URL", "/coinbase", "BTCUSD"),
+    "coinbase_advanced": ("COINBASE_ADVANCED_WS_URL", "/coinbase_advanced", "BTCUSD"),
 }
 TRADES = json.dumps({"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1})
 
@@ -142,7 +144,7 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
             for tick in ticks_of(of, frame):
                 assert not (isinstance(tick, Control) and tick.kind == "error"), frame
                 kinds.add(type(tick).__name__)
-    books = {"BookTick"} if venue.startswith(("binance", "okx")) else {"BookUpdate"}
+    books = {"BookTick"} if venue.startswith(("binance", "coinapi", "okx")) else {"BookUpdate"}
     assert kinds >= {"TradeTick", "QuoteTick", "Control"} | (set() if of.market == "equities" else books)
 
 
