@@ -42,6 +42,7 @@ IN_USDC = ("USDT-USDC", "EURC-USDC")
 _NAME = rb"(?P<symbol>[A-Za-z0-9_-]{1,60})"
 _HEAD = re.compile(rb'\{\s*"channel"\s*:\s*"(?P<channel>[a-z0-9_]{1,40})".*?"product_id"\s*:\s*"%s"' % _NAME, re.DOTALL)
 _PRODUCT = re.compile(rb'"product_id"\s*:\s*"([^"]{0,60})"')
+_EMPTY = re.compile(rb'"(?:trades|tickers)"\s*:\s*\[\s*\]')
 _PRODUCT_MARK = b'"product_id":"'
 _START = len(b'{"channel":"market_trades"')
 _FURTHEST = 300
@@ -246,6 +247,8 @@ class CoinbaseAdvanced(Provider):
             return Control("ignored", m.channel)
         if m.channel in self.table:
             product = _PRODUCT.search(m.events)
+            if product is None and _EMPTY.search(m.events):
+                return Control("ignored", f"{m.channel} of nothing")
             return Head(m.channel, product[1].decode() if product else "")
         raise FrameError(f"unknown channel: {m.channel[:40]!r}")
 
