@@ -87,7 +87,7 @@ class Connection:
         kept = [symbol for symbol in self.symbols if symbol not in remove]
         self.symbols = (*kept, *add)
         self.freshness.change(add=add, remove=remove)
-        for dialogue in self._readings.values():
+        for dialogue in {self._dialogue, *self._readings.values()}:
             dialogue.change(add=add, remove=remove)
 
     def _new_dialogue(self) -> Dialogue:
@@ -156,7 +156,9 @@ class Connection:
             successor = self._start(dialogue)
             await self._either([reading, successor], dialogue.settled.wait())
             await self._either([reading, successor], self._pause(OVERLAP_S))
-            if not successor.done():
+            if self._closing.is_set():
+                await asyncio.wait([reading, successor])  # both links are closed
+            elif not successor.done():
                 await self._dialogue.link.close()
                 await asyncio.wait([reading])
                 self._intake.counters.replacements += 1
@@ -164,9 +166,10 @@ class Connection:
                     self._report(False, reading.result().reason)
                 self._dialogue = dialogue
                 return successor
-            delay_s, reason = next(delays), successor.result().reason
-            log.warning("%s: no new connection yet: %s; again in %.1f s", self._provider.name, reason, delay_s)
-            await self._either([reading], self._pause(delay_s))
+            else:
+                delay_s, reason = next(delays), successor.result().reason
+                log.warning("%s: no new connection yet: %s; again in %.1f s", self._provider.name, reason, delay_s)
+                await self._either([reading], self._pause(delay_s))
         return reading
 
     async def _connect_and_read(self, dialogue: Dialogue) -> Close | Fatal:

@@ -130,6 +130,14 @@ async def test_symbol_that_is_there_is_asked_for_again_only_if_it_is_removed_too
         assert feed.symbols == ("BTCUSDT",)
 
 
+async def test_change_before_the_connection_is_made_is_not_lost() -> None:
+    """A feed's connections are opened one after the other."""
+    async with running("BTCUSDT", "ETHUSDT") as (feed, venue, _):
+        await feed.change(add=["SOLUSDT", "LTCUSDT", "XRPUSDT"])
+        await feed.change(add=["ADAUSDT"], remove=["SOLUSDT"])
+        await venue.until({"BTC-USDT", "ETH-USDT"}, {"LTC-USDT", "ADA-USDT"}, {"XRP-USDT"})
+
+
 async def test_feed_may_lose_all_its_symbols_and_get_new_ones() -> None:
     """It runs on without a connection, and is not taken for disconnected."""
     async with running("BTCUSDT") as (feed, venue, backlog):
