@@ -98,7 +98,14 @@ def _book(symbol: str, bids: list[list[str]], asks: list[list[str]], ts: int | N
 
 def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[int, int], **more: Any) -> Expected:
     first, last = ids
-    result = {"count": last - first + 1, "id_space": "", "resume": False, "recovered": False} | more
+    result = {
+        "count": last - first + 1,
+        "id_space": "",
+        "resume": False,
+        "recovered": False,
+        "venue": None,
+        "conditions": None,
+    } | more
     return {
         "is": "TradeTick",
         "symbol": symbol,

@@ -8,6 +8,7 @@ from mdstream.simulator.actions import Action, Close, Send, Subscribe, Unsubscri
 from mdstream.simulator.market import SECOND_NS, Market
 from mdstream.venues.ib.feed import contract_of
 from mdstream.venues.ib.simulated import Ib, IbSession, message
+from mdstream.venues.providers import provider
 
 NOW_NS = 1_767_625_200_123_456_789
 
@@ -143,3 +144,10 @@ def test_more_than_fifty_messages_a_second_are_refused(session: IbSession) -> No
     """The first of them was startApi."""
     assert [said(session.received(message(49, 1), NOW_NS))[0][0] for _ in range(50)] == ["49"] * 49 + ["4"]
     assert said(session.received(message(49, 1), NOW_NS + SECOND_NS)) == [["49", "1", "1767625201"]]
+
+
+def test_feed_is_dry_until_the_gateways_address_is_set() -> None:
+    """There is no default: nobody runs a gateway without knowing."""
+    ib = provider("ib")
+    assert ib.dry({}) == "run TWS or IB Gateway, and set IBKR_PORT to its port"
+    assert all(ib.dry({name: "1"}) is None for name in ("IB_WS_URL", "IBKR_HOST", "IBKR_PORT"))

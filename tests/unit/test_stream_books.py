@@ -315,6 +315,48 @@ def test_venue_without_a_book_hands_over_its_tickers() -> None:
     ]
 
 
+# -- a venue whose quotes are not the book's
+
+
+def okx_changes(at_ms: int, *, bid: str = "97", whole: bool = False) -> bytes:
+    """An update each 100 ms, numbered by its time."""
+    data = {"bids": [[bid, str(at_ms + 1), "0", "1"]], "asks": [["103", "1", "0", "1"]], "ts": str(T0_MS + at_ms)}
+    ids = {"seqId": at_ms, "prevSeqId": -1 if whole else at_ms - 100}
+    action = "snapshot" if whole else "update"
+    return json.dumps({"arg": {"channel": "books", "instId": BTC}, "action": action, "data": [data | ids]}).encode()
+
+
+def test_quotes_of_their_own_channel_go_on_beside_a_kept_book() -> None:
+    """The book is published, and its top moves; the quotes are the channel's alone."""
+    log = Log()
+    log.add("okx", okx_changes(0, whole=True), at_ms=0)
+    for at_ms in range(100, 1000, 100):
+        log.add("okx", okx_changes(at_ms, bid=f"97.{at_ms}"), at_ms=at_ms)
+        log.add("okx", okx_quote(f"98.{at_ms}", at_ms))
+    log.heartbeat("okx", at_ms=2000)
+    out = run(log, Rules(Policy(("okx",))))
+    assert [bid for _, bid, _ in tops(out)] == [float(f"98.{at_ms}") for at_ms in range(100, 1000, 100)]
+    assert [e["bids"][0][0] for e in events(out.books)][-1] == 97.9
+
+
+def test_switch_to_such_a_venue_publishes_its_book_and_its_own_quotes() -> None:
+    """Those since the last quote of the venue before."""
+    log = Log()
+    for record in market(20, coinbase_until_ms=10_000).records:
+        at_ms, (provider_, kind) = record.timestamp - T0_MS, (dict(record.headers)[k] for k in ("p", "k"))
+        log.at_ms = at_ms
+        if (provider_, kind) == (b"okx", b"book"):
+            log.add("okx", okx_changes(at_ms, whole=at_ms == 100))
+        else:
+            log.records.append(Raw(record.value, len(log.records), record.timestamp, record.key, record.headers))
+    out = run(log, PREFERRED)
+    switch = next(e for e in events(out.status) if e.get("state") == "switched" and e["provider"] == "okx")
+    first_book = next(e for e in events(out.books) if e["provider"] == "okx")
+    assert first_book["bids"][0][0] == 97
+    assert first_book["ts_recv"] <= switch["ts_recv"]
+    assert {e["bid"] for e in events(out.quotes) if e["provider"] == "okx"} == {98, 98.1, 98.2}
+
+
 # -- after a restart
 
 PRODUCTS = (BTC, "ETH-USDT")
