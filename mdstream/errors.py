@@ -7,6 +7,7 @@ MdstreamError
 │   └── MisplacedError       a frame in a partition of other instruments
 ├── FeedError                a venue's feed that was given up on
 │   └── RefusedError         the venue refuses us: a SettingsError, too
+├── ListingError             a venue's list of instruments that cannot be had
 ├── LinkError                a connection to a venue that cannot be opened, or is lost
 │   ├── HandshakeError       an HTTP status came in place of a websocket
 │   └── OversizedError       it was closed because of a frame above the limit
@@ -87,6 +88,19 @@ class RefusedError(FeedError, SettingsError):
 
     def __str__(self) -> str:
         return f"{self.provider} refuses us: {self.reason}"
+
+
+class ListingError(MdstreamError):
+    """The list of instruments of `provider` cannot be had, for `reason`."""
+
+    retriable = True
+
+    def __init__(self, provider: str, reason: str) -> None:
+        super().__init__(provider, reason)
+        self.provider, self.reason = provider, reason
+
+    def __str__(self) -> str:
+        return f"{self.provider} does not say what it lists: {self.reason}"
 
 
 class LinkError(MdstreamError):
