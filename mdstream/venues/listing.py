@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
@@ -120,6 +121,11 @@ def kind_of(symbol: str, quote: str) -> Kind:
     if contract not in ("PERP", "SWAP"):
         return Kind.FUTURE
     return Kind.INVERSE_PERPETUAL if quote == "USD" else Kind.PERPETUAL
+
+
+def matches(instrument: ListedInstrument, pattern: str) -> bool:
+    """Whether its symbol, or the venue's name for it, has the form of a pattern like BTC*-PERP, in any case."""
+    return any(fnmatchcase(name.upper(), pattern.upper()) for name in (instrument.symbol, instrument.venue_symbol))
 
 
 def exact(text: str) -> str | None:
