@@ -3,6 +3,8 @@
 MdstreamError
 ├── SettingsError            a setting or argument that cannot be used
 │   └── SymbolError          a symbol that does not have the venue's form
+│       └── UnlistedError    one that the venue does not list, or a pattern that matches nothing
+│           └── UnknownError     a pattern, while what the venue lists is not known
 ├── FrameError               a frame that cannot be understood: goes to md.dead with this text
 │   └── MisplacedError       a frame in a partition of other instruments
 ├── FeedError                a venue's feed that was given up on
@@ -44,6 +46,22 @@ class SymbolError(SettingsError):
 
     def __str__(self) -> str:
         return f"{self.provider} has no symbol of the form {self.symbol!r}: expected {self.expected}"
+
+
+class UnlistedError(SymbolError):
+    """The venue lists no `symbol`, or nothing of that pattern; `expected` goes on from there."""
+
+    def __str__(self) -> str:
+        return f"{self.provider} does not list {self.symbol}: {self.expected}"
+
+
+class UnknownError(UnlistedError):
+    """What the pattern `symbol` stands for is not known without the venue's list, which cannot be had: `expected`."""
+
+    retriable = True
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.symbol} needs the venue's list of instruments: {self.expected}"
 
 
 class FrameError(MdstreamError):

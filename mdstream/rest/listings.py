@@ -44,9 +44,12 @@ async def _read(listing: Listing, client: Client, *, volumes: bool) -> list[List
     bodies = [body for target in listing.targets for body in await _pages(listing, client, target)]
     traded = [await _body(listing, client, target) for target in (listing.volume_targets if volumes else ())]
     try:
-        return listing.read(bodies, traded, ts_recv=time.time_ns())
+        found = listing.read(bodies, traded, ts_recv=time.time_ns())
     except (FrameError, msgspec.MsgspecError) as error:
         raise ListingError(listing.name, f"an answer that cannot be understood: {error}") from None
+    if not found:
+        raise ListingError(listing.name, "its list is empty")
+    return found
 
 
 async def _pages(listing: Listing, client: Client, target: str) -> list[bytes]:
