@@ -13,7 +13,7 @@ COPY mdstream mdstream
 # From those wheels alone, so in the locked versions, and of them only what running takes.
 RUN python -m venv --without-pip /opt/mdstream \
     && pip --python /opt/mdstream/bin/python install --no-cache-dir --disable-pip-version-check \
-        --no-index --find-links /wheels .
+        --no-index --find-links /wheels ".[ib]"
 
 FROM python:${PYTHON}
 RUN groupadd --gid 10001 mdstream \

@@ -27,6 +27,7 @@ _NAME = r"[A-Z0-9]{1,30}"
 _CURRENCY = r"[A-Z0-9_]{1,30}"
 _OPTION = r"-(?P<strike>[0-9]{1,12}(\.[0-9]{1,12})?)-(?P<right>[CP])"
 _CONTRACT = re.compile(rf"(?P<pair>{_CURRENCY})-(PERP|(?P<expiry>[0-9]{{8}})(?P<option>{_OPTION})?)")
+_LINEAR = re.compile(rf"{_CURRENCY}(?<!USD)-(PERP|[0-9]{{8}})")
 _DASHED = re.compile(
     rf"(?P<base>{_NAME})-(?P<quote>{_CURRENCY})(?P<contract>-(SWAP|(?P<expiry>[0-9]{{6}})(?P<option>{_OPTION})?))?"
 )
@@ -77,6 +78,15 @@ def is_cash(symbol: str) -> bool:
     Derivatives and listed instruments may have other prices, and sizes in contracts.
     """
     return "-" not in symbol and "_" not in symbol and not _LISTED.fullmatch(symbol)
+
+
+def has_base_units(symbol: str) -> bool:
+    """Whether sizes are in units of base, by the symbol's form: of pairs, shares, and linear contracts on pairs.
+
+    A linear contract has a canonical symbol only where its size is given in base, or turned into it. Inverse ones,
+    quoted in USD, are contracts of a value in USD.
+    """
+    return is_cash(symbol) or _LINEAR.fullmatch(symbol) is not None
 
 
 def parse(symbol: str, quotes: Sequence[str]) -> Instrument | None:

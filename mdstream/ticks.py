@@ -30,7 +30,8 @@ class TradeTick(msgspec.Struct, gc=False):
     `id_space` is set where the venue has several for the same executions (Binance: trade, aggTrade);
     `count` is the number of fills in an aggregate. `resume` marks a venue's answer to a subscription: the last trade
     before it. To a reader that has seen an earlier id it shows what was missed; otherwise it is history, not news.
-    `recovered` marks a trade from a REST answer: it only ever fills a hole.
+    `recovered` marks a trade from a REST answer: it only ever fills a hole. `venue` and `conditions` are the exchange
+    and the codes of sale conditions of a consolidated feed, as it writes them.
     """
 
     symbol: str
@@ -45,6 +46,8 @@ class TradeTick(msgspec.Struct, gc=False):
     id_space: str = ""
     resume: bool = False
     recovered: bool = False
+    venue: str | None = None
+    conditions: tuple[str, ...] | None = None
 
 
 class QuoteTick(msgspec.Struct, gc=False):
@@ -96,6 +99,9 @@ class BookUpdate(msgspec.Struct, gc=False):
     whole: bool = False
     check: BookCheck | None = None
     """None where the venue gives no checksum."""
+    update_id: int = NO_ID
+    previous_id: int | None = None
+    """The id of the update before this one; None where the venue numbers none."""
 
 
 class Control(msgspec.Struct, frozen=True):

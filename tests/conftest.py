@@ -21,8 +21,24 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-collect_ignore = [] if on_apache_kafka() else ["system/test_kafka_cluster.py", "system/test_secure_kafka.py"]
-"""What only Apache Kafka has is part of that test run alone."""
+ONLY_KAFKA = ("kafka_cluster", "secure_kafka")
+"""System tests of what only Apache Kafka has: part of that test run alone."""
+NO_KAFKA = (
+    "broker",
+    "child_processes",
+    "db",
+    "db_tls",
+    "ingest_connection",
+    "ingest_links",
+    "nats_access",
+    "nats_sink",
+    "simulator",
+    "simulator_faults",
+    "simulator_rest",
+    "timescale_sink",
+)
+"""Those of what talks to no Kafka: not run again there."""
+collect_ignore = [f"system/test_{name}.py" for name in (NO_KAFKA if on_apache_kafka() else ONLY_KAFKA)]
 
 SYSTEM = Path(__file__).parent / "system"
 

@@ -27,7 +27,7 @@ import msgspec
 from mdstream.bars.part import Part, Trade, decode
 from mdstream.bars.rules import AHEAD_NS, Interval, Rules
 from mdstream.bars.tally import Tally, pack, unpack
-from mdstream.instruments import is_cash
+from mdstream.instruments import has_base_units
 from mdstream.records import Record
 
 MAX_ERRORS = 5
@@ -37,10 +37,10 @@ NEVER = 1 << 63
 class _Instrument:
     """One symbol: its last seq, the parts not folded yet, and the bars per interval, closed ones packed."""
 
-    __slots__ = ("cash", "part", "parts", "seq", "series", "symbol")
+    __slots__ = ("measured", "part", "parts", "seq", "series", "symbol")
 
     def __init__(self, symbol: str, levels: int) -> None:
-        self.symbol, self.seq, self.cash = symbol, -1, is_cash(symbol)
+        self.symbol, self.seq, self.measured = symbol, -1, has_base_units(symbol)
         self.part: Part | None = None
         self.parts: dict[int, Part] = {}
         self.series: tuple[dict[int, Tally | bytes], ...] = tuple({} for _ in range(levels))
@@ -125,7 +125,7 @@ class Bars:
                 repeats += 1
                 continue
             instrument.seq = seq
-            if not instrument.cash:
+            if not instrument.measured:
                 unmeasured += 1
                 continue
             if ns is None or ns > recv_ns:

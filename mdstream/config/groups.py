@@ -172,6 +172,19 @@ class Database(Group, alias_generator=prefixed("MDSTREAM_DB_")):
     keep_feed_events_days: int = setting(0, "days that feed events are kept; 0: forever", ge=0, le=36_500)
 
 
+class Ibkr(Group, alias_generator=prefixed("IBKR_")):
+    """The gateway of Interactive Brokers, if IB_WS_URL names none: docs/venues/ib.md."""
+
+    host: str | None = setting(None, "host of TWS or IB Gateway; default: 127.0.0.1")
+    port: int | None = setting(None, "its port: 4002 (the default), 4001, 7497 or 7496", ge=1, le=65535)
+    client_id: int | None = setting(None, "our client id there, no other connection's; default: 17", ge=0, lt=1 << 31)
+
+    def parts(self) -> dict[str, str]:
+        """The settings that are set, by their names in the environment."""
+        given = {"IBKR_HOST": self.host, "IBKR_PORT": self.port, "IBKR_CLIENT_ID": self.client_id}
+        return {name: str(value) for name, value in given.items() if value is not None}
+
+
 class Alpaca(Group, alias_generator=prefixed("ALPACA_")):
     """Access to Alpaca: docs/venues/alpaca.md."""
 
@@ -186,6 +199,12 @@ class Massive(Group, alias_generator=prefixed("MASSIVE_")):
 
     api_key: SecretStr | None = setting(None, "the key")
     polygon_api_key: SecretStr | None = setting(None, "the same by its older name", name="POLYGON_API_KEY")
+
+
+class CoinApi(Group, alias_generator=prefixed("COINAPI_")):
+    """Access to CoinAPI: docs/venues/coinapi.md."""
+
+    key: SecretStr | None = setting(None, "the key")
 
 
 VENUE_ADDRESSES = tuple(named(venue) for venue in venues.NAMES for named in (venues.ws_setting, venues.rest_setting))

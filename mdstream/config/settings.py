@@ -14,10 +14,12 @@ from mdstream.config.groups import (
     Addresses,
     Alpaca,
     Bars,
+    CoinApi,
     Database,
     Failover,
     Files,
     Http,
+    Ibkr,
     Kafka,
     Massive,
     Nats,
@@ -38,6 +40,9 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     topic_prefix: str = setting("md", "first part of every topic's name", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     partitions: int = setting(8, "partitions of every topic", ge=1, le=1024)
     replication: int = setting(1, "copies of every partition", ge=1, le=7)
+    providers: Listed[str] = setting(
+        (), "providers that `mdstream ingest` reads without --provider, comma-separated, or all"
+    )
     symbol_groups: Json[dict[str, Listed[str]]] = setting(
         {}, 'groups of symbols for `mdstream ingest --symbols @NAME`, as JSON: {"majors":["BTCUSDT","ETHUSDT"]}'
     )
@@ -65,9 +70,11 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     nats: Nats
     timescale: Timescale
     database: Database
+    ibkr: Ibkr
     addresses: Addresses
     alpaca: Alpaca
     massive: Massive
+    coinapi: CoinApi
 
     @property
     def bootstrap_servers(self) -> Cluster:
@@ -86,7 +93,8 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
             "ALPACA_KEY": alpaca.key,
             "ALPACA_SECRET": alpaca.secret,
             "MASSIVE_API_KEY": massive.api_key or massive.polygon_api_key,
+            "COINAPI_KEY": self.coinapi.key,
         }
         own = {name: value.get_secret_value() for name, value in secrets.items() if value}
         own |= {"ALPACA_FEED": alpaca.feed, "ALPACA_DRY_RUN": "true" if alpaca.dry_run else ""}
-        return self.venue_addresses() | own
+        return self.venue_addresses() | own | self.ibkr.parts()

@@ -93,7 +93,8 @@ def _simulate(parts: Supervisor, rate: int) -> dict[str, str]:
     """Start the venues. Returns the variables that point the ingestors at them."""
     faults = [part for fault in FAULTS for part in ("--fault", fault)]
     port = str(free_port(VENUES_PORT))  # fixed, so that restarted venues keep their addresses
-    part = parts.start("simulate", "simulate", "--port", port, "--rate", str(rate), *faults, stage=VENUES_STAGE)
+    options = "--port", port, "--venues", ",".join(SYMBOLS), "--rate", str(rate)
+    part = parts.start("simulate", "simulate", *options, *faults, stage=VENUES_STAGE)
     found: dict[str, str] = {}
 
     def up() -> bool:

@@ -6,13 +6,17 @@ import click
 
 from mdstream import config
 from mdstream.cli import set_up_logging
+from mdstream.errors import SettingsError
 from mdstream.ingest.process import DEFAULT_PORT, Options, run
 from mdstream.ingest.selection import Selection
 from mdstream.venues.providers import PROVIDERS
 
 
 @click.command()
-@click.option("--provider", required=True, help=f"{', '.join(PROVIDERS)}, or all of them in this process.")
+@click.option(
+    "--provider",
+    help=f"{', '.join(PROVIDERS)}, several of them separated by commas, or all.  [default: MDSTREAM_PROVIDERS]",
+)
 @click.option(
     "--symbols",
     help="Comma-separated: BTCUSDT, the venue's own form like BTC-USDT-SWAP, a pattern like BTC*-PERP, top:20:*USDT, a "
@@ -33,7 +37,12 @@ from mdstream.venues.providers import PROVIDERS
     help="Connections for each symbol: what one of them loses comes by another.",
 )
 def command(
-    provider: str, symbols: str | None, kafka: str | None, port: int | None, max_attempts: int | None, redundant: int
+    provider: str | None,
+    symbols: str | None,
+    kafka: str | None,
+    port: int | None,
+    max_attempts: int | None,
+    redundant: int,
 ) -> None:
     """Write a venue's frames to the raw topic, untouched.
 
@@ -41,6 +50,7 @@ def command(
     Examples:
       mdstream ingest --provider binance --symbols BTCUSDT,ETHUSDT
       mdstream ingest --provider okx --symbols BTCUSDT,BTC-USDT-SWAP --port 8892
+      mdstream ingest --provider binance,okx,coinbase
       mdstream ingest --provider all
       mdstream ingest --provider binance --symbols BTCUSDT --redundant 2
       mdstream ingest --provider binance --symbols @majors,file:symbols.txt
@@ -84,4 +94,7 @@ def command(
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
     options = Options(settings.http.port or DEFAULT_PORT, max_attempts, redundant)
-    run(Selection(provider, symbols), settings, options)
+    chosen = provider or ",".join(settings.providers)
+    if not chosen:
+        raise SettingsError("no provider: name one with --provider, or set MDSTREAM_PROVIDERS")
+    run(Selection(chosen, symbols), settings, options)

@@ -93,7 +93,7 @@ class Connection:
     def _new_dialogue(self) -> Dialogue:
         lifetime = random.uniform(SHORTEST_LIFETIME, 1.0)
         session = Session(self._provider, self.symbols, self._settings, lifetime=lifetime)
-        link = new_link(self._url, self._provider.framer)
+        link = new_link(self._url, self._provider.framer, self._provider.library)
         return Dialogue(link, session, self._provider, self._intake, self.freshness, lambda: self._report(True, None))
 
     async def run(self) -> None:

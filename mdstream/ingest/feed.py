@@ -160,7 +160,7 @@ class Feed:
         gone = [symbol for symbol in remove if symbol in self.symbols and symbol not in again]
         new = [symbol for symbol in dict.fromkeys(add) if symbol not in self.symbols]
         self.symbols = (*(symbol for symbol in self.symbols if symbol not in gone), *new)
-        if self.dry is not None:
+        if self.dry is not None or self.state == "gave_up":
             return
         for share in self._shares:
             symbols = share[0].symbols
@@ -174,8 +174,8 @@ class Feed:
         empty = [share for share in self._shares if not share[0].symbols]
         self._shares = [share for share in self._shares if share[0].symbols]
         for i, connection in enumerate(self._add_shares(new)):
-            connection.joining = True
-            if self._tasks is not None:
+            if self._tasks is not None:  # else `run` will start it
+                connection.joining = True
                 self._tasks.create_task(self._run_later(i * CONNECT_INTERVAL_S, connection))
         await asyncio.gather(*(connection.close() for share in empty for connection in share))
         self._changed(True, None)
@@ -211,7 +211,7 @@ def feed_url(provider: Provider, settings: Mapping[str, str]) -> str:
     """The address to connect to. Raises SettingsError if an override is no address for the venue's link."""
     url = provider.url(settings)
     try:
-        new_link(url, provider.framer)
+        new_link(url, provider.framer, provider.library)
     except SettingsError as error:
         raise SettingsError(f"{ws_setting(provider.name)}={error}") from None
     return url

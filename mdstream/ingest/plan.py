@@ -50,14 +50,14 @@ class Wanted:
 
 
 def names_of(name: str) -> list[str]:
-    """The providers that `name` means: "all" means every one."""
-    return sorted(PROVIDERS) if name == ALL else [name]
+    """The providers that `name` names, separated by commas; "all" means every one."""
+    return sorted(PROVIDERS) if name == ALL else list(dict.fromkeys(part.strip() for part in name.split(",")))
 
 
 def plan(
     name: str, symbols: Sequence[str] | None = None, listings: Mapping[str, Listing] | None = None
 ) -> list[Wanted]:
-    """The plan for `symbols` of a provider; "all" means every provider.
+    """The plan for `symbols` of the providers `name` (see `names_of`).
 
     Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue, or not in its list
     among the `listings`, is refused, the others stay. Raises SymbolError if none is left for any provider,

@@ -131,7 +131,8 @@ class Spool:
         if self._reading is None:
             return
         self.bytes -= self._reading.bytes
-        self._reading.path.unlink(missing_ok=True)
+        with suppress(OSError):  # then it is sent once more after a restart
+            self._reading.path.unlink(missing_ok=True)
         self._reading = None
         if not self._sealed and self._current is None:
             for folder in self._folders:
@@ -228,7 +229,11 @@ def _locked(folder: Path) -> int:
 
 def _records(path: Path) -> Iterator[Spooled]:
     """The records of a segment up to its end, or to where it is damaged: then the file is kept under another name."""
-    data = memoryview(path.read_bytes())
+    try:
+        data = memoryview(path.read_bytes())
+    except OSError as error:
+        log.error("%s cannot be read: %s; its records are lost", path, error.strerror)  # noqa: TRY400
+        return
     at = 0
     while at < len(data):
         try:

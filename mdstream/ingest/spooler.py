@@ -3,7 +3,7 @@
     Kafka takes what comes     new records ──> backlog ──> Kafka
     it does not for a second   the backlog is diverted: its records and new ones ──> overflow ──> spool
     it does again              spool ──> backlog ──> Kafka, a segment at a time; then the overflow, to which new records
-                               are added until both are empty
+                               are added until both are empty. It goes to the spool, too, only if it grows
 
 So each partition's order is kept. Without a spool, or while it cannot be written, the overflow holds what it can.
 """
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 STALL_S = 1.0
 """Kafka has taken nothing for so long: divert. What is in memory until then, a kill loses."""
 WATCH_S, STEP_S = 0.1, 0.02
+KEPT_FILL = 0.1
+"""While Kafka takes records, the overflow stays in memory up to here: on the way by the disk, a fast feed would never
+find both empty."""
 WRITE_BYTES = 1 << 20
 REFILL_BYTES = 4 << 20
 RETRY_S = 1.0
@@ -125,7 +128,7 @@ class Spooler:
         return "what comes is held in memory" if self.spool is None else "what comes goes to the spool"
 
     async def _step(self) -> None:
-        if self.spool is not None and time.monotonic() >= self._retry_at_s:
+        if self.spool is not None and self._has_to_store() and time.monotonic() >= self._retry_at_s:
             try:
                 await self._store(self.spool)
             except SpoolError as error:
@@ -135,6 +138,9 @@ class Spooler:
         self._report_drops()
         if self._backlog.empty.is_set():
             await self._refill()
+
+    def _has_to_store(self) -> bool:
+        return self.error is not None or self._stalled_s() > STALL_S or self._backlog.overflow.fill >= KEPT_FILL
 
     async def _store(self, spool: Spool) -> None:
         while len(self._backlog.overflow):
@@ -169,7 +175,7 @@ class Spooler:
             if not waiting.copy:
                 backlog.put(waiting.queue, waiting.record, waiting.size_bytes)
         backlog.overflow.remove(first)
-        if not first:
+        if not len(backlog.overflow):
             backlog.diverted = False
             log.info("Kafka has everything that waited for it")
 

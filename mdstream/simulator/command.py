@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -211,7 +212,7 @@ async def _serve(options: Options) -> None:
     simulator = Simulator(options, click.echo)
     try:
         try:
-            _announce(options, await simulator.start())
+            _announce(options, await simulator.start(), simulator.addresses)
             await simulator.run(until)
         finally:
             await simulator.stop()
@@ -221,13 +222,13 @@ async def _serve(options: Options) -> None:
     click.echo(f"stopped: {status['frames']} frames, trades {status['trades']}", err=True)
 
 
-def _announce(options: Options, port: int) -> None:
+def _announce(options: Options, port: int, addresses: Mapping[str, str]) -> None:
     """Print the venues' addresses as shell exports: the caller reads them from stdout."""
     host = f"[{options.host}]" if ":" in options.host else options.host
     for name in options.venues:
         if name in RESTS:
             click.echo(f"export {rest_setting(name)}=http://{host}:{port}/{name}")
-        click.echo(f"export {ws_setting(name)}=ws://{host}:{port}/{name}{EXCHANGES[name].path}")
+        click.echo(f"export {ws_setting(name)}={addresses[name]}")
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

@@ -19,6 +19,7 @@ from mdstream.simulator.market import LISTED, Instrument, Market
 from mdstream.simulator.requests import RefusedError
 from mdstream.simulator.text import Writer, shortest
 from mdstream.venues.declared import Declared
+from mdstream.venues.framer import Framer
 from mdstream.venues.symbols import Symbols
 
 MAX_LISTINGS = 5_000
@@ -76,6 +77,10 @@ class Session(Declared, ABC):
         ended = [self.topics.pop(name, None) for name in names]
         return [Unsubscribe(topic) for topic in ended if topic]
 
+    def wire(self, text: str) -> bytes:
+        """A text as a TCP venue sends it, with its length or its end. A websocket's frames are made elsewhere."""
+        return text.encode()
+
     def opened(self, now_ns: int) -> list[Action]:  # noqa: ARG002  a hook: the default has no use for the time
         """Called once, after the handshake."""
         return []
@@ -118,8 +123,12 @@ class Exchange(Declared):
     """One venue."""
 
     name: ClassVar[str]
-    path: ClassVar[str]
+    path: ClassVar[str] = ""
     """Path of the websocket for the ingestor, below /NAME."""
+    framer: ClassVar[Framer | None] = None
+    """How the requests to a TCP venue are cut: their bytes come as text, a character each. None: it has a websocket."""
+    scheme: ClassVar[str] = "tcp"
+    """Of a TCP venue's address for the ingestor."""
     sessions: ClassVar[type[Session]]
     fewest_decimals: ClassVar[int]
     """Fewest decimals of a price."""
@@ -146,7 +155,7 @@ class Exchange(Declared):
         """Called for each new listing."""
 
     def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002  most venues have none
-        """A session for a websocket at `path` (below /NAME); None if the venue has no such path."""
+        """A session for a websocket at `path` (below /NAME), or for a TCP connection; None if there is no such path."""
         return self.sessions(self, now_ns) if path.rstrip("/") == self.path else None
 
     def split(self, symbol: str) -> tuple[str, str] | None:

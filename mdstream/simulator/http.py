@@ -95,7 +95,8 @@ class Endpoint:
         if gate.refusal is not None:
             return _refuse(request, gate.refusal)
         query = request.rel_url.raw_query_string
-        session = exchange.session(path, query, self._host.now_ns()) if exchange else None
+        has_websocket = exchange is not None and exchange.framer is None
+        session = exchange.session(path, query, self._host.now_ns()) if exchange and has_websocket else None
         if session is None or transport is None:
             return _response(error(HTTPStatus.NOT_FOUND, f"no venue has a websocket at {request.path}"))
         # Client answers pings and close frames: sessions count pings, and aiohttp would not wait for what it has sent.

@@ -15,7 +15,7 @@ from mdstream.simulator.faults.stages import stage
 from mdstream.simulator.listing import Kind, Listing, Topic
 from mdstream.simulator.market import Order
 from mdstream.simulator.production import Production
-from mdstream.simulator.websocket import Client, Gate, frame_of
+from mdstream.simulator.websocket import Client, Gate
 
 MS = 1_000_000
 
@@ -140,10 +140,10 @@ class Injection:
         fault.counts["connections"] += len(clients)
 
     def _announce_shutdown(self, fault: Fault) -> None:
-        notice = frame_of(self._exchanges[fault.spec.venue].shutdown_notice)
+        notice = self._exchanges[fault.spec.venue].shutdown_notice
         clients = self._notified[fault.fault_id] = self._clients_of(fault.spec)
         for client in clients:
-            client.out.append(notice)
+            client.out.append(client.frame(notice))
         fault.counts["connections"] += len(clients)
 
     def _clients_of(self, spec: Spec) -> list[Client]:
@@ -184,14 +184,13 @@ class Injection:
                 for text in topic.channel.first(listing, now_ns) if topic.channel.first else ():
                     for client in topic.subscribers:
                         if not self.send_current(topic, text, client, now_ns):
-                            client.out.append(frame_of(text))
+                            client.out.append(client.frame(text))
 
     def _send(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
-            data = frame_of(frame.payload)
             for client in frame.to:
                 if client in self._clients:  # the client may have left while the frame was held
-                    client.out.append(data)
+                    client.out.append(client.frame(frame.payload))
 
 
 def _lose(frame: Frame) -> None:

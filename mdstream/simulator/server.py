@@ -1,6 +1,7 @@
 """The simulator's shell: one port, a path per venue, a turn every few milliseconds, and HTTP control.
 
 ws://HOST:PORT/VENUE/...    the venues' websockets
+tcp://HOST:PORT+1 ...       the venues without a websocket, a port each (tcp.py)
 http://HOST:PORT/VENUE/...  their REST endpoints
 http://HOST:PORT/...        control (control.py)
 """
@@ -26,6 +27,7 @@ from mdstream.simulator.listing import Topic
 from mdstream.simulator.market import Market, Order, Trade
 from mdstream.simulator.production import Production
 from mdstream.simulator.rest import Budget, Rest
+from mdstream.simulator.tcp import TcpEndpoint
 from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.simulator.websocket import TEXT, Client, encode
 
@@ -93,6 +95,13 @@ class Simulator:
             self._injection.add(spec, now_ns)
         control = Control(self._injection, self._production, self.status, self.now_ns)
         self._endpoint = Endpoint(self, self._clients, self._exchanges, self._rests, self._injection, control)
+        self._streams = {
+            name: TcpEndpoint(self, exchange, self._injection)
+            for name, exchange in self._exchanges.items()
+            if exchange.framer is not None
+        }
+        self.addresses: dict[str, str] = {}
+        """Where an ingestor reaches each venue, once it is served."""
         self._tasks: list[asyncio.Task[None]] = []
         self._started_ns = now_ns
         self._was_finished = False
@@ -101,7 +110,13 @@ class Simulator:
     async def start(self) -> int:
         """Listen. Returns the port. Raises SettingsError if the address is not available."""
         self._injection.turn(self.now_ns())  # an initial fault applies to the first client
-        port = await self._endpoint.start(self._options.host, self._options.port)
+        host = self._options.host
+        port = await self._endpoint.start(host, self._options.port)
+        at = f"[{host}]" if ":" in host else host
+        self.addresses = {name: f"ws://{at}:{port}/{name}{each.path}" for name, each in self._exchanges.items()}
+        for number, (name, stream) in enumerate(self._streams.items(), 1):
+            own_port = await stream.start(host, self._options.port and self._options.port + number)
+            self.addresses[name] = f"{self._exchanges[name].scheme}://{at}:{own_port}"
         self._tasks = [
             asyncio.create_task(self._every(TURN_S, self._turn)),
             asyncio.create_task(self._every(SESSION_TICK_S, self._tick_sessions)),
@@ -123,6 +138,8 @@ class Simulator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for stream in self._streams.values():
+            stream.stop()
         await self._endpoint.stop()
         if self._journal is not None:
             self._journal.close()
@@ -194,6 +211,9 @@ class Simulator:
         for topic, texts, order, trades in self._production.produce(now_ns):
             if faulty and topic.listing.exchange in faulty:
                 self._injection.deliver(topic, texts, order, now_ns)
+            elif topic.listing.exchange in self._streams:
+                for client in topic.subscribers:
+                    client.out += map(client.frame, texts)
             else:
                 frames = [encode(TEXT, text.encode()) for text in texts]
                 for client in topic.subscribers:

@@ -98,6 +98,10 @@ class Client:
             self._end()
             self._transport.close()
 
+    def frame(self, payload: str | bytes) -> bytes:
+        """A payload as it goes over the wire."""
+        return frame_of(payload)
+
     # the server's side
 
     @property
@@ -154,7 +158,7 @@ class Client:
             match action:
                 case Send(text, of):
                     if of is None or not self._host.send_current(of, text, self):
-                        self._write(encode(TEXT, text.encode()))
+                        self._write(self.frame(text))
                         self._sent_ns = self._host.now_ns()
                 case Ping(payload):
                     self._write(encode(PING, payload))

@@ -18,6 +18,9 @@ Several connections may give the same updates, each in order and from a snapshot
 takes over from another. What one of them gives is in the book already if it is not newer than the last update of
 another (a clock set back shows by more than MAX_LAG_NS). So the book moves on with whichever is ahead.
 
+Where the venue numbers its updates, each has to follow the last one: a number that did not come loses the book at once,
+and copies are known by their numbers.
+
     keys of the bids  ... 93741_0  93741_1         best last: changes are near the end of a list, and the top is its
     keys of the asks  ... -93742_0 -93741_2        last item; both sides are read in the same way
 
@@ -38,6 +41,7 @@ import msgspec
 from mdstream.events import Level
 from mdstream.ticks import (
     BOOK_DEPTH,
+    NO_ID,
     PRICE_DECIMALS,
     PRICE_UNIT,
     BookCheck,
@@ -96,6 +100,7 @@ class _Image(msgspec.Struct, array_like=True):
     bids: tuple[list[int], list[float]]
     asks: tuple[list[int], list[float]]
     connection: bytes = b""
+    update_id: int = NO_ID
 
 
 # JSON, because keys may exceed msgpack's 64-bit integers. Compression leaves a third, some 6 bytes per level.
@@ -166,10 +171,22 @@ _Top = tuple[PriceLevel | None, PriceLevel | None]
 
 
 class Book:
-    """`ts`, `recv_ns` and `connection` of the last update applied: the venue's time (None if it gives none), our
-    receive time, and where it came from. `moved`: updates were applied since the last image."""
+    """`ts`, `recv_ns`, `connection` and `update_id` of the last update applied: the venue's time (None if it gives
+    none), our receive time, where it came from, its number. `moved`: updates were applied since the last image."""
 
-    __slots__ = ("_asks", "_bids", "_crossed_ns", "_times", "_top", "connection", "moved", "recv_ns", "state", "ts")
+    __slots__ = (
+        "_asks",
+        "_bids",
+        "_crossed_ns",
+        "_times",
+        "_top",
+        "connection",
+        "moved",
+        "recv_ns",
+        "state",
+        "ts",
+        "update_id",
+    )
 
     def __init__(self) -> None:
         self.clear()
@@ -183,20 +200,25 @@ class Book:
         self._bids, self._asks = Side(), Side()
         self._top: _Top = None, None
         self._times: dict[int, None] = {}
-        self.connection = b""
+        self.connection, self.update_id = b"", NO_ID
 
     def apply(self, update: BookUpdate, recv_ns: int, connection: bytes = b"") -> UpdateResult:
         """Apply an update received at `recv_ns` by a connection; its result."""
-        if connection != self.connection and self._is_behind(update.ts_exchange):
+        numbered = update.previous_id is not None and not update.whole
+        if not numbered and connection != self.connection and self._is_behind(update):
             return UpdateResult.PASSED
         if update.whole:
             self._begin(update)
             changed = True
-        elif self.state is State.EMPTY or self._is_copy(update.ts_exchange):
+        elif self.state is State.EMPTY:
+            return UpdateResult.PASSED
+        elif numbered and update.previous_id != self.update_id:
+            return self._skip(update)
+        elif not numbered and self._is_copy(update.ts_exchange):
             return UpdateResult.PASSED
         else:
             changed = self._change(update)
-        self.recv_ns, self.connection, self.moved = recv_ns, connection, True
+        self.recv_ns, self.connection, self.update_id, self.moved = recv_ns, connection, update.update_id, True
         self._remember(update.ts_exchange)
         if update.check is not None and not self._agrees(update.check):
             return self._cross(recv_ns)
@@ -216,11 +238,23 @@ class Book:
                 changed = True
         return changed
 
-    def _is_behind(self, ts: int | None) -> bool:
+    def _skip(self, update: BookUpdate) -> UpdateResult:
+        """The result of an update that does not follow the last one: a copy, or one whose predecessor was lost.
+
+        Numbers that are low but belong to a later time began anew, unnoticed.
+        """
+        if update.update_id <= self.update_id and (update.ts_exchange or 0) <= (self.ts or 0):
+            return UpdateResult.PASSED
+        self.clear()
+        return UpdateResult.LOST
+
+    def _is_behind(self, update: BookUpdate) -> bool:
         """Whether an update of another connection than the last one adds nothing."""
+        ts = update.ts_exchange
         if ts is None or self.ts is None or self.state is not State.SYNCED:
             return False
-        return self.ts - MAX_LAG_NS < ts <= self.ts
+        newer = update.previous_id is not None and update.update_id > self.update_id
+        return self.ts - MAX_LAG_NS < ts <= self.ts and not newer
 
     def _is_copy(self, ts: int | None) -> bool:
         """Whether an update was already applied, before the last one. (Repeating the last one changes nothing.)"""
@@ -294,9 +328,8 @@ class Book:
         bids, asks = ((side.keys, [side.sizes[key] for key in side.keys]) for side in (self._bids, self._asks))
         floors = self._bids.floor, self._asks.floor
         self.moved = False
-        levels = _Image(
-            self.ts, self.recv_ns, self._crossed_ns, list(self._times), *floors, bids, asks, self.connection
-        )
+        last = self.connection, self.update_id
+        levels = _Image(self.ts, self.recv_ns, self._crossed_ns, list(self._times), *floors, bids, asks, *last)
         return compress(_encode(levels), 1)
 
     @classmethod
@@ -306,7 +339,8 @@ class Book:
         book._bids = Side(zip(*levels.bids, strict=True), levels.bid_floor)
         book._asks = Side(zip(*levels.asks, strict=True), levels.ask_floor)
         book.ts, book.recv_ns, book._crossed_ns = levels.ts, levels.recv_ns, levels.crossed_ns
-        book._times, book.connection = dict.fromkeys(levels.times), levels.connection
+        book._times = dict.fromkeys(levels.times)
+        book.connection, book.update_id = levels.connection, levels.update_id
         book.state = State.CROSSED if levels.crossed_ns else State.SYNCED
         book._top = book._find_top()
         return book

@@ -30,18 +30,22 @@ class Venue(Protocol):
     @property
     def contiguous_ids(self) -> bool: ...
 
+    @property
+    def quotes_from_books(self) -> bool: ...
+
     def decode(self, frame: bytes) -> Sequence[Tick]: ...
 
 
 class Source:
     """One provider within a partition: its decoder, its lines by symbol, and counts of its canonical events."""
 
-    __slots__ = ("books", "contiguous", "decode", "lines", "name", "quotes", "state", "trades")
+    __slots__ = ("books", "contiguous", "decode", "lines", "name", "quotes", "quotes_from_books", "state", "trades")
 
     def __init__(self, venue: Venue, state: SourceState) -> None:
         self.name: str = venue.name
         self.decode: Callable[[bytes], Sequence[Tick]] = venue.decode
         self.contiguous: bool = venue.contiguous_ids
+        self.quotes_from_books: bool = venue.quotes_from_books
         self.state = state
         self.lines: dict[str, Line] = {}
         self.trades = self.quotes = self.books = 0

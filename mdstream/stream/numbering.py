@@ -29,6 +29,8 @@ def publish_trade(out: Output, line: Line, tick: TradeTick, recv_ns: int) -> Non
         recv_ns,
         tick.count,
         tick.recovered,
+        tick.venue,
+        tick.conditions,
     )
     out.trades.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
     source.trades += 1

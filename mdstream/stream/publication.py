@@ -26,6 +26,7 @@ from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, OtherTick, Quot
 
 MAX_ERRORS = 20
 """Most error frames of venues kept for the log in one output; all are counted."""
+BOOK_LOST = "an update is missing, or it was crossed or unlike its checksum for long, or out of levels"
 MISSED_NS = 10_000_000_000
 """How often a book that stays unknown is reported, so that its ingestor subscribes again."""
 
@@ -148,7 +149,7 @@ class Publication:
             if not line.live:
                 if line.allowed:
                     line.stand_by(record.offset, recv_ns, tick)
-            elif line.book is None or not is_publishable(line):
+            elif line.book is None or not (source.quotes_from_books and is_publishable(line)):
                 self._quote(out, line, tick, recv_ns)
             else:
                 out.counts["quote, the book has it"] += 1
@@ -189,16 +190,18 @@ class Publication:
         book = self._books.of(line)
         result = self._books.apply(line, tick, record, recv_ns, now_ns)
         if result is UpdateResult.LOST:
-            self.book_lost(out, line, "crossed or unlike its checksum for long, or out of levels", recv_ns)
+            self.book_lost(out, line, BOOK_LOST, recv_ns)
         elif result is UpdateResult.PASSED or result is UpdateResult.CROSSED:
             out.counts[f"book, {result.value}"] += 1
             if book.state is State.EMPTY and line.live and now_ns - feed.kept.missed_ns >= MISSED_NS:
                 self.book_lost(out, line, "updates came, but no snapshot before", recv_ns)
         else:
             again = not is_publishable(line)  # meanwhile the top came from tickers
-            feed.book.seen_ns = feed.quote.seen_ns = now_ns
-            if (result is UpdateResult.TOP or again) and line.live:
-                publish_quote(out, line, book.quote(line.symbol), recv_ns)
+            feed.book.seen_ns = now_ns
+            if source.quotes_from_books:
+                feed.quote.seen_ns = now_ns
+                if (result is UpdateResult.TOP or again) and line.live:
+                    publish_quote(out, line, book.quote(line.symbol), recv_ns)
             if feed.kept.due and line.live and is_due(line, now_ns):
                 self._publish_kept(out, line, book)
 
@@ -236,9 +239,10 @@ class Publication:
             old.feed.failures += choice.failed
             old.step_back()
         book = new.book if is_publishable(new) else None
+        has_quote = book is not None and new.source.quotes_from_books
         for _, received_ns, tick in new.take_over():
             if isinstance(tick, QuoteTick):
-                if book is None and received_ns + new.source.state.offset_ns > quotes_to_ns:
+                if not has_quote and received_ns + new.source.state.offset_ns > quotes_to_ns:
                     self._quote(out, new, tick, received_ns)
             elif _market_ns(new, tick, received_ns) <= trades_to_ns:
                 if new.source.contiguous:
@@ -246,7 +250,8 @@ class Publication:
             elif self._is_new(out, new, tick, received_ns):
                 publish_trade(out, new, tick, received_ns)
         if book is not None:
-            publish_quote(out, new, book.quote(new.symbol), book.recv_ns)
+            if has_quote:
+                publish_quote(out, new, book.quote(new.symbol), book.recv_ns)
             self._publish_kept(out, new, book)
 
 

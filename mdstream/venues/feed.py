@@ -129,6 +129,14 @@ class Request(NamedTuple):
     id: str = ""
 
 
+class Library(NamedTuple):
+    """How to reach a venue that is read through its own client library: `link` is a class, as MODULE.CLASS, that is
+    made with an address SCHEME://... Its module, and with it the library, is imported only when it is used."""
+
+    scheme: str
+    link: str
+
+
 class Provider(Declared, ABC):
     """One venue. Instances hold only caches: there may be any number of them."""
 
@@ -144,6 +152,8 @@ class Provider(Declared, ABC):
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
     are opaque, and missed trades cannot be detected."""
+    quotes_from_books: ClassVar[bool] = True
+    """Whether the top of a kept book is published as a quote; else quotes are those of a channel of their own."""
     default_symbols: ClassVar[Sequence[str]] = ("BTCUSDT", "ETHUSDT")
     """Canonical symbols that it has, for an ingestor of all providers."""
     max_symbols: ClassVar[int]
@@ -159,6 +169,8 @@ class Provider(Declared, ABC):
     """Whether a frame can concern several instruments: then the ingestor publishes the parts that `split` returns."""
     framer: ClassVar[Framer | None] = None
     """How a TCP stream is cut into frames, for an address tcp://HOST:PORT; None: the address is a websocket's."""
+    library: ClassVar[Library | None] = None
+    """The client library that reads the venue, for an address of its own scheme; None: we read the socket."""
     credentials: ClassVar[tuple[str, ...]] = ()
     """Settings that `login` needs; named when one is not set, and when the venue refuses them."""
     denying_statuses: ClassVar[frozenset[int]] = frozenset({401, 403})

@@ -62,15 +62,26 @@ def _quote(symbol: str, bid: tuple[str, str], ask: tuple[str, str], ts: int | No
     }
 
 
-def _update(symbol: str, bids: list[list[str]], asks: list[list[str]], time: str | None, *, whole: bool) -> Expected:
+def _update(
+    symbol: str,
+    bids: list[list[str]],
+    asks: list[list[str]],
+    ts: int | None,
+    *,
+    whole: bool,
+    update_id: int = -1,
+    previous_id: int | None = None,
+) -> Expected:
     return {
         "is": "BookUpdate",
         "symbol": symbol,
-        "bids": [(int(Decimal(price) * 10**10), _number(size)) for price, size in bids],
-        "asks": [(int(Decimal(price) * 10**10), _number(size)) for price, size in asks],
-        "ts_exchange": None if time is None else nanoseconds(time),
+        "bids": [(int(Decimal(price) * 10**10), _number(size)) for price, size, *_ in bids],
+        "asks": [(int(Decimal(price) * 10**10), _number(size)) for price, size, *_ in asks],
+        "ts_exchange": ts,
         "whole": whole,
         "check": None,
+        "update_id": update_id,
+        "previous_id": previous_id,
     }
 
 
@@ -119,7 +130,7 @@ def _binance(m: dict[str, Any]) -> list[Expected]:
 
 
 def _okx(m: dict[str, Any]) -> list[Expected]:
-    if "data" not in m or m.get("action") == "update":
+    if "data" not in m:
         return []
     channel, name = m["arg"]["channel"], m["arg"]["instId"]
     symbol = name.replace("-", "") if name.count("-") == 1 else name
@@ -133,8 +144,12 @@ def _okx(m: dict[str, Any]) -> list[Expected]:
         elif channel == "bbo-tbt":
             bid, ask = ((side[0][0], side[0][1]) if side else ("", "") for side in (d["bids"], d["asks"]))
             result.append(_quote(symbol, bid, ask, int(d["ts"]) * 10**6, d["seqId"]))
-        elif channel in ("books5", "books"):
+        elif channel == "books5":
             result.append(_book(symbol, d["bids"], d["asks"], int(d["ts"]) * 10**6, d.get("seqId", -1)))
+        elif channel == "books":
+            ids = {"update_id": d.get("seqId", -1), "previous_id": d.get("prevSeqId")}
+            whole = m["action"] == "snapshot"
+            result.append(_update(symbol, d["bids"], d["asks"], int(d["ts"]) * 10**6, whole=whole, **ids))
     return result
 
 
@@ -142,6 +157,10 @@ def _okx_trade(symbol: str, channel: str, d: dict[str, Any]) -> Expected:
     last, count = int(d["tradeId"]), int(d.get("count", "1"))
     ids = last - count + 1, last
     return _trade(symbol, d["px"], d["sz"], d["side"], int(d["ts"]) * 10**6, ids, id_space=channel)
+
+
+def _time(m: dict[str, Any]) -> int | None:
+    return nanoseconds(m["time"]) if "time" in m else None
 
 
 def _coinbase(m: dict[str, Any]) -> list[Expected]:
@@ -156,10 +175,10 @@ def _coinbase(m: dict[str, Any]) -> list[Expected]:
             bid, ask = ((m.get(f"best_{s}", ""), m.get(f"best_{s}_size", "")) for s in ("bid", "ask"))
             return [_quote(symbol, bid, ask, nanoseconds(m["time"]), m["sequence"])]
         case "snapshot":
-            return [_update(symbol, m["bids"], m["asks"], m.get("time"), whole=True)]
+            return [_update(symbol, m["bids"], m["asks"], _time(m), whole=True)]
         case "l2update":
             bids, asks = ([[p, size] for side, p, size in m["changes"] if side == which] for which in ("buy", "sell"))
-            return [_update(symbol, bids, asks, m.get("time"), whole=False)]
+            return [_update(symbol, bids, asks, _time(m), whole=False)]
     return []
 
 

@@ -23,7 +23,10 @@ from mdstream.venues.providers import PROVIDERS, provider
 
 NOW_NS = 1_767_625_200_123_456_789
 MS = 1_000_000
-SIMULATED = sorted(PROVIDERS.keys() & EXCHANGES.keys())
+SIMULATED = sorted(name for name in PROVIDERS.keys() & EXCHANGES.keys() if EXCHANGES[name].framer is None)
+"""Those whose sessions speak our frames; the others are tested over their sockets."""
+UNANSWERED = {"coinapi"}
+"""The venues that acknowledge no subscription."""
 
 
 class Connection:
@@ -97,7 +100,7 @@ def trades(ticks: list[Tick]) -> list[TradeTick]:
 @pytest.mark.parametrize("venue", VENUES)
 def test_every_venue_is_simulated(venue: str) -> None:
     """Or nothing here would say anything about it."""
-    assert venue in SIMULATED
+    assert venue in EXCHANGES
 
 
 def test_a_full_connection_is_subscribed_to_within_the_venue_s_limits(connection: Connection) -> None:
@@ -129,10 +132,14 @@ def refuses(connection: Connection, actions: list[Action]) -> bool:
 def test_a_request_is_acknowledged_before_any_data_comes(connection: Connection) -> None:
     """Then the present state of what it asked for follows, and its events."""
     for request in connection.provider.subscribe([connection.symbol]):
-        ack, *others = connection.session.received(str(request.frame), connection.now_ns)
+        answers = connection.session.received(str(request.frame), connection.now_ns)
+        assert any(isinstance(action, Subscribe) for action in answers)
+        if connection.provider.name in UNANSWERED:
+            assert (request.names, request.id) == ((), "")
+            continue
+        ack = answers[0]
         assert isinstance(ack, Send)
         assert {tick.kind for tick in connection.read(ack.text) if isinstance(tick, Control)} == {"ack"}
-        assert any(isinstance(action, Subscribe) for action in others)
 
 
 def test_unsubscribing_ends_what_was_subscribed_to(subscribed: Connection) -> None:
@@ -145,7 +152,7 @@ def test_unsubscribing_ends_what_was_subscribed_to(subscribed: Connection) -> No
             return  # the venue has no such request
         subscribed.now_ns += SECOND_NS
         actions = subscribed.session.received(text, subscribed.now_ns)
-        assert any(isinstance(action, Send) for action in actions)
+        assert any(isinstance(action, Send) for action in actions) or subscribed.provider.name in UNANSWERED
         assert number >= len(requests) or not refuses(subscribed, actions)
         ended += [action.topic for action in actions if isinstance(action, Unsubscribe)]
     assert sorted(map(id, ended)) == sorted(map(id, subscribed.topics))

@@ -32,8 +32,8 @@ from mdstream.venues.providers import PROVIDERS
 pytestmark = pytest.mark.system
 
 PARTITIONS = 4
-OTHERS = sorted(PROVIDERS.keys() - {"binance"})
-OPEN = sorted(name for name, provider in PROVIDERS.items() if not provider.credentials)
+OTHERS = sorted(PROVIDERS.keys() - {"binance", "ib"})
+OPEN = sorted(name for name, provider in PROVIDERS.items() if not provider.credentials and provider.library is None)
 Records = list[ConsumerRecord[bytes, bytes]]
 
 

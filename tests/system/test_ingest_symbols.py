@@ -17,6 +17,7 @@ from venues import Venues
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from mdstream.errors import FeedError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.intake import Intake
@@ -138,6 +139,19 @@ async def test_feed_may_lose_all_its_symbols_and_get_new_ones() -> None:
         await feed.change(add=["ETHUSDT"])
         await venue.until({"ETH-USDT"})
         assert states(backlog) == ["connected"]
+
+
+async def test_feed_that_was_given_up_stays_so() -> None:
+    """New symbols are no reason to try again, nor to say that it is connected."""
+    backlog, provider = Backlog(1), Small()
+    intake = Intake(provider, backlog, {"crypto": range(1)})
+    address = f"ws://127.0.0.1:{free_port()}"
+    feed = Feed(provider, ["BTCUSDT"], intake, {"OKX_WS_URL": address}, max_attempts=1)
+    with pytest.raises(FeedError):
+        await asyncio.wait_for(feed.run(), 30)
+    await feed.change(add=["ETHUSDT", "SOLUSDT"])
+    assert (feed.connected, feed.state) == (False, "gave_up")
+    assert states(backlog)[-1] == "gave_up"
 
 
 # -- a whole ingestor, at the simulator

@@ -25,7 +25,7 @@ from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 
-VENUES = {
+VENUES = {  # those with a websocket
     "alpaca": ("ALPACA_WS_URL", "/alpaca/v2/iex", "AAPL"),
     "alpaca_crypto": ("ALPACA_CRYPTO_WS_URL", "/alpaca_crypto/v1beta3/crypto/us", "BTCUSD"),
     "binance": ("BINANCE_WS_URL", "/binance/stream", "BTCUSDT"),
@@ -36,7 +36,9 @@ VENUES = {
     "kraken": ("KRAKEN_WS_URL", "/kraken/v2", "BTCUSD"),
     "massive": ("MASSIVE_WS_URL", "/massive/stocks", "AAPL"),
     "okx": ("OKX_WS_URL", "/okx/ws/v5/public", "BTCUSDT"),
+    "coinapi": ("COINAPI_WS_URL", "/coinapi/v1", "BTC_USDT.BINANCE"),
     "coinbase": ("COINBASE_WS_URL", "/coinbase", "BTCUSD"),
+    "coinbase_advanced": ("COINBASE_ADVANCED_WS_URL", "/coinbase_advanced", "BTCUSD"),
 }
 TRADES = json.dumps({"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1})
 
@@ -126,6 +128,7 @@ def test_simulator_says_where_its_venues_are(start: Start) -> None:
     assert not {"ALPACA_API_BASE_URL", "MASSIVE_API_BASE_URL"} & simulator.urls.keys()
     for variable, path, _ in VENUES.values():
         assert simulator.urls[variable] == f"ws://127.0.0.1:{simulator.port}{path}"
+    assert simulator.urls["IB_WS_URL"].startswith("ib://127.0.0.1:")
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -141,7 +144,7 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
             for tick in ticks_of(of, frame):
                 assert not (isinstance(tick, Control) and tick.kind == "error"), frame
                 kinds.add(type(tick).__name__)
-    books = {"BookTick"} if venue.startswith(("binance", "okx")) else {"BookUpdate"}
+    books = {"BookTick"} if venue.startswith(("binance", "coinapi", "okx")) else {"BookUpdate"}
     assert kinds >= {"TradeTick", "QuoteTick", "Control"} | (set() if of.market == "equities" else books)
 
 
@@ -366,7 +369,7 @@ async def test_garbage_does_not_stop_the_simulator(start: Start) -> None:
     client = await open_at(simulator.url("okx"))
     await client.send("x" * (1 << 20))
     assert (await receive_all(client))[1] == 1009
-    assert simulator.status()["clients"] == dict.fromkeys(VENUES, 0)
+    assert simulator.status()["clients"] == dict.fromkeys(EXCHANGES, 0)
 
 
 def test_port_in_use_is_one_clear_line() -> None:

@@ -18,12 +18,17 @@ from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 
-KEYS = {"ALPACA_KEY": "key-of-ours", "ALPACA_SECRET": "secret-of-ours", "POLYGON_API_KEY": "polygon-of-ours"}
+KEYS = {
+    "ALPACA_KEY": "key-of-ours",
+    "ALPACA_SECRET": "secret-of-ours",
+    "POLYGON_API_KEY": "polygon-of-ours",
+    "COINAPI_KEY": "coinapi-of-ours",
+}
 
 
 @pytest.fixture
 def venues(processes: Processes, tmp_path: Path) -> Venues:
-    served = ("--venues", "binance,coinbase,alpaca,alpaca_crypto,massive")
+    served = ("--venues", "binance,coinbase,alpaca,alpaca_crypto,massive,coinapi")
     return Venues.start(processes, tmp_path / "journal.jsonl", *served, "--rate", 2000)
 
 
@@ -124,10 +129,11 @@ def test_refused_keys_end_the_ingestor_with_what_to_set(
     processes: Processes, env: dict[str, str], venues: Venues
 ) -> None:
     """Status 2, one line, and no key in it."""
-    refused = {"ALPACA_SECRET": "wrong", "POLYGON_API_KEY": "wrong"}
+    refused = {"ALPACA_SECRET": "wrong", "POLYGON_API_KEY": "wrong", "COINAPI_KEY": "wrong"}
     for name, message in (
         ("alpaca", "alpaca refuses us: the login was refused, auth failed (402): set ALPACA_KEY and ALPACA_SECRET"),
         ("massive", "massive refuses us: the login was refused, authentication failed: set MASSIVE_API_KEY"),
+        ("coinapi", "coinapi refuses us: the login was refused, Invalid API key: set COINAPI_KEY"),
     ):
         ingestor = Ingestor(processes, name, {**env, **KEYS, **refused, **venues.urls})
         assert ingestor.process.wait() == 2

@@ -197,7 +197,7 @@ def ingestor(processes: Processes, provider: str, venues: Process, env: Mapping[
 def simulator(processes: Processes) -> tuple[Process, int]:
     """Simulated venues, and the port of their control endpoint."""
     port = free_port()
-    process = processes.mdstream("simulate", "--port", port, "--rate", 500)
+    process = processes.mdstream("simulate", "--port", port, "--venues", "binance,coinbase,okx", "--rate", 500)
     process.wait_for("export COINBASE_WS_URL=")
     return process, port
 

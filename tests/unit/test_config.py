@@ -160,6 +160,8 @@ ANOTHER = {
     "KAFKA_SASL_MECHANISM": "PLAIN",
     "NODE_CANONICAL_URL": "http://core:6066",
     "HTTP_PORT": "8080",
+    "IBKR_PORT": "7497",
+    "IBKR_CLIENT_ID": "1",
     "ALPACA_FEED": "sip",
 }
 """Values that differ from the default, where neither the next number nor the text `trades` will do."""

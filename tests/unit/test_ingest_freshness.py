@@ -249,6 +249,21 @@ def test_symbol_without_any_data_is_mute_and_logged() -> None:
     assert freshness.describe_mute() == ("no data for NOSUCHUSDT in 99 s: does the venue have such an instrument?")
 
 
+def test_symbols_that_come_and_go_are_watched_from_then_on() -> None:
+    """A new one is mute after its own time, not that of the connection; one that is gone is nothing any more."""
+    story = Story()
+    story.seconds(100, TRADES)
+    story.freshness.change(add=["ETHUSDT"])
+    story.seconds(59, TRADES)
+    assert story.freshness.mute == set()
+    story.seconds(1, TRADES)
+    assert story.freshness.mute == {"ETHUSDT"}
+    story.freshness.change(add=["LTCUSDT"], remove=["ETHUSDT", "BTCUSDT"])
+    story.seconds(1)
+    assert story.freshness.mute == set()
+    assert {route.key for route in story.freshness.silences} == {b"LTCUSDT"}
+
+
 def test_nobody_is_mute_where_freshness_is_not_watched() -> None:
     """MDSTREAM_DATA_SILENCE_S=0."""
     freshness = Freshness(["BTCUSDT"], 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -100,6 +101,11 @@ def test_plan_of_all_asks_every_provider() -> None:
 def test_provider_runs_dry_without_its_credentials(name: str, settings: dict[str, str], remedy: str | None) -> None:
     """The reason is what to set."""
     assert provider(name).dry(settings) == remedy
+
+
+def test_plan_of_several_providers_has_each_once() -> None:
+    """In the order given."""
+    assert [w.provider.name for w in plan("okx, binance,okx", ["BTCUSDT"])] == ["okx", "binance"]
 
 
 def test_plan_of_all_leaves_out_a_venue_that_has_none_of_the_symbols() -> None:
@@ -273,6 +279,31 @@ def test_raw_topics_refuse_a_market_that_is_not_in_the_settings() -> None:
     """Its topic would not exist."""
     with pytest.raises(SettingsError, match="no market crypto in MDSTREAM_MARKETS=equities: add it there"):
         raw_topics(plan("binance", ["BTCUSDT"]), config.load(markets="equities"))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ws://h:1", "IB_WS_URL='ws://h:1': expected an address that begins with ib://"),
+        ("ib://h", "IB_WS_URL='ib://h': expected ib://HOST:PORT or ib://HOST:PORT?clientId=NUMBER"),
+        ("ib://h:99999", "expected ib://HOST:PORT"),
+        ("ib://h:1?clientId=x", "expected ib://HOST:PORT"),
+        ("ib://h:1?clientId=-1", "expected ib://HOST:PORT"),
+        ("ib://h:1?clientid=1", "expected ib://HOST:PORT"),
+    ],
+)
+async def test_feed_url_refuses_what_is_no_address_of_a_library(url: str, expected: str) -> None:
+    """Its link judges what follows the scheme."""
+    with pytest.raises(SettingsError, match=re.escape(expected)):
+        feed_url(provider("ib"), {"IB_WS_URL": url})
+
+
+async def test_feed_url_names_the_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library is an extra; nothing else needs it."""
+    monkeypatch.setitem(sys.modules, "ib_async", None)
+    monkeypatch.delitem(sys.modules, "mdstream.venues.ib.link", raising=False)
+    with pytest.raises(SettingsError, match=re.escape("package ib_async is not installed: pip install 'mdstream[ib]'")):
+        feed_url(provider("ib"), {})
 
 
 def test_feed_url_refuses_what_is_no_websocket() -> None:

@@ -174,3 +174,18 @@ def test_damaged_segment_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCapt
     assert "damaged after" in caplog.text
     assert files(tmp_path) == ["00000000.damaged"]
     assert open_spool(tmp_path).bytes == 0
+
+
+def test_segment_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody made a folder of it, or the disk is failing: it is told, and left alone."""
+    dead = open_spool(tmp_path)
+    for number in (1, 2):
+        dead.write([record(number)])
+        dead._seal()
+    dead.close()
+    first = min(tmp_path.rglob("*.spool"))
+    first.unlink()
+    first.mkdir()
+    heir = open_spool(tmp_path)
+    assert everything(heir) == [record(2)]
+    assert f"{first} cannot be read: Is a directory; its records are lost" in caplog.text

@@ -125,6 +125,32 @@ async def test_outage_delays_records_and_keeps_their_order(tmp_path: Path, spool
     assert not any(tmp_path.iterdir())  # noqa: ASYNC240  nothing else runs by now
 
 
+@pytest.mark.parametrize("spooled", [True, False], ids=["on disk", "in memory"])
+async def test_outage_ends_although_new_records_come_all_the_time(tmp_path: Path, spooled: bool) -> None:
+    """A fast feed never pauses: the way by the disk is left when Kafka has what is there."""
+    sent = 0
+
+    async def feed(ingestor: Ingestor) -> None:
+        nonlocal sent
+        while True:
+            ingestor.add(*range(sent, sent + 5))
+            sent += 5
+            await asyncio.sleep(0.001)
+
+    async with Ingestor(tmp_path if spooled else None).running() as ingestor:
+        feeding = asyncio.create_task(feed(ingestor))
+        await until_diverted(ingestor)
+        await asyncio.sleep(0.3)
+        ingestor.kafka.away, ingestor.stalled_s = False, 0.0
+        async with asyncio.timeout(30):
+            while ingestor.backlog.diverted:  # noqa: ASYNC110  a plain attribute
+                await asyncio.sleep(0.005)
+        feeding.cancel()
+        await asyncio.wait_for(ingestor.spooler.drained(), 30)
+        assert ingestor.kafka.distinct == split(*range(sent))
+        assert (b"spool" in ingestor.kafka.via) == spooled
+
+
 async def test_records_survive_a_kill_in_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also two in a row: the next process sends what the dead ones had, before its own."""
     monkeypatch.setattr(spool_module, "SEGMENT_BYTES", 2000)

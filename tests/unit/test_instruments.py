@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from venue_ids import ids_of
 
-from mdstream.instruments import Instrument, Kind, from_dashed, is_cash, parse, split_pair, to_dashed
+from mdstream.instruments import Instrument, Kind, from_dashed, has_base_units, is_cash, parse, split_pair, to_dashed
 from mdstream.venues.binance import simulated as binance
 from mdstream.venues.coinbase import feed as coinbase
 from mdstream.venues.okx import feed as okx
@@ -117,6 +117,17 @@ def test_two_instruments_never_share_a_symbol(one: Instrument, other: Instrument
 def test_cash_is_what_has_sizes_in_base_and_prices_above_zero(symbol: str, cash: bool) -> None:
     """Pairs and shares, also of currencies that nobody listed here; a venue's own id is neither."""
     assert is_cash(symbol) is cash
+
+
+@pytest.mark.parametrize(
+    ("symbol", "measured"),
+    [("BTCUSDT", True), ("AAPL", True), ("BTCUSDT-PERP", True), ("ETHUSDC-20261225", True), ("BTCUSD-PERP", False),
+     ("BTCUSD-20261225", False), ("BTC-20261225-100000-C", False), ("ESH26.CME", False), ("BTC-USDT-SWAP", False),
+     ("BTC-USD-220527", False), ("-PERP", False)],
+)  # fmt: skip
+def test_sizes_in_base_are_those_of_pairs_shares_and_linear_contracts(symbol: str, measured: bool) -> None:
+    """An inverse contract, an option and whatever keeps a venue's own id may count contracts."""
+    assert has_base_units(symbol) is measured
 
 
 @pytest.mark.parametrize(

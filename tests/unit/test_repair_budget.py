@@ -63,7 +63,7 @@ def test_budget_that_is_held_waits_however_much_is_left() -> None:
     assert budget.wait_s(1.0, 30.0) == 0.0
 
 
-PUBLISHED = {"binance": (6000, 60.0), "coinbase": (10, 1.0), "okx": (20, 2.0)}
+PUBLISHED = {"binance": (6000, 60.0), "binance_coinm": (2400, 60.0), "coinbase": (10, 1.0), "okx": (20, 2.0)}
 """Units and seconds, as the venues publish them."""
 
 

@@ -391,7 +391,11 @@ class Lines:
 @given(st.data())
 def test_book_of_several_connections_is_that_of_the_one_that_is_ahead(data: st.DataObject) -> None:
     """Whichever is ahead at each moment, however they join, lag and end."""
-    lines = Lines()
+    interleave(Lines(), data)
+
+
+def interleave(lines: Lines, data: st.DataObject) -> None:
+    """The book is checked after each update."""
     lines.join()
     for _ in range(data.draw(st.integers(1, 60))):
         ready = [connection for connection, queue in lines.queues.items() if queue]
@@ -405,3 +409,78 @@ def test_book_of_several_connections_is_that_of_the_one_that_is_ahead(data: st.D
                 lines.join()
             case "end" if len(lines.queues) > 1:
                 del lines.queues[data.draw(st.sampled_from(sorted(lines.queues)))]
+
+
+# ---------------------------------------------------------------------------------------------------- numbered updates
+
+
+def numbered(update_id: int, previous_id: int, *prices: int, ts: int = 0, size: float = 1.0) -> BookUpdate:
+    return BookUpdate("X", levels(*prices, size=size), [], ts, False, None, update_id, previous_id)
+
+
+def first(update_id: int, *bids: int, ts: int = 0) -> BookUpdate:
+    return BookUpdate("X", levels(*bids), levels(100), ts, True, None, update_id, -1)
+
+
+def test_update_that_follows_is_applied_and_a_copy_is_passed() -> None:
+    """By its number alone, whatever its time; one without a change keeps the number."""
+    book = Book()
+    book.apply(first(7, 9), 1, FIRST)
+    assert book.apply(numbered(9, 7, 10), 2, FIRST) is UpdateResult.TOP
+    assert book.apply(numbered(9, 7, 10), 3, SECOND) is UpdateResult.PASSED
+    assert book.apply(numbered(7, 5, 10, size=0), 4, SECOND) is UpdateResult.PASSED
+    assert book.apply(BookUpdate("X", [], [], 0, False, None, 9, 9), 5, FIRST) is UpdateResult.NOTHING
+    assert book.apply(numbered(12, 9, 11), 6, SECOND) is UpdateResult.TOP
+    assert best(book)[0] == [11, 10, 9]
+
+
+def test_number_that_did_not_come_loses_the_book() -> None:
+    """Until the next snapshot, whatever its number."""
+    book = Book()
+    book.apply(first(7, 9), 1)
+    assert book.apply(numbered(11, 9, 10), 2) is UpdateResult.LOST
+    assert book.apply(numbered(12, 11, 10), 3) is UpdateResult.PASSED
+    assert book.apply(first(5, 8), 4) is UpdateResult.TOP
+
+
+def test_numbers_that_begin_again_are_followed_or_lose_the_book() -> None:
+    """The update in which they do names the last one; if it was missed, their times are later than their numbers."""
+    book = Book()
+    book.apply(first(700, 9), 1)
+    assert book.apply(numbered(3, 700, 10, ts=MS), 2) is UpdateResult.TOP
+    assert book.apply(numbered(5, 3, 11, ts=2 * MS), 3) is UpdateResult.TOP
+    missed = Book()
+    missed.apply(first(700, 9), 1)
+    assert missed.apply(numbered(5, 3, 11, ts=2 * MS), 2) is UpdateResult.LOST
+
+
+def test_image_keeps_the_number() -> None:
+    """The next update follows after a restart as it would have before."""
+    book = Book()
+    book.apply(first(7, 9), 1, FIRST)
+    book.apply(numbered(9, 7, 10), 2, FIRST)
+    other = Book.of_image(book.image())
+    assert (other.update_id, other.connection) == (9, FIRST)
+    assert other.apply(numbered(12, 9, 11), 3, FIRST) is UpdateResult.TOP
+
+
+class Numbered(Lines):
+    """As Lines, at a venue that numbers its updates, several in a millisecond."""
+
+    def trade(self, price: int, size: float) -> None:
+        super().trade(price, size)
+        at = len(self.updates)
+        update = numbered(at, at - 1, price, ts=at // 3 * MS, size=size)
+        for queue in self.queues.values():
+            queue[-1] = (at, update)
+
+    def join(self) -> None:
+        super().join()
+        at, update = self.queues[b"%d" % self.joined][-1]
+        update.update_id, update.previous_id, update.ts_exchange = at, -1, at // 3 * MS
+
+
+@given(st.data())
+def test_numbered_book_of_several_connections_is_that_of_the_one_that_is_ahead(data: st.DataObject) -> None:
+    """It is that of the connection that is ahead, however they join, lag and end."""
+    interleave(Numbered(), data)

@@ -525,7 +525,7 @@ def test_neighbours_of_a_dead_frame_are_unharmed(name: str) -> None:
 class Foreign:
     """A venue from elsewhere, whose decoder raises what no contract names."""
 
-    name, contiguous_ids = "foreign", False
+    name, contiguous_ids, quotes_from_books = "foreign", False, True
 
     def decode(self, frame: bytes) -> list[Tick]:
         return [json.loads(frame)["tick"]]

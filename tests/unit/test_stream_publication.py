@@ -35,6 +35,7 @@ class Venue:
 
     name: str
     contiguous_ids: bool = True
+    quotes_from_books: bool = True
     ticks: list[Sequence[Tick]] = field(default_factory=list)
 
     def decode(self, frame: bytes) -> Sequence[Tick]:

@@ -18,9 +18,12 @@ def corrupt(text: str, how: str, rng: Random) -> str | bytes:
     """A corrupt version of a JSON object's text: text for a text frame, bytes for a binary one.
 
     cut: only its beginning; json: a quotation mark is missing; types: numbers, and texts of numbers, become something
-    else; binary: bytes that are not text. `any` is one of these.
+    else; binary: bytes that are not text. `any` is one of these. Where the text is no JSON, json and types cut it, too.
     """
-    match rng.choice(HOW) if how == "any" else how:
+    chosen = rng.choice(HOW) if how == "any" else how
+    if chosen in ("json", "types") and not text.startswith("{"):
+        chosen = "cut"
+    match chosen:
         case "cut":
             return text[: rng.randrange(1, len(text))]
         case "json":

@@ -52,6 +52,7 @@ class _Trade(msgspec.Struct, gc=False):
     t: str
     x: Code = ""
     z: Code = ""
+    c: Annotated[tuple[Code, ...], msgspec.Meta(max_length=16)] = ()
 
 
 class Quote(msgspec.Struct, gc=False):
@@ -85,7 +86,8 @@ def _trades(m: list[_Trade], symbol: str) -> Sequence[TradeTick]:
 
 
 def _trade(d: _Trade, symbol: str, ts_ns: int) -> TradeTick:
-    return TradeTick(symbol, f"{d.x}{d.z}-{d.i}-{new_york_day(ts_ns)}", d.p, d.s, None, ts_ns)
+    trade_id = f"{d.x}{d.z}-{d.i}-{new_york_day(ts_ns)}"
+    return TradeTick(symbol, trade_id, d.p, d.s, None, ts_ns, venue=d.x or None, conditions=d.c or None)
 
 
 def quotes(m: list[Quote], symbol: str) -> Sequence[QuoteTick]:

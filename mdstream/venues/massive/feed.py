@@ -45,6 +45,7 @@ class _Trade(msgspec.Struct, gc=False):
     s: Number
     ds: Number | msgspec.UnsetType = msgspec.UNSET
     trfi: Party | None = None
+    c: Annotated[tuple[Party, ...], msgspec.Meta(max_length=16)] = ()
 
 
 class _Quote(msgspec.Struct, gc=False):
@@ -73,7 +74,9 @@ def _trades(m: list[_Trade], symbol: str) -> Sequence[TradeTick]:
 def _trade(d: _Trade, symbol: str, ts_ns: int) -> TradeTick:
     place = f"{d.x}.{d.trfi}" if d.trfi else f"{d.x}"
     trade_id = f"{place}-{d.i}-{new_york_day(ts_ns)}"
-    return TradeTick(symbol, trade_id, d.p, d.s if d.ds is msgspec.UNSET else d.ds, None, ts_ns)
+    size = d.s if d.ds is msgspec.UNSET else d.ds
+    conditions = tuple(map(str, d.c)) or None
+    return TradeTick(symbol, trade_id, d.p, size, None, ts_ns, venue=str(d.x), conditions=conditions)
 
 
 def _quotes(m: list[_Quote], symbol: str) -> Sequence[QuoteTick]:

@@ -1,8 +1,7 @@
 """OKX v5, public channels: spot, swaps, dated futures and options.
 
-Channels: trades, bbo-tbt, books5; also understood: trades-all, tickers, the snapshots of books. Updates of books are
-ignored. trades-all is at another address (/ws/v5/business). REST: the answers of history-trades, as repair publishes
-them.
+Channels: trades, bbo-tbt, books; also understood: trades-all, tickers, books5. trades-all is at another address
+(/ws/v5/business). REST: the answers of history-trades, as repair publishes them.
 Source: OKX API guide v5, public data (read 2026-08).
 Quirks: all numbers and times are text, times are milliseconds, an empty side of a ticker is ""; bbo-tbt and books have
 their symbol only in `arg`; `ping` and `pong` are not JSON. Sizes are passed on in the venue's unit: base units on spot,
@@ -10,7 +9,9 @@ but CONTRACTS on swaps, futures and options (multiply by the instrument's `ctVal
 Ids: `tradeId` is contiguous per instrument. `trades` merges the fills of one taker order at one price: its id is the
 last of `count`, so it covers tradeId-count+1 .. tradeId (older captures have no `count`: one each). trades-all and
 history-trades give each fill separately, under the same ids, so the two channels must not be mixed.
-`seqId` of the books rises.
+Books: `books` sends 400 levels, then the changes each 100 ms: absolute sizes, "0" for a removed level. Each one's
+`prevSeqId` is the `seqId` before it, also when numbers begin again; without a change one comes each minute. `checksum`
+is always 0 since the venue gave it up. Quotes are those of bbo-tbt, which is ten times as fast.
 """
 
 from __future__ import annotations
@@ -26,15 +27,26 @@ import msgspec
 from mdstream import instruments
 from mdstream.errors import FrameError
 from mdstream.events import Level, Side
-from mdstream.ticks import BOOK_DEPTH, NO_ID, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
+from mdstream.ticks import (
+    BOOK_DEPTH,
+    NO_ID,
+    BookTick,
+    BookUpdate,
+    Control,
+    LevelSize,
+    Number,
+    QuoteTick,
+    Size,
+    TradeTick,
+)
 from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request
-from mdstream.venues.parsing import recovered, side_of_book
+from mdstream.venues.parsing import price_levels, recovered, side_of_book
 from mdstream.venues.symbols import separated
 from mdstream.venues.times import MS, Millis
 
 QUOTES = (*instruments.QUOTES, "OKB", "AED", "USD_UM")
 """USD_UM: the linear contracts in USD, beside the inverse ones."""
-CHANNELS = ("trades", "bbo-tbt", "books5")
+CHANNELS = ("trades", "bbo-tbt", "books")
 CLOSING_SOON = "64008"
 ARGS_PER_REQUEST = 300  # a request may have 64 KB; an argument here has less than 100 bytes
 
@@ -83,9 +95,24 @@ class _Book(msgspec.Struct):
     seqId: Id = NO_ID  # noqa: N815  the venue's name
 
 
-class _Books(msgspec.Struct):
-    data: list[_Book]
-    action: str = "snapshot"
+class _Row(msgspec.Struct, gc=False, array_like=True):
+    """As _Level, with the price as it is written."""
+
+    price: str
+    size: LevelSize
+
+
+class _Rows(msgspec.Struct, gc=False):
+    bids: list[_Row]
+    asks: list[_Row]
+    ts: Millis
+    seqId: Id = NO_ID  # noqa: N815  the venue's name
+    prevSeqId: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)] | None = None  # noqa: N815
+
+
+class _Changes(msgspec.Struct, gc=False):
+    action: Literal["snapshot", "update"]
+    data: list[_Rows]
 
 
 class _HistoryTrades(msgspec.Struct, gc=False):
@@ -134,15 +161,23 @@ def _best(levels: Sequence[_Level]) -> tuple[float | None, float | None]:
     return (levels[0].price, levels[0].size) if levels else (None, None)
 
 
-def _books(m: _Books, symbol: str) -> Sequence[Tick]:
-    """As bbo-tbt, five levels per side (books5), or up to 400 with "action":"snapshot" (books); updates are ignored."""
-    if m.action == "update":
-        return (Control("ignored", "an update of books"),)
+def _books5(m: _Data[_Book], symbol: str) -> Sequence[BookTick]:
+    """As bbo-tbt, with five levels per side."""
     return [BookTick(symbol, _levels(d.bids), _levels(d.asks), d.ts * MS, d.seqId) for d in m.data]
 
 
 def _levels(levels: Sequence[_Level]) -> list[Level]:
     return [(level.price, level.size) for level in levels[:BOOK_DEPTH]]
+
+
+def _books(m: _Changes, symbol: str) -> Sequence[BookUpdate]:
+    """{"arg":{..},"action":"update","data":[{"asks":[],"bids":[["93740","0","0","0"]],"ts":"1767625200130","checksum":0,"seqId":363996340,"prevSeqId":363996337}]}"""
+    return [_update(d, symbol, whole=m.action == "snapshot") for d in m.data]
+
+
+def _update(d: _Rows, symbol: str, *, whole: bool) -> BookUpdate:
+    bids, asks = (price_levels([(row.price, row.size) for row in side]) for side in (d.bids, d.asks))
+    return BookUpdate(symbol, bids, asks, d.ts * MS, whole, None, d.seqId, d.prevSeqId)
 
 
 def _history_trades(m: _HistoryTrades, symbol: str) -> Sequence[TradeTick]:
@@ -156,6 +191,7 @@ class Okx(Provider):
     default_url = "wss://ws.okx.com:8443/ws/v5/public"
     symbols = separated("a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP", QUOTES, contracts=True)
     contiguous_ids = True
+    quotes_from_books = False
     max_symbols = 200
     subscribe_interval_s = 0.5
     keepalive: ClassVar[Keepalive | None] = Keepalive(20.0, "ping")  # the venue closes after 30 s without any message
@@ -164,8 +200,8 @@ class Okx(Provider):
         Channel("trades-all", TRADE, _Data[_Trade], partial(_trades, id_space="trades-all")),
         Channel("tickers", QUOTE, _Data[_Ticker], _tickers),
         Channel("bbo-tbt", QUOTE, _Data[_Book], _bbo),
-        Channel("books5", BOOK, _Books, _books),
-        Channel("books", BOOK, _Books, _books),
+        Channel("books5", BOOK, _Data[_Book], _books5),
+        Channel("books", BOOK, _Changes, _books),
         Channel("history-trades", TRADE, _HistoryTrades, _history_trades),
     )
     heads = (_ARG, _REST)
