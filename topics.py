@@ -2,6 +2,7 @@
 
     md.raw.MARKET ──> md.trades  md.quotes  md.books  md.status ──> md.bars, latest prices, sinks
                       md.gaps (what to repair)   md.state (checkpoints)   md.dead (records that could not be processed)
+                      md.instruments (what the venues list)
 
 All share one partition count and Kafka's default key partitioner (murmur2), so partition p of a raw topic maps to
 partition p of every canonical topic. This file imports only settings and errors from mdstream, so every module may
@@ -49,7 +50,7 @@ class Topic:
             # and would be deleted at once.
             kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
             return config | kept | {"message.timestamp.type": "LogAppendTime"}
-        # Small segments, cleaned early: a takeover reads a partition of this topic from its beginning.
+        # Small segments, cleaned early: readers, like a takeover, begin with the first record of a partition.
         return config | {
             "cleanup.policy": "compact",
             "segment.bytes": str(16 * MIB),
@@ -79,12 +80,14 @@ class Topics:
         self.bars = topic("bars", "instrument", "Bar", 30 * DAY_MS)
         self.status = topic("status", "instrument or provider", "FeedStatus, Heartbeat or Gap", 7 * DAY_MS)
         self.gaps = topic("gaps", "instrument", "a request to repair", 7 * DAY_MS)
+        self.instruments = topic("instruments", "provider and symbol", "ListedInstrument", None)
         self.state = topic("state", "input topic, instrument", "state as of an input position", None, MAX_BATCH_BYTES)
         self.dead = topic("dead", "source topic", "what could not be understood, and why", 14 * DAY_MS, MAX_BATCH_BYTES)
 
     def __iter__(self) -> Iterator[Topic]:
         yield from self.raw.values()
-        yield from (self.trades, self.quotes, self.books, self.bars, self.status, self.gaps, self.state, self.dead)
+        yield from (self.trades, self.quotes, self.books, self.bars, self.status, self.gaps, self.instruments)
+        yield from (self.state, self.dead)
 
     def raw_of(self, market: str) -> Topic:
         """The raw topic of a market. Raises SettingsError for a market that the settings do not name."""

@@ -3,10 +3,13 @@
 MdstreamError
 ├── SettingsError            a setting or argument that cannot be used
 │   └── SymbolError          a symbol that does not have the venue's form
+│       └── UnlistedError    one that the venue does not list, or a pattern that matches nothing
+│           └── UnknownError     a pattern, while what the venue lists is not known
 ├── FrameError               a frame that cannot be understood: goes to md.dead with this text
 │   └── MisplacedError       a frame in a partition of other instruments
 ├── FeedError                a venue's feed that was given up on
 │   └── RefusedError         the venue refuses us: a SettingsError, too
+├── ListingError             a venue's list of instruments that cannot be had
 ├── LinkError                a connection to a venue that cannot be opened, or is lost
 │   ├── HandshakeError       an HTTP status came in place of a websocket
 │   └── OversizedError       it was closed because of a frame above the limit
@@ -43,6 +46,22 @@ class SymbolError(SettingsError):
 
     def __str__(self) -> str:
         return f"{self.provider} has no symbol of the form {self.symbol!r}: expected {self.expected}"
+
+
+class UnlistedError(SymbolError):
+    """The venue lists no `symbol`, or nothing of that pattern; `expected` goes on from there."""
+
+    def __str__(self) -> str:
+        return f"{self.provider} does not list {self.symbol}: {self.expected}"
+
+
+class UnknownError(UnlistedError):
+    """What the pattern `symbol` stands for is not known without the venue's list, which cannot be had: `expected`."""
+
+    retriable = True
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.symbol} needs the venue's list of instruments: {self.expected}"
 
 
 class FrameError(MdstreamError):
@@ -87,6 +106,19 @@ class RefusedError(FeedError, SettingsError):
 
     def __str__(self) -> str:
         return f"{self.provider} refuses us: {self.reason}"
+
+
+class ListingError(MdstreamError):
+    """The list of instruments of `provider` cannot be had, for `reason`."""
+
+    retriable = True
+
+    def __init__(self, provider: str, reason: str) -> None:
+        super().__init__(provider, reason)
+        self.provider, self.reason = provider, reason
+
+    def __str__(self) -> str:
+        return f"{self.provider} does not say what it lists: {self.reason}"
 
 
 class LinkError(MdstreamError):

@@ -128,7 +128,29 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
     reason: str | None = None
 
 
-Event = Trade | Quote | BookL2 | Bar | Heartbeat | FeedStatus | Gap
+class ListedInstrument(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="instrument"):
+    """An instrument as one venue lists it; `venue_symbol` is the venue's name for it.
+
+    `tick_size` and `lot_size` are exact decimals, null where the venue gives none; `lot_size` is in the unit of the
+    venue's sizes, which is worth `contract_size` of `contract_currency`. `volume_24h` is in quote currency.
+    """
+
+    symbol: str
+    provider: str
+    venue_symbol: str
+    kind: str
+    base: str
+    quote: str
+    tick_size: str | None
+    lot_size: str | None
+    contract_size: str
+    contract_currency: str
+    status: Literal["trading", "not_trading"]
+    ts_recv: int
+    volume_24h: float | None = None
+
+
+Event = Trade | Quote | BookL2 | Bar | Heartbeat | FeedStatus | Gap | ListedInstrument
 
 SYSTEM = "__system__"
 

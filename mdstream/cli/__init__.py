@@ -17,6 +17,7 @@ COMMANDS = {
     "db": "mdstream.tools.db",
     "demo": "mdstream.tools.demo",
     "ingest": "mdstream.ingest.command",
+    "instruments": "mdstream.tools.instruments",
     "nats": "mdstream.tools.nats",
     "postgres": "mdstream.tools.postgres",
     "record": "mdstream.tools.record",

@@ -19,8 +19,8 @@ from mdstream.venues.providers import PROVIDERS
 )
 @click.option(
     "--symbols",
-    help="Comma-separated: BTCUSDT, the venue's own form like BTC-USDT-SWAP, a group @NAME of mdstream.toml, or "
-    "file:PATH.  [default: one or two of the venue's]",
+    help="Comma-separated: BTCUSDT, the venue's own form like BTC-USDT-SWAP, a pattern like BTC*-PERP, top:20:*USDT, a "
+    "group @NAME of mdstream.toml, or file:PATH.  [default: one or two of the venue's]",
 )
 @click.option("--kafka", help="Kafka brokers, host:port.  [default: KAFKA_BOOTSTRAP_SERVERS, localhost:9092]")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"HTTP port.  [default: HTTP_PORT, {DEFAULT_PORT}]")
@@ -54,6 +54,7 @@ def command(
       mdstream ingest --provider all
       mdstream ingest --provider binance --symbols BTCUSDT --redundant 2
       mdstream ingest --provider binance --symbols @majors,file:symbols.txt
+      mdstream ingest --provider binance --symbols 'top:20:*USDT'
       curl localhost:8891/symbols --json '{"provider":"binance","add":["SOLUSDT"],"remove":["ETHUSDT"]}'
       BINANCE_WS_URL=ws://127.0.0.1:9101/stream mdstream ingest --provider binance --symbols BTCUSDT
 
@@ -68,6 +69,9 @@ def command(
       /metrics    for Prometheus                    /live    200 unless a restart is due
       /bus-stats  sending to Kafka
       /symbols    GET: those that are read; POST: add or remove some, without disturbing the others
+
+    The venue is asked what it lists, if it is read at its own address or both addresses are set. Patterns and top:COUNT
+    (by volume of 24 hours) need that; a symbol that is not listed is left out. Without the list all symbols are tried.
 
     The files and mdstream.toml are read again when they change: what was added is subscribed to, what was removed ends.
 

@@ -1,17 +1,33 @@
-"""Which symbols of which providers, from the command line."""
+"""Which symbols of which providers, from the command line, and by what the venues list.
+
+BTCUSDT          a symbol, refused if the venue does not list it
+BTC*-PERP        all that trade and match, by symbol or the venue's name
+top:20:*USDT     of these the twenty with the highest volume of 24 hours
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from mdstream.config import Settings
-from mdstream.errors import SymbolError
+from mdstream.errors import ListingError, SymbolError, UnknownError, UnlistedError
+from mdstream.events import ListedInstrument
 from mdstream.venues.feed import Provider
+from mdstream.venues.listing import matches
 from mdstream.venues.providers import PROVIDERS, provider
 from topics import Topic, Topics
 
 ALL = "all"
+TOP = "top:"
+NEAREST = 3
+
+Listing = Sequence[ListedInstrument] | ListingError
+"""What a venue lists, or why that is not known."""
+
+_TOP = re.compile(r"top:(?P<most>[1-9][0-9]{0,4}):(?P<pattern>.+)")
 
 
 @dataclass(frozen=True)
@@ -33,30 +49,70 @@ class Wanted:
         return tuple(dict.fromkeys((self.provider.market, *map(self.provider.market_of, self.symbols))))
 
 
-def plan(name: str, symbols: Sequence[str] | None = None) -> list[Wanted]:
-    """The plan for `symbols` of the providers `name`, separated by commas; "all" means every provider.
+def names_of(name: str) -> list[str]:
+    """The providers that `name` names, separated by commas; "all" means every one."""
+    return sorted(PROVIDERS) if name == ALL else list(dict.fromkeys(part.strip() for part in name.split(",")))
 
-    Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue is refused, the
-    others stay. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
+
+def plan(
+    name: str, symbols: Sequence[str] | None = None, listings: Mapping[str, Listing] | None = None
+) -> list[Wanted]:
+    """The plan for `symbols` of the providers `name` (see `names_of`).
+
+    Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue, or not in its list
+    among the `listings`, is refused, the others stay. Raises SymbolError if none is left for any provider,
+    SettingsError for an unknown provider.
     """
-    names = sorted(PROVIDERS) if name == ALL else dict.fromkeys(part.strip() for part in name.split(","))
-    venues = [provider(name) for name in names]
-    found = [wanted_of(venue, symbols or venue.default_symbols) for venue in venues]
+    venues = [provider(each) for each in names_of(name)]
+    found = [wanted_of(venue, symbols or venue.default_symbols, (listings or {}).get(venue.name)) for venue in venues]
     if not any(wanted.symbols for wanted in found):
         raise found[0].errors[0]
     return found
 
 
-def wanted_of(venue: Provider, given: Sequence[str]) -> Wanted:
-    """The symbols of one provider, as users name them; none of them may be left."""
+def wanted_of(venue: Provider, given: Sequence[str], listing: Listing | None = None) -> Wanted:
+    """The symbols of one provider, as users name them; none of them may be left. Without a list all are taken."""
     symbols: dict[str, None] = {}
     errors: list[SymbolError] = []
     for symbol in given:
         try:
-            symbols[venue.canonical(symbol)] = None
+            symbols.update(dict.fromkeys(_named(venue, symbol, listing)))
         except SymbolError as error:
             errors.append(error)
     return Wanted(venue, tuple(symbols), tuple(errors))
+
+
+def _named(venue: Provider, text: str, listing: Listing | None) -> Sequence[str]:
+    """The symbols that a name or a pattern stands for. Raises SymbolError."""
+    if text.startswith(TOP) or "*" in text or "?" in text:
+        return _matching(venue, text, listing)
+    symbol = venue.canonical(text)
+    if listing is None or isinstance(listing, ListingError):
+        return (symbol,)
+    listed = [each.symbol for each in listing]
+    if symbol not in listed:
+        nearest = get_close_matches(symbol, listed, NEAREST, cutoff=0.0)
+        raise UnlistedError(venue.name, symbol, f"the nearest are {', '.join(nearest)}")
+    return (symbol,)
+
+
+def _matching(venue: Provider, text: str, listing: Listing | None) -> Sequence[str]:
+    """What trades and matches a pattern, by symbol or by falling volume. Raises SymbolError."""
+    top = _TOP.fullmatch(text)
+    if text.startswith(TOP) and not top:
+        raise UnlistedError(venue.name, text, "expected top:COUNT:PATTERN, like top:20:*USDT")
+    if listing is None or isinstance(listing, ListingError):
+        raise UnknownError(venue.name, text, listing.reason if listing else "it was not asked for")
+    pattern = top["pattern"] if top else text
+    found = [each for each in listing if each.status == "trading" and matches(each, pattern)]
+    if not found:
+        raise UnlistedError(venue.name, text, "nothing that trades matches")
+    if top is None:
+        return [each.symbol for each in found]
+    if all(each.volume_24h is None for each in found):
+        raise UnlistedError(venue.name, text, "the venue's list has no volumes to rank by")
+    found.sort(key=lambda each: (-(each.volume_24h or 0.0), each.symbol))
+    return [each.symbol for each in found[: int(top["most"])]]
 
 
 def raw_topics(wanted: Sequence[Wanted], settings: Settings) -> dict[str, Topic]:

@@ -63,7 +63,7 @@ def run(selection: Selection, settings: Settings, options: Options) -> None:
 
 async def ingest(selection: Selection, settings: Settings, options: Options) -> None:
     """As `run`, on the running loop."""
-    wanted = selection.plan(settings.symbol_groups)
+    wanted = await selection.plan(settings.symbol_groups, settings.venue_addresses())
     for reason in (reason for w in wanted for reason in w.refused):
         log.error("left out: %s", reason)
     wanted = [w for w in wanted if w.symbols]

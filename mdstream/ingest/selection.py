@@ -1,9 +1,12 @@
-"""Which symbols an ingestor is asked for: names, groups of mdstream.toml, files. Files are read again when they change.
+"""Which symbols an ingestor is asked for: names, patterns, groups of mdstream.toml, files.
 
---symbols BTCUSDT,@majors,file:symbols.txt
+--symbols BTCUSDT,top:20:*USDC,@majors,file:symbols.txt
 
 @NAME        the group symbol_groups.NAME of mdstream.toml
 file:PATH    symbols separated by white space or commas; # begins a comment
+*, top:      patterns (plan.py), by what the venue lists
+
+Files are read again when they change.
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mdstream import config
-from mdstream.errors import MdstreamError, SettingsError
+from mdstream.errors import ListingError, MdstreamError, SettingsError, UnknownError
 from mdstream.ingest.feed import Feed
-from mdstream.ingest.plan import Wanted, plan
+from mdstream.ingest.plan import TOP, Listing, Wanted, names_of, plan
+from mdstream.rest.listings import LISTINGS, ask
+from mdstream.venues import rest_setting, ws_setting
 
 log = logging.getLogger(__name__)
 
 POLL_S = 2.0
+LISTING_LIMIT_S = 5.0
+"""How long a start waits for the venues' lists."""
 GROUP, FILE = "@", "file:"
 
 Groups = Mapping[str, Sequence[str]]
@@ -71,21 +78,25 @@ class Selection:
         self._files = [Path(part.removeprefix(FILE)) for part in parts if part.startswith(FILE)]
         if any(part.startswith(GROUP) for part in parts):
             self._files.append(Path(config.TOML_FILE))
+        self._seen = self._states()  # before anything is read: an edit during a slow start counts, too
 
-    def plan(self, groups: Groups) -> list[Wanted]:
-        """What it comes to now. Raises SettingsError or SymbolError."""
-        return plan(self._provider, None if self._symbols is None else expand(self._symbols, groups))
+    async def plan(self, groups: Groups, addresses: Mapping[str, str]) -> list[Wanted]:
+        """What it comes to now, by what the venues at the `addresses` list. Raises SettingsError or SymbolError."""
+        names = None if self._symbols is None else expand(self._symbols, groups)
+        ranked = any(name.startswith(TOP) for name in names or ())
+        return plan(self._provider, names, await _listings(names_of(self._provider), addresses, volumes=ranked))
 
     async def follow(self, feeds: Sequence[Feed], wanted: Sequence[Wanted]) -> None:
         """Change the feeds, which began with `wanted`, whenever a file changes, until cancelled."""
-        known, states = {w.provider.name: w.symbols for w in wanted}, self._states()
+        known, states = {w.provider.name: w.symbols for w in wanted}, self._seen
         while True:
             await asyncio.sleep(POLL_S)
             if (now := self._states()) == states:
                 continue
             states = now
             try:
-                planned = self.plan(config.load().symbol_groups)
+                settings = config.load()
+                planned = await self.plan(settings.symbol_groups, settings.venue_addresses())
             except MdstreamError as error:
                 log.error("the symbols stay as they are: %s", error)  # noqa: TRY400  what is wrong, not where in our code
                 continue
@@ -95,6 +106,28 @@ class Selection:
     def _states(self) -> list[tuple[int, int] | None]:
         """A value that differs when a file was changed."""
         return [_state(path) for path in self._files]
+
+
+async def _listings(names: Sequence[str], addresses: Mapping[str, str], *, volumes: bool) -> dict[str, Listing]:
+    """What the venues list, or why that is not known. One that is read elsewhere than it is asked is not asked: a
+    websocket's address of its own is a test server's or a proxy's."""
+    unknown = {name: reason for name in names if (reason := _not_asked(name, addresses)) is not None}
+    asked = await ask(
+        [name for name in names if name not in unknown], addresses, limit_s=LISTING_LIMIT_S, volumes=volumes
+    )
+    for found in asked.values():
+        if isinstance(found, ListingError):
+            log.warning("%s; its symbols are not checked", found)
+    return {**asked, **{name: ListingError(name, reason) for name, reason in unknown.items()}}
+
+
+def _not_asked(name: str, addresses: Mapping[str, str]) -> str | None:
+    """Why a venue is not asked; None if it is."""
+    if name not in LISTINGS:
+        return "nothing here asks this venue"
+    both = ws_setting(name), rest_setting(name)
+    given = [setting for setting in both if addresses.get(setting)]
+    return f"only {given[0]} of {' and '.join(both)} is set: set both, or neither" if len(given) == 1 else None
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -113,6 +146,9 @@ def _both(feeds: Sequence[Feed], planned: Sequence[Wanted]) -> Iterator[tuple[Fe
 async def _change(feed: Feed, known: Sequence[str], wanted: Wanted) -> tuple[str, ...]:
     for reason in wanted.refused:
         log.error("left out: %s", reason)
+    if any(isinstance(error, UnknownError) for error in wanted.errors):
+        log.error("%s: the symbols stay as they are", wanted.provider.name)  # not known is not gone
+        return tuple(known)
     add = [symbol for symbol in wanted.symbols if symbol not in known]
     remove = [symbol for symbol in known if symbol not in wanted.symbols]
     if add or remove:

@@ -19,12 +19,13 @@ from itertools import count as counting
 
 from mdstream.net.backoff import delays_s
 from mdstream.repair.budget import Budget
-from mdstream.repair.client import Client
 from mdstream.repair.counters import ABSENT, TROUBLE, Counters, outcome
 from mdstream.repair.rawlog import RawLog
 from mdstream.repair.repair import Repair
 from mdstream.repairs import RepairRequest
-from mdstream.venues.history import History, Page, PermanentError, RetryableError
+from mdstream.rest.client import Client
+from mdstream.venues.history import History, Page
+from mdstream.venues.rest import PermanentError, RetryableError
 from mdstream.venues.spans import Span
 
 log = logging.getLogger(__name__)

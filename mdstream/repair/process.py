@@ -16,12 +16,12 @@ from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.http.endpoint import serve
 from mdstream.net.redact import redacted
-from mdstream.repair.client import Client, new_session
 from mdstream.repair.desk import Desk
 from mdstream.repair.http import RepairEndpoint
 from mdstream.repair.rawlog import RawLog
 from mdstream.repair.requests import Requests
 from mdstream.repair.venues import HISTORIES
+from mdstream.rest.client import Client, new_session
 from mdstream.venues import rest_setting
 from mdstream.venues.providers import PROVIDERS
 from mdstream.watchdog.guard import Watchdog

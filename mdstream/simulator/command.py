@@ -96,7 +96,8 @@ def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[
     callback=_budgets,
     metavar="VENUE=COUNT[/SECONDS]",
     help="REST budget instead of the venue's own; may be repeated, once for each venue.  "
-    "[default: binance=6000/60, binance_coinm=2400/60 (weight), okx=20/2, coinbase=10/1 (requests)]",
+    "[default: binance=6000/60, binance_coinm and binance_usdm=2400/60 (weight), "
+    "bybit and bybit_linear=600/5, okx=20/2, coinbase=10/1, kraken=1/1 (requests)]",
 )
 @click.option(
     "--linger",

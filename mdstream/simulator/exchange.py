@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from mdstream import instruments
 from mdstream.simulator.actions import POLICY_VIOLATION, Action, Allowance, Close, Send, Subscribe, Unsubscribe
 from mdstream.simulator.listing import Channel, Listing, Topic, canonical
-from mdstream.simulator.market import Instrument, Market
+from mdstream.simulator.market import LISTED, Instrument, Market
 from mdstream.simulator.requests import RefusedError
 from mdstream.simulator.text import Writer, shortest
 from mdstream.venues.declared import Declared
@@ -176,6 +176,24 @@ class Exchange(Declared):
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:
         """How the venue writes this instrument's prices and sizes, by default without trailing zeros."""
         return shortest(instrument.price_decimals), shortest(instrument.size_decimals)
+
+    def symbol_of(self, name: str) -> str | None:
+        """The venue's symbol of a canonical name; None if it does not have the form of the venue's instruments."""
+        if self.contracts:
+            return self.contracts.to_venue(name)
+        pair = instruments.split_pair(name, self.quotes)
+        return self.separator.join(pair) if pair else None
+
+    def listed(self, now_ns: int) -> list[Listing]:
+        """What the venue's list of instruments has, by symbol: those that are tradable; if every symbol is, those that
+        were opened, and some more."""
+        names = self._symbols
+        if names is None:
+            pairs = [base + quote for base in LISTED for quote in self.quotes if base != quote]
+            names = frozenset(f"{pair}-PERP" if self.contracts else pair for pair in pairs)
+        for symbol in filter(None, map(self.symbol_of, sorted(names))):
+            self.listing(symbol, now_ns)
+        return sorted(self.listings.values(), key=lambda listing: listing.symbol)
 
     def listing(self, symbol: str, now_ns: int) -> Listing | None:
         """The listing of the venue's symbol, opened on first use; None if it is not tradable."""

@@ -43,6 +43,8 @@ USD = {
     "EUR": 1.172, "GBP": 1.351, "CHF": 1.262, "AUD": 0.668, "CAD": 0.729, "TRY": 0.0233, "BRL": 0.181, "JPY": 0.0064,
 }  # fmt: skip
 """Start prices; an asset that is not listed starts at a price made from its name."""
+LISTED = tuple(name for name in USD if name not in ("EUR", "GBP", "CHF", "AUD", "CAD", "TRY", "BRL", "JPY"))
+"""The bases of the pairs that a venue lists in any case."""
 STABLE = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "BUSD", "DAI", "USDE", "USD1", "RLUSD"})
 
 Levels = list[tuple[int, int]]
@@ -173,6 +175,9 @@ class Instrument:
         self.top = self._move()
         self.open_ticks = self.high_ticks = self.low_ticks = self.top.bid
         self.volume_lots = 0
+        drawn = Random()
+        drawn.setstate(rng.getstate())  # a copy: the market stays as it would be without
+        self._lots_before: int = round(self._median_lots * 86_400 * 10 ** drawn.uniform(-2.0, 1.0))
         self.last_order = self._order_before(first_id, self.top.bid, self._lots(1.0))
         self._book: Book | None = None
 
@@ -185,6 +190,11 @@ class Instrument:
     def venue_ns(self) -> int:
         """The time as the venue reports it."""
         return self._now_ns + self.clock_off_ns
+
+    @property
+    def day_lots(self) -> int:
+        """The volume of 24 hours: what was traded here, and what before the simulation."""
+        return self.volume_lots + self._lots_before
 
     def restart(self, first_id: int) -> None:
         """Restart: trades, aggregates and updates are numbered from `first_id`, and the old ones are forgotten."""

@@ -102,6 +102,17 @@ def newest(listing: Listing, *, below: int | None, above: int | None, limit: int
     return islice(takewhile(lambda fill: above is None or fill.trade_id > above, older), limit)
 
 
+def step(decimals: int, width: int = 0) -> str:
+    """The smallest step of a number with so many decimals, padded with zeros: step(2, 8) is 0.01000000."""
+    return f"{10.0**-decimals:.{max(decimals, width)}f}"
+
+
+def turnover(listing: Listing) -> str:
+    """What was traded in 24 hours, in quote currency, for sizes in units of base."""
+    i = listing.instrument
+    return f"{float(listing.size(i.day_lots)) * float(listing.price(i.last.ticks)):.8f}"
+
+
 def is_number(text: str) -> bool:
     """Whether a parameter is a whole number of at most 18 digits."""
     return _NUMBER.fullmatch(text) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from mdstream import config
 from mdstream.config import Settings
 from mdstream.db import migrate
 from mdstream.errors import SettingsError
-from mdstream.ingest.plan import plan
+from mdstream.ingest.selection import Selection
 from mdstream.run import pipeline
 from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, find_or_start
@@ -59,9 +60,9 @@ def command(providers: tuple[str, ...], symbols: tuple[str, ...], sinks: tuple[s
     if len(providers) != len(symbols):
         raise SettingsError("every --provider needs its own --symbols")
     wanted = list(zip(providers, symbols, strict=True))
-    for each in wanted:
-        plan(*each)  # errors are reported before anything starts
     settings = config.load()
+    for each in wanted:  # errors are reported before anything starts
+        asyncio.run(Selection(*each).plan(settings.symbol_groups, settings.venue_addresses()))
     interrupt_on_signals()
     say = timed_say()
     try:

@@ -18,8 +18,8 @@ from mdstream.repairs import REST_MARK, RepairRequest, rest_frame
 from mdstream.replay.capture import Frame, decode_line, encode_line
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, TradeTick
 from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
-from mdstream.venues.history import Answer, PermanentError, RetryableError
 from mdstream.venues.providers import provider
+from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.spans import Span
 
 KINDS: dict[type, bytes] = {TradeTick: TRADE, QuoteTick: QUOTE, BookTick: BOOK, BookUpdate: BOOK}

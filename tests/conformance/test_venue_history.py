@@ -11,7 +11,8 @@ from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.simulator.listing import Kind, Listing
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.venues import RESTS
-from mdstream.venues.history import Answer, Page
+from mdstream.venues.history import Page
+from mdstream.venues.rest import Answer
 from mdstream.venues.spans import Span
 
 

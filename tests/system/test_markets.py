@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Chosen(Selection):
     def __init__(self) -> None:
         super().__init__("okx", None)
 
-    def plan(self, groups: Groups) -> list[Wanted]:
+    async def plan(self, groups: Groups, addresses: Mapping[str, str]) -> list[Wanted]:
         return [Wanted(Both(), ("BTCUSDT", "ETHUSDT"))]
 
 

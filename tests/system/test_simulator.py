@@ -122,10 +122,10 @@ def journalled(path: Path) -> list[Row]:
 
 
 def test_simulator_says_where_its_venues_are(start: Start) -> None:
-    """In the shell's language, naming the port that is really bound; those without a history have no REST interface."""
+    """In the shell's language, naming the port that is really bound; without a REST interface there is one address."""
     simulator = start()
     assert simulator.port > 0
-    assert not {"ALPACA_API_BASE_URL", "BYBIT_API_BASE_URL", "KRAKEN_API_BASE_URL"} & simulator.urls.keys()
+    assert not {"ALPACA_API_BASE_URL", "MASSIVE_API_BASE_URL"} & simulator.urls.keys()
     for variable, path, _ in VENUES.values():
         assert simulator.urls[variable] == f"ws://127.0.0.1:{simulator.port}{path}"
     assert simulator.urls["IB_WS_URL"].startswith("ib://127.0.0.1:")

@@ -32,10 +32,10 @@ def test_topics_creates_what_is_missing_and_says_so(env: dict[str, str], prefix:
     """Run again it changes nothing."""
     first = run_mdstream("topics", "--create", env=env)
     assert first.returncode == 0, first.stderr
-    assert "10 of 10 topics are new" in first.stdout
+    assert "11 of 11 topics are new" in first.stdout
     again = run_mdstream("topics", "--create", "--json", env=env)
     topics = [json.loads(line) for line in again.stdout.splitlines()]
-    assert len(topics) == 10
+    assert len(topics) == 11
     assert all(topic["name"].startswith(f"{prefix}.") and not topic["new"] for topic in topics)
 
 
@@ -113,7 +113,7 @@ async def test_status_shows_records_lag_and_feeds(env: dict[str, str], prefix: s
     facts = json.loads(done.stdout)
     assert [broker["address"] for broker in facts["brokers"]] == [env["KAFKA_BOOTSTRAP_SERVERS"]]
     topics = {topic["name"]: topic for topic in facts["topics"]}
-    assert len(topics) == 10
+    assert len(topics) == 11
     assert all(topic["present"] and topic["partitions"] == 4 for topic in topics.values())
     assert topics[raw]["records"] == 208
     [group] = facts["groups"]

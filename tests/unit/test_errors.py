@@ -9,6 +9,7 @@ from mdstream.errors import (
     DatabaseError,
     FeedError,
     HandshakeError,
+    ListingError,
     MdstreamError,
     MisplacedError,
     OvertakenError,
@@ -16,6 +17,8 @@ from mdstream.errors import (
     SettingsError,
     SinkError,
     SymbolError,
+    UnknownError,
+    UnlistedError,
     UnsupportedVersionError,
 )
 
@@ -23,6 +26,11 @@ from mdstream.errors import (
 @pytest.mark.parametrize(("error", "text", "retriable"), [
     (SymbolError("binance", "BTC/USDT", "BTCUSDT"),
      "binance has no symbol of the form 'BTC/USDT': expected BTCUSDT", False),
+    (UnlistedError("binance", "BTCUSDX", "the nearest are BTCUSDT"),
+     "binance does not list BTCUSDX: the nearest are BTCUSDT", False),
+    (UnknownError("binance", "*USDT", "HTTP 503"),
+     "binance: *USDT needs the venue's list of instruments: HTTP 503", True),
+    (ListingError("okx", "HTTP 503"), "okx does not say what it lists: HTTP 503", True),
     (MisplacedError("BTCUSDT", 3), ("BTCUSDT does not belong to partition 3: its writer has to use the symbol "
                                     "as the key, and Kafka's default partitioner (murmur2)"), False),
     (FeedError("okx", 5, "HTTP 503"), "okx gave no data in 5 connections in a row, the last one: HTTP 503", True),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdstream import events
-from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
+from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, ListedInstrument, Quote, Trade
 from mdstream.stream.dead import dead_letter
 from mdstream.tools import schema
 
@@ -27,6 +27,7 @@ TYPES: dict[str, type[Event]] = {
     "heartbeat": Heartbeat,
     "status": FeedStatus,
     "gap": Gap,
+    "instrument": ListedInstrument,
 }
 
 

@@ -1,4 +1,4 @@
-"""mdstream/ingest/feed.py and mdstream/repair/client.py: how they report an address that holds secrets."""
+"""mdstream/ingest/feed.py and mdstream/rest/client.py: how they report an address that holds secrets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mdstream.errors import FeedError, SettingsError
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.feed import Feed, feed_url
 from mdstream.ingest.intake import Intake
-from mdstream.repair.client import Client, new_session
-from mdstream.venues.history import RetryableError
+from mdstream.rest.client import Client, new_session
 from mdstream.venues.providers import provider
+from mdstream.venues.rest import RetryableError
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,18 @@ import random
 import re
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream import config
-from mdstream.errors import SettingsError, SymbolError
+from mdstream.errors import ListingError, SettingsError, SymbolError, UnknownError
+from mdstream.events import ListedInstrument
 from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import problems_of
-from mdstream.ingest.plan import plan, raw_topics
+from mdstream.ingest.plan import Listing, plan, raw_topics, wanted_of
 from mdstream.ingest.selection import Selection, expand
 from mdstream.net.backoff import delays_s
 from mdstream.venues.providers import PROVIDERS, provider
@@ -181,10 +183,87 @@ def test_selection_that_comes_to_nothing_says_why(
         expand(text, GROUPS)
 
 
-def test_selection_without_symbols_is_each_venues_own() -> None:
+async def test_selection_without_symbols_is_each_venues_own() -> None:
     """So the first try needs none."""
-    (wanted,) = Selection("okx", None).plan({})
+    (wanted,) = await Selection("okx", None).plan({}, {"OKX_WS_URL": "ws://127.0.0.1:1"})
     assert wanted.symbols == tuple(provider("okx").default_symbols)
+
+
+def listed(
+    symbol: str, volume: float | None = None, status: Literal["trading", "not_trading"] = "trading"
+) -> ListedInstrument:
+    return ListedInstrument(symbol, "okx", symbol, "spot", "X", "Y", None, None, "1", "X", status, 1, volume)
+
+
+LISTED = [listed(f"{base}{quote}", 1.0) for base in ("ADA", "BTC", "ETH") for quote in ("USD", "USDT")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("BTCUSDT,btc-usdt", ("BTCUSDT",)),
+        ("*USDT", ("ADAUSDT", "BTCUSDT", "ETHUSDT")),
+        ("ETHUSD,*usdt,?THUSD", ("ETHUSD", "ADAUSDT", "BTCUSDT", "ETHUSDT")),
+    ],
+)
+def test_patterns_stand_for_what_the_venue_lists(text: str, found: tuple[str, ...]) -> None:
+    """Each symbol once, in the order given; what does not trade is taken by its name only."""
+    listing = [*LISTED, listed("OLDUSDT", status="not_trading")]
+    assert plan("okx", text.split(","), {"okx": listing})[0].symbols == found
+    assert plan("okx", ["OLDUSDT"], {"okx": listing})[0].symbols == ("OLDUSDT",)
+
+
+@given(st.lists(st.none() | st.floats(0, 1e9), min_size=1, max_size=8), st.integers(1, 10))
+def test_the_top_has_the_highest_volumes(volumes: list[float | None], most: int) -> None:
+    """As many as are asked for, or all; none that is left out has more than one that is there."""
+    listing = [listed(f"{'ABCDEFGH'[i]}XUSDT", volume) for i, volume in enumerate(volumes)]
+    wanted = wanted_of(provider("okx"), [f"top:{most}:*USDT"], listing)
+    if set(volumes) == {None}:
+        assert wanted.refused == (f"okx does not list top:{most}:*USDT: the venue's list has no volumes to rank by",)
+        return
+    by_symbol = {each.symbol: each.volume_24h or 0.0 for each in listing}
+    taken = [by_symbol.pop(symbol) for symbol in wanted.symbols]
+    assert len(taken) == min(most, len(volumes))
+    assert taken == sorted(taken, reverse=True)
+    assert not by_symbol or min(taken) >= max(by_symbol.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "listing", "reason"),
+    [
+        ("BTXUSDT", LISTED, "okx does not list BTXUSDT: the nearest are BTCUSDT, "),
+        ("SOL*", LISTED, "okx does not list SOL*: nothing that trades matches"),
+        ("top:0:*", LISTED, "okx does not list top:0:*: expected top:COUNT:PATTERN, like top:20:*USDT"),
+        ("*USDT", ListingError("okx", "HTTP 503"), "okx: *USDT needs the venue's list of instruments: HTTP 503"),
+        ("top:3:*", None, "okx: top:3:* needs the venue's list of instruments: it was not asked for"),
+    ],
+)
+def test_symbols_that_the_venue_does_not_list_are_refused_by_name(
+    text: str, listing: Listing | None, reason: str
+) -> None:
+    """And the others stay."""
+    (wanted,) = plan("okx", [text, "ETHUSDT"], {"okx": listing} if listing else None)
+    (refused,) = wanted.refused
+    assert refused.startswith(reason)
+    assert wanted.symbols == ("ETHUSDT",)
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses", "reason"),
+    [
+        (
+            "okx",
+            {"OKX_WS_URL": "ws://x"},
+            "only OKX_WS_URL of OKX_WS_URL and OKX_API_BASE_URL is set: set both, or neither",
+        ),
+        ("okx", {"OKX_API_BASE_URL": "http://x"}, "only OKX_API_BASE_URL of OKX_WS_URL and OKX_API_BASE_URL is set: "),
+        ("alpaca", {}, "nothing here asks this venue"),
+    ],
+)
+async def test_venues_are_asked_where_they_are_read(name: str, addresses: dict[str, str], reason: str) -> None:
+    """A websocket elsewhere, a test server's or a proxy's, lists other symbols than the venue: a pattern says so."""
+    with pytest.raises(UnknownError, match=re.escape(reason)):
+        await Selection(name, "X*").plan({}, addresses)
 
 
 def test_raw_topics_are_those_of_the_markets_in_the_plan() -> None:

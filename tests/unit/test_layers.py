@@ -29,8 +29,8 @@ IO_LIBRARIES = frozenset(
 SHELLS = frozenset(
     {
         "mdstream.app", "mdstream.broker", "mdstream.cli", "mdstream.config", "mdstream.db", "mdstream.demo",
-        "mdstream.embedded", "mdstream.http", "mdstream.ingest", "mdstream.kafka", "mdstream.roles", "mdstream.run",
-        "mdstream.simulator", "mdstream.sinks", "mdstream.tools", "mdstream.web", "agents",
+        "mdstream.embedded", "mdstream.http", "mdstream.ingest", "mdstream.kafka", "mdstream.rest", "mdstream.roles",
+        "mdstream.run", "mdstream.simulator", "mdstream.sinks", "mdstream.tools", "mdstream.web", "agents",
         "topics",
     }
 )  # fmt: skip

@@ -22,12 +22,12 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.metrics import IngestMetrics
 from mdstream.ingest.plan import plan, raw_topics
-from mdstream.repair.client import Client, new_session
 from mdstream.repair.desk import Desk
 from mdstream.repair.metrics import RepairMetrics
 from mdstream.repair.rawlog import RawLog
 from mdstream.repair.requests import Requests
 from mdstream.repair.venues import HISTORIES
+from mdstream.rest.client import Client, new_session
 
 PROMISED = {"market_exchange_latency_ms"}
 """A name that dashboards know from before, with a unit that the rules do not want: decision 37."""

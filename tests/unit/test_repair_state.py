@@ -17,8 +17,9 @@ from mdstream.repair.search import ROUNDS
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_request, encode
 from mdstream.ticks import TradeTick
-from mdstream.venues.history import Answer, Page, PermanentError, RetryableError
+from mdstream.venues.history import Page
 from mdstream.venues.providers import provider
+from mdstream.venues.rest import Answer, PermanentError, RetryableError
 
 NOW_S = 1_767_625_200.0
 PATIENCE_S = 7.0

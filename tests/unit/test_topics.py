@@ -23,6 +23,7 @@ def test_names_are_those_that_were_promised() -> None:
         "md.bars",
         "md.status",
         "md.gaps",
+        "md.instruments",
         "md.state",
         "md.dead",
     }
@@ -40,9 +41,9 @@ def test_all_topics_share_one_partition_count() -> None:
     assert {topic.partitions for topic in Topics(load(partitions=5))} == {5}
 
 
-def test_only_the_state_is_compacted() -> None:
+def test_state_and_instruments_are_compacted() -> None:
     """Every other topic is a log that is kept for a time."""
-    assert [topic.name for topic in TOPICS if topic.compacted] == ["md.state"]
+    assert [topic.name for topic in TOPICS if topic.compacted] == ["md.instruments", "md.state"]
     assert TOPICS.state.config["cleanup.policy"] == "compact"
 
 

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import Complaint, Endpoint, History, Limits
+from mdstream.venues.history import Endpoint, History, Limits
+from mdstream.venues.rest import Api, Complaint
 
 SITES = {
     **dict.fromkeys(("stream.binance.com", "data-stream.binance.vision", "data-api.binance.vision"), "Binance"),
@@ -32,9 +33,17 @@ class _Error(msgspec.Struct):
     msg: str = ""
 
 
-class BinanceHistory(History):
+class BinanceApi(Api):
     name = "binance"
     default_url = "https://api.binance.com"
+    error = _Error
+
+    def complaint(self, status: int, error: _Error) -> Complaint | None:
+        """{"code":-1121,"msg":"Invalid symbol."}"""
+        return Complaint(f"{error.code} {error.msg}", status in (400, 404) and error.code in REQUEST_IS_WRONG)
+
+
+class BinanceHistory(BinanceApi, History):
     sites = SITES
     endpoints: ClassVar = {
         "trade": Endpoint("/api/v3/historicalTrades?symbol={symbol}&fromId={first}&limit={rows}", 25.0),
@@ -44,11 +53,6 @@ class BinanceHistory(History):
     most_rows = 1_000
     weight_per_minute: ClassVar[int] = 6_000
     limits = Limits(per_s=6_000 / 2 / 60, burst=300.0)  # half of it: others may use the same address
-    error = _Error
-
-    def complaint(self, status: int, error: _Error) -> Complaint | None:
-        """{"code":-1121,"msg":"Invalid symbol."}"""
-        return Complaint(f"{error.code} {error.msg}", status in (400, 404) and error.code in REQUEST_IS_WRONG)
 
     def load(self, headers: Mapping[str, str]) -> float | None:
         used = headers.get("x-mbx-used-weight-1m", "")

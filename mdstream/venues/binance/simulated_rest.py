@@ -1,8 +1,10 @@
-"""Binance spot over REST: aggTrades and historicalTrades, oldest first, with the request weights of a minute.
+"""Binance spot over REST: aggTrades and historicalTrades, oldest first, exchangeInfo and ticker/24hr, with the request
+weights of a minute.
 
 Source: binance/binance-spot-api-docs, rest-api.md and errors.md (read 2026-07). Our choices where they are silent: a
 limit above 1000 counts as 1000; requests after a 429 are tolerated ten times in a minute, then a 418 follows for two
-minutes. startTime and endTime may be any distance apart.
+minutes. startTime and endTime may be any distance apart. ticker/24hr
+costs the weight of all symbols.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from mdstream.simulator.history import Aggregate, Fill, Tape
 from mdstream.simulator.listing import MS, Listing
 from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.requests import RefusedError
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, numbers, whole_seconds
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, numbers, step, turnover, whole_seconds
 
 DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
 REFUSALS_BEFORE_BAN = 10
 BAN_NS = 120 * SECOND_NS
+WIDTH = 8
+"""Decimals of spot's numbers."""
+LISTS = ("/exchangeInfo", "/ticker/24hr")
+"""The endpoints that a symbol is optional for."""
 _SYMBOL = re.compile(r"[A-Z0-9\-_.]{1,20}")
 _USED = "Please use WebSocket Streams for live updates to avoid"
 
@@ -67,6 +73,8 @@ class BinanceRest(Rest):
     endpoints: ClassVar[Mapping[str, tuple[int, set[str]]]] = {
         "/api/v3/aggTrades": (4, {"symbol", "fromId", "startTime", "endTime", "limit"}),
         "/api/v3/historicalTrades": (25, {"symbol", "fromId", "limit"}),
+        "/api/v3/exchangeInfo": (20, {"symbol", "showPermissionSets"}),
+        "/api/v3/ticker/24hr": (80, {"symbol", "type"}),
     }
     """By path: weight and parameters."""
     best_match: ClassVar[dict[str, bool]] = {"M": True}
@@ -92,7 +100,9 @@ class BinanceRest(Rest):
             raise
 
     def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
-        _check(query, self.endpoints[path][1])
+        _check(query, self.endpoints[path][1], optional=path.endswith(LISTS))
+        if path.endswith(LISTS):
+            return self._list(path, query.get("symbol"), now_ns)
         first, start, end, limit = numbers(query, "fromId startTime endTime limit", _no_number)
         if limit == 0:
             raise _refused(-1130, "Data sent for parameter 'limit' is not valid.")
@@ -105,13 +115,67 @@ class BinanceRest(Rest):
             return as_json([_agg_trade(listing, trade) | self.best_match for trade in aggregates])
         return as_json([_trade(listing, fill) for fill in _fills(tape, first, most)])
 
+    def _list(self, path: str, symbol: str | None, now_ns: int) -> Answer:
+        """What is listed, or that symbol of it: its rules, or its ticker."""
+        found = [each for each in self._exchange.listed(now_ns) if symbol in (None, each.symbol)]
+        if not found:
+            raise _refused(-1121, "Invalid symbol.")
+        if path.endswith("ticker/24hr"):
+            tickers = [self.ticker(each) for each in found]
+            return as_json(tickers[0] if symbol else tickers)
+        info = {"timezone": "UTC", "serverTime": now_ns // MS, "rateLimits": [], "exchangeFilters": []}
+        return as_json(info | {"symbols": [self.rules(each) for each in found]})
 
-def _check(query: dict[str, str], known: set[str]) -> None:
-    """Raises RefusedError for a query without a symbol, or with a parameter that is not known."""
+    def rules(self, listing: Listing) -> dict[str, Any]:
+        """An element of exchangeInfo's symbols."""
+        base, quote = self._exchange.split(listing.symbol) or (listing.symbol, "")
+        return {
+            "symbol": listing.symbol,
+            "status": "TRADING",
+            "baseAsset": base,
+            "baseAssetPrecision": WIDTH,
+            "quoteAsset": quote,
+            "quotePrecision": WIDTH,
+            "quoteAssetPrecision": WIDTH,
+            "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
+            "isSpotTradingAllowed": True,
+            "isMarginTradingAllowed": False,
+            "filters": filters(listing, WIDTH),
+            "permissions": [],
+            "permissionSets": [],
+        }
+
+    def ticker(self, listing: Listing) -> dict[str, Any]:
+        """An element of ticker/24hr."""
+        i, price = listing.instrument, listing.price
+        return {
+            "symbol": listing.symbol,
+            "openPrice": price(i.open_ticks),
+            "highPrice": price(i.high_ticks),
+            "lowPrice": price(i.low_ticks),
+            "lastPrice": price(i.last.ticks),
+            "volume": listing.size(i.day_lots),
+            "quoteVolume": turnover(listing),
+            "openTime": i.venue_ns // MS - 86_400_000,
+            "closeTime": i.venue_ns // MS,
+        }
+
+
+def filters(listing: Listing, width: int = 0) -> list[dict[str, str]]:
+    """The rules for prices and sizes, with at least `width` decimals."""
+    tick, lot = step(listing.instrument.price_decimals, width), step(listing.instrument.size_decimals, width)
+    return [
+        {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
+        {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "9000.00000000", "stepSize": lot},
+    ]
+
+
+def _check(query: dict[str, str], known: set[str], *, optional: bool) -> None:
+    """Raises RefusedError for a query without a symbol, unless that is `optional`, or with a parameter not known."""
     symbol, read = query.get("symbol", ""), len(known & query.keys())
-    if not symbol:
+    if not symbol and not optional:
         raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
-    if not _SYMBOL.fullmatch(symbol):
+    if symbol and not _SYMBOL.fullmatch(symbol):
         raise _illegal("symbol", r"^[A-Z0-9-_.]{1,20}$")
     if read != len(query):
         sentence = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(query)}'."

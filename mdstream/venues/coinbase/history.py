@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import Complaint, Endpoint, History, Limits
+from mdstream.venues.history import Endpoint, History, Limits
+from mdstream.venues.rest import Api, Complaint
 
 REQUESTS_PER_S = 10
 SITES = {
@@ -26,16 +27,19 @@ class _Error(msgspec.Struct):
     message: str
 
 
-class CoinbaseHistory(History):
+class CoinbaseApi(Api):
     name = "coinbase"
     default_url = "https://api.exchange.coinbase.com"
-    sites = SITES
-    endpoints: ClassVar = {"": Endpoint("/products/{symbol}/trades?after={after}&limit={rows}")}
-    newest_first = True
-    most_rows = 1_000
-    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
     error = _Error
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:
         """{"message":"NotFound"}; for an unknown path the message differs: "Route not found"."""
         return Complaint(error.message, status == 400 or (status == 404 and error.message == "NotFound"))
+
+
+class CoinbaseHistory(CoinbaseApi, History):
+    sites = SITES
+    endpoints: ClassVar = {"": Endpoint("/products/{symbol}/trades?after={after}&limit={rows}")}
+    newest_first = True
+    most_rows = 1_000
+    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address

@@ -1,4 +1,4 @@
-"""Coinbase Exchange over REST: a product's trades, newest first, paged by trade id. `side` is the MAKER's.
+"""Coinbase Exchange over REST: a product's trades, newest first, paged by trade id (`side` is the MAKER's); products.
 
 Source: docs.cdp.coinbase.com/exchange, product trades, pagination and rate limits (read 2026). Our choices where they
 are silent: a limit above 1000 counts as 1000; a cursor that is no number is a 400; with `before` the trades just above
@@ -14,8 +14,9 @@ from typing import Any
 from mdstream.simulator.history import Fill
 from mdstream.simulator.listing import Listing
 from mdstream.simulator.requests import RefusedError
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers, step
 from mdstream.simulator.text import rfc3339
+from mdstream.venues.coinbase.simulated import SIZE_DECIMALS
 
 MAX_LIMIT = 1000
 
@@ -29,6 +30,8 @@ class CoinbaseRest(Rest):
     too_many = as_json({"message": "Public rate limit exceeded"}, HTTPStatus.TOO_MANY_REQUESTS)
 
     def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
+        if path.rstrip("/") == "/products":
+            return as_json([_product(listing) for listing in self._exchange.listed(now_ns)])
         match = _PATH.fullmatch(path)
         listing = self._exchange.listing(match[1], now_ns) if match else None
         if listing is None:
@@ -37,6 +40,27 @@ class CoinbaseRest(Rest):
         fills = list(newest(listing, below=below, above=above, limit=min(limit or MAX_LIMIT, MAX_LIMIT)))
         cursors = {"cb-before": str(fills[0].trade_id), "cb-after": str(fills[-1].trade_id)} if fills else {}
         return as_json([_trade(listing, fill) for fill in fills], headers=cursors)
+
+
+def _product(listing: Listing) -> dict[str, Any]:
+    base, _, quote = listing.symbol.partition("-")
+    return {
+        "id": listing.symbol,
+        "base_currency": base,
+        "quote_currency": quote,
+        "quote_increment": step(listing.instrument.price_decimals),
+        "base_increment": step(SIZE_DECIMALS),
+        "display_name": listing.symbol,
+        "min_market_funds": "1",
+        "margin_enabled": False,
+        "post_only": False,
+        "limit_only": False,
+        "cancel_only": False,
+        "status": "online",
+        "status_message": "",
+        "trading_disabled": False,
+        "auction_mode": False,
+    }
 
 
 def _trade(listing: Listing, fill: Fill) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import Complaint, Endpoint, History, Limits
+from mdstream.venues.history import Endpoint, History, Limits
+from mdstream.venues.rest import Api, Complaint
 
 REQUESTS_PER_S = 20 / 2
 SITES = {"ws.okx.com": "OKX", "www.okx.com": "OKX", "wspap.okx.com": "OKX's demo"}
@@ -25,9 +26,19 @@ class _Status(msgspec.Struct):
     msg: str = ""
 
 
-class OkxHistory(History):
+class OkxApi(Api):
     name = "okx"
     default_url = "https://www.okx.com"
+    error = _Status
+
+    def complaint(self, status: int, error: _Status) -> Complaint | None:  # noqa: ARG002  errors come with 200, too
+        """{"code":"51001","msg":"Instrument ID does not exist","data":[]}"""
+        if error.code == NO_ERROR:
+            return None
+        return Complaint(f"{error.code} {error.msg}", error.code.startswith(REQUEST_IS_WRONG))
+
+
+class OkxHistory(OkxApi, History):
     sites = SITES
     endpoints: ClassVar = dict.fromkeys(
         ("trades", "trades-all"),
@@ -36,10 +47,3 @@ class OkxHistory(History):
     newest_first = True
     most_rows = 100
     limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
-    error = _Status
-
-    def complaint(self, status: int, error: _Status) -> Complaint | None:  # noqa: ARG002  errors come with 200, too
-        """{"code":"51001","msg":"Instrument ID does not exist","data":[]}"""
-        if error.code == NO_ERROR:
-            return None
-        return Complaint(f"{error.code} {error.msg}", error.code.startswith(REQUEST_IS_WRONG))

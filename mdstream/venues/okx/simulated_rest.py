@@ -1,7 +1,8 @@
-"""OKX v5 over REST: history-trades, newest first, single fills.
+"""OKX v5 over REST: history-trades, newest first, single fills; public/instruments and market/tickers.
 
-Source: OKX API v5 documentation, market data, trades history, and error codes (read 2026-08). Our choices where it is
-silent: the newest trades come first with `before`, too; a limit above 100 is an error.
+Source: OKX API v5 documentation, market data, trades history, public data, and error codes (read 2026-11). Our choices
+where it is silent: the newest trades come first with `before`, too; a limit above 100 is an error. There are spot pairs
+only: lists of swaps and futures are empty.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from http import HTTPStatus
 from mdstream.simulator.history import Fill
 from mdstream.simulator.listing import MS, Listing
 from mdstream.simulator.requests import RefusedError
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers
+from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers, step, turnover
 
 MAX_LIMIT = 100
 BY_ID, BY_TIME = "1", "2"
+LISTS = INSTRUMENTS, TICKERS = "/api/v5/public/instruments", "/api/v5/market/tickers"
+TYPES = ("SPOT", "SWAP", "FUTURES")
 
 
 class OkxRest(Rest):
@@ -23,6 +26,8 @@ class OkxRest(Rest):
     too_many = as_json({"msg": "Too Many Requests", "code": "50011"}, HTTPStatus.TOO_MANY_REQUESTS)
 
     def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
+        if path in LISTS:
+            return self._list(path, query, now_ns)
         if path != "/api/v5/market/history-trades":
             return as_json({"msg": "Not Found", "code": "404"}, HTTPStatus.NOT_FOUND)
         if not query.get("instId"):
@@ -42,6 +47,52 @@ class OkxRest(Rest):
             below, above = below and tape.id_at(below * MS), above and tape.id_at((above + 1) * MS) - 1
         fills = newest(listing, below=below, above=above, limit=limit or MAX_LIMIT)
         return as_json({"code": "0", "msg": "", "data": [_trade(listing, fill) for fill in fills]})
+
+    def _list(self, path: str, query: dict[str, str], now_ns: int) -> Answer:
+        kind, name = query.get("instType", ""), query.get("instId")
+        if not kind:
+            raise _refused("50014", "Parameter instType can not be empty.")
+        if kind not in TYPES:
+            raise _wrong("instType")
+        found = self._exchange.listed(now_ns) if kind == "SPOT" else []
+        write = _instrument if path == INSTRUMENTS else _ticker
+        return as_json({"code": "0", "msg": "", "data": [write(each) for each in found if name in (None, each.symbol)]})
+
+
+def _instrument(listing: Listing) -> dict[str, str]:
+    base, _, quote = listing.symbol.partition("-")
+    lot = step(listing.instrument.size_decimals)
+    nothing = dict.fromkeys(("uly", "instFamily", "settleCcy", "ctVal", "ctMult", "ctValCcy", "ctType", "expTime"), "")
+    return nothing | {
+        "instType": "SPOT",
+        "instId": listing.symbol,
+        "baseCcy": base,
+        "quoteCcy": quote,
+        "tickSz": step(listing.instrument.price_decimals),
+        "lotSz": lot,
+        "minSz": lot,
+        "state": "live",
+    }
+
+
+def _ticker(listing: Listing) -> dict[str, str]:
+    i, price, size = listing.instrument, listing.price, listing.size
+    return {
+        "instType": "SPOT",
+        "instId": listing.symbol,
+        "last": price(i.last.ticks),
+        "lastSz": size(i.last.lots),
+        "askPx": price(i.top.ask),
+        "askSz": size(i.top.ask_lots),
+        "bidPx": price(i.top.bid),
+        "bidSz": size(i.top.bid_lots),
+        "open24h": price(i.open_ticks),
+        "high24h": price(i.high_ticks),
+        "low24h": price(i.low_ticks),
+        "volCcy24h": turnover(listing),
+        "vol24h": size(i.day_lots),
+        "ts": str(i.venue_ns // MS),
+    }
 
 
 def _trade(listing: Listing, fill: Fill) -> dict[str, str]:

@@ -7,10 +7,10 @@ from yarl import URL
 
 from mdstream.errors import SettingsError
 from mdstream.net.redact import redacted, scrubbed
-from mdstream.venues.history import Answer, RetryableError
+from mdstream.venues.rest import Answer, RetryableError
 
-MAX_BODY_BYTES = 8 << 20
-"""A page of a thousand trades has 200 KB."""
+MAX_BODY_BYTES = 32 << 20
+"""A page of a thousand trades has 200 KB, the longest list of instruments a few MB."""
 TIMEOUT = ClientTimeout(total=30, sock_connect=10, sock_read=15)
 HEADERS = {"User-Agent": "mdstream", "Accept": "application/json"}
 

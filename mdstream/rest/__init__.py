@@ -1,0 +1,1 @@
+"""Asking venues over REST (docs/repair.md, docs/instruments.md)."""
