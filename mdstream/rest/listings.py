@@ -12,6 +12,7 @@ from mdstream.errors import FrameError, ListingError, SettingsError
 from mdstream.events import ListedInstrument
 from mdstream.rest.client import Client, new_session
 from mdstream.venues import parts, rest_setting
+from mdstream.venues.feed import UNREADABLE
 from mdstream.venues.listing import Listing
 from mdstream.venues.rest import RetryableError
 
@@ -59,7 +60,7 @@ async def _pages(listing: Listing, client: Client, target: str) -> list[bytes]:
         bodies.append(await _body(listing, client, following))
         try:
             following = listing.more(following, bodies[-1])
-        except msgspec.MsgspecError:  # `read` says what is wrong with it
+        except (msgspec.MsgspecError, *UNREADABLE):  # `read` says what is wrong with it
             following = None
     return bodies
 

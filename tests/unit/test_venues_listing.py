@@ -18,7 +18,7 @@ from mdstream.instruments import Kind
 from mdstream.rest.listings import LISTINGS
 from mdstream.simulator.market import Market
 from mdstream.simulator.venues import EXCHANGES, RESTS
-from mdstream.venues.listing import Listing, exact, kind_of
+from mdstream.venues.listing import Listing, exact, kind_of, matches
 from mdstream.venues.providers import provider
 from mdstream.venues.rest import Answer, RetryableError
 
@@ -236,6 +236,25 @@ def test_answers_of_another_form_are_refused(name: str, body: str) -> None:
     """As a whole: half a list would let symbols be refused that the venue has."""
     with pytest.raises((FrameError, msgspec.MsgspecError)):
         LISTINGS[name]().read([body.encode("latin-1")], ts_recv=NOW_NS)
+
+
+def test_text_that_is_not_utf_8_is_refused() -> None:
+    """As any answer that cannot be read."""
+    with pytest.raises(FrameError, match="not JSON that can be read"):
+        LISTINGS["coinbase"]().read([COINBASE.encode().replace(b"online", b"\xff")], ts_recv=NOW_NS)
+
+
+def test_a_venue_without_volumes_has_none() -> None:
+    """Whatever it is given."""
+    assert all(each.volume_24h is None for each in read("coinbase", [COINBASE], ["[]"]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"), [("btc*", True), ("*-20251226", True), ("BTCUSDT-26?EC25", True), ("*PERP", False)]
+)
+def test_patterns_match_either_name(pattern: str, found: bool) -> None:
+    """The canonical one or the venue's, in any case."""
+    assert matches(read("bybit_linear", [LINEAR], [])[1], pattern) == found
 
 
 @given(st.decimals(min_value=0, max_value=10**9, places=12, allow_nan=False))
