@@ -352,9 +352,9 @@ def test_venue_that_numbers_no_requests_takes_further_symbols_too() -> None:
     assert session.settled
 
 
-@pytest.mark.parametrize("name", sorted(PROVIDERS))
+@pytest.mark.parametrize("name", sorted(name for name, each in PROVIDERS.items() if each.framer is None))
 def test_every_venue_can_end_a_subscription(name: str) -> None:
-    """What it was asked for by subscribe is what unsubscribe names, in the venue's own word."""
+    """What it was asked for by subscribe is what unsubscribe names, in the venue's own word, where frames have one."""
     venue = provider(name)
     asked, ended = venue.subscribe(venue.default_symbols), venue.unsubscribe(venue.default_symbols)
     assert [str(r.frame).lower() for r in ended] == [
