@@ -182,3 +182,18 @@ def test_a_client_that_sends_too_much_is_cut_off(session: IqfeedSession) -> None
         session.received("T", NOW_NS)
     (end,) = session.received("T", NOW_NS)
     assert isinstance(end, Close)
+
+
+def test_symbols_are_watched_by_their_own_names() -> None:
+    """A line for each, so that one that does not exist takes no other with it."""
+    assert [tuple(r) for r in FEED.subscribe(["AAPL", "@ESH26.IQFEED"])] == [
+        ("wAAPL\r\n", ("AAPL",), ""),
+        ("w@ESH26\r\n", ("@ESH26",), ""),
+    ]
+    assert [r.frame for r in FEED.unsubscribe(["AAPL", "@ESH26.IQFEED"])] == ["rAAPL\r\n", "r@ESH26\r\n"]
+
+
+def test_without_an_address_there_is_no_connection() -> None:
+    """IQConnect has to run first: its port may be another program's."""
+    assert FEED.dry({"IQFEED_WS_URL": "tcp://127.0.0.1:5009"}) is None
+    assert str(FEED.dry({})).startswith("run IQConnect, and set IQFEED_WS_URL")

@@ -30,7 +30,19 @@ from mdstream.errors import FrameError
 from mdstream.events import Side
 from mdstream.instruments import Kind, parse
 from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
-from mdstream.venues.feed import OTHER, QUOTE, TRADE, Channel, Head, Id, Provider, Remembered, Request
+from mdstream.venues.feed import (
+    MAX_HEAD_BYTES,
+    OTHER,
+    QUOTE,
+    TRADE,
+    Channel,
+    Head,
+    Id,
+    Parser,
+    Provider,
+    Remembered,
+    Request,
+)
 from mdstream.venues.framer import Lines
 from mdstream.venues.symbols import Symbols
 from mdstream.venues.times import SECOND_NS
@@ -230,6 +242,10 @@ class Iqfeed(Provider):
         if contents in (of_trade, of_quote):
             return (frame,)
         return (start + of_trade + rest, start + of_quote + rest)
+
+    def parser(self, frame: bytes) -> Parser:
+        end = frame.find(b",", frame.find(b",", 2) + 1)  # behind the contents
+        return self._by_start[frame[:end]] if 0 < end < MAX_HEAD_BYTES else self.by_pattern(frame)
 
     def control(self, message: list[str]) -> Control | Head:
         """S,SERVER DISCONNECTED, T,20260105 10:00:00, F,AAPL,5,36.1,.., n,NOSUCH, E,Not connected. etc."""
