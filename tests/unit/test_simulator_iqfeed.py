@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mdstream.errors import FrameError
 from mdstream.simulator.actions import Action, Close, Send, Subscribe, Unsubscribe
 from mdstream.simulator.listing import Topic
 from mdstream.simulator.market import SECOND_NS, Market
@@ -131,6 +132,16 @@ def test_trades_and_quotes_are_those_of_the_market(exchange: Iqfeed) -> None:
         assert quote == QuoteTick(
             "@ESH26.IQFEED", float(price(top.bid)), top.bid_lots, float(price(top.ask)), top.ask_lots, None
         )
+
+
+def test_a_line_that_a_fault_has_cut_is_sent_so(exchange: Iqfeed) -> None:
+    """It is a dead letter at its reader."""
+    session = logged_in(exchange)
+    trades, _ = topics(session.received("wAAPL", NOW_NS))
+    (text, *_) = trades.channel.encode(trades.listing, trades.listing.instrument.order(NOW_NS))
+    for length in range(len("Q,AAPL,Cv,"), len(text) // 2):
+        with pytest.raises(FrameError, match="not the 17 fields"):
+            FEED.decode(wired(session, text[:length]).encode())
 
 
 def wired(session: IqfeedSession, text: str) -> str:

@@ -128,8 +128,8 @@ class IqfeedSession(Session):
         return {symbol for _, symbol in self.topics}
 
     def wire(self, text: str) -> bytes:
-        if text.startswith(("Q,", "P,")):
-            values = text.split(",")
+        values = text.split(",")
+        if values[0] in ("Q", "P") and len(values) > len(KNOWN):  # a fault may have cut it
             text = ",".join([values[0], *(values[place] for place in self._places), ""])
         return f"{text}\r\n".encode("latin-1")
 
