@@ -30,6 +30,7 @@ NO_KAFKA = (
     "db_tls",
     "ingest_connection",
     "ingest_links",
+    "iqfeed",
     "nats_access",
     "nats_sink",
     "simulator",

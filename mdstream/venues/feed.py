@@ -189,13 +189,16 @@ class Provider(Declared, ABC):
 
     def __init__(self) -> None:
         self._unknown = Parser(Route(self.name.encode(), OTHER))
-        lax = {c.name: msgspec.json.Decoder(c.message, strict=False).decode for c in self.channels}
-        self.table = {c.name: (c.kind, lax[c.name], c.ticks) for c in self.channels}
+        self.table = {c.name: (c.kind, self.decoder(c.message, strict=False), c.ticks) for c in self.channels}
         """By a channel's name: its kind, and how to decode its message and read the ticks."""
-        self._decode_message = msgspec.json.Decoder(self.other).decode
+        self._decode_message = self.decoder(self.other, strict=True)
         self.parsers = Remembered(self._parser)
         """By channel and symbol, as the venue writes them."""
         self._by_start = Remembered(self.by_pattern)
+
+    def decoder(self, message: Any, *, strict: bool) -> Callable[[bytes], Any]:
+        """How to read a frame as `message`; unless `strict`, text stands for numbers, too. A hook: most send JSON."""
+        return msgspec.json.Decoder(message, strict=strict).decode
 
     def url(self, addresses: Mapping[str, str]) -> str:
         """The address to connect to: the override in `addresses`, else the venue's own."""

@@ -32,8 +32,9 @@ from mdstream.venues.providers import PROVIDERS
 pytestmark = pytest.mark.system
 
 PARTITIONS = 4
-OTHERS = sorted(PROVIDERS.keys() - {"binance", "ib"})
-OPEN = sorted(name for name, provider in PROVIDERS.items() if not provider.credentials and provider.library is None)
+WEBSOCKETS = {name: each for name, each in PROVIDERS.items() if each.library is None and each.framer is None}
+OTHERS = sorted(WEBSOCKETS.keys() - {"binance"})
+OPEN = sorted(name for name, each in WEBSOCKETS.items() if not each.credentials)
 Records = list[ConsumerRecord[bytes, bytes]]
 
 

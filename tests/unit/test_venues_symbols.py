@@ -228,7 +228,8 @@ def test_coinbase_subscribes_product_by_product_and_to_level2_apart() -> None:
 def test_url_comes_from_the_environment_where_it_is_set(name: str) -> None:
     """So that any server can stand in for the venue."""
     venue = provider(name)
-    assert venue.url({}).startswith("wss://" if venue.library is None else f"{venue.library.scheme}://")
+    scheme = "wss" if venue.framer is None else "tcp"
+    assert venue.url({}).startswith(f"{venue.library.scheme if venue.library else scheme}://")
     assert venue.url({f"{name.upper()}_WS_URL": "ws://127.0.0.1:9"}) == "ws://127.0.0.1:9"
 
 
@@ -284,3 +285,28 @@ def test_provider_names_those_there_are_when_asked_for_another() -> None:
     """An unknown name is an error that lists the known ones."""
     with pytest.raises(SettingsError, match=f"no provider 'nasdaq': there are {', '.join(NAMES)}"):
         provider("nasdaq")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "canonical"),
+    [
+        ("AAPL", "AAPL"),
+        ("brk.b", "BRK.B"),
+        ("EURUSD.FXCM", "EURUSD.FXCM"),
+        ("@ESH26", "@ESH26.IQFEED"),
+        ("@ESH26.IQFEED", "@ESH26.IQFEED"),
+        ("QCLG26.IQFEED", "QCLG26.IQFEED"),
+        ("AAPL.IQFEED", "AAPL"),
+    ],
+)
+def test_iqfeed_s_own_names_get_its_market(symbol: str, canonical: str) -> None:
+    """But for those that are canonical: an instrument has one name."""
+    assert provider("iqfeed").canonical(symbol) == canonical
+    assert provider("iqfeed").to_venue(canonical) == canonical.removesuffix(".IQFEED")
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "BTC-USD", "BTCUSDT-PERP", "AAPL-20260116-250-C", "A,B.LSE", "QCLG26"])
+def test_iqfeed_refuses_other_venues_instruments(symbol: str) -> None:
+    """A name without a sign of its own could be a pair."""
+    with pytest.raises(SymbolError):
+        provider("iqfeed").canonical(symbol)

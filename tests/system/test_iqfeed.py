@@ -1,0 +1,140 @@
+"""IQFeed over a real socket: a feed's connection against the simulated IQConnect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from processes import free_port
+
+from mdstream.ingest.backlog import Backlog
+from mdstream.ingest.connection import Connection
+from mdstream.ingest.intake import Intake
+from mdstream.simulator.actions import Send
+from mdstream.simulator.server import Options, Simulator
+from mdstream.ticks import QuoteTick, Tick, TradeTick
+from mdstream.venues.iqfeed.feed import Iqfeed
+
+pytestmark = pytest.mark.system
+
+LIMIT_S = 60.0
+
+
+@asynccontextmanager
+async def iqconnect(journal: Path | None = None, symbols: tuple[str, ...] | None = None) -> AsyncIterator[Simulator]:
+    """One whose market trades a lot."""
+    options = Options(port=0, venues=("iqfeed",), rate=300.0, journal=journal, symbols=symbols)
+    simulator = Simulator(options, print)
+    await simulator.start()
+    try:
+        yield simulator
+    finally:
+        await simulator.stop()
+
+
+class Reader:
+    """A feed's connection, and what it reads."""
+
+    def __init__(self, url: str, symbols: list[str]) -> None:
+        self.provider, self.backlog, self.ups = Iqfeed(), Backlog(1), 0
+        intake = Intake(self.provider, self.backlog, {"equities": range(1)})
+        self.counters, self.raw, self._ticks = intake.counters, list[bytes](), list[Tick]()
+        self.connection = Connection(
+            self.provider, url, symbols, intake, self._changed, settings={}, max_attempts=None, data_silence_s=0.0
+        )
+
+    def _changed(self, up: bool, _: str | None) -> None:
+        self.ups += up
+
+    def ticks(self) -> list[Tick]:
+        """All so far; every frame is one that the provider can decode."""
+        records, _ = self.backlog.take(0, 1 << 40)
+        self.raw += [value or b"" for _, value, _, _ in records]
+        self._ticks += [tick for _, value, _, _ in records for tick in self.provider.decode(value or b"")]
+        self.backlog.release(0)
+        return self._ticks
+
+    def trades(self, symbol: str) -> list[TradeTick]:
+        return [tick for tick in self.ticks() if isinstance(tick, TradeTick) and tick.symbol == symbol]
+
+    def quotes(self, symbol: str) -> list[QuoteTick]:
+        return [tick for tick in self.ticks() if isinstance(tick, QuoteTick) and tick.symbol == symbol]
+
+
+@asynccontextmanager
+async def reading(url: str, *symbols: str) -> AsyncIterator[Reader]:
+    reader = Reader(url, list(symbols))
+    running = asyncio.create_task(reader.connection.run())
+    try:
+        yield reader
+    finally:
+        await reader.connection.close()
+        await asyncio.wait([running], timeout=LIMIT_S)
+        running.result()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():  # noqa: ASYNC110  there is no event to wait for
+            await asyncio.sleep(0.05)
+
+
+async def test_trades_and_quotes_are_those_of_the_market(tmp_path: Path) -> None:
+    """Every trade from the first on, in order, with the venue's microsecond; the password is not kept."""
+    symbols, journal = ("AAPL", "BRK.B", "@ESH26.IQFEED", "EURUSD.FXCM"), tmp_path / "made.jsonl"
+    async with iqconnect(journal) as market, reading(market.addresses["iqfeed"], *symbols) as reader:
+        await until(lambda: all(len(reader.trades(s)) > 50 and len(reader.quotes(s)) > 50 for s in symbols))
+        market._production.paused = True
+        await asyncio.sleep(0.5)
+        session = reader.connection.session
+        assert (session.missing, session.rejected, reader.counters.not_understood) == (set(), set(), 0)
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    for symbol in symbols:
+        made = [
+            (r["trade_id"], r["price"], r["size"], r["side"], r["ts_exchange"]) for r in rows if r["symbol"] == symbol
+        ]
+        assert [(t.trade_id, t.price, t.size, t.side, t.ts_exchange) for t in reader.trades(symbol)] == made
+    assert not [frame for frame in reader.raw if b"password" in frame]
+
+
+async def test_what_is_refused_is_named_and_stops_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """By symbol, with what to do."""
+    async with iqconnect(symbols=("AAPL",)) as market, reading(market.addresses["iqfeed"], "FOO", "AAPL") as reader:
+        await until(lambda: reader.connection.session.rejected == {"FOO"})
+        await until(lambda: reader.trades("AAPL") and reader.quotes("AAPL"))
+        (client,) = market._clients
+        client._do([Send("S,SYMBOL LIMIT REACHED,AAPL"), Send("S,SERVER DISCONNECTED"), Send("S,KEY EXPIRED")])
+        await until(lambda: "KEY EXPIRED: the key has expired: restart IQConnect" in caplog.text)
+        assert "FOO: no such symbol (rejected: FOO)" in caplog.text
+        assert "SYMBOL LIMIT REACHED, AAPL: the plan has no more symbols" in caplog.text
+        assert "SERVER DISCONNECTED: IQConnect has lost its servers" in caplog.text
+        assert reader.counters.disconnections == 0
+
+
+async def test_symbols_come_and_go() -> None:
+    """A watch that ends sends no more, the other goes on."""
+    async with iqconnect() as market, reading(market.addresses["iqfeed"], "AAPL", "MSFT") as reader:
+        await until(lambda: reader.trades("AAPL") and reader.trades("MSFT"))
+        reader.connection.change(add=["TSLA"], remove=["MSFT"])
+        await until(lambda: reader.trades("TSLA"))
+        gone, count = len(reader.trades("MSFT")), len(reader.trades("AAPL"))
+        await until(lambda: len(reader.trades("AAPL")) > count + 10)
+        assert len(reader.trades("MSFT")) == gone
+
+
+async def test_iqconnect_that_is_not_there_yet_is_awaited() -> None:
+    """And everything is watched again after it has been away."""
+    port = free_port()
+    async with reading(f"tcp://127.0.0.1:{port}", "AAPL") as reader:
+        await until(lambda: reader.counters.failed_attempts)
+        async with iqconnect() as market:
+            reader.connection._url = market.addresses["iqfeed"]
+            await until(lambda: reader.trades("AAPL"))
+            (client,) = market._clients
+            client.abort()
+            before = len(reader.trades("AAPL"))
+            await until(lambda: reader.ups == 2 and len(reader.trades("AAPL")) > before + 10)
