@@ -82,9 +82,14 @@ def wanted_of(venue: Provider, given: Sequence[str], listing: Listing | None = N
     return Wanted(venue, tuple(symbols), tuple(errors))
 
 
+def is_pattern(text: str) -> bool:
+    """Whether it stands for what the venue lists, and names nothing itself."""
+    return text.startswith(TOP) or "*" in text or "?" in text
+
+
 def _named(venue: Provider, text: str, listing: Listing | None) -> Sequence[str]:
     """The symbols that a name or a pattern stands for. Raises SymbolError."""
-    if text.startswith(TOP) or "*" in text or "?" in text:
+    if is_pattern(text):
         return _matching(venue, text, listing)
     symbol = venue.canonical(text)
     if listing is None or isinstance(listing, ListingError):

@@ -20,7 +20,7 @@ from pathlib import Path
 from mdstream import config
 from mdstream.errors import ListingError, MdstreamError, SettingsError, UnknownError
 from mdstream.ingest.feed import Feed
-from mdstream.ingest.plan import TOP, Listing, Wanted, names_of, plan
+from mdstream.ingest.plan import TOP, Listing, Wanted, is_pattern, names_of, plan
 from mdstream.rest.listings import LISTINGS, ask
 from mdstream.venues import rest_setting, ws_setting
 
@@ -83,6 +83,8 @@ class Selection:
     async def plan(self, groups: Groups, addresses: Mapping[str, str]) -> list[Wanted]:
         """What it comes to now, by what the venues at the `addresses` list. Raises SettingsError or SymbolError."""
         names = None if self._symbols is None else expand(self._symbols, groups)
+        if not any(map(is_pattern, names or ())):
+            plan(self._provider, names)  # what is impossible in any case needs no answer of a venue
         ranked = any(name.startswith(TOP) for name in names or ())
         return plan(self._provider, names, await _listings(names_of(self._provider), addresses, volumes=ranked))
 
