@@ -1,6 +1,6 @@
 """Binance spot: exchangeInfo, and the volumes of ticker/24hr.
 
-Source: binance/binance-spot-api-docs, rest-api.md and filters.md (read 2026-11).
+Source: binance/binance-spot-api-docs, rest-api.md and filters.md (paths and parameters read 2026-11).
 Limits: exchangeInfo costs a weight of 20, ticker/24hr of all symbols 80, of 6,000 a minute.
 Quirks: the tick is in the filter PRICE_FILTER, the lot in LOT_SIZE; zero means that there is none. Without
 showPermissionSets=false the answer is several times as long.

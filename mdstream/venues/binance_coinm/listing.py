@@ -1,7 +1,7 @@
 """Binance COIN-M futures: exchangeInfo, and the volumes of ticker/24hr.
 
 Source: developers.binance.com, derivatives, coin-margined-futures: Exchange-Information and
-24hr-Ticker-Price-Change-Statistics (read 2026-11).
+24hr-Ticker-Price-Change-Statistics (unconfirmed).
 Limits: exchangeInfo costs a weight of 1, ticker/24hr of all symbols 40, of 2,400 a minute.
 Quirks: the status is `contractStatus`; a contract is worth `contractSize` of the quote currency; `volume` counts
 contracts, and there is no quoteVolume.

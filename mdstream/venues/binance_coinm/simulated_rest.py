@@ -1,7 +1,7 @@
 """Binance COIN-M futures over REST: aggTrades, as on spot, with a smaller budget and no `M`, exchangeInfo, ticker/24hr.
 
 Source: developers.binance.com, derivatives, coin-margined-futures: Compressed-Aggregate-Trades-List,
-Exchange-Information and 24hr-Ticker-Price-Change-Statistics (read 2026-11). Our choices where it is silent are those of
+Exchange-Information and 24hr-Ticker-Price-Change-Statistics (unconfirmed). Our choices where it is silent are those of
 spot.
 """
 

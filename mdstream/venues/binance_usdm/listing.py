@@ -1,7 +1,7 @@
 """Binance USD-M futures: exchangeInfo, and the volumes of ticker/24hr, in the forms of spot.
 
 Source: developers.binance.com, derivatives, usds-margined-futures: Exchange-Information and
-24hr-Ticker-Price-Change-Statistics (read 2026-11).
+24hr-Ticker-Price-Change-Statistics (unconfirmed).
 Limits: exchangeInfo costs a weight of 1, ticker/24hr of all symbols 40, of 2,400 a minute.
 Quirks: sizes are units of base, so a contract is one.
 """

@@ -1,7 +1,7 @@
 """Binance USD-M futures over REST: exchangeInfo and ticker/24hr, in the forms of spot, with a smaller budget.
 
 Source: developers.binance.com, derivatives, usds-margined-futures: Exchange-Information and
-24hr-Ticker-Price-Change-Statistics (read 2026-11). Our choices where it is silent are those of spot.
+24hr-Ticker-Price-Change-Statistics (unconfirmed). Our choices where it is silent are those of spot.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bybit V5 spot: instruments-info, and the volumes of tickers.
 
-Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (read 2026-11).
+Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (unconfirmed).
 Limits: 600 requests in 5 seconds and address, 403 beyond. Errors have a `retCode`, mostly with HTTP 200.
 Quirks: spot has its whole list in one answer.
 """

@@ -1,6 +1,6 @@
 """Bybit V5 spot over REST: instruments-info and tickers.
 
-Source: bybit-exchange/docs, docs/v5/market/instrument, docs/v5/market/tickers and docs/v5/rate-limit (read 2026-11).
+Source: bybit-exchange/docs, docs/v5/market/instrument, docs/v5/market/tickers and docs/v5/rate-limit (unconfirmed).
 Our choices where it is silent: another category than the simulated one is invalid; a cursor is the number of rows
 before.
 """

@@ -1,6 +1,6 @@
 """Bybit V5 linear: instruments-info and the volumes of tickers, in the forms of spot.
 
-Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (read 2026-11).
+Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (unconfirmed).
 Quirks: the list comes in pages of at most 1,000; `nextPageCursor` is empty in the last one. Sizes are units of base, so
 a contract is one.
 """

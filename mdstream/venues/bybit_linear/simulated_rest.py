@@ -1,6 +1,6 @@
 """Bybit V5 linear over REST: instruments-info, in pages, and tickers.
 
-Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (read 2026-11). Our choices where it
+Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (unconfirmed). Our choices where it
 is silent are those of spot.
 """
 

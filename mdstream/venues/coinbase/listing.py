@@ -1,6 +1,6 @@
 """Coinbase Exchange: /products.
 
-Source: docs.cdp.coinbase.com, Exchange REST API, products (read 2026-11).
+Source: docs.cdp.coinbase.com, Exchange REST API, products (unconfirmed).
 Limits: 10 requests per second and address.
 Quirks: volumes of 24 hours are given in units of base and without a price, so there are none in quote currency.
 """

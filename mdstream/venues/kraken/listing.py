@@ -1,6 +1,6 @@
 """Kraken spot: AssetPairs, and the volumes of Ticker.
 
-Source: docs.kraken.com, spot REST, get-tradable-asset-pairs and get-ticker-information (read 2026-11).
+Source: docs.kraken.com, spot REST, get-tradable-asset-pairs and get-ticker-information (unconfirmed).
 Limits: about one request per second and address. Errors are a list of texts, with HTTP 200.
 Quirks: `wsname` is the name of WebSocket v1, which says XBT and XDG where v2, and we, have BTC and DOGE. The lot is
 the last of `lot_decimals`. Volumes are in units of base, with their average price, each today's and that of 24 hours.

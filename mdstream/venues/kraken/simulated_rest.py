@@ -1,6 +1,6 @@
 """Kraken over REST: AssetPairs and Ticker.
 
-Source: docs.kraken.com, spot REST: get-tradable-asset-pairs, get-ticker-information, rate limits (read 2026-11). Our
+Source: docs.kraken.com, spot REST: get-tradable-asset-pairs, get-ticker-information, rate limits (unconfirmed). Our
 choices where it is silent: ten requests at once, then one a second; what is refused but for the texts of the errors.
 """
 

@@ -1,6 +1,6 @@
 """OKX: public/instruments and the volumes of market/tickers, for spot, swaps and dated futures; not for options.
 
-Source: OKX API guide v5, public data and market data (read 2026-11).
+Source: OKX API guide v5, public data and market data (unconfirmed).
 Limits: 20 requests per 2 seconds and address. Errors have a `code`, mostly with HTTP 200.
 Quirks: a contract is worth ctVal times ctMult of ctValCcy; both are empty on spot. Derivatives have no baseCcy and
 quoteCcy: the pair is in their ids. `volCcy24h` is in quote currency on spot, in base currency on derivatives.
