@@ -1,8 +1,8 @@
 """OKX v5 over REST: history-trades, newest first, single fills; public/instruments and market/tickers.
 
 Source: OKX API v5 documentation, market data, trades history and error codes (read 2026-08), public data (unconfirmed).
-Our choices where it is silent: the newest trades come first with `before`, too; a limit above 100 is an error. There are
-spot pairs only: lists of swaps and futures are empty.
+Our choices where it is silent: the newest trades come first with `before`, too; a limit above 100 is an error. There
+are spot pairs only: lists of swaps and futures are empty.
 """
 
 from __future__ import annotations
