@@ -69,9 +69,16 @@ def ingest(processes: Processes, venues: Venues, wanted: dict[str, str]) -> list
     ]
 
 
-def settle(venues: Venues) -> list[Made]:
+def connected(ingestor: Process) -> bool:
+    """By the last line about it in its log."""
+    states = [line for line in ingestor.output().splitlines() if "ingest.feed: " in line]
+    return bool(states) and states[-1].endswith(" connected")
+
+
+def settle(venues: Venues, ingestors: list[Process]) -> list[Made]:
     """Let the faults end, the feeds continue briefly, and the market stop; all that was made until then."""
     venues.ask("DELETE", "/faults")
+    wait_until(lambda: all(map(connected, ingestors)), what="all feeds", limit_s=90)  # a pause is up to a minute
     time.sleep(4.0)  # the last gap is seen by what comes after it
     venues.pause()
     time.sleep(1.5)  # what is on the sockets, and on its way into the journal
@@ -95,7 +102,7 @@ async def test_random_gaps_are_repaired_and_bars_are_those_of_an_undisturbed_run
     for venue in wanted:
         venues.begin(venue, "drop", share=0.04, run=7)
     await asyncio.sleep(15)
-    made = settle(venues)
+    made = settle(venues, ingestors)
     expected = ids(made)
     settled: list[dict[str, Any]] = []
     for _ in range(SETTLE_S):
@@ -142,7 +149,7 @@ async def test_venue_that_restarts_its_ids_is_reported_and_none_of_its_trades_sw
     for _ in range(2):
         venues.begin("coinbase", "sequence_reset")
         await asyncio.sleep(3)
-    made = settle(venues)
+    made = settle(venues, ingestors)
     key = Counter((trade.trade_id, trade.ts_exchange) for trade in made)
     got: Counter[tuple[str, int]] = Counter()
     for _ in range(SETTLE_S):
@@ -196,7 +203,7 @@ async def test_every_trade_is_stored_once_while_venues_fail_and_the_worker_is_ki
         worker.kill()
         worker = processes.worker("core", port=port, env=own)
         kills += 1
-    expected = {key: found for key, found in ids(settle(venues)).items() if key in alone}
+    expected = {key: found for key, found in ids(settle(venues, ingestors)).items() if key in alone}
     assert set(expected) == alone
     database = tmp_path / "data" / "market_data.db"
 

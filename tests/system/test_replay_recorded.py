@@ -27,6 +27,7 @@ pytestmark = pytest.mark.system
 
 TRADE_FIELDS = ("price", "size", "side", "ts_exchange")
 QUOTE_FIELDS = ("bid", "bid_size", "ask", "ask_size", "ts_exchange")
+KEPT = ("coinbase", "okx")
 BOOK_FIELDS = ("bids", "asks", "ts_exchange")
 FRAMES = [written, recorded] if RECORDED.is_dir() else [written]
 
@@ -38,14 +39,14 @@ def captured(frames_of: Callable[[str], Iterable[bytes]]) -> list[tuple[int, str
 
 
 def decoded(rows: list[tuple[int, str, bytes]]) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """What the frames say: provider, receive time, fields. Of a book that is kept: its top, and its best levels."""
-    books: dict[str, PlainBook] = {}
+    """What the frames say: provider, receive time, fields. Of a book that is kept: its best levels; Coinbase's top."""
+    books: dict[tuple[str, str], PlainBook] = {}
     for recv_ns, name, frame in rows:
         for fields in plain_reading.says(name, frame):
-            symbol = fields["symbol"]
+            of = name, fields["symbol"]
             if fields["is"] == "BookUpdate":
-                reported = list(kept(books, fields, json.loads(frame)))
-            elif fields["is"] == "QuoteTick" and symbol in books and not books[symbol].crossed:
+                reported = list(kept(books, name, fields, json.loads(frame)))
+            elif name == "coinbase" and fields["is"] == "QuoteTick" and of in books and not books[of].crossed:
                 reported = []  # the book has it
             else:
                 reported = [fields]
@@ -53,20 +54,36 @@ def decoded(rows: list[tuple[int, str, bytes]]) -> Iterator[tuple[str, int, dict
                 yield name, recv_ns, json.loads(json.dumps(each))  # tuples become lists, as on the wire
 
 
-def kept(books: dict[str, PlainBook], fields: dict[str, Any], message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def kept(
+    books: dict[tuple[str, str], PlainBook], name: str, fields: dict[str, Any], message: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """What comes of a frame of a book that is kept."""
-    if not fields["whole"] and fields["symbol"] not in books:
+    of = name, fields["symbol"]
+    if not fields["whole"] and of not in books:
         return
-    book = books.setdefault(fields["symbol"], PlainBook())
+    book = books.setdefault(of, PlainBook())
     before = None if fields["whole"] or book.crossed else book.top()
-    book.take(message)
+    book.take(message if name == "coinbase" else as_coinbase(message))
     if book.crossed:
         return
     common = {"symbol": fields["symbol"], "ts_exchange": fields["ts_exchange"], "update_id": NO_ID}
-    if book.top() != before:
+    if book.top() != before and name == "coinbase":
         yield common | {"is": "QuoteTick"} | dict(zip(QUOTE_FIELDS, book.top(), strict=False))
     bids, asks = book.best()
     yield common | {"is": "BookTick", "bids": bids, "asks": asks}
+
+
+def as_coinbase(message: dict[str, Any]) -> dict[str, Any]:
+    """A frame of OKX's books in the form that PlainBook reads."""
+    (data,) = message["data"]
+    sides = {"buy": data["bids"], "sell": data["asks"]}
+    if message["action"] == "snapshot":
+        return {
+            "type": "snapshot",
+            "bids": [row[:2] for row in data["bids"]],
+            "asks": [row[:2] for row in data["asks"]],
+        }
+    return {"type": "l2update", "changes": [(side, *row[:2]) for side, rows in sides.items() for row in rows]}
 
 
 def events(env: dict[str, str], topic: str) -> list[dict[str, Any]]:
@@ -148,8 +165,8 @@ def test_canonical_events_equal_what_the_frames_say_and_a_second_replay_adds_no_
     assert {(q["provider"], q["symbol"], *(q[f] for f in QUOTE_FIELDS)) for q in quotes} == want_quotes
     assert want_books
     got_books = [[b["provider"], b["symbol"], *(b[f] for f in BOOK_FIELDS)] for b in books]
-    whole, of_kept = ([b for b in got_books if (b[0] == "coinbase") == is_kept] for is_kept in (False, True))
-    assert sorted(whole, key=str) == sorted((b for b in want_books if b[0] != "coinbase"), key=str)
+    whole, of_kept = ([b for b in got_books if (b[0] in KEPT) == is_kept] for is_kept in (False, True))
+    assert sorted(whole, key=str) == sorted((b for b in want_books if b[0] not in KEPT), key=str)
     assert of_kept
     assert not [b for b in of_kept if b not in want_books]
 

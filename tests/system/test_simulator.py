@@ -145,7 +145,7 @@ async def test_provider_subscribes_and_understands_everything(start: Start, venu
             for tick in ticks_of(of, frame):
                 assert not (isinstance(tick, Control) and tick.kind == "error"), frame
                 kinds.add(type(tick).__name__)
-    books = {"BookTick"} if venue.startswith(("binance", "coinapi", "okx")) else {"BookUpdate"}
+    books = {"BookTick"} if venue.startswith(("binance", "coinapi")) else {"BookUpdate"}
     assert kinds >= {"TradeTick", "QuoteTick", "Control"} | (set() if of.market == "equities" else books)
 
 

@@ -293,5 +293,5 @@ async def test_a_folder_in_the_database_s_place_is_refused(sink: SqliteSink) -> 
 
 
 def test_every_event_has_a_table() -> None:
-    """A new type of event cannot be forgotten."""
-    assert set(sqlite.TABLES) == set(events.Event.__args__)
+    """A new type of event cannot be forgotten; what venues list is no event of the stream."""
+    assert set(sqlite.TABLES) == set(events.Event.__args__) - {events.ListedInstrument}

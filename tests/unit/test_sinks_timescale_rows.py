@@ -12,7 +12,7 @@ from sink_builders import T0, trade
 
 from mdstream import events
 from mdstream.db import schema
-from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote
+from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, ListedInstrument, Quote
 from mdstream.sinks.rows import EPOCH_US, FORMS, wire_types
 from mdstream.sinks.staging import STATEMENTS
 
@@ -118,7 +118,7 @@ def test_feed_events_are_distinguished_by_their_bytes() -> None:
 
 def test_every_event_has_a_table_but_books() -> None:
     """A new kind of event must be given one, or be left out on purpose."""
-    assert set(get_args(Event)) - set(FORMS) == {BookL2}
+    assert set(get_args(Event)) - set(FORMS) == {BookL2, ListedInstrument}
 
 
 @pytest.mark.parametrize("table", schema.TABLES, ids=lambda table: str(table.name))
