@@ -71,12 +71,12 @@ async def test_topics_are_on_every_broker_and_a_write_needs_two(env: dict[str, s
     assert made.returncode == 0, made.stderr
     bootstrap, prefix = env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}."
     topics = {topic["topic"]: topic for topic in await described(bootstrap) if topic["topic"].startswith(prefix)}
-    assert len(topics) == 10
+    assert len(topics) == 11
     assert all(sorted(each["replicas"]) == NODES for topic in topics.values() for each in topic["partitions"])
     asked = [ConfigResource(ConfigResourceType.TOPIC, name, configs={"min.insync.replicas": ""}) for name in topics]
     async with kafka.admin(bootstrap) as client:
         [answer] = await client.describe_configs(asked)
-    assert [entry[1] for _, _, _, _, entries in answer.resources for entry in entries] == ["2"] * 10
+    assert [entry[1] for _, _, _, _, entries in answer.resources for entry in entries] == ["2"] * len(topics)
 
 
 def taken_over(bootstrap: str, node: int) -> bool:
