@@ -84,8 +84,8 @@ class Connection:
 
     def change(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
         """Change the symbols; a symbol in both is subscribed to again. The others are not disturbed."""
-        kept = [symbol for symbol in self.symbols if symbol not in remove]
-        self.symbols = (*kept, *add)
+        gone = frozenset(remove)
+        self.symbols = (*(symbol for symbol in self.symbols if symbol not in gone), *add)
         self.freshness.change(add=add, remove=remove)
         for dialogue in {self._dialogue, *self._readings.values()}:
             dialogue.change(add=add, remove=remove)

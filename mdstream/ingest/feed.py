@@ -156,21 +156,20 @@ class Feed:
 
         New ones go to the connections that have room, then to further ones.
         """
-        again = [symbol for symbol in remove if symbol in add and symbol in self.symbols]
-        gone = [symbol for symbol in remove if symbol in self.symbols and symbol not in again]
-        new = [symbol for symbol in dict.fromkeys(add) if symbol not in self.symbols]
+        known, added = frozenset(self.symbols), dict.fromkeys(add)
+        again = {symbol for symbol in remove if symbol in known and symbol in added}
+        gone = {symbol for symbol in remove if symbol in known} - again
+        new = [symbol for symbol in added if symbol not in known]
         self.symbols = (*(symbol for symbol in self.symbols if symbol not in gone), *new)
         if self.dry is not None or self.state == "gave_up":
             return
         for share in self._shares:
             symbols = share[0].symbols
-            room = self.provider.max_symbols - len(symbols) + sum(symbol in gone for symbol in symbols)
+            ended, renewed = [s for s in symbols if s in gone], [s for s in symbols if s in again]
+            room = self.provider.max_symbols - len(symbols) + len(ended)
             fit, new = new[:room], new[room:]
             for line in share:
-                line.change(
-                    add=[*fit, *(symbol for symbol in again if symbol in symbols)],
-                    remove=[symbol for symbol in (*gone, *again) if symbol in symbols],
-                )
+                line.change(add=[*fit, *renewed], remove=[*ended, *renewed])
         empty = [share for share in self._shares if not share[0].symbols]
         self._shares = [share for share in self._shares if share[0].symbols]
         for i, connection in enumerate(self._add_shares(new)):

@@ -8,7 +8,7 @@ top:20:*USDT     of these the twenty with the highest volume of 24 hours
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -72,11 +72,15 @@ def plan(
 
 def wanted_of(venue: Provider, given: Sequence[str], listing: Listing | None = None) -> Wanted:
     """The symbols of one provider, as users name them; none of them may be left. Without a list all are taken."""
+    listed = {each.symbol for each in listing} if isinstance(listing, Sequence) else None
     symbols: dict[str, None] = {}
     errors: list[SymbolError] = []
-    for symbol in given:
+    for text in given:
         try:
-            symbols.update(dict.fromkeys(_named(venue, symbol, listing)))
+            if is_pattern(text):
+                symbols.update(dict.fromkeys(_matching(venue, text, listing)))
+            else:
+                symbols[_named(venue, text, listed)] = None
         except SymbolError as error:
             errors.append(error)
     return Wanted(venue, tuple(symbols), tuple(errors))
@@ -87,18 +91,13 @@ def is_pattern(text: str) -> bool:
     return text.startswith(TOP) or "*" in text or "?" in text
 
 
-def _named(venue: Provider, text: str, listing: Listing | None) -> Sequence[str]:
-    """The symbols that a name or a pattern stands for. Raises SymbolError."""
-    if is_pattern(text):
-        return _matching(venue, text, listing)
+def _named(venue: Provider, text: str, listed: Collection[str] | None) -> str:
+    """The symbol that a name stands for, among those `listed` if they are known. Raises SymbolError."""
     symbol = venue.canonical(text)
-    if listing is None or isinstance(listing, ListingError):
-        return (symbol,)
-    listed = [each.symbol for each in listing]
-    if symbol not in listed:
-        nearest = get_close_matches(symbol, listed, NEAREST, cutoff=0.0)
+    if listed is not None and symbol not in listed:
+        nearest = get_close_matches(symbol, sorted(listed), NEAREST, cutoff=0.0)
         raise UnlistedError(venue.name, symbol, f"the nearest are {', '.join(nearest)}")
-    return (symbol,)
+    return symbol
 
 
 def _matching(venue: Provider, text: str, listing: Listing | None) -> Sequence[str]:

@@ -151,8 +151,9 @@ async def _change(feed: Feed, known: Sequence[str], wanted: Wanted) -> tuple[str
     if any(isinstance(error, UnknownError) for error in wanted.errors):
         log.error("%s: the symbols stay as they are", wanted.provider.name)  # not known is not gone
         return tuple(known)
-    add = [symbol for symbol in wanted.symbols if symbol not in known]
-    remove = [symbol for symbol in known if symbol not in wanted.symbols]
+    before, after = dict.fromkeys(known), dict.fromkeys(wanted.symbols)
+    add = [symbol for symbol in after if symbol not in before]
+    remove = [symbol for symbol in before if symbol not in after]
     if add or remove:
         await feed.change(add=add, remove=remove)
     return wanted.symbols
