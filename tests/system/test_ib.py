@@ -6,99 +6,26 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from feed_reader import LIMIT_S, Reader, read_feed, simulated, until
 from ib_async import IB, Contract, Stock
 from processes import Processes, free_port
 
 from mdstream.errors import FeedError
-from mdstream.ingest.backlog import Backlog
-from mdstream.ingest.connection import Connection
-from mdstream.ingest.intake import Intake
 from mdstream.simulator.actions import Send
 from mdstream.simulator.faults.kinds import from_json
 from mdstream.simulator.market import Top
-from mdstream.simulator.server import Options, Simulator
-from mdstream.ticks import QuoteTick, Tick, TradeTick
 from mdstream.venues.ib.feed import Ib
 from mdstream.venues.ib.simulated import message
 
 pytestmark = pytest.mark.system
 
-LIMIT_S = 60.0
 
-
-@asynccontextmanager
-async def gateway(
-    journal: Path | None = None, port: int = 0, symbols: tuple[str, ...] | None = None
-) -> AsyncIterator[Simulator]:
-    """A gateway whose market trades a lot."""
-    options = Options(port=port, venues=("ib",), rate=300.0, journal=journal, symbols=symbols)
-    simulator = Simulator(options, print)
-    await simulator.start()
-    try:
-        yield simulator
-    finally:
-        await simulator.stop()
-
-
-class Reader:
-    """A feed's connection, and what it reads."""
-
-    def __init__(self, url: str, symbols: list[str], max_attempts: int | None, data_silence_s: float) -> None:
-        self.provider, self.backlog, self.ups = Ib(), Backlog(1), 0
-        intake = Intake(self.provider, self.backlog, {"equities": range(1)})
-        self.counters, self._ticks = intake.counters, list[Tick]()
-        self.connection = Connection(
-            self.provider,
-            url,
-            symbols,
-            intake,
-            self._changed,
-            settings={},
-            max_attempts=max_attempts,
-            data_silence_s=data_silence_s,
-        )
-
-    def _changed(self, up: bool, _: str | None) -> None:
-        self.ups += up
-
-    def ticks(self) -> list[Tick]:
-        """All so far; every frame is one that the provider can decode."""
-        records, _ = self.backlog.take(0, 1 << 40)
-        self._ticks += [tick for _, value, _, _ in records for tick in self.provider.decode(value or b"")]
-        self.backlog.release(0)
-        return self._ticks
-
-    def trades(self, symbol: str) -> list[TradeTick]:
-        return [tick for tick in self.ticks() if isinstance(tick, TradeTick) and tick.symbol == symbol]
-
-    def quotes(self, symbol: str) -> list[QuoteTick]:
-        return [tick for tick in self.ticks() if isinstance(tick, QuoteTick) and tick.symbol == symbol]
-
-
-@asynccontextmanager
-async def reading(
-    url: str, *symbols: str, max_attempts: int | None = None, data_silence_s: float = 0.0
-) -> AsyncIterator[Reader]:
-    reader = Reader(url, list(symbols), max_attempts, data_silence_s)
-    running = asyncio.create_task(reader.connection.run())
-    try:
-        yield reader
-    finally:
-        await reader.connection.close()
-        await asyncio.wait([running], timeout=LIMIT_S)
-        if max_attempts is None:
-            running.result()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():  # noqa: ASYNC110  there is no event to wait for
-            await asyncio.sleep(0.05)
+gateway = partial(simulated, "ib")
+reading = partial(read_feed, Ib)
 
 
 async def test_trades_and_quotes_are_those_of_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +105,7 @@ async def test_client_id_in_use_is_told_with_the_setting() -> None:
     """Each connection to a gateway needs its own; the first one goes on."""
     async with gateway() as market, reading(market.addresses["ib"], "AAPL") as reader:
         await until(lambda: reader.trades("AAPL"))
-        second = Reader(market.addresses["ib"], ["AAPL"], 1, 0.0)
+        second = Reader(Ib(), market.addresses["ib"], ["AAPL"], 1, 0.0)
         with pytest.raises(FeedError, match=r"326 Unable to connect .* client id is already in use.*IBKR_CLIENT_ID"):
             await asyncio.wait_for(second.connection.run(), LIMIT_S)
         count = len(reader.trades("AAPL"))
@@ -189,7 +116,7 @@ async def test_client_id_in_use_is_told_with_the_setting() -> None:
 
 async def test_no_gateway_is_told_with_what_to_check() -> None:
     """Code 502, of which the socket itself knows nothing."""
-    reader = Reader(f"ib://127.0.0.1:{free_port()}", ["AAPL"], 1, 0.0)
+    reader = Reader(Ib(), f"ib://127.0.0.1:{free_port()}", ["AAPL"], 1, 0.0)
     with pytest.raises(FeedError, match=r"cannot be reached: 502 .*is TWS or IB Gateway running there, logged in"):
         await asyncio.wait_for(reader.connection.run(), LIMIT_S)
 

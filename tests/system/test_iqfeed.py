@@ -4,83 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from feed_reader import read_feed, simulated, until
 from processes import free_port
 
-from mdstream.ingest.backlog import Backlog
-from mdstream.ingest.connection import Connection
-from mdstream.ingest.intake import Intake
 from mdstream.simulator.actions import Send
-from mdstream.simulator.server import Options, Simulator
-from mdstream.ticks import QuoteTick, Tick, TradeTick
 from mdstream.venues.iqfeed.feed import Iqfeed
 
 pytestmark = pytest.mark.system
 
-LIMIT_S = 60.0
-
-
-@asynccontextmanager
-async def iqconnect(journal: Path | None = None, symbols: tuple[str, ...] | None = None) -> AsyncIterator[Simulator]:
-    """One whose market trades a lot."""
-    options = Options(port=0, venues=("iqfeed",), rate=300.0, journal=journal, symbols=symbols)
-    simulator = Simulator(options, print)
-    await simulator.start()
-    try:
-        yield simulator
-    finally:
-        await simulator.stop()
-
-
-class Reader:
-    """A feed's connection, and what it reads."""
-
-    def __init__(self, url: str, symbols: list[str]) -> None:
-        self.provider, self.backlog, self.ups = Iqfeed(), Backlog(1), 0
-        intake = Intake(self.provider, self.backlog, {"equities": range(1)})
-        self.counters, self.raw, self._ticks = intake.counters, list[bytes](), list[Tick]()
-        self.connection = Connection(
-            self.provider, url, symbols, intake, self._changed, settings={}, max_attempts=None, data_silence_s=0.0
-        )
-
-    def _changed(self, up: bool, _: str | None) -> None:
-        self.ups += up
-
-    def ticks(self) -> list[Tick]:
-        """All so far; every frame is one that the provider can decode."""
-        records, _ = self.backlog.take(0, 1 << 40)
-        self.raw += [value or b"" for _, value, _, _ in records]
-        self._ticks += [tick for _, value, _, _ in records for tick in self.provider.decode(value or b"")]
-        self.backlog.release(0)
-        return self._ticks
-
-    def trades(self, symbol: str) -> list[TradeTick]:
-        return [tick for tick in self.ticks() if isinstance(tick, TradeTick) and tick.symbol == symbol]
-
-    def quotes(self, symbol: str) -> list[QuoteTick]:
-        return [tick for tick in self.ticks() if isinstance(tick, QuoteTick) and tick.symbol == symbol]
-
-
-@asynccontextmanager
-async def reading(url: str, *symbols: str) -> AsyncIterator[Reader]:
-    reader = Reader(url, list(symbols))
-    running = asyncio.create_task(reader.connection.run())
-    try:
-        yield reader
-    finally:
-        await reader.connection.close()
-        await asyncio.wait([running], timeout=LIMIT_S)
-        running.result()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():  # noqa: ASYNC110  there is no event to wait for
-            await asyncio.sleep(0.05)
+iqconnect = partial(simulated, "iqfeed")
+reading = partial(read_feed, Iqfeed)
 
 
 async def test_trades_and_quotes_are_those_of_the_market(tmp_path: Path) -> None:
