@@ -25,6 +25,7 @@ from mdstream.config.groups import (
     Nats,
     Repair,
     Role,
+    Senpai,
     Spool,
     Timescale,
     Watchdog,
@@ -69,6 +70,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     files: Files
     nats: Nats
     timescale: Timescale
+    senpai: Senpai
     database: Database
     ibkr: Ibkr
     addresses: Addresses

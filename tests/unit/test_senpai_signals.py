@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from senpai_naive import BTC, MS, T0, Any_, S, alerts, quote, rows, run, signals, switched, trade
 
+from mdstream.config.groups import Senpai
 from mdstream.errors import SettingsError
 from mdstream.events import encode
+from mdstream.senpai.configured import limits_of
 from mdstream.senpai.engine import Engine, Limits
 from mdstream.senpai.messages import Features, schema
 from mdstream.senpai.messages import encode as encode_message
@@ -186,3 +188,13 @@ def test_defaults_are_two_rules_on_return_volume_and_spread() -> None:
 
 def test_an_engine_returns_nothing_where_nothing_is_due() -> None:
     assert Engine().step(encode(trade(1, 0))) == []
+
+
+def test_rules_come_from_the_settings() -> None:
+    """None are the defaults; a rule's name is its key."""
+    assert limits_of(Senpai()) == Limits()
+    given = {"MDSTREAM_SENPAI_RULES": {"up": {"direction": "long", "above": {"mid": 5}, "cooldown_s": 1}}}
+    (rule,) = limits_of(Senpai.model_validate(given)).rules
+    assert rule == Rule("up", "long", {"mid": 5.0}, cooldown_ns=S)
+    with pytest.raises(ValueError, match="expected a divisor of 1000"):
+        Senpai.model_validate({"MDSTREAM_SENPAI_ROWS_PER_S": 3})
