@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from senpai_naive import BTC, MS, T0, Any_, S, alerts, quote, rows, run, signals, switched, trade
@@ -16,9 +20,11 @@ from mdstream.errors import SettingsError
 from mdstream.events import encode
 from mdstream.senpai.configured import limits_of
 from mdstream.senpai.engine import Engine, Limits
+from mdstream.senpai.features import FEATURES
 from mdstream.senpai.messages import Features, schema
 from mdstream.senpai.messages import encode as encode_message
 from mdstream.senpai.signals import DEFAULTS, Armed, Rule
+from mdstream.tools import schema as schema_command
 
 RULE = Rule("up", "long", {"return_10s": 0.01}, {"spread_bps": 5.0})
 
@@ -175,7 +181,8 @@ def test_a_signal_is_not_made_of_what_cannot_be_trusted(reason: str) -> None:
 
 
 def test_the_schema_has_every_message() -> None:
-    made = schema()
+    made = json.loads(CliRunner().invoke(schema_command.command, ["senpai"], catch_exceptions=False).output)
+    assert made == json.loads(json.dumps(schema()))
     assert {"Features", "Signal", "Alert"} <= made["$defs"].keys()
     types: set[Any] = {made["$defs"][name]["properties"]["type"]["enum"][0] for name in ("Features", "Signal", "Alert")}
     assert types == {"features", "signal", "alert"}
@@ -184,6 +191,15 @@ def test_the_schema_has_every_message() -> None:
 def test_defaults_are_two_rules_on_return_volume_and_spread() -> None:
     for rule in DEFAULTS:
         assert set(rule.features) == {"return_10s", "trade_volume_10s", "spread_bps"}
+
+
+def test_the_page_names_every_feature_and_the_default_rules() -> None:
+    """docs/senpai.md: a feature that is added needs its formula there, and the rules shown are those in force."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "senpai.md").read_text()
+    assert [name for name in FEATURES if f"`{name}`" not in page.replace("`_p95`", "`latency_ms_p95`")] == []
+    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    rules = {"MDSTREAM_SENPAI_RULES": tomllib.loads(shown)["senpai_rules"]}
+    assert limits_of(Senpai.model_validate(rules)).rules == DEFAULTS
 
 
 def test_an_engine_returns_nothing_where_nothing_is_due() -> None:
