@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
+
+import msgspec
 
 from mdstream.senpai import inputs
 from mdstream.senpai.alerts import Alerts
@@ -54,8 +57,8 @@ class Symbol:
     """What is known of one symbol. `open_ns` is the T of the row being filled."""
 
     __slots__ = (
-        "armed", "dirty", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row", "since_ns",
-        "stale", "switched_ns", "trade", "waiting", "window",
+        "armed", "dirty", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row", "sent_ns",
+        "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, first_ns: int, limits: Limits) -> None:
@@ -74,7 +77,35 @@ class Symbol:
         self.trade: Trade | None = None
         self.quote: Quote | None = None
         self.row: Features | None = None
+        self.sent_ns = NEVER
         self.armed = [Armed(rule) for rule in limits.rules]
+
+    def memory(self) -> Memory:
+        """What no events of the last minute tell."""
+        rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
+        return Memory(self.sent_ns, self.since_ns, rules)
+
+    def remember(self, memory: Memory) -> None:
+        """Go on from a memory; rules that are new since then are armed."""
+        self.sent_ns, self.since_ns = memory.sent_ns, memory.since_ns
+        for armed in self.armed:
+            armed.active, armed.last_ns = memory.rules.get(_key(armed.rule), (False, None))
+
+
+class Memory(msgspec.Struct, array_like=True):
+    """A symbol's last T, since when its input is whole, and its rules: whether each is active, T of its last signal."""
+
+    sent_ns: int
+    since_ns: int
+    rules: dict[str, tuple[bool, int | None]]
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(dict[str, Memory]).decode
+
+
+def _key(rule: Rule) -> str:
+    return f"{rule.name}.{rule.version}"
 
 
 class Engine:
@@ -91,6 +122,7 @@ class Engine:
         self._out: list[Message] = []
         self.alerts = Alerts(self._out.append)
         self._pending: dict[str, Symbol] = {}
+        self._remembered: dict[str, Memory] = {}
 
     def step(self, value: bytes, now_ns: int | None = None) -> list[Message]:
         """Process a message. `now_ns`: when it arrived, to refuse events from the future; None: it cannot be told."""
@@ -134,6 +166,15 @@ class Engine:
         if dropped:
             self.alerts.seen("drop", SYSTEM, at_ns, "the queue was full", count=dropped)
         return self._taken()
+
+    def memory(self) -> bytes:
+        """What a restart needs beside the events of the last minute: rows and signals up to now are not made again."""
+        return _pack(self._remembered | {name: symbol.memory() for name, symbol in self.symbols.items()})
+
+    def remember(self, memory: bytes) -> None:
+        """Go on where another engine was. Before anything else; then step the events since a minute before its last
+        rows. Raises msgspec.MsgspecError for what is no memory."""
+        self._remembered = _unpack(memory)
 
     def _taken(self) -> list[Message]:
         if not self._out:
@@ -194,6 +235,8 @@ class Engine:
                 self.counts["surplus"] += 1
                 return None
             found = self.symbols[name] = Symbol(name, first_ns, self.limits)
+            if (memory := self._remembered.pop(name, None)) is not None:
+                found.remember(memory)
         return found
 
     def _place(self, symbol: Symbol, event: Trade | Quote | Status | Gap, missing: int) -> None:
@@ -290,16 +333,13 @@ class Engine:
     def _row(self, symbol: Symbol) -> None:
         """Send the row of the open T, and the signals and alerts that follow from it."""
         symbol.dirty = False
-        ts, quote = symbol.open_ns, symbol.quote
-        found = values(moment(symbol.window, quote))
-        holes = symbol.holes
-        lost_ns = {"trade": max([holes["trade"], *symbol.gaps.values()]), "quote": holes["quote"]}
-        incomplete = tuple(
-            name
-            for name, feature in FEATURES.items()
-            if feature.window_ns
-            and ts - feature.window_ns < max(symbol.since_ns, *(lost_ns[kind] for kind in feature.kinds))
-        )
+        ts = symbol.open_ns
+        if ts <= symbol.sent_ns:  # before the restart
+            return
+        symbol.sent_ns = ts
+        now = moment(symbol.window, symbol.quote)
+        quote, found = now.quote, values(now)
+        incomplete = _incomplete(symbol, ts)
         latency_ms = found["latency_ms_p50"]
         late = latency_ms is not None and latency_ms > self.limits.max_latency_ms
         symbol.row = row = Features(
@@ -331,14 +371,14 @@ class Engine:
 
     def _signals(self, symbol: Symbol, row: Features) -> None:
         for armed in symbol.armed:
-            rule = armed.rule
-            signal = armed.step(row, self._blocks(symbol, row, rule))
+            rule, was_blocked = armed.rule, armed.blocked
+            signal = armed.step(row, partial(self._blocks, symbol, row, rule))
             if signal is not None:
                 self._out.append(signal)
             if armed.blocked:
                 reason = f"no signal: {', '.join(armed.blocked)}"
                 self.alerts.seen("blocked", symbol.name, row.ts, reason, subject=rule.name)
-            else:
+            elif was_blocked:
                 self.alerts.end("blocked", symbol.name, subject=rule.name)
 
     def _blocks(self, symbol: Symbol, row: Features, rule: Rule) -> tuple[Block, ...]:
@@ -353,3 +393,16 @@ class Engine:
         if row.late:
             found.append("late")
         return tuple(found)
+
+
+def _incomplete(symbol: Symbol, ts: int) -> tuple[str, ...]:
+    """The features whose window at T may lack events."""
+    holes, since_ns = symbol.holes, symbol.since_ns
+    lost_ns = {"trade": max([holes["trade"], *symbol.gaps.values()]), "quote": holes["quote"]}
+    if ts - LONG_NS >= max(since_ns, *lost_ns.values()):
+        return ()
+    return tuple(
+        name
+        for name, feature in FEATURES.items()
+        if feature.window_ns and ts - feature.window_ns < max(since_ns, *(lost_ns[kind] for kind in feature.kinds))
+    )

@@ -10,7 +10,7 @@ arm the rule for a second one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mdstream.errors import SettingsError
@@ -82,8 +82,8 @@ class Armed:
         self.last_ns: int | None = None
         self.blocked: tuple[Block, ...] = ()
 
-    def step(self, row: Features, blocks: tuple[Block, ...]) -> Signal | None:
-        """The signal that a row makes. `blocked` is then what prevented one."""
+    def step(self, row: Features, blocks: Callable[[], tuple[Block, ...]]) -> Signal | None:
+        """The signal that a row makes, unless something blocks it: that is `blocked` then."""
         rule, self.blocked = self.rule, ()
         margin = rule.margin(row.features)
         if margin is None:
@@ -93,8 +93,8 @@ class Armed:
             return None
         if self.active or (self.last_ns is not None and row.ts < self.last_ns + rule.cooldown_ns):
             return None
-        if blocks:
-            self.blocked = blocks
+        self.blocked = blocks()
+        if self.blocked:
             return None
         self.active, self.last_ns = True, row.ts
         identity = f"{rule.name}.{rule.version}.{row.symbol}.{row.ts}"
