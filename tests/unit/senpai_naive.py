@@ -59,7 +59,7 @@ def run(events: Sequence[Any_], limits: Limits | None = None, end_ms: float | No
     engine = Engine(limits)
     out = [message for event in events for message in engine.step(encode(event))]
     last = max((event.ts_recv for event in events), default=T0)
-    return out + engine.advance(last + 3 * S if end_ms is None else T0 + int(end_ms * MS))
+    return out + engine.advance(last + 3 * S + engine.limits.lateness_ns if end_ms is None else T0 + int(end_ms * MS))
 
 
 def rows(messages: list[Message]) -> list[Features]:
