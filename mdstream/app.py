@@ -9,7 +9,6 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
@@ -65,8 +64,6 @@ NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 STOP_LIMIT_S = 40.0
 """How long a worker may take to stop: its clients wait for Kafka, which may be away for hours."""
 NOT_STOPPED = f"not stopped after {STOP_LIMIT_S:.0f} s; {NOTHING_LOST}"
-FLUSH_LIMIT_S = 10.0
-"""How long a rebalance or a stop waits for the changelogs: well below the watchdog's limit."""
 SESSION_S = 6.0
 HEARTBEAT_S = 0.5
 """A worker learns of a rebalance with its next heartbeat, and all wait for the last worker to learn of it."""
@@ -281,12 +278,6 @@ class App(Host):
                     f"the web pages cannot listen on {host}:{port} ({error.strerror}): "
                     "choose another port with --port, --web-port or HTTP_PORT"
                 ) from None
-
-    async def _producer_flush(self, logger: Any) -> None:
-        """Faust's step of each rebalance and of the stop, with a limit: its producer writes only the changelogs of
-        cache tables, and while a broker is away it can wait for longer than the watchdog does."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(super()._producer_flush(logger), FLUSH_LIMIT_S)
 
     async def on_stop(self) -> None:
         limit = threading.Timer(STOP_LIMIT_S, exit_stuck, [lambda: NOT_STOPPED])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import threading
@@ -15,15 +14,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
-from processes import LIMIT_S, Process, Processes, free_port, wait_until
+from processes import Process, Processes, free_port, wait_until
 from servers import chosen_broker, read_topic
 
 from mdstream import config, kafka
-from mdstream.app import build
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import WS, ProducerRecord, RawEncoder
 from mdstream.watchdog.guard import EXIT_STUCK
@@ -286,27 +284,6 @@ def test_worker_that_was_suspended_while_it_took_over_goes_on(core: Deployment, 
         core.publishes(4_000)
     check_trades(core.published(count[0] * len(SYMBOLS)), count[0])
     assert suspended.running
-
-
-async def test_rebalance_does_not_wait_for_the_changelogs_of_a_broker_that_answers_no_more(env: dict[str, str]) -> None:
-    """What Faust awaits in each rebalance, with a changelog record on its way to a suspended broker."""
-    with chosen_broker() as own:
-        prefix, folder = env["MDSTREAM_TOPIC_PREFIX"], env["MDSTREAM_DATA_DIR"]
-        app = build(config.load(bootstrap_servers=own.bootstrap, topic_prefix=prefix, data_dir=folder))
-        await kafka.create_topics(own.bootstrap, app.topic_map)
-        await app.producer.start()
-        record = (app.topic_map.status.name, b"k", b"v", 0, None, None)
-        await (await app.producer.send(*record))
-        assert own.pid is not None
-        os.kill(own.pid, signal.SIGSTOP)
-        try:
-            sent = await app.producer.send(*record)
-            await asyncio.wait_for(app._producer_flush(app.log), LIMIT_S)
-            assert not cast(asyncio.Future[Any], sent).done()
-        finally:
-            os.kill(own.pid, signal.SIGCONT)
-        await sent
-        await app.producer.stop()
 
 
 def test_frames_that_cannot_be_understood_go_to_dead_and_the_stream_goes_on(core: Deployment) -> None:
