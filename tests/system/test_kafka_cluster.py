@@ -116,12 +116,16 @@ def start(processes: Processes, venues: Venues) -> list[Process]:
     return [processes.mdstream(*ingest, env=venues.urls), *started]
 
 
+def check_that_all_run(processes: list[Process]) -> None:
+    for process in processes:
+        assert process.running, process.output()[-3000:]
+
+
 def lose(kafka_broker: ApacheKafka, bootstrap: str, database: Path, running: list[Process]) -> None:
     """Kill a broker; trades arrive while it is away; have it back with all that it missed."""
 
     def more() -> bool:
-        for process in running:
-            assert process.running, process.output()[-3000:]
+        check_that_all_run(running)
         return stored(database) > before
 
     kafka_broker.kill()
@@ -147,8 +151,7 @@ def test_brokers_are_killed_one_after_the_other_and_every_trade_arrives_once(
     wait_until(partial(complete, cluster.bootstrap), what="three copies of everything", limit_s=BUSY_S)
     for kafka_broker in cluster.brokers:
         lose(kafka_broker, cluster.bootstrap, database, running)
-        for process in running:
-            assert process.running, process.output()[-3000:]
+        check_that_all_run(running)
 
     venues.pause()
     time.sleep(1.0)  # what is on the sockets
