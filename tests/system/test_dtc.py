@@ -12,7 +12,7 @@ from feed_reader import Reader, read_feed, simulated, until
 from processes import free_port
 
 from mdstream.errors import FeedError
-from mdstream.simulator.actions import Send
+from mdstream.simulator.actions import Close, Send
 from mdstream.simulator.requests import send_json
 from mdstream.venues.dtc import messages
 from mdstream.venues.dtc.feed import Dtc
@@ -121,19 +121,29 @@ async def test_a_feed_that_is_back_is_asked_again(monkeypatch: pytest.MonkeyPatc
         assert reader.counters.disconnections == 0
 
 
-async def test_a_server_that_is_not_there_yet_is_awaited_and_one_that_ends_is_left() -> None:
-    """A logoff to come back is followed by another connection before this one ends."""
+async def test_a_second_connection_for_a_symbol_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """Or each trade would be published twice. When the first one ends the second takes over."""
+    async with server() as market, reading(market.addresses["dtc"], "AAPL") as second:
+        second.connection._url = market.addresses["dtc"] + "?encoding=json"
+        async with reading(market.addresses["dtc"], "AAPL") as first:
+            await until(lambda: first.trades("AAPL") or second.trades("AAPL"))
+            await until(lambda: "another connection here has asked for AAPL" in caplog.text)
+            assert not (first.trades("AAPL") and second.trades("AAPL"))
+        await until(lambda: second.trades("AAPL"))
+
+
+async def test_a_server_that_is_not_there_yet_is_awaited_and_one_that_logs_us_off_is_met_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The reason is told; everything is asked for again."""
     async with reading(f"dtc://127.0.0.1:{free_port()}", "AAPL") as reader:
         await until(lambda: reader.counters.failed_attempts)
         async with server() as market:
             reader.connection._url = market.addresses["dtc"]
             await until(lambda: reader.trades("AAPL"))
             (client,) = market._clients
-            client._do([Send('{"Type":5,"Reason":"Server restart"}')])
-            await until(lambda: reader.counters.replacements == 1)
+            client._do([Send('{"Type":5,"Reason":"Server restart"}'), Close(0, "")])
             before = len(reader.trades("AAPL"))
-            await until(lambda: len(reader.trades("AAPL")) > before + 10)
-            for client in list(market._clients):
-                client.abort()
-            before = len(reader.trades("AAPL"))
-            await until(lambda: len(reader.trades("AAPL")) > before + 10)
+            await until(lambda: reader.ups == 2 and len(reader.trades("AAPL")) > before + 10)
+            assert "it logs us off, to come back: Server restart" in caplog.text
+            assert reader.counters.replacements == 0

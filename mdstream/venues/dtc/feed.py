@@ -126,6 +126,7 @@ def _from_venue(name: str) -> str:
 class Dtc(Provider):
     name = "dtc"
     market = "equities"
+    coverage = "dtc"  # that of the service behind the server, which does not say
     default_url = "dtc://127.0.0.1:11099"
     library = Library("dtc", "mdstream.venues.dtc.link.DtcLink")
     symbols = Symbols(
@@ -214,7 +215,8 @@ class Dtc(Provider):
             case messages.LOGOFF if m.do_not_reconnect:
                 return Control("error", f"it logged us off, not to come back: {m.reason or 'no reason'}", (LOGIN,))
             case messages.LOGOFF:
-                return Control("shutdown", f"it logs us off: {m.reason or 'no reason'}")
+                # No shutdown: a second connection beside this one would bring every trade again, with another id.
+                return Control("notice", f"it logs us off, to come back: {m.reason or 'no reason'}")
             case messages.FEED_STATUS:
                 told = "is lost, no data until it is back" if m.status == 1 else "is there"
                 return Control("error" if m.status == 1 else "notice", f"the server's market data feed {told}")

@@ -26,6 +26,8 @@ from mdstream.venues.dtc.messages import BINARY, DATA_REQUEST, ENCODING_RESPONSE
 ENCODINGS = {"json": JSON, "binary": BINARY}
 AVAILABLE = 2
 """Of a market data feed."""
+_taken: set[tuple[str, str]] = set()
+"""Server and name of what open links have asked for: from two of them each trade would come twice, with two ids."""
 
 
 class _Received(msgspec.Struct, rename="pascal"):
@@ -54,6 +56,9 @@ class DtcLink(TcpLink):
             expected = "dtc://HOST:PORT, dtc://HOST:PORT?encoding=json or dtc://HOST:PORT?encoding=binary"
             raise SettingsError(f"{redacted(url)!r}: expected {expected}") from None
         self._encoding = BINARY
+        self._server = urlsplit(url).netloc
+        self._own: set[tuple[str, str]] = set()
+        self._refusal: LinkError | None = None
         self._names: dict[int, str] = {}
         self._asked: dict[int, str | bytes] = {}
         """By symbol id, which stays a symbol's for as long as there is the feed: data still come after a request to
@@ -79,13 +84,14 @@ class DtcLink(TcpLink):
     async def send(self, frame: str | bytes) -> None:
         request: dict[str, Any] = json.loads(frame)
         if request["Type"] == DATA_REQUEST:
-            self._note(request, frame)
+            await self._note(request, frame)
         await super().send(
             messages.write(request) if self._encoding == BINARY else json.dumps(request, separators=(",", ":")) + "\0"
         )
 
     async def close(self) -> None:
         # As the base, but for the shield: a wait that is cancelled would cancel that of the next call, too.
+        self._free(set(self._own))
         if self._streams is None:
             return
         writer = self._streams[1]
@@ -98,16 +104,31 @@ class DtcLink(TcpLink):
         except OSError:
             pass  # it is closed
 
-    def _note(self, request: dict[str, Any], frame: str | bytes) -> None:
-        number = request["SymbolID"]
-        self._names[number] = ".".join(filter(None, (request["Symbol"], request["Exchange"])))
-        if request["RequestAction"] == 1:
-            self._asked[number] = frame
-        else:
+    async def _note(self, request: dict[str, Any], frame: str | bytes) -> None:
+        number, name = request["SymbolID"], ".".join(filter(None, (request["Symbol"], request["Exchange"])))
+        self._names[number], key = name, (self._server, name)
+        if request["RequestAction"] != 1:
             self._asked.pop(number, None)
+            self._free({key})
+            return
+        if key in _taken - self._own:
+            # The reader has to learn of it: an error of `send` is taken for one that it will meet, too.
+            self._refusal = LinkError(f"another connection here has asked for {name}: its trades would come twice")
+            await self.close()
+            raise self._refusal
+        self._asked[number] = frame
+        self._own.add(key)
+        _taken.add(key)
+
+    def _free(self, keys: set[tuple[str, str]]) -> None:
+        _taken.difference_update(keys & self._own)
+        self._own -= keys
 
     async def _fill(self) -> None:
-        await super()._fill()
+        try:
+            await super()._fill()
+        except LinkError as lost:
+            raise self._refusal or lost from None
         self._frames = deque(part for message in self._frames for part in self._parts(message))
         if self._asks_again:
             self._asks_again = False

@@ -166,7 +166,6 @@ class Dtc(Exchange):
     fewest_decimals = 2
     channels = CHANNELS
     whole_sizes = True
-    shutdown_notice = json.dumps({"Type": messages.LOGOFF, "Reason": "Server restart"}, separators=(",", ":"))
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         return (symbol, "USD") if Feed.symbols.to_venue(self.canonical(symbol)) == symbol else None
