@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from mdstream.senpai.messages import Alert, AlertKind
+import msgspec
+
+from mdstream.senpai.messages import Alert, AlertKind, AlertState
 
 MAX_OPEN = 10_000
 """Alerts beyond these are not begun, but counted."""
@@ -12,12 +14,16 @@ MAX_OPEN = 10_000
 Key = tuple[AlertKind, str, str]
 
 
-class _Open:
-    __slots__ = ("count", "first_ns", "last_ns", "reason")
+class Open(msgspec.Struct, array_like=True, kw_only=True):
+    """An alert that has begun."""
 
-    def __init__(self, at_ns: int, reason: str) -> None:
-        self.first_ns = self.last_ns = at_ns
-        self.count, self.reason = 0, reason
+    kind: AlertKind
+    symbol: str
+    subject: str
+    first_ns: int
+    last_ns: int
+    count: int
+    reason: str
 
 
 class Alerts:
@@ -25,7 +31,7 @@ class Alerts:
 
     def __init__(self, send: Callable[[Alert], object]) -> None:
         self._send = send
-        self._open: dict[Key, _Open] = {}
+        self._open: dict[Key, Open] = {}
         self.unsent = 0
 
     def seen(self, kind: AlertKind, symbol: str, at_ns: int, reason: str, *, subject: str = "", count: int = 1) -> None:
@@ -36,9 +42,10 @@ class Alerts:
             if len(self._open) >= MAX_OPEN:
                 self.unsent += 1
                 return
-            found = self._open[key] = _Open(at_ns, reason)
-            found.count = count
-            self._tell(key, found, "begin")
+            found = self._open[key] = Open(
+                kind=kind, symbol=symbol, subject=subject, first_ns=at_ns, last_ns=at_ns, count=count, reason=reason
+            )
+            self._tell(found, "begin")
             return
         found.count += count
         found.last_ns = max(found.last_ns, at_ns)
@@ -48,7 +55,15 @@ class Alerts:
         key = kind, symbol, subject
         found = self._open.pop(key, None)
         if found is not None:
-            self._tell(key, found, "end")
+            self._tell(found, "end")
+
+    def memory(self) -> list[Open]:
+        """The open ones."""
+        return list(self._open.values())
+
+    def remember(self, memory: Iterable[Open]) -> None:
+        """These are open, and no other."""
+        self._open = {(each.kind, each.symbol, each.subject): each for each in memory}
 
     def last_ns(self, kind: AlertKind, symbol: str) -> int | None:
         """When an open alert was last seen."""
@@ -58,19 +73,7 @@ class Alerts:
     def __len__(self) -> int:
         return len(self._open)
 
-    def _tell(self, key: Key, found: _Open, state: str) -> None:
-        kind, symbol, subject = key
-        name = ".".join(filter(None, (kind, symbol, subject, str(found.first_ns))))
-        self._send(
-            Alert(
-                name,
-                kind,
-                symbol,
-                "begin" if state == "begin" else "end",
-                found.first_ns,
-                found.last_ns,
-                found.count,
-                found.reason,
-                subject,
-            )
-        )
+    def _tell(self, found: Open, state: AlertState) -> None:
+        kind, symbol, subject, first_ns = found.kind, found.symbol, found.subject, found.first_ns
+        name = ".".join(filter(None, (kind, symbol, subject, str(first_ns))))
+        self._send(Alert(name, kind, symbol, state, first_ns, found.last_ns, found.count, found.reason, subject))

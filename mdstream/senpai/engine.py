@@ -18,7 +18,7 @@ from functools import partial
 import msgspec
 
 from mdstream.senpai import inputs
-from mdstream.senpai.alerts import Alerts
+from mdstream.senpai.alerts import Alerts, Open
 from mdstream.senpai.features import FEATURES, mid_of, moment, values
 from mdstream.senpai.inputs import SYSTEM, Event, Gap, Heartbeat, Quote, Status, Trade
 from mdstream.senpai.messages import Block, Features, Message
@@ -57,8 +57,8 @@ class Symbol:
     """What is known of one symbol. `open_ns` is the T of the row being filled."""
 
     __slots__ = (
-        "armed", "dirty", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row", "sent_ns",
-        "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
+        "armed", "dirty", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row", "seen_seq",
+        "sent_ns", "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, first_ns: int, limits: Limits) -> None:
@@ -71,6 +71,7 @@ class Symbol:
         self.dirty = self.stale = False
         self.waiting: list[tuple[Trade | Quote | Status | Gap, int]] = []
         self.last_seq: dict[type, int] = {}
+        self.seen_seq: dict[type, int] = {}  # before the restart
         self.holes = {"trade": NEVER, "quote": NEVER}  # receive time of the first event after the last hole
         self.gaps: dict[tuple[str, str, str], int] = {}
         self.switched_ns = NEVER
@@ -83,25 +84,39 @@ class Symbol:
     def memory(self) -> Memory:
         """What no events of the last minute tell."""
         rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
-        return Memory(self.sent_ns, self.since_ns, rules)
+        seqs = self.seen_seq | self.last_seq
+        return Memory(self.sent_ns, self.since_ns, rules, seqs.get(Trade), seqs.get(Quote))
 
     def remember(self, memory: Memory) -> None:
         """Go on from a memory; rules that are new since then are armed."""
-        self.sent_ns, self.since_ns = memory.sent_ns, memory.since_ns
+        self.sent_ns = memory.sent_ns
+        self.since_ns = self.since_ns if memory.since_ns is None else memory.since_ns
+        seqs = {Trade: memory.trade_seq, Quote: memory.quote_seq}
+        self.seen_seq = {kind: seq for kind, seq in seqs.items() if seq is not None}
         for armed in self.armed:
             armed.active, armed.last_ns = memory.rules.get(_key(armed.rule), (False, None))
 
 
 class Memory(msgspec.Struct, array_like=True):
-    """A symbol's last T, since when its input is whole, and its rules: whether each is active, T of its last signal."""
+    """A symbol's last T, since when its input is whole (None: from its next event), its rules: whether each is active
+    and T of its last signal; and the last `seq` of each type."""
 
     sent_ns: int
-    since_ns: int
+    since_ns: int | None
     rules: dict[str, tuple[bool, int | None]]
+    trade_seq: int | None
+    quote_seq: int | None
+
+
+class Memories(msgspec.Struct, array_like=True):
+    """Those of all symbols, and the open alerts."""
+
+    symbols: dict[str, Memory]
+    alerts: list[Open]
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(dict[str, Memory]).decode
+_unpack = msgspec.msgpack.Decoder(Memories).decode
 
 
 def _key(rule: Rule) -> str:
@@ -122,7 +137,7 @@ class Engine:
         self._out: list[Message] = []
         self.alerts = Alerts(self._out.append)
         self._pending: dict[str, Symbol] = {}
-        self._remembered: dict[str, Memory] = {}
+        self._remembered = Memories({}, [])
 
     def step(self, value: bytes, now_ns: int | None = None) -> list[Message]:
         """Process a message. `now_ns`: when it arrived, to refuse events from the future; None: it cannot be told."""
@@ -144,11 +159,18 @@ class Engine:
             self.counts["ignored"] += 1
         return self._taken()
 
-    def advance(self, until_ns: int) -> list[Message]:
-        """Make the rows and alerts that are due although nothing came; nothing received before is awaited any more."""
+    def advance(self, until_ns: int, *, most: int | None = None) -> list[Message]:
+        """Make the rows and alerts that are due although nothing came; nothing received before is awaited any more.
+
+        With `most` it stops soon after that many messages: if there are as many, call it again for the others.
+        """
         for symbol in list(self._pending.values()):
+            if most is not None and len(self._out) >= most:
+                return self._taken()
             self._close(symbol, until_ns)
         for symbol in self.symbols.values():
+            if most is not None and len(self._out) >= most:
+                return self._taken()
             self._check_stale(symbol, until_ns)
             if symbol.stale and until_ns - symbol.heard_ns > LONG_NS:
                 self._end_of_window(symbol, until_ns)
@@ -169,12 +191,23 @@ class Engine:
 
     def memory(self) -> bytes:
         """What a restart needs beside the events of the last minute: rows and signals up to now are not made again."""
-        return _pack(self._remembered | {name: symbol.memory() for name, symbol in self.symbols.items()})
+        now = {name: symbol.memory() for name, symbol in self.symbols.items()}
+        return _pack(Memories(self._remembered.symbols | now, self.alerts.memory()))
 
-    def remember(self, memory: bytes) -> None:
+    def remember(self, memory: bytes, *, whole: bool = True) -> None:
         """Go on where another engine was. Before anything else; then step the events since a minute before its last
-        rows. Raises msgspec.MsgspecError for what is no memory."""
+        rows, ignore what they return, and `resume`. `whole`: all of these events are there.
+
+        Raises msgspec.MsgspecError for what is no memory.
+        """
         self._remembered = _unpack(memory)
+        for each in () if whole else self._remembered.symbols.values():
+            each.since_ns = None
+
+    def resume(self) -> None:
+        """What was stepped so far was known to the engine that is remembered; what comes now is new."""
+        self.alerts.remember(self._remembered.alerts)
+        self.counts.clear()
 
     def _taken(self) -> list[Message]:
         if not self._out:
@@ -195,6 +228,8 @@ class Engine:
             return
         kind = type(event)
         last, missing = symbol.last_seq.get(kind), 0
+        if last is None and event.seq > (seen := symbol.seen_seq.get(kind, event.seq)):
+            last = seen
         if last is not None and event.seq != last + 1:
             if event.seq <= last:
                 self.counts["repeat"] += 1
@@ -235,8 +270,9 @@ class Engine:
                 self.counts["surplus"] += 1
                 return None
             found = self.symbols[name] = Symbol(name, first_ns, self.limits)
-            if (memory := self._remembered.pop(name, None)) is not None:
+            if (memory := self._remembered.symbols.pop(name, None)) is not None:
                 found.remember(memory)
+            found.stale = self.alerts.last_ns("stale", name) is not None
         return found
 
     def _place(self, symbol: Symbol, event: Trade | Quote | Status | Gap, missing: int) -> None:
@@ -371,14 +407,14 @@ class Engine:
 
     def _signals(self, symbol: Symbol, row: Features) -> None:
         for armed in symbol.armed:
-            rule, was_blocked = armed.rule, armed.blocked
+            rule = armed.rule
             signal = armed.step(row, partial(self._blocks, symbol, row, rule))
             if signal is not None:
                 self._out.append(signal)
             if armed.blocked:
                 reason = f"no signal: {', '.join(armed.blocked)}"
                 self.alerts.seen("blocked", symbol.name, row.ts, reason, subject=rule.name)
-            elif was_blocked:
+            else:
                 self.alerts.end("blocked", symbol.name, subject=rule.name)
 
     def _blocks(self, symbol: Symbol, row: Features, rule: Rule) -> tuple[Block, ...]:

@@ -17,6 +17,7 @@ import msgspec
 from mdstream.senpai.features import Values
 
 AlertKind = Literal["stale", "gap", "switched", "late", "backpressure", "drop", "blocked"]
+AlertState = Literal["begin", "end"]
 Block = Literal["stale", "incomplete", "switched", "late"]
 Direction = Literal["long", "short"]
 
@@ -66,7 +67,7 @@ class Alert(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
     id: str
     kind: AlertKind
     symbol: str
-    state: Literal["begin", "end"]
+    state: AlertState
     first_seen: int
     last_seen: int
     count: int
