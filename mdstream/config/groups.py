@@ -148,6 +148,10 @@ class Nats(Group, alias_generator=prefixed("NATS_")):
     duplicate_window_s: float = setting(120.0, "seconds that the stream knows message ids", ge=1, le=86_400)
 
 
+RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Part of a signal's id."""
+
+
 class SenpaiRule(Group):
     """A rule of signals: what it leaves out is as in mdstream/senpai/signals.py."""
 
@@ -167,7 +171,16 @@ class Senpai(Group, alias_generator=prefixed("MDSTREAM_SENPAI_")):
     stale_s: float = setting(10.0, "seconds without a trade or quote after which a symbol is stale", gt=0, le=3600)
     max_quote_age_s: float = setting(2.0, "age in seconds of a quote beyond which no signal is made", gt=0, le=60)
     max_latency_ms: float = setting(1000.0, "median latency in ms beyond which no signal is made", gt=0)
-    rules: Json[dict[str, SenpaiRule]] = setting(
+    subject_prefix: str = setting(
+        "senpai",
+        "first tokens of the subjects of features, signals and alerts",
+        pattern=r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}$",
+    )
+    stream: str = setting(
+        "SENPAI", "the stream of features, signals and alerts, with USE_JETSTREAM", pattern=r"^[A-Za-z0-9_-]{1,64}$"
+    )
+    stream_messages: int = setting(1000, "messages of each subject that this stream keeps, the newest", ge=1)
+    rules: Json[dict[RuleName, SenpaiRule]] = setting(
         {},
         'rules of signals in place of the defaults, as JSON: {"up":{"direction":"long","above":{"return_10s":0.001}}}',
     )

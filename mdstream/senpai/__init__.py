@@ -3,5 +3,7 @@
     bytes ─ engine.py ─> window.py: 60 s of a symbol ─ features.py ─> a row ─ signals.py ─> signals
                                                                          └── alerts.py ──> alerts
 
-All of it is pure but queue.py, which bounds what waits between NATS and the engine.
+course.py drives the engine by its stream alone. Around it: durable.py with JetStream (pulled.py reads, batches hold
+messages and position), live.py without (queue.py, warm.py), share.py for several members, process.py and http.py;
+backtest.py. What decides is pure; pyproject.toml lists it.
 """
