@@ -58,8 +58,8 @@ def command(
       mdstream senpai --replay monday.jsonl.gz --output monday.csv             (mdstream record)
       mdstream senpai --from-time 2h --to-time 1h --output hour.csv            from Kafka
 
-    Members share the symbols by a hash of their names. Start each number once; a second process of the same number
-    waits its turn in vain, and stores nothing.
+    Members share the symbols by a hash of their names. Start each number once: two of the same take the work from each
+    other, though they store nothing twice.
 
     \b
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:
