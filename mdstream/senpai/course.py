@@ -33,9 +33,9 @@ class Course:
         self._starts: deque[tuple[int, int]] = deque()  # a time and a position: what was received later comes later
 
     @property
-    def start(self) -> int:
-        """The position after which everything of the last REPLAYED_NS comes; 0 before the first event."""
-        return self._starts[0][1] if self._starts else 0
+    def start(self) -> int | None:
+        """The position after which everything of the last REPLAYED_NS comes; None before the first event."""
+        return self._starts[0][1] if self._starts else None
 
     @property
     def unfinished(self) -> bool:

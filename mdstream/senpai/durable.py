@@ -222,9 +222,8 @@ class Session:
         """Store the messages made so far, and that they are those of the events up to a position."""
         made, self._made = self._made, []
         memory = zlib.compress(self._course.engine.memory(), 1)
-        state = Output(
-            self._tail, None, _pack(Position(self._created, position, self._course.start or self._known, memory))
-        )
+        start = self._known if self._course.start is None else self._course.start
+        state = Output(self._tail, None, _pack(Position(self._created, position, start, memory)))
         outputs = [*self._outlet.outputs(made), state]
         self._at = await self._out.store(outputs, {self._tail: self._at}, only_last=self._tail)
         self._stored_s, self._state.unstored = time.monotonic(), 0

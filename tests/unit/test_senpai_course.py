@@ -83,6 +83,7 @@ def test_a_restart_from_a_position_changes_no_message(seed: int) -> None:
     whole = run(Course(Engine(limits)), events)
     second = Course(Engine(limits))
     second.engine.remember(first.engine.memory())
+    assert first.start is not None
     run(second, events[first.start : cut], first.start + 1)
     second.engine.resume()
     made += run(second, events[cut:], cut + 1)
@@ -94,8 +95,11 @@ def test_a_restart_from_a_position_changes_no_message(seed: int) -> None:
 def test_a_restart_goes_back_a_minute_and_a_little_and_no_further() -> None:
     course = Course(Engine())
     events = [trade(n, n * 1000) for n in range(300)]
+    assert course.start is None
+    run(course, events[:1])
     assert course.start == 0
-    run(course, events)
+    run(course, events[1:], 2)
+    assert course.start is not None
     assert 210 <= course.start <= 300 - 75
 
 
