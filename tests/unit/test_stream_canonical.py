@@ -525,9 +525,9 @@ def test_neighbours_of_a_dead_frame_are_unharmed(name: str) -> None:
 class Foreign:
     """A venue from elsewhere, whose decoder raises what no contract names."""
 
-    name, contiguous_ids, quotes_from_books = "foreign", False, True
+    name, contiguous_ids, quotes_from_books, sizes_in_contracts = "foreign", False, True, False
 
-    def decode(self, frame: bytes) -> list[Tick]:
+    def decode(self, frame: bytes, worth: bytes = b"") -> list[Tick]:
         return [json.loads(frame)["tick"]]
 
 
