@@ -22,10 +22,12 @@ class Contracts:
         self._provider = provider
         self._renamed: dict[Route, Route] = {}
         self._worth: dict[bytes, bytes] = {}
+        self.worth: dict[str, str] = {}
         self.learn(worth)
 
     def learn(self, worth: Mapping[str, str]) -> None:
         """Add contracts, or change what they are worth from now on."""
+        self.worth.update(worth)
         for symbol, each in worth.items():
             venue_id, key = self._provider.to_venue(symbol).encode(), symbol.encode()
             self._renamed.update({Route(venue_id, kind): Route(key, kind) for kind in (TRADE, QUOTE, BOOK)})

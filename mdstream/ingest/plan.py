@@ -36,7 +36,7 @@ _TOP = re.compile(r"top:(?P<most>[1-9][0-9]{0,4}):(?P<pattern>.+)")
 class Wanted:
     """Canonical `symbols` of one provider, each once, and why others were refused; maybe none are left.
 
-    `worth`: what its contracts are worth, by symbol, where that is not in their sizes. One of which it is not known has
+    `worth`: what contracts of the venue are worth, by symbol, if its sizes count them. One of which it is not known has
     the venue's own name among the symbols.
     """
 
@@ -110,7 +110,7 @@ def wanted_of(
         return Wanted(venue, tuple(symbols), tuple(errors))
     worth = worth or {}
     names = [symbol if symbol in worth else venue.as_sent(venue.to_venue(symbol)) for symbol in symbols]
-    return Wanted(venue, tuple(names), tuple(errors), {symbol: worth[symbol] for symbol in names if symbol in worth})
+    return Wanted(venue, tuple(dict.fromkeys(names)), tuple(errors), worth)
 
 
 def worths_of(listings: Mapping[str, Listing]) -> dict[str, Mapping[str, str]]:

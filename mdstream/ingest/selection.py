@@ -89,9 +89,9 @@ class Selection:
         if not any(map(is_pattern, names or ())):
             plan(self._provider, names)  # what is impossible in any case needs no answer of a venue
         ranked = any(name.startswith(TOP) for name in names or ())
-        listings = await _listings(names_of(self._provider), addresses, volumes=ranked)
-        self._worths |= worths_of(listings)
-        planned = plan(self._provider, names, listings, self._worths)
+        found = await listings(names_of(self._provider), addresses, volumes=ranked)
+        self._worths |= worths_of(found)
+        planned = plan(self._provider, names, found, self._worths)
         for w in planned:
             if w.in_contracts:
                 log.warning(IN_CONTRACTS, w.provider.name, ", ".join(w.in_contracts))
@@ -119,7 +119,7 @@ class Selection:
         return [_state(path) for path in self._files]
 
 
-async def _listings(names: Sequence[str], addresses: Mapping[str, str], *, volumes: bool) -> dict[str, Listing]:
+async def listings(names: Sequence[str], addresses: Mapping[str, str], *, volumes: bool) -> dict[str, Listing]:
     """What the venues list, or why that is not known. One that is read elsewhere than it is asked is not asked: a
     websocket's address of its own is a test server's or a proxy's."""
     unknown = {name: reason for name in names if (reason := _not_asked(name, addresses)) is not None}

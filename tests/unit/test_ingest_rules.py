@@ -272,10 +272,11 @@ PERP = ListedInstrument("BTCUSDT-PERP", "okx", "BTC-USDT-SWAP", "perpetual", "BT
 
 def test_plan_says_what_contracts_are_worth() -> None:
     """By the venue's list; without that a contract keeps the venue's name, as its sizes stay in contracts."""
-    asked, worths = ["BTCUSDT", "btc-usdt-swap", "ETHUSDT-PERP", "BTC-USD-SWAP"], {"okx": {"BTCUSDT-PERP": "0.01"}}
+    asked = ["BTCUSDT", "btc-usdt-swap", "BTCUSDT-PERP", "ETHUSDT-PERP", "BTC-USD-SWAP"]
+    worths = {"okx": {"BTCUSDT-PERP": "0.01", "SOLUSDT-PERP": "1"}}
     (wanted,) = plan("okx", asked, None, worths)
     assert wanted.symbols == ("BTCUSDT", "BTCUSDT-PERP", "ETH-USDT-SWAP", "BTC-USD-SWAP")
-    assert (wanted.worth, wanted.in_contracts) == ({"BTCUSDT-PERP": "0.01"}, ("ETH-USDT-SWAP",))
+    assert (wanted.worth, wanted.in_contracts) == (worths["okx"], ("ETH-USDT-SWAP",))
     (other,) = plan("binance_usdm", ["BTCUSDT-PERP"], None, worths)
     assert (other.symbols, other.worth, other.in_contracts) == (("BTCUSDT-PERP",), {}, ())
 
