@@ -200,7 +200,7 @@ class Provider(Declared, ABC):
         self.parsers = Remembered(self._parser)
         """By channel and symbol, as the venue writes them."""
         self._by_start = Remembered(self.by_pattern)
-        self._worth = Remembered(contracts.read_worth)
+        self._worth, self._names = Remembered(contracts.read_worth), Remembered(self.from_venue)
 
     def decoder(self, message: Any, *, strict: bool) -> Callable[[bytes], Any]:
         """How to read a frame as `message`; unless `strict`, text stands for numbers, too. A hook: most send JSON."""
@@ -308,7 +308,7 @@ class Provider(Declared, ABC):
     def _in_base(self, ticks: Sequence[Tick], worth: Decimal) -> Sequence[Tick]:
         for tick in ticks:
             if not isinstance(tick, Control):
-                tick.symbol = self.from_venue(tick.symbol)
+                tick.symbol = self._names[tick.symbol]
                 contracts.to_base(tick, worth)
         return ticks
 
