@@ -133,7 +133,7 @@ def _describe(feed: Feed) -> dict[str, Any]:
     counters["frames"] = {kind.decode(): count for kind, count in feed.intake.counters.frames.items()}
     return {
         "connected": feed.connected,
-        "state": feed.state,
+        "state": "closed" if feed.closed else feed.state,
         "reason": feed.reason,
         "dry": feed.dry,
         "symbols": len(feed.symbols),

@@ -13,6 +13,7 @@ from mdstream.stream.book import Book
 from mdstream.stream.output import Output
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
 from mdstream.ticks import QuoteTick, Tick, TradeTick
+from mdstream.trading_hours import TradingHours, TradingSession
 
 MAX_BUFFERED = 20_000
 """Ticks of one standby; some ten megabytes."""
@@ -64,18 +65,37 @@ class Source:
 class Line:
     """One source's feed of one instrument. `live`: it is published; else it is a standby, or no allowed source.
 
-    `book`: for a venue that sends updates of its book; kept whether live or not.
+    `book`: for a venue that sends updates of its book; kept whether live or not. `hours`: None if its market does not
+    close.
     """
 
-    __slots__ = ("allowed", "book", "buffer", "feed", "instrument", "key", "live", "source", "symbol", "trades")
+    __slots__ = (
+        "allowed",
+        "book",
+        "buffer",
+        "feed",
+        "hours",
+        "instrument",
+        "key",
+        "live",
+        "source",
+        "symbol",
+        "trades",
+    )
 
-    def __init__(self, source: Source, symbol: str, instrument: Instrument, feed: Feed) -> None:
-        self.source, self.symbol, self.key = source, symbol, symbol.encode()
+    def __init__(
+        self, source: Source, symbol: str, instrument: Instrument, feed: Feed, hours: TradingHours | None = None
+    ) -> None:
+        self.source, self.symbol, self.key, self.hours = source, symbol, symbol.encode(), hours
         self.instrument, self.feed = instrument, feed
         self.trades = feed.trades
         self.live = self.allowed = False
         self.buffer: deque[Buffered] = deque()
         self.book: Book | None = None
+
+    def session_at(self, ts_ns: int) -> TradingSession | None:
+        """The trading session of the instrument's market; None if that does not close."""
+        return None if self.hours is None else self.hours.at(ts_ns)
 
     def stand_by(self, offset: int, recv_ns: int, tick: TradeTick | QuoteTick) -> None:
         """Buffer a tick, in case this source has to take over."""

@@ -22,6 +22,7 @@ import msgspec
 from mdstream.errors import FrameError, SymbolError
 from mdstream.repairs import REST_MARK
 from mdstream.ticks import Control, Tick
+from mdstream.trading_hours import TradingHours, trading_hours
 from mdstream.venues import ws_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
@@ -162,7 +163,8 @@ class Provider(Declared, ABC):
     """Pause between requests, to stay within the venue's limit of messages per second."""
     keepalive: ClassVar[Keepalive | None] = None
     silence_s: ClassVar[float] = 30.0
-    """Without any frame for so long, the connection counts as dead."""
+    """Without any frame for so long, the connection counts as dead; outside a regular trading session it does unless
+    its link gets an answer to a ping."""
     max_age_s: ClassVar[float | None] = None
     """The age at which we replace a connection, before the venue ends it; None: the venue has no limit."""
     shares_frames: ClassVar[bool] = False
@@ -242,6 +244,10 @@ class Provider(Declared, ABC):
     def market_of(self, symbol: str) -> str:  # noqa: ARG002  a hook: most providers have one market
         """The market of a canonical symbol, which decides its raw topic. Depends on nothing else."""
         return self.market
+
+    def hours(self, symbol: str) -> TradingHours | None:
+        """The trading hours of a canonical symbol; None if its market does not close, or they are not known."""
+        return trading_hours(self.market_of(symbol), symbol)
 
     def market_of_record(self, key: bytes) -> str:
         """The market of a raw record by its key: a canonical symbol, or the provider's name."""
