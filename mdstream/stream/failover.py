@@ -12,8 +12,10 @@
 The other sources distinguish a silent feed from a quiet market: a feed is silent when others send and it does not, for
 much longer than its usual interval. A market in which no source sends is quiet, and nothing changes.
 
-Silence counts within a trading session. After a night or a bell every feed begins anew at `counts_from_ns`: silence,
-expected interval, and the time for which it has been good. It is 0 where a market does not close.
+Silence counts from the first data that another source has and this one lacks, not from its own last data: after a quiet
+hour the first source to send is no better than the next. It counts within a trading session. After a night or a bell
+every feed begins anew at `counts_from_ns`: silence, expected interval, and the time for which it has been good. That is
+0 where a market does not close.
 """
 
 from __future__ import annotations
@@ -108,6 +110,16 @@ def learn(channel: Channel, now_ns: int, limits: Limits, counts_from_ns: int = 0
     return True
 
 
+def compare(channel: Channel, newest_ns: int, counts_from_ns: int = 0) -> bool:
+    """Record at an evaluation since when another source has had data that this one lacks; whether that changed."""
+    before = channel.lacks_ns
+    if newest_ns <= channel.seen_ns or newest_ns < counts_from_ns:
+        channel.lacks_ns = 0
+    elif before <= channel.seen_ns or before < counts_from_ns:
+        channel.lacks_ns = newest_ns
+    return channel.lacks_ns != before
+
+
 def _patience_ns(channel: Channel, limits: Limits, counts_from_ns: int) -> int:
     if channel.samples < MIN_SAMPLES or channel.marked_ns < counts_from_ns:
         return max(UNKNOWN_INTERVAL_NS, limits.stale_after_ns)
@@ -146,8 +158,8 @@ def _silent(feed: Feed, newest: Newest, limits: Limits, counts_from_ns: int) -> 
             if newest_ns and kind != "books":
                 found = Finding(Health.POOR, f"no {kind} from it yet")
             continue
-        behind_ns = newest_ns - max(channel.seen_ns, counts_from_ns)
-        if behind_ns >= _patience_ns(channel, limits, counts_from_ns):
+        behind_ns = newest_ns - channel.lacks_ns
+        if channel.lacks_ns and behind_ns >= _patience_ns(channel, limits, counts_from_ns):
             found = Finding(verdict, f"no {kind} for {_seconds(behind_ns)} while another source has them")
             if verdict is Health.DEAD:
                 return found

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 from mdstream import events
@@ -93,11 +94,12 @@ class FeedMonitor:
     def _learn(self, out: Output, lines: list[Line], counts_from_ns: int) -> None:
         now_ns, limits = self._log.now_ns, self._rules.limits
         followed = next((line for line in lines if line.live), lines[0])
-        from_ns = limits.buffer_from_ns(followed.feed, now_ns)
+        from_ns, newest = limits.buffer_from_ns(followed.feed, now_ns), Newest.of([line.feed for line in lines])
         for line in lines:
             feed = line.feed
             channels = (feed.trade, feed.quote, feed.book)
             learnt = [failover.learn(channel, now_ns, limits, counts_from_ns) for channel in channels]
+            learnt += map(failover.compare, channels, newest, repeat(counts_from_ns))
             dropped = line.forget_before(from_ns - line.source.state.offset_ns)
             if feed.gap_rate:
                 feed.gap_rate = feed.gap_rate * KEPT if feed.gap_rate > FORGOTTEN else 0.0

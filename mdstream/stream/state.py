@@ -87,6 +87,8 @@ class Channel(msgspec.Struct, gc=False, array_like=True):
     interval_ns: int = 0
     """Mean time between evaluations with new data."""
     samples: int = 0
+    lacks_ns: int = 0
+    """When another source first had data after its last, 0 if none has any."""
 
 
 class OpenGap(msgspec.Struct, gc=False, array_like=True):
