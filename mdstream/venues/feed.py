@@ -202,6 +202,13 @@ class Provider(Declared, ABC):
         """How to read a frame as `message`; unless `strict`, text stands for numbers, too. A hook: most send JSON."""
         return msgspec.json.Decoder(message, strict=strict).decode
 
+    def check_text(self, frame: bytes) -> None:
+        """Raises UnicodeDecodeError for a frame that is not in the venue's encoding. A hook: most send UTF-8.
+
+        msgspec looks only at the text that it reads: the name of a damaged field would be one that it does not know.
+        """
+        frame.decode()
+
     def url(self, addresses: Mapping[str, str]) -> str:
         """The address to connect to: the override in `addresses`, else the venue's own."""
         return addresses.get(ws_setting(self.name)) or self.default_url
@@ -291,6 +298,8 @@ class Provider(Declared, ABC):
         Raises FrameError or msgspec.MsgspecError if it cannot be understood.
         """
         try:
+            if not frame.isascii():
+                self.check_text(frame)
             parser = self.parser(frame)
             decode = parser.decode
             return self._decode_other(frame) if decode is None else parser.ticks(decode(frame), parser.symbol)

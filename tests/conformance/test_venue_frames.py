@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutation import ERRORS, fault, mutant
 from venue_frames import VENUES, Example, each, frames, recorded
 
 from mdstream.errors import FrameError
@@ -23,7 +24,6 @@ from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.spans import Span
 
 KINDS: dict[type, bytes] = {TradeTick: TRADE, QuoteTick: QUOTE, BookTick: BOOK, BookUpdate: BOOK}
-ERRORS = (FrameError, msgspec.MsgspecError)
 NUMBER = re.compile(rb'"-?[0-9]+(?:\.[0-9]+)?"|(?<=[:,\[])-?[0-9]+(?:\.[0-9]+)?(?=[,\]}])')
 BAD_NUMBERS = [b'"abc"', b"null", b"1e999", b'"1e999"', b'"nan"', b'"inf"', b"[]", b'{"a":1}']
 NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b'{"type":' + b"[" * 100_000, b'{"stream":"a@b","data":' + b"[" * 100_000]
@@ -162,27 +162,12 @@ def test_what_is_no_message_of_the_venue_is_an_error(venue: str, frame: bytes) -
 
 
 @pytest.mark.parametrize("venue", VENUES)
-@given(data=st.data())
-def test_mangled_frames_raise_nothing_but_the_two_errors(venue: str, data: st.DataObject) -> None:
-    """Whatever the bytes: ticks with finite numbers, or an error; `route` never raises."""
-    v, junk = provider(venue), data.draw(st.binary(max_size=12))
-    frame = data.draw(st.sampled_from([example.raw for example in frames(venue)]))
-    at, length = data.draw(st.integers(0, len(frame))), data.draw(st.integers(0, 40))
-    mangled = data.draw(st.sampled_from([frame[:at] + junk + frame[at + length :], junk * 10]))
-    routed = v.route(mangled)
-    assert routed.key
-    assert routed.kind in (TRADE, QUOTE, BOOK, OTHER)
-    try:
-        ticks = v.decode(mangled)
-    except ERRORS:
-        return
-    for tick in ticks:
-        # What was decoded can be written down: finite numbers, integers of 64 bits (but for the prices of levels, and
-        # times, which stream/bounds.py limits).
-        fields = msgspec.structs.asdict(tick)
-        assert json.loads(json.dumps(fields, allow_nan=False)) is not None
-        fields.pop("ts_exchange", None)
-        assert isinstance(tick, BookUpdate) or msgspec.msgpack.encode(fields)
+@given(seed=st.integers(0, 2**32))
+def test_nothing_false_comes_of_a_mutated_frame(venue: str, seed: int) -> None:
+    """By the rules of mutation.py; mutate.py checks a million of each venue."""
+    for number in range(20):
+        original, frame = mutant(venue, seed, number)
+        assert fault(venue, original, frame) is None, frame
 
 
 @pytest.mark.parametrize("venue", VENUES)
