@@ -20,13 +20,17 @@ _json = msgspec.json.Encoder().encode
 
 class Intake:
     """Adds one provider's records to the backlog. `queues`: those of the raw topic of each of its markets, its own
-    first. `worth`: what its contracts are worth, by symbol."""
+    first. `contract_size`: what its contracts are worth, by symbol."""
 
     def __init__(
-        self, provider: Provider, backlog: Backlog, queues: Mapping[str, range], worth: Mapping[str, str] | None = None
+        self,
+        provider: Provider,
+        backlog: Backlog,
+        queues: Mapping[str, range],
+        contract_size: Mapping[str, str] | None = None,
     ) -> None:
         self.provider, self.counters = provider.name, FeedCounters()
-        self.contracts = Contracts(provider, worth or {})
+        self.contracts = Contracts(provider, contract_size or {})
         self.key = provider.name.encode()
         """The key of records that belong to no instrument."""
         self._backlog, self._queues = backlog, queues

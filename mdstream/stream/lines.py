@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mdstream.records import Record, worth_of
+from mdstream.records import Record, contract_size_of
 from mdstream.stream.book import Book
 from mdstream.stream.output import Output
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
@@ -37,7 +37,7 @@ class Venue(Protocol):
     @property
     def sizes_in_contracts(self) -> bool: ...
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> Sequence[Tick]: ...
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]: ...
 
 
 class Source:
@@ -60,12 +60,12 @@ class Source:
 
     def read(self, record: Record) -> Sequence[Tick]:
         """The ticks of a record that may say what a contract is worth."""
-        worth = worth_of(record)
-        ticks = self.decode(record.value or b"", worth)
-        if worth and type(tick := next(iter(ticks), None)) is TradeTick and not tick.recovered:
+        contract_size = contract_size_of(record)
+        ticks = self.decode(record.value or b"", contract_size)
+        if contract_size and type(tick := next(iter(ticks), None)) is TradeTick and not tick.recovered:
             line = self.lines.get(tick.symbol)
             if line is not None:
-                line.feed.worth = worth.decode()  # what is missing between live trades is worth as much
+                line.feed.contract_size = contract_size.decode()  # what is missing between live trades is worth as much
         return ticks
 
     def report(self, out: Output) -> None:

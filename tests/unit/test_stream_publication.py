@@ -39,7 +39,7 @@ class Venue:
     sizes_in_contracts: bool = False
     ticks: list[Sequence[Tick]] = field(default_factory=list)
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         """Raises ValueError for a frame that is no number."""
         return self.ticks[int(frame)]
 
