@@ -16,6 +16,7 @@ from mdstream.stream.canonical import Canonical
 from mdstream.stream.failover import Finding, Health, silent_since
 from mdstream.stream.feed_monitor import counts_from_ns
 from mdstream.stream.lines import Line
+from mdstream.stream.state import LogState
 from mdstream.trading_hours import TradingSession
 
 LOG_STANDS_NS = 30_000_000_000
@@ -85,9 +86,9 @@ def _silence(
     canonical: Canonical, line: Line, now_ns: int, session: TradingSession | None, from_ns: int
 ) -> tuple[str, str, int] | None:
     """Of a source that is not at fault: "silent" or "closed", why, and since when (log time); None if it is neither."""
-    log_ns = canonical.log.now_ns
-    if log_ns and now_ns - log_ns >= LOG_STANDS_NS:
-        why = f"nothing was read since {_clock(log_ns)}: no ingestor writes, or this worker is behind (/health)"
+    log_ns, read_ns = canonical.log.now_ns, _newest_record_ns(canonical.log)
+    if read_ns and now_ns - read_ns >= LOG_STANDS_NS:
+        why = f"nothing was read since {_clock(read_ns)}: no ingestor writes, or this worker is behind (/health)"
         return "silent", why, line.feed.seen_ns or log_ns
     if session is not None and session.closed:
         return "closed", f"its market is closed until {_clock(session.to_ns)}", line.feed.seen_ns or log_ns
@@ -96,6 +97,12 @@ def _silence(
         return None
     why = f"silent since {_clock(since_ns)}: at fault or its market is quiet, no other source to compare with"
     return "silent", why, since_ns
+
+
+def _newest_record_ns(log: LogState) -> int:
+    """The receive time at which the log stands, 0 without any: log time stays behind it once nothing was written for a
+    while."""
+    return max((log.now_ns - source.offset_ns for source in log.sources.values()), default=log.now_ns)
 
 
 def _clock(ns: int) -> str:

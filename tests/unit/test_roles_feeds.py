@@ -47,7 +47,11 @@ class Log:
             announces=lambda _: True,
         )
         self._offset, self._provider = 0, provider
-        for tenth in range(int(max(until_s, beats_s) * 10) + 1):
+        self.write(0, until_s=until_s, beats_s=beats_s)
+
+    def write(self, from_s: int, *, until_s: float, beats_s: float) -> None:
+        """Go on at `from_s`."""
+        for tenth in range(from_s * 10, int(max(until_s, beats_s) * 10) + 1):
             at_ns = T0_NS + tenth * S // 10
             if tenth <= until_s * 10:
                 self._add(_trade(tenth, at_ns), at_ns, b"trade")
@@ -88,6 +92,14 @@ def test_lone_source_that_is_silent_for_long_is_not_good() -> None:
     assert message["silent_since"] == T0_NS + 10 * S
     assert message["reason"].startswith("silent since 2026-01-05 15:00:10 UTC: ")
     assert message["silent_s"]["trade"] == pytest.approx(50, abs=0.3)
+
+
+def test_source_that_goes_on_after_nothing_was_written_is_good() -> None:
+    """Log time stays behind for good then; that is no silence."""
+    log = Log(until_s=10, beats_s=10)
+    log.write(100, until_s=110, beats_s=112)
+    assert log.source(112)["health"] == "good"
+    assert log.source(112 + LOG_STANDS_NS / S)["reason"].startswith("nothing was read since 2026-01-05 15:01:52 UTC")
 
 
 def test_lone_source_whose_ingestor_is_gone_is_not_good() -> None:
