@@ -85,12 +85,16 @@ class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="heartbeat"):
-    """A heartbeat: the feed is up, without data; `symbol` is "__system__" for a whole provider."""
+    """A heartbeat: the feed is up, without data; `symbol` is "__system__" for a whole provider.
+
+    `state`: closed, while the instrument's market is.
+    """
 
     symbol: str
     provider: str
     silent_since: int | None
     ts_recv: int
+    state: Literal["closed"] | None = None
 
 
 class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="status"):

@@ -17,12 +17,13 @@ from contextlib import suppress
 from typing import NoReturn
 
 from mdstream.errors import LinkError, OversizedError
+from mdstream.ingest.contracts import Encode
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import Link, Receive
 from mdstream.records import WS, RawEncoder
-from mdstream.venues.feed import OTHER, Provider
-from mdstream.venues.session import Action, Close, Fatal, Replace, Report, Send, Session, Subscribed, Wait
+from mdstream.venues.feed import OTHER, Provider, Route
+from mdstream.venues.session import Action, Close, Fatal, Probe, Replace, Report, Send, Session, Subscribed, Wait
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,8 @@ class Dialogue:
 
     async def _read(self, recv: Receive) -> NoReturn:
         """The hot loop: it suspends only without a frame. Ends with the error of `recv`."""
-        route, add_frame, now_ns = self._provider.route, self._intake.add_frame, time.time_ns
-        encode = RawEncoder(self._provider.name, WS, now_ns()).encode
+        add_frame, now_ns = self._intake.add_frame, time.time_ns
+        route, encode = self._writing(RawEncoder(self._provider.name, WS, now_ns()))
         while True:
             frame = await recv()
             received_ns = now_ns()
@@ -91,6 +92,13 @@ class Dialogue:
                 self.data_frames += 1
             else:
                 self._take_other(frame, key)
+
+    def _writing(self, raw: RawEncoder) -> tuple[Callable[[bytes], Route], Encode]:
+        """How to route a frame, and how to make its record."""
+        if not self._provider.sizes_in_contracts:
+            return self._provider.route, raw.encode
+        contracts = self._intake.contracts
+        return contracts.route, contracts.encoder(raw)
 
     async def _read_shared(self, recv: Receive) -> NoReturn:
         """As `_read`, with a record for each part of a frame."""
@@ -134,7 +142,7 @@ class Dialogue:
                 await self._wait(wait_s)
                 actions, self._answers = self._answers, []
                 frames = self.data_frames + self._other_frames
-                actions += self.session.tick(time.monotonic(), frames=frames)
+                actions += self.session.tick(time.monotonic(), frames=frames, quiet=self._freshness.quiet)
 
     async def _wait(self, seconds: float) -> None:
         """Return after `seconds`, or when there are answers."""
@@ -160,15 +168,16 @@ class Dialogue:
                 case Replace(reason):
                     log.info("%s: another connection takes over: %s", self._intake.provider, reason)
                     self.replacing.set()
-                case Close():
-                    self._counters.silences += action.because == "silence"
-                    await self._close(action)
-                case Fatal():
+                case Probe(silence):
+                    if not await self.link.answers():
+                        await self._close(silence)
+                case Close() | Fatal():
                     await self._close(action)
         return wait_s
 
     async def _close(self, end: Close | Fatal) -> None:
         """Close the link for the reason of `end`, unless there has been another."""
+        self._counters.silences += isinstance(end, Close) and end.because == "silence"
         self._end = self._end or end
         await self.link.close()
 
@@ -194,7 +203,7 @@ class Dialogue:
         """Whether to reconnect because data has stopped; channels that became stale or recovered are logged."""
         freshness, name = self._freshness, self._intake.provider
         before, mute = freshness.stale, freshness.mute
-        stopped = freshness.step(passed_s, self._counters.routes, self.data_frames)
+        stopped = freshness.step(passed_s, self._counters.routes, self.data_frames, time.time_ns())
         if freshness.mute - mute:
             log.warning("%s, mute: %s", name, freshness.describe_mute())
         if began := freshness.stale - before:

@@ -72,7 +72,7 @@ def _status(s: FeedStatus, value: bytes) -> Row:
 
 
 def _heartbeat(h: Heartbeat, value: bytes) -> Row:
-    return _feed_event(h, value, "heartbeat", silent_since_ns=h.silent_since)
+    return _feed_event(h, value, "heartbeat", h.state, silent_since_ns=h.silent_since)
 
 
 def _gap(g: Gap, value: bytes) -> Row:

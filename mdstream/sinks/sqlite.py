@@ -104,7 +104,7 @@ QUOTE = ("symbol", "seq", "provider", "bid", "bid_size", "ask", "ask_size", "ts_
 BOOK = ("symbol", "seq", "provider", "bids", "asks", "ts_exchange", "ts_recv", "venue")
 BAR = ("symbol", "interval", "ts_open", "open", "high", "low", "close", "volume", "quote_volume", "trades", "revision")
 STATUS = ("type", "symbol", "provider", "ts_recv", "state", "reason", "previous")
-HEARTBEAT = ("type", "symbol", "provider", "ts_recv", "silent_since")
+HEARTBEAT = ("type", "symbol", "provider", "ts_recv", "silent_since", "state")
 GAP = ("type", "symbol", "provider", "ts_recv", "state", "reason", "first_id", "last_id", "missing", "took_ns")
 
 _trade = attrgetter(*TRADE)

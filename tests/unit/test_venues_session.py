@@ -25,6 +25,7 @@ from mdstream.venues.session import (
     Action,
     Close,
     Fatal,
+    Probe,
     Replace,
     Report,
     Send,
@@ -59,7 +60,7 @@ class Venue(Provider):
     def route(self, frame: bytes) -> Route:
         return Route(b"tern", OTHER)
 
-    def decode(self, frame: bytes) -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         kind, *names = frame.decode().split()
         if kind not in ("ack", "error", "notice", "shutdown", "pong"):
             raise FrameError("what is this")
@@ -258,6 +259,27 @@ def test_session_pings_before_it_closes() -> None:
     """
     steps: list[Step] = [(9, 0), (10, 0), (11, 0), (20, 0), (25, 0)]
     assert course(Polite(), steps) == ["", "ping", "", "ping", "end"]
+
+
+def test_session_asks_a_silent_connection_while_no_regular_session_is_on() -> None:
+    """
+    frames  ...|                                                      regular
+    seconds    0             30 probe             60 probe            61 |        90 close
+    A closed market sends nothing, so silence proves nothing: the link is asked whether the other end is there.
+    """
+    session, _ = opened(Venue())
+    session.frame(b"ack A", 0.0)
+    probe = Probe(Close("no frame for 30 s", "silence"))
+    asked = [of(session.tick(at_s, quiet=True), Probe, Close) for at_s in (29.9, 30, 31, 59.9, 60)]
+    assert asked == [[], [probe], [], [], [probe]]
+    assert [of(session.tick(at_s), Probe, Close) for at_s in (61, 89.9, 90)] == [[], [], [probe.silence]]
+
+
+def test_session_closes_when_the_login_is_not_answered_at_night() -> None:
+    """That is no silence of the market."""
+    session, _ = opened(Members())
+    (end,) = session.tick(ANSWER_S, quiet=True)
+    assert isinstance(end, Close)
 
 
 def test_session_counts_silence_from_the_last_frame() -> None:
