@@ -140,6 +140,8 @@ class BarAudit:
         if seq <= instrument.seq:
             return
         instrument.seq = seq
+        if trade.correction is not None:  # not applied to bars
+            return
         ns = trade.time_ns if trade.time_ns <= trade.received_ns + AHEAD_NS else trade.received_ns
         log.time_ns = max(log.time_ns, min(ns, trade.received_ns))
         is_settled = trade.received_ns < self._scope.received_before_ns

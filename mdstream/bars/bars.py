@@ -13,7 +13,8 @@ never depend on batches, on `collect` or on when the bar was closed.
 
 Each (symbol, seq) counts once: seq rises without gaps, so a trade whose seq is not above the last is a repeat.
 
-Only spot pairs and stocks have bars: other sizes may be contracts of unknown size.
+Only spot pairs and stocks have bars: other sizes may be contracts of unknown size. Bars are of the trades as they were
+first reported: corrections are counted, and not applied (decisions/0056).
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Bars:
     def step(self, records: Sequence[Record]) -> None:
         """Process records in order."""
         instruments, latest_ns = self._instruments, self.latest_ns
-        repeats = unreadable = unmeasured = 0
+        repeats = unreadable = unmeasured = corrections = 0
         for record in records:
             try:
                 trade = decode(record.value or b"")
@@ -128,6 +129,9 @@ class Bars:
             if not instrument.measured:
                 unmeasured += 1
                 continue
+            if trade.correction is not None:
+                corrections += 1
+                continue
             if ns is None or ns > recv_ns:
                 if ns is None or ns > recv_ns + AHEAD_NS:
                     ns = recv_ns
@@ -143,10 +147,11 @@ class Bars:
             part.add(trade, ns)
         self.latest_ns = latest_ns
         counts = self._report.trades
-        counts["trade"] += len(records) - repeats - unreadable - unmeasured
+        counts["trade"] += len(records) - repeats - unreadable - unmeasured - corrections
         counts["repeat"] += repeats
         counts["unreadable"] += unreadable
         counts["unmeasured"] += unmeasured
+        counts["correction"] += corrections
 
     def report(self) -> Report:
         """What was counted since the last report."""

@@ -27,6 +27,7 @@ class Trade(msgspec.Struct, gc=False, tag_field="type", tag="trade"):
     ts_exchange: _Time | None
     ts_recv: _Time
     count: _Count = 1
+    correction: str | None = None
 
 
 decode = msgspec.json.Decoder(Trade).decode

@@ -121,13 +121,23 @@ def test_symbols_do_not_mix() -> None:
     assert (found["A", "1s", T0].open, found["B", "1s", T0].open) == (10, 20)
 
 
+def test_corrections_are_counted_and_change_no_bar() -> None:
+    """Bars are of the trades as they were first reported; the numbers go on."""
+    one, cancel, two = trade(1, 0), trade(2, 100, size=0.0), trade(3, 200)
+    cancel = msgspec.structs.replace(cancel, trade_id="1-cancel", correction="cancel", corrects="1")
+    assert built(one, cancel, two) == built(one, two)
+    bars = Bars(RULES)
+    bars.step(records([one, cancel, cancel, two]))
+    assert {key: n for key, n in bars.report().trades.items() if n} == {"trade": 2, "repeat": 1, "correction": 1}
+
+
 @pytest.mark.parametrize("symbol", ["BTC-USDT-SWAP", "BTC-USD-220527", "BTCUSDT_260327"])
 def test_sizes_that_may_be_contracts_are_in_no_bar(symbol: str) -> None:
     """A BTC-USDT-SWAP of OKX is a hundredth of a bitcoin: taken for one, the volume is a hundred times too large."""
     bars = Bars(RULES)
     bars.step(records([trade(1, 0, symbol=symbol), trade(1, 0), trade(2, 1, -37.63, symbol=symbol)]))
     assert {key[0] for key in published(bars.collect(LATER))} == {"BTCUSDT"}
-    assert bars.report().trades == {"trade": 1, "repeat": 0, "unmeasured": 2, "unreadable": 0}
+    assert bars.report().trades == {"trade": 1, "repeat": 0, "unmeasured": 2, "unreadable": 0, "correction": 0}
 
 
 @pytest.mark.parametrize("names", [("2s", "3s"), ("1m",), ("7s", "1m", "1h"), ("1h", "1s", "1m", "1s"), ("1d", "90s")])
@@ -147,7 +157,7 @@ def test_a_seq_counts_once() -> None:
     bars.step(records([trade(1, 0), trade(2, 1), trade(1, 0), trade(2, 1)]))
     bars.step(records([trade(2, 1), trade(3, 2)]))
     assert published(bars.collect(LATER))["BTCUSDT", "1m", T0].trades == 3
-    assert bars.report().trades == {"trade": 3, "repeat": 3, "unmeasured": 0, "unreadable": 0}
+    assert bars.report().trades == {"trade": 3, "repeat": 3, "unmeasured": 0, "unreadable": 0, "correction": 0}
 
 
 @pytest.mark.parametrize(
