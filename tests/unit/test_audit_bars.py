@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mdstream import events
 from mdstream.audit.bars import OUT_OF_ORDER_NS, BarAudit, BarDifference
 from mdstream.audit.hops.logs import audit_trade
+from mdstream.audit.ledger import Ledger
 from mdstream.audit.trades import MINUTE_NS, Place, Scope
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS
@@ -162,6 +163,14 @@ def test_trades_too_late_for_the_short_bars_are_in_the_long_ones() -> None:
 def test_trade_that_comes_again_counts_once() -> None:
     trades = [trade(1, 0), trade(2, 5000)]
     assert reported(audited(published(trades), [*trades, *trades])) == []
+
+
+def test_correction_is_in_no_bar() -> None:
+    """Neither the role nor the audit applies it; its number is its own."""
+    cancel = msgspec.structs.replace(trade(2, 100, size=0.0), trade_id="1-cancel", correction="cancel", corrects="1")
+    trades = [trade(1, 0), cancel, trade(3, 5000)]
+    assert reported(audited(published(trades), trades)) == []
+    assert not Ledger("", Scope(), may_repeat=True).add(audit_trade(cancel))
 
 
 # -- what is not judged
