@@ -28,6 +28,7 @@ NO_KAFKA = (
     "child_processes",
     "db",
     "db_tls",
+    "dtc",
     "ingest_connection",
     "ingest_links",
     "iqfeed",

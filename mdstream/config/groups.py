@@ -185,6 +185,13 @@ class Ibkr(Group, alias_generator=prefixed("IBKR_")):
         return {name: str(value) for name, value in given.items() if value is not None}
 
 
+class Dtc(Group, alias_generator=prefixed("DTC_")):
+    """Access to a DTC server, if it asks: docs/venues/dtc.md."""
+
+    username: SecretStr | None = setting(None, "the user")
+    password: SecretStr | None = setting(None, "the password")
+
+
 class Alpaca(Group, alias_generator=prefixed("ALPACA_")):
     """Access to Alpaca: docs/venues/alpaca.md."""
 

@@ -16,6 +16,7 @@ from mdstream.config.groups import (
     Bars,
     CoinApi,
     Database,
+    Dtc,
     Failover,
     Files,
     Http,
@@ -75,6 +76,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     alpaca: Alpaca
     massive: Massive
     coinapi: CoinApi
+    dtc: Dtc
 
     @property
     def bootstrap_servers(self) -> Cluster:
@@ -94,6 +96,8 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
             "ALPACA_SECRET": alpaca.secret,
             "MASSIVE_API_KEY": massive.api_key or massive.polygon_api_key,
             "COINAPI_KEY": self.coinapi.key,
+            "DTC_USERNAME": self.dtc.username,
+            "DTC_PASSWORD": self.dtc.password,
         }
         own = {name: value.get_secret_value() for name, value in secrets.items() if value}
         own |= {"ALPACA_FEED": alpaca.feed, "ALPACA_DRY_RUN": "true" if alpaca.dry_run else ""}

@@ -93,7 +93,7 @@ def test_a_symbol_is_subscribed_to_under_the_name_it_came_with(venue: str, examp
     v = provider(venue)
     for symbol in {tick.symbol for tick in example.expected if not isinstance(tick, Control)}:
         assert v.from_venue(v.to_venue(symbol)) == v.canonical(symbol) == symbol
-        assert v.to_venue(symbol).lower() in example.raw.decode().lower()
+        assert v.to_venue(symbol).lower().encode() in example.raw.lower()
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -133,7 +133,7 @@ def test_a_frame_cut_short_is_an_error(venue: str, example: Example) -> None:
 def test_a_price_or_size_that_is_no_finite_number_is_an_error(venue: str, example: Example, bad: bytes) -> None:
     """It becomes a dead letter: no made-up trade goes on."""
     for tick in example.expected:
-        if isinstance(tick, TradeTick):
+        if isinstance(tick, TradeTick) and not example.hex:
             size = tick.corrects_size if tick.correction == "cancel" else tick.size  # what the frame has
             for value in (tick.price, size):
                 (text, *_) = [text for text in numbers(example.raw) if float(text.strip(b'"')) == value]

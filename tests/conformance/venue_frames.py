@@ -3,6 +3,7 @@
 A line of mdstream/venues/NAME/frames.jsonl is an example after the venue's documentation, and what it means by hand:
 
     {"name":..,"frame":TEXT,"ticks":[["TradeTick",{FIELD:VALUE,..}],..]}      a frame, and all of its ticks
+    {"name":..,"hex":DIGITS,"ticks":[..]}                                     the same for a frame that is no text
     {"name":..,"request":PATH,"id_space":..,"body":TEXT,"ticks":[..]}         the answer to a repair's request
     {"name":..,"frame" or "request" and "body":..,"refused":WORDS}            it is refused with these words
     {"name":..,"status":NUMBER,"body":TEXT,"final":WORDS}                     a REST error; "" if it is worth a retry
@@ -38,6 +39,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     frame: str = ""
+    hex: str = ""
     request: str = ""
     id_space: str = ""
     body: str = ""
@@ -49,7 +51,9 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def raw(self) -> bytes:
         """The frame as it is on the raw topic."""
-        return rest_frame(self.request, self.id_space, self.body.encode()) if self.request else self.frame.encode()
+        if self.request:
+            return rest_frame(self.request, self.id_space, self.body.encode())
+        return bytes.fromhex(self.hex) or self.frame.encode()
 
     @property
     def expected(self) -> list[Tick]:

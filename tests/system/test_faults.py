@@ -98,7 +98,7 @@ async def test_random_gaps_are_repaired_and_bars_are_those_of_an_undisturbed_run
     repair = processes.mdstream("repair", "--port", free_port(), env=venues.urls)
     wanted = {"binance": "ETHUSDT", "okx": "LTCUSDT", "coinbase": "BTCUSD"}
     ingestors = ingest(processes, venues, wanted)
-    wait_until(lambda: len(venues.made()) > 100, what="trades")
+    wait_until(lambda: set(wanted) == {trade.provider for trade in venues.made()}, what="trades of every venue")
     for venue in wanted:
         venues.begin(venue, "drop", share=0.04, run=7)
     await asyncio.sleep(15)
@@ -183,7 +183,7 @@ async def test_every_trade_is_stored_once_while_venues_fail_and_the_worker_is_ki
     alone = {("binance", "ETHUSDT"), ("binance", "SOLUSDT"), ("okx", "LTCUSDT"), ("coinbase", "BTCUSD")}
     wanted = {"binance": f"{SHARED},ETHUSDT,SOLUSDT", "okx": f"{SHARED},LTCUSDT", "coinbase": "BTCUSD"}
     ingestors = ingest(processes, venues, wanted)
-    wait_until(lambda: len(venues.made()) > 100, what="trades")
+    wait_until(lambda: alone <= {trade[:2] for trade in venues.made()}, what="trades of every instrument")
     for venue, kind, parameters in (
         ("binance", "drop", {"share": 0.003, "run": 5}),
         ("binance", "stall", {"every_s": 12, "for_s": 5}),

@@ -120,6 +120,27 @@ async def test_tcp_closed_by_us_gives_what_had_arrived() -> None:
     assert got == [b"b", b"c"]
 
 
+async def test_tcp_is_closed_again_after_a_close_that_was_cancelled() -> None:
+    """The server reads nothing, so the first close waits for what is still to be sent."""
+    over = asyncio.Event()
+
+    async def deaf(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    async with tcp(deaf) as client:
+        sending = asyncio.create_task(client.send(bytes(50_000_000)))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        over.set()
+        await client.close()
+        with pytest.raises(LinkError):
+            await sending
+
+
 async def test_tcp_refuses_an_endless_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded, whatever a server sends."""
     monkeypatch.setattr("mdstream.ingest.links.tcp.MAX_SIZE_BYTES", 100_000)

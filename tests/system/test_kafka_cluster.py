@@ -116,14 +116,24 @@ def start(processes: Processes, venues: Venues) -> list[Process]:
     return [processes.mdstream(*ingest, env=venues.urls), *started]
 
 
-def lose(kafka_broker: ApacheKafka, bootstrap: str, database: Path) -> None:
+def check_that_all_run(processes: list[Process]) -> None:
+    for process in processes:
+        assert process.running, process.output()[-3000:]
+
+
+def lose(kafka_broker: ApacheKafka, bootstrap: str, database: Path, running: list[Process]) -> None:
     """Kill a broker; trades arrive while it is away; have it back with all that it missed."""
+
+    def more() -> bool:
+        check_that_all_run(running)
+        return stored(database) > before
+
     kafka_broker.kill()
     gone = partial(taken_over, bootstrap, kafka_broker.node)
     wait_until(gone, what=f"the others to take over from broker {kafka_broker.node}", limit_s=BUSY_S)
     before = stored(database)
     time.sleep(AWAY_S)
-    wait_until(lambda: stored(database) > before, what="trades while a broker is away", limit_s=BUSY_S)
+    wait_until(more, what="trades while a broker is away", limit_s=BUSY_S)
     kafka_broker.start()
     wait_until(partial(complete, bootstrap), what=f"broker {kafka_broker.node} to catch up", limit_s=BUSY_S)
 
@@ -140,9 +150,8 @@ def test_brokers_are_killed_one_after_the_other_and_every_trade_arrives_once(
     wait_until(lambda: stored(database), what="trades", limit_s=BUSY_S)
     wait_until(partial(complete, cluster.bootstrap), what="three copies of everything", limit_s=BUSY_S)
     for kafka_broker in cluster.brokers:
-        lose(kafka_broker, cluster.bootstrap, database)
-        for process in running:
-            assert process.running, process.output()[-3000:]
+        lose(kafka_broker, cluster.bootstrap, database, running)
+        check_that_all_run(running)
 
     venues.pause()
     time.sleep(1.0)  # what is on the sockets

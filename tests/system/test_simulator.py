@@ -128,6 +128,7 @@ def test_simulator_says_where_its_venues_are(start: Start) -> None:
     assert not {"ALPACA_API_BASE_URL", "MASSIVE_API_BASE_URL"} & simulator.urls.keys()
     for variable, path, _ in VENUES.values():
         assert simulator.urls[variable] == f"ws://127.0.0.1:{simulator.port}{path}"
+    assert simulator.urls["DTC_WS_URL"].startswith("dtc://127.0.0.1:")
     assert simulator.urls["IB_WS_URL"].startswith("ib://127.0.0.1:")
     assert simulator.urls["IQFEED_WS_URL"].startswith("tcp://127.0.0.1:")
 

@@ -76,4 +76,5 @@ class TcpLink(Link):
             writer.close()
             with suppress(OSError):  # TimeoutError, too
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await writer.wait_closed()
+                    # A wait that is cancelled would cancel that of the next call, too.
+                    await asyncio.shield(writer.wait_closed())
