@@ -49,18 +49,21 @@ WAL_KEPT_BYTES = 64 << 20
 
 CORRECTIONS = (
     """CREATE INDEX trades_corrections ON trades (symbol, provider, corrects, seq) WHERE correction IS NOT NULL""",
-    # docs/events.md has the rules. The time is that of the first trade of a chain of corrections.
-    """CREATE VIEW trades_in_force AS SELECT t.*, (
-            WITH RECURSIVE chain (ts, correction, corrects) AS (
-                SELECT t.ts_exchange, t.correction, t.corrects
-                UNION SELECT o.ts_exchange, o.correction, o.corrects FROM chain JOIN trades o
-                ON o.symbol = t.symbol AND o.provider = t.provider AND o.trade_id = chain.corrects)
+    # docs/events.md has the rules. A chain goes from what nothing corrects to its trade, over corrections that count:
+    # without a trade at its end, it has no time.
+    """CREATE VIEW trades_in_force AS SELECT * FROM (
+        SELECT t.*, (
+            WITH RECURSIVE chain (ts, seq, correction, corrects) AS (
+                SELECT coalesce(t.ts_exchange, t.ts_recv), t.seq, t.correction, t.corrects
+                UNION SELECT coalesce(o.ts_exchange, o.ts_recv), o.seq, o.correction, o.corrects
+                FROM chain JOIN trades o
+                ON o.symbol = t.symbol AND o.provider = t.provider AND o.trade_id = chain.corrects
+                WHERE NOT EXISTS (SELECT 1 FROM trades c WHERE c.correction IS NOT NULL AND c.symbol = t.symbol
+                    AND c.provider = t.provider AND c.corrects = chain.corrects AND c.seq > chain.seq))
             SELECT ts FROM chain WHERE correction IS NULL) AS ts_traded
         FROM trades t WHERE t.correction IS NOT 'cancel'
         AND NOT EXISTS (SELECT 1 FROM trades c WHERE c.correction IS NOT NULL AND c.symbol = t.symbol
-            AND c.provider = t.provider AND (c.corrects = t.trade_id OR (c.corrects = t.corrects AND c.seq > t.seq)))
-        AND (t.correction IS NULL OR EXISTS (SELECT 1 FROM trades o WHERE o.symbol = t.symbol
-            AND o.provider = t.provider AND o.trade_id = t.corrects))""",
+            AND c.provider = t.provider AND c.corrects = t.trade_id)) WHERE ts_traded IS NOT NULL""",
 )
 """The trades with the corrections applied."""
 

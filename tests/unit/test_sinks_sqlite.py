@@ -191,13 +191,11 @@ def in_force(trades: list[Trade]) -> set[tuple[str, int | None]]:
     corrections = {each.corrects: each for each in sorted(by_id.values(), key=lambda t: t.seq) if each.corrects}
     found = set()
     for each in by_id.values():
-        last = each.corrects is None or (corrections[each.corrects] is each and each.corrects in by_id)
-        if each.trade_id in corrections or each.correction == "cancel" or not last:
-            continue
-        first: Trade | None = each
-        while first is not None and first.corrects is not None:
-            first = by_id.get(first.corrects)
-        found.add((each.trade_id, None if first is None else first.ts_exchange))
+        last = each
+        while last.trade_id in corrections:
+            last = corrections[last.trade_id]
+        if each.corrects is None and last.correction != "cancel":
+            found.add((last.trade_id, each.ts_exchange))
     return found
 
 
