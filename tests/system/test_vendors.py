@@ -7,6 +7,7 @@ import sqlite3
 import urllib.error
 import urllib.request
 from contextlib import closing
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from processes import Process, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
 from venues import Made, Venues
 
+from mdstream.bars.rules import SECOND_NS
 from mdstream.ticks import TradeTick
 from mdstream.venues.alpaca.simulated import CORRECTED, ONE_OF
 from mdstream.venues.providers import provider
@@ -131,23 +133,36 @@ async def test_the_core_publishes_every_trade_once_and_the_kept_books(
     assert worker.stop() == 0
 
 
-def in_force(made: list[Made]) -> set[tuple[str, str, float]]:
-    """Symbols, ids and sizes of the trades, as the venue corrected them at last."""
-    found = set()
-    for one in made:
+def in_force(made: list[Made]) -> list[Made]:
+    """The trades as the venue corrected them at last, in the order of a bar: by time, then by id."""
+    found = []
+    for one in sorted(made, key=lambda one: one.ts_exchange):
         exchange, number, day = one.trade_id.split("-")
         if int(number) % ONE_OF == 0:
-            found.add((one.symbol, f"{exchange}-{CORRECTED + int(number)}-{day}", one.size + 1))
+            found.append(one._replace(trade_id=f"{exchange}-{CORRECTED + int(number)}-{day}", size=one.size + 1))
         elif int(number) % ONE_OF != ONE_OF // 2:
-            found.add((one.symbol, one.trade_id, one.size))
-    return found
+            found.append(one)
+    return sorted(found, key=lambda one: (one.ts_exchange, len(one.trade_id), one.trade_id))
 
 
-def test_corrected_and_cancelled_trades_are_applied_in_sqlite(
+def seconds(trades: list[Made]) -> set[tuple[Any, ...]]:
+    """The bars of a second: symbol, opening, open, high, low, close, volume, trades."""
+    bars: dict[tuple[str, int], list[Made]] = {}
+    for one in trades:
+        bars.setdefault((one.symbol, one.ts_exchange // SECOND_NS * SECOND_NS), []).append(one)
+    made = set()
+    for key, found in bars.items():
+        prices = [one.price for one in found]
+        volume = fsum(one.size for one in found)
+        made.add((*key, prices[0], max(prices), min(prices), prices[-1], volume, len(found)))
+    return made
+
+
+def test_corrected_and_cancelled_trades_are_applied_in_sqlite_and_bars(
     processes: Processes, env: dict[str, str], venues: Venues
 ) -> None:
-    """Though both workers are killed on the way: a correction that comes again is the same row. The audit knows that
-    the bars are of the trades as they were first reported."""
+    """Though both workers are killed on the way: a correction that comes again is the same row, with the same bars.
+    The audit applies them, too."""
     path = Path(env["MDSTREAM_DATA_DIR"]) / "market_data.db"
 
     def stored(query: str) -> list[Any]:
@@ -172,10 +187,18 @@ def test_corrected_and_cancelled_trades_are_applied_in_sqlite(
     made = venues.stop()
     expected = in_force(made)
 
-    def applied() -> set[tuple[str, str, float]]:
-        return set(stored("SELECT symbol, trade_id, size FROM trades_in_force"))
+    def applied() -> set[tuple[Any, ...]]:
+        return set(stored("SELECT symbol, trade_id, size, ts_traded FROM trades_in_force"))
 
-    wait_until(lambda: applied() == expected, what="the trades in force", limit_s=90)
+    def bars() -> set[tuple[Any, ...]]:
+        columns = "symbol, ts_open, open, high, low, close, volume, trades"
+        return set(stored(f"SELECT {columns} FROM bars WHERE interval = '1s' AND trades > 0"))
+
+    wait_until(
+        lambda: applied() == {(one.symbol, one.trade_id, one.size, one.ts_exchange) for one in expected},
+        what="the trades in force", limit_s=90,
+    )  # fmt: skip
+    wait_until(lambda: bars() == seconds(expected), what="the bars of the trades in force", limit_s=90)
     assert stored("SELECT count(*) FROM trades WHERE correction IS NULL") == [(len(made),)]
     assert [worker.stop() for worker in workers] == [0, 0]
     audit = run_mdstream("audit", "--journal", venues.journal, "--to", "now", env=env)
