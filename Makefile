@@ -14,7 +14,7 @@ COVERAGE = $(if $(filter tests,$(TESTS)),--cov)
 COMPOSE = $(shell docker compose version > /dev/null 2>&1 && echo docker compose || echo docker-compose) -f docker-compose.kafka.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka lint fmt bench lock up down logs compose-check clean
+.PHONY: help setup demo test test-kafka lint fmt mutants bench lock up down logs compose-check clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -46,6 +46,9 @@ lint: setup ## Lint, format check and types
 fmt: setup ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+mutants: setup ## A million mutated frames of every venue, by the rules of the conformance tests
+	$(BIN)/python tests/conformance/mutate.py
 
 bench: setup ## Frames/s beside other frameworks, in one run (their packages go into .bench/)
 	$(BIN)/python -m benchmarks

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
@@ -64,6 +65,8 @@ NOTHING_LOST = "nothing is lost: the next worker goes on at the last checkpoint"
 STOP_LIMIT_S = 40.0
 """How long a worker may take to stop: its clients wait for Kafka, which may be away for hours."""
 NOT_STOPPED = f"not stopped after {STOP_LIMIT_S:.0f} s; {NOTHING_LOST}"
+TABLES_LIMIT_S = 1.0
+"""How long the tables' last writes are awaited before partitions are given up: well within the time for that."""
 SESSION_S = 6.0
 HEARTBEAT_S = 0.5
 """A worker learns of a rebalance with its next heartbeat, and all wait for the last worker to learn of it."""
@@ -206,6 +209,12 @@ class App(Host):
             mine = {Partition(*tp) for tp in tps if tp.topic in names}
             if mine:
                 await release(mine)
+        if self._producer is not None:  # of the tables' changelogs alone, which the next owner reads
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._producer.flush(), TABLES_LIMIT_S)
+
+    async def _producer_flush(self, logger: Any) -> None:
+        """Nothing: Faust's step of each rebalance and stop, where it waits without a limit while a broker is away."""
 
     # -- life
 
@@ -239,7 +248,7 @@ class App(Host):
             for tp, at in self.positions().items()
         }
         if isinstance(self._consumer, Consumer):  # owned but not read yet: no progress either
-            partitions |= {Partition(*tp): PartitionProgress(epoch, -1, 0) for tp in self._consumer.taking}
+            partitions |= {Partition(*tp): PartitionProgress(epoch, -1, 0) for tp in self._consumer.unpositioned()}
         holding = next(filter(None, (reason() for reason in self._reasons)), None)
         return State(partitions, settled=epoch > 0 and not self.rebalancing, assignments=epoch, holding=holding)
 
@@ -284,7 +293,8 @@ class App(Host):
         limit.daemon = True
         limit.start()
         await self.watchdog.stop()
-        if isinstance(self._consumer, Consumer) and await self._consumer.release():
+        if isinstance(self._consumer, Consumer) and self._consumer.started:
+            await self._consumer.release()
             await self._consumer.leave()  # first: whatever the rest waits for, other workers go on
         await super().on_stop()
         for hook in self._after:

@@ -91,7 +91,12 @@ def has_base_units(symbol: str) -> bool:
     A linear contract has a canonical symbol only where its size is given in base, or turned into it. Inverse ones,
     quoted in USD, are contracts of a value in USD.
     """
-    return is_cash(symbol) or _LINEAR.fullmatch(symbol) is not None
+    return is_cash(symbol) or is_linear(symbol)
+
+
+def is_linear(symbol: str) -> bool:
+    """Whether it is the canonical symbol of a linear contract: a perpetual or future on a pair that is not in USD."""
+    return _LINEAR.fullmatch(symbol) is not None
 
 
 def parse(symbol: str, quotes: Sequence[str]) -> Instrument | None:
@@ -149,13 +154,15 @@ def split_pair(symbol: str, quotes: Sequence[str]) -> tuple[str, str] | None:
 
 
 def from_dashed(venue_id: str) -> str:
-    """The symbol that is published for a dashed id: BTC-USDT becomes BTCUSDT.
+    """The symbol that is published for a dashed id: BTC-USDT becomes BTCUSDT, BTC-USDT-SWAP BTCUSDT-PERP.
 
-    Contracts keep the venue's id for now: only this function has to change for them to become BTCUSDT-PERP.
+    Inverse contracts and options keep the id: their sizes are contracts, whatever one is worth.
     """
     upper = venue_id.upper()
     instrument = parse(upper, ())
-    return instrument.symbol if instrument is not None and instrument.kind is Kind.SPOT else upper
+    if instrument is None or not (instrument.kind is Kind.SPOT or is_linear(instrument.symbol)):
+        return upper
+    return instrument.symbol
 
 
 def to_dashed(symbol: str, quotes: Sequence[str]) -> str | None:

@@ -10,6 +10,9 @@ timestamp is the receive time in ms. Its headers, which RawEncoder writes and `d
     c     a live feed's connection: when it was opened, in the format of `t`. Some venues count per connection
     f     the number of the frame in its connection, 8 bytes big-endian, if the record is only a part of it: a frame
           about several instruments becomes a record for each
+    v     what a contract was worth when the frame came, in units of base, as decimal text: for a frame whose sizes are
+          in contracts. With it the key is the canonical symbol; without it the key is the venue's own name, and its
+          sizes stay in contracts (docs/decisions/0056)
 
 A leaf like mdstream.events: values only.
 """
@@ -77,6 +80,14 @@ class RawEncoder:
         """The record of a frame received at `received_ns`."""
         return key, frame, received_ns // MS, [self._p, ("t", _pack(received_ns)), ("k", kind), *self._rest]
 
+    def encode_contracts(
+        self, key: bytes, frame: bytes, kind: bytes, received_ns: int, contract_size: bytes
+    ) -> ProducerRecord:
+        """The record of a frame in contracts that are each worth so much."""
+        record = self.encode(key, frame, kind, received_ns)
+        record[3].append(("v", contract_size))
+        return record
+
     def encode_part(self, key: bytes, part: bytes, kind: bytes, received_ns: int, number: int) -> ProducerRecord:
         """The record of a part of the connection's frame `number`."""
         record = self.encode(key, part, kind, received_ns)
@@ -109,6 +120,14 @@ def connection_of(record: Record) -> bytes:
     """The connection that a raw record came by, as its header `c` has it; empty for a record without."""
     headers = record.headers
     return headers[4][1] if len(headers) > 4 and headers[4][0] == "c" else b""
+
+
+def contract_size_of(record: Record) -> bytes:
+    """What a contract was worth, as the header `v` of a raw record has it; empty for a record without."""
+    for name, value in record.headers:
+        if name == "v":
+            return value or b""  # a header's value may be null
+    return b""
 
 
 def _find_headers(record: Record) -> tuple[bytes, bytes, bytes]:

@@ -13,10 +13,12 @@ REST_MARK = b'{"request":"'
 """Every raw frame that holds a REST answer begins with this."""
 
 
-class RepairRequest(msgspec.Struct, frozen=True, tag_field="type", tag="repair_request"):
+class RepairRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="repair_request"):
     """Trades first_id..last_id (both included, of one id space, as in TradeTick) that we missed.
 
-    `symbol` is canonical; `since` is when the hole was first seen, ns. Repeated requests are identical byte for byte.
+    `symbol` is canonical; `since` is when the hole was first seen, ns; `contract_size` is what a contract was worth
+    then, as in the header `v` of a raw record: the venue may have changed it since. Repeated requests are identical
+    byte for byte.
     """
 
     symbol: str
@@ -25,6 +27,7 @@ class RepairRequest(msgspec.Struct, frozen=True, tag_field="type", tag="repair_r
     first_id: int
     last_id: int
     since: int
+    contract_size: str = ""
 
 
 class Unrecoverable(msgspec.Struct, frozen=True, tag_field="type", tag="unrecoverable"):

@@ -293,6 +293,15 @@ def chosen_broker() -> Iterator[Broker]:
             yield embedded
 
 
+async def members(bootstrap: Brokers, group: str) -> int:
+    """How many members the coordinator of a consumer group knows."""
+    from mdstream import kafka
+
+    async with kafka.admin(bootstrap) as admin:
+        (answer,) = await admin.describe_consumer_groups([group])
+    return len(answer.groups[0][5])
+
+
 async def read_topic(bootstrap: Brokers, topic: str, *, quiet_s: float = 1.0) -> list[ConsumerRecord[Any, Any]]:
     """Every record of a topic, in order within each partition."""
     from mdstream import kafka

@@ -3,17 +3,15 @@
 start                                end
   |  batch 0-9 | batch 10 | batch 12-40 |        11 is missing: superseded in a compacted log
 
-Batches lie one behind the other in segments, memory maps that return to the system as a whole once their last batch is
-dropped. As objects of their own on the heap they would pin it: freed memory between them and the short-lived answers
-cannot be given back, and the process grows for as long as it runs (decision 38). A compacted log drops batches in any
-order, and holds few: each of them is its own segment.
+The content of batches lies in segments that all logs share (segments.py). A compacted log drops batches in any order,
+and holds few: each of them is its own segment.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from mmap import mmap
 
@@ -22,8 +20,6 @@ from mdstream.broker import records
 DAY_MS = 86_400_000
 BATCH_OVERHEAD = 300
 """Bytes of Python's overhead per batch."""
-SEGMENT_BYTES = 256 << 10
-"""Of a segment; a larger batch gets one of its size. Memory that was never written to is not resident."""
 SEQUENCES = 5
 """Batches remembered per producer to detect repeats: Kafka's number, and an idempotent producer's most in flight."""
 
@@ -88,18 +84,31 @@ class RefusedError(Exception):
 CORRUPT, TOO_LARGE, OUT_OF_ORDER, STALE_EPOCH = 2, 10, 45, 47
 
 
+Write = Callable[[bytes], tuple[mmap | bytes, int]]
+"""Stores a batch; its segment, and where it begins there."""
+
+
+def write_alone(content: bytes) -> tuple[bytes, int]:
+    """The batch as its own segment."""
+    return content, 0
+
+
 class Log:
     """One partition. Time comes as an argument, in milliseconds."""
 
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+    def __init__(self, rules: Rules, write: Write = write_alone) -> None:
+        self.rules, self._write = rules, write_alone if rules.compact else write
         self.start = self.end = 0
         self.size = 0
         self.batches: list[Batch] = []
         self._firsts: list[int] = []
         self._producers: dict[int, tuple[int, deque[tuple[int, int, int]]]] = {}
         self._newest: dict[bytes | None, Batch] = {}
-        self._segment: mmap | None = None
+
+    @property
+    def heap_size(self) -> int:
+        """Bytes that are not in segments of other logs: all of a compacted log, and Python's overhead."""
+        return self.size if self.rules.compact else BATCH_OVERHEAD * len(self.batches)
 
     def append(self, content: bytes, now_ms: int) -> tuple[int, Batch | None]:
         """The offset of the batch's first record, and the batch; None if it repeats one that is already there.
@@ -117,7 +126,7 @@ class Log:
         first = self.end
         append_ms = now_ms if self.rules.append_time else None
         stamped = records.stamp(content, first, append_ms=append_ms)
-        segment, start = self._keep(stamped)
+        segment, start = self._write(stamped)
         last = first + header.last_delta
         batch = Batch(first, last, append_ms or header.last_ms, now_ms, len(stamped), segment, start)
         self.batches.append(batch)
@@ -127,17 +136,6 @@ class Log:
         if self.rules.compact:
             self._supersede(batch)
         return first, batch
-
-    def _keep(self, content: bytes) -> tuple[mmap | bytes, int]:
-        """Store a batch; its segment, and where it begins there."""
-        if self.rules.compact:
-            return content, 0
-        segment = self._segment
-        if segment is None or len(segment) - segment.tell() < len(content):
-            segment = self._segment = mmap(-1, max(SEGMENT_BYTES, len(content)))
-        start = segment.tell()
-        segment.write(content)
-        return segment, start
 
     def _repeated(self, header: records.Header) -> int | None:
         """The offset of the batch that this one repeats. Raises RefusedError if an idempotent producer skipped one.
@@ -195,6 +193,12 @@ class Log:
             count -= 1
         self._drop(count)
         self.start = max(self.start, min(offset, self.end))
+
+    def drop_segment(self, segment: mmap) -> int:
+        """Drop the batches in a segment that is the oldest of all logs; how many there were."""
+        count = next((at for at, b in enumerate(self.batches) if b.segment is not segment), len(self.batches))
+        self._drop(count)
+        return count
 
     def expire(self, now_ms: int) -> None:
         """Apply the topic's retention or compaction."""

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from heapq import merge
-from itertools import repeat
 
-from mdstream.broker.log import Batch, Log, Rules
+from mdstream.broker.log import Log, Rules, Write
+from mdstream.broker.segments import SHARE, Segments
 
 
 class Topic:
     """A topic: its settings as given, and one log for each partition."""
 
-    def __init__(self, partitions: int, config: Mapping[str, str]) -> None:
+    def __init__(self, partitions: int, config: Mapping[str, str], write: Write) -> None:
         self.config = dict(config)
         rules = Rules.of(config)
-        self.logs = [Log(rules) for _ in range(partitions)]
+        self.logs = [Log(rules, write) for _ in range(partitions)]
 
 
 class Store:
-    """All topics. Beyond `limit_bytes` the oldest batch of all is dropped first, whatever its topic's settings.
+    """All topics. Beyond `limit_bytes` the oldest batches of all are dropped first, whatever their topics' settings.
     Compacted topics are left alone: their size is bounded by their keys.
 
     With `partitions`, a topic that a client asks for is created with that many, as Kafka does: after a restart, these
@@ -31,11 +30,13 @@ class Store:
     def __init__(self, limit_bytes: int, *, partitions: int | None = None) -> None:
         self.limit_bytes, self._partitions = limit_bytes, partitions
         self.topics: dict[str, Topic] = {}
+        self._segments = Segments(limit_bytes)
+        self._since_check = 0
         self._waiting: dict[Log, set[asyncio.Future[None]]] = {}
 
     def create(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
         """Raises ValueError for an invalid setting."""
-        self.topics[name] = Topic(partitions, config)
+        self.topics[name] = Topic(partitions, config, self._segments.write)
 
     def find_or_create(self, name: str) -> Topic | None:
         """The topic, created if that is allowed."""
@@ -55,35 +56,38 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of all logs, with Python's overhead."""
-        return sum(log.size for topic in self.topics.values() for log in topic.logs)
+        """Bytes of all segments and of what is not in them, with Python's overhead."""
+        return self._segments.size + sum(log.heap_size for log in self._logs())
+
+    def _logs(self) -> Iterator[Log]:
+        return (log for topic in self.topics.values() for log in topic.logs)
 
     def append(self, log: Log, content: bytes) -> int:
         """The offset of the batch's first record. Raises RefusedError."""
         first, batch = log.append(content, now_ms())
         if batch is not None:
             self._wake_waiters(log)
+            self._since_check += batch.size
+            if self._since_check > self.limit_bytes // SHARE:
+                self._apply_limit()
         return first
 
     def expire(self) -> None:
         """Apply retention, compaction and the limit. Call about once a second."""
-        for topic in self.topics.values():
-            for log in topic.logs:
-                log.expire(now_ms())
-        over = self.size - self.limit_bytes
-        last: dict[Log, Batch] = {}
-        oldest = self._oldest_first()
-        while over > 0 and (found := next(oldest, None)):
-            log, batch = found
-            over -= batch.size
-            last[log] = batch
-        for log, batch in last.items():
-            log.delete_before(batch.last + 1)
+        for log in self._logs():
+            log.expire(now_ms())
+        self._apply_limit()
 
-    def _oldest_first(self) -> Iterator[tuple[Log, Batch]]:
-        """The batches that the limit may drop."""
-        logs = [log for topic in self.topics.values() for log in topic.logs if not log.rules.compact]
-        return merge(*(zip(repeat(log), log.batches) for log in logs), key=lambda found: found[1].taken_ms)
+    def _apply_limit(self) -> None:
+        """Memory would have no bound if this were done once a second only."""
+        self._since_check = 0
+        while self.size > self.limit_bytes and self._drop_oldest():
+            pass
+
+    def _drop_oldest(self) -> int:
+        """Drop the oldest segment; the number of batches in it."""
+        segment = self._segments.oldest
+        return 0 if segment is None else sum(log.drop_segment(segment) for log in self._logs())
 
     # -- waiting for records
 

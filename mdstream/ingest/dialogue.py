@@ -17,11 +17,12 @@ from contextlib import suppress
 from typing import NoReturn
 
 from mdstream.errors import LinkError, OversizedError
+from mdstream.ingest.contracts import Encode
 from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import Link, Receive
 from mdstream.records import WS, RawEncoder
-from mdstream.venues.feed import OTHER, Provider
+from mdstream.venues.feed import OTHER, Provider, Route
 from mdstream.venues.session import Action, Close, Fatal, Replace, Report, Send, Session, Subscribed, Wait
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,8 @@ class Dialogue:
 
     async def _read(self, recv: Receive) -> NoReturn:
         """The hot loop: it suspends only without a frame. Ends with the error of `recv`."""
-        route, add_frame, now_ns = self._provider.route, self._intake.add_frame, time.time_ns
-        encode = RawEncoder(self._provider.name, WS, now_ns()).encode
+        add_frame, now_ns = self._intake.add_frame, time.time_ns
+        route, encode = self._writing(RawEncoder(self._provider.name, WS, now_ns()))
         while True:
             frame = await recv()
             received_ns = now_ns()
@@ -91,6 +92,13 @@ class Dialogue:
                 self.data_frames += 1
             else:
                 self._take_other(frame, key)
+
+    def _writing(self, raw: RawEncoder) -> tuple[Callable[[bytes], Route], Encode]:
+        """How to route a frame, and how to make its record."""
+        if not self._provider.sizes_in_contracts:
+            return self._provider.route, raw.encode
+        contracts = self._intake.contracts
+        return contracts.route, contracts.encoder(raw)
 
     async def _read_shared(self, recv: Receive) -> NoReturn:
         """As `_read`, with a record for each part of a frame."""

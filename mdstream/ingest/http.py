@@ -79,7 +79,10 @@ class IngestEndpoint(Endpoint):
         except msgspec.MsgspecError as error:
             raise _bad_request(f'expected {{"provider":NAME,"add":[..],"remove":[..]}}: {error}') from None
         feed = self._feed_of(change.provider)
-        add, remove = wanted_of(feed.provider, change.add), wanted_of(feed.provider, change.remove)
+        contract_size = feed.intake.contracts.contract_size
+        add, remove = (
+            wanted_of(feed.provider, names, contract_size=contract_size) for names in (change.add, change.remove)
+        )
         impossible = [s for s in add.symbols if not feed.intake.takes(s)]
         refused = [*add.refused, *remove.refused, *(f"{s}: no topic of its market is open here" for s in impossible)]
         if refused:

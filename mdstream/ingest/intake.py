@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mdstream.ingest.backlog import Backlog
+from mdstream.ingest.contracts import Contracts
 from mdstream.ingest.counters import FeedCounters
 from mdstream.kafka.publisher import Partitioner
 from mdstream.records import HEARTBEAT, STATUS, WS, ProducerRecord, RawEncoder
@@ -19,10 +20,17 @@ _json = msgspec.json.Encoder().encode
 
 class Intake:
     """Adds one provider's records to the backlog. `queues`: those of the raw topic of each of its markets, its own
-    first."""
+    first. `contract_size`: what its contracts are worth, by symbol."""
 
-    def __init__(self, provider: Provider, backlog: Backlog, queues: Mapping[str, range]) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        backlog: Backlog,
+        queues: Mapping[str, range],
+        contract_size: Mapping[str, str] | None = None,
+    ) -> None:
         self.provider, self.counters = provider.name, FeedCounters()
+        self.contracts = Contracts(provider, contract_size or {})
         self.key = provider.name.encode()
         """The key of records that belong to no instrument."""
         self._backlog, self._queues = backlog, queues

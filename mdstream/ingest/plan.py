@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from mdstream.config import Settings
 from mdstream.errors import ListingError, SymbolError, UnknownError, UnlistedError
 from mdstream.events import ListedInstrument
+from mdstream.instruments import is_linear
+from mdstream.venues import contracts
 from mdstream.venues.feed import Provider
 from mdstream.venues.listing import matches
 from mdstream.venues.providers import PROVIDERS, provider
@@ -32,16 +34,29 @@ _TOP = re.compile(r"top:(?P<most>[1-9][0-9]{0,4}):(?P<pattern>.+)")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Canonical `symbols` of one provider, each once, and why others were refused; maybe none are left."""
+    """Canonical `symbols` of one provider, each once, and why others were refused; maybe none are left.
+
+    `contract_size`: what contracts of the venue are worth, by symbol, if its sizes count them. One of which it is not
+    known has the venue's own name among the symbols.
+    """
 
     provider: Provider
     symbols: tuple[str, ...]
     errors: tuple[SymbolError, ...] = ()
+    contract_size: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def refused(self) -> tuple[str, ...]:
         """The reasons in words."""
         return tuple(map(str, self.errors))
+
+    @property
+    def in_contracts(self) -> tuple[str, ...]:
+        """The symbols of linear contracts of which it is not known what one is worth."""
+        return tuple(each for each in self.symbols if self.provider.sizes_in_contracts and self._is_unknown(each))
+
+    def _is_unknown(self, symbol: str) -> bool:
+        return symbol not in self.contract_size and is_linear(self.provider.from_venue(symbol))
 
     @property
     def markets(self) -> tuple[str, ...]:
@@ -55,22 +70,33 @@ def names_of(name: str) -> list[str]:
 
 
 def plan(
-    name: str, symbols: Sequence[str] | None = None, listings: Mapping[str, Listing] | None = None
+    name: str,
+    symbols: Sequence[str] | None = None,
+    listings: Mapping[str, Listing] | None = None,
+    contract_sizes: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Wanted]:
     """The plan for `symbols` of the providers `name` (see `names_of`).
 
     Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue, or not in its list
-    among the `listings`, is refused, the others stay. Raises SymbolError if none is left for any provider,
-    SettingsError for an unknown provider.
+    among the `listings`, is refused, the others stay. `contract_sizes`: by provider, what its contracts are worth, as
+    far as known. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
     """
-    venues = [provider(each) for each in names_of(name)]
-    found = [wanted_of(venue, symbols or venue.default_symbols, (listings or {}).get(venue.name)) for venue in venues]
+    venues, listings, contract_sizes = [provider(each) for each in names_of(name)], listings or {}, contract_sizes or {}
+    found = [
+        wanted_of(venue, symbols or venue.default_symbols, listings.get(venue.name), contract_sizes.get(venue.name, {}))
+        for venue in venues
+    ]
     if not any(wanted.symbols for wanted in found):
         raise found[0].errors[0]
     return found
 
 
-def wanted_of(venue: Provider, given: Sequence[str], listing: Listing | None = None) -> Wanted:
+def wanted_of(
+    venue: Provider,
+    given: Sequence[str],
+    listing: Listing | None = None,
+    contract_size: Mapping[str, str] | None = None,
+) -> Wanted:
     """The symbols of one provider, as users name them; none of them may be left. Without a list all are taken."""
     listed = {each.symbol for each in listing} if isinstance(listing, Sequence) else None
     symbols: dict[str, None] = {}
@@ -83,7 +109,19 @@ def wanted_of(venue: Provider, given: Sequence[str], listing: Listing | None = N
                 symbols[_named(venue, text, listed)] = None
         except SymbolError as error:
             errors.append(error)
-    return Wanted(venue, tuple(symbols), tuple(errors))
+    if not venue.sizes_in_contracts:
+        return Wanted(venue, tuple(symbols), tuple(errors))
+    contract_size = contract_size or {}
+    names = [symbol if symbol in contract_size else venue.as_sent(venue.to_venue(symbol)) for symbol in symbols]
+    return Wanted(venue, tuple(dict.fromkeys(names)), tuple(errors), contract_size)
+
+
+def contract_sizes_of(listings: Mapping[str, Listing]) -> dict[str, Mapping[str, str]]:
+    """By provider with such a list: what its contracts are worth, by symbol, where its sizes count them."""
+    known = {name: found for name, found in listings.items() if isinstance(found, Sequence)}
+    return {
+        name: contracts.contract_sizes_of(found) for name, found in known.items() if PROVIDERS[name].sizes_in_contracts
+    }
 
 
 def is_pattern(text: str) -> bool:

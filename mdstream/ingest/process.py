@@ -28,6 +28,7 @@ from mdstream.ingest.feed import Feed
 from mdstream.ingest.heartbeat import run_heartbeats
 from mdstream.ingest.http import IngestEndpoint
 from mdstream.ingest.plan import raw_topics
+from mdstream.ingest.relist import relist
 from mdstream.ingest.resync import resync
 from mdstream.ingest.selection import Selection
 from mdstream.net.backoff import delays_s
@@ -89,7 +90,8 @@ async def ingest(selection: Selection, settings: Settings, options: Options) -> 
             await bus.sender.start()
         log.info("http://%s:%d/health shows the state", settings.http.host, options.port)
         try:
-            await _work(feeds, bus, watchdog, settings, selection.follow(feeds, wanted), resync(feeds, settings))
+            following = selection.follow(feeds, wanted), relist(feeds, settings.venue_addresses())
+            await _work(feeds, bus, watchdog, settings, *following, resync(feeds, settings))
         finally:
             await bus.sender.stop(DISCONNECT_LIMIT_S)
 

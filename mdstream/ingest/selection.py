@@ -20,7 +20,7 @@ from pathlib import Path
 from mdstream import config
 from mdstream.errors import ListingError, MdstreamError, SettingsError, UnknownError
 from mdstream.ingest.feed import Feed
-from mdstream.ingest.plan import TOP, Listing, Wanted, is_pattern, names_of, plan
+from mdstream.ingest.plan import TOP, Listing, Wanted, contract_sizes_of, is_pattern, names_of, plan
 from mdstream.rest.listings import LISTINGS, ask
 from mdstream.venues import rest_setting, ws_setting
 
@@ -30,6 +30,7 @@ POLL_S = 2.0
 LISTING_LIMIT_S = 5.0
 """How long a start waits for the venues' lists."""
 GROUP, FILE = "@", "file:"
+IN_CONTRACTS = "%s: what a contract is worth is not known without its list: %s keep these names, and sizes in contracts"
 
 Groups = Mapping[str, Sequence[str]]
 
@@ -78,6 +79,8 @@ class Selection:
         self._files = [Path(part.removeprefix(FILE)) for part in parts if part.startswith(FILE)]
         if any(part.startswith(GROUP) for part in parts):
             self._files.append(Path(config.TOML_FILE))
+        self._contract_sizes: dict[str, Mapping[str, str]] = {}
+        """By provider whose sizes count contracts: what these are worth, by its last list."""
         self._seen = self._states()  # before anything is read: an edit during a slow start counts, too
 
     async def plan(self, groups: Groups, addresses: Mapping[str, str]) -> list[Wanted]:
@@ -86,7 +89,13 @@ class Selection:
         if not any(map(is_pattern, names or ())):
             plan(self._provider, names)  # what is impossible in any case needs no answer of a venue
         ranked = any(name.startswith(TOP) for name in names or ())
-        return plan(self._provider, names, await _listings(names_of(self._provider), addresses, volumes=ranked))
+        found = await listings(names_of(self._provider), addresses, volumes=ranked)
+        self._contract_sizes |= contract_sizes_of(found)
+        planned = plan(self._provider, names, found, self._contract_sizes)
+        for w in planned:
+            if w.in_contracts:
+                log.warning(IN_CONTRACTS, w.provider.name, ", ".join(w.in_contracts))
+        return planned
 
     async def follow(self, feeds: Sequence[Feed], wanted: Sequence[Wanted]) -> None:
         """Change the feeds, which began with `wanted`, whenever a file changes, until cancelled."""
@@ -110,7 +119,7 @@ class Selection:
         return [_state(path) for path in self._files]
 
 
-async def _listings(names: Sequence[str], addresses: Mapping[str, str], *, volumes: bool) -> dict[str, Listing]:
+async def listings(names: Sequence[str], addresses: Mapping[str, str], *, volumes: bool) -> dict[str, Listing]:
     """What the venues list, or why that is not known. One that is read elsewhere than it is asked is not asked: a
     websocket's address of its own is a test server's or a proxy's."""
     unknown = {name: reason for name in names if (reason := _not_asked(name, addresses)) is not None}
@@ -151,6 +160,7 @@ async def _change(feed: Feed, known: Sequence[str], wanted: Wanted) -> tuple[str
     if any(isinstance(error, UnknownError) for error in wanted.errors):
         log.error("%s: the symbols stay as they are", wanted.provider.name)  # not known is not gone
         return tuple(known)
+    feed.intake.contracts.learn(wanted.contract_size)
     before, after = dict.fromkeys(known), dict.fromkeys(wanted.symbols)
     add = [symbol for symbol in after if symbol not in before]
     remove = [symbol for symbol in before if symbol not in after]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-from aiokafka import AIOKafkaClient, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidReplicationFactorError,
@@ -54,8 +56,32 @@ def lost(bootstrap_servers: Brokers, error: BaseException) -> BrokerError:
     return BrokerError(f"the Kafka broker at {bootstrap_servers} failed: {error!r}")
 
 
+class Admin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka ships no types
+    """aiokafka's admin client, which asks one broker: if that one has died, this one asks the others."""
+
+    async def _send_request(self, request: Any, node_id: int | None = None) -> Any:
+        if node_id is not None:
+            return await super()._send_request(request, node_id)
+        return await self.ask(request)
+
+    async def _send_to_controller(self, request: Any) -> Any:
+        controller = self._client.cluster.controller
+        return await self.ask(request, None if controller is None else controller.nodeId)
+
+    async def ask(self, request: Any, first: int | None = None) -> Any:
+        """The answer of a broker, each of which passes on what is the controller's to do.
+
+        Raises NodeNotReadyError if no broker is there.
+        """
+        brokers = [broker.nodeId for broker in self._client.cluster.brokers()]
+        for node_id in sorted(brokers, key=lambda node_id: (node_id != first, random.random())):
+            with suppress(NodeNotReadyError):
+                return await self._client.send(node_id, request)
+        raise NodeNotReadyError(f"none of {len(brokers)} brokers")
+
+
 @asynccontextmanager
-async def admin(bootstrap_servers: Brokers) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(bootstrap_servers: Brokers) -> AsyncIterator[Admin]:
     """An admin client. Raises BrokerError if no broker answers."""
     client = await _admin_client(bootstrap_servers)
     try:
@@ -68,13 +94,13 @@ async def admin(bootstrap_servers: Brokers) -> AsyncIterator[AIOKafkaAdminClient
         await client.close()
 
 
-async def _admin_client(bootstrap_servers: Brokers) -> AIOKafkaAdminClient:
+async def _admin_client(bootstrap_servers: Brokers) -> Admin:
     """A client that knows a broker. A restarted broker answers before it has rejoined its cluster, and names no broker
     until then: it is polled, as such a client could send no request.
     """
     deadline = time.monotonic() + NAMED_LIMIT_S
     while True:
-        client = AIOKafkaAdminClient(**options(bootstrap_servers), request_timeout_ms=ADMIN_TIMEOUT_MS)
+        client = Admin(**options(bootstrap_servers), request_timeout_ms=ADMIN_TIMEOUT_MS)
         try:
             await client.start()
         except FAILURES as error:
@@ -109,7 +135,7 @@ async def create_topics(bootstrap_servers: Brokers, topics: Iterable[Topic], *, 
     return [topic.name for topic in missing]
 
 
-async def _create(client: AIOKafkaAdminClient, new: list[NewTopic]) -> str | None:
+async def _create(client: Admin, new: list[NewTopic]) -> str | None:
     """Why the cluster cannot create them yet (a broker that has just started has not joined it), or None.
 
     Raises BrokerError if the cluster refuses one.
@@ -125,7 +151,7 @@ async def _create(client: AIOKafkaAdminClient, new: list[NewTopic]) -> str | Non
     return None
 
 
-async def _wait_until_shown(client: AIOKafkaAdminClient, wanted: dict[str, Topic], limit_s: float = 30.0) -> None:
+async def _wait_until_shown(client: Admin, wanted: dict[str, Topic], limit_s: float = 30.0) -> None:
     deadline = time.monotonic() + limit_s
     while True:
         shown = {
@@ -171,23 +197,14 @@ async def delete_topics(bootstrap_servers: Brokers, names: Iterable[str], limit_
 
 async def has_idempotent_producer(bootstrap_servers: Brokers) -> bool:
     """Whether the broker hands out producer ids. Raises BrokerError if none answers."""
-    client = AIOKafkaClient(**options(bootstrap_servers), request_timeout_ms=REQUEST_TIMEOUT_MS)
-    try:
-        await client.bootstrap()
-        node = client.get_random_node()
+    async with admin(bootstrap_servers) as client:
         # Right after a start Apache Kafka may answer "coordinator is loading": ask again.
         for _ in range(50):
-            response = await client.send(
-                node, InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000)
-            )
+            response = await client.ask(InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000))
             error = for_code(response.error_code)
             if not error.retriable or response.error_code == -1:
                 break
             await asyncio.sleep(0.2)
-    except FAILURES as error:
-        raise await unreachable(bootstrap_servers, error) from error
-    finally:
-        await client.close()
     return error is NoError
 
 

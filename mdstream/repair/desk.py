@@ -136,8 +136,7 @@ class Desk:
             return
         self._worked()
         if isinstance(found, bytes):
-            request = job.repair.request
-            await self._raw_log.frame(request.provider, request.symbol, found, recv_ns=now_ns)
+            await self._raw_log.frame(job.repair.request, found, recv_ns=now_ns)
         await self._continue(job, is_gone=isinstance(found, PermanentError))
 
     async def _continue(self, job: RepairJob, *, is_gone: bool) -> None:

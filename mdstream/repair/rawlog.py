@@ -20,7 +20,7 @@ from mdstream.errors import BrokerError
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.net.backoff import delays_s
 from mdstream.records import REPAIR, REST, ProducerRecord, RawEncoder
-from mdstream.repairs import Unrecoverable, encode
+from mdstream.repairs import RepairRequest, Unrecoverable, encode
 from mdstream.stream.dead import dead_letter
 from mdstream.venues.feed import TRADE
 from mdstream.venues.providers import PROVIDERS
@@ -55,10 +55,14 @@ class RawLog:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._publisher.stop(), DISCONNECT_LIMIT_S)
 
-    async def frame(self, provider: str, symbol: str, frame: bytes, *, recv_ns: int) -> None:
+    async def frame(self, request: RepairRequest, frame: bytes, *, recv_ns: int) -> None:
         """Write a REST frame to the partition of the instrument's live frames."""
-        record = RawEncoder(provider, REST).encode(symbol.encode(), frame, TRADE, recv_ns)
-        await self._write_raw(provider, symbol, [record])
+        raw, key = RawEncoder(request.provider, REST), request.symbol.encode()
+        if request.contract_size:
+            record = raw.encode_contracts(key, frame, TRADE, recv_ns, request.contract_size.encode())
+        else:
+            record = raw.encode(key, frame, TRADE, recv_ns)
+        await self._write_raw(request.provider, request.symbol, [record])
 
     async def lost(self, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
         """Write one instrument's trades that the venue no longer has, after the frames written before."""

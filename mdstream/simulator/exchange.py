@@ -138,7 +138,9 @@ class Exchange(Declared):
     """Between base and quote; if empty, a symbol ends in one of `quotes`."""
     quotes: ClassVar[Sequence[str]] = instruments.QUOTES
     contracts: ClassVar[Symbols | None] = None
-    """How it names its instruments, if these are contracts on pairs in `quotes`."""
+    """How it names its instruments, if there are contracts on pairs in `quotes` among them."""
+    endings: ClassVar[Sequence[str]] = ("",)
+    """What follows the pair in the canonical names of those that it lists in any case."""
     whole_sizes: ClassVar[bool] = False
     """Whether sizes are whole numbers of contracts."""
     shutdown_notice: ClassVar[str] = ""
@@ -177,6 +179,10 @@ class Exchange(Declared):
         """How the venue writes this instrument's prices and sizes, by default without trailing zeros."""
         return shortest(instrument.price_decimals), shortest(instrument.size_decimals)
 
+    def contract_writer(self, name: str, instrument: Instrument) -> Writer | None:  # noqa: ARG002  a hook
+        """How it writes the sizes of the instrument with this canonical name, if that is in contracts."""
+        return None
+
     def symbol_of(self, name: str) -> str | None:
         """The venue's symbol of a canonical name; None if it does not have the form of the venue's instruments."""
         if self.contracts:
@@ -190,7 +196,7 @@ class Exchange(Declared):
         names = self._symbols
         if names is None:
             pairs = [base + quote for base in LISTED for quote in self.quotes if base != quote]
-            names = frozenset(f"{pair}-PERP" if self.contracts else pair for pair in pairs)
+            names = frozenset(pair + ending for pair in pairs for ending in self.endings)
         for symbol in filter(None, map(self.symbol_of, sorted(names))):
             self.listing(symbol, now_ns)
         return sorted(self.listings.values(), key=lambda listing: listing.symbol)
@@ -209,8 +215,9 @@ class Exchange(Declared):
         instrument = self._market.instrument(
             self.name, *pair, fewest_decimals=self.fewest_decimals, whole_sizes=self.whole_sizes, now_ns=now_ns
         )
-        found = self.listings[symbol] = Listing(
-            self.name, symbol, instrument, *self.writers(instrument), canonical=name
-        )
+        price, size = self.writers(instrument)
+        written = self.contract_writer(name, instrument) or size
+        found = Listing(self.name, symbol, instrument, price, written, canonical=name, base_size=size)
+        self.listings[symbol] = found
         self.on_opened(found)
         return found

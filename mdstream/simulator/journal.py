@@ -27,7 +27,8 @@ class Journal:
         self._lines: list[str] = []
 
     def add(self, topic: Topic, order: Order, trades: Iterable[Trade]) -> None:
-        """One line per trade, as the venue reported it: with its digits of prices and sizes, and truncated times."""
+        """One line per trade, as the venue reported it: with its digits of prices and sizes, and truncated times. Sizes
+        that it counts in contracts are in units of base."""
         listing, channel, tape = topic.listing, topic.channel, topic.listing.instrument.tape
         head = f'{{"provider":"{listing.exchange}","symbol":"{listing.canonical}","trade_id":"'
         ts_ns = order.ts_ns - order.ts_ns % channel.resolution_ns
@@ -37,7 +38,7 @@ class Journal:
         for t in trades:
             count = f',"count":{t.count}' if t.count > 1 else ""
             lost = ',"unrecoverable":true' if tape.has_lost(t.first_id, t.last_id) else ""
-            price, size = listing.price(t.ticks), listing.size(t.lots)
+            price, size = listing.price(t.ticks), listing.base_size(t.lots)
             trade_id = channel.trade_id(t, ts_ns)
             self._lines.append(f'{head}{trade_id}","price":{price},"size":{size}{tail}{id_space}{count}{lost}}}\n')
         if len(self._lines) >= BUFFERED_LINES:

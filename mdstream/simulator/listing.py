@@ -88,9 +88,11 @@ class Listing:
         size: Writer,
         *,
         canonical: str,
+        base_size: Writer | None = None,
     ) -> None:
         self.exchange, self.symbol, self.canonical, self.instrument = exchange, symbol, canonical, instrument
-        self.price, self.size = price, size
+        self.price, self.size, self.base_size = price, size, base_size or size
+        """How it writes prices and sizes, and how sizes are written in units of base, should it count contracts."""
         self.topics: dict[Channel, Topic] = {}
         self.reported: dict[str, int] = {}
         """By id space: the id of the last trade that went to a subscriber."""

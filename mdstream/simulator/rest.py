@@ -108,9 +108,9 @@ def step(decimals: int, width: int = 0) -> str:
 
 
 def turnover(listing: Listing) -> str:
-    """What was traded in 24 hours, in quote currency, for sizes in units of base."""
+    """What was traded in 24 hours, in quote currency."""
     i = listing.instrument
-    return f"{float(listing.size(i.day_lots)) * float(listing.price(i.last.ticks)):.8f}"
+    return f"{float(listing.base_size(i.day_lots)) * float(listing.price(i.last.ticks)):.8f}"
 
 
 def is_number(text: str) -> bool:

@@ -5,6 +5,7 @@
     sizes     0 or more
     prices    above 0 for a pair or a share; others (a spread, an oil future) may be negative
     quotes    of one venue: the bid is never above the ask
+    books     best first: else the first level is not the best, and the top is not what it says
 
 These rules hold for every venue; a provider's types need not repeat them. publication.py checks a trade inline.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from mdstream.errors import FrameError
@@ -22,6 +24,8 @@ from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
 
 MAX_ID = 2**62
 """A checkpoint holds 64 bits, also of what is computed from ids."""
+
+_price = itemgetter(0)
 
 
 def check_trade(tick: TradeTick) -> None:
@@ -55,7 +59,9 @@ def check_book(tick: BookTick) -> None:
     """Raises FrameError for an impossible book of one venue. The parser's types have to check sizes (ticks.Size)."""
     _check_place(tick)
     bids, asks = tick.bids, tick.asks
-    if not (bids and asks and bids[-1][0] > 0 < asks[0][0] >= bids[0][0]):  # the usual case: they are sorted
+    if bids != sorted(bids, key=_price, reverse=True) or asks != sorted(asks, key=_price):
+        raise FrameError(f"the levels of a book of {tick.symbol} that are not in the order of their prices")
+    if not (bids and asks and bids[-1][0] > 0 < asks[0][0] >= bids[0][0]):
         for price, _ in (*bids, *asks):
             _check_price(tick.symbol, price)
         if bids and asks:

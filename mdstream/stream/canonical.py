@@ -134,7 +134,7 @@ class Canonical:
                 self._ours(out, record, source, kind, recv_ns)
                 continue
             try:
-                ticks = source.decode(record.value or b"")
+                ticks = source.read(record) if source.in_contracts else source.decode(record.value or b"")
             except Exception as error:  # whatever a venue sends, and whoever wrote its decoder
                 self._dead(out, record, source, error)
                 continue
@@ -186,7 +186,7 @@ class Canonical:
         try:
             provider, recv_ns, kind = decode_raw(record)
             source = self.sources.get(provider)
-            ticks = source.decode(record.value or b"") if source is not None and kind not in OURS else ()
+            ticks = source.read(record) if source is not None and kind not in OURS else ()
         except Exception:  # reported when it was first read
             return
         for tick in ticks:

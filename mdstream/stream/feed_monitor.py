@@ -132,7 +132,8 @@ class FeedMonitor:
             out.add_status(line.symbol, gap)
             if change.state == "open":
                 since_ns = recv_ns - (self._log.now_ns - change.since_ns)
-                request = RepairRequest(line.symbol, name, line.trades.id_space, change.first, change.last, since_ns)
+                ids = line.trades.id_space, change.first, change.last
+                request = RepairRequest(line.symbol, name, *ids, since_ns, line.feed.contract_size)
                 out.request_repair(request, recv_ns // MS)
 
     def _check_silence(self, out: Output, symbol: str, instrument: Instrument, lines: list[Line], recv_ns: int) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from mdstream.records import Record, contract_size_of
 from mdstream.stream.book import Book
 from mdstream.stream.output import Output
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
@@ -33,22 +34,39 @@ class Venue(Protocol):
     @property
     def quotes_from_books(self) -> bool: ...
 
-    def decode(self, frame: bytes) -> Sequence[Tick]: ...
+    @property
+    def sizes_in_contracts(self) -> bool: ...
+
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]: ...
 
 
 class Source:
     """One provider within a partition: its decoder, its lines by symbol, and counts of its canonical events."""
 
-    __slots__ = ("books", "contiguous", "decode", "lines", "name", "quotes", "quotes_from_books", "state", "trades")
+    __slots__ = (
+        "books", "contiguous", "decode", "in_contracts", "lines", "name", "quotes", "quotes_from_books", "state",
+        "trades",
+    )  # fmt: skip
 
     def __init__(self, venue: Venue, state: SourceState) -> None:
         self.name: str = venue.name
-        self.decode: Callable[[bytes], Sequence[Tick]] = venue.decode
+        self.decode: Callable[..., Sequence[Tick]] = venue.decode
+        self.in_contracts: bool = venue.sizes_in_contracts
         self.contiguous: bool = venue.contiguous_ids
         self.quotes_from_books: bool = venue.quotes_from_books
         self.state = state
         self.lines: dict[str, Line] = {}
         self.trades = self.quotes = self.books = 0
+
+    def read(self, record: Record) -> Sequence[Tick]:
+        """The ticks of a record that may say what a contract is worth."""
+        contract_size = contract_size_of(record)
+        ticks = self.decode(record.value or b"", contract_size)
+        if contract_size and type(tick := next(iter(ticks), None)) is TradeTick and not tick.recovered:
+            line = self.lines.get(tick.symbol)
+            if line is not None:
+                line.feed.contract_size = contract_size.decode()  # what is missing between live trades is worth as much
+        return ticks
 
     def report(self, out: Output) -> None:
         """Hand over the counts since the last report."""

@@ -131,6 +131,8 @@ class Feed(msgspec.Struct, array_like=True):
     buffered_from: int = NOT_BUFFERED
     """While it stands by: the offset of the first raw record in its buffer (canonical.py)."""
     kept: KeptBook = msgspec.field(default_factory=KeptBook)
+    contract_size: str = ""
+    """What one contract is worth, by the last record of live trades that said so."""
 
     @property
     def seen_ns(self) -> int:

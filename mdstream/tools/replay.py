@@ -164,7 +164,7 @@ class Replay:
     async def _publish(self, chunk: Sequence[tuple[Frame, int]]) -> None:
         batches: dict[tuple[str, int], list[ProducerRecord]] = defaultdict(list)
         for frame, recv_ns in chunk:
-            for where, record in self._routers[frame.provider].records(frame.frame, recv_ns):
+            for where, record in self._routers[frame.provider].records(frame, recv_ns):
                 batches[where].append(record)
         futures: list[asyncio.Future[object]] = []
         for (topic, partition), records in batches.items():
@@ -202,14 +202,22 @@ class _Router:
 
     def __init__(self, provider: str, topic_of: Callable[[str], tuple[str, int]]) -> None:
         self._provider, self._topic_of = PROVIDERS[provider](), topic_of
-        self._encode = RawEncoder(provider, REPLAY).encode
+        self._raw = RawEncoder(provider, REPLAY)
         self._partition_of = Remembered(self._place)
 
-    def records(self, frame: bytes, recv_ns: int) -> Iterator[tuple[tuple[str, int], ProducerRecord]]:
+    def records(self, frame: Frame, recv_ns: int) -> Iterator[tuple[tuple[str, int], ProducerRecord]]:
         """(topic, partition) and the record of each part of a frame, as the ingestor would write them."""
-        for part in self._provider.split(frame):
+        for part in self._provider.split(frame.frame):
             key, kind = self._provider.route(part)
-            yield self._partition_of[key], self._encode(key, part, kind, recv_ns)
+            yield self._placed(key, part, kind, recv_ns, frame.contract_size)
+
+    def _placed(
+        self, key: bytes, part: bytes, kind: bytes, recv_ns: int, contract_size: str
+    ) -> tuple[tuple[str, int], ProducerRecord]:
+        if not contract_size:
+            return self._partition_of[key], self._raw.encode(key, part, kind, recv_ns)
+        key = self._provider.from_venue(key.decode()).encode()
+        return self._partition_of[key], self._raw.encode_contracts(key, part, kind, recv_ns, contract_size.encode())
 
     def _place(self, key: bytes) -> tuple[str, int]:
         topic, partitions = self._topic_of(self._provider.market_of_record(key))

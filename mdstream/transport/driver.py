@@ -26,6 +26,7 @@ from typing import Any, cast
 import aiokafka
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, InvalidReplicationFactorError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
@@ -74,10 +75,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await self._run_on_app_loop(super().on_partitions_assigned(assigned, generation_id))
 
     async def _run_on_app_loop(self, app: Coroutine[Any, Any, None]) -> None:
-        """Wait until the app's loop has done its part of a rebalance, unless the app is stopping: its loop answers no
-        longer then, and a consumer that waited for it could not leave its group."""
+        """Wait until the app's loop has done its part of a rebalance, or the app leaves the group for good: its loop
+        answers no longer then. Not earlier: a member that rejoins while its app still commits is forgotten by aiokafka
+        (its generation is over), but not by the group, which waits for it until its session ends."""
         running = asyncio.ensure_future(app)
-        while not (running.done() or self.app.should_stop):
+        while not (running.done() or self.consumer.leaving):
             await asyncio.wait([running], timeout=POLL_S)
         if running.done():
             running.result()
@@ -130,6 +132,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         found = await consumer._coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in partitions])  # noqa: SLF001
         return {tp: found[tp].offset if tp in found and found[tp].offset >= 0 else None for tp in partitions}
 
+    def close(self) -> None:
+        """Nothing. Faust calls it in a rebalance that meets a stop, to cut the connections from the app's loop: then
+        nobody could leave the group."""
+
     async def leave(self) -> None:
         """Leave the group, so that its other members take over."""
         await self._ensure_consumer().stop()
@@ -158,6 +164,8 @@ class Consumer(driver.Consumer):
         self._assigned: dict[TP, Assigned] = {}
         self._room = asyncio.Event()
         self._committing = asyncio.Lock()
+        self._releasing = asyncio.Lock()
+        self.leaving = False
         self.taking: frozenset[TP] = frozenset()
         """The partitions assigned and not positioned yet."""
         self.fetching = 0
@@ -225,8 +233,10 @@ class Consumer(driver.Consumer):
         await self.commit_batched()
 
     def overtaken(self, tp: TP) -> None:
-        """Another worker has claimed a partition of ours: take all over again, unless the group has reassigned them."""
-        if tp in self._assigned and (self._contesting is None or self._contesting.done()):
+        """Another worker has claimed a partition of ours: take all over again, unless the group has reassigned them, or
+        they are being given up anyway."""
+        ours = tp in self._assigned and self._assigned[tp].open
+        if ours and (self._contesting is None or self._contesting.done()):
             self._contesting = self.add_future(self._contest())
 
     async def _contest(self) -> None:
@@ -238,7 +248,7 @@ class Consumer(driver.Consumer):
         if self.term == term and not self.should_stop:
             await self.release()
             if self.term == term + 1:  # else they were revoked meanwhile, and the next assignment positions them
-                cast(Any, self.app.tables).recovery.signal_recovery_start.set()
+                cast(Any, self.app.tables).recovery.take_over()
 
     # -- records
 
@@ -377,6 +387,13 @@ class Consumer(driver.Consumer):
                     self._assigned[tp].offsets.confirm(offset)
             return True
 
+    def unpositioned(self) -> set[TP]:
+        """The batched partitions that the group has assigned to us and that we do not read, for the watchdog."""
+        try:
+            return {tp for tp in self.assignment() if tp.topic in self.batched_topics and tp not in self._assigned}
+        except ConsumerNotStarted:
+            return set()
+
     def positions(self) -> dict[TP, Offsets]:
         """The offsets of each batched partition that we own, for reading."""
         return {tp: assigned.offsets for tp, assigned in self._assigned.items()}
@@ -387,18 +404,19 @@ class Consumer(driver.Consumer):
         await self.release()
         await super().on_partitions_revoked(revoked)
 
-    async def release(self) -> bool:
-        """Stop delivering, have the agents save what they took, commit that, and forget the partitions.
-
-        False if there were none.
-        """
+    async def release(self) -> None:
+        """Stop delivering, have the agents save what they took, commit that, and forget the partitions."""
         self.term += 1
+        async with self._releasing:  # a stop meets a rebalance
+            await self._release_all()
+
+    async def _release_all(self) -> None:
         if self._positioning is not None and not self._positioning.done():
             self._positioning.cancel()
             await asyncio.wait([self._positioning])
         owned = self.taking | set(self._assigned)
         if not owned:
-            return False
+            return
         self.stop_flow()
         for assigned in self._assigned.values():
             assigned.open = False
@@ -412,10 +430,10 @@ class Consumer(driver.Consumer):
             )
         self._assigned.clear()
         self.taking = frozenset()
-        return True
 
     async def leave(self) -> None:
         """Leave the group for good. If the broker is away, the session timeout ends our membership."""
+        self.leaving = True
         leaving = asyncio.ensure_future(self._thread.call_thread(self._thread.leave))
         await asyncio.wait([leaving])
         if not leaving.cancelled() and (error := leaving.exception()) is not None:

@@ -22,8 +22,17 @@ from mdstream.kafka.publisher import Partitioner
 class SeekOnly(Recovery):
     """After each assignment: position every partition, then let records flow."""
 
+    _term = -1
+    """The consumer's term that partitions are positioned for. A later one has a later assignment: what is asked for
+    this one must not be done in the midst of the next rebalance, with the partitions of the last."""
+
     async def on_rebalance(self, *_: Any, **__: Any) -> None:
         """Partitions were assigned. The consumer knows which, and whether they are still ours."""
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Position the partitions that are assigned now, unless they are given up before that is done."""
+        self._term = cast(Any, self.app).consumer.term
         self.signal_recovery_start.set()
 
     @Service.task
@@ -38,9 +47,8 @@ class SeekOnly(Recovery):
         """Faust's method, without its own positioning and its detection of the next rebalance."""
         app = cast(Any, self.app)
         consumer = app.consumer
-        term = consumer.term
         await app.on_rebalance_complete.send()
-        if not await consumer.take_over(term):
+        if not await consumer.take_over(self._term):
             return  # the next assignment gets here again
         consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
         self.completed.set()

@@ -15,14 +15,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from mdstream.errors import FrameError, SymbolError
+from mdstream.instruments import is_linear
 from mdstream.repairs import REST_MARK
 from mdstream.ticks import Control, Tick
-from mdstream.venues import ws_setting
+from mdstream.venues import contracts, ws_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
 from mdstream.venues.symbols import Symbols
@@ -154,6 +156,9 @@ class Provider(Declared, ABC):
     are opaque, and missed trades cannot be detected."""
     quotes_from_books: ClassVar[bool] = True
     """Whether the top of a kept book is published as a quote; else quotes are those of a channel of their own."""
+    sizes_in_contracts: ClassVar[bool] = False
+    """Whether the sizes of linear contracts count contracts, whose size its list of instruments has. Frames are then
+    named by the venue's own id, and by the canonical symbol only together with what a contract is worth."""
     default_symbols: ClassVar[Sequence[str]] = ("BTCUSDT", "ETHUSDT")
     """Canonical symbols that it has, for an ingestor of all providers."""
     max_symbols: ClassVar[int]
@@ -195,10 +200,18 @@ class Provider(Declared, ABC):
         self.parsers = Remembered(self._parser)
         """By channel and symbol, as the venue writes them."""
         self._by_start = Remembered(self.by_pattern)
+        self._contract_size, self._names = Remembered(contracts.read_contract_size), Remembered(self.from_venue)
 
     def decoder(self, message: Any, *, strict: bool) -> Callable[[bytes], Any]:
         """How to read a frame as `message`; unless `strict`, text stands for numbers, too. A hook: most send JSON."""
         return msgspec.json.Decoder(message, strict=strict).decode
+
+    def check_text(self, frame: bytes) -> None:
+        """Raises UnicodeDecodeError for a frame that is not in the venue's encoding. A hook: most send UTF-8.
+
+        msgspec looks only at the text that it reads: the name of a damaged field would be one that it does not know.
+        """
+        frame.decode()
 
     def url(self, addresses: Mapping[str, str]) -> str:
         """The address to connect to: the override in `addresses`, else the venue's own."""
@@ -223,6 +236,11 @@ class Provider(Declared, ABC):
     def from_venue(self, symbol: str) -> str:
         """The canonical name of the venue's symbol; the inverse of `to_venue`."""
         return self.symbols.from_venue(symbol)
+
+    def as_sent(self, venue_id: str) -> str:
+        """The name for what a frame says by itself: the venue's own where sizes count contracts."""
+        symbol = self.from_venue(venue_id)
+        return venue_id.upper() if self.sizes_in_contracts and is_linear(symbol) else symbol
 
     def canonical(self, symbol: str) -> str:
         """The canonical name of a symbol as a user gives it. Raises SymbolError, also if `to_venue` does not give back
@@ -279,17 +297,33 @@ class Provider(Declared, ABC):
         """Key and kind of a raw frame, without parsing it. Never raises: an unknown frame is OTHER."""
         return self.parser(frame).route
 
-    def decode(self, frame: bytes) -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         """The ticks in a frame, in its order.
 
-        Raises FrameError or msgspec.MsgspecError if it cannot be understood.
+        `contract_size`: what one contract was worth, if sizes are in contracts and it is known
+        (`records.contract_size_of`): then they are turned into units of base, and named by the canonical symbol. Raises
+        FrameError or msgspec.MsgspecError if the frame cannot be understood.
         """
         try:
+            if not frame.isascii():
+                self.check_text(frame)
             parser = self.parser(frame)
             decode = parser.decode
-            return self._decode_other(frame) if decode is None else parser.ticks(decode(frame), parser.symbol)
+            ticks = self._decode_other(frame) if decode is None else parser.ticks(decode(frame), parser.symbol)
         except UNREADABLE as error:
             raise FrameError(f"not JSON that can be read: {error}") from None
+        return (
+            self._in_base(ticks, self._contract_size[contract_size])
+            if contract_size and self.sizes_in_contracts
+            else ticks
+        )
+
+    def _in_base(self, ticks: Sequence[Tick], contract_size: Decimal) -> Sequence[Tick]:
+        for tick in ticks:
+            if not isinstance(tick, Control):
+                tick.symbol = self._names[tick.symbol]
+                contracts.to_base(tick, contract_size)
+        return ticks
 
     def parser(self, frame: bytes) -> Parser:
         """How to read a frame. A venue overrides it where its frames allow a faster way."""
@@ -311,7 +345,7 @@ class Provider(Declared, ABC):
 
     def _parser(self, head: tuple[bytes, bytes]) -> Parser:
         try:
-            channel, symbol = head[0].decode(), self.from_venue(head[1].decode())
+            channel, symbol = head[0].decode(), self.as_sent(head[1].decode())
         except UnicodeDecodeError:
             return self._unknown
         if not symbol:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
-from test_venue_simulated import NOW_NS, SIMULATED, Connection, trades
+from test_venue_simulated import CONTRACTS, NOW_NS, SIMULATED, Connection, trades
 
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.simulator.listing import Kind, Listing
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.venues import RESTS
+from mdstream.ticks import TradeTick
 from mdstream.venues.history import Page
 from mdstream.venues.rest import Answer
 from mdstream.venues.spans import Span
@@ -23,7 +24,7 @@ def rest_frames(connection: Connection, listing: Listing, id_space: str) -> list
     found = []
     for first in range(tape.first_id, tape.next_id, history.most_rows):
         span = Span(first, min(first + history.most_rows, tape.next_id) - 1)
-        page = history.ask(RepairRequest(connection.symbol, name, id_space, *span, 0), span)
+        page = history.ask(RepairRequest(connection.symbol, name, id_space, *span, 0, connection.contract_size), span)
         assert isinstance(page, Page)
         path, _, query = page.target.partition("?")
         answer = rest.get(path, query, NOW_NS)
@@ -32,19 +33,27 @@ def rest_frames(connection: Connection, listing: Listing, id_space: str) -> list
     return found
 
 
+def recovered(connection: Connection, frame: bytes) -> list[TradeTick]:
+    """The trades of an answer as the canonical stream reads them."""
+    return trades(list(connection.provider.decode(frame, connection.contract_size.encode())))
+
+
 WITH_HISTORY = [venue for venue in SIMULATED if venue in HISTORIES]
 
 
-@pytest.mark.parametrize("venue", WITH_HISTORY)
+@pytest.mark.parametrize("venue", [*WITH_HISTORY, *CONTRACTS])
 def test_history_has_the_trades_of_the_feed(venue: str) -> None:
     """In each id space every trade that the feed sent, with the same fields; a feed's merged fills one by one."""
-    connection = Connection(venue)
+    connection, venue = (
+        Connection(CONTRACTS.get(venue, venue), contracts=venue in CONTRACTS),
+        CONTRACTS.get(venue, venue),
+    )
     id_spaces = HISTORIES[venue].endpoints
     for topic, read in connection.of(Kind.TRADE):
         sent = [tick for _ in range(50) for tick in trades(read(topic.listing.instrument.order(NOW_NS)))]
         for id_space in {tick.id_space for tick in sent} & id_spaces.keys():
             frames = rest_frames(connection, topic.listing, id_space)
-            got = {t.trade_id: t for frame in frames for t in trades(list(connection.provider.decode(frame)))}
+            got = {t.trade_id: t for frame in frames for t in recovered(connection, frame)}
             for tick in sent:
                 found = got[tick.trade_id]
                 assert found.recovered
@@ -64,7 +73,7 @@ def test_trades_that_a_venue_has_lost_are_not_in_its_history(venue: str) -> None
     tape.remove(1_003, 1_004)
     for id_space in HISTORIES[venue].endpoints:
         frames = rest_frames(connection, topic.listing, id_space)
-        got = [tick for frame in frames for tick in trades(list(connection.provider.decode(frame)))]
+        got = [tick for frame in frames for tick in recovered(connection, frame)]
         # Where history has each fill, all others are there; an aggregate goes with any of its fills.
         missing = {1_003, 1_004} if all(tick.count == 1 for tick in got) else set()
         ids = {tick.first_id for tick in got}

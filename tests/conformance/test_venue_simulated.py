@@ -10,14 +10,17 @@ from venue_frames import VENUES
 from venue_symbols import SETTINGS, symbols_of, ticks_of
 
 from mdstream.events import Level
+from mdstream.rest.listings import LISTINGS
 from mdstream.simulator.actions import Action, Close, Send, Subscribe, Unsubscribe
 from mdstream.simulator.exchange import Exchange, Session
 from mdstream.simulator.listing import HeartbeatEvent, Kind, Listing, Topic
 from mdstream.simulator.market import SECOND_NS, Market
-from mdstream.simulator.venues import EXCHANGES
+from mdstream.simulator.rest import Budget
+from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.stream.book import Book as KeptBook
 from mdstream.stream.book import UpdateResult
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.venues.contracts import contract_sizes_of
 from mdstream.venues.feed import OTHER
 from mdstream.venues.providers import PROVIDERS, provider
 
@@ -32,7 +35,7 @@ UNANSWERED = {"coinapi"}
 class Connection:
     """A venue's provider connected to its simulated exchange, without a socket."""
 
-    def __init__(self, venue: str, listed: list[str] | None = None) -> None:
+    def __init__(self, venue: str, listed: list[str] | None = None, *, contracts: bool = False) -> None:
         self.provider = provider(venue)
         self.exchange: Exchange = EXCHANGES[venue](Market(1, 1_000), listed)
         found = self.exchange.session(self.exchange.path, "", NOW_NS)
@@ -42,6 +45,10 @@ class Connection:
         self.topics: list[Topic] = []
         self.now_ns = NOW_NS
         self.symbol, *_ = self.provider.default_symbols
+        self.contract_size = ""
+        if contracts:
+            self.symbol += "-PERP"
+            self.contract_size = contract_sizes(self)[self.symbol]
         login = self.provider.login(SETTINGS)
         if login is not None:
             assert not refuses(self, self.session.received(str(login.frame), NOW_NS))
@@ -58,7 +65,7 @@ class Connection:
             self.now_ns += int(self.provider.subscribe_interval_s * SECOND_NS)
 
     def read(self, text: str) -> list[Tick]:
-        return ticks_of(self.provider, text)
+        return ticks_of(self.provider, text, self.contract_size)
 
     def of(self, *kinds: Kind) -> Iterator[tuple[Topic, Callable[[Any], list[Tick]]]]:
         """All channels of these kinds, each with how its events are written and read."""
@@ -70,9 +77,22 @@ class Connection:
                 yield topic, lambda e, t=topic: [k for x in t.channel.encode(t.listing, e) for k in self.read(x)]  # type: ignore[misc]
 
 
-@pytest.fixture(params=SIMULATED)
+def contract_sizes(connection: Connection) -> dict[str, str]:
+    """What the venue's contracts are worth, by the list that it serves."""
+    name = connection.provider.name
+    listing, rest = LISTINGS[name](), RESTS[name](connection.exchange, Budget(100, 1.0))
+    requests = [target.partition("?") for target in listing.targets]
+    bodies = [rest.get(path, query, NOW_NS).body for path, _, query in requests]
+    return contract_sizes_of(listing.read(bodies, ts_recv=NOW_NS))
+
+
+CONTRACTS = {f"{name} contracts": name for name in SIMULATED if PROVIDERS[name].sizes_in_contracts}
+"""Venues whose sizes count contracts are tested twice."""
+
+
+@pytest.fixture(params=[*SIMULATED, *CONTRACTS])
 def connection(request: pytest.FixtureRequest) -> Connection:
-    return Connection(request.param)
+    return Connection(CONTRACTS.get(request.param, request.param), contracts=request.param in CONTRACTS)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ A line of mdstream/venues/NAME/frames.jsonl is an example after the venue's docu
     {"name":..,"hex":DIGITS,"ticks":[..]}                                     the same for a frame that is no text
     {"name":..,"request":PATH,"id_space":..,"body":TEXT,"ticks":[..]}         the answer to a repair's request
     {"name":..,"frame" or "request" and "body":..,"refused":WORDS}            it is refused with these words
+    {.., "contract_size":DECIMAL}                                             with what a contract is worth, in base
     {"name":..,"status":NUMBER,"body":TEXT,"final":WORDS}                     a REST error; "" if it is worth a retry
 
 Fields with a tick's default value may be left out. Recordings are not part of the project: they are in
@@ -26,6 +27,7 @@ import pytest
 
 from mdstream.repairs import rest_frame
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.venues.feed import Provider
 from mdstream.venues.providers import PROVIDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -43,6 +45,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request: str = ""
     id_space: str = ""
     body: str = ""
+    contract_size: str = ""
     status: int = 0
     ticks: list[tuple[str, dict[str, Any]]] = []
     refused: str = ""
@@ -54,6 +57,10 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.request:
             return rest_frame(self.request, self.id_space, self.body.encode())
         return bytes.fromhex(self.hex) or self.frame.encode()
+
+    def key(self, provider: Provider, symbol: str) -> bytes:
+        """The key of the frame by itself, if it is about this canonical symbol."""
+        return (provider.as_sent(provider.to_venue(symbol)) if self.contract_size else symbol).encode()
 
     @property
     def expected(self) -> list[Tick]:

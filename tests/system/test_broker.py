@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from processes import free_port
+from processes import Processes, free_port, wait_until
 
 from mdstream.broker.server import serving
 from mdstream.broker.store import Store
+from mdstream.embedded.broker import answers
 
 pytestmark = pytest.mark.system
 
@@ -121,6 +125,45 @@ async def test_what_is_kept_stays_within_the_limit_and_readers_go_on_at_the_begi
         finally:
             await admin.close()
         assert store.size < 2 * 100_000
+
+
+async def test_resident_memory_does_not_grow_once_the_limit_is_reached(tmp_path: Path) -> None:
+    """Eight times the limit is written, a quarter of it to partitions that are 120 times slower than the busy one.
+
+    Dropped batches that stay resident, a little in each partition, would be twice the limit in the end.
+    """
+    limit, slow, large, small = 16 * MIB, 120, os.urandom(900_000), os.urandom(8_000)
+    port = free_port()
+    with Processes(tmp_path) as processes:
+        process = processes.spawn(
+            [sys.executable, "-m", "mdstream.broker", port, "--keep-mb", limit // MIB], name="broker"
+        )
+        wait_until(lambda: answers(port), what="the broker")
+        address = f"127.0.0.1:{port}"
+        await _create_topic(address, "t", 1 + slow)
+        async with producer(address) as made:
+            written, full = 0, 0
+            while written < 8 * limit:
+                sends = [await made.send("t", large, partition=0) for _ in range(3)]
+                sends += [await made.send("t", small, partition=1 + number) for number in range(slow)]
+                await asyncio.gather(*sends)
+                written += 3 * len(large) + slow * len(small)
+                if not full and written > 2 * limit:
+                    full = _resident_bytes(process.pid)
+        assert _resident_bytes(process.pid) < full + limit / 2
+
+
+async def _create_topic(address: str, name: str, partitions: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, partitions, 1)])
+    finally:
+        await admin.close()
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_committed_offsets_are_those_of_the_group_for_all_its_topics() -> None:

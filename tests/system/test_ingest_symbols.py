@@ -17,10 +17,12 @@ from venues import Venues
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from mdstream.errors import FeedError
+from mdstream.errors import FeedError, ListingError
+from mdstream.events import ListedInstrument
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.intake import Intake
+from mdstream.ingest.relist import ask_again
 from mdstream.venues.okx.feed import Okx
 
 pytestmark = pytest.mark.system
@@ -101,6 +103,28 @@ async def test_symbols_come_and_go_on_the_connection_that_is_there() -> None:
         assert [symbol for op, symbol in venue.asked if op == "subscribe"] == ["BTC-USDT", "ETH-USDT", "SOL-USDT"]
         assert feed.symbols == ("ETHUSDT", "SOLUSDT")
         assert states(backlog) == ["connected"]
+
+
+def listed(symbol: str, contract_size: str) -> ListedInstrument:
+    return ListedInstrument(
+        symbol, "okx", "", "perpetual", symbol[:3], "USDT", None, None, contract_size, symbol[:3], "trading", 1
+    )
+
+
+async def test_contracts_follow_what_their_venue_says_they_are_worth() -> None:
+    """One of unknown size gets its canonical name; one that is worth something else is subscribed to again; without a
+    list, or any news, nothing happens."""
+    async with running("BTCUSDT", "BTC-USDT-SWAP") as (feed, venue, _):
+        await ask_again({"okx": feed}, {"okx": ListingError("okx", "HTTP 503")})
+        await ask_again({"okx": feed}, {"okx": [listed("ETHUSDT-PERP", "0.1")]})
+        assert feed.symbols == ("BTCUSDT", "BTC-USDT-SWAP")
+        for contract_size, subscriptions in (("0.01", 2), ("0.01", 2), ("0.02", 3)):
+            await ask_again({"okx": feed}, {"okx": [listed("BTCUSDT-PERP", contract_size)]})
+            assert feed.symbols == ("BTCUSDT", "BTCUSDT-PERP")
+            await until(lambda n=subscriptions: venue.asked.count(("subscribe", "BTC-USDT-SWAP")) == n)  # type: ignore[misc]
+        assert feed.intake.contracts.contract_size == {"ETHUSDT-PERP": "0.1", "BTCUSDT-PERP": "0.02"}
+        assert [op for op, symbol in venue.asked if symbol == "BTC-USDT"] == ["subscribe"]
+        assert venue.opened == 1
 
 
 @pytest.mark.parametrize("redundant", [1, 2])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,50 @@ def test_an_ingestor_runs_without_a_list(start: Start, processes: Processes) -> 
     refused = processes.mdstream(*args, "*USDT", env=urls)
     assert refused.wait() != 0
     assert "okx: *USDT needs the venue's list of instruments: " in refused.output()
+
+
+async def test_an_ingestor_writes_what_a_contract_is_worth(
+    start: Start, processes: Processes, env: dict[str, str], prefix: str
+) -> None:
+    """On every record of the contract, by the venue's list, and on no other."""
+    urls = start("--symbols", "BTCUSDT,ETHUSDT-20261225").urls
+    args = ("ingest", "--provider", "okx", "--port", free_port(), "--symbols", "BTCUSDT,ETH-USDT-261225")
+    ingestor = processes.mdstream(*args, env={**env, **urls})
+    ingestor.wait_for("okx connected")
+    found = await _raw(env, prefix, {b"BTCUSDT", b"ETHUSDT-20261225"})
+    assert ingestor.stop() == 0
+    assert {key: contract_sizes for key, contract_sizes in found.items() if key != b"okx"} == {
+        b"BTCUSDT": {None},
+        b"ETHUSDT-20261225": {b"0.05"},
+    }
+    assert found[b"okx"] == {None}
+
+
+async def test_a_contract_keeps_the_venues_name_while_its_worth_is_not_known(
+    start: Start, processes: Processes, env: dict[str, str], prefix: str
+) -> None:
+    """The ingestor says so; nothing is lost, and no number of contracts is taken for an amount of base."""
+    urls = {**start().urls, "OKX_API_BASE_URL": f"http://127.0.0.1:{free_port()}"}
+    args = ("ingest", "--provider", "okx", "--port", free_port(), "--symbols", "BTCUSDT-PERP")
+    ingestor = processes.mdstream(*args, env={**env, **urls})
+    ingestor.wait_for("okx: what a contract is worth is not known without its list: BTC-USDT-SWAP keep these names")
+    ingestor.wait_for("okx connected")
+    assert (await _raw(env, prefix, {b"BTC-USDT-SWAP"}))[b"BTC-USDT-SWAP"] == {None}
+    assert ingestor.stop() == 0
+
+
+async def _raw(env: dict[str, str], prefix: str, keys: set[bytes]) -> dict[bytes, set[bytes | None]]:
+    """What contracts are worth by the raw records, by key, once there are all kinds of each of these keys."""
+    async with asyncio.timeout(120):
+        while True:
+            found: dict[bytes, set[bytes | None]] = defaultdict(set)
+            kinds: dict[bytes, set[bytes]] = defaultdict(set)
+            for record in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.raw.crypto"):
+                headers = dict(record.headers)
+                found[record.key].add(headers.get("v"))
+                kinds[record.key].add(headers["k"])
+            if all(kinds[key] == {b"trade", b"quote", b"book"} for key in keys):
+                return found
 
 
 def test_patterns_are_expanded_again_when_a_file_changes(start: Start, processes: Processes, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from websockets.asyncio.client import connect
 from mdstream import kafka
 from mdstream.config import Settings, load
 from mdstream.kafka.publisher import Partitioner, Publisher
-from mdstream.records import REPAIR, ProducerRecord
+from mdstream.records import REPAIR, ProducerRecord, contract_size_of
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_unrecoverable, encode
 from mdstream.ticks import TradeTick
 from mdstream.venues.providers import provider
@@ -37,7 +37,9 @@ from topics import Topics
 
 pytestmark = pytest.mark.system
 
-SYMBOLS = {"binance": "BTCUSDT", "binance_coinm": "BTCUSD-PERP", "okx": "BTCUSDT", "coinbase": "BTCUSD"}
+SYMBOLS = {"binance": "BTCUSDT", "binance_coinm": "BTCUSD-PERP", "okx": "BTCUSDT-PERP", "coinbase": "BTCUSD"}
+WORTH = {"okx": "0.0005"}
+"""What the simulated contracts are worth."""
 AGGREGATED = "ETHUSDT"
 Market = tuple[str, str, str]
 """Provider, symbol, id space."""
@@ -50,7 +52,8 @@ class Simulator:
     """A running simulator, its market paused once `watch` has returned."""
 
     def __init__(self, processes: Processes, journal: Path, *options: object) -> None:
-        args = ("--port", 0, "--rate", 5000, "--symbols", "BTCUSDT,BTCUSD,BTCUSD-PERP,ETHUSDT", "--journal", journal)
+        symbols = "BTCUSDT,BTCUSD,BTCUSDT-PERP,BTCUSD-PERP,ETHUSDT"
+        args = ("--port", 0, "--rate", 5000, "--symbols", symbols, "--journal", journal)
         self.process = processes.mdstream("simulate", *args, *options)
         self.process.wait_for("export COINBASE_WS_URL=")
         lines = [line.removeprefix("export ") for line in self.process.output().splitlines() if "_URL=" in line]
@@ -89,7 +92,7 @@ class Simulator:
                 stream = f"{AGGREGATED.lower()}@aggTrade"
                 await socket.send(json.dumps({"method": "SUBSCRIBE", "params": [stream], "id": 9}))
             while True:
-                for tick in venue.decode(await socket.recv(decode=False)):
+                for tick in venue.decode(await socket.recv(decode=False), WORTH.get(name, "").encode()):
                     if isinstance(tick, TradeTick) and not tick.resume:
                         seen[name, tick.symbol, tick.id_space].append(tick)
                 counts = [len(ticks) for market, ticks in seen.items() if market[0] == name]
@@ -210,8 +213,9 @@ class Bench:
         for record in repaired.records:
             headers = dict(record.headers)
             name = headers["p"].decode()
-            assert [key for key, _ in record.headers] == ["p", "t", "k", "via"]
+            assert [key for key, _ in record.headers if key != "v"] == ["p", "t", "k", "via"]
             assert headers["via"] == b"rest"
+            assert ("v" in headers) == (headers["k"] == b"trade" and headers["p"] == b"okx")
             assert record.partition == Partitioner(4)(record.key)
             if headers["k"] == REPAIR:
                 loss = decode_unrecoverable(record.value)
@@ -219,7 +223,7 @@ class Bench:
                 repaired.lost[name, loss.symbol, loss.id_space].append(loss)
                 continue
             assert headers["k"] == b"trade"
-            for tick in provider(name).decode(record.value):
+            for tick in provider(name).decode(record.value, contract_size_of(record)):
                 assert isinstance(tick, TradeTick)
                 assert tick.recovered
                 assert tick.symbol.encode() == record.key
@@ -240,7 +244,8 @@ def clean(processes: Processes) -> Iterator[Processes]:
 
 def requests_for(market: Market, spans: Iterable[tuple[int, int]]) -> list[RepairRequest]:
     name, symbol, id_space = market
-    return [RepairRequest(symbol, name, id_space, first, last, 1) for first, last in spans]
+    contract_size = WORTH.get(name, "")
+    return [RepairRequest(symbol, name, id_space, first, last, 1, contract_size) for first, last in spans]
 
 
 def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
@@ -260,7 +265,7 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
     requested = [request for market, spans in missing.items() for request in requests_for(market, spans)]
     unknown = [
         RepairRequest("DOGEUSDT", "binance", "trade", 5, 9, 1),
-        RepairRequest("BTCUSDT", "okx", "trades", 1, 3, 1),
+        RepairRequest("BTCUSDT-PERP", "okx", "trades", 1, 3, 1, WORTH["okx"]),
         RepairRequest("BTCUSDT", "binance", "sideways", 1, 1, 1),
     ]
     refused = [
@@ -293,7 +298,7 @@ def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(
     }
     assert reasons["DOGEUSDT", "trade"] == (5, 9, "-1121 Invalid symbol.")
     assert reasons["BTCUSDT", "sideways"][2] == "binance gives no history of sideways"
-    assert repaired.lost_ids(("okx", "BTCUSDT", "trades")) >= {1, 2, 3}
+    assert repaired.lost_ids(("okx", "BTCUSDT-PERP", "trades")) >= {1, 2, 3}
 
     dead = asyncio.run(bench.read(bench.topics.dead.name))
     assert len(dead) == len(refused)

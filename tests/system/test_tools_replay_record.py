@@ -23,6 +23,10 @@ pytestmark = pytest.mark.system
 
 START_NS = 1_767_625_200_000_000_000
 MS = 1_000_000
+CONTRACT = (
+    b'{"arg":{"channel":"trades","instId":"BTC-USDT-SWAP"},"data":[{"instId":"BTC-USDT-SWAP","tradeId":"7","px":"1.5",'
+    b'"sz":"35","side":"buy","ts":"1767625200000"}]}'
+)
 
 
 def trade(symbol: str, number: int) -> bytes:
@@ -31,14 +35,26 @@ def trade(symbol: str, number: int) -> bytes:
 
 
 def capture(path: Path, count: int, *, step_ns: int = MS) -> list[Frame]:
-    """Write a capture of `count` frames: trades of seven instruments in turn, and now and then an OKX pong."""
+    """Write a capture of `count` frames: trades of seven instruments in turn, now and then an OKX pong, and of OKX's
+    contracts one whose size is known and one whose is not."""
+    others = {49: (b"pong", ""), 24: (CONTRACT, "0.01"), 34: (CONTRACT, "")}
     frames = []
     with Writer(path) as writer:
         for n in range(count):
-            provider, frame = ("okx", b"pong") if n % 50 == 49 else ("binance", trade(f"S{n % 7}USDT", n))
-            frames.append(Frame(START_NS + n * step_ns, provider, frame))
-            writer.write(frames[-1])
+            if n % 50 in others:
+                frame = Frame(START_NS + n * step_ns, "okx", *others[n % 50])
+            else:
+                frame = Frame(START_NS + n * step_ns, "binance", trade(f"S{n % 7}USDT", n))
+            frames.append(frame)
+            writer.write(frame)
     return frames
+
+
+def keyed(frame: Frame) -> tuple[bytes, bytes]:
+    """The key and kind of its raw record: a contract is named canonically only with what it is worth."""
+    if frame.frame == CONTRACT:
+        return b"BTCUSDT-PERP" if frame.contract_size else b"BTC-USDT-SWAP", b"trade"
+    return (b"okx", b"other") if frame.provider == "okx" else (json.loads(frame.frame)["data"]["s"].encode(), b"trade")
 
 
 @pytest.fixture
@@ -62,9 +78,7 @@ async def test_replay_writes_what_the_ingestor_would_have_written(
     assert [record.value for record in by_time] == [frame.frame for frame in frames]
     partition_of = Partitioner(4)
     for record, frame in zip(by_time, frames, strict=True):
-        key, kind = (
-            (b"okx", b"other") if frame.provider == "okx" else (json.loads(frame.frame)["data"]["s"].encode(), b"trade")
-        )
+        key, kind = keyed(frame)
         assert record.key == key
         assert record.partition == partition_of(key)
         assert record.headers == (
@@ -72,6 +86,7 @@ async def test_replay_writes_what_the_ingestor_would_have_written(
             ("t", frame.recv_ns.to_bytes(8, "big")),
             ("k", kind),
             ("via", b"replay"),
+            *([("v", frame.contract_size.encode())] if frame.contract_size else []),
         )
     for partition in range(4):
         times = [dict(r.headers)["t"] for r in records if r.partition == partition]

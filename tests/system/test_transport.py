@@ -30,6 +30,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 from processes import BIN, LIMIT_S, Process, Processes, free_port, wait_until
+from servers import members
 
 from mdstream import config, kafka
 from mdstream.kafka.publisher import Publisher
@@ -451,6 +452,36 @@ def test_worker_whose_stop_hangs_has_left_the_group(group: Group) -> None:
         one.process.kill()
     group.all_is_done()
     other.stop()
+
+
+def test_worker_that_is_stopped_in_a_rebalance_leaves_the_group(group: Group) -> None:
+    """If it stayed a member, the others would wait for its session to end, 6 s."""
+    group.create_topics()
+    with group.watch(), group.load():
+        one, other = group.worker(ack_s=0.3), group.worker()
+        one.takes_some()
+        other.takes_some()
+        before = one.taken.released
+        third = group.worker()
+        one.wait_for(lambda taken: taken.released > before, "a rebalance")
+        one.stop()
+        assert asyncio.run(members(group.broker, group.name)) == 2
+    group.all_is_done()
+    other.stop()
+    third.stop()
+
+
+def test_claim_that_is_met_in_a_rebalance_changes_nothing_of_its_outcome(group: Group) -> None:
+    """Partitions are taken over as the rebalance assigns them, all of them, not as they were assigned before it."""
+    group.create_topics()
+    with group.watch(), group.load():
+        one, other = group.worker(claimed=True), group.worker()
+        one.takes_some()
+        other.takes_some()
+        other.stop()
+        one.takes(EVERY)
+    group.all_is_done()
+    one.stop()
 
 
 def test_partitions_that_are_being_read_are_not_taken_over_again(group: Group) -> None:

@@ -19,6 +19,7 @@ Batches are acknowledged in the background after a random time, so out of order.
     TRANSPORT_HOLD          a file: the state of partitions is not restored before it is there
     TRANSPORT_HANGS         the worker's stop never ends
     TRANSPORT_TWICE         positioning is asked for again while it is under way, as by two rebalances in a row
+    TRANSPORT_CLAIMED       another worker's claim is met while partitions are given up, which then takes a second more
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +45,7 @@ FETCH_S = float(os.environ.get("TRANSPORT_FETCH_S", str(driver.FETCH_TIMEOUT_S))
 NEVER_FIRST = "TRANSPORT_NEVER_FIRST" in os.environ
 HOLD = os.environ.get("TRANSPORT_HOLD")
 TWICE = "TRANSPORT_TWICE" in os.environ
+CLAIMED = "TRANSPORT_CLAIMED" in os.environ
 HANGS = "TRANSPORT_HANGS" in os.environ
 
 
@@ -90,13 +92,17 @@ class Work:
             await asyncio.sleep(0.05)
         write("assigned", numbers)
         if TWICE:
-            cast(Any, self._app.tables).recovery.signal_recovery_start.set()
+            cast(Any, self._app.tables).recovery.take_over()
         return starts
 
-    async def release(self, partitions: Iterable[Partition]) -> None:
+    async def release(self, partitions: Collection[Partition]) -> None:
         """Wait until everything that was taken is acknowledged, as the core role does with its checkpoint."""
         write("releasing", ",".join(str(partition.number) for partition in sorted(partitions)))
         await asyncio.gather(*self._pending)
+        if CLAIMED:
+            for partition in partitions:
+                self._app.overtaken(partition)
+            await asyncio.sleep(1)
 
     async def start(self) -> None:
         """There is nothing to start."""

@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 import struct
-from weakref import ref
 
 import pytest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from broker_batches import batch, offsets
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.broker import records
-from mdstream.broker.log import (
-    CORRUPT,
-    OUT_OF_ORDER,
-    SEGMENT_BYTES,
-    STALE_EPOCH,
-    TOO_LARGE,
-    Log,
-    RefusedError,
-    Rules,
-)
-from mdstream.broker.store import Store
+from mdstream.broker.log import CORRUPT, OUT_OF_ORDER, STALE_EPOCH, TOO_LARGE, Log, RefusedError, Rules
 
 COMPACTED = Rules(compact=True)
-PRODUCER_AT = 43
-
-
-def batch(keys: list[bytes], *, producer: tuple[int, int, int] = (-1, -1, -1), time_ms: int = 1) -> bytes:
-    """A record for each key, as a producer (id, epoch, sequence) sends them."""
-    number, epoch, sequence = producer
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=0,
-        producer_id=number,
-        producer_epoch=epoch,
-        base_sequence=sequence,
-        batch_size=1 << 20,
-    )
-    for offset, key in enumerate(keys):
-        builder.append(offset, time_ms + offset, key, b"value", [])
-    return bytes(builder.build())
-
-
-def offsets(content: bytes) -> list[int]:
-    """The offsets of the records that a client sees in an answer."""
-    found, memory = [], MemoryRecords(content)
-    while memory.has_next():
-        made = memory.next_batch()
-        assert made.validate_crc()
-        found += [record.offset for record in made]
-    return found
 
 
 def filled(sizes: list[int], rules: Rules | None = None) -> Log:
@@ -111,16 +72,6 @@ def test_since_finds_the_record_within_its_batch() -> None:
     log.append(batch([b"a"] * 3, time_ms=10), 0)
     log.append(batch([b"a"] * 3, time_ms=20), 0)
     assert [log.since(time_ms) for time_ms in (0, 11, 13, 22, 23)] == [(0, 10), (1, 11), (3, 20), (5, 22), None]
-
-
-def test_read_gives_batches_of_every_size_back_as_they_were_written() -> None:
-    """A batch lies in one segment, also one that is larger than a segment, and one that does not fit the rest of it."""
-    log, size = Log(Rules(max_message_bytes=1 << 22)), SEGMENT_BYTES // len(batch([b"k"]))
-    written = [batch([b"k"] * count) for count in (1, size // 2, 5 * size, size // 2, 1)]
-    firsts = [log.append(content, 0)[0] for content in written]
-    read = [log.read(first, 1) for first in firsts]
-    assert [content[8:] for content in read] == [content[8:] for content in written]  # behind the base offset
-    assert [offsets(content)[0] for content in read] == firsts
 
 
 # -- refusing
@@ -197,20 +148,6 @@ def kept(log: Log) -> list[bytes]:
     return found
 
 
-def test_a_segment_is_given_back_once_its_last_batch_is_dropped() -> None:
-    """Memory of dropped batches must not stay with the process."""
-    log, content = Log(Rules()), batch([b"k"] * 100)
-    kept = [log.append(content, 0)[1] for _ in range(2 * SEGMENT_BYTES // len(content))]
-    assert kept[0] is not None
-    segment, count = ref(kept[0].segment), sum(each.segment is kept[0].segment for each in kept if each)
-    firsts = [each.first for each in kept if each]
-    del kept
-    log.delete_before(firsts[count - 1])
-    assert segment() is not None
-    log.delete_before(firsts[count])
-    assert segment() is None
-
-
 def test_expire_drops_what_is_older_than_retention_ms() -> None:
     """By the time it was taken, whatever the records say."""
     log = filled([1] * 10, Rules(retention_ms=3000))
@@ -255,37 +192,6 @@ def test_compaction_leaves_the_last_minute_alone() -> None:
     log = filled([1] * 100, COMPACTED)
     log.expire(99_000)
     assert offsets(log.read(0, 1 << 20))[0] == 40
-
-
-# -- the limit
-
-
-def test_store_beyond_its_limit_drops_the_oldest_of_all_logs() -> None:
-    """Whatever the topics allow: memory is bounded. What is compacted stays."""
-    one = filled([1]).size
-    store = Store(10 * one)
-    for name, config in (("a", {}), ("b", {"retention.ms": "-1"}), ("c", {"cleanup.policy": "compact"})):
-        store.create(name, 1, config)
-    logs = {name: store.topics[name].logs[0] for name in "abc"}
-    store.append(logs["c"], batch([b"k"]))
-    for name in "aaaaaabbbbbbab":
-        store.append(logs[name], batch([b"k"]))
-    store.expire()
-    assert store.size == 10 * one
-    assert {name: (log.start, log.end) for name, log in logs.items()} == {"a": (5, 7), "b": (0, 7), "c": (0, 1)}
-
-
-def test_store_forgets_a_deleted_topic() -> None:
-    """Its bytes are free, and one of the same name begins at 0."""
-    store = Store(1 << 20)
-    for _ in range(2):
-        store.create("a", 1, {})
-        store.append(store.topics["a"].logs[0], batch([b"k"]))
-        assert store.topics["a"].logs[0].end == 1
-        store.delete("a")
-        assert store.size == 0
-    store.expire()
-    assert store.size == 0
 
 
 def test_header_of_a_batch_is_read_as_it_was_written() -> None:

@@ -18,7 +18,7 @@ from mdstream.errors import ListingError, SettingsError, SymbolError, UnknownErr
 from mdstream.events import ListedInstrument
 from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import problems_of
-from mdstream.ingest.plan import Listing, plan, raw_topics, wanted_of
+from mdstream.ingest.plan import Listing, contract_sizes_of, plan, raw_topics, wanted_of
 from mdstream.ingest.selection import Selection, expand
 from mdstream.net.backoff import delays_s
 from mdstream.venues.providers import PROVIDERS, provider
@@ -264,6 +264,31 @@ async def test_venues_are_asked_where_they_are_read(name: str, addresses: dict[s
     """A websocket elsewhere, a test server's or a proxy's, lists other symbols than the venue: a pattern says so."""
     with pytest.raises(UnknownError, match=re.escape(reason)):
         await Selection(name, "X*").plan({}, addresses)
+
+
+PERP = ListedInstrument("BTCUSDT-PERP", "okx", "BTC-USDT-SWAP", "perpetual", "BTC", "USDT", None, None, "0.01", "BTC",
+                        "trading", 1)  # fmt: skip
+
+
+def test_plan_says_what_contracts_are_worth() -> None:
+    """By the venue's list; without that a contract keeps the venue's name, as its sizes stay in contracts."""
+    asked = ["BTCUSDT", "btc-usdt-swap", "BTCUSDT-PERP", "ETHUSDT-PERP", "BTC-USD-SWAP"]
+    contract_sizes = {"okx": {"BTCUSDT-PERP": "0.01", "SOLUSDT-PERP": "1"}}
+    (wanted,) = plan("okx", asked, None, contract_sizes)
+    assert wanted.symbols == ("BTCUSDT", "BTCUSDT-PERP", "ETH-USDT-SWAP", "BTC-USD-SWAP")
+    assert (wanted.contract_size, wanted.in_contracts) == (contract_sizes["okx"], ("ETH-USDT-SWAP",))
+    (other,) = plan("binance_usdm", ["BTCUSDT-PERP"], None, contract_sizes)
+    assert (other.symbols, other.contract_size, other.in_contracts) == (("BTCUSDT-PERP",), {}, ())
+
+
+def test_worths_are_known_of_venues_that_were_asked() -> None:
+    """And whose sizes count contracts."""
+    lists: dict[str, Listing] = {
+        "okx": [PERP],
+        "binance_usdm": [PERP],
+        "bybit_linear": ListingError("bybit_linear", ""),
+    }
+    assert contract_sizes_of(lists) == {"okx": {"BTCUSDT-PERP": "0.01"}}
 
 
 def test_raw_topics_are_those_of_the_markets_in_the_plan() -> None:

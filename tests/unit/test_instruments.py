@@ -161,7 +161,8 @@ def test_no_quote_currency_hides_another(quotes: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("venue_id", ids_of("okx"))
 def test_canonical_symbol_leads_back_to_the_dashed_id(venue_id: str) -> None:
-    """For every kind of the venue's instruments: its derivatives can be given by their canonical name."""
+    """For every kind of the venue's instruments, whether they are published under that name or not."""
+    assert to_dashed(from_dashed(venue_id), okx.QUOTES) == venue_id
     instrument = parse(venue_id, okx.QUOTES)
     assert instrument is not None
     assert parse(instrument.symbol, okx.QUOTES) == instrument
@@ -181,16 +182,20 @@ def test_dashed_ids_have_canonical_symbols_of_their_own() -> None:
         ("BTC-USDT", "BTCUSDT"),
         ("btc-usdt", "BTCUSDT"),
         ("NEW-COIN", "NEWCOIN"),
-        ("BTC-USDT-SWAP", "BTC-USDT-SWAP"),
+        ("BTC-USDT-SWAP", "BTCUSDT-PERP"),
+        ("btc-usdc-261225", "BTCUSDC-20261225"),
+        ("BTC-USD_UM-SWAP", "BTCUSD_UM-PERP"),
+        ("BTC-USD-SWAP", "BTC-USD-SWAP"),
         ("BTC-USD-220527", "BTC-USD-220527"),
-        ("BTC-USD_UM-SWAP", "BTC-USD_UM-SWAP"),
+        ("BTC-TUSD-SWAP", "BTC-TUSD-SWAP"),  # BTCTUSD-PERP could be BTCT in USD, which is inverse
+        ("BTC-USDT-269999", "BTC-USDT-269999"),
         ("BTC-USD-260327-100000-C", "BTC-USD-260327-100000-C"),
         ("btcusdt-perp", "BTCUSDT-PERP"),  # not a pair of the currencies BTCUSDT and PERP
         ("BTCUSDT", "BTCUSDT"),
     ],
 )
-def test_from_dashed_joins_pairs_and_keeps_contracts(venue_id: str, symbol: str) -> None:
-    """Derivatives are published under the venue's id, in upper case."""
+def test_from_dashed_names_pairs_and_linear_contracts(venue_id: str, symbol: str) -> None:
+    """Inverse contracts and options are published under the venue's id, in upper case: their sizes are contracts."""
     assert from_dashed(venue_id) == symbol
 
 

@@ -164,6 +164,15 @@ def test_snapshot_of_a_new_subscription_makes_the_book_right_again(listing: List
     assert kept.apply(update(listing, 3), NOW_NS) in (UpdateResult.TOP, UpdateResult.LEVELS)
 
 
+def test_book_with_a_level_of_more_decimals_than_the_others_is_not_published(listing: Listing) -> None:
+    """Its digits are no longer those of the checksum, though the price, cut to the others' decimals, would be."""
+    (frame,) = CHANNELS["book"].first(listing, NOW_NS)  # type: ignore[misc]
+    price = listing.price(listing.instrument.last_book(NOW_NS).asks[1][0])
+    (tick,) = provider("kraken").decode(frame.replace(f'"price":{price}', f'"price":{price}5').encode())
+    assert isinstance(tick, BookUpdate)
+    assert Book().apply(tick, NOW_NS) is UpdateResult.CROSSED
+
+
 def test_fills_of_an_order_come_in_one_frame(listing: Listing) -> None:
     """As rows, each with its own id."""
     order = next(o for o in iter(lambda: listing.instrument.order(NOW_NS), None) if len(o.fills) > 1)

@@ -192,7 +192,7 @@ def changed(tick: Any, **values: Any) -> Any:
     changed(TRADE, ts_exchange=0), changed(TRADE, last_id=MAX_ID), changed(TRADE, first_id=0),
     changed(QUOTE, bid=None, bid_size=None), changed(QUOTE, ask=None, ask_size=None), changed(QUOTE, bid=1.6),
     changed(QUOTE, bid_size=None, ask_size=0.0), changed(QUOTE, ts_exchange=None, update_id=NO_ID),
-    changed(BOOK, bids=[]), changed(BOOK, asks=[]),
+    changed(BOOK, bids=[]), changed(BOOK, asks=[]), changed(BOOK, bids=[(1.5, 1.0), (1.5, 2.0)]),
     # A spread, an oil future: the venue's own name, and any price.
     changed(TRADE, symbol="BTC-USDT_BTC-USDT-SWAP", price=-37.63), changed(TRADE, symbol="CL-USD-200421", price=0.0),
     changed(QUOTE, symbol="CL-USD-200421", bid=-40.0, ask=-37.6),
@@ -226,6 +226,8 @@ def test_possible_values_are_accepted(tick: Any) -> None:
     (changed(BOOK, bids=[(1.7, 1.0)]), "a bid of 1.7 above the ask of 1.6"),
     (changed(BOOK, bids=[(1.5, 1.0), (0.0, 1.0)]), "a price of 0 for BTCUSDT"),
     (changed(BOOK, bids=[], asks=[(-1.0, 1.0)]), "a price of -1 for BTCUSDT"),
+    (changed(BOOK, bids=[(-9.0, 1.0), (1.4, 1.0)]), "the levels of a book of BTCUSDT that are not in the order"),
+    (changed(BOOK, asks=[(1.7, 1.0), (1.6, 1.0)]), "the levels of a book of BTCUSDT that are not in the order"),
     (changed(BOOK, update_id=-2), "update id -2"),
     (changed(UPDATE, bids=[(0, 1.0)]), "a price of 0 for BTCUSDT"),
     (changed(UPDATE, ts_exchange=LAST_NS), "not a valid time"),

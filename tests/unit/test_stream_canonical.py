@@ -525,9 +525,9 @@ def test_neighbours_of_a_dead_frame_are_unharmed(name: str) -> None:
 class Foreign:
     """A venue from elsewhere, whose decoder raises what no contract names."""
 
-    name, contiguous_ids, quotes_from_books = "foreign", False, True
+    name, contiguous_ids, quotes_from_books, sizes_in_contracts = "foreign", False, True, False
 
-    def decode(self, frame: bytes) -> list[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> list[Tick]:
         return [json.loads(frame)["tick"]]
 
 
@@ -537,6 +537,59 @@ def test_whatever_a_decoder_raises_is_a_dead_letter() -> None:
     out = both.step([raw(b"{}", provider="foreign"), raw(binance_trade(1), provider="binance")])
     assert [letter["error"] for letter in events(out.dead)] == ["KeyError: 'tick'"]
     assert len(out.trades) == 1
+
+
+# -- contracts
+
+
+def okx_swap(number: int, size: str) -> bytes:
+    arg, ts = '"arg":{"channel":"trades","instId":"BTC-USDT-SWAP"}', 1_767_625_200_123 + number
+    trade = f'{{"tradeId":"{number}","px":"93741.2","sz":"{size}","side":"sell","ts":"{ts}"}}'
+    return f'{{{arg},"data":[{trade}]}}'.encode()
+
+
+def swap(number: int, size: str, contract_size: bytes | None, *, second: int = 0, offset: int = 0) -> Raw:
+    """A record of a contract, worth so much; None: nobody knew."""
+    found = raw(okx_swap(number, size), provider="okx", recv_ns=T0_NS + second * 10**9, kind="trade", offset=offset)
+    own: list[tuple[str, bytes]] = [
+        ("via", b"ws"),
+        ("c", b"\1" * 8),
+        *([("v", contract_size)] if contract_size is not None else []),
+    ]
+    key = b"BTC-USDT-SWAP" if contract_size is None else b"BTCUSDT-PERP"
+    return replace(found, key=key, headers=[*found.headers, *own])
+
+
+def test_a_contract_is_published_in_units_of_base() -> None:
+    """By what its own record says that one was worth, also after the venue has changed that. Without, it is another
+    instrument: the venue's, in contracts."""
+    out = stream().step([swap(1, "35", b"0.01"), swap(2, "35", b"0.1"), swap(7, "35", None)])
+    assert [(trade["symbol"], trade["size"]) for trade in events(out.trades)] == [
+        ("BTCUSDT-PERP", 0.35),
+        ("BTCUSDT-PERP", 3.5),
+        ("BTC-USDT-SWAP", 35.0),
+    ]
+
+
+def test_a_contract_of_no_worth_is_a_dead_letter() -> None:
+    """No size is made up, and the next record is read."""
+    out = stream().step([swap(1, "35", b"0"), swap(2, "35", b"0.01")])
+    (letter,) = events(out.dead)
+    assert letter["error"] == "header v is no number of units of base that a contract is worth: b'0'"
+    assert [trade["trade_id"] for trade in events(out.trades)] == ["2"]
+
+
+def test_repair_is_told_what_the_missing_trades_were_worth() -> None:
+    """By the live trades around them, also after a restart: repair may come when the venue has changed it."""
+    log = [swap(1, "1", b"0.01"), swap(2, "1", b"0.01", offset=1), swap(9, "1", b"0.01", offset=2)]
+    log += [swap(9 + n, "1", b"0.01", second=n, offset=2 + n) for n in range(1, 9)]
+    recovered = replace(log[0], offset=11, headers=[*log[0].headers[:-1], ("v", b"0.5")])
+    frame = repairs.rest_frame("/api/v5/market/history-trades?instId=BTC-USDT-SWAP&x", "trades", b'{"data":[]}')
+    whole = stream()
+    out = whole.step([*log, replace(recovered, value=frame)])
+    (request,) = [repairs.decode_request(value or b"") for _, value, _, _ in out.gaps]
+    assert (request.symbol, request.first_id, request.last_id, request.contract_size) == ("BTCUSDT-PERP", 3, 8, "0.01")
+    assert whole.instruments["BTCUSDT-PERP"].feeds["okx"].contract_size == "0.01"
 
 
 class BrokenRules(Rules):

@@ -36,9 +36,10 @@ class Venue:
     name: str
     contiguous_ids: bool = True
     quotes_from_books: bool = True
+    sizes_in_contracts: bool = False
     ticks: list[Sequence[Tick]] = field(default_factory=list)
 
-    def decode(self, frame: bytes) -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         """Raises ValueError for a frame that is no number."""
         return self.ticks[int(frame)]
 

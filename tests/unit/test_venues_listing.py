@@ -122,8 +122,9 @@ ANSWERS: dict[str, tuple[list[str], list[str], list[dict[str, Any]]]] = {
                 "contract_size": "100",
                 "volume_24h": 180_000_000.0,
             },
-            {**BTC, "symbol": "BTC-USDT-SWAP", "kind": "perpetual", "contract_size": "0.02", "status": "not_trading"},
             {**BTC, "symbol": "BTCUSDT", "kind": "spot", "lot_size": "0.00000001", "volume_24h": 1000.5},
+            {**BTC, "symbol": "BTCUSDT-PERP", "venue_symbol": "BTC-USDT-SWAP", "kind": "perpetual"}
+            | {"contract_size": "0.02", "status": "not_trading"},
         ],
     ),
     "coinbase": (

@@ -59,7 +59,7 @@ class Venue(Provider):
     def route(self, frame: bytes) -> Route:
         return Route(b"tern", OTHER)
 
-    def decode(self, frame: bytes) -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         kind, *names = frame.decode().split()
         if kind not in ("ack", "error", "notice", "shutdown", "pong"):
             raise FrameError("what is this")

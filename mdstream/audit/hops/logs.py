@@ -23,7 +23,7 @@ from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
 from mdstream.kafka import logs
-from mdstream.records import OURS, decode_raw
+from mdstream.records import OURS, contract_size_of, decode_raw
 from mdstream.sinks.sqlite import FILE_NAME
 from mdstream.stream.bounds import check_trade
 from mdstream.ticks import TradeTick
@@ -167,7 +167,7 @@ class RawHop:
         name, decode = known
         self._heard(name, recv_ns)
         try:
-            ticks = decode(record.value or b"")
+            ticks = decode(record.value or b"", contract_size_of(record))
         except (FrameError, msgspec.MsgspecError, ValueError, LookupError, TypeError):
             # The canonical agent writes the reason to md.dead; here the frame is counted.
             self.unread["frames not understood"] += 1

@@ -90,6 +90,7 @@ class BinanceUsdm(Binance):
     channels: ClassVar[Mapping[str, Channel]] = {**AT_PUBLIC.combined, **AT_MARKET.combined}
     quotes: ClassVar[Sequence[str]] = feed.QUOTES
     contracts = feed.BinanceUsdm.symbols
+    endings = ("-PERP",)
     shutdown_notice = ""
 
     def writers(self, instrument: Instrument) -> tuple[Writer, Writer]:

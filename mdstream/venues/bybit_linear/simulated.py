@@ -43,3 +43,4 @@ class BybitLinear(Exchange):
     channels = CHANNELS
     quotes = feed.QUOTES
     contracts = feed.BybitLinear.symbols
+    endings = ("-PERP",)

@@ -161,6 +161,10 @@ class Dtc(Provider):
 
         return decode
 
+    def check_text(self, frame: bytes) -> None:
+        if messages.is_json(frame):
+            super().check_text(frame)
+
     def dry(self, settings: Mapping[str, str]) -> str | None:
         if settings.get(ADDRESS):
             return None

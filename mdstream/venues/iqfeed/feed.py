@@ -214,6 +214,9 @@ class Iqfeed(Provider):
     def decoder(self, message: Any, *, strict: bool) -> Callable[[bytes], Any]:  # noqa: ARG002  lines hold text alone
         return _fields if message == list[str] else partial(_part, message)
 
+    def check_text(self, frame: bytes) -> None:
+        """Lines are Latin-1: any bytes are text."""
+
     def dry(self, settings: Mapping[str, str]) -> str | None:
         if settings.get(ADDRESS):
             return None

@@ -173,13 +173,13 @@ def _books(m: _Data[_Book], symbol: str) -> Sequence[BookUpdate]:
 
 def _update(d: _Book, symbol: str, *, whole: bool) -> BookUpdate:
     bids, asks = ([(str(o.price, "latin-1"), str(o.qty, "latin-1")) for o in side] for side in (d.bids, d.asks))
-    price, size = next(iter(bids or asks), ("", ""))
-    check = BookCheck(DEPTH, d.checksum, _decimals(price), _decimals(size)) if price else None
+    check = BookCheck(DEPTH, d.checksum, *map(_decimals, zip(*bids, *asks, strict=True))) if bids or asks else None
     return BookUpdate(symbol, _levels(bids), _levels(asks), _time_ns(d.timestamp), whole, check)
 
 
-def _decimals(text: str) -> int:
-    return len(text.partition(".")[2])
+def _decimals(texts: tuple[str, ...]) -> int:
+    # All have the same number; if one has more, it was damaged, and so no checksum agrees.
+    return max([len(text.partition(".")[2]) for text in texts])
 
 
 def _levels(levels: list[tuple[str, str]]) -> list[PriceLevel]:

@@ -4,8 +4,8 @@ Channels: trades, bbo-tbt, books; also understood: trades-all, tickers, books5. 
 (/ws/v5/business). REST: the answers of history-trades, as repair publishes them.
 Source: OKX API guide v5, public data (read 2026-08).
 Quirks: all numbers and times are text, times are milliseconds, an empty side of a ticker is ""; bbo-tbt and books have
-their symbol only in `arg`; `ping` and `pong` are not JSON. Sizes are passed on in the venue's unit: base units on spot,
-but CONTRACTS on swaps, futures and options (multiply by the instrument's `ctVal`).
+their symbol only in `arg`; `ping` and `pong` are not JSON. Sizes are base units on spot, but CONTRACTS on swaps,
+futures and options. Those of linear ones are multiplied by what one is worth (`ctVal` times `ctMult`) if that is known.
 Ids: `tradeId` is contiguous per instrument. `trades` merges the fills of one taker order at one price: its id is the
 last of `count`, so it covers tradeId-count+1 .. tradeId (older captures have no `count`: one each). trades-all and
 history-trades give each fill separately, under the same ids, so the two channels must not be mixed.
@@ -191,6 +191,7 @@ class Okx(Provider):
     default_url = "wss://ws.okx.com:8443/ws/v5/public"
     symbols = separated("a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP", QUOTES, contracts=True)
     contiguous_ids = True
+    sizes_in_contracts = True
     quotes_from_books = False
     max_symbols = 200
     subscribe_interval_s = 0.5

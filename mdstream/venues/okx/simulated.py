@@ -1,24 +1,30 @@
-"""OKX v5 as the simulator serves it: the public websocket, spot.
+"""OKX v5 as the simulator serves it: the public websocket, spot and linear contracts.
 
 Channels: trades (fills of one order at one price merged, with `count`), tickers, bbo-tbt, books5, books. trades-all
 and candles belong to the business endpoint and are refused with 60008.
 Source: OKX API v5 documentation, public websocket and error codes (read 2026-08). Our choices where it is silent: the
-wording of 60008, 60012 and 60013; a new subscriber gets the current state of every channel but trades.
+wording of 60008, 60012 and 60013; a new subscriber gets the current state of every channel but trades; a contract is
+worth 50 of the least sizes of its pair (0.0005 BTC).
 """
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
+from mdstream.instruments import is_linear
 from mdstream.simulator.actions import Action, Close, Send
 from mdstream.simulator.exchange import Exchange, Session
 from mdstream.simulator.listing import MS, Channel, Kind, Listing, Topic, book_now, top_now
-from mdstream.simulator.market import SECOND_NS, Book, Levels, Order, Top
+from mdstream.simulator.market import SECOND_NS, Book, Instrument, Levels, Order, Top
 from mdstream.simulator.requests import RefusedError, read_object, send_json
+from mdstream.simulator.text import Writer, shortest
+from mdstream.venues.okx import feed
 
 IDLE_NS = 30 * SECOND_NS
 LONGEST_REQUEST_BYTES = 64 * 1024
+LOTS_PER_CONTRACT = 50
 NO_DATA_CLOSE, FULL_BUFFER_CLOSE = 4004, 4005
 FIRST_CONNECTION = 0xA4D3AE55
 
@@ -44,15 +50,32 @@ def _tickers(listing: Listing, now_ns: int) -> list[str]:
     top, opened = i.top, price(i.open_ticks)
     volume = size(i.volume_lots)
     text = (
-        f'{_arg("tickers", listing)}"data":[{{"instType":"SPOT","instId":"{listing.symbol}",'
+        f'{_arg("tickers", listing)}"data":[{{"instType":"{kind_of(listing)}","instId":"{listing.symbol}",'
         f'"last":"{price(i.last.ticks)}","lastSz":"{size(i.last.lots)}",'
         f'"askPx":"{price(top.ask)}","askSz":"{size(top.ask_lots)}",'
         f'"bidPx":"{price(top.bid)}","bidSz":"{size(top.bid_lots)}",'
         f'"open24h":"{opened}","high24h":"{price(i.high_ticks)}","low24h":"{price(i.low_ticks)}",'
         f'"sodUtc0":"{opened}","sodUtc8":"{opened}",'
-        f'"volCcy24h":"{float(volume) * float(opened):.0f}","vol24h":"{volume}","ts":"{now_ns // MS}"}}]}}'
+        f'"volCcy24h":"{_traded(listing, i.volume_lots):.0f}","vol24h":"{volume}","ts":"{now_ns // MS}"}}]}}'
     )
     return [text]
+
+
+def kind_of(listing: Listing) -> str:
+    """The venue's type of an instrument."""
+    _, dash, contract = listing.canonical.partition("-")
+    return "SPOT" if not dash else "SWAP" if contract == "PERP" else "FUTURES"
+
+
+def contract_size(instrument: Instrument) -> Decimal:
+    """What one contract is worth, in units of base; never one."""
+    return Decimal(LOTS_PER_CONTRACT).scaleb(-instrument.size_decimals)
+
+
+def _traded(listing: Listing, lots: int) -> float:
+    """In quote currency for a pair, in base for a contract."""
+    volume = float(listing.base_size(lots))
+    return volume * float(listing.price(listing.instrument.open_ticks)) if kind_of(listing) == "SPOT" else volume
 
 
 def _bbo(listing: Listing, top: Top) -> list[str]:
@@ -165,7 +188,13 @@ class Okx(Exchange):
     sessions = OkxSession
     fewest_decimals = 1
     channels = CHANNELS
+    contracts = feed.Okx.symbols
+    endings = ("", "-PERP")
     shutdown_notice = (
         '{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade.",'
         '"connId":"a4d3ae55"}'
     )
+
+    def contract_writer(self, name: str, instrument: Instrument) -> Writer | None:  # noqa: ARG002  all count alike
+        write = shortest(2)
+        return (lambda lots: write(lots * 100 // LOTS_PER_CONTRACT)) if is_linear(name) else None

@@ -1,8 +1,8 @@
 """OKX v5 over REST: history-trades, newest first, single fills; public/instruments and market/tickers.
 
 Source: OKX API v5 documentation, market data, trades history and error codes (read 2026-08), public data (unconfirmed).
-Our choices where it is silent: the newest trades come first with `before`, too; a limit above 100 is an error. There
-are spot pairs only: lists of swaps and futures are empty.
+Our choices where it is silent: the newest trades come first with `before`, too; a limit above 100 is an error. The
+multiplier of futures is 5: a reader that leaves it out is noticed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from mdstream.simulator.history import Fill
 from mdstream.simulator.listing import MS, Listing
 from mdstream.simulator.requests import RefusedError
 from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers, step, turnover
+from mdstream.venues.okx.simulated import contract_size, kind_of
 
 MAX_LIMIT = 100
 BY_ID, BY_TIME = "1", "2"
@@ -54,31 +55,47 @@ class OkxRest(Rest):
             raise _refused("50014", "Parameter instType can not be empty.")
         if kind not in TYPES:
             raise _wrong("instType")
-        found = self._exchange.listed(now_ns) if kind == "SPOT" else []
+        found = [each for each in self._exchange.listed(now_ns) if kind_of(each) == kind]
         write = _instrument if path == INSTRUMENTS else _ticker
         return as_json({"code": "0", "msg": "", "data": [write(each) for each in found if name in (None, each.symbol)]})
 
 
 def _instrument(listing: Listing) -> dict[str, str]:
-    base, _, quote = listing.symbol.partition("-")
-    lot = step(listing.instrument.size_decimals)
+    base, quote, *_ = listing.symbol.split("-")
+    kind, lot = kind_of(listing), listing.size(1)
     nothing = dict.fromkeys(("uly", "instFamily", "settleCcy", "ctVal", "ctMult", "ctValCcy", "ctType", "expTime"), "")
+    own = {"baseCcy": base, "quoteCcy": quote} if kind == "SPOT" else _contract(listing, kind, base, quote)
     return nothing | {
-        "instType": "SPOT",
+        "instType": kind,
         "instId": listing.symbol,
-        "baseCcy": base,
-        "quoteCcy": quote,
         "tickSz": step(listing.instrument.price_decimals),
         "lotSz": lot,
         "minSz": lot,
         "state": "live",
+        **own,
+    }
+
+
+def _contract(listing: Listing, kind: str, base: str, quote: str) -> dict[str, str]:
+    multiplier = 5 if kind == "FUTURES" else 1
+    value, pair = contract_size(listing.instrument) / multiplier, f"{base}-{quote}"
+    return {
+        "uly": pair,
+        "instFamily": pair,
+        "baseCcy": "",
+        "quoteCcy": "",
+        "settleCcy": quote,
+        "ctVal": f"{value.normalize():f}",
+        "ctMult": str(multiplier),
+        "ctValCcy": base,
+        "ctType": "linear",
     }
 
 
 def _ticker(listing: Listing) -> dict[str, str]:
     i, price, size = listing.instrument, listing.price, listing.size
     return {
-        "instType": "SPOT",
+        "instType": kind_of(listing),
         "instId": listing.symbol,
         "last": price(i.last.ticks),
         "lastSz": size(i.last.lots),
@@ -89,7 +106,7 @@ def _ticker(listing: Listing) -> dict[str, str]:
         "open24h": price(i.open_ticks),
         "high24h": price(i.high_ticks),
         "low24h": price(i.low_ticks),
-        "volCcy24h": turnover(listing),
+        "volCcy24h": turnover(listing) if kind_of(listing) == "SPOT" else listing.base_size(i.day_lots),
         "vol24h": size(i.day_lots),
         "ts": str(i.venue_ns // MS),
     }
