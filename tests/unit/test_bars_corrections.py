@@ -232,12 +232,13 @@ def test_a_correction_that_came_before_its_trade_is_remembered_as_long_as_that()
     assert bars_of(*sent) == naive(left, NAMES)
 
 
-def test_what_corrections_wait_for_is_forgotten_with_them() -> None:
+def test_what_corrections_wait_for_is_forgotten_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Corrections of trades that never come do not add up."""
+    limit(monkeypatch, (4, 4))
     known = Memory("AAPL", RULES.intervals)
-    for seq in range(5 * REMEMBERED):
+    for seq in range(500):
         known.add(memory.Event(seq, T0, "alpaca", str(seq), 1.0, 1.0, 1, "correct", f"unknown {seq}"))
-    assert len(known._named) <= 2 * REMEMBERED
+    assert len(known._named) <= 2 * 4 * 4
 
 
 def test_numbers_that_jump_forget_all() -> None:
