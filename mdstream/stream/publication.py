@@ -97,7 +97,7 @@ class Publication:
             return
         now_ns = self._log.now_ns
         line.feed.trade.seen_ns = now_ns
-        if ts_exchange is not None and not tick.resume:  # a resume point may be hours old
+        if ts_exchange is not None and not (tick.resume or tick.correction):  # these may be hours old
             source.state.latency_ns = recv_ns - ts_exchange
         if not line.live:
             self._stand_by(out, line, tick, recv_ns, offset)
@@ -119,6 +119,9 @@ class Publication:
             out.counts["not a source of the instrument"] += 1
         elif line.trades.is_later(tick):
             line.stand_by(offset, recv_ns, tick)
+        elif tick.correction is not None:  # of a trade that was published while this source was followed
+            if self._is_new(out, line, tick, recv_ns):
+                publish_trade(out, line, tick, recv_ns)
         else:
             self._late_trade(out, line, tick, recv_ns)
 

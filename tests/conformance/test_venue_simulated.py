@@ -114,7 +114,8 @@ def levels(of: Listing, book: list[tuple[int, int]]) -> list[Level]:
 
 
 def trades(ticks: list[Tick]) -> list[TradeTick]:
-    return [tick for tick in ticks if isinstance(tick, TradeTick)]
+    """Without corrections of trades."""
+    return [tick for tick in ticks if isinstance(tick, TradeTick) and tick.correction is None]
 
 
 @pytest.mark.parametrize("venue", VENUES)

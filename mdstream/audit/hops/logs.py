@@ -173,7 +173,7 @@ class RawHop:
             self.unread["frames not understood"] += 1
             return
         for tick in ticks:
-            if type(tick) is TradeTick:
+            if type(tick) is TradeTick and tick.correction is None:
                 try:
                     check_trade(tick)
                 except FrameError:
@@ -216,7 +216,8 @@ def audit_trade(trade: Trade) -> AuditTrade:
     """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
     fields = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
-    return AuditTrade(*fields, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+    made = AuditTrade(*fields, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+    return made if trade.correction is None else made._replace(correction=trade.correction, corrects=trade.corrects)
 
 
 class DatabaseHop:
@@ -246,7 +247,7 @@ class DatabaseHop:
     def _query(self) -> tuple[str, list[Any]]:
         time = "coalesce(ts_exchange, ts_recv)"
         columns = f"provider, symbol, trade_id, price, size, side, {time}, ts_recv"
-        query = f"SELECT {columns} FROM trades WHERE {time} >= ?"  # noqa: S608  no input in it
+        query = f"SELECT {columns} FROM trades WHERE correction IS NULL AND {time} >= ?"  # noqa: S608  no input in it
         values: list[Any] = [self._scope.first_minute * MINUTE_NS]
         if self._scope.symbols:
             query += f" AND symbol IN ({','.join('?' * len(self._scope.symbols))})"
