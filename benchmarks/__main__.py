@@ -13,16 +13,18 @@ from pathlib import Path
 
 import click
 
-from benchmarks import database, ingest, memory, nats_role, pipeline, report
+from benchmarks import books, database, ingest, memory, nats_role, pipeline, report, symbols
 from benchmarks.deployment import Broker, default_broker, running
 from benchmarks.warmup import warm_up
 from mdstream.cli import set_up_logging
 from mdstream.errors import MdstreamError
 from mdstream.tools.running import run
 
-PARTS = ("pipeline", "ingest", "database", "nats", "memory")
+PARTS = ("pipeline", "ingest", "database", "nats", "memory", "books", "symbols")
+WITHOUT_BROKER = frozenset({"books", "symbols"})
 FRAMES = 400_000
 QUICK_FRAMES = 100_000
+QUICK_CHANGES = 2_000
 INTERRUPTED = 130
 _ADDRESS = re.compile(r"[^\s:,]+:\d{1,5}")
 
@@ -36,6 +38,7 @@ class Plan:
     count: int
     backlog: int
     rounds: int
+    changes: int = books.CHANGES
 
 
 def contenders(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -67,7 +70,11 @@ def broker_choice(_context: click.Context, _option: click.Parameter, value: str 
 @click.option("--only", "names", callback=contenders, help="Contenders, comma-separated.  [default: all]")
 @click.option("--repeat", "rounds", type=click.IntRange(1, 100), default=1, help="Rounds; the middle one counts.")
 @click.option("--backlog", type=click.IntRange(min=1000), default=memory.BACKLOG, help="Frames of the memory part.")
-@click.option("--quick", is_flag=True, help=f"{QUICK_FRAMES:,} frames, and no memory part unless it is named.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help=f"{QUICK_FRAMES:,} frames, {QUICK_CHANGES:,} changes of books, no memory part unless it is named.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write here.")
 @click.option("--check", is_flag=True, help="Exit 1 where a promise of docs/benchmarks.md is broken.")
 def command(
@@ -89,6 +96,8 @@ def command(
     database  canonical topic to PostgreSQL, beside a bare COPY and multi-row INSERTs
     nats      canonical topic to NATS and JetStream, beside bare publish loops
     memory    of a core worker that works off a backlog
+    books     a change of a kept book, a snapshot of 200,000 levels; needs no broker
+    symbols   5,000 symbols beside 10 in the rules of one partition; needs no broker
 
     All of them unless some are named. The contenders' packages are installed into .bench/ the first time.
 
@@ -104,7 +113,14 @@ def command(
         raise click.UsageError("CPU time and memory are read from /proc: this needs Linux")
     default_parts = tuple(part for part in PARTS if not (quick and part == "memory"))
     chosen = tuple(dict.fromkeys(parts)) or default_parts
-    plan = Plan(chosen, names, count or (QUICK_FRAMES if quick else FRAMES), backlog, rounds)
+    plan = Plan(
+        chosen,
+        names,
+        count or (QUICK_FRAMES if quick else FRAMES),
+        backlog,
+        rounds,
+        QUICK_CHANGES if quick else books.CHANGES,
+    )
     results = measure(plan, broker)
     click.echo(report.text(results))
     if json_file is not None:
@@ -119,6 +135,11 @@ def measure(plan: Plan, choice: str) -> report.Results:
     if "pipeline" in plan.parts:
         click.echo("installing the contenders' packages into .bench/ where they are not there yet", err=True)
         rows = pipeline.prepare(plan.names)
+    if WITHOUT_BROKER.issuperset(plan.parts):
+        with tempfile.TemporaryDirectory(prefix="mdstream-bench-") as folder:
+            alone = report.Results("no broker")
+            _without_broker(plan, alone, Path(folder))
+            return alone
     with running(choice) as broker, tempfile.TemporaryDirectory(prefix="mdstream-bench-") as folder:
         click.echo(f"{broker.title} at {broker.bootstrap}; warming it up", err=True)
         results = run(_measure(plan, broker, rows, Path(folder)))
@@ -140,7 +161,15 @@ async def _measure(plan: Plan, cold: Broker, rows: Sequence[pipeline.Row], folde
         results.nats = await nats_role.measure(broker, count=plan.count, folder=folder)
     if "memory" in plan.parts:
         results.memory = await memory.measure(broker, backlog=plan.backlog, folder=folder)
+    _without_broker(plan, results, folder)
     return results
+
+
+def _without_broker(plan: Plan, results: report.Results, folder: Path) -> None:
+    if "books" in plan.parts:
+        results.books = books.measure(changes=plan.changes, folder=folder)
+    if "symbols" in plan.parts:
+        results.symbols = symbols.measure(count=plan.count, folder=folder)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Binance trades of a hundred instruments in turn, ids without a gap; every hundre
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +19,13 @@ from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import WS, ProducerRecord, RawEncoder
 from mdstream.venues.feed import TRADE
 
-SYMBOLS = tuple(f"S{number}USDT" for number in range(100))
+
+def symbols_of(count: int) -> tuple[str, ...]:
+    """So many instruments."""
+    return tuple(f"S{number}USDT" for number in range(count))
+
+
+SYMBOLS = symbols_of(100)
 REPEAT_EVERY = 100
 CHUNK = 20_000
 START_NS = 1_767_625_200_000_000_000
@@ -54,9 +60,9 @@ def unique(frames: int) -> int:
     return frames - frames // REPEAT_EVERY
 
 
-def frame(number: int) -> tuple[bytes, bytes, int]:
+def frame(number: int, symbols: Sequence[str] = SYMBOLS) -> tuple[bytes, bytes, int]:
     """Frame `number` (from 0): instrument, the venue's text, receive time in ns."""
-    symbol, trade_id, cents, units, received_ns, maker = _facts(number)
+    symbol, trade_id, cents, units, received_ns, maker = _facts(number, symbols)
     ms = received_ns // MS
     text = (
         f'{{"stream":"{symbol.lower()}@trade","data":{{"e":"trade","E":{ms},"s":"{symbol}","t":{trade_id},'
@@ -72,14 +78,14 @@ def trade(number: int) -> Trade:
     return Trade(symbol, str(trade_id), cents / 100, units / 100_000, side, received_ns // MS * MS, received_ns)
 
 
-def _facts(number: int) -> tuple[str, int, int, int, int, str]:
+def _facts(number: int, symbols: Sequence[str] = SYMBOLS) -> tuple[str, int, int, int, int, str]:
     """Symbol, trade id, price in cents, size in 1/100,000, receive time in ns, whether the buyer was the maker."""
     if number % REPEAT_EVERY == REPEAT_EVERY - 1:
         number -= 1
     at = number - number // REPEAT_EVERY
-    round_, turn = divmod(at, len(SYMBOLS))
+    round_, turn = divmod(at, len(symbols))
     cents, units = 9_000_000 + at * 7919 % 1_000_000, 1 + at * 31 % 9999
-    return SYMBOLS[turn], FIRST_ID + round_, cents, units, START_NS + at * SPACING_NS, "true" if at % 3 else "false"
+    return symbols[turn], FIRST_ID + round_, cents, units, START_NS + at * SPACING_NS, "true" if at % 3 else "false"
 
 
 def expected(frames: int) -> Expected:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.books import SNAPSHOT_LEVELS, Books
 from benchmarks.database import Database
 from benchmarks.ingest import Ingest
 from benchmarks.measure import Rate
 from benchmarks.memory import Memory
 from benchmarks.nats_role import Kind, NatsRates
 from benchmarks.pipeline import REFERENCE, Row
+from benchmarks.symbols import Symbols
 
 MIN_OF_REFERENCE = 0.55
 MIN_INGEST_PER_S = 60_000
@@ -37,6 +39,9 @@ class Results:
     database: Database | None = None
     nats: NatsRates | None = None
     memory: Memory | None = None
+    books: Books | None = None
+    symbols: tuple[Symbols, Symbols] | None = None
+    """With few, and with many."""
 
 
 def machine() -> str:
@@ -69,6 +74,10 @@ def text(results: Results) -> str:
         parts += ["Canonical topic to NATS, one connection each:", _nats_table(results.nats)]
     if results.memory is not None:
         parts.append(_memory_line(results.memory))
+    if results.books is not None:
+        parts += ["A kept book, in CPU time of one process:", _books_table(results.books)]
+    if results.symbols is not None:
+        parts += ["Many symbols beside few, in CPU time of one process each:", _symbols_table(*results.symbols)]
     return "\n\n".join(parts)
 
 
@@ -134,6 +143,43 @@ def _memory_line(memory: Memory) -> str:
         f"Memory of a core worker that works off a backlog of {memory.backlog:,} frames: "
         f"{memory.peak_bytes / MB:,.0f} MB at most (resident), at {memory.rate.per_second:,.0f} frames/s."
     )
+
+
+def _books_table(books: Books) -> str:
+    size, memory = books.snapshot_bytes / MB, books.memory_bytes / MB
+    snapshot = f"a snapshot of {SNAPSHOT_LEVELS:,} levels ({size:.1f} MB)"
+    return table(
+        [
+            ("what", "time"),
+            ("ten changed levels of a book of 20 a side", _micros(books.small_s)),
+            ("ten changed levels of a full book, 50,000 a side", _micros(books.full_s)),
+            ("the same from the raw record to quotes and books", _micros(books.event_s)),
+            (f"{snapshot}, decoded", _millis(books.decode_s)),
+            ("applied", _millis(books.apply_s)),
+            (f"from the raw record to the events ({memory:.0f} MB of memory at most)", _millis(books.step_s)),
+            ("a full book as an image for a checkpoint, each 30 s", _millis(books.image_s)),
+        ],
+        texts=1,
+    )
+
+
+def _symbols_table(few: Symbols, many: Symbols) -> str:
+    lines = [("what", f"{few.count:,} symbols", f"{many.count:,} symbols", "ratio")]
+    for what, one, other in (
+        ("a frame through the core's rules", few.step_s, many.step_s),
+        ("routing a frame in the ingestor", few.route_s, many.route_s),
+    ):
+        lines.append((what, _micros(one), _micros(other), f"{other / one:.2f}"))
+    memory = (f"{found.memory_bytes / MB:,.0f} MB" for found in (few, many))
+    return table([*lines, ("memory of the instruments", *memory, "-")], texts=1)
+
+
+def _micros(seconds: float) -> str:
+    return f"{seconds * 1e6:,.1f} us"
+
+
+def _millis(seconds: float) -> str:
+    return f"{seconds * 1e3:,.0f} ms"
 
 
 def table(lines: Sequence[Sequence[str]], *, texts: int) -> str:
@@ -223,6 +269,8 @@ def as_json(results: Results) -> dict[str, Any]:
         "nats": nats
         and {kind: {"mdstream": _rate(rate), "bare": _rate(nats.bare[kind])} for kind, rate in nats.role.items()},
         "memory": memory and {"backlog": memory.backlog, "peak_bytes": memory.peak_bytes, "rate": _rate(memory.rate)},
+        "books": results.books and asdict(results.books),
+        "symbols": results.symbols and [asdict(found) for found in results.symbols],
         "broken": broken(results),
     }
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 Side = Literal["buy", "sell"]
+Correction = Literal["cancel", "correct"]
 Level = tuple[float, float]
 
 
@@ -20,6 +21,10 @@ class Trade(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     `price` is quote per base, `size` in base units, `side` the aggressor's. `ts_exchange` is the venue's time and
     `ts_recv` the ingestor's. `seq` numbers this symbol's trades without gaps. `count` is the number of fills in an
     aggregate; `recovered` marks a trade that came by repair.
+
+    With `correction` it is no other trade: it changes the provider's trade with the id `corrects`. Then `price` and
+    `size` are what is in its place, a size of 0 for a cancel, and `corrects_price` and `corrects_size` what the venue
+    says it was.
     """
 
     symbol: str
@@ -35,6 +40,10 @@ class Trade(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     recovered: bool = False
     venue: str | None = None
     conditions: tuple[str, ...] | None = None
+    correction: Correction | None = None
+    corrects: str | None = None
+    corrects_price: float | None = None
+    corrects_size: float | None = None
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="quote"):
@@ -85,12 +94,16 @@ class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="heartbeat"):
-    """A heartbeat: the feed is up, without data; `symbol` is "__system__" for a whole provider."""
+    """A heartbeat: the feed is up, without data; `symbol` is "__system__" for a whole provider.
+
+    `state`: closed, while the instrument's market is.
+    """
 
     symbol: str
     provider: str
     silent_since: int | None
     ts_recv: int
+    state: Literal["closed"] | None = None
 
 
 class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="status"):

@@ -80,6 +80,11 @@ def is_cash(symbol: str) -> bool:
     return "-" not in symbol and "_" not in symbol and not _LISTED.fullmatch(symbol)
 
 
+def is_ticker(symbol: str) -> bool:
+    """Whether a symbol is a share's, by its form. Some pairs with short names have it too."""
+    return _TICKER.fullmatch(symbol) is not None
+
+
 def has_base_units(symbol: str) -> bool:
     """Whether sizes are in units of base, by the symbol's form: of pairs, shares, and linear contracts on pairs.
 

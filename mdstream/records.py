@@ -80,10 +80,12 @@ class RawEncoder:
         """The record of a frame received at `received_ns`."""
         return key, frame, received_ns // MS, [self._p, ("t", _pack(received_ns)), ("k", kind), *self._rest]
 
-    def encode_contracts(self, key: bytes, frame: bytes, kind: bytes, received_ns: int, worth: bytes) -> ProducerRecord:
+    def encode_contracts(
+        self, key: bytes, frame: bytes, kind: bytes, received_ns: int, contract_size: bytes
+    ) -> ProducerRecord:
         """The record of a frame in contracts that are each worth so much."""
         record = self.encode(key, frame, kind, received_ns)
-        record[3].append(("v", worth))
+        record[3].append(("v", contract_size))
         return record
 
     def encode_part(self, key: bytes, part: bytes, kind: bytes, received_ns: int, number: int) -> ProducerRecord:
@@ -120,7 +122,7 @@ def connection_of(record: Record) -> bytes:
     return headers[4][1] if len(headers) > 4 and headers[4][0] == "c" else b""
 
 
-def worth_of(record: Record) -> bytes:
+def contract_size_of(record: Record) -> bytes:
     """What a contract was worth, as the header `v` of a raw record has it; empty for a record without."""
     for name, value in record.headers:
         if name == "v":

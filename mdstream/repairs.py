@@ -16,8 +16,9 @@ REST_MARK = b'{"request":"'
 class RepairRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="repair_request"):
     """Trades first_id..last_id (both included, of one id space, as in TradeTick) that we missed.
 
-    `symbol` is canonical; `since` is when the hole was first seen, ns; `worth` is what a contract was worth then, as in
-    the header `v` of a raw record: the venue may have changed it since. Repeated requests are identical byte for byte.
+    `symbol` is canonical; `since` is when the hole was first seen, ns; `contract_size` is what a contract was worth
+    then, as in the header `v` of a raw record: the venue may have changed it since. Repeated requests are identical
+    byte for byte.
     """
 
     symbol: str
@@ -26,7 +27,7 @@ class RepairRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="
     first_id: int
     last_id: int
     since: int
-    worth: str = ""
+    contract_size: str = ""
 
 
 class Unrecoverable(msgspec.Struct, frozen=True, tag_field="type", tag="unrecoverable"):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, final
 import msgspec
 
 from mdstream.errors import FrameError
-from mdstream.events import Level, Side
+from mdstream.events import Correction, Level, Side
 
 NO_ID = -1
 
@@ -32,6 +32,8 @@ class TradeTick(msgspec.Struct, gc=False):
     before it. To a reader that has seen an earlier id it shows what was missed; otherwise it is history, not news.
     `recovered` marks a trade from a REST answer: it only ever fills a hole. `venue` and `conditions` are the exchange
     and the codes of sale conditions of a consolidated feed, as it writes them.
+
+    `correction` and the fields behind it as in events.Trade; the id of a correction is opaque, and its own.
     """
 
     symbol: str
@@ -48,6 +50,10 @@ class TradeTick(msgspec.Struct, gc=False):
     recovered: bool = False
     venue: str | None = None
     conditions: tuple[str, ...] | None = None
+    correction: Correction | None = None
+    corrects: str | None = None
+    corrects_price: float | None = None
+    corrects_size: float | None = None
 
 
 class QuoteTick(msgspec.Struct, gc=False):

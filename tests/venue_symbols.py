@@ -21,7 +21,7 @@ def symbols_of(venue: str, count: int) -> list[str]:
     return ["Z" + "".join(letters) for letters in islice(product(ascii_uppercase, repeat=3), count)]
 
 
-def ticks_of(provider: Provider, frame: str | bytes, worth: str = "") -> list[Tick]:
-    """The ticks of all parts of a frame; `worth`: what a contract is worth, if its sizes count them."""
+def ticks_of(provider: Provider, frame: str | bytes, contract_size: str = "") -> list[Tick]:
+    """The ticks of all parts of a frame; `contract_size`: what a contract is worth, if its sizes count them."""
     parts = provider.split(frame.encode() if isinstance(frame, str) else frame)
-    return [tick for part in parts for tick in provider.decode(part, worth.encode())]
+    return [tick for part in parts for tick in provider.decode(part, contract_size.encode())]

@@ -3,9 +3,11 @@
     md.bars    published ─> last revision and its hash, by instrument, interval and beginning ─┐
     md.trades  trade ─> tallies of base slots, packed ─ rolled up ─> the expected bar ─────────┴─> faults
 
+    a correction ─> the bar of each interval that is still kept, with the correction applied, in place of its slots
+
 The bars are read first, so every trade in them is read too, and later trades are recognized by their receive time. The
-audit uses the worker's rules but not its state: which bar a trade belongs to (bars.md), and how late it may be. Sums
-are exact, so a bar must be the same to the last bit.
+audit uses the worker's rules but not its state: which bar a trade belongs to (bars.md), how late it may be, and which
+trades a correction reaches. Sums are exact, so a bar must be the same to the last bit.
 
 Not judged: a bar cut by the audited range, a bar that gained trades until just now, and an absent bar that is not due,
 because no trade of its partition is recent enough to close it.
@@ -21,9 +23,11 @@ from struct import Struct
 from typing import Literal, NamedTuple
 
 from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope, hash_of
+from mdstream.bars.memory import Event, Memory
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS, Interval, Rules
-from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, pack, unpack
+from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, emptied, pack, unpack
 from mdstream.events import Bar, encode
+from mdstream.instruments import is_ticker
 
 OUT_OF_ORDER_NS = 120 * SECOND_NS
 """A log whose beginning was deleted holds every trade that is this much younger than its first record."""
@@ -106,13 +110,14 @@ class _Partition:
 class _Instrument:
     """One symbol's trades as tallies: the current slot unpacked, the others packed."""
 
-    __slots__ = ("beyond", "hot", "partition", "seq", "slots", "unsettled")
+    __slots__ = ("beyond", "corrected", "hot", "memory", "partition", "seq", "slots", "unsettled")
 
-    def __init__(self, partition: _Partition) -> None:
-        self.partition, self.seq = partition, -1
+    def __init__(self, partition: _Partition, memory: Memory | None) -> None:
+        self.partition, self.memory, self.seq = partition, memory, -1
         self.hot: Tally | None = None
         self.slots: dict[int, bytes] = {}
         self.beyond: dict[tuple[int, int], Tally] = {}  # by level and ts_open: trades too late for a shorter bar
+        self.corrected: dict[tuple[int, int], Tally] = {}  # likewise: bars that a correction changed, as a whole
         self.unsettled: set[int] = set()  # slots with a trade received just now
 
 
@@ -136,16 +141,22 @@ class BarAudit:
             log.from_ns = trade.received_ns + OUT_OF_ORDER_NS
         instrument = self._instruments.get(trade.symbol)
         if instrument is None:
-            instrument = self._instruments[trade.symbol] = _Instrument(log)
+            memory = Memory(trade.symbol, self._rules.intervals) if is_ticker(trade.symbol) else None
+            instrument = self._instruments[trade.symbol] = _Instrument(log, memory)
         if seq <= instrument.seq:
             return
         instrument.seq = seq
         ns = trade.time_ns if trade.time_ns <= trade.received_ns + AHEAD_NS else trade.received_ns
-        log.time_ns = max(log.time_ns, min(ns, trade.received_ns))
         is_settled = trade.received_ns < self._scope.received_before_ns
-        if is_settled:
-            log.settled_ns = log.time_ns
-        if self._scope.numbers(trade.symbol, ns // MINUTE_NS):
+        if trade.correction is None:
+            log.time_ns = max(log.time_ns, min(ns, trade.received_ns))
+            if is_settled:
+                log.settled_ns = log.time_ns
+        changed = () if instrument.memory is None else instrument.memory.add(_event(trade, seq, ns))
+        for one in changed:
+            if self._scope.numbers(trade.symbol, one.ns // MINUTE_NS):
+                self._correct(instrument, one, is_settled=is_settled)
+        if trade.correction is None and not changed and self._scope.numbers(trade.symbol, ns // MINUTE_NS):
             self._add(instrument, trade, ns, is_settled=is_settled)
 
     def _add(self, instrument: _Instrument, trade: AuditTrade, ns: int, *, is_settled: bool) -> None:
@@ -153,17 +164,39 @@ class BarAudit:
         part = _tally(trade, ns, start)
         if not is_settled:
             instrument.unsettled.add(start)
+        if instrument.corrected:
+            for level, each in self._kept_around(instrument, start):
+                bar = instrument.corrected.get((level, start - start % each.ns))
+                if bar is not None:
+                    bar.add(part)
         if instrument.partition.time_ns < start + rules.base_ns + rules.window_ns:
             self._add_to_slot(instrument, part)
             return
-        for level, each in enumerate(rules.intervals):
+        for level, each in self._kept_around(instrument, start):
             ts_open = start - start % each.ns
-            if ts_open + each.ns > instrument.partition.time_ns - each.window_ns:
-                known = instrument.beyond.get((level, ts_open))
-                if known is None:
-                    instrument.beyond[level, ts_open] = part.within(each.name, ts_open)
-                else:
-                    known.add(part)
+            known = instrument.beyond.get((level, ts_open))
+            if known is None:
+                instrument.beyond[level, ts_open] = part.within(each.name, ts_open)
+            else:
+                known.add(part)
+
+    def _correct(self, instrument: _Instrument, trade: Event, *, is_settled: bool) -> None:
+        """Rebuild the bars around a trade of which something else is in force now."""
+        assert instrument.memory is not None
+        start = trade.ns - trade.ns % self._rules.base_ns
+        if not is_settled:
+            instrument.unsettled.add(start)
+        contents = instrument.memory.contents(trade.ns)
+        for level, each in self._kept_around(instrument, start):
+            ts_open = start - start % each.ns
+            bar = contents[level] or emptied(instrument.memory.symbol, each.name, ts_open, trade.price)
+            instrument.corrected[level, ts_open] = bar
+
+    def _kept_around(self, instrument: _Instrument, start: int) -> Iterator[tuple[int, Interval]]:
+        """The intervals, by level, whose bar around a slot can still change."""
+        for level, each in enumerate(self._rules.intervals):
+            if start - start % each.ns + each.ns > instrument.partition.time_ns - each.window_ns:
+                yield level, each
 
     @staticmethod
     def _add_to_slot(instrument: _Instrument, part: Tally) -> None:
@@ -191,13 +224,17 @@ class BarAudit:
     def _of_series(self, symbol: str, instrument: _Instrument, level: int, each: Interval) -> Iterator[BarDifference]:
         found, expected = self.published.of(symbol, level), set()
         for bar in self._expected(instrument, level, each):
+            if bar.is_empty:
+                continue
             expected.add(bar.ts_open)
             if self._is_judged(instrument, each, bar.ts_open):
                 yield from self._judge(instrument, bar, each, found.get(bar.ts_open))
         for ts_open in sorted(found.keys() - expected):
+            revision, _, trades, volume, *place = _LAST.unpack(found[ts_open])
             if self._is_judged(instrument, each, ts_open):
                 self.judged += 1
-                revision, _, trades, volume, *place = _LAST.unpack(found[ts_open])
+                if not trades:  # all of them were cancelled
+                    continue
                 of, text = (symbol, each.name, _time(ts_open), revision), f"{trades} trades, {volume!r}"
                 yield BarDifference("different", *of, "no bar: there are no trades", text, (Place(*place),))
 
@@ -205,6 +242,7 @@ class BarAudit:
     def _expected(instrument: _Instrument, level: int, each: Interval) -> Iterator[Tally]:
         if instrument.hot is not None:
             instrument.slots[instrument.hot.ts_open] = pack(instrument.hot)
+        whole = {ts_open: tally for (of, ts_open), tally in instrument.corrected.items() if of == level}
         beyond = {ts_open: tally for (of, ts_open), tally in instrument.beyond.items() if of == level}
         for ts_open, starts in groupby(sorted(instrument.slots), key=lambda start: start - start % each.ns):
             bar = beyond.pop(ts_open, None)
@@ -215,8 +253,8 @@ class BarAudit:
                 else:
                     bar.add(part)
             assert bar is not None
-            yield bar
-        yield from beyond.values()
+            yield whole.pop(ts_open, bar)
+        yield from (beyond | whole).values()
 
     def _is_judged(self, instrument: _Instrument, each: Interval, ts_open: int) -> bool:
         scope, end = self._scope, ts_open + each.ns
@@ -243,6 +281,11 @@ class BarAudit:
             prices = " at other prices" if (bar.trades, bar.volume[0]) == (trades, volume) else ""
             text = f"{trades} trades, {volume!r}{prices}"
             yield BarDifference("different", *where, revision, _text(bar), text, (Place(*place),))
+
+
+def _event(trade: AuditTrade, seq: int, ns: int) -> Event:
+    changes = trade.correction, trade.corrects
+    return Event(seq, ns, trade.provider, trade.trade_id, trade.price, trade.size, trade.fills, *changes)
 
 
 def _tally(trade: AuditTrade, ns: int, start: int) -> Tally:

@@ -57,12 +57,15 @@ class Ledger:
         """Trades of an id space that is not compared, by (provider, symbol, id space)."""
 
     def add(self, trade: AuditTrade, seq: int | None = None, place: Place | None = None) -> bool:
-        """Take in a trade, its `seq` if the hop has one, and its record's place. Returns whether it counts."""
+        """Take in a trade, its `seq` if the hop has one, and its record's place. Returns whether it counts.
+
+        A correction has a number, and is no trade: a venue's journal has none of them.
+        """
         bucket, again = bucket_of(trade), False
         if seq is not None and (not self.scope.symbols or trade.symbol in self.scope.symbols):
             # Before the scope check: numbers run through all minutes and providers of a symbol.
             again = not self.numbering.add(trade.symbol, seq, bucket.minute, place)
-        if not self.scope.takes(trade, bucket):
+        if trade.correction is not None or not self.scope.takes(trade, bucket):
             return False
         tally = self._tallies.setdefault(bucket, {}).setdefault(trade.id_space, Tally())
         if self._is_new(trade, again):

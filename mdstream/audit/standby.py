@@ -46,7 +46,7 @@ class Followed:
 
     def learn(self, trade: AuditTrade) -> None:
         """Take in a canonical trade; those of an instrument come in their order."""
-        if trade.recovered:
+        if trade.recovered or trade.correction is not None:  # it may be of a source that was left
             return
         known = self._stretches[trade.symbol]
         if known and known[-1].provider == trade.provider:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
+from mdstream.events import Correction
+
 MINUTE_NS = 60_000_000_000
 DAY_NS = 1440 * MINUTE_NS
 NO_ID_SPACE = ""
@@ -16,7 +18,7 @@ class AuditTrade(NamedTuple):
     """One trade as a hop holds it. `time_ns` is the venue's time, ours if it gives none; `id_space` as in TradeTick.
 
     `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair;
-    `fills`: how many it consists of, if the hop knows.
+    `fills`: how many it consists of; `correction` and `corrects`: as in events.Trade; if the hop knows.
     """
 
     provider: str
@@ -30,6 +32,8 @@ class AuditTrade(NamedTuple):
     received_ns: int = 0
     recovered: bool = False
     fills: int = 1
+    correction: Correction | None = None
+    corrects: str | None = None
 
 
 class Place(NamedTuple):

@@ -14,6 +14,9 @@ never depend on batches, on `collect` or on when the bar was closed.
 Each (symbol, seq) counts once: seq rises without gaps, so a trade whose seq is not above the last is a repeat.
 
 Only spot pairs and stocks have bars: other sizes may be contracts of unknown size.
+
+A correction changes the bars of a stock's last trades, which are remembered (memory.py), as far as a late trade would.
+It is applied at once: whether its bar is kept then depends on the records before it alone.
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from mdstream.bars.memory import BLOCK, Block, Event, Floor, Memory
 from mdstream.bars.part import Part, Trade, decode
 from mdstream.bars.rules import AHEAD_NS, Interval, Rules
-from mdstream.bars.tally import Tally, pack, unpack
-from mdstream.instruments import has_base_units
+from mdstream.bars.tally import UNPUBLISHED, Tally, emptied, pack, unpack
+from mdstream.instruments import has_base_units, is_ticker
 from mdstream.records import Record
 
 MAX_ERRORS = 5
@@ -35,27 +39,33 @@ NEVER = 1 << 63
 
 
 class _Instrument:
-    """One symbol: its last seq, the parts not folded yet, and the bars per interval, closed ones packed."""
+    """One symbol: its last seq, the parts not folded yet, and the bars per interval, closed ones packed.
 
-    __slots__ = ("measured", "part", "parts", "seq", "series", "symbol")
+    `memory` is that of a stock, None for others.
+    """
 
-    def __init__(self, symbol: str, levels: int) -> None:
+    __slots__ = ("measured", "memory", "part", "parts", "seq", "series", "symbol")
+
+    def __init__(self, symbol: str, intervals: Sequence[Interval]) -> None:
         self.symbol, self.seq, self.measured = symbol, -1, has_base_units(symbol)
+        self.memory = Memory(symbol, intervals) if is_ticker(symbol) else None
         self.part: Part | None = None
         self.parts: dict[int, Part] = {}
-        self.series: tuple[dict[int, Tally | bytes], ...] = tuple({} for _ in range(levels))
+        self.series: tuple[dict[int, Tally | bytes], ...] = tuple({} for _ in intervals)
 
 
 class Collected(NamedTuple):
     """The result of one `collect`.
 
     `bars`: the closed and the revised ones, with their new contents; `states`: every bar that changed and can still
-    change, packed; `seen`: the last seq of every symbol that traded.
+    change, packed; `seen`: the last seq of every symbol that traded; `memories`: what changed in them, packed, by
+    symbol and name.
     """
 
     bars: list[Tally]
     states: list[tuple[Tally, bytes]]
     seen: dict[str, int]
+    memories: list[tuple[str, str, bytes]]
 
 
 class Report:
@@ -75,8 +85,7 @@ class Bars:
     def __init__(self, rules: Rules, *, latest_ns: int = 0, closed_ns: int = 0) -> None:
         self.rules = rules
         self.latest_ns, self.closed_ns = latest_ns, closed_ns
-        self.backlog = 0
-        """Parts since the last collect: the next one returns about this many changes per interval."""
+        self._backlog = self._remembered = 0  # parts, and trades of stocks, since the last collect
         self._report = Report()
         self._instruments: dict[str, _Instrument] = {}
         self._seen: dict[_Instrument, None] = {}
@@ -106,12 +115,22 @@ class Bars:
         elif end > self.latest_ns - each.window_ns:
             series[tally.ts_open] = pack(tally)
 
+    def put_memory(self, symbol: str, floor: Floor | None, blocks: Sequence[Block]) -> None:
+        """Restore a symbol's memory, once its last seq and its bars are."""
+        instrument = self._instrument(symbol)
+        if instrument.memory is not None:
+            bars = [
+                [unpack(bar) if isinstance(bar, bytes) else bar for bar in series.values()]
+                for series in instrument.series
+            ]
+            instrument.memory.restore(floor, blocks, bars, instrument.seq)
+
     # -- records
 
     def step(self, records: Sequence[Record]) -> None:
         """Process records in order."""
         instruments, latest_ns = self._instruments, self.latest_ns
-        repeats = unreadable = unmeasured = 0
+        repeats = unreadable = aside = 0
         for record in records:
             try:
                 trade = decode(record.value or b"")
@@ -125,8 +144,9 @@ class Bars:
                 repeats += 1
                 continue
             instrument.seq = seq
-            if not instrument.measured:
-                unmeasured += 1
+            if not instrument.measured or trade.correction is not None:
+                aside += 1
+                self._report.trades[self._set_aside(instrument, trade, latest_ns)] += 1
                 continue
             if ns is None or ns > recv_ns:
                 if ns is None or ns > recv_ns + AHEAD_NS:
@@ -135,6 +155,8 @@ class Bars:
                     latest_ns = recv_ns
             elif ns > latest_ns:
                 latest_ns = ns
+            if instrument.memory is not None and self._remember(instrument, trade, ns, latest_ns):
+                continue
             part = instrument.part
             if part is None or not part.start <= ns < part.end or latest_ns >= part.expires_ns:
                 part = self._part(instrument, trade, ns, latest_ns)
@@ -143,10 +165,9 @@ class Bars:
             part.add(trade, ns)
         self.latest_ns = latest_ns
         counts = self._report.trades
-        counts["trade"] += len(records) - repeats - unreadable - unmeasured
+        counts["trade"] += len(records) - repeats - unreadable - aside
         counts["repeat"] += repeats
         counts["unreadable"] += unreadable
-        counts["unmeasured"] += unmeasured
 
     def report(self) -> Report:
         """What was counted since the last report."""
@@ -156,7 +177,7 @@ class Bars:
     def _instrument(self, symbol: str) -> _Instrument:
         found = self._instruments.get(symbol)
         if found is None:
-            found = self._instruments[symbol] = _Instrument(symbol, len(self.rules.intervals))
+            found = self._instruments[symbol] = _Instrument(symbol, self.rules.intervals)
         return found
 
     def _part(self, instrument: _Instrument, trade: Trade, ns: int, latest_ns: int) -> Part | None:
@@ -171,7 +192,7 @@ class Bars:
                 return None
             if self.closed_ns < found.end < self._earliest_end:
                 self._earliest_end = found.end
-            self.backlog += 1
+            self._backlog += 1
             instrument.parts[start] = found
         elif latest_ns >= found.expires_ns:
             self._add_old(instrument, Part(start, self.rules, trade, ns), trade, latest_ns)
@@ -181,7 +202,7 @@ class Bars:
 
     def _add_old(self, instrument: _Instrument, part: Part, trade: Trade, latest_ns: int) -> None:
         """Add one trade to the bars that still accept it, and count it as late for each interval that does not."""
-        self.backlog += 1
+        self._backlog += 1
         part.add(trade, part.first_ns)
         tally = part.tally(instrument.symbol)
         for level, each in enumerate(self.rules.intervals):
@@ -190,6 +211,50 @@ class Bars:
                 self._merge(instrument, level, tally.within(each.name, ts_open))
             else:
                 self._report.late[each.name] += 1
+
+    # -- corrections
+
+    def _set_aside(self, instrument: _Instrument, trade: Trade, latest_ns: int) -> str:
+        """What becomes of an event that is no trade of a bar; a correction is applied."""
+        if not instrument.measured:
+            return "unmeasured"
+        if instrument.memory is None:
+            return "unknown"
+        changed = instrument.memory.add(trade.event(trade.ts_recv))
+        self._revise(instrument, instrument.memory, changed, latest_ns)
+        return "correction" if changed else "unknown"
+
+    def _remember(self, instrument: _Instrument, trade: Trade, ns: int, latest_ns: int) -> bool:
+        """Remember a stock's trade. Returns whether its correction was here before it, so that both are in the bars."""
+        assert instrument.memory is not None
+        self._remembered += 1
+        changed = instrument.memory.add(trade.event(ns))
+        if changed:
+            self._revise(instrument, instrument.memory, changed, latest_ns)
+        return bool(changed)
+
+    def _revise(self, instrument: _Instrument, memory: Memory, changed: Sequence[Event], latest_ns: int) -> None:
+        """Bring the bars around these trades to what is in force, if they are still kept; else count them as late."""
+        self._seen[instrument] = None
+        self._fold_parts(instrument)  # the memory has their trades
+        for trade in changed:
+            for level, found in enumerate(memory.contents(trade.ns)):
+                each = self.rules.intervals[level]
+                ts_open = trade.ns - trade.ns % each.ns
+                if ts_open + each.ns <= latest_ns - each.window_ns:
+                    self._report.late[each.name] += 1
+                else:
+                    made = found or emptied(instrument.symbol, each.name, ts_open, trade.price)
+                    self._replace(instrument, level, made)
+            self._backlog += 1
+
+    def _replace(self, instrument: _Instrument, level: int, made: Tally) -> None:
+        """Give a bar other contents; it is published again only if they differ."""
+        bar = self._unpacked(instrument, level, made.ts_open)
+        if bar is None:
+            self._merge(instrument, level, made)
+        elif bar.replace(made):
+            self._note(bar, level)
 
     def _complain(self, record: Record, error: Exception) -> None:
         if len(self._report.errors) < MAX_ERRORS:
@@ -201,6 +266,11 @@ class Bars:
     def watermark_ns(self) -> int:
         """Trades before this time are no longer waited for."""
         return self.latest_ns - self.rules.lateness_ns
+
+    @property
+    def backlog(self) -> int:
+        """The next collect returns about this many changes per interval, blocks of memories included."""
+        return self._backlog + self._remembered // BLOCK
 
     def is_due(self, until_ns: int) -> bool:
         """Whether a collect with this watermark would close bars. Revisions can wait, which makes fewer of them."""
@@ -218,17 +288,26 @@ class Bars:
         levels = self.rules.levels
         bars.sort(key=lambda tally: (tally.symbol, levels[tally.interval], tally.ts_open))
         states = [state for tally in bars if (state := self._closed(tally)) is not None]
+        bars = [tally for tally in bars if tally.revision != UNPUBLISHED]
         for tally in self._touched:
             tally.settle()
             states.append((tally, pack(tally)))
         seen = {instrument.symbol: instrument.seq for instrument in self._seen}
+        memories = [
+            (instrument.symbol, *state)
+            for instrument in self._seen
+            if instrument.memory is not None
+            for state in instrument.memory.states()
+        ]
         self._touched, self._revised, self._seen = {}, {}, {}
-        self.backlog, self._earliest_end = 0, NEVER
-        return Collected(bars, states, seen)
+        self._backlog, self._remembered, self._earliest_end = 0, 0, NEVER
+        return Collected(bars, states, seen, memories)
 
     def _closed(self, tally: Tally) -> tuple[Tally, bytes] | None:
-        """Number and pack a bar to publish; None if it can no longer be revised."""
-        tally.revision += 1
+        """Number and pack a bar to publish; None if it can no longer be revised. One that is empty before it was ever
+        published has no number."""
+        if tally.revision != UNPUBLISHED or not tally.is_empty:
+            tally.revision += 1
         tally.settle()
         level = self.rules.levels[tally.interval]
         series, each = self._instruments[tally.symbol].series[level], self.rules.intervals[level]
@@ -245,30 +324,44 @@ class Bars:
     def _fold(self) -> None:
         """Add the parts to the bars of every interval, to longer ones by what the shorter ones gained."""
         for instrument in self._seen:
-            parts, instrument.parts, instrument.part = instrument.parts, {}, None
-            if not parts:
-                continue
-            gained: list[list[Tally]] = []
-            tallies = [part.tally(instrument.symbol) for part in parts.values()]
-            for level, source in enumerate(self._sources):
-                gained.append(_rolled_up(tallies if source is None else gained[source], self.rules.intervals[level]))
-                for tally in gained[level]:
-                    self._merge(instrument, level, tally)
+            self._fold_parts(instrument)
+
+    def _fold_parts(self, instrument: _Instrument) -> None:
+        parts, instrument.parts, instrument.part = instrument.parts, {}, None
+        if not parts:
+            return
+        gained: list[list[Tally]] = []
+        tallies = [part.tally(instrument.symbol) for part in parts.values()]
+        for level, source in enumerate(self._sources):
+            gained.append(_rolled_up(tallies if source is None else gained[source], self.rules.intervals[level]))
+            for tally in gained[level]:
+                self._merge(instrument, level, tally)
 
     def _merge(self, instrument: _Instrument, level: int, gain: Tally) -> None:
         """Add a gain to its bar; without a bar it becomes the bar."""
-        series, ts_open = instrument.series[level], gain.ts_open
-        end = ts_open + self.rules.intervals[level].ns
-        found = series.get(ts_open)
+        found = self._unpacked(instrument, level, gain.ts_open)
         if found is None:
-            series[ts_open] = found = gain
+            instrument.series[level][gain.ts_open] = found = gain
+            end = gain.ts_open + self.rules.intervals[level].ns
             if end > self.closed_ns:
                 self._open.setdefault(end, []).append(gain)
         else:
-            if isinstance(found, bytes):
-                found = series[ts_open] = unpack(found)
             found.add(gain)
-        (self._touched if end > self.closed_ns else self._revised)[found] = None
+        self._note(found, level)
+
+    @staticmethod
+    def _unpacked(instrument: _Instrument, level: int, ts_open: int) -> Tally | None:
+        """A bar to be changed."""
+        series = instrument.series[level]
+        found = series.get(ts_open)
+        if isinstance(found, bytes):
+            found = series[ts_open] = unpack(found)
+        return found
+
+    def _note(self, bar: Tally, level: int) -> None:
+        """A bar has changed."""
+        is_open = bar.ts_open + self.rules.intervals[level].ns > self.closed_ns
+        (self._touched if is_open else self._revised)[bar] = None
 
 
 def _rolled_up(parts: list[Tally], each: Interval) -> list[Tally]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from mdstream.bars.memory import Event
 from mdstream.bars.rules import Rules
 from mdstream.bars.tally import UNPUBLISHED, Mark, Tally
 
@@ -27,6 +28,13 @@ class Trade(msgspec.Struct, gc=False, tag_field="type", tag="trade"):
     ts_exchange: _Time | None
     ts_recv: _Time
     count: _Count = 1
+    correction: str | None = None
+    corrects: str | None = None
+
+    def event(self, ns: int) -> Event:
+        """What is remembered of it."""
+        changes = self.correction, self.corrects
+        return Event(self.seq, ns, self.provider, self.trade_id, self.price, self.size, self.count, *changes)
 
 
 decode = msgspec.json.Decoder(Trade).decode

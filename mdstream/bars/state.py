@@ -1,13 +1,16 @@
 """The bars' state on md.state, as records: what is written at a checkpoint and what is read back.
 
-A checkpoint is one record batch: the bars that changed, the symbols' last seq, then the progress, so a log read to its
-end always ends in a complete checkpoint. The progress holds the input position that all of it is as of, and the bars to
-publish after it: a worker that takes over publishes them (again), and no revision is ever published with two contents.
+A checkpoint is one record batch: the symbols' last seq, the bars and memories that changed, then the progress, so a log
+read to its end always ends in a complete checkpoint. The progress holds the input position that all of it is as of, and
+the bars to publish after it: a worker that takes over publishes them (again), and no revision is ever published with
+two contents.
 
 Names, each prefixed with the input topic's:
 
     |SYMBOL             last seq
     |SYMBOL|1m|SLOT     one bar; later bars reuse a slot, so compaction bounds the topic
+    |SYMBOL|#           a stock's memory: its floor, and the rest of the bars around it
+    |SYMBOL|#|NUMBER    and one block of it; later ones reuse a number
     (empty)             progress
 
 ledger.py decides whose checkpoints count.
@@ -22,6 +25,7 @@ import msgspec
 
 from mdstream import events
 from mdstream.bars.bars import Bars, Collected
+from mdstream.bars.memory import Block, Floor
 from mdstream.bars.rules import Rules
 from mdstream.bars.tally import Tally
 from mdstream.stream import ledger
@@ -56,6 +60,8 @@ class Restored(msgspec.Struct):
     progress: Progress | None = None
     seen: dict[str, int] = msgspec.field(default_factory=dict)
     tallies: dict[tuple[str, str, int], Tally] = msgspec.field(default_factory=dict)
+    floors: dict[str, Floor] = msgspec.field(default_factory=dict)
+    blocks: dict[str, list[Block]] = msgspec.field(default_factory=dict)
 
     def bars(self, rules: Rules) -> Bars:
         """The `Bars` as they were at the checkpoint."""
@@ -65,11 +71,13 @@ class Restored(msgspec.Struct):
             bars.put_seen(symbol, seq)
         for tally in self.tallies.values():
             bars.put(tally)
+        for symbol in self.seen:
+            bars.put_memory(symbol, self.floors.get(symbol), self.blocks.get(symbol, []))
         return bars
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_state = msgspec.msgpack.Decoder(Tally | Seen | Progress).decode
+_decode_state = msgspec.msgpack.Decoder(Tally | Seen | Block | Floor | Progress).decode
 
 
 def changes(topic: str, claim: int, rules: Rules, collected: Collected, now_ms: int) -> Out:
@@ -78,6 +86,7 @@ def changes(topic: str, claim: int, rules: Rules, collected: Collected, now_ms: 
     for tally, packed in collected.states:
         slot = rules.intervals[rules.levels[tally.interval]].slot(tally.ts_open)
         states.append((f"|{tally.symbol}|{tally.interval}|{slot}".encode(), packed))
+    states += [(f"|{symbol}|{name}".encode(), packed) for symbol, name, packed in collected.memories]
     return ledger.records(LAYOUT, topic, claim, states, now_ms)
 
 
@@ -107,6 +116,10 @@ def read(found: Ledger) -> Restored:
             restored.tallies[state.symbol, state.interval, state.ts_open] = state
         elif isinstance(state, Seen):
             restored.seen[state.symbol] = state.seq
+        elif isinstance(state, Floor):
+            restored.floors[state.symbol] = state
+        elif isinstance(state, Block):
+            restored.blocks.setdefault(state.symbol, []).append(state)
         else:
             restored.progress = state
     return restored

@@ -8,7 +8,7 @@ A float sum depends on its order, so volumes are kept unrounded, as a few floats
 
 from __future__ import annotations
 
-from math import fsum
+from math import fsum, inf
 
 import msgspec
 
@@ -55,6 +55,11 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
     volume: list[float]
     quote_volume: list[float]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all of its trades were cancelled."""
+        return self.high < self.low
+
     def within(self, interval: str, ts_open: int) -> Tally:
         """A longer bar with the trades of this one."""
         return Tally(
@@ -92,16 +97,30 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
         self.volume = exact(self.volume)
         self.quote_volume = exact(self.quote_volume)
 
+    def replace(self, other: Tally) -> bool:
+        """Take the contents of a settled tally, and keep the revision. Returns whether they are others."""
+        self.settle()
+        contents = other.contents
+        if contents == self.contents or (self.is_empty and other.is_empty):
+            return False
+        self.trades, self.high, self.low, self.first, self.last, self.volume, self.quote_volume = contents
+        return True
+
+    @property
+    def contents(self) -> tuple[int, float, float, Mark, Mark, list[float], list[float]]:
+        return self.trades, self.high, self.low, self.first, self.last, self.volume, self.quote_volume
+
     def public(self) -> bytes:
         """The settled bar as published on md.bars."""
+        high, low = (self.first[-1], self.first[-1]) if self.is_empty else (self.high, self.low)
         return encode(
             Bar(
                 self.symbol,
                 self.interval,
                 self.ts_open,
                 self.first[-1],
-                self.high,
-                self.low,
+                high,
+                low,
                 self.last[-1],
                 self.volume[0],
                 self.quote_volume[0],
@@ -109,6 +128,13 @@ class Tally(msgspec.Struct, array_like=True, tag="bar", eq=False, gc=False):
                 self.revision,
             )
         )
+
+
+def emptied(symbol: str, interval: str, ts_open: int, price: float) -> Tally:
+    """A bar of which all trades were cancelled: added to another tally, it changes nothing. As published, it has the
+    price of the last one cancelled."""
+    first, last = (1 << 63, "", 0, "", price), (-1, "", 0, "", price)
+    return Tally(symbol, interval, ts_open, UNPUBLISHED, 0, -inf, inf, first, last, [0.0], [0.0])
 
 
 pack = msgspec.msgpack.Encoder().encode

@@ -50,7 +50,7 @@ class Bus:
     def intake(self, wanted: Wanted) -> Intake:
         """An intake for the frames of a provider, into the topics of its markets."""
         queues = {market: self._queues[market] for market in wanted.markets}
-        return Intake(wanted.provider, self.backlog, queues, wanted.worth)
+        return Intake(wanted.provider, self.backlog, queues, wanted.contract_size)
 
     def _queue_of(self, spooled: Spooled) -> int:
         """Where a record from the spool goes: a frame by its key, as its topic may have more partitions by now."""

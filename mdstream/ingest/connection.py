@@ -62,7 +62,7 @@ class Connection:
         max_attempts: int | None = None,
         data_silence_s: float = 0.0,
     ) -> None:
-        self.freshness = Freshness(symbols, data_silence_s)
+        self.freshness = Freshness(symbols, data_silence_s, provider.hours)
         self._provider, self._url, self._settings = provider, url, settings
         self.symbols = tuple(symbols)
         self._intake, self._changed, self._max_attempts = intake, changed, max_attempts

@@ -23,7 +23,7 @@ from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import Link, Receive
 from mdstream.records import WS, RawEncoder
 from mdstream.venues.feed import OTHER, Provider, Route
-from mdstream.venues.session import Action, Close, Fatal, Replace, Report, Send, Session, Subscribed, Wait
+from mdstream.venues.session import Action, Close, Fatal, Probe, Replace, Report, Send, Session, Subscribed, Wait
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Dialogue:
                 await self._wait(wait_s)
                 actions, self._answers = self._answers, []
                 frames = self.data_frames + self._other_frames
-                actions += self.session.tick(time.monotonic(), frames=frames)
+                actions += self.session.tick(time.monotonic(), frames=frames, quiet=self._freshness.quiet)
 
     async def _wait(self, seconds: float) -> None:
         """Return after `seconds`, or when there are answers."""
@@ -168,15 +168,16 @@ class Dialogue:
                 case Replace(reason):
                     log.info("%s: another connection takes over: %s", self._intake.provider, reason)
                     self.replacing.set()
-                case Close():
-                    self._counters.silences += action.because == "silence"
-                    await self._close(action)
-                case Fatal():
+                case Probe(silence):
+                    if not await self.link.answers():
+                        await self._close(silence)
+                case Close() | Fatal():
                     await self._close(action)
         return wait_s
 
     async def _close(self, end: Close | Fatal) -> None:
         """Close the link for the reason of `end`, unless there has been another."""
+        self._counters.silences += isinstance(end, Close) and end.because == "silence"
         self._end = self._end or end
         await self.link.close()
 
@@ -202,7 +203,7 @@ class Dialogue:
         """Whether to reconnect because data has stopped; channels that became stale or recovered are logged."""
         freshness, name = self._freshness, self._intake.provider
         before, mute = freshness.stale, freshness.mute
-        stopped = freshness.step(passed_s, self._counters.routes, self.data_frames)
+        stopped = freshness.step(passed_s, self._counters.routes, self.data_frames, time.time_ns())
         if freshness.mute - mute:
             log.warning("%s, mute: %s", name, freshness.describe_mute())
         if began := freshness.stale - before:

@@ -82,6 +82,11 @@ class Feed:
         return self.dry is None and all(any(line.up or line.joining for line in share) for share in self._shares)
 
     @property
+    def closed(self) -> bool:
+        """Whether it is connected and the markets of all its symbols are closed: no data are due."""
+        return self.connected and bool(self._shares) and all(c.freshness.closed for c in self._connections)
+
+    @property
     def problem(self) -> str | None:
         """Why the feed is not ready; None if it is."""
         if self.dry is not None:
@@ -147,7 +152,8 @@ class Feed:
 
     def add_heartbeat(self) -> None:
         """Queue one heartbeat for every partition."""
-        self.intake.add_heartbeat(connected=self.connected, symbols=len(self.symbols), now_ns=time.time_ns())
+        symbols, now_ns = len(self.symbols), time.time_ns()
+        self.intake.add_heartbeat(connected=self.connected, closed=self.closed, symbols=symbols, now_ns=now_ns)
 
     # -- symbols that change
 

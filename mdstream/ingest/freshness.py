@@ -13,13 +13,15 @@ with data in fewer than FAMILIAR steps has no expected interval yet and is never
                              wait for the next time doubles, up to an hour: a market that closes causes no storm
 
 Frames in the first seconds of a connection answer the subscription (snapshots, last trades) and prove nothing. Time
-counts only while the connection is up and being read.
+counts only while the connection is up and being read, and the symbol's market is not closed; a silence begins anew when
+it opens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from mdstream.trading_hours import TradingHours
 from mdstream.venues.feed import BOOK, QUOTE, TRADE, Route
 from mdstream.venues.session import named
 
@@ -46,6 +48,10 @@ class SilenceTracker:
     def interrupt(self) -> None:
         """A new connection cuts the current silence: do not learn from it."""
         self._broken = True
+
+    def pause(self) -> None:
+        """The market is closed: no silence, and nothing to learn."""
+        self.silent_s, self._broken = 0.0, True
 
     def step(self, passed_s: float, *, has_data: bool) -> None:
         """Advance by `passed_s` seconds."""
@@ -76,10 +82,23 @@ class SilenceTracker:
 
 
 class Freshness:
-    """The freshness of one connection with canonical `symbols`; with `min_silence_s` 0 nothing is ever stale."""
+    """The freshness of one connection with canonical `symbols`; with `min_silence_s` 0 nothing is ever stale.
 
-    def __init__(self, symbols: Collection[str], min_silence_s: float) -> None:
-        self._min_silence_s = min_silence_s
+    `hours`: of a symbol, None if its market does not close.
+    """
+
+    def __init__(
+        self,
+        symbols: Collection[str],
+        min_silence_s: float,
+        hours: Callable[[str], TradingHours | None] = lambda _symbol: None,
+    ) -> None:
+        self._min_silence_s, self._hours_of = min_silence_s, hours
+        self._hours: dict[str, TradingHours | None] = {}
+        self.closed = False
+        """Whether the markets of all symbols are closed."""
+        self.quiet = False
+        """Whether none of them is in a regular session: there may be no frame for long."""
         self._silences: dict[Route, SilenceTracker] = {}
         self._unheard: dict[str, float] = {}  # symbols, and for how long
         self._counts: dict[Route, int] = {}
@@ -95,11 +114,12 @@ class Freshness:
     def change(self, *, add: Collection[str] = (), remove: Collection[str] = ()) -> None:
         """Symbols come and go."""
         for symbol in remove:
+            self._hours.pop(symbol, None)
             self._unheard.pop(symbol, None)
             for kind in KINDS:
                 self._silences.pop(Route(symbol.encode(), kind), None)
         for symbol in add:
-            self._unheard[symbol] = 0.0
+            self._hours[symbol], self._unheard[symbol] = self._hours_of(symbol), 0.0
             self._silences.update({Route(symbol.encode(), kind): SilenceTracker() for kind in KINDS})
         self._counts = {route: self._counts.get(route, 0) for route in self._silences}
 
@@ -109,13 +129,14 @@ class Freshness:
         for silence in (self.data, *self._silences.values()):
             silence.interrupt()
 
-    def step(self, passed_s: float, counts: Mapping[Route, int], data_frames: int) -> bool:
-        """Advance by `passed_s` seconds; whether to reconnect.
+    def step(self, passed_s: float, counts: Mapping[Route, int], data_frames: int, now_ns: int = 0) -> bool:
+        """Advance by `passed_s` seconds to `now_ns`; whether to reconnect.
 
         `counts`: frames so far by route; `data_frames`: those of this connection, whatever their symbol.
         """
+        closed = self._closed_at(now_ns)
         self._unheard = {
-            symbol: silent_s + passed_s
+            symbol: silent_s + (0.0 if symbol in closed else passed_s)
             for symbol, silent_s in self._unheard.items()
             if not any(counts.get(Route(symbol.encode(), kind)) for kind in KINDS)
         }
@@ -128,16 +149,30 @@ class Freshness:
             return False
         for route, silence in self._silences.items():
             count = counts.get(route, 0)
-            silence.step(passed_s, has_data=count != self._counts[route])
+            if closed and route.key.decode() in closed:
+                silence.pause()
+            else:
+                silence.step(passed_s, has_data=count != self._counts[route])
             self._counts[route] = count
         has_data, self._data_frames = data_frames != self._data_frames, data_frames
-        self.data.step(passed_s, has_data=has_data)
+        if self.closed:
+            self.data.pause()
+        else:
+            self.data.step(passed_s, has_data=has_data)
         self.stale = frozenset(
             r for r, s in self._silences.items() if s.silent_s >= min_silence_s > 0 and s.stale(min_silence_s)
         )
-        if has_data:
+        if has_data or self.closed:
             self._due_s, self._reconnects = None, 0
         return self._reconnect_due()
+
+    def _closed_at(self, now_ns: int) -> frozenset[str]:
+        """The symbols whose markets are closed; notes what holds for all of them."""
+        sessions = {symbol: hours.at(now_ns).name for symbol, hours in self._hours.items() if hours is not None}
+        closed = frozenset(symbol for symbol, name in sessions.items() if name == "closed")
+        self.closed = bool(closed) and len(closed) == len(self._hours)
+        self.quiet = bool(sessions) and len(sessions) == len(self._hours) and "regular" not in sessions.values()
+        return closed
 
     def _reconnect_due(self) -> bool:
         limit_s = self.data.limit_s(self._min_silence_s)

@@ -79,8 +79,10 @@ class IngestEndpoint(Endpoint):
         except msgspec.MsgspecError as error:
             raise _bad_request(f'expected {{"provider":NAME,"add":[..],"remove":[..]}}: {error}') from None
         feed = self._feed_of(change.provider)
-        worth = feed.intake.contracts.worth
-        add, remove = (wanted_of(feed.provider, names, worth=worth) for names in (change.add, change.remove))
+        contract_size = feed.intake.contracts.contract_size
+        add, remove = (
+            wanted_of(feed.provider, names, contract_size=contract_size) for names in (change.add, change.remove)
+        )
         impossible = [s for s in add.symbols if not feed.intake.takes(s)]
         refused = [*add.refused, *remove.refused, *(f"{s}: no topic of its market is open here" for s in impossible)]
         if refused:
@@ -134,7 +136,7 @@ def _describe(feed: Feed) -> dict[str, Any]:
     counters["frames"] = {kind.decode(): count for kind, count in feed.intake.counters.frames.items()}
     return {
         "connected": feed.connected,
-        "state": feed.state,
+        "state": "closed" if feed.closed else feed.state,
         "reason": feed.reason,
         "dry": feed.dry,
         "symbols": len(feed.symbols),

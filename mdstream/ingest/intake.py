@@ -20,13 +20,17 @@ _json = msgspec.json.Encoder().encode
 
 class Intake:
     """Adds one provider's records to the backlog. `queues`: those of the raw topic of each of its markets, its own
-    first. `worth`: what its contracts are worth, by symbol."""
+    first. `contract_size`: what its contracts are worth, by symbol."""
 
     def __init__(
-        self, provider: Provider, backlog: Backlog, queues: Mapping[str, range], worth: Mapping[str, str] | None = None
+        self,
+        provider: Provider,
+        backlog: Backlog,
+        queues: Mapping[str, range],
+        contract_size: Mapping[str, str] | None = None,
     ) -> None:
         self.provider, self.counters = provider.name, FeedCounters()
-        self.contracts = Contracts(provider, worth or {})
+        self.contracts = Contracts(provider, contract_size or {})
         self.key = provider.name.encode()
         """The key of records that belong to no instrument."""
         self._backlog, self._queues = backlog, queues
@@ -50,13 +54,10 @@ class Intake:
         """The queue of an instrument's records; an unsubscribed one may be of a market without queues."""
         return self._queues.get(self._market_of(key), self._home)[self._partition(key)]
 
-    def add_heartbeat(self, *, connected: bool, symbols: int, now_ns: int) -> None:
-        """Queue a heartbeat for every partition of every topic."""
-        self._add_everywhere(
-            HEARTBEAT,
-            {"type": "heartbeat", "provider": self.provider, "connected": connected, "symbols": symbols, "ts": now_ns},
-            now_ns,
-        )
+    def add_heartbeat(self, *, connected: bool, symbols: int, now_ns: int, closed: bool = False) -> None:
+        """Queue a heartbeat for every partition of every topic. `closed`: all its markets are."""
+        message = {"type": "heartbeat", "provider": self.provider, "connected": connected, "symbols": symbols}
+        self._add_everywhere(HEARTBEAT, message | ({"closed": True} if closed else {}) | {"ts": now_ns}, now_ns)
 
     def add_status(self, *, state: str, reason: str | None, now_ns: int) -> None:
         """Queue the feed's new state for every partition of every topic: connected, disconnected or gave_up."""

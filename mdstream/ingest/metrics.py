@@ -56,6 +56,9 @@ class IngestMetrics(Metrics):
         mute = GaugeMetricFamily(
             "mdstream_ingest_mute_symbols", "subscribed symbols without any data", labels=["provider"]
         )
+        closed = GaugeMetricFamily(
+            "mdstream_ingest_closed", "1 while the markets of all symbols are closed", labels=["provider"]
+        )
         for feed in self._feeds:
             name, counters = feed.provider.name, feed.intake.counters
             for kind, count in counters.frames.items():
@@ -63,13 +66,14 @@ class IngestMetrics(Metrics):
             received.add_metric([name], counters.bytes)
             rate.add_metric([name], counters.frames_per_second)
             up.add_metric([name], feed.connected)
+            closed.add_metric([name], feed.closed)
             symbols.add_metric([name], len(feed.symbols))
             mute.add_metric([name], len(feed.mute()))
             channels = feed.stale_channels()
             stale.add_metric([name], len(channels))
             for (key, kind), silent_s in channels.items():
                 silent.add_metric([name, key.decode(), kind.decode()], silent_s)
-        yield from (frames, received, rate, up, symbols, mute, stale, silent)
+        yield from (frames, received, rate, up, closed, symbols, mute, stale, silent)
         for field, text in FEED_COUNTERS.items():
             family = CounterMetricFamily(f"mdstream_ingest_{field}", text, labels=["provider"])
             for feed in self._feeds:

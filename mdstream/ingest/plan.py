@@ -36,14 +36,14 @@ _TOP = re.compile(r"top:(?P<most>[1-9][0-9]{0,4}):(?P<pattern>.+)")
 class Wanted:
     """Canonical `symbols` of one provider, each once, and why others were refused; maybe none are left.
 
-    `worth`: what contracts of the venue are worth, by symbol, if its sizes count them. One of which it is not known has
-    the venue's own name among the symbols.
+    `contract_size`: what contracts of the venue are worth, by symbol, if its sizes count them. One of which it is not
+    known has the venue's own name among the symbols.
     """
 
     provider: Provider
     symbols: tuple[str, ...]
     errors: tuple[SymbolError, ...] = ()
-    worth: Mapping[str, str] = field(default_factory=dict)
+    contract_size: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class Wanted:
         return tuple(each for each in self.symbols if self.provider.sizes_in_contracts and self._is_unknown(each))
 
     def _is_unknown(self, symbol: str) -> bool:
-        return symbol not in self.worth and is_linear(self.provider.from_venue(symbol))
+        return symbol not in self.contract_size and is_linear(self.provider.from_venue(symbol))
 
     @property
     def markets(self) -> tuple[str, ...]:
@@ -73,17 +73,17 @@ def plan(
     name: str,
     symbols: Sequence[str] | None = None,
     listings: Mapping[str, Listing] | None = None,
-    worths: Mapping[str, Mapping[str, str]] | None = None,
+    contract_sizes: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Wanted]:
     """The plan for `symbols` of the providers `name` (see `names_of`).
 
     Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue, or not in its list
-    among the `listings`, is refused, the others stay. `worths`: by provider, what its contracts are worth, as far as
-    known. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
+    among the `listings`, is refused, the others stay. `contract_sizes`: by provider, what its contracts are worth, as
+    far as known. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
     """
-    venues, listings, worths = [provider(each) for each in names_of(name)], listings or {}, worths or {}
+    venues, listings, contract_sizes = [provider(each) for each in names_of(name)], listings or {}, contract_sizes or {}
     found = [
-        wanted_of(venue, symbols or venue.default_symbols, listings.get(venue.name), worths.get(venue.name, {}))
+        wanted_of(venue, symbols or venue.default_symbols, listings.get(venue.name), contract_sizes.get(venue.name, {}))
         for venue in venues
     ]
     if not any(wanted.symbols for wanted in found):
@@ -92,7 +92,10 @@ def plan(
 
 
 def wanted_of(
-    venue: Provider, given: Sequence[str], listing: Listing | None = None, worth: Mapping[str, str] | None = None
+    venue: Provider,
+    given: Sequence[str],
+    listing: Listing | None = None,
+    contract_size: Mapping[str, str] | None = None,
 ) -> Wanted:
     """The symbols of one provider, as users name them; none of them may be left. Without a list all are taken."""
     listed = {each.symbol for each in listing} if isinstance(listing, Sequence) else None
@@ -108,15 +111,17 @@ def wanted_of(
             errors.append(error)
     if not venue.sizes_in_contracts:
         return Wanted(venue, tuple(symbols), tuple(errors))
-    worth = worth or {}
-    names = [symbol if symbol in worth else venue.as_sent(venue.to_venue(symbol)) for symbol in symbols]
-    return Wanted(venue, tuple(dict.fromkeys(names)), tuple(errors), worth)
+    contract_size = contract_size or {}
+    names = [symbol if symbol in contract_size else venue.as_sent(venue.to_venue(symbol)) for symbol in symbols]
+    return Wanted(venue, tuple(dict.fromkeys(names)), tuple(errors), contract_size)
 
 
-def worths_of(listings: Mapping[str, Listing]) -> dict[str, Mapping[str, str]]:
+def contract_sizes_of(listings: Mapping[str, Listing]) -> dict[str, Mapping[str, str]]:
     """By provider with such a list: what its contracts are worth, by symbol, where its sizes count them."""
     known = {name: found for name, found in listings.items() if isinstance(found, Sequence)}
-    return {name: contracts.worths_of(found) for name, found in known.items() if PROVIDERS[name].sizes_in_contracts}
+    return {
+        name: contracts.contract_sizes_of(found) for name, found in known.items() if PROVIDERS[name].sizes_in_contracts
+    }
 
 
 def is_pattern(text: str) -> bool:

@@ -1,6 +1,6 @@
 """Asks again what contracts are worth while their feeds run: a venue changes it, or gave no list at the start.
 
-A contract whose worth has changed is subscribed to again: its book would hold sizes of before and after. One of which
+A contract whose size has changed is subscribed to again: its book would hold sizes of before and after. One of which
 it was not known gets its canonical name.
 """
 
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from mdstream.ingest.feed import Feed
-from mdstream.ingest.plan import Listing, worths_of
+from mdstream.ingest.plan import Listing, contract_sizes_of
 from mdstream.ingest.selection import listings
 
 log = logging.getLogger(__name__)
@@ -30,14 +30,16 @@ async def relist(feeds: Sequence[Feed], addresses: Mapping[str, str]) -> None:
 
 async def ask_again(feeds: Mapping[str, Feed], found: Mapping[str, Listing]) -> None:
     """Change the feeds by what their venues list now; without a list a feed stays as it is."""
-    for name, worth in worths_of(found).items():
+    for name, contract_size in contract_sizes_of(found).items():
         feed = feeds[name]
-        before = dict(feed.intake.contracts.worth)
-        feed.intake.contracts.learn(worth)
-        changed = [s for s in feed.symbols if s in before and worth.get(s, before[s]) != before[s]]
-        renamed = {old: new for old, new in _renamed(feed).items() if new in worth}
+        before = dict(feed.intake.contracts.contract_size)
+        feed.intake.contracts.learn(contract_size)
+        changed = [s for s in feed.symbols if s in before and contract_size.get(s, before[s]) != before[s]]
+        renamed = {old: new for old, new in _renamed(feed).items() if new in contract_size}
         for symbol in changed:
-            log.warning("%s: a contract of %s is worth %s now, not %s", name, symbol, worth[symbol], before[symbol])
+            log.warning(
+                "%s: a contract of %s is worth %s now, not %s", name, symbol, contract_size[symbol], before[symbol]
+            )
         for old, new in renamed.items():
             log.info("%s: %s is %s from now on, in units of base", name, old, new)
         if changed or renamed:
@@ -45,7 +47,7 @@ async def ask_again(feeds: Mapping[str, Feed], found: Mapping[str, Listing]) -> 
 
 
 def _renamed(feed: Feed) -> dict[str, str]:
-    """The canonical names of its contracts of unknown worth, by the venue's."""
+    """The canonical names of its contracts of unknown size, by the venue's."""
     provider = feed.provider
     names = {symbol: provider.from_venue(provider.to_venue(symbol)) for symbol in feed.symbols}
     return {symbol: name for symbol, name in names.items() if name != symbol}

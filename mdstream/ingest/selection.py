@@ -20,7 +20,7 @@ from pathlib import Path
 from mdstream import config
 from mdstream.errors import ListingError, MdstreamError, SettingsError, UnknownError
 from mdstream.ingest.feed import Feed
-from mdstream.ingest.plan import TOP, Listing, Wanted, is_pattern, names_of, plan, worths_of
+from mdstream.ingest.plan import TOP, Listing, Wanted, contract_sizes_of, is_pattern, names_of, plan
 from mdstream.rest.listings import LISTINGS, ask
 from mdstream.venues import rest_setting, ws_setting
 
@@ -79,7 +79,7 @@ class Selection:
         self._files = [Path(part.removeprefix(FILE)) for part in parts if part.startswith(FILE)]
         if any(part.startswith(GROUP) for part in parts):
             self._files.append(Path(config.TOML_FILE))
-        self._worths: dict[str, Mapping[str, str]] = {}
+        self._contract_sizes: dict[str, Mapping[str, str]] = {}
         """By provider whose sizes count contracts: what these are worth, by its last list."""
         self._seen = self._states()  # before anything is read: an edit during a slow start counts, too
 
@@ -90,8 +90,8 @@ class Selection:
             plan(self._provider, names)  # what is impossible in any case needs no answer of a venue
         ranked = any(name.startswith(TOP) for name in names or ())
         found = await listings(names_of(self._provider), addresses, volumes=ranked)
-        self._worths |= worths_of(found)
-        planned = plan(self._provider, names, found, self._worths)
+        self._contract_sizes |= contract_sizes_of(found)
+        planned = plan(self._provider, names, found, self._contract_sizes)
         for w in planned:
             if w.in_contracts:
                 log.warning(IN_CONTRACTS, w.provider.name, ", ".join(w.in_contracts))
@@ -160,7 +160,7 @@ async def _change(feed: Feed, known: Sequence[str], wanted: Wanted) -> tuple[str
     if any(isinstance(error, UnknownError) for error in wanted.errors):
         log.error("%s: the symbols stay as they are", wanted.provider.name)  # not known is not gone
         return tuple(known)
-    feed.intake.contracts.learn(wanted.worth)
+    feed.intake.contracts.learn(wanted.contract_size)
     before, after = dict.fromkeys(known), dict.fromkeys(wanted.symbols)
     add = [symbol for symbol in after if symbol not in before]
     remove = [symbol for symbol in before if symbol not in after]

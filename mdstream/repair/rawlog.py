@@ -58,8 +58,8 @@ class RawLog:
     async def frame(self, request: RepairRequest, frame: bytes, *, recv_ns: int) -> None:
         """Write a REST frame to the partition of the instrument's live frames."""
         raw, key = RawEncoder(request.provider, REST), request.symbol.encode()
-        if request.worth:
-            record = raw.encode_contracts(key, frame, TRADE, recv_ns, request.worth.encode())
+        if request.contract_size:
+            record = raw.encode_contracts(key, frame, TRADE, recv_ns, request.contract_size.encode())
         else:
             record = raw.encode(key, frame, TRADE, recv_ns)
         await self._write_raw(request.provider, request.symbol, [record])

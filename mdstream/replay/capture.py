@@ -3,7 +3,7 @@
     {"recv_ns":1767625200125400000,"provider":"binance","frame":"{\\"stream\\":...}"}
 
 A frame that is not UTF-8 is kept in base64, with `"encoding":"base64"`. One whose sizes are in contracts has what each
-was worth, `"worth":"0.01"`, where its raw record says so. Lines are in replay order.
+was worth, `"contract_size":"0.01"`, where its raw record says so. Lines are in replay order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Frame(NamedTuple):
     recv_ns: int
     provider: str
     frame: bytes
-    worth: str = ""
+    contract_size: str = ""
     """What one contract was worth, as in the header `v` of a raw record; empty where that says nothing."""
 
 
@@ -44,7 +44,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     provider: str
     frame: str
     encoding: Literal["base64"] | None = None
-    worth: str = ""
+    contract_size: str = ""
 
 
 _decode = msgspec.json.Decoder(_Line).decode
@@ -54,9 +54,11 @@ _encode = msgspec.json.Encoder().encode
 def encode_line(frame: Frame) -> bytes:
     """The line of one frame, including its newline."""
     try:
-        line = _Line(frame.recv_ns, frame.provider, frame.frame.decode(), worth=frame.worth)
+        line = _Line(frame.recv_ns, frame.provider, frame.frame.decode(), contract_size=frame.contract_size)
     except UnicodeDecodeError:
-        line = _Line(frame.recv_ns, frame.provider, base64.b64encode(frame.frame).decode(), "base64", frame.worth)
+        line = _Line(
+            frame.recv_ns, frame.provider, base64.b64encode(frame.frame).decode(), "base64", frame.contract_size
+        )
     return _encode(line) + b"\n"
 
 
@@ -75,7 +77,7 @@ def decode_line(text: bytes) -> Frame:
             raise ValueError(f"its frame is not base64: {error}") from None
     if len(frame) > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {len(frame):,} bytes: at most {MAX_FRAME_BYTES:,} can be carried")
-    return Frame(line.recv_ns, line.provider, frame, line.worth)
+    return Frame(line.recv_ns, line.provider, frame, line.contract_size)
 
 
 class Reader:

@@ -11,13 +11,15 @@ from prometheus_client.registry import Collector
 from mdstream.bars.bars import Collected, Report
 from mdstream.bars.rules import Rules
 
+OUTCOMES = ("trade", "repeat", "unmeasured", "correction", "unknown", "unreadable")
+
 
 class BarsMetrics(Collector):
     """Trades by outcome; bars, revisions and late trades by interval."""
 
     def __init__(self, rules: Rules) -> None:
         # All at zero from the start: a rate over a counter that appears with its first event misses that event.
-        self._trades = Counter(dict.fromkeys(("trade", "repeat", "unmeasured", "unreadable"), 0))
+        self._trades = Counter(dict.fromkeys(OUTCOMES, 0))
         self._bars = Counter(dict.fromkeys(rules.levels, 0))
         self._revisions, self._late = self._bars.copy(), self._bars.copy()
 

@@ -43,11 +43,22 @@ def _tick(t: Trade, _: bytes) -> Row:
 
 
 def _extra(t: Trade) -> dict[str, Any] | None:
-    if t.count == 1 and not t.recovered and t.conditions is None:
+    if t.count == 1 and not t.recovered and t.conditions is None and t.correction is None:
         return None
-    given = {"count": t.count, "recovered": t.recovered, "conditions": t.conditions}
-    default = {"count": 1, "recovered": False, "conditions": None}
-    return {name: value for name, value in given.items() if value != default[name]}
+    given = {name: getattr(t, name) for name in _DEFAULTS}
+    return {name: value for name, value in given.items() if value != _DEFAULTS[name]}
+
+
+_DEFAULTS = {
+    "count": 1,
+    "recovered": False,
+    "conditions": None,
+    "correction": None,
+    "corrects": None,
+    "corrects_price": None,
+    "corrects_size": None,
+}
+"""Of the fields of a trade without a column."""
 
 
 def _quote(q: Quote, _: bytes) -> Row:
@@ -72,7 +83,7 @@ def _status(s: FeedStatus, value: bytes) -> Row:
 
 
 def _heartbeat(h: Heartbeat, value: bytes) -> Row:
-    return _feed_event(h, value, "heartbeat", silent_since_ns=h.silent_since)
+    return _feed_event(h, value, "heartbeat", h.state, silent_since_ns=h.silent_since)
 
 
 def _gap(g: Gap, value: bytes) -> Row:

@@ -41,16 +41,37 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE_NAME = "market_data.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_LIMIT_S = 5.0
 """How long a write waits for another process's before it counts as failed (and is tried again later)."""
 WAL_PAGES = 4_000
 WAL_KEPT_BYTES = 64 << 20
 
+CORRECTIONS = (
+    """CREATE INDEX trades_corrections ON trades (symbol, provider, corrects, seq) WHERE correction IS NOT NULL""",
+    # docs/events.md has the rules. A chain goes from what nothing corrects to its trade, over corrections that count:
+    # without a trade at its end, it has no time.
+    """CREATE VIEW trades_in_force AS SELECT * FROM (
+        SELECT t.*, (
+            WITH RECURSIVE chain (ts, seq, correction, corrects) AS (
+                SELECT coalesce(t.ts_exchange, t.ts_recv), t.seq, t.correction, t.corrects
+                UNION SELECT coalesce(o.ts_exchange, o.ts_recv), o.seq, o.correction, o.corrects
+                FROM chain JOIN trades o
+                ON o.symbol = t.symbol AND o.provider = t.provider AND o.trade_id = chain.corrects
+                WHERE NOT EXISTS (SELECT 1 FROM trades c WHERE c.correction IS NOT NULL AND c.symbol = t.symbol
+                    AND c.provider = t.provider AND c.corrects = chain.corrects AND c.seq > chain.seq))
+            SELECT ts FROM chain WHERE correction IS NULL) AS ts_traded
+        FROM trades t WHERE t.correction IS NOT 'cancel'
+        AND NOT EXISTS (SELECT 1 FROM trades c WHERE c.correction IS NOT NULL AND c.symbol = t.symbol
+            AND c.provider = t.provider AND c.corrects = t.trade_id)) WHERE ts_traded IS NOT NULL""",
+)
+"""The trades with the corrections applied."""
+
 SCHEMA = (
     """CREATE TABLE trades (symbol TEXT NOT NULL, seq INTEGER NOT NULL, provider TEXT NOT NULL, trade_id TEXT NOT NULL,
         price REAL NOT NULL, size REAL NOT NULL, side TEXT, ts_exchange INTEGER, ts_recv INTEGER NOT NULL,
-        count INTEGER NOT NULL, recovered INTEGER NOT NULL, venue TEXT, conditions TEXT)""",
+        count INTEGER NOT NULL, recovered INTEGER NOT NULL, venue TEXT, conditions TEXT,
+        correction TEXT, corrects TEXT, corrects_price REAL, corrects_size REAL)""",
     """CREATE UNIQUE INDEX trades_identity
         ON trades (symbol, ts_exchange, provider, trade_id, CASE trade_id WHEN '' THEN seq ELSE 0 END)""",
     # A NULL differs from every other NULL in an index: trades without a time need one of their own.
@@ -71,6 +92,7 @@ SCHEMA = (
         previous TEXT)""",
     """CREATE UNIQUE INDEX status_identity ON status (symbol, ts_recv, provider, type, ifnull(state, ''),
         ifnull(reason, ''), ifnull(silent_since, 0), ifnull(first_id, ''), ifnull(last_id, ''))""",
+    *CORRECTIONS,
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
@@ -80,6 +102,14 @@ UPGRADES = {
         "ALTER TABLE status ADD COLUMN took_ns INTEGER",
         "ALTER TABLE status ADD COLUMN previous TEXT",
         "PRAGMA user_version = 2",
+    ),
+    2: (
+        "ALTER TABLE trades ADD COLUMN correction TEXT",
+        "ALTER TABLE trades ADD COLUMN corrects TEXT",
+        "ALTER TABLE trades ADD COLUMN corrects_price REAL",
+        "ALTER TABLE trades ADD COLUMN corrects_size REAL",
+        *CORRECTIONS,
+        "PRAGMA user_version = 3",
     ),
 }
 """From each older version to the next."""
@@ -99,20 +129,23 @@ def _table(name: str, columns: Sequence[str], row: Callable[[Any], tuple[Any, ..
 
 
 TRADE = ("symbol", "seq", "provider", "trade_id", "price", "size", "side", "ts_exchange", "ts_recv",
-         "count", "recovered", "venue", "conditions")  # fmt: skip
+         "count", "recovered", "venue", "conditions",
+         "correction", "corrects", "corrects_price", "corrects_size")  # fmt: skip
 QUOTE = ("symbol", "seq", "provider", "bid", "bid_size", "ask", "ask_size", "ts_exchange", "ts_recv", "venue")
 BOOK = ("symbol", "seq", "provider", "bids", "asks", "ts_exchange", "ts_recv", "venue")
 BAR = ("symbol", "interval", "ts_open", "open", "high", "low", "close", "volume", "quote_volume", "trades", "revision")
 STATUS = ("type", "symbol", "provider", "ts_recv", "state", "reason", "previous")
-HEARTBEAT = ("type", "symbol", "provider", "ts_recv", "silent_since")
+HEARTBEAT = ("type", "symbol", "provider", "ts_recv", "silent_since", "state")
 GAP = ("type", "symbol", "provider", "ts_recv", "state", "reason", "first_id", "last_id", "missing", "took_ns")
+
+CONDITIONS = TRADE.index("conditions")
 
 _trade = attrgetter(*TRADE)
 
 
 def _trade_row(trade: Trade) -> tuple[Any, ...]:
     row: tuple[Any, ...] = _trade(trade)
-    return row if trade.conditions is None else (*row[:-1], _json(trade.conditions))
+    return row if trade.conditions is None else (*row[:CONDITIONS], _json(trade.conditions), *row[CONDITIONS + 1 :])
 
 
 def _book_row(b: BookL2) -> tuple[Any, ...]:

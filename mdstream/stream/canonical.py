@@ -89,6 +89,7 @@ class Canonical:
         self.monitor = FeedMonitor(self.log, self.sources.values(), rules, announces)
         self._books = Books(self.instruments)
         self._publication = Publication(
+            topic.rpartition(".")[2],
             partition,
             self.instruments,
             self.log,

@@ -283,7 +283,10 @@ class TradeDedupe(msgspec.Struct, array_like=True):
             self.seen.reach(tick.last_id)
 
     def is_later(self, tick: TradeTick) -> bool:
-        """Whether a trade comes after all published ones, as far as its id shows."""
+        """Whether a trade comes after all published ones, as far as its id shows; a correction does not if its trade
+        was published lately."""
+        if tick.correction is not None:
+            return not {tick.corrects, tick.trade_id} & self.seen.recent.keys()
         known = tick.id_space == self.id_space and tick.last_id != NO_ID
         return not known or tick.first_id > self.seen.last or self.restarts(tick)
 

@@ -11,6 +11,11 @@
 
 The other sources distinguish a silent feed from a quiet market: a feed is silent when others send and it does not, for
 much longer than its usual interval. A market in which no source sends is quiet, and nothing changes.
+
+Silence counts from the first data that another source has and this one lacks, not from its own last data: after a quiet
+hour the first source to send is no better than the next. It counts within a trading session. After a night or a bell
+every feed begins anew at `counts_from_ns`: silence, expected interval, and the time for which it has been good. That is
+0 where a market does not close.
 """
 
 from __future__ import annotations
@@ -91,32 +96,46 @@ class Newest(NamedTuple):
         )
 
 
-def learn(channel: Channel, now_ns: int, limits: Limits) -> bool:
+def learn(channel: Channel, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
     """Update the expected interval at an evaluation; whether the feed has sent anything since the last one."""
     if channel.seen_ns <= channel.marked_ns:
         return False
-    if channel.marked_ns:
-        interval_ns = min(now_ns - channel.marked_ns, _patience_ns(channel, limits))
+    if channel.marked_ns < counts_from_ns:
+        channel.samples = 0
+    elif channel.marked_ns:
+        interval_ns = min(now_ns - channel.marked_ns, _patience_ns(channel, limits, counts_from_ns))
         channel.samples = min(channel.samples + 1, MAX_SAMPLES)
         channel.interval_ns += (interval_ns - channel.interval_ns) // channel.samples
     channel.marked_ns = now_ns
     return True
 
 
-def _patience_ns(channel: Channel, limits: Limits) -> int:
-    if channel.samples < MIN_SAMPLES:
+def compare(channel: Channel, newest_ns: int, counts_from_ns: int = 0) -> bool:
+    """Record at an evaluation since when another source has had data that this one lacks; whether that changed."""
+    before = channel.lacks_ns
+    if newest_ns <= channel.seen_ns or newest_ns < counts_from_ns:
+        channel.lacks_ns = 0
+    elif before <= channel.seen_ns or before < counts_from_ns:
+        channel.lacks_ns = newest_ns
+    return channel.lacks_ns != before
+
+
+def _patience_ns(channel: Channel, limits: Limits, counts_from_ns: int) -> int:
+    if channel.samples < MIN_SAMPLES or channel.marked_ns < counts_from_ns:
         return max(UNKNOWN_INTERVAL_NS, limits.stale_after_ns)
     return max(SILENT_AFTER * channel.interval_ns, limits.stale_after_ns)
 
 
-def judge(feed: Feed, source: SourceState, newest: Newest, now_ns: int, limits: Limits) -> Finding:
+def judge(
+    feed: Feed, source: SourceState, newest: Newest, now_ns: int, limits: Limits, counts_from_ns: int = 0
+) -> Finding:
     """A feed's health at `now_ns`, from its data and that of the others."""
     seen_ns = feed.seen_ns
     if source.down_ns and source.down_ns >= seen_ns:
         return Finding(Health.DEAD, f"disconnected ({source.down_reason})")
     if source.beat_ns and now_ns - max(source.beat_ns, seen_ns) >= limits.stale_after_ns:
         return Finding(Health.DEAD, f"no sign of its ingestor for {_seconds(now_ns - source.beat_ns)}")
-    silent = _silent(feed, newest, limits)
+    silent = _silent(feed, newest, limits, counts_from_ns)
     if silent.health is Health.DEAD:
         return silent
     if source.late_since_ns and source.late_to_ns - source.late_since_ns >= limits.stale_after_ns:
@@ -128,7 +147,7 @@ def judge(feed: Feed, source: SourceState, newest: Newest, now_ns: int, limits: 
     return silent
 
 
-def _silent(feed: Feed, newest: Newest, limits: Limits) -> Finding:
+def _silent(feed: Feed, newest: Newest, limits: Limits, counts_from_ns: int) -> Finding:
     found = GOOD
     for kind, channel, newest_ns, verdict in (
         ("trades", feed.trade, newest.trade, Health.DEAD),
@@ -139,29 +158,30 @@ def _silent(feed: Feed, newest: Newest, limits: Limits) -> Finding:
             if newest_ns and kind != "books":
                 found = Finding(Health.POOR, f"no {kind} from it yet")
             continue
-        behind_ns = newest_ns - channel.seen_ns
-        if behind_ns >= _patience_ns(channel, limits):
+        behind_ns = newest_ns - channel.lacks_ns
+        if channel.lacks_ns and behind_ns >= _patience_ns(channel, limits, counts_from_ns):
             found = Finding(verdict, f"no {kind} for {_seconds(behind_ns)} while another source has them")
             if verdict is Health.DEAD:
                 return found
     return found
 
 
-def silent_since(feed: Feed, now_ns: int, limits: Limits) -> int | None:
+def silent_since(feed: Feed, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> int | None:
     """Since when (log time, ns) a feed has sent nothing at all, if that is unusually long; else None.
 
     For people only: without another source, a fault cannot be distinguished from a quiet market.
     """
     spoken = [channel for channel in (feed.trade, feed.quote, feed.book) if channel.seen_ns]
-    if not spoken or now_ns - feed.seen_ns < min(_patience_ns(channel, limits) for channel in spoken):
+    silent_ns = now_ns - max(feed.seen_ns, counts_from_ns)
+    if not spoken or silent_ns < min(_patience_ns(channel, limits, counts_from_ns) for channel in spoken):
         return None
     return feed.seen_ns
 
 
-def note(feed: Feed, finding: Finding, now_ns: int, limits: Limits) -> bool:
-    """Record since when a feed has been good; whether that changed anything."""
+def note(feed: Feed, finding: Finding, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
+    """Record since when a feed has been good; whether that changed anything. One without data yet has shown nothing."""
     before = feed.healthy_since_ns, feed.failures
-    if finding.health is not Health.GOOD:
+    if finding.health is not Health.GOOD or feed.seen_ns < counts_from_ns:
         feed.healthy_since_ns = 0
     elif not feed.healthy_since_ns:
         feed.healthy_since_ns = now_ns

@@ -4,6 +4,8 @@
                                        instruments: intervals, gaps, health of each source ─> switch
                                                     silent for long ─> heartbeat
 
+While an instrument's market is closed no source of it is at fault for silence, none is left, and its heartbeats say so.
+
 Nothing here is done per frame. Published times are receive times, derived from log time.
 """
 
@@ -11,7 +13,8 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from itertools import repeat
+from typing import Literal, NamedTuple
 
 from mdstream import events
 from mdstream.events import Gap, Heartbeat
@@ -24,6 +27,7 @@ from mdstream.stream.lines import Line, Source
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Instrument, LogState, SourceState
+from mdstream.trading_hours import TradingSession
 
 EVALUATION_NS = 250_000_000
 WINDOW_NS = 600_000_000_000
@@ -76,34 +80,38 @@ class FeedMonitor:
             self._check_ingestor(out, source, recv_ns)
         for symbol in self._symbols:
             lines = self._lines[symbol]
-            instrument = lines[0].instrument
-            self._learn(out, lines)
+            instrument, session = lines[0].instrument, lines[0].session_at(recv_ns)
+            closed = session is not None and session.closed
+            from_ns = counts_from_ns(session, now_ns, recv_ns)
+            self._learn(out, lines, from_ns)
             for line in lines:
                 self.report(out, line, gaps.evaluate(line.feed, now_ns, self._rules.gaps), recv_ns)
             # The only one is not followed if the followed one was removed from the settings.
-            if (len(lines) > 1 or not lines[0].live) and not self._rules.of(symbol).merge:
-                yield from self._choose(out, instrument, lines)
-            self._check_silence(out, symbol, instrument, lines, recv_ns)
+            if (len(lines) > 1 or not lines[0].live) and not closed and not self._rules.of(symbol).merge:
+                yield from self._choose(out, instrument, lines, from_ns)
+            self._check_silence(out, symbol, instrument, lines, recv_ns, closed=closed)
 
-    def _learn(self, out: Output, lines: list[Line]) -> None:
+    def _learn(self, out: Output, lines: list[Line], counts_from_ns: int) -> None:
         now_ns, limits = self._log.now_ns, self._rules.limits
         followed = next((line for line in lines if line.live), lines[0])
-        from_ns = limits.buffer_from_ns(followed.feed, now_ns)
+        from_ns, newest = limits.buffer_from_ns(followed.feed, now_ns), Newest.of([line.feed for line in lines])
         for line in lines:
             feed = line.feed
-            learnt = [failover.learn(channel, now_ns, limits) for channel in (feed.trade, feed.quote, feed.book)]
+            channels = (feed.trade, feed.quote, feed.book)
+            learnt = [failover.learn(channel, now_ns, limits, counts_from_ns) for channel in channels]
+            learnt += map(failover.compare, channels, newest, repeat(counts_from_ns))
             dropped = line.forget_before(from_ns - line.source.state.offset_ns)
             if feed.gap_rate:
                 feed.gap_rate = feed.gap_rate * KEPT if feed.gap_rate > FORGOTTEN else 0.0
             if feed.gap_rate or dropped or any(learnt):
                 out.changed.add(line.symbol)
 
-    def _choose(self, out: Output, instrument: Instrument, lines: list[Line]) -> Iterator[Switch]:
+    def _choose(self, out: Output, instrument: Instrument, lines: list[Line], counts_from_ns: int) -> Iterator[Switch]:
         now_ns, limits = self._log.now_ns, self._rules.limits
-        findings = self.findings(lines)
+        findings = self.findings(lines, counts_from_ns)
         by_name = {line.source.name: line for line in lines}
         for name, line in by_name.items():
-            if failover.note(line.feed, findings[name], now_ns, limits):
+            if failover.note(line.feed, findings[name], now_ns, limits, counts_from_ns):
                 out.changed.add(line.symbol)
         feeds = {name: line.feed for name, line in by_name.items()}
         begins = now_ns - instrument.begun_ns < limits.stale_after_ns
@@ -112,12 +120,13 @@ class FeedMonitor:
             out.changed.add(lines[0].symbol)
             yield Switch(by_name.get(instrument.active), by_name[choice.source], choice)
 
-    def findings(self, lines: list[Line]) -> dict[str, Finding]:
-        """The current health of each source of an instrument."""
+    def findings(self, lines: list[Line], counts_from_ns: int = 0) -> dict[str, Finding]:
+        """The current health of each source of an instrument, whose silence counts from a log time on."""
         newest = Newest.of([line.feed for line in lines])
         now_ns, limits = self._log.now_ns, self._rules.limits
         return {
-            line.source.name: failover.judge(line.feed, line.source.state, newest, now_ns, limits) for line in lines
+            line.source.name: failover.judge(line.feed, line.source.state, newest, now_ns, limits, counts_from_ns)
+            for line in lines
         }
 
     def report(self, out: Output, line: Line, changes: Iterable[Change], recv_ns: int) -> None:
@@ -133,10 +142,12 @@ class FeedMonitor:
             if change.state == "open":
                 since_ns = recv_ns - (self._log.now_ns - change.since_ns)
                 ids = line.trades.id_space, change.first, change.last
-                request = RepairRequest(line.symbol, name, *ids, since_ns, line.feed.worth)
+                request = RepairRequest(line.symbol, name, *ids, since_ns, line.feed.contract_size)
                 out.request_repair(request, recv_ns // MS)
 
-    def _check_silence(self, out: Output, symbol: str, instrument: Instrument, lines: list[Line], recv_ns: int) -> None:
+    def _check_silence(
+        self, out: Output, symbol: str, instrument: Instrument, lines: list[Line], recv_ns: int, *, closed: bool
+    ) -> None:
         now_ns, every_ns = self._log.now_ns, self._rules.heartbeat_ns
         spoke_ns = max((line.feed.seen_ns for line in lines if line.live), default=now_ns)
         if not spoke_ns or now_ns - max(spoke_ns, instrument.silence_reported_ns) < every_ns:
@@ -144,7 +155,8 @@ class FeedMonitor:
         instrument.silence_reported_ns = now_ns
         out.changed.add(symbol)
         provider = instrument.active or lines[0].source.name
-        out.add_status(symbol, Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns))
+        state: Literal["closed"] | None = "closed" if closed else None
+        out.add_status(symbol, Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns, state))
 
     def _check_ingestor(self, out: Output, source: Source, recv_ns: int) -> None:
         state, now_ns, every_ns = source.state, self._log.now_ns, self._rules.heartbeat_ns
@@ -154,6 +166,13 @@ class FeedMonitor:
         if self._announces(source.name):
             silent_since_ns = recv_ns - (now_ns - state.beat_ns)
             out.add_status(source.name, Heartbeat(events.SYSTEM, source.name, silent_since_ns, recv_ns))
+
+
+def counts_from_ns(session: TradingSession | None, now_ns: int, recv_ns: int) -> int:
+    """The log time from which silence counts at `now_ns`, which is `recv_ns` on the ingestor's clock."""
+    if session is None:
+        return 0
+    return now_ns if session.closed else now_ns - (recv_ns - session.from_ns)
 
 
 def _sample(state: SourceState, now_ns: int, max_latency_ns: int) -> None:

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mdstream.records import Record, worth_of
+from mdstream.records import Record, contract_size_of
 from mdstream.stream.book import Book
 from mdstream.stream.output import Output
 from mdstream.stream.state import NOT_BUFFERED, Feed, Instrument, SourceState
 from mdstream.ticks import QuoteTick, Tick, TradeTick
+from mdstream.trading_hours import TradingHours, TradingSession
 
 MAX_BUFFERED = 20_000
 """Ticks of one standby; some ten megabytes."""
@@ -37,7 +38,7 @@ class Venue(Protocol):
     @property
     def sizes_in_contracts(self) -> bool: ...
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> Sequence[Tick]: ...
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]: ...
 
 
 class Source:
@@ -60,12 +61,12 @@ class Source:
 
     def read(self, record: Record) -> Sequence[Tick]:
         """The ticks of a record that may say what a contract is worth."""
-        worth = worth_of(record)
-        ticks = self.decode(record.value or b"", worth)
-        if worth and type(tick := next(iter(ticks), None)) is TradeTick and not tick.recovered:
+        contract_size = contract_size_of(record)
+        ticks = self.decode(record.value or b"", contract_size)
+        if contract_size and type(tick := next(iter(ticks), None)) is TradeTick and not tick.recovered:
             line = self.lines.get(tick.symbol)
             if line is not None:
-                line.feed.worth = worth.decode()  # what is missing between live trades is worth as much
+                line.feed.contract_size = contract_size.decode()  # what is missing between live trades is worth as much
         return ticks
 
     def report(self, out: Output) -> None:
@@ -82,18 +83,37 @@ class Source:
 class Line:
     """One source's feed of one instrument. `live`: it is published; else it is a standby, or no allowed source.
 
-    `book`: for a venue that sends updates of its book; kept whether live or not.
+    `book`: for a venue that sends updates of its book; kept whether live or not. `hours`: None if its market does not
+    close.
     """
 
-    __slots__ = ("allowed", "book", "buffer", "feed", "instrument", "key", "live", "source", "symbol", "trades")
+    __slots__ = (
+        "allowed",
+        "book",
+        "buffer",
+        "feed",
+        "hours",
+        "instrument",
+        "key",
+        "live",
+        "source",
+        "symbol",
+        "trades",
+    )
 
-    def __init__(self, source: Source, symbol: str, instrument: Instrument, feed: Feed) -> None:
-        self.source, self.symbol, self.key = source, symbol, symbol.encode()
+    def __init__(
+        self, source: Source, symbol: str, instrument: Instrument, feed: Feed, hours: TradingHours | None = None
+    ) -> None:
+        self.source, self.symbol, self.key, self.hours = source, symbol, symbol.encode(), hours
         self.instrument, self.feed = instrument, feed
         self.trades = feed.trades
         self.live = self.allowed = False
         self.buffer: deque[Buffered] = deque()
         self.book: Book | None = None
+
+    def session_at(self, ts_ns: int) -> TradingSession | None:
+        """The trading session of the instrument's market; None if that does not close."""
+        return None if self.hours is None else self.hours.at(ts_ns)
 
     def stand_by(self, offset: int, recv_ns: int, tick: TradeTick | QuoteTick) -> None:
         """Buffer a tick, in case this source has to take over."""

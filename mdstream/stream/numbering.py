@@ -31,6 +31,10 @@ def publish_trade(out: Output, line: Line, tick: TradeTick, recv_ns: int) -> Non
         tick.recovered,
         tick.venue,
         tick.conditions,
+        tick.correction,
+        tick.corrects,
+        tick.corrects_price,
+        tick.corrects_size,
     )
     out.trades.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
     source.trades += 1

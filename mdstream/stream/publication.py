@@ -23,6 +23,7 @@ from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Feed, Instrument, LogState
 from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, OtherTick, QuoteTick, TradeTick
+from mdstream.trading_hours import trading_hours
 
 MAX_ERRORS = 20
 """Most error frames of venues kept for the log in one output; all are counted."""
@@ -32,10 +33,11 @@ MISSED_NS = 10_000_000_000
 
 
 class Publication:
-    """Publishes the ticks of one partition's instruments. `recv_ns` and `offset` are those of a tick's raw record."""
+    """Publishes the ticks of one partition of a market. `recv_ns` and `offset` are those of a tick's raw record."""
 
     def __init__(
         self,
+        market: str,
         partition: int,
         instruments: dict[str, Instrument],
         log: LogState,
@@ -45,7 +47,7 @@ class Publication:
         monitor: FeedMonitor,
         books: Books,
     ) -> None:
-        self._partition, self._instruments, self._log = partition, instruments, log
+        self._market, self._partition, self._instruments, self._log = market, partition, instruments, log
         self._rules, self._announces = rules, announces
         self._monitor, self._books = monitor, books
 
@@ -63,7 +65,8 @@ class Publication:
     def add_line(self, source: Source, symbol: str, recv_ns: int) -> Line:
         """Create a source's line of an instrument. The first source to send anything is followed."""
         instrument = self._instruments.setdefault(symbol, Instrument())
-        line = Line(source, symbol, instrument, instrument.feeds.setdefault(source.name, Feed()))
+        feed = instrument.feeds.setdefault(source.name, Feed())
+        line = Line(source, symbol, instrument, feed, trading_hours(self._market, symbol))
         source.lines[symbol] = line
         policy, beside = self._rules.of(symbol), instrument.active or next(iter(instrument.feeds))
         line.allowed = self._rules.allows(symbol, source.name, beside=beside)
@@ -94,7 +97,7 @@ class Publication:
             return
         now_ns = self._log.now_ns
         line.feed.trade.seen_ns = now_ns
-        if ts_exchange is not None and not tick.resume:  # a resume point may be hours old
+        if ts_exchange is not None and not (tick.resume or tick.correction):  # these may be hours old
             source.state.latency_ns = recv_ns - ts_exchange
         if not line.live:
             self._stand_by(out, line, tick, recv_ns, offset)
@@ -116,6 +119,9 @@ class Publication:
             out.counts["not a source of the instrument"] += 1
         elif line.trades.is_later(tick):
             line.stand_by(offset, recv_ns, tick)
+        elif tick.correction is not None:  # of a trade that was published while this source was followed
+            if self._is_new(out, line, tick, recv_ns):
+                publish_trade(out, line, tick, recv_ns)
         else:
             self._late_trade(out, line, tick, recv_ns)
 

@@ -87,6 +87,8 @@ class Channel(msgspec.Struct, gc=False, array_like=True):
     interval_ns: int = 0
     """Mean time between evaluations with new data."""
     samples: int = 0
+    lacks_ns: int = 0
+    """When another source first had data after its last, 0 if none has any."""
 
 
 class OpenGap(msgspec.Struct, gc=False, array_like=True):
@@ -131,7 +133,7 @@ class Feed(msgspec.Struct, array_like=True):
     buffered_from: int = NOT_BUFFERED
     """While it stands by: the offset of the first raw record in its buffer (canonical.py)."""
     kept: KeptBook = msgspec.field(default_factory=KeptBook)
-    worth: str = ""
+    contract_size: str = ""
     """What one contract is worth, by the last record of live trades that said so."""
 
     @property

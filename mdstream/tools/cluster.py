@@ -60,7 +60,8 @@ class Group(msgspec.Struct, frozen=True):
 class Feed(msgspec.Struct, frozen=True):
     """The last state of a provider's ingestor. Times in ns since 1970; null if nothing was found.
 
-    `state`: connected, disconnected, gave_up, silent without a recent heartbeat, or unknown.
+    `state`: connected, closed while it is and the markets of all its symbols are closed, disconnected, gave_up, silent
+    without a recent heartbeat, or unknown.
     """
 
     provider: str
@@ -151,6 +152,7 @@ class FeedRecord(msgspec.Struct):
     provider: str
     ts: int
     connected: bool | None = None
+    closed: bool = False
     symbols: int | None = None
     state: str | None = None
     reason: str | None = None
@@ -198,9 +200,10 @@ def feed_of(provider: str, market: str, records: Iterable[FeedRecord], change: F
     """The state of `provider`, from its ingestor's records, oldest first, and the last change on md.status."""
     state, reason, changed_ns = (change.state, change.reason, change.ts_recv) if change else ("unknown", None, None)
     heartbeat_ns = symbols = None
+    closed = False
     for one in records:
         if one.connected is not None:
-            heartbeat_ns, symbols = one.ts, one.symbols
+            heartbeat_ns, symbols, closed = one.ts, one.symbols, one.closed
             seen = "connected" if one.connected else "disconnected"
             if seen != state:
                 state, reason = seen, None
@@ -208,6 +211,8 @@ def feed_of(provider: str, market: str, records: Iterable[FeedRecord], change: F
             state, reason, changed_ns = one.state, one.reason, one.ts
     if state == "connected" and (heartbeat_ns is None or now_ns - heartbeat_ns > SILENT_AFTER_NS):
         state, reason = "silent", "no heartbeat: its ingestor has ended, or cannot reach the broker"
+    elif state == "connected" and closed:
+        state = "closed"
     return Feed(provider, market, state, reason, symbols, heartbeat_ns, changed_ns)
 
 

@@ -19,7 +19,7 @@ from mdstream.cli.progress import Progress
 from mdstream.config import load
 from mdstream.config.cluster import Brokers
 from mdstream.errors import FrameError
-from mdstream.records import OURS, decode_raw, receive_ns, worth_of
+from mdstream.records import OURS, contract_size_of, decode_raw, receive_ns
 from mdstream.replay.capture import Frame, Merge, Writer
 from mdstream.tools.running import run
 from mdstream.venues.providers import provider as provider_named
@@ -47,8 +47,8 @@ class Wanted:
             return None
         if kind in OURS or (self.providers and provider not in self.providers):
             return None
-        worth = worth_of(record).decode("ascii", "replace")
-        return Frame(received_ns, provider.decode(), record.value or b"", worth)
+        contract_size = contract_size_of(record).decode("ascii", "replace")
+        return Frame(received_ns, provider.decode(), record.value or b"", contract_size)
 
 
 @click.command()

@@ -209,15 +209,15 @@ class _Router:
         """(topic, partition) and the record of each part of a frame, as the ingestor would write them."""
         for part in self._provider.split(frame.frame):
             key, kind = self._provider.route(part)
-            yield self._placed(key, part, kind, recv_ns, frame.worth)
+            yield self._placed(key, part, kind, recv_ns, frame.contract_size)
 
     def _placed(
-        self, key: bytes, part: bytes, kind: bytes, recv_ns: int, worth: str
+        self, key: bytes, part: bytes, kind: bytes, recv_ns: int, contract_size: str
     ) -> tuple[tuple[str, int], ProducerRecord]:
-        if not worth:
+        if not contract_size:
             return self._partition_of[key], self._raw.encode(key, part, kind, recv_ns)
         key = self._provider.from_venue(key.decode()).encode()
-        return self._partition_of[key], self._raw.encode_contracts(key, part, kind, recv_ns, worth.encode())
+        return self._partition_of[key], self._raw.encode_contracts(key, part, kind, recv_ns, contract_size.encode())
 
     def _place(self, key: bytes) -> tuple[str, int]:
         topic, partitions = self._topic_of(self._provider.market_of_record(key))

@@ -24,6 +24,7 @@ from mdstream.errors import FrameError, SymbolError
 from mdstream.instruments import is_linear
 from mdstream.repairs import REST_MARK
 from mdstream.ticks import Control, Tick
+from mdstream.trading_hours import TradingHours, trading_hours
 from mdstream.venues import contracts, ws_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
@@ -157,7 +158,7 @@ class Provider(Declared, ABC):
     quotes_from_books: ClassVar[bool] = True
     """Whether the top of a kept book is published as a quote; else quotes are those of a channel of their own."""
     sizes_in_contracts: ClassVar[bool] = False
-    """Whether the sizes of linear contracts count contracts, whose worth its list of instruments has. Frames are then
+    """Whether the sizes of linear contracts count contracts, whose size its list of instruments has. Frames are then
     named by the venue's own id, and by the canonical symbol only together with what a contract is worth."""
     default_symbols: ClassVar[Sequence[str]] = ("BTCUSDT", "ETHUSDT")
     """Canonical symbols that it has, for an ingestor of all providers."""
@@ -167,7 +168,8 @@ class Provider(Declared, ABC):
     """Pause between requests, to stay within the venue's limit of messages per second."""
     keepalive: ClassVar[Keepalive | None] = None
     silence_s: ClassVar[float] = 30.0
-    """Without any frame for so long, the connection counts as dead."""
+    """Without any frame for so long, the connection counts as dead; outside a regular trading session it does unless
+    its link gets an answer to a ping."""
     max_age_s: ClassVar[float | None] = None
     """The age at which we replace a connection, before the venue ends it; None: the venue has no limit."""
     shares_frames: ClassVar[bool] = False
@@ -200,7 +202,7 @@ class Provider(Declared, ABC):
         self.parsers = Remembered(self._parser)
         """By channel and symbol, as the venue writes them."""
         self._by_start = Remembered(self.by_pattern)
-        self._worth, self._names = Remembered(contracts.read_worth), Remembered(self.from_venue)
+        self._contract_size, self._names = Remembered(contracts.read_contract_size), Remembered(self.from_venue)
 
     def decoder(self, message: Any, *, strict: bool) -> Callable[[bytes], Any]:
         """How to read a frame as `message`; unless `strict`, text stands for numbers, too. A hook: most send JSON."""
@@ -261,6 +263,10 @@ class Provider(Declared, ABC):
         """The market of a canonical symbol, which decides its raw topic. Depends on nothing else."""
         return self.market
 
+    def hours(self, symbol: str) -> TradingHours | None:
+        """The trading hours of a canonical symbol; None if its market does not close, or they are not known."""
+        return trading_hours(self.market_of(symbol), symbol)
+
     def market_of_record(self, key: bytes) -> str:
         """The market of a raw record by its key: a canonical symbol, or the provider's name."""
         return self.market if key == self.name.encode() else self.market_of(key.decode("utf-8", "replace"))
@@ -297,12 +303,12 @@ class Provider(Declared, ABC):
         """Key and kind of a raw frame, without parsing it. Never raises: an unknown frame is OTHER."""
         return self.parser(frame).route
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         """The ticks in a frame, in its order.
 
-        `worth`: what one contract was worth, if sizes are in contracts and it is known (`records.worth_of`): then they
-        are turned into units of base, and named by the canonical symbol. Raises FrameError or msgspec.MsgspecError if
-        the frame cannot be understood.
+        `contract_size`: what one contract was worth, if sizes are in contracts and it is known
+        (`records.contract_size_of`): then they are turned into units of base, and named by the canonical symbol. Raises
+        FrameError or msgspec.MsgspecError if the frame cannot be understood.
         """
         try:
             if not frame.isascii():
@@ -312,13 +318,17 @@ class Provider(Declared, ABC):
             ticks = self._decode_other(frame) if decode is None else parser.ticks(decode(frame), parser.symbol)
         except UNREADABLE as error:
             raise FrameError(f"not JSON that can be read: {error}") from None
-        return self._in_base(ticks, self._worth[worth]) if worth and self.sizes_in_contracts else ticks
+        return (
+            self._in_base(ticks, self._contract_size[contract_size])
+            if contract_size and self.sizes_in_contracts
+            else ticks
+        )
 
-    def _in_base(self, ticks: Sequence[Tick], worth: Decimal) -> Sequence[Tick]:
+    def _in_base(self, ticks: Sequence[Tick], contract_size: Decimal) -> Sequence[Tick]:
         for tick in ticks:
             if not isinstance(tick, Control):
                 tick.symbol = self._names[tick.symbol]
-                contracts.to_base(tick, worth)
+                contracts.to_base(tick, contract_size)
         return ticks
 
     def parser(self, frame: bytes) -> Parser:

@@ -99,7 +99,7 @@ class History(Api, Declared, ABC):
         Uses the provider's own `decode`: only trades that the canonical stream will understand count. Raises FrameError
         or msgspec.MsgspecError if the frame cannot be understood.
         """
-        ticks = self._provider.decode(frame, request.worth.encode())
+        ticks = self._provider.decode(frame, request.contract_size.encode())
         trades = [tick for tick in ticks if isinstance(tick, TradeTick)]
         wanted = (trade for trade in trades if trade.symbol == request.symbol and trade.id_space == request.id_space)
         return [Span(trade.first_id, trade.last_id) for trade in wanted], len(trades)

@@ -68,13 +68,19 @@ class Close(NamedTuple):
     because: Literal["lost", "silence"] = "lost"
 
 
+class Probe(NamedTuple):
+    """Close the connection for this reason, unless the link finds that the other end is there."""
+
+    silence: Close
+
+
 class Fatal(NamedTuple):
     """Give the feed up: trying again cannot help. `reason` ends with what to set."""
 
     reason: str
 
 
-Action = Send | Wait | Subscribed | Report | Replace | Close | Fatal
+Action = Send | Wait | Subscribed | Report | Replace | Probe | Close | Fatal
 """Actions of a session, in the order given. It ends with a Close or a Fatal."""
 
 
@@ -147,13 +153,20 @@ class Session:
         self._wanted -= gone
         self._answered(gone)
 
-    def tick(self, now_s: float, *, frames: int = 0) -> list[Action]:
-        """Time has passed; `frames` have arrived so far."""
+    def tick(self, now_s: float, *, frames: int = 0, quiet: bool = False) -> list[Action]:
+        """Time has passed; `frames` have arrived so far. `quiet`: no market that is subscribed to is in its regular
+        session."""
         self._note_frames(now_s, frames)
         end = self._end(now_s)
-        if end is not None:
+        if end is not None and not (quiet and end.because == "silence"):
             return [end]
-        due = [*self._overdue(now_s), *self._subscribe(now_s), *self._ping(now_s), *self._aged(now_s)]
+        due = [
+            *self._probe(end, now_s),
+            *self._overdue(now_s),
+            *self._subscribe(now_s),
+            *self._ping(now_s),
+            *self._aged(now_s),
+        ]
         return [*due, Wait(self._wait_s(now_s))]
 
     # ------------------------------------------------------------------------------------------ requests and answers
@@ -239,6 +252,13 @@ class Session:
         if any(now_s >= self._awaited.get(name, now_s + 1) for name in self._login_names):
             return Close(f"the login was not answered within {ANSWER_S:g} s")
         return None
+
+    def _probe(self, silence: Close | None, now_s: float) -> list[Action]:
+        """Nothing has come for long, and nothing need have: ask, and wait as long again."""
+        if silence is None:
+            return []
+        self._last_frame_s = now_s
+        return [Probe(silence)]
 
     def _aged(self, now_s: float) -> list[Action]:
         if self._max_age_s is None or now_s - self._opened_s < self._max_age_s:

@@ -20,7 +20,7 @@ PLAIN = b'{"stream":"btcusdt@trade","data":{"e":"trade","s":"BTCUSDT","t":1,"p":
 class Careless(Binance):
     """A parser with a fault of each sort, by what is in the frame."""
 
-    def decode(self, frame: bytes) -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         if b"raise" in frame:
             raise KeyError("p")
         if b"nan" in frame:

@@ -67,7 +67,7 @@ def test_there_is_an_example_of_every_kind(venue: str) -> None:
 @pytest.mark.parametrize(("venue", "example"), each())
 def test_decode_says_what_the_frame_says(venue: str, example: Example) -> None:
     """All ticks, each with every field as written down by hand; a control frame's detail where it is given."""
-    ticks = provider(venue).decode(example.raw, example.worth.encode())
+    ticks = provider(venue).decode(example.raw, example.contract_size.encode())
     assert len(ticks) == len(example.ticks)
     for tick, expected in zip(ticks, example.expected, strict=True):
         if isinstance(tick, Control) and isinstance(expected, Control) and not expected.detail:
@@ -96,7 +96,7 @@ def test_a_symbol_is_subscribed_to_under_the_name_it_came_with(venue: str, examp
         venue_id = v.to_venue(symbol)
         assert v.from_venue(venue_id) == v.canonical(symbol)
         # Where sizes count contracts, nobody may take them for units of base: they keep the venue's name.
-        assert symbol == (v.canonical(symbol) if example.worth else v.as_sent(venue_id))
+        assert symbol == (v.canonical(symbol) if example.contract_size else v.as_sent(venue_id))
         assert venue_id.lower().encode() in example.raw.lower()
 
 
@@ -138,7 +138,8 @@ def test_a_price_or_size_that_is_no_finite_number_is_an_error(venue: str, exampl
     """It becomes a dead letter: no made-up trade goes on."""
     for tick in provider(venue).decode(example.raw):
         if isinstance(tick, TradeTick) and not example.hex:
-            for value in (tick.price, tick.size):
+            size = tick.corrects_size if tick.correction == "cancel" else tick.size  # what the frame has
+            for value in (tick.price, size):
                 (text, *_) = [text for text in numbers(example.raw) if float(text.strip(b'"')) == value]
                 with pytest.raises(ERRORS):
                     provider(venue).decode(example.raw.replace(text, bad, 1))
@@ -153,7 +154,7 @@ def numbers(frame: bytes) -> list[bytes]:
 def test_a_frame_that_cannot_be_meant_is_refused_by_name(venue: str, example: Example) -> None:
     """It becomes a dead letter with the reason."""
     with pytest.raises(FrameError, match=re.escape(example.refused)):
-        provider(venue).decode(example.raw, example.worth.encode())
+        provider(venue).decode(example.raw, example.contract_size.encode())
 
 
 @pytest.mark.parametrize("frame", [*NOT_JSON, *NOT_ASKED], ids=lambda frame: repr(frame[:30]))
@@ -206,7 +207,7 @@ def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, exa
     """By symbol and id space; trades of another instrument or id space are not its own."""
     history = HISTORIES[venue]()
     for trade in trades(example):
-        request = RepairRequest(trade.symbol, venue, trade.id_space, 0, 1 << 62, 0, example.worth)
+        request = RepairRequest(trade.symbol, venue, trade.id_space, 0, 1 << 62, 0, example.contract_size)
         ids = [Span(t.first_id, t.last_id) for t in trades(example)]
         assert history.read(request, example.raw) == (ids, len(ids))
         for other in (
@@ -219,7 +220,7 @@ def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, exa
         assert provider(venue).route(rest_frame(requested.target, trade.id_space, b"[]")) == Route(
             example.key(provider(venue), trade.symbol), TRADE
         )
-    captured = Frame(1, venue, example.raw, example.worth)
+    captured = Frame(1, venue, example.raw, example.contract_size)
     assert decode_line(encode_line(captured)) == captured
 
 

@@ -24,7 +24,7 @@ def rest_frames(connection: Connection, listing: Listing, id_space: str) -> list
     found = []
     for first in range(tape.first_id, tape.next_id, history.most_rows):
         span = Span(first, min(first + history.most_rows, tape.next_id) - 1)
-        page = history.ask(RepairRequest(connection.symbol, name, id_space, *span, 0, connection.worth), span)
+        page = history.ask(RepairRequest(connection.symbol, name, id_space, *span, 0, connection.contract_size), span)
         assert isinstance(page, Page)
         path, _, query = page.target.partition("?")
         answer = rest.get(path, query, NOW_NS)
@@ -35,7 +35,7 @@ def rest_frames(connection: Connection, listing: Listing, id_space: str) -> list
 
 def recovered(connection: Connection, frame: bytes) -> list[TradeTick]:
     """The trades of an answer as the canonical stream reads them."""
-    return trades(list(connection.provider.decode(frame, connection.worth.encode())))
+    return trades(list(connection.provider.decode(frame, connection.contract_size.encode())))
 
 
 WITH_HISTORY = [venue for venue in SIMULATED if venue in HISTORIES]

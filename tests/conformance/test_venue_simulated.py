@@ -20,7 +20,7 @@ from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.stream.book import Book as KeptBook
 from mdstream.stream.book import UpdateResult
 from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
-from mdstream.venues.contracts import worths_of
+from mdstream.venues.contracts import contract_sizes_of
 from mdstream.venues.feed import OTHER
 from mdstream.venues.providers import PROVIDERS, provider
 
@@ -45,10 +45,10 @@ class Connection:
         self.topics: list[Topic] = []
         self.now_ns = NOW_NS
         self.symbol, *_ = self.provider.default_symbols
-        self.worth = ""
+        self.contract_size = ""
         if contracts:
             self.symbol += "-PERP"
-            self.worth = worths(self)[self.symbol]
+            self.contract_size = contract_sizes(self)[self.symbol]
         login = self.provider.login(SETTINGS)
         if login is not None:
             assert not refuses(self, self.session.received(str(login.frame), NOW_NS))
@@ -65,7 +65,7 @@ class Connection:
             self.now_ns += int(self.provider.subscribe_interval_s * SECOND_NS)
 
     def read(self, text: str) -> list[Tick]:
-        return ticks_of(self.provider, text, self.worth)
+        return ticks_of(self.provider, text, self.contract_size)
 
     def of(self, *kinds: Kind) -> Iterator[tuple[Topic, Callable[[Any], list[Tick]]]]:
         """All channels of these kinds, each with how its events are written and read."""
@@ -77,13 +77,13 @@ class Connection:
                 yield topic, lambda e, t=topic: [k for x in t.channel.encode(t.listing, e) for k in self.read(x)]  # type: ignore[misc]
 
 
-def worths(connection: Connection) -> dict[str, str]:
+def contract_sizes(connection: Connection) -> dict[str, str]:
     """What the venue's contracts are worth, by the list that it serves."""
     name = connection.provider.name
     listing, rest = LISTINGS[name](), RESTS[name](connection.exchange, Budget(100, 1.0))
     requests = [target.partition("?") for target in listing.targets]
     bodies = [rest.get(path, query, NOW_NS).body for path, _, query in requests]
-    return worths_of(listing.read(bodies, ts_recv=NOW_NS))
+    return contract_sizes_of(listing.read(bodies, ts_recv=NOW_NS))
 
 
 CONTRACTS = {f"{name} contracts": name for name in SIMULATED if PROVIDERS[name].sizes_in_contracts}
@@ -114,7 +114,8 @@ def levels(of: Listing, book: list[tuple[int, int]]) -> list[Level]:
 
 
 def trades(ticks: list[Tick]) -> list[TradeTick]:
-    return [tick for tick in ticks if isinstance(tick, TradeTick)]
+    """Without corrections of trades."""
+    return [tick for tick in ticks if isinstance(tick, TradeTick) and tick.correction is None]
 
 
 @pytest.mark.parametrize("venue", VENUES)

@@ -6,7 +6,7 @@ A line of mdstream/venues/NAME/frames.jsonl is an example after the venue's docu
     {"name":..,"hex":DIGITS,"ticks":[..]}                                     the same for a frame that is no text
     {"name":..,"request":PATH,"id_space":..,"body":TEXT,"ticks":[..]}         the answer to a repair's request
     {"name":..,"frame" or "request" and "body":..,"refused":WORDS}            it is refused with these words
-    {.., "worth":DECIMAL}                                                     with what a contract is worth, in base
+    {.., "contract_size":DECIMAL}                                             with what a contract is worth, in base
     {"name":..,"status":NUMBER,"body":TEXT,"final":WORDS}                     a REST error; "" if it is worth a retry
 
 Fields with a tick's default value may be left out. Recordings are not part of the project: they are in
@@ -45,7 +45,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request: str = ""
     id_space: str = ""
     body: str = ""
-    worth: str = ""
+    contract_size: str = ""
     status: int = 0
     ticks: list[tuple[str, dict[str, Any]]] = []
     refused: str = ""
@@ -60,7 +60,7 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def key(self, provider: Provider, symbol: str) -> bytes:
         """The key of the frame by itself, if it is about this canonical symbol."""
-        return (provider.as_sent(provider.to_venue(symbol)) if self.worth else symbol).encode()
+        return (provider.as_sent(provider.to_venue(symbol)) if self.contract_size else symbol).encode()
 
     @property
     def expected(self) -> list[Tick]:

@@ -66,10 +66,10 @@ class Members(Hasty):
     def login(self, settings: Mapping[str, str]) -> Request | None:
         return Request(f"login {settings['TERN_KEY']}", ("login",))
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         if frame in (b"welcome", b"wrong key"):
             return (Control("ack" if frame == b"welcome" else "error", frame.decode(), ("login",)),)
-        return super().decode(frame, worth)
+        return super().decode(frame, contract_size)
 
 
 class Wired(Hasty):

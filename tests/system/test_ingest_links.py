@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from mdstream.errors import HandshakeError, LinkError, OversizedError, SettingsError
-from mdstream.ingest.links import link, new_link
+from mdstream.ingest.links import link, new_link, websocket
 from mdstream.ingest.links.queue import QueueLink
 from mdstream.ingest.links.tcp import TcpLink
 from mdstream.ingest.links.websocket import WebsocketLink
@@ -195,6 +195,49 @@ async def test_websocket_messages_are_frames_until_it_ends() -> None:
         await made.close()
     assert got == [b"text", b"binary"]
     assert "1001 (going away) going away" in str(end)
+
+
+async def test_a_websocket_answers_a_ping_until_its_other_end_is_gone() -> None:
+    """Without a frame, as at night: only that tells an idle connection from a dead one."""
+
+    async def stay(client: ServerConnection) -> None:
+        await client.wait_closed()
+
+    async with serve(stay, "127.0.0.1", 0) as server:
+        made = new_link(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", None)
+        await made.open()
+        assert await made.answers()
+    assert not await made.answers()
+    await made.close()
+
+
+async def test_a_websocket_that_answers_no_ping_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network drops everything, and no error comes: the server accepts the connection, and reads no more."""
+    monkeypatch.setattr(websocket, "PONG_TIMEOUT_S", 0.2)
+
+    async def stop_reading(client: ServerConnection) -> None:
+        client.transport.pause_reading()
+        await stopped.wait()
+        client.transport.abort()
+
+    stopped = asyncio.Event()
+    async with serve(stop_reading, "127.0.0.1", 0) as server:
+        made = new_link(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", None)
+        await made.open()
+        await asyncio.sleep(0.2)
+        assert not await made.answers()
+        stopped.set()
+        await made.close()
+
+
+async def test_a_tcp_link_has_no_ping() -> None:
+    """Its venues have heartbeats, at any hour."""
+
+    async def stay(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with tcp(stay) as made:
+        assert not await made.answers()
 
 
 async def test_a_websocket_handshake_that_is_refused_has_its_status() -> None:

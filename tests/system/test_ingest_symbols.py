@@ -105,24 +105,24 @@ async def test_symbols_come_and_go_on_the_connection_that_is_there() -> None:
         assert states(backlog) == ["connected"]
 
 
-def listed(symbol: str, worth: str) -> ListedInstrument:
+def listed(symbol: str, contract_size: str) -> ListedInstrument:
     return ListedInstrument(
-        symbol, "okx", "", "perpetual", symbol[:3], "USDT", None, None, worth, symbol[:3], "trading", 1
+        symbol, "okx", "", "perpetual", symbol[:3], "USDT", None, None, contract_size, symbol[:3], "trading", 1
     )
 
 
 async def test_contracts_follow_what_their_venue_says_they_are_worth() -> None:
-    """One of unknown worth gets its canonical name; one that is worth something else is subscribed to again; without a
+    """One of unknown size gets its canonical name; one that is worth something else is subscribed to again; without a
     list, or any news, nothing happens."""
     async with running("BTCUSDT", "BTC-USDT-SWAP") as (feed, venue, _):
         await ask_again({"okx": feed}, {"okx": ListingError("okx", "HTTP 503")})
         await ask_again({"okx": feed}, {"okx": [listed("ETHUSDT-PERP", "0.1")]})
         assert feed.symbols == ("BTCUSDT", "BTC-USDT-SWAP")
-        for worth, subscriptions in (("0.01", 2), ("0.01", 2), ("0.02", 3)):
-            await ask_again({"okx": feed}, {"okx": [listed("BTCUSDT-PERP", worth)]})
+        for contract_size, subscriptions in (("0.01", 2), ("0.01", 2), ("0.02", 3)):
+            await ask_again({"okx": feed}, {"okx": [listed("BTCUSDT-PERP", contract_size)]})
             assert feed.symbols == ("BTCUSDT", "BTCUSDT-PERP")
             await until(lambda n=subscriptions: venue.asked.count(("subscribe", "BTC-USDT-SWAP")) == n)  # type: ignore[misc]
-        assert feed.intake.contracts.worth == {"ETHUSDT-PERP": "0.1", "BTCUSDT-PERP": "0.02"}
+        assert feed.intake.contracts.contract_size == {"ETHUSDT-PERP": "0.1", "BTCUSDT-PERP": "0.02"}
         assert [op for op, symbol in venue.asked if symbol == "BTC-USDT"] == ["subscribe"]
         assert venue.opened == 1
 

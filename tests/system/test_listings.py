@@ -126,7 +126,7 @@ async def test_an_ingestor_writes_what_a_contract_is_worth(
     ingestor.wait_for("okx connected")
     found = await _raw(env, prefix, {b"BTCUSDT", b"ETHUSDT-20261225"})
     assert ingestor.stop() == 0
-    assert {key: worths for key, worths in found.items() if key != b"okx"} == {
+    assert {key: contract_sizes for key, contract_sizes in found.items() if key != b"okx"} == {
         b"BTCUSDT": {None},
         b"ETHUSDT-20261225": {b"0.05"},
     }

@@ -29,7 +29,7 @@ from websockets.asyncio.client import connect
 from mdstream import kafka
 from mdstream.config import Settings, load
 from mdstream.kafka.publisher import Partitioner, Publisher
-from mdstream.records import REPAIR, ProducerRecord, worth_of
+from mdstream.records import REPAIR, ProducerRecord, contract_size_of
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_unrecoverable, encode
 from mdstream.ticks import TradeTick
 from mdstream.venues.providers import provider
@@ -223,7 +223,7 @@ class Bench:
                 repaired.lost[name, loss.symbol, loss.id_space].append(loss)
                 continue
             assert headers["k"] == b"trade"
-            for tick in provider(name).decode(record.value, worth_of(record)):
+            for tick in provider(name).decode(record.value, contract_size_of(record)):
                 assert isinstance(tick, TradeTick)
                 assert tick.recovered
                 assert tick.symbol.encode() == record.key
@@ -244,8 +244,8 @@ def clean(processes: Processes) -> Iterator[Processes]:
 
 def requests_for(market: Market, spans: Iterable[tuple[int, int]]) -> list[RepairRequest]:
     name, symbol, id_space = market
-    worth = WORTH.get(name, "")
-    return [RepairRequest(symbol, name, id_space, first, last, 1, worth) for first, last in spans]
+    contract_size = WORTH.get(name, "")
+    return [RepairRequest(symbol, name, id_space, first, last, 1, contract_size) for first, last in spans]
 
 
 def test_repair_brings_back_what_was_dropped_and_declares_the_rest_lost(

@@ -103,13 +103,13 @@ def requests(venue: str) -> list[str | bytes]:
 def trades(venue: str, frames: list[bytes]) -> list[Row]:
     """The trades in frames, as the provider understands them, in the form of the journal.
 
-    The answer to a subscription is left out: it only shows where the ids continue.
+    The answer to a subscription is left out: it only shows where the ids continue. So are corrections.
     """
     ticks = [tick for frame in frames for tick in ticks_of(provider(venue), frame)]
     return [
         (venue, t.symbol, t.trade_id, t.price, t.size, t.side or "", t.ts_exchange or 0)
         for t in ticks
-        if isinstance(t, TradeTick) and not t.resume
+        if isinstance(t, TradeTick) and not t.resume and t.correction is None
     ]
 
 

@@ -36,7 +36,7 @@ def trade(symbol: str, number: int) -> bytes:
 
 def capture(path: Path, count: int, *, step_ns: int = MS) -> list[Frame]:
     """Write a capture of `count` frames: trades of seven instruments in turn, now and then an OKX pong, and of OKX's
-    contracts one whose worth is known and one whose is not."""
+    contracts one whose size is known and one whose is not."""
     others = {49: (b"pong", ""), 24: (CONTRACT, "0.01"), 34: (CONTRACT, "")}
     frames = []
     with Writer(path) as writer:
@@ -53,7 +53,7 @@ def capture(path: Path, count: int, *, step_ns: int = MS) -> list[Frame]:
 def keyed(frame: Frame) -> tuple[bytes, bytes]:
     """The key and kind of its raw record: a contract is named canonically only with what it is worth."""
     if frame.frame == CONTRACT:
-        return b"BTCUSDT-PERP" if frame.worth else b"BTC-USDT-SWAP", b"trade"
+        return b"BTCUSDT-PERP" if frame.contract_size else b"BTC-USDT-SWAP", b"trade"
     return (b"okx", b"other") if frame.provider == "okx" else (json.loads(frame.frame)["data"]["s"].encode(), b"trade")
 
 
@@ -86,7 +86,7 @@ async def test_replay_writes_what_the_ingestor_would_have_written(
             ("t", frame.recv_ns.to_bytes(8, "big")),
             ("k", kind),
             ("via", b"replay"),
-            *([("v", frame.worth.encode())] if frame.worth else []),
+            *([("v", frame.contract_size.encode())] if frame.contract_size else []),
         )
     for partition in range(4):
         times = [dict(r.headers)["t"] for r in records if r.partition == partition]

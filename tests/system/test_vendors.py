@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import closing
+from math import fsum
 from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import Process, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
-from venues import Venues
+from venues import Made, Venues
 
+from mdstream.bars.rules import SECOND_NS
 from mdstream.ticks import TradeTick
+from mdstream.venues.alpaca.simulated import CORRECTED, ONE_OF
 from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
@@ -95,6 +100,8 @@ async def test_frames_of_several_instruments_become_records_of_one(
         for tick in venue.decode(record.value):
             assert isinstance(tick, TradeTick)
             assert tick.symbol.encode() == record.key
+            if tick.correction is not None:
+                continue
             trades.add((venue.name, tick.symbol, tick.trade_id, tick.price, tick.size, tick.ts_exchange))
         parts.add((venue.name, headers["f"]))
     assert trades == {(m.provider, m.symbol, m.trade_id, m.price, m.size, m.ts_exchange) for m in venues.stop()}
@@ -114,7 +121,8 @@ async def test_the_core_publishes_every_trade_once_and_the_kept_books(
     made = {(m.symbol, m.trade_id): m for m in venues.stop()}
     published: list[Any] = []
     while len(published) < len(made):
-        published = [json.loads(r.value) for r in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.trades")]
+        read = [json.loads(r.value) for r in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.trades")]
+        published = [trade for trade in read if "correction" not in trade]
     assert {(t["symbol"], t["trade_id"]) for t in published} == made.keys()
     assert {t["side"] for t in published if t["provider"] == "alpaca"} == {None}
     books = [json.loads(r.value) for r in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}.books")]
@@ -123,6 +131,78 @@ async def test_the_core_publishes_every_trade_once_and_the_kept_books(
     audit = run_mdstream("audit", "--journal", venues.journal, "--to", "now", env=env)
     assert audit.returncode == 0, audit.stdout
     assert worker.stop() == 0
+
+
+def in_force(made: list[Made]) -> list[Made]:
+    """The trades as the venue corrected them at last, in the order of a bar: by time, then by id."""
+    found = []
+    for one in sorted(made, key=lambda one: one.ts_exchange):
+        exchange, number, day = one.trade_id.split("-")
+        if int(number) % ONE_OF == 0:
+            found.append(one._replace(trade_id=f"{exchange}-{CORRECTED + int(number)}-{day}", size=one.size + 1))
+        elif int(number) % ONE_OF != ONE_OF // 2:
+            found.append(one)
+    return sorted(found, key=lambda one: (one.ts_exchange, len(one.trade_id), one.trade_id))
+
+
+def seconds(trades: list[Made]) -> set[tuple[Any, ...]]:
+    """The bars of a second: symbol, opening, open, high, low, close, volume, trades."""
+    bars: dict[tuple[str, int], list[Made]] = {}
+    for one in trades:
+        bars.setdefault((one.symbol, one.ts_exchange // SECOND_NS * SECOND_NS), []).append(one)
+    made = set()
+    for key, found in bars.items():
+        prices = [one.price for one in found]
+        volume = fsum(one.size for one in found)
+        made.add((*key, prices[0], max(prices), min(prices), prices[-1], volume, len(found)))
+    return made
+
+
+def test_corrected_and_cancelled_trades_are_applied_in_sqlite_and_bars(
+    processes: Processes, env: dict[str, str], venues: Venues
+) -> None:
+    """Though both workers are killed on the way: a correction that comes again is the same row, with the same bars.
+    The audit applies them, too."""
+    path = Path(env["MDSTREAM_DATA_DIR"]) / "market_data.db"
+
+    def stored(query: str) -> list[Any]:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute(query).fetchall()
+
+    def corrections() -> int:
+        if not path.exists() or not stored("SELECT 1 FROM sqlite_master WHERE name = 'trades'"):
+            return 0
+        [(count,)] = stored("SELECT count(*) FROM trades WHERE correction IS NOT NULL")
+        return int(count)
+
+    workers = [processes.worker(role, port=free_port()) for role in ("core", "files")]
+    ingestor = Ingestor(processes, "alpaca", {**env, **KEYS, **venues.urls})
+    wait_until(lambda: corrections() > 50, what="corrections", limit_s=90)
+    for worker in workers:
+        worker.kill()
+    workers = [processes.worker(role, port=free_port()) for role in ("core", "files")]
+    wait_until(lambda: len(venues.made()) > 4_000, what="trades", limit_s=60)
+    venues.pause()
+    assert ingestor.process.stop() == 0
+    made = venues.stop()
+    expected = in_force(made)
+
+    def applied() -> set[tuple[Any, ...]]:
+        return set(stored("SELECT symbol, trade_id, size, ts_traded FROM trades_in_force"))
+
+    def bars() -> set[tuple[Any, ...]]:
+        columns = "symbol, ts_open, open, high, low, close, volume, trades"
+        return set(stored(f"SELECT {columns} FROM bars WHERE interval = '1s' AND trades > 0"))
+
+    wait_until(
+        lambda: applied() == {(one.symbol, one.trade_id, one.size, one.ts_exchange) for one in expected},
+        what="the trades in force", limit_s=90,
+    )  # fmt: skip
+    wait_until(lambda: bars() == seconds(expected), what="the bars of the trades in force", limit_s=90)
+    assert stored("SELECT count(*) FROM trades WHERE correction IS NULL") == [(len(made),)]
+    assert [worker.stop() for worker in workers] == [0, 0]
+    audit = run_mdstream("audit", "--journal", venues.journal, "--to", "now", env=env)
+    assert audit.returncode == 0, audit.stdout
 
 
 def test_refused_keys_end_the_ingestor_with_what_to_set(

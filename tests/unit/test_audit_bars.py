@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import pytest
 from bar_builders import MS, RULES, T0, records, trade
+from correction_builders import HOURS_MS, LIMITS, cancelled, corrected_histories, limit, stock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdstream import events
 from mdstream.audit.bars import OUT_OF_ORDER_NS, BarAudit, BarDifference
 from mdstream.audit.hops.logs import audit_trade
+from mdstream.audit.ledger import Ledger
 from mdstream.audit.trades import MINUTE_NS, Place, Scope
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS
@@ -162,6 +164,58 @@ def test_trades_too_late_for_the_short_bars_are_in_the_long_ones() -> None:
 def test_trade_that_comes_again_counts_once() -> None:
     trades = [trade(1, 0), trade(2, 5000)]
     assert reported(audited(published(trades), [*trades, *trades])) == []
+
+
+def test_corrections_are_applied() -> None:
+    """
+    0.0 a   0.1 b   5.0 c   b is cancelled, then a too: the minute has c alone, and the first second no trade
+    """
+    trades = [stock(1, 0), stock(2, 100, 20.0), stock(3, 5000)]
+    cancels = [cancelled(4, trades[1]), cancelled(5, trades[0])]
+    first, second = published([*trades, cancels[0]]), published([*trades, *cancels])
+    assert reported(audited(first, [*trades, cancels[0]])) == []
+    assert reported(audited(second, [*trades, *cancels])) == []
+    assert {kind for kind, *_ in reported(audited(published(trades), [*trades, *cancels]))} == {"different"}
+    empty = Bar("AAPL", "1s", T0, 20.0, 20.0, 20.0, 20.0, 0.0, 0.0, 0, 1)
+    assert reported(audited([*second, empty], [*trades, *cancels])) == []
+    assert reported(audited([*first, msgspec.structs.replace(empty, revision=1)], [*trades, cancels[0]])) == [
+        ("different", "1s", "15:00:00Z")
+    ]
+
+
+def test_trades_after_a_correction_are_in_its_bars() -> None:
+    """In those that are still kept, as any late trade; the corrected one's time is that of its trade."""
+    trades = [stock(1, 0), stock(2, 100, 20.0), cancelled(3, "2"), stock(4, 500), stock(5, 305_000), stock(6, 700)]
+    bars = published(trades)
+    assert reported(audited(bars, trades)) == []
+    wrong = [msgspec.structs.replace(bar, trades=9) if bar.interval == "1m" else bar for bar in bars]
+    assert reported(audited(wrong, trades)) == [("different", "1m", "15:00:00Z"), ("different", "1m", "15:05:00Z")]
+
+
+def test_a_correction_that_came_just_now_is_not_judged() -> None:
+    """The next revision of its bars is on its way."""
+    trades = [stock(1, 0), stock(2, 100, 20.0), stock(3, 5000), cancelled(4, "2")]
+    scope = Scope(received_before_ns=T0 + 3_600_000 * MS)
+    assert reported(audited(published(trades[:3]), trades, scope)) == []
+    assert reported(audited(published(trades[:3]), trades, Scope(first_minute=MINUTE + 1))) == []
+
+
+def test_a_correction_counts_as_no_trade() -> None:
+    assert not Ledger("", Scope(), may_repeat=True).add(audit_trade(cancelled(4, "2")))
+
+
+@settings(deadline=None, max_examples=100)
+@given(corrected_histories(HOURS_MS), LIMITS)
+def test_bars_with_corrections_are_what_the_trades_in_force_make(history: list[Trade], limits: tuple[int, int]) -> None:
+    """Hours of them in any order, too late or forgotten ones among them: no fault."""
+    with pytest.MonkeyPatch.context() as patch:
+        limit(patch, limits)
+        stream, out = Bars(RULES), list[Bar]()
+        for begin in range(0, len(history), 5):
+            stream.step(records(history[begin : begin + 5]))
+            out += [_bar(tally.public()) for tally in stream.collect(stream.watermark_ns).bars]
+        out += [_bar(tally.public()) for tally in stream.collect(LATER).bars]
+        assert list(audited(out, history).differences()) == []
 
 
 # -- what is not judged

@@ -7,29 +7,36 @@ batches, shuffled, repeated, and recomputed after crashes at any point.
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import msgspec
 import pytest
-from bar_builders import MS, RULES, T0, Key, Raw, naive, records, trade
+from bar_builders import (
+    MS,
+    RULES,
+    T0,
+    CrashError,
+    Key,
+    Raw,
+    Worker,
+    compacted,
+    last_revisions,
+    naive,
+    published,
+    records,
+    trade,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdstream import events
-from mdstream.bars import state as bars_state
 from mdstream.bars.bars import MAX_ERRORS, Bars, Collected
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS, Rules, interval
-from mdstream.bars.state import Progress
 from mdstream.events import Bar, Trade, encode
-from mdstream.stream.ledger import Ledger
 
 NAMES = ("1s", "1m", "5m", "1h")
 LATER = T0 * 2
 """After everything."""
-
-
-def published(collected: Collected) -> dict[Key, Bar]:
-    found = [events.decode(tally.public()) for tally in collected.bars]
-    return {(bar.symbol, bar.interval, bar.ts_open): bar for bar in found if isinstance(bar, Bar)}
 
 
 def built(*trades: Trade, rules: Rules = RULES) -> dict[Key, Bar]:
@@ -127,7 +134,7 @@ def test_sizes_that_may_be_contracts_are_in_no_bar(symbol: str) -> None:
     bars = Bars(RULES)
     bars.step(records([trade(1, 0, symbol=symbol), trade(1, 0), trade(2, 1, -37.63, symbol=symbol)]))
     assert {key[0] for key in published(bars.collect(LATER))} == {"BTCUSDT"}
-    assert bars.report().trades == {"trade": 1, "repeat": 0, "unmeasured": 2, "unreadable": 0}
+    assert bars.report().trades == Counter(trade=1, unmeasured=2)
 
 
 @pytest.mark.parametrize("names", [("2s", "3s"), ("1m",), ("7s", "1m", "1h"), ("1h", "1s", "1m", "1s"), ("1d", "90s")])
@@ -147,7 +154,7 @@ def test_a_seq_counts_once() -> None:
     bars.step(records([trade(1, 0), trade(2, 1), trade(1, 0), trade(2, 1)]))
     bars.step(records([trade(2, 1), trade(3, 2)]))
     assert published(bars.collect(LATER))["BTCUSDT", "1m", T0].trades == 3
-    assert bars.report().trades == {"trade": 3, "repeat": 3, "unmeasured": 0, "unreadable": 0}
+    assert bars.report().trades == Counter(trade=3, repeat=3)
 
 
 @pytest.mark.parametrize(
@@ -317,50 +324,6 @@ def test_too_late_for_all_is_counted_and_changes_nothing() -> None:
 # -- properties
 
 
-class CrashError(Exception):
-    """The process ends here."""
-
-
-class Worker:
-    """A small shell: state, bars that went out, and a crash between any two of its steps.
-
-    `log` is md.state, `out` is md.bars; both outlive the worker.
-    """
-
-    def __init__(self, log: list[tuple[bytes | None, bytes | None]], out: list[bytes]) -> None:
-        self.log, self.out = log, out
-        found = Ledger("md.trades", bars_state.LAYOUT)
-        for offset, (key, value) in enumerate(log):
-            found.take(offset, key, value)
-        state = bars_state.read(found)
-        self.bars = state.bars(RULES)
-        self.position = state.progress.position if state.progress else 0
-        self.out += state.progress.outbox if state.progress else []
-
-    def turn(self, until_ns: int, crash_before: str = "") -> None:
-        collected = self.bars.collect(until_ns)
-        outbox = [tally.public() for tally in collected.bars]
-        made = Progress(self.position, self.bars.latest_ns, self.bars.closed_ns, outbox)
-        for step in ("write", "publish", "acknowledge"):
-            if step == crash_before:
-                raise CrashError
-            if step == "write":
-                self._write(collected, made)
-            elif step == "publish":
-                self.out += outbox
-
-    def _write(self, collected: Collected, made: Progress) -> None:
-        changed = bars_state.changes("md.trades", 0, RULES, collected, 0)
-        end = bars_state.progress("md.trades", 0, made, 0)
-        self.log += [(key, value) for key, value, _, _ in [*changed, *end]]
-
-
-def compacted(log: list[tuple[bytes | None, bytes | None]]) -> list[tuple[bytes | None, bytes | None]]:
-    """The last record of each key."""
-    last = {key: index for index, (key, _) in enumerate(log)}
-    return [log[index] for index in sorted(last.values())]
-
-
 PRICES = st.integers(1, 500).map(lambda cents: cents / 100)
 SIZES = st.integers(1, 10**6).map(lambda units: units / 1e5)
 TIMES_MS = st.integers(0, 150_000) | st.sampled_from([0, 999, 1000, 59_999, 60_000, 60_001])
@@ -385,22 +348,6 @@ def histories(draw: st.DrawFn) -> list[Trade]:
             )
         )  # fmt: skip
     return made
-
-
-def last_revisions(out: list[bytes]) -> dict[Key, Bar]:
-    """The highest revision of each bar, set to 0; one revision is always the same bytes, and none is missing."""
-    revisions: dict[Key, dict[int, bytes]] = {}
-    for value in out:
-        bar = events.decode(value)
-        assert isinstance(bar, Bar)
-        known = revisions.setdefault((bar.symbol, bar.interval, bar.ts_open), {})
-        assert known.setdefault(bar.revision, value) == value
-    for known in revisions.values():
-        assert sorted(known) == list(range(len(known)))
-    return {
-        key: msgspec.structs.replace(msgspec.json.decode(known[max(known)], type=Bar), revision=0)
-        for key, known in revisions.items()
-    }
 
 
 @settings(deadline=None, max_examples=150)

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as entry
-from benchmarks import environment, frames, report
+from benchmarks import books, environment, frames, report, symbols
+from benchmarks.books import Books
 from benchmarks.database import Database
 from benchmarks.ingest import Ingest
 from benchmarks.measure import Rate, last_words
@@ -20,6 +21,7 @@ from benchmarks.memory import Memory
 from benchmarks.nats_role import Kind, NatsRates
 from benchmarks.peers.work import Normaliser
 from benchmarks.pipeline import CONTENDERS, Row
+from benchmarks.symbols import Symbols
 from mdstream.ticks import TradeTick
 from mdstream.venues.binance.feed import Binance
 
@@ -125,6 +127,14 @@ def test_contenders_drop_repeats_and_number_trades_without_a_hole() -> None:
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+def test_books_are_measured_on_frames_that_are_all_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of more levels than are kept, and changes of which books and quotes come."""
+    monkeypatch.setattr(books, "SNAPSHOT_LEVELS", 4_000)
+    found = books.run(40)
+    assert min(found.small_s, found.full_s, found.event_s, found.decode_s, found.apply_s, found.step_s) > 0
+    assert found.snapshot_bytes == len(books.snapshot(2_000))
+
+
 def test_pins_are_read_from_requirements() -> None:
     """Comments and blank lines are no packages; every package of a contender is pinned."""
     assert environment.pins("# a\n\nx==1.0  # why\ny==2\n") == {"x": "1.0", "y": "2"}
@@ -163,6 +173,7 @@ def test_text_shows_rates_ratios_and_reasons() -> None:
             database=Database(Rate(60_000, 1.0, 1.0), Rate(80_000, 1.0, 0.5), Rate(20_000, 1.0, 1.0)),
             nats=nats_rates(80, 120),
             memory=Memory(2_000_000, 250_000_000, Rate(80_000, 1.0, 1.0)),
+            books=Books(1e-5, 2e-5, 3e-5, 0.05, 0.1, 0.2, 0.06, 4_400_000, 50_000_000),
         )
     )
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines() if "|" in line]
@@ -173,8 +184,28 @@ def test_text_shows_rates_ratios_and_reasons() -> None:
     assert cells[11] == ["mdstream worker timescale, from the topic", "60,000", "60,000", "0.75", "0.38"]
     assert cells[16] == ["mdstream worker nats, from the topic", "80", "80", "0.80", "0.80"]
     assert cells[18] == ["the same, into a stream", "120", "120", "1.20", "1.20"]
+    assert cells[-6:-4] == [
+        ["ten changed levels of a full book, 50,000 a side", "20.0 us"],
+        ["the same from the raw record to quotes and books", "30.0 us"],
+    ]
     assert found.startswith("2026-01-02 03:04 UTC; a machine; a broker on the same machine.")
     assert "backlog of 2,000,000 frames: 250 MB at most (resident), at 80,000 frames/s." in found
+
+
+def test_many_symbols_are_shown_as_a_multiple_of_few() -> None:
+    """CPU of a frame; memory as it is."""
+    found = Symbols(10, 4e-6, 5e-7, 4_000_000), Symbols(5_000, 1e-5, 6e-7, 25_000_000)
+    lines = report.text(results(symbols=found)).splitlines()[-3:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["a frame through the core's rules", "4.0 us", "10.0 us", "2.50"]
+    assert cells[2] == ["memory of the instruments", "4 MB", "25 MB", "-"]
+
+
+def test_many_symbols_are_measured_on_frames_that_are_all_taken() -> None:
+    """Each symbol has its state before the clock starts."""
+    found = symbols.run(20, 2_000)
+    assert found.count == 20
+    assert min(found.step_s, found.route_s) > 0
 
 
 def test_ratios_are_dashes_without_the_reference() -> None:

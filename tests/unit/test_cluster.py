@@ -13,8 +13,8 @@ S = 1_000_000_000
 NOW = 1000 * S
 
 
-def heartbeat(second: int, *, connected: bool = True) -> FeedRecord:
-    return FeedRecord("okx", second * S, connected=connected, symbols=3)
+def heartbeat(second: int, *, connected: bool = True, closed: bool = False) -> FeedRecord:
+    return FeedRecord("okx", second * S, connected=connected, symbols=3, closed=closed)
 
 
 def status(second: int, state: str, reason: str | None = None) -> FeedRecord:
@@ -42,6 +42,20 @@ def test_feed_is_silent_once_its_heartbeats_stop() -> None:
     feed = feed_of("okx", "crypto", [heartbeat(994)], None, NOW)
     assert feed.state == "silent"
     assert feed.reason == "no heartbeat: its ingestor has ended, or cannot reach the broker"
+
+
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [
+        (heartbeat(999, closed=True), "closed"),
+        (heartbeat(999), "connected"),  # the market has opened
+        (heartbeat(994, closed=True), "silent"),
+        (heartbeat(999, connected=False, closed=True), "disconnected"),
+    ],
+)
+def test_feed_is_closed_while_it_is_connected_and_its_markets_are(last: FeedRecord, state: str) -> None:
+    """A night says nothing of an ingestor that is gone, or of a connection that is lost."""
+    assert feed_of("okx", "crypto", [heartbeat(990, closed=True), last], None, NOW).state == state
 
 
 def test_feed_keeps_the_reason_of_its_last_change() -> None:

@@ -27,7 +27,7 @@ def test_a_contract_of_known_worth_has_its_canonical_key() -> None:
 
 
 def test_all_else_is_as_the_provider_has_it() -> None:
-    """Pairs, inverse contracts, contracts of unknown worth, answers: no header, and the key of the frame itself."""
+    """Pairs, inverse contracts, contracts of unknown size, answers: no header, and the key of the frame itself."""
     contracts = Contracts(OKX, {"BTCUSDT-PERP": "0.01"})
     encode = contracts.encoder(RAW)
     for text in (frame("BTC-USDT"), frame("BTC-USD-SWAP"), frame("ETH-USDT-SWAP"), b"pong", b""):

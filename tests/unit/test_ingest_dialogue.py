@@ -15,6 +15,7 @@ from mdstream.ingest.freshness import Freshness
 from mdstream.ingest.intake import Intake
 from mdstream.ingest.links.link import MAX_SIZE_BYTES
 from mdstream.ingest.links.queue import QueueLink
+from mdstream.trading_hours import TradingHours, TradingSession
 from mdstream.venues.feed import Provider
 from mdstream.venues.okx.feed import Okx
 from mdstream.venues.providers import provider
@@ -37,16 +38,12 @@ class Harness:
         self.link = QueueLink()
         self.session = Session(venue, ["BTCUSDT"], {})
         self.changes: list[bool] = []
-        intake = Intake(venue, self.backlog, {"crypto": range(1)})
-        self.counters = intake.counters
-        self.dialogue = Dialogue(
-            self.link,
-            self.session,
-            venue,
-            intake,
-            Freshness(["BTCUSDT"], 0),
-            lambda: self.changes.append(True),
-        )
+        self.venue, self.intake = venue, Intake(venue, self.backlog, {"crypto": range(1)})
+        self.counters = self.intake.counters
+        self.dialogue = self.dialogue_on(self.link, Freshness(["BTCUSDT"], 0))
+
+    def dialogue_on(self, link: QueueLink, freshness: Freshness) -> Dialogue:
+        return Dialogue(link, self.session, self.venue, self.intake, freshness, lambda: self.changes.append(True))
 
     async def run(self, *frames: bytes, end: LinkError | None = None) -> Close | Fatal:
         """The whole dialogue over `frames`; with `end` the link ends behind them, else somebody else has to end it."""
@@ -162,6 +159,34 @@ async def test_the_session_ends_the_link() -> None:
     assert await harness.run(TRADE) == Close("no frame for 0.1 s", "silence")
     assert harness.counters.silences == 1
     assert harness.dialogue.data_frames == 1
+
+
+class Closed(TradingHours):
+    """Those of a market that never opens."""
+
+    def at(self, ts_ns: int) -> TradingSession:
+        return TradingSession("closed", 0, ts_ns + 1)
+
+
+class Pinged(QueueLink):
+    """A link whose other end answers two pings, and then no more."""
+
+    pings = 0
+
+    async def answers(self) -> bool:
+        self.pings += 1
+        return self.pings <= 2
+
+
+async def test_a_silent_link_stays_at_night_while_the_other_end_answers() -> None:
+    """A connection that does not answer is dead, whatever the hour."""
+    harness = Harness(Silent())
+    link = harness.link = Pinged()
+    freshness = Freshness(["BTCUSDT"], 0, lambda _: Closed())
+    freshness.step(1.0, {}, 0)
+    harness.dialogue = harness.dialogue_on(link, freshness)
+    assert await harness.run(TRADE) == Close("no frame for 0.1 s", "silence")
+    assert (link.pings, harness.counters.silences) == (3, 1)
 
 
 async def test_a_frame_above_the_limit_is_counted() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.ingest.freshness import FACTOR, FAMILIAR, MAX_WAIT_S, SETTLE_S, WINDOW_S, Freshness, SilenceTracker
+from mdstream.trading_hours import NEW_YORK, trading_hours
 from mdstream.venues.feed import OTHER, QUOTE, TRADE, Route
 
 MIN_S = 60.0
@@ -262,6 +264,70 @@ def test_symbols_that_come_and_go_are_watched_from_then_on() -> None:
     story.seconds(1)
     assert story.freshness.mute == set()
     assert {route.key for route in story.freshness.silences} == {b"LTCUSDT"}
+
+
+# --------------------------------------------------------------------------------------------------- closed markets
+
+STOCK = Route(b"AAPL", TRADE)
+
+
+class Day:
+    """A connection to US stocks at times of New York, ten seconds a step; some of them have a trade."""
+
+    def __init__(self, *symbols: str) -> None:
+        self.freshness = Freshness(symbols, MIN_S, lambda symbol: trading_hours("equities", symbol))
+        self._counts: Counter[Route] = Counter()
+        self.reconnects: list[str] = []
+        self.freshness.connected()
+
+    def passes(self, begin: str, end: str, *spoken: Route) -> None:
+        at, last = (datetime.fromisoformat(text).replace(tzinfo=NEW_YORK) for text in (begin, end))
+        while at.timestamp() < last.timestamp():
+            self._counts.update(spoken)
+            if self.freshness.step(10.0, self._counts, self._counts.total(), int(at.timestamp()) * 1_000_000_000):
+                self.reconnects.append(f"{at:%d %H:%M}")
+                self.freshness.connected()
+            at += timedelta(seconds=10)
+
+
+def test_closed_market_is_neither_stale_nor_mute_nor_reconnected() -> None:
+    """
+    19:00 |||||||||| 20:00   a weekend   04:00 |||||||||||       Friday to Monday, over the end of daylight saving time
+    """
+    day = Day("AAPL", "MSFT")
+    day.passes("2026-10-30 19:00", "2026-10-30 20:00", STOCK)
+    assert (day.freshness.closed, day.freshness.quiet) == (False, True)
+    assert day.freshness.mute == {"MSFT"}
+    day.passes("2026-10-30 20:00", "2026-11-02 04:00")
+    assert (day.freshness.closed, day.freshness.quiet) == (True, True)
+    assert (day.freshness.stale, day.freshness.data_stale) == (frozenset(), False)
+    day.passes("2026-11-02 04:00", "2026-11-02 09:30", STOCK)
+    assert (day.freshness.closed, day.freshness.quiet) == (False, True)
+    day.passes("2026-11-02 09:30", "2026-11-02 09:31", STOCK)
+    assert (day.freshness.closed, day.freshness.quiet) == (False, False)
+    assert day.reconnects == []
+    assert day.freshness.silences[STOCK].expected_s == 10
+
+
+def test_feed_that_is_dead_in_the_morning_is_reconnected_after_its_usual_silence() -> None:
+    """The night is forgotten, not what was learnt before it: a minute after the opening, no data is too long."""
+    day = Day("AAPL")
+    day.passes("2026-10-30 19:00", "2026-10-30 20:00", STOCK)
+    day.passes("2026-10-30 20:00", "2026-11-02 04:00")
+    day.passes("2026-11-02 04:00", "2026-11-02 04:01")
+    assert day.reconnects == ["02 04:00"]
+    assert day.freshness.stale == {STOCK}
+
+
+def test_connection_with_a_symbol_that_never_closes_is_not_closed() -> None:
+    """A future's silence counts at night, a stock's beside it does not."""
+    future = Route(b"ESH26.CME", TRADE)
+    day = Day("AAPL", "ESH26.CME")
+    day.passes("2026-10-30 19:00", "2026-10-30 20:00", STOCK, future)
+    day.passes("2026-10-30 20:00", "2026-10-30 20:02")
+    assert (day.freshness.closed, day.freshness.quiet) == (False, False)
+    assert day.freshness.stale == {future}
+    assert day.reconnects == ["30 20:00"]
 
 
 def test_nobody_is_mute_where_freshness_is_not_watched() -> None:

@@ -18,7 +18,7 @@ from mdstream.errors import ListingError, SettingsError, SymbolError, UnknownErr
 from mdstream.events import ListedInstrument
 from mdstream.ingest.feed import feed_url
 from mdstream.ingest.health import problems_of
-from mdstream.ingest.plan import Listing, plan, raw_topics, wanted_of, worths_of
+from mdstream.ingest.plan import Listing, contract_sizes_of, plan, raw_topics, wanted_of
 from mdstream.ingest.selection import Selection, expand
 from mdstream.net.backoff import delays_s
 from mdstream.venues.providers import PROVIDERS, provider
@@ -273,12 +273,12 @@ PERP = ListedInstrument("BTCUSDT-PERP", "okx", "BTC-USDT-SWAP", "perpetual", "BT
 def test_plan_says_what_contracts_are_worth() -> None:
     """By the venue's list; without that a contract keeps the venue's name, as its sizes stay in contracts."""
     asked = ["BTCUSDT", "btc-usdt-swap", "BTCUSDT-PERP", "ETHUSDT-PERP", "BTC-USD-SWAP"]
-    worths = {"okx": {"BTCUSDT-PERP": "0.01", "SOLUSDT-PERP": "1"}}
-    (wanted,) = plan("okx", asked, None, worths)
+    contract_sizes = {"okx": {"BTCUSDT-PERP": "0.01", "SOLUSDT-PERP": "1"}}
+    (wanted,) = plan("okx", asked, None, contract_sizes)
     assert wanted.symbols == ("BTCUSDT", "BTCUSDT-PERP", "ETH-USDT-SWAP", "BTC-USD-SWAP")
-    assert (wanted.worth, wanted.in_contracts) == (worths["okx"], ("ETH-USDT-SWAP",))
-    (other,) = plan("binance_usdm", ["BTCUSDT-PERP"], None, worths)
-    assert (other.symbols, other.worth, other.in_contracts) == (("BTCUSDT-PERP",), {}, ())
+    assert (wanted.contract_size, wanted.in_contracts) == (contract_sizes["okx"], ("ETH-USDT-SWAP",))
+    (other,) = plan("binance_usdm", ["BTCUSDT-PERP"], None, contract_sizes)
+    assert (other.symbols, other.contract_size, other.in_contracts) == (("BTCUSDT-PERP",), {}, ())
 
 
 def test_worths_are_known_of_venues_that_were_asked() -> None:
@@ -288,7 +288,7 @@ def test_worths_are_known_of_venues_that_were_asked() -> None:
         "binance_usdm": [PERP],
         "bybit_linear": ListingError("bybit_linear", ""),
     }
-    assert worths_of(lists) == {"okx": {"BTCUSDT-PERP": "0.01"}}
+    assert contract_sizes_of(lists) == {"okx": {"BTCUSDT-PERP": "0.01"}}
 
 
 def test_raw_topics_are_those_of_the_markets_in_the_plan() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.errors import FrameError
-from mdstream.records import LAST_NS, REPLAY, REST, WS, RawEncoder, decode_raw, receive_ns, worth_of
+from mdstream.records import LAST_NS, REPLAY, REST, WS, RawEncoder, contract_size_of, decode_raw, receive_ns
 
 NOW_NS = 1_767_625_200_123_456_789
 TIME = NOW_NS.to_bytes(8, "big")
@@ -58,8 +58,13 @@ def test_record_says_what_a_contract_was_worth() -> None:
     """Last, so that all else is where it is in any record; it is found in any order. Most records say nothing."""
     headers = RawEncoder("okx", WS, 7).encode_contracts(b"BTCUSDT-PERP", b"{}", b"trade", NOW_NS, b"0.01")[3]
     assert headers == [*RawEncoder("okx", WS, 7).encode(b"BTCUSDT-PERP", b"{}", b"trade", NOW_NS)[3], ("v", b"0.01")]
-    assert worth_of(received(*headers)) == worth_of(received(*reversed(headers))) == b"0.01"
-    assert worth_of(received(*headers[:-1])) == worth_of(received(("v", None))) == worth_of(received()) == b""
+    assert contract_size_of(received(*headers)) == contract_size_of(received(*reversed(headers))) == b"0.01"
+    assert (
+        contract_size_of(received(*headers[:-1]))
+        == contract_size_of(received(("v", None)))
+        == contract_size_of(received())
+        == b""
+    )
 
 
 @given(st.text(), st.sampled_from([WS, REST, REPLAY]), st.binary(), st.binary(), st.binary(), times)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from mdstream.records import WS, RawEncoder
 from mdstream.roles.feeds import LOG_STANDS_NS, feeds
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.rules import Policy, Rules
+from mdstream.trading_hours import NEW_YORK
 from mdstream.venues.providers import PROVIDERS
 
 S = 1_000_000_000
@@ -45,7 +47,11 @@ class Log:
             announces=lambda _: True,
         )
         self._offset, self._provider = 0, provider
-        for tenth in range(int(max(until_s, beats_s) * 10) + 1):
+        self.write(0, until_s=until_s, beats_s=beats_s)
+
+    def write(self, from_s: int, *, until_s: float, beats_s: float) -> None:
+        """Go on at `from_s`."""
+        for tenth in range(from_s * 10, int(max(until_s, beats_s) * 10) + 1):
             at_ns = T0_NS + tenth * S // 10
             if tenth <= until_s * 10:
                 self._add(_trade(tenth, at_ns), at_ns, b"trade")
@@ -88,6 +94,14 @@ def test_lone_source_that_is_silent_for_long_is_not_good() -> None:
     assert message["silent_s"]["trade"] == pytest.approx(50, abs=0.3)
 
 
+def test_source_that_goes_on_after_nothing_was_written_is_good() -> None:
+    """Log time stays behind for good then; that is no silence."""
+    log = Log(until_s=10, beats_s=10)
+    log.write(100, until_s=110, beats_s=112)
+    assert log.source(112)["health"] == "good"
+    assert log.source(112 + LOG_STANDS_NS / S)["reason"].startswith("nothing was read since 2026-01-05 15:01:52 UTC")
+
+
 def test_lone_source_whose_ingestor_is_gone_is_not_good() -> None:
     """Log time stops then, and no silence grows: our own clock shows it."""
     log = Log(until_s=10, beats_s=10)
@@ -96,6 +110,59 @@ def test_lone_source_whose_ingestor_is_gone_is_not_good() -> None:
     assert message["health"] == "silent"
     assert message["silent_since"] == T0_NS + 10 * S
     assert message["reason"].startswith("nothing was read since 2026-01-05 15:00:10 UTC: no ingestor writes")
+
+
+class Night(Log):
+    """A stock of IQFeed, whose last trade of the day is at 19:59:50 in New York, until the next morning."""
+
+    def __init__(self, *, lost: bool = False) -> None:
+        self.canonical = Canonical(
+            "md.raw.equities",
+            0,
+            [each() for each in PROVIDERS.values()],
+            rules=Rules(Policy(tuple(PROVIDERS))),
+            announces=lambda _: True,
+        )
+        self._offset, self._provider = 0, "iqfeed"
+        self._add(STOCK_TRADE, EVENING_NS, b"trade")
+        if lost:
+            self._add(b'{"provider":"iqfeed","state":"disconnected","reason":"gone"}', EVENING_NS + S, b"status")
+
+    def at(self, text: str) -> dict[str, Any]:
+        """What /feeds says of the instrument at a time in New York; the ingestor beats until then."""
+        now_ns = int(datetime.fromisoformat(text).replace(tzinfo=NEW_YORK).timestamp()) * S
+        for beat_ns in range(self.canonical.log.now_ns, now_ns + 1, 4 * S):
+            self._add(b"{}", beat_ns, b"heartbeat")
+        found: dict[str, Any] = feeds([self.canonical], now_ns=now_ns)["AAPL"]
+        return found
+
+
+STOCK_TRADE = (
+    b"Q,AAPL,Cv,246.5500,100,11/30/2026,19:59:50.000000,3681,1,246.5400,200,246.5600,400,01,5,"
+    b"19:59:50.000000,19:59:50.000000,8642007,"
+)
+EVENING_NS = int(datetime(2026, 11, 30, 19, 59, 50, tzinfo=NEW_YORK).timestamp()) * S
+
+
+def test_source_of_a_closed_market_is_closed_not_silent() -> None:
+    """
+    19:59:50 the last trade     20:00 closed     04:00 the market opens, and the source has not spoken for a minute
+    """
+    night = Night()
+    assert (night.at("2026-11-30 19:59:58")["session"]) == "post"
+    late = night.at("2026-12-01 03:59:56")
+    source = late["sources"]["iqfeed"]
+    assert (late["session"], source["health"], source["silent_since"]) == ("closed", "closed", EVENING_NS)
+    assert source["reason"] == "its market is closed until 2026-12-01 09:00:00 UTC"
+    begun, morning = night.at("2026-12-01 04:00:20"), night.at("2026-12-01 04:01:00")
+    assert (begun["session"], begun["sources"]["iqfeed"]["health"]) == ("pre", "good")
+    assert morning["sources"]["iqfeed"]["health"] == "silent"
+
+
+def test_source_that_is_lost_at_night_is_shown_as_lost() -> None:
+    """A closed market is no excuse for a connection that is not there."""
+    source = Night(lost=True).at("2026-11-30 20:00:30")["sources"]["iqfeed"]
+    assert (source["health"], source["reason"]) == ("dead", "disconnected (gone)")
 
 
 def test_silence_on_the_page_changes_nothing_in_the_stream() -> None:

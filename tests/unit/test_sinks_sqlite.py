@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sink_builders import T0, chunk, trade
 
 from mdstream import events
@@ -55,8 +59,23 @@ async def test_values_come_back_as_they_were(sink: SqliteSink) -> None:
     full = trade(1, side=None, count=3, recovered=True, venue="XNAS", conditions=("T", "I"))
     await sink.write([chunk(*ONE_OF_EACH, full)])
     assert rows(sink, "SELECT * FROM trades") == [
-        ("BTCUSDT", 1_000, "binance", "0", 93741.2, 0.0015, "sell", T0, T0 + 5, 1, 0, None, None),
-        ("BTCUSDT", 1_001, "binance", "1", 93741.2, 0.0015, None, T0 + 1, T0 + 6, 3, 1, "XNAS", '["T","I"]'),
+        ("BTCUSDT", 1_000, "binance", "0", 93741.2, 0.0015, "sell", T0, T0 + 5, 1, 0, None, None, *[None] * 4),
+        (
+            "BTCUSDT",
+            1_001,
+            "binance",
+            "1",
+            93741.2,
+            0.0015,
+            None,
+            T0 + 1,
+            T0 + 6,
+            3,
+            1,
+            "XNAS",
+            '["T","I"]',
+            *[None] * 4,
+        ),
     ]
     assert rows(sink, "SELECT * FROM quotes") == [msgspec.structs.astuple(QUOTE)]
     assert rows(sink, "SELECT bids, asks FROM books") == [("[[2.0,1.0],[1.5,3.0]]", "[]")]
@@ -151,6 +170,50 @@ async def test_trades_without_a_time_are_identified_by_id_and_without_both_by_se
         await sink.write([chunk(first, second), chunk(first, second)])
         where = "IS NULL" if exchange_ns is None else "NOT NULL"
         assert rows(sink, f"SELECT count(*) FROM trades WHERE ts_exchange {where}") == [(trades,)]
+
+
+@st.composite
+def corrected(draw: st.DrawFn) -> list[Trade]:
+    """Trades, corrections of them, of one another and of unknown ones, in any order and with repeats."""
+    made = [trade(n) for n in range(draw(st.integers(1, 4)))]
+    for n in range(len(made), draw(st.integers(len(made), 10))):
+        of, kind = str(draw(st.integers(0, n - 1)) if draw(st.booleans()) else 99), draw(st.sampled_from(KINDS))
+        made.append(trade(n, size=float(n) if kind == "correct" else 0.0, correction=kind, corrects=of))
+    return draw(st.permutations([*made, *draw(st.lists(st.sampled_from(made)))]))
+
+
+KINDS = ("correct", "cancel")
+
+
+def in_force(trades: list[Trade]) -> set[tuple[str, int | None]]:
+    """Ids and times of the trades in force, by the rules of docs/events.md."""
+    by_id = {each.trade_id: each for each in trades}
+    corrections = {each.corrects: each for each in sorted(by_id.values(), key=lambda t: t.seq) if each.corrects}
+    found = set()
+    for each in by_id.values():
+        last = each
+        while last.trade_id in corrections:
+            last = corrections[last.trade_id]
+        if each.corrects is None and last.correction != "cancel":
+            found.add((last.trade_id, each.ts_exchange))
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(corrected(), st.integers(0, 20))
+def test_trades_in_force_depend_on_the_set_of_events_alone(trades: list[Trade], cut: int) -> None:
+    """Whatever the order, the groups and the repeats."""
+
+    async def stored(path: Path) -> set[tuple[str, int | None]]:
+        sink = SqliteSink(path)
+        for group in (trades[:cut], trades[cut:]):
+            if group:
+                await sink.write([chunk(*group)])
+        await sink.close()
+        return set(rows(sink, "SELECT trade_id, ts_traded FROM trades_in_force"))
+
+    with TemporaryDirectory() as folder:
+        assert asyncio.run(stored(Path(folder))) == in_force(trades)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
@@ -250,19 +313,28 @@ async def test_a_database_of_a_newer_version_is_refused(sink: SqliteSink) -> Non
     )
 
 
+LATER_COLUMNS = [
+    *(("status", name) for name in ("missing", "took_ns", "previous")),
+    *(("trades", name) for name in ("correction", "corrects", "corrects_price", "corrects_size")),
+]
+
+
 async def test_a_database_of_an_older_version_is_upgraded_in_place(sink: SqliteSink) -> None:
     """Its rows stay, and the columns that came since are there."""
     first = SqliteSink(sink.path.parent)
     await first.write([chunk(*ONE_OF_EACH)])
     await first.close()
     with closing(sqlite3.connect(sink.path)) as older:
-        for column in ("missing", "took_ns", "previous"):
-            older.execute(f"ALTER TABLE status DROP COLUMN {column}")
+        older.execute("DROP VIEW trades_in_force")
+        older.execute("DROP INDEX trades_corrections")
+        for table, column in LATER_COLUMNS:
+            older.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         older.execute("PRAGMA user_version = 1")
         older.commit()
     await sink.write([chunk(msgspec.structs.replace(GAP, ts_recv=T0 + 1))])
     assert rows(sink, "SELECT missing FROM status WHERE type = 'gap' ORDER BY ts_recv") == [(None,), (5,)]
     assert rows(sink, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    assert rows(sink, "SELECT trade_id, ts_traded FROM trades_in_force") == [("0", T0)]
 
 
 async def test_a_database_of_another_program_is_refused(sink: SqliteSink) -> None:

@@ -42,6 +42,12 @@ def test_a_row_has_a_value_for_each_column_and_none_only_where_it_may(event: Eve
         assert column.null or value is not None, column.name
 
 
+def test_a_correction_is_a_row_of_its_own_with_its_fields_in_extra() -> None:
+    """Or it could not be told from a trade."""
+    one = {"correction": "cancel", "corrects": "1", "corrects_price": 2.0, "corrects_size": 3.0}
+    assert row(trade(3, **one))["extra"] == one
+
+
 def test_a_trade_keeps_the_venues_values_and_time() -> None:
     assert row(trade(3)) == {
         "exchange": "binance",

@@ -527,7 +527,7 @@ class Foreign:
 
     name, contiguous_ids, quotes_from_books, sizes_in_contracts = "foreign", False, True, False
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> list[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> list[Tick]:
         return [json.loads(frame)["tick"]]
 
 
@@ -548,11 +548,15 @@ def okx_swap(number: int, size: str) -> bytes:
     return f'{{{arg},"data":[{trade}]}}'.encode()
 
 
-def swap(number: int, size: str, worth: bytes | None, *, second: int = 0, offset: int = 0) -> Raw:
+def swap(number: int, size: str, contract_size: bytes | None, *, second: int = 0, offset: int = 0) -> Raw:
     """A record of a contract, worth so much; None: nobody knew."""
     found = raw(okx_swap(number, size), provider="okx", recv_ns=T0_NS + second * 10**9, kind="trade", offset=offset)
-    own: list[tuple[str, bytes]] = [("via", b"ws"), ("c", b"\1" * 8), *([("v", worth)] if worth is not None else [])]
-    key = b"BTC-USDT-SWAP" if worth is None else b"BTCUSDT-PERP"
+    own: list[tuple[str, bytes]] = [
+        ("via", b"ws"),
+        ("c", b"\1" * 8),
+        *([("v", contract_size)] if contract_size is not None else []),
+    ]
+    key = b"BTC-USDT-SWAP" if contract_size is None else b"BTCUSDT-PERP"
     return replace(found, key=key, headers=[*found.headers, *own])
 
 
@@ -584,8 +588,8 @@ def test_repair_is_told_what_the_missing_trades_were_worth() -> None:
     whole = stream()
     out = whole.step([*log, replace(recovered, value=frame)])
     (request,) = [repairs.decode_request(value or b"") for _, value, _, _ in out.gaps]
-    assert (request.symbol, request.first_id, request.last_id, request.worth) == ("BTCUSDT-PERP", 3, 8, "0.01")
-    assert whole.instruments["BTCUSDT-PERP"].feeds["okx"].worth == "0.01"
+    assert (request.symbol, request.first_id, request.last_id, request.contract_size) == ("BTCUSDT-PERP", 3, 8, "0.01")
+    assert whole.instruments["BTCUSDT-PERP"].feeds["okx"].contract_size == "0.01"
 
 
 class BrokenRules(Rules):

@@ -32,7 +32,8 @@ def ago(seconds: float) -> int:
 
 
 def channel(silent_s: float, *, interval_s: float = 0.25, samples: int = 64) -> Channel:
-    return Channel(ago(silent_s), ago(silent_s), int(interval_s * SECOND_NS), samples)
+    """A channel that lacks what others have had since its last data."""
+    return Channel(ago(silent_s), ago(silent_s), int(interval_s * SECOND_NS), samples, ago(silent_s))
 
 
 def feed(trade: Channel | None = None, quote: Channel | None = None, book: Channel | None = None) -> Feed:

@@ -39,7 +39,7 @@ class Venue:
     sizes_in_contracts: bool = False
     ticks: list[Sequence[Tick]] = field(default_factory=list)
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         """Raises ValueError for a frame that is no number."""
         return self.ticks[int(frame)]
 
@@ -192,6 +192,46 @@ def test_lost_book_of_a_standby_is_counted_and_not_told() -> None:
     partition.says("b", book(), at_ms=10, kind="book")
     out = partition.frame("b", "book", b"no number", 20)
     assert (out.counts["book, lost"], out.status, len(out.dead)) == (1, [], 1)
+
+
+def cancel(of: int, at_ms: int) -> TradeTick:
+    ts, price = (T0_MS + at_ms) * MS, 1.5
+    return TradeTick(SYMBOL, f"{of}-cancel", price, 0.0, None, ts, correction="cancel", corrects=str(of),
+                     corrects_price=price, corrects_size=1.0)  # fmt: skip
+
+
+def opaque(number: int, at_ms: int) -> TradeTick:
+    return TradeTick(SYMBOL, str(number), 1.5, 1.0, None, (T0_MS + at_ms) * MS)
+
+
+def test_correction_is_published_once_with_what_it_changes() -> None:
+    """A repeat, by another connection or after a restart, is none of its own; an unknown trade's is published too."""
+    partition = Partition(contiguous=False)
+    outputs = [
+        partition.says("a", opaque(1, 0), at_ms=0),
+        partition.says("a", cancel(1, 5), at_ms=10),
+        partition.says("a", cancel(1, 5), cancel(7, 6), at_ms=20),
+    ]
+    published = [trade for out in outputs for trade in events(out.trades)]
+    assert [t["trade_id"] for t in published] == ["1", "1-cancel", "7-cancel"]
+    assert [t["seq"] - published[0]["seq"] for t in published] == [0, 1, 2]
+    fields = {name: published[1].get(name) for name in ("size", "correction", "corrects", "corrects_size")}
+    assert fields == {"size": 0.0, "correction": "cancel", "corrects": "1", "corrects_size": 1.0}
+    partition.restarts(*outputs)
+    assert ids(partition.says("a", cancel(1, 5), at_ms=30)) == []
+
+
+def test_source_that_was_left_still_corrects_what_it_had_published() -> None:
+    """At once, and once; a correction of a trade in its buffer is buffered, too."""
+    partition = Partition(contiguous=False)
+    partition.says("a", opaque(1, 0), at_ms=0)
+    partition.says("b", opaque(50, 5), at_ms=5)
+    partition.disconnects("a", 10)
+    partition.says("b", opaque(51, 400), at_ms=400)
+    assert ids(partition.says("b", opaque(52, 800), at_ms=800)) == [("b", "52")]
+    assert ids(partition.says("a", cancel(1, 810), at_ms=810)) == [("a", "1-cancel")]
+    assert ids(partition.says("a", cancel(1, 810), opaque(2, 815), cancel(2, 820), at_ms=820)) == []
+    assert [tick.trade_id for _, _, tick in partition.buffer("a") if isinstance(tick, TradeTick)] == ["2", "2-cancel"]
 
 
 # -- a restart

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mdstream.errors import FrameError
 from mdstream.events import ListedInstrument
 from mdstream.ticks import BookUpdate, QuoteTick
-from mdstream.venues.contracts import in_base, read_worth, to_base, worths_of
+from mdstream.venues.contracts import contract_sizes_of, in_base, read_contract_size, to_base
 from mdstream.venues.providers import provider
 
 OKX = provider("okx")
@@ -23,19 +23,19 @@ TRADE = (
 
 
 @pytest.mark.parametrize(
-    ("contracts", "worth", "base"),
+    ("contracts", "contract_size", "base"),
     [("7", "0.01", "0.07"), ("35", "0.01", "0.35"), ("0.3", "0.1", "0.03"), ("3", "0.1", "0.3"), ("0", "0.01", "0"),
      ("1", "10000000", "10000000"), ("123456789.01", "0.0001", "12345.678901")],
 )  # fmt: skip
-def test_product_is_what_one_writes_by_hand(contracts: str, worth: str, base: str) -> None:
+def test_product_is_what_one_writes_by_hand(contracts: str, contract_size: str, base: str) -> None:
     """35 times 0.01 is 0.35; as floats it is 0.35000000000000003."""
-    assert in_base(float(contracts), Decimal(worth)) == float(base)
+    assert in_base(float(contracts), Decimal(contract_size)) == float(base)
 
 
 @given(st.decimals(0, 10**9, places=6), st.decimals("0.00000001", 10**8, places=8))
-def test_product_is_the_float_nearest_to_that_of_the_texts(contracts: Decimal, worth: Decimal) -> None:
+def test_product_is_the_float_nearest_to_that_of_the_texts(contracts: Decimal, contract_size: Decimal) -> None:
     """Whatever the venue writes, with up to 15 digits: rounded once, and never along the way."""
-    assert in_base(float(contracts), worth) == float(contracts * worth)
+    assert in_base(float(contracts), contract_size) == float(contracts * contract_size)
 
 
 @given(st.floats(0, 1e300), st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,20})?", fullmatch=True))
@@ -44,10 +44,10 @@ def test_sizes_stay_numbers(size: float, text: str) -> None:
     if not Decimal(text):
         return
     if size * float(text) < 1e308:
-        assert 0 <= in_base(size, read_worth(text.encode())) < float("inf")
+        assert 0 <= in_base(size, read_contract_size(text.encode())) < float("inf")
     else:
         with pytest.raises(FrameError, match="too many"):
-            in_base(size * 10, read_worth(text.encode()))
+            in_base(size * 10, read_contract_size(text.encode()))
 
 
 def test_a_size_beyond_all_numbers_is_refused() -> None:
@@ -67,7 +67,7 @@ def test_a_side_without_orders_stays_without() -> None:
 def test_a_worth_that_is_no_number_above_zero_is_refused(text: bytes) -> None:
     """Its frame becomes a dead letter: no size is made up."""
     with pytest.raises(FrameError, match="header v is no number of units of base that a contract is worth"):
-        read_worth(text)
+        read_contract_size(text)
 
 
 def listed(symbol: str, size: str, currency: str) -> ListedInstrument:
@@ -83,11 +83,11 @@ def test_worths_are_those_of_linear_contracts() -> None:
         listed("BTCUSDC-PERP", "100", "USDC"),
         listed("BTC-USD-SWAP", "100", "USD"),
     ]
-    assert worths_of(found) == {"BTCUSDT-PERP": "0.01", "BTCUSDC-20261225": "0.0001"}
+    assert contract_sizes_of(found) == {"BTCUSDT-PERP": "0.01", "BTCUSDC-20261225": "0.0001"}
 
 
 @pytest.mark.parametrize(
-    ("venue_id", "worth", "symbol", "size"),
+    ("venue_id", "contract_size", "symbol", "size"),
     [
         (b"BTC-USDT-SWAP", b"0.01", "BTCUSDT-PERP", 0.03),
         (b"BTC-USDT-SWAP", b"", "BTC-USDT-SWAP", 3.0),
@@ -99,9 +99,9 @@ def test_worths_are_those_of_linear_contracts() -> None:
         (b"BTC-USDT", b"", "BTCUSDT", 3.0),
     ],
 )
-def test_a_name_says_what_sizes_are(venue_id: bytes, worth: bytes, symbol: str, size: float) -> None:
+def test_a_name_says_what_sizes_are(venue_id: bytes, contract_size: bytes, symbol: str, size: float) -> None:
     """The canonical one of a contract: units of base. The venue's own: contracts, of which nobody knows the worth."""
-    (tick,) = OKX.decode(TRADE % venue_id, worth)
+    (tick,) = OKX.decode(TRADE % venue_id, contract_size)
     assert (tick.symbol, tick.size) == (symbol, size)  # type: ignore[union-attr]
 
 

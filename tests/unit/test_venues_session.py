@@ -25,6 +25,7 @@ from mdstream.venues.session import (
     Action,
     Close,
     Fatal,
+    Probe,
     Replace,
     Report,
     Send,
@@ -59,7 +60,7 @@ class Venue(Provider):
     def route(self, frame: bytes) -> Route:
         return Route(b"tern", OTHER)
 
-    def decode(self, frame: bytes, worth: bytes = b"") -> Sequence[Tick]:
+    def decode(self, frame: bytes, contract_size: bytes = b"") -> Sequence[Tick]:
         kind, *names = frame.decode().split()
         if kind not in ("ack", "error", "notice", "shutdown", "pong"):
             raise FrameError("what is this")
@@ -260,6 +261,27 @@ def test_session_pings_before_it_closes() -> None:
     assert course(Polite(), steps) == ["", "ping", "", "ping", "end"]
 
 
+def test_session_asks_a_silent_connection_while_no_regular_session_is_on() -> None:
+    """
+    frames  ...|                                                      regular
+    seconds    0             30 probe             60 probe            61 |        90 close
+    A closed market sends nothing, so silence proves nothing: the link is asked whether the other end is there.
+    """
+    session, _ = opened(Venue())
+    session.frame(b"ack A", 0.0)
+    probe = Probe(Close("no frame for 30 s", "silence"))
+    asked = [of(session.tick(at_s, quiet=True), Probe, Close) for at_s in (29.9, 30, 31, 59.9, 60)]
+    assert asked == [[], [probe], [], [], [probe]]
+    assert [of(session.tick(at_s), Probe, Close) for at_s in (61, 89.9, 90)] == [[], [], [probe.silence]]
+
+
+def test_session_closes_when_the_login_is_not_answered_at_night() -> None:
+    """That is no silence of the market."""
+    session, _ = opened(Members())
+    (end,) = session.tick(ANSWER_S, quiet=True)
+    assert isinstance(end, Close)
+
+
 def test_session_counts_silence_from_the_last_frame() -> None:
     """Any frame is a sign of life, the answer to a ping too."""
     steps: list[Step] = [(10, 0), (11, 1), (20, 1), (21, 1), (35, 1), (36, 1)]
@@ -354,15 +376,19 @@ def test_venue_that_numbers_no_requests_takes_further_symbols_too() -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name, each in PROVIDERS.items() if each.framer is None))
 def test_every_venue_can_end_a_subscription(name: str) -> None:
-    """What it was asked for by subscribe is what unsubscribe names, in the venue's own word where frames have one, but
-    for what is of no symbol."""
+    """What it was asked for by subscribe is what unsubscribe names, in the venue's own word or number where frames have
+    one, but for what is of no symbol."""
     venue = provider(name)
     ids = [venue.to_venue(symbol).lower() for symbol in venue.default_symbols]
     ended = venue.unsubscribe(venue.default_symbols)
     requests = venue.subscribe(venue.default_symbols)
     asked = [request for request in requests if any(each in str(request.frame).lower() for each in ids)]
     assert [str(r.frame).lower() for r in ended] == [
-        str(r.frame).lower().replace('"subscribe"', '"unsubscribe"', 1) for r in asked
+        str(r.frame)
+        .lower()
+        .replace('"subscribe"', '"unsubscribe"', 1)
+        .replace('"requestaction": 1', '"requestaction": 2')
+        for r in asked
     ]
     assert all(before.frame != after.frame and not after.names for before, after in zip(asked, ended, strict=True))
 

@@ -75,6 +75,7 @@ class TimescaleHop:
         scope = self._scope
         columns = "source, symbol, trade_id, price, size, side, ts_exchange_ns, ts_recv_ns"
         query = f"SELECT {columns} FROM {schema.TICKS.name} WHERE timestamp >= to_timestamp(%(begin)s)"  # noqa: S608  our own names
+        query += " AND extra->>'correction' IS NULL"
         if scope.end_minute != Scope.end_minute:
             query += " AND timestamp < to_timestamp(%(end)s)"
         if scope.symbols:

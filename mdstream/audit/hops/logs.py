@@ -23,7 +23,7 @@ from mdstream.config import Settings
 from mdstream.errors import CaptureError, FrameError, MdstreamError
 from mdstream.events import Side, Trade
 from mdstream.kafka import logs
-from mdstream.records import OURS, decode_raw, worth_of
+from mdstream.records import OURS, contract_size_of, decode_raw
 from mdstream.sinks.sqlite import FILE_NAME
 from mdstream.stream.bounds import check_trade
 from mdstream.ticks import TradeTick
@@ -167,13 +167,13 @@ class RawHop:
         name, decode = known
         self._heard(name, recv_ns)
         try:
-            ticks = decode(record.value or b"", worth_of(record))
+            ticks = decode(record.value or b"", contract_size_of(record))
         except (FrameError, msgspec.MsgspecError, ValueError, LookupError, TypeError):
             # The canonical agent writes the reason to md.dead; here the frame is counted.
             self.unread["frames not understood"] += 1
             return
         for tick in ticks:
-            if type(tick) is TradeTick:
+            if type(tick) is TradeTick and tick.correction is None:
                 try:
                     check_trade(tick)
                 except FrameError:
@@ -216,7 +216,8 @@ def audit_trade(trade: Trade) -> AuditTrade:
     """A canonical trade as the audit compares it."""
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
     fields = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
-    return AuditTrade(*fields, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+    made = AuditTrade(*fields, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
+    return made if trade.correction is None else made._replace(correction=trade.correction, corrects=trade.corrects)
 
 
 class DatabaseHop:
@@ -246,7 +247,7 @@ class DatabaseHop:
     def _query(self) -> tuple[str, list[Any]]:
         time = "coalesce(ts_exchange, ts_recv)"
         columns = f"provider, symbol, trade_id, price, size, side, {time}, ts_recv"
-        query = f"SELECT {columns} FROM trades WHERE {time} >= ?"  # noqa: S608  no input in it
+        query = f"SELECT {columns} FROM trades WHERE correction IS NULL AND {time} >= ?"  # noqa: S608  no input in it
         values: list[Any] = [self._scope.first_minute * MINUTE_NS]
         if self._scope.symbols:
             query += f" AND symbol IN ({','.join('?' * len(self._scope.symbols))})"

@@ -35,6 +35,10 @@ class Link(ABC):
     async def send(self, frame: str | bytes) -> None:
         """Send a frame. Raises LinkError if the connection is lost."""
 
+    async def answers(self) -> bool:
+        """Whether the other end answers a ping of the link's own. A hook: most links have none."""
+        return False
+
     @abstractmethod
     async def close(self) -> None:
         """Close, open or not, as often as wanted. Frames that have arrived can still be received."""

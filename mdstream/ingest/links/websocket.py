@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from mdstream.ingest.links.link import CLOSE_TIMEOUT_S, MAX_SIZE_BYTES, OPEN_TIM
 from mdstream.net.redact import scrubbed
 
 PING_INTERVAL_S = 20.0
+PONG_TIMEOUT_S = 10.0
 FRAMES_AHEAD = 64
 """Frames the websocket buffers before it stops reading; one read of the socket may add some thousand."""
 
@@ -63,6 +65,15 @@ class WebsocketLink(Link):
             await self._socket.send(frame)
         except ConnectionClosed as closed:
             raise _lost(closed) from None
+
+    async def answers(self) -> bool:
+        assert self._socket is not None
+        try:
+            async with asyncio.timeout(PONG_TIMEOUT_S):
+                await (await self._socket.ping())
+        except (TimeoutError, ConnectionClosed):
+            return False
+        return True
 
     async def close(self) -> None:
         if self._socket is not None:

@@ -1,14 +1,15 @@
 """Alpaca, US stocks: market data v2.
 
-Channels: trades, quotes; ignored: corrections and cancels (they come with trades, and are not applied yet), bars,
-statuses, LULD. There is no history: trades have no ids that count.
+Channels: trades, quotes, corrections and cancels (they come with trades); ignored: bars, statuses, LULD. There is no
+history: trades have no ids that count.
 Source: docs.alpaca.markets, streaming market data and real-time stock data (read 2026-09).
 Quirks: every frame is an array that may mix messages of all instruments; numbers are JSON numbers; times have up to
 nanoseconds. ALPACA_FEED decides which exchanges there are: `iex` is one of them, with a small share of the trades;
 `test` has the symbol FAKEPACA only, at any hour. A `subscription` states all there is after each change, also names
 that do not exist. An error does not close the connection, and names no request.
 Ids: `i` is a trade's within exchange, tape and day: all four together are its id. The time's last digits are the
-venue's own. Trades have no side.
+venue's own. Trades have no side. A correction or cancel names the old trade by these, but for the day: its own time is
+all there is, so it finds trades of the same day.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 from mdstream.errors import FrameError
 from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
 from mdstream.venues import arrays
-from mdstream.venues.feed import OTHER, QUOTE, TRADE, Channel, Head, Id, Name, Parser, Provider, Request
+from mdstream.venues.feed import QUOTE, TRADE, Channel, Head, Id, Name, Parser, Provider, Request
 from mdstream.venues.parsing import priced
 from mdstream.venues.symbols import tickers
 from mdstream.venues.times import new_york_day, rfc3339_ns
@@ -44,7 +45,7 @@ _HEAD = arrays.head(rb'"T"\s*:\s*"(?P<channel>[a-z]{1,20})"\s*,\s*(?:"i"\s*:\s*\
 Code = Annotated[str, msgspec.Meta(max_length=8)]
 
 
-class _Trade(msgspec.Struct, gc=False):
+class _Trade(msgspec.Struct, gc=False, tag_field="T", tag="t"):
     S: Name
     i: Id
     p: Number
@@ -64,8 +65,32 @@ class Quote(msgspec.Struct, gc=False):
     t: str = ""
 
 
-class _Named(msgspec.Struct, gc=False):
+class _Correct(msgspec.Struct, gc=False, tag_field="T", tag="c"):
     S: Name
+    oi: Id
+    op: Number
+    os: Size
+    ci: Id
+    cp: Number
+    cs: Size
+    t: str
+    x: Code = ""
+    z: Code = ""
+    cc: Annotated[tuple[Code, ...], msgspec.Meta(max_length=16)] = ()
+
+
+class _Cancel(msgspec.Struct, gc=False, tag_field="T", tag="x"):
+    S: Name
+    i: Id
+    p: Number
+    s: Size
+    t: str
+    x: Code = ""
+    z: Code = ""
+
+
+_Report = _Trade | _Correct | _Cancel
+"""A frame may mix them."""
 
 
 class _Other(msgspec.Struct):
@@ -80,14 +105,31 @@ class _Other(msgspec.Struct):
     orderbooks: list[str] = []
 
 
-def _trades(m: list[_Trade], symbol: str) -> Sequence[TradeTick]:
-    """[{"T":"t","i":96921,"S":"AAPL","x":"D","p":246.55,"s":100,"t":"2026-01-05T15:00:00.123456789Z","c":["@","I"],"z":"C"},..]"""
+def _trades(m: list[_Report], symbol: str) -> Sequence[TradeTick]:
+    """[{"T":"t","i":96921,"S":"AAPL","x":"D","p":246.55,"s":100,"t":"2026-01-05T15:00:00.123456789Z","c":["@","I"],"z":"C"},..],
+    [{"T":"c","S":"AAPL","x":"M","oi":52983525033527,"op":246.10,"os":100,"oc":["@"],"ci":52983525034326,"cp":246.12,"cs":100,"cc":["@"],"z":"C","t":"2026-01-05T15:00:01.5Z"},..],
+    [{"T":"x","S":"AAPL","i":96921,"x":"D","p":246.55,"s":100,"a":"C","z":"C","t":"2026-01-05T15:00:02.1Z"},..]"""
     return [_trade(d, symbol, rfc3339_ns(d.t)) for d in arrays.of_one(m, lambda d: d.S)]
 
 
-def _trade(d: _Trade, symbol: str, ts_ns: int) -> TradeTick:
-    trade_id = f"{d.x}{d.z}-{d.i}-{new_york_day(ts_ns)}"
-    return TradeTick(symbol, trade_id, d.p, d.s, None, ts_ns, venue=d.x or None, conditions=d.c or None)
+def _trade(d: _Report, symbol: str, ts_ns: int) -> TradeTick:
+    venue = d.x or None
+    if isinstance(d, _Trade):
+        return TradeTick(symbol, _id(d, d.i, ts_ns), d.p, d.s, None, ts_ns, venue=venue, conditions=d.c or None)
+    if isinstance(d, _Correct):
+        return TradeTick(
+            symbol, _id(d, d.ci, ts_ns), d.cp, d.cs, None, ts_ns, venue=venue, conditions=d.cc or None,
+            correction="correct", corrects=_id(d, d.oi, ts_ns), corrects_price=d.op, corrects_size=d.os,
+        )  # fmt: skip
+    cancelled = _id(d, d.i, ts_ns)
+    return TradeTick(
+        symbol, f"{cancelled}-cancel", d.p, 0.0, None, ts_ns, venue=venue,
+        correction="cancel", corrects=cancelled, corrects_price=d.p, corrects_size=d.s,
+    )  # fmt: skip
+
+
+def _id(d: _Report, number: int, ts_ns: int) -> str:
+    return f"{d.x}{d.z}-{number}-{new_york_day(ts_ns)}"
 
 
 def quotes(m: list[Quote], symbol: str) -> Sequence[QuoteTick]:
@@ -96,11 +138,6 @@ def quotes(m: list[Quote], symbol: str) -> Sequence[QuoteTick]:
         QuoteTick(symbol, *priced(d.bp, d.bs), *priced(d.ap, d.as_), rfc3339_ns(d.t))
         for d in arrays.of_one(m, lambda d: d.S)
     ]
-
-
-def _not_applied(m: list[_Named], _symbol: str) -> Sequence[Control]:
-    """[{"T":"c","S":"AAPL","x":"M","oi":52983525033527,..}] or [{"T":"x","S":"AAPL","i":96921,"a":"C",..}]"""
-    return [Control("ignored", "a correction or cancel: not applied") for _ in m]
 
 
 class Alpaca(Provider):
@@ -116,10 +153,10 @@ class Alpaca(Provider):
     shares_frames = True
     credentials = ("ALPACA_KEY", "ALPACA_SECRET")
     channels: ClassVar[Sequence[Channel]] = (
-        Channel("t", TRADE, list[_Trade], _trades),
+        Channel("t", TRADE, list[_Report], _trades),
+        Channel("c", TRADE, list[_Report], _trades),
+        Channel("x", TRADE, list[_Report], _trades),
         Channel("q", QUOTE, list[Quote], quotes),
-        Channel("c", OTHER, list[_Named], _not_applied),
-        Channel("x", OTHER, list[_Named], _not_applied),
     )
     heads = (_HEAD,)
     other = list[_Other]

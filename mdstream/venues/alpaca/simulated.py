@@ -1,11 +1,13 @@
 """Alpaca as the simulator serves it: US stocks.
 
-Channels: trades, quotes. bars and the other ones are acknowledged and stay silent, as are symbols that there are not.
+Channels: trades, quotes, and with trades their corrections and cancelErrors. bars and the other ones are acknowledged
+and stay silent, as are symbols that there are not.
 Feeds: iex, sip, delayed_sip (without its delay), and test with FAKEPACA alone.
 Source: docs.alpaca.markets, streaming market data (read 2026-09). Our choices where it is silent: any keys will do,
 but for the secret `wrong`; a key that begins with FREE has the free plan (30 symbols, no sip); the exchange is V, the
-tape C; who does not log in within ten seconds is closed after the error; at most 20 requests a second; the close codes.
-Not simulated: corrections, cancels, the wildcard `*`, MessagePack, a slot that is held after its connection's end.
+tape C; of twenty trades one is corrected and one is cancelled, each at once; who does not log in within ten seconds is
+closed after the error; at most 20 requests a second; the close codes.
+Not simulated: late corrections, the wildcard `*`, MessagePack, a slot that is held after its connection's end.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from mdstream.venues.times import new_york_day
 LOGIN_NS = 10 * SECOND_NS
 FREE, FREE_SYMBOLS, WRONG = "FREE", 30, "wrong"
 EXCHANGE, TAPE = "V", "C"
+ONE_OF, CORRECTED = 20, 1 << 60
+"""How many trades have one that is corrected and one that is cancelled; what the id of a corrected one has added."""
 FAKE = "FAKEPACA"
 FEEDS = ("iex", "sip", "delayed_sip", "test")
 ERRORS = {
@@ -63,6 +67,28 @@ def _quote(listing: Listing, top: Top) -> list[str]:
     return [text]
 
 
+def _corrections(listing: Listing, order: Order) -> list[str]:
+    """A corrected trade has one share more, and an id of its own."""
+    price, size, time = listing.price, listing.size, rfc3339_nanos(order.ts_ns)
+    return [
+        f'[{{"T":"c","S":"{listing.symbol}","x":"{EXCHANGE}","oi":{t.trade_id},"op":{price(t.ticks)},'
+        f'"os":{size(t.lots)},"oc":["@"],"ci":{CORRECTED + t.trade_id},"cp":{price(t.ticks)},"cs":{size(t.lots + 1)},'
+        f'"cc":["@"],"z":"{TAPE}","t":"{time}"}}]'
+        for t in order.fills
+        if t.trade_id % ONE_OF == 0
+    ]
+
+
+def _cancels(listing: Listing, order: Order) -> list[str]:
+    time = rfc3339_nanos(order.ts_ns)
+    return [
+        f'[{{"T":"x","S":"{listing.symbol}","i":{t.trade_id},"x":"{EXCHANGE}","p":{listing.price(t.ticks)},'
+        f'"s":{listing.size(t.lots)},"a":"C","z":"{TAPE}","t":"{time}"}}]'
+        for t in order.fills
+        if t.trade_id % ONE_OF == ONE_OF // 2
+    ]
+
+
 def _trade_id(trade: Trade, ts_ns: int) -> str:
     return f"{EXCHANGE}{TAPE}-{trade.trade_id}-{new_york_day(ts_ns)}"
 
@@ -70,7 +96,11 @@ def _trade_id(trade: Trade, ts_ns: int) -> str:
 CHANNELS = {
     "trades": Channel(Kind.TRADE, _trades, lambda order: order.fills, sided=False, trade_id=_trade_id),
     "quotes": Channel(Kind.QUOTE, _quote, first=top_now(_quote)),
+    "corrections": Channel(Kind.TRADE, _corrections),
+    "cancelErrors": Channel(Kind.TRADE, _cancels),
 }
+FOLLOWERS = ("corrections", "cancelErrors")
+"""Channels that a subscription of trades brings along, and that nobody subscribes to otherwise."""
 
 
 def _send(message: dict[str, Any]) -> Send:
@@ -90,8 +120,7 @@ class AlpacaSession(Session):
     shares_frames = True
     too_slow = (_error(407), Close(POLICY_VIOLATION, "slow client"))
     silent: ClassVar[Sequence[str]] = (*SILENT, "statuses", "lulds")
-    followers: ClassVar[Sequence[str]] = ("corrections", "cancelErrors")
-    """Channels that a subscription of trades brings along."""
+    followers: ClassVar[Sequence[str]] = FOLLOWERS
     feed = key = ""
 
     def opened(self, now_ns: int) -> list[Action]:  # noqa: ARG002
@@ -108,6 +137,7 @@ class AlpacaSession(Session):
         if action not in ("subscribe", "unsubscribe"):
             raise _refused(400)
         names = self._names(request)
+        names += [(kind, symbol) for of, symbol in names if of == "trades" for kind in self.followers]
         if action == "unsubscribe":
             return [*self.unsubscribe(names), self._subscription()]
         if self.key.startswith(FREE) and len({symbol for _, symbol in {*self.topics, *names}}) > FREE_SYMBOLS:
@@ -138,14 +168,14 @@ class AlpacaSession(Session):
 
     def _names(self, request: dict[str, Any]) -> list[tuple[str, str]]:
         """Channel and symbol of each subscription that a request names. Raises RefusedError."""
-        kinds = [kind for kind in (*self.channels, *self.silent) if kind in request]
+        kinds = [kind for kind in (*self.channels, *self.silent) if kind in request and kind not in FOLLOWERS]
         if not kinds or not all(are_texts(request[kind]) for kind in kinds):
             raise _refused(400)
         return [(kind, symbol) for kind in kinds for symbol in request[kind]]
 
     def _subscription(self) -> Send:
         state = {kind: [s for k, s in self.topics if k == kind] for kind in (*self.channels, *self.silent)}
-        return _send({"T": "subscription"} | state | dict.fromkeys(self.followers, state["trades"]))
+        return _send({"T": "subscription"} | state)
 
 
 class Alpaca(Exchange):

@@ -178,17 +178,14 @@ class Dtc(Provider):
         return Request(json.dumps({"Type": messages.LOGON_REQUEST, **version, **who, **beat}), (LOGIN,))
 
     def subscribe(self, symbols: Sequence[str]) -> list[Request]:
-        requests = []
-        for name in map(self.to_venue, symbols):
-            number = self._numbers.setdefault(name, len(self._numbers) + 1)
-            requests.append(Request(self._request(1, number, name), (name,), str(number)))
-        return requests
+        names = map(self.to_venue, symbols)
+        return [Request(self._request(1, name), (name,), str(self._numbers[name])) for name in names]
 
     def unsubscribe(self, symbols: Sequence[str]) -> list[Request]:
-        names = [self.to_venue(symbol) for symbol in symbols]
-        return [Request(self._request(2, self._numbers[name], name)) for name in names if name in self._numbers]
+        return [Request(self._request(2, name)) for name in map(self.to_venue, symbols)]
 
-    def _request(self, action: int, number: int, name: str) -> str:
+    def _request(self, action: int, name: str) -> str:
+        number = self._numbers.setdefault(name, len(self._numbers) + 1)
         found = parse(name, ())
         listed = found is not None and found.kind is Kind.LISTED
         symbol, _, exchange = name.rpartition(".") if listed else (name, "", "")

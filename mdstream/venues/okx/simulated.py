@@ -67,7 +67,7 @@ def kind_of(listing: Listing) -> str:
     return "SPOT" if not dash else "SWAP" if contract == "PERP" else "FUTURES"
 
 
-def worth(instrument: Instrument) -> Decimal:
+def contract_size(instrument: Instrument) -> Decimal:
     """What one contract is worth, in units of base; never one."""
     return Decimal(LOTS_PER_CONTRACT).scaleb(-instrument.size_decimals)
 

@@ -13,7 +13,7 @@ from mdstream.simulator.history import Fill
 from mdstream.simulator.listing import MS, Listing
 from mdstream.simulator.requests import RefusedError
 from mdstream.simulator.rest import Answer, Budget, Rest, as_json, newest, numbers, step, turnover
-from mdstream.venues.okx.simulated import kind_of, worth
+from mdstream.venues.okx.simulated import contract_size, kind_of
 
 MAX_LIMIT = 100
 BY_ID, BY_TIME = "1", "2"
@@ -78,7 +78,7 @@ def _instrument(listing: Listing) -> dict[str, str]:
 
 def _contract(listing: Listing, kind: str, base: str, quote: str) -> dict[str, str]:
     multiplier = 5 if kind == "FUTURES" else 1
-    value, pair = worth(listing.instrument) / multiplier, f"{base}-{quote}"
+    value, pair = contract_size(listing.instrument) / multiplier, f"{base}-{quote}"
     return {
         "uly": pair,
         "instFamily": pair,
