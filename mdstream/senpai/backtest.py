@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Self
 
 from mdstream.config import Settings
 from mdstream.errors import SettingsError
-from mdstream.records import REPLAY, Partition, RawEncoder
+from mdstream.records import Partition
 from mdstream.replay.capture import Frame, Reader
+from mdstream.replay.raw import RawRecords
 from mdstream.roles.canonical import factory
 from mdstream.senpai.canonical import received_ns
 from mdstream.senpai.configured import limits_of
@@ -135,8 +136,7 @@ class _Canonical:
 
     def __init__(self, settings: Settings) -> None:
         self._new, self._topics = factory(settings), Topics(settings)
-        self._venues = {name: provider() for name, provider in PROVIDERS.items()}
-        self._encoders = {name: RawEncoder(name, REPLAY) for name in PROVIDERS}
+        self._raw = {name: RawRecords(name) for name in PROVIDERS}
         self._streams: dict[str, Canonical] = {}
         self._offset = 0
 
@@ -144,12 +144,10 @@ class _Canonical:
         """What frames make, by market."""
         waiting: dict[str, list[Record]] = {}
         for frame in frames:
-            venue = self._venues[frame.provider]
-            for part in venue.split(frame.frame):
-                key, kind = venue.route(part)
-                topic = self._topics.raw_of(venue.market_of_record(key)).name
-                made = self._encoders[frame.provider].encode(key, part, kind, frame.recv_ns)
-                waiting.setdefault(topic, []).append(Record(self._offset, made[1], key, made[2], made[3]))
+            raw = self._raw[frame.provider]
+            for key, (_, value, at_ms, headers) in raw.of(frame, frame.recv_ns):
+                topic = self._topics.raw_of(raw.provider.market_of_record(key)).name
+                waiting.setdefault(topic, []).append(Record(self._offset, value, key, at_ms, headers))
                 self._offset += 1
         for topic, records in waiting.items():
             if topic not in self._streams:
