@@ -6,6 +6,7 @@ process group and ends with its context manager, also when the test fails.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -64,6 +65,16 @@ def wait_until(condition: Callable[[], T], *, what: str, limit_s: float = LIMIT_
             raise AssertionError(f"not within {limit_s:.0f} s: {what}")
         time.sleep(every_s)
     return value
+
+
+async def until(condition: Callable[[], object], what: str = "the condition", *, limit_s: float = LIMIT_S) -> None:
+    """Return once the condition holds, while tasks of the test go on. Raises AssertionError naming `what`."""
+    try:
+        async with asyncio.timeout(limit_s):
+            while not condition():  # noqa: ASYNC110  there is no event to wait for
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {limit_s:.0f} s: {what}") from None
 
 
 # ------------------------------------------------------------------------------------------------------------ processes

@@ -22,6 +22,8 @@ BATCH_OVERHEAD = 300
 """Bytes of Python's overhead per batch."""
 SEQUENCES = 5
 """Batches remembered per producer to detect repeats: Kafka's number, and an idempotent producer's most in flight."""
+MAX_PRODUCERS = 1_000
+"""Producers remembered in a log, those that wrote last. Kafka forgets one after a day."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,13 @@ class Log:
     def _remember(self, header: records.Header, first: int) -> None:
         if header.producer_id < 0:
             return
-        epoch, sent = self._producers.get(header.producer_id, (-1, None))
+        epoch, sent = self._producers.pop(header.producer_id, (-1, None))
         if sent is None or epoch != header.epoch:
             sent = deque(maxlen=SEQUENCES)
-            self._producers[header.producer_id] = header.epoch, sent
         sent.append((header.sequence, header.records, first))
+        self._producers[header.producer_id] = header.epoch, sent  # the last one
+        if len(self._producers) > MAX_PRODUCERS:
+            del self._producers[next(iter(self._producers))]
 
     def read(self, offset: int, max_bytes: int) -> bytes:
         """Whole batches from the one that holds `offset` on, at least one, at most `max_bytes`; empty at the end."""

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from feed_reader import Reader, read_feed, simulated, until
-from processes import free_port
+from feed_reader import Reader, read_feed, simulated
+from processes import free_port, until
 
 from mdstream.errors import FeedError
 from mdstream.simulator.actions import Close, Send

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from feed_reader import LIMIT_S, Reader, read_feed, simulated, until
+from feed_reader import LIMIT_S, Reader, read_feed, simulated
 from ib_async import IB, Contract, Stock
-from processes import Processes, free_port
+from processes import Processes, free_port, until
 
 from mdstream.errors import FeedError
 from mdstream.simulator.actions import Send

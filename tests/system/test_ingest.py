@@ -12,7 +12,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from itertools import pairwise
@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
-from processes import LIMIT_S, Process, Processes, free_port, run_mdstream
+from processes import Process, Processes, free_port, run_mdstream, until
 from servers import Broker, chosen_broker, on_apache_kafka, read_topic
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -104,16 +104,6 @@ async def venue() -> AsyncIterator[Venue]:
 def trade(number: int, symbol: str = "BTCUSDT") -> bytes:
     data = {"e": "trade", "s": symbol, "t": number, "p": "1.5", "q": "2", "T": 1767625200000 + number, "m": True}
     return json.dumps({"stream": f"{symbol.lower()}@trade", "data": data}, separators=(",", ":")).encode()
-
-
-async def until(condition: Callable[[], object], what: str, *, limit_s: float = LIMIT_S) -> None:
-    """Return once the condition holds, the venue served meanwhile. The limit bounds a failure, it measures nothing."""
-    try:
-        async with asyncio.timeout(limit_s):
-            while not condition():  # noqa: ASYNC110  other processes change it, there is no event to wait for
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"not within {limit_s:.0f} s: {what}") from None
 
 
 class Ingestor:

@@ -6,13 +6,13 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Process, Processes, free_port, wait_until
+from processes import Process, Processes, free_port, until, wait_until
 from venues import Venues
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -36,12 +36,6 @@ class Small(Okx):
 
     max_symbols = 2
     subscribe_interval_s = 0.01
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  there is no event to wait for
-            await asyncio.sleep(0.01)
 
 
 class Venue:

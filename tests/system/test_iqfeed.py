@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from feed_reader import read_feed, simulated, until
-from processes import free_port
+from feed_reader import read_feed, simulated
+from processes import free_port, until
 
 from mdstream.simulator.actions import Send
 from mdstream.venues.iqfeed.feed import Iqfeed

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.broker import records
-from mdstream.broker.log import CORRUPT, OUT_OF_ORDER, STALE_EPOCH, TOO_LARGE, Log, RefusedError, Rules
+from mdstream.broker.log import CORRUPT, MAX_PRODUCERS, OUT_OF_ORDER, STALE_EPOCH, TOO_LARGE, Log, RefusedError, Rules
 
 COMPACTED = Rules(compact=True)
 
@@ -122,6 +122,17 @@ def test_sequences_go_on_at_zero_after_the_largest() -> None:
     log = Log(Rules())
     log.append(batch([b"k"] * 2, producer=(7, 0, (1 << 31) - 2)), 0)
     assert log.append(batch([b"k"], producer=(7, 0, 0)), 0)[0] == 2
+
+
+def test_only_the_producers_that_wrote_last_are_remembered() -> None:
+    """Each start of a process is a new one: a log that remembered all would grow for ever."""
+    log = Log(Rules())
+    for producer in range(1, MAX_PRODUCERS + 1):
+        log.append(batch([b"k"], producer=(producer, 0, 0)), 0)
+    log.append(batch([b"k"], producer=(1, 0, 1)), 0)
+    log.append(batch([b"k"], producer=(MAX_PRODUCERS + 1, 0, 0)), 0)
+    assert log.append(batch([b"k"], producer=(1, 0, 1)), 0) == (MAX_PRODUCERS, None)
+    assert log.append(batch([b"k"], producer=(2, 0, 0)), 0)[0] == MAX_PRODUCERS + 2
 
 
 # -- forgetting
