@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 import click
 from processes import PROJECT, Processes
 
+from benchmarks.frames import Raw
 from benchmarks.measure import BenchmarkError, last_words
 from mdstream.records import WS, RawEncoder
 from mdstream.stream.book import MAX_LEVELS, Book, UpdateResult
@@ -39,16 +40,6 @@ MIDDLE, START_NS, STEP_NS = 9_374_120, 1_767_625_200_000_000_000, 10_000_000
 """Cents; an update each 10 ms, so that a book is published after every tenth."""
 
 T = TypeVar("T")
-
-
-class Raw(NamedTuple):
-    """A record as the transport hands it over."""
-
-    offset: int
-    value: bytes
-    headers: list[tuple[str, bytes]]
-    key: bytes | None
-    timestamp: int
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,16 @@ FIRST_ID = 5_680_000_000
 _MASK = (1 << 64) - 1
 
 
+class Raw(NamedTuple):
+    """A record as the transport hands it over."""
+
+    offset: int
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    key: bytes | None
+    timestamp: int
+
+
 class Trade(msgspec.Struct, frozen=True, gc=False):
     """The fields by which the contenders' trades are compared."""
 

@@ -13,12 +13,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 from processes import PROJECT, Processes
 
 from benchmarks import frames
+from benchmarks.frames import Raw
 from benchmarks.measure import BenchmarkError, last_words
 from mdstream.records import WS, RawEncoder
 from mdstream.stream.canonical import Canonical
@@ -29,16 +29,6 @@ from mdstream.venues.providers import provider
 FEW, MANY = 10, 5_000
 CHUNK = 1_000
 LIMIT_S = 300.0
-
-
-class Raw(NamedTuple):
-    """A record as the transport hands it over."""
-
-    offset: int
-    value: bytes
-    headers: list[tuple[str, bytes]]
-    key: bytes | None
-    timestamp: int
 
 
 @dataclass(frozen=True)
