@@ -105,6 +105,10 @@ def _trade(symbol: str, price: str, size: str, side: str, ts: int, ids: tuple[in
         "recovered": False,
         "venue": None,
         "conditions": None,
+        "correction": None,
+        "corrects": None,
+        "corrects_price": None,
+        "corrects_size": None,
     } | more
     return {
         "is": "TradeTick",
