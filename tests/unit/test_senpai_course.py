@@ -52,6 +52,9 @@ def test_time_that_passes_at_once_for_many_symbols_comes_in_parts(monkeypatch: p
     assert max(map(len, parts)) <= 12
     assert len(rows([each for part in parts for each in part])) == 35
     assert sum(isinstance(each, Alert) for part in parts for each in part) == 35  # each is stale
+    at_once = Course(Engine())
+    run(at_once, [trade(1, 10, symbol=f"S{n}") for n in range(35)])
+    assert run(at_once, [heartbeat(20_000)]) == [each for part in parts for each in part]
 
 
 def swings(rng: random.Random, count: int) -> list[Any]:
@@ -166,7 +169,21 @@ def test_members_have_names_and_subjects_of_their_own() -> None:
     assert share.name == "senpai-md-2-of-3"
     assert share.stream("MDSTREAM") == "MDSTREAM-BY-3"
     assert share.subjects("md.events") == ["md.events-by-3.1.>", "md.events-by-3.all.>"]
-    assert share_of("1/1").name == "senpai-md"
+
+
+def test_the_server_copies_each_type_of_event_by_the_hash_of_its_symbol_and_heartbeats_to_all() -> None:
+    """What docs.nats.io says of partition(): of so many, by the first wildcard."""
+    source = Share(1, 3).copied("MDSTREAM", "md.events")
+    assert source["name"] == "MDSTREAM"
+    to = {each["src"]: each["dest"] for each in source["subject_transforms"]}
+    assert to["md.events.trade.*"] == "md.events-by-3.{{partition(3,1)}}.trade.{{wildcard(1)}}"
+    assert to["md.events.heartbeat.*"] == "md.events-by-3.all.heartbeat.{{wildcard(1)}}"
+    assert set(to) == set(Share().subjects("md.events"))
+
+
+def test_a_lone_consumer_reads_the_stream_of_all_events() -> None:
+    share = share_of("1/1")
+    assert (share.stream("MDSTREAM"), share.name) == ("MDSTREAM", "senpai-md")
 
 
 # -- the way out
