@@ -34,6 +34,7 @@ NO_KAFKA = (
     "iqfeed",
     "nats_access",
     "nats_sink",
+    "senpai",
     "simulator",
     "simulator_faults",
     "simulator_rest",

@@ -26,6 +26,7 @@ COMMANDS = {
     "reprocess": "mdstream.tools.reprocess",
     "run": "mdstream.tools.run",
     "schema": "mdstream.tools.schema",
+    "senpai": "mdstream.tools.senpai",
     "simulate": "mdstream.simulator.command",
     "status": "mdstream.tools.status",
     "tail": "mdstream.tools.tail",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, SecretStr, create_model
+from pydantic import Field, SecretStr, create_model, field_validator
 
 from mdstream import venues
 from mdstream.config.cluster import Compression, Security
@@ -146,6 +146,51 @@ class Nats(Group, alias_generator=prefixed("NATS_")):
     stream_mb: int = setting(4096, "MiB that the stream keeps; 0: no limit", ge=0)
     stream_replicas: int = setting(1, "copies of the stream, in a cluster", ge=1, le=5)
     duplicate_window_s: float = setting(120.0, "seconds that the stream knows message ids", ge=1, le=86_400)
+
+
+RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Part of a signal's id."""
+
+
+class SenpaiRule(Group):
+    """A rule of signals: what it leaves out is as in mdstream/senpai/signals.py."""
+
+    direction: Literal["long", "short"]
+    above: dict[str, float] = Field({})
+    below: dict[str, float] = Field({})
+    version: int = Field(1, ge=1)
+    hysteresis: float = Field(0.2, ge=0, le=10)
+    cooldown_s: float = Field(30.0, ge=0, le=86_400)
+
+
+class Senpai(Group, alias_generator=prefixed("MDSTREAM_SENPAI_")):
+    """The consumer that makes features and signals: docs/senpai.md."""
+
+    rows_per_s: int = setting(10, "rows of features per second and symbol, a divisor of 1000", ge=1, le=50)
+    lateness_ms: float = setting(50.0, "ms that a row waits for what was received before it", ge=0, le=10_000)
+    stale_s: float = setting(10.0, "seconds without a trade or quote after which a symbol is stale", gt=0, le=3600)
+    max_quote_age_s: float = setting(2.0, "age in seconds of a quote beyond which no signal is made", gt=0, le=60)
+    max_latency_ms: float = setting(1000.0, "median latency in ms beyond which no signal is made", gt=0)
+    subject_prefix: str = setting(
+        "senpai",
+        "first tokens of the subjects of features, signals and alerts",
+        pattern=r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}$",
+    )
+    stream: str = setting(
+        "SENPAI", "the stream of features, signals and alerts, with USE_JETSTREAM", pattern=r"^[A-Za-z0-9_-]{1,64}$"
+    )
+    stream_messages: int = setting(1000, "messages of each subject that this stream keeps, the newest", ge=1)
+    rules: Json[dict[RuleName, SenpaiRule]] = setting(
+        {},
+        'rules of signals in place of the defaults, as JSON: {"up":{"direction":"long","above":{"return_10s":0.001}}}',
+    )
+
+    @field_validator("rows_per_s")
+    @classmethod
+    def _divides_a_second(cls, value: int) -> int:
+        if 1000 % value:
+            raise ValueError("expected a divisor of 1000")
+        return value
 
 
 class Timescale(Group, alias_generator=prefixed("MDSTREAM_TIMESCALE_")):

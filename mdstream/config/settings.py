@@ -26,6 +26,7 @@ from mdstream.config.groups import (
     Nats,
     Repair,
     Role,
+    Senpai,
     Spool,
     Timescale,
     Watchdog,
@@ -70,6 +71,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     files: Files
     nats: Nats
     timescale: Timescale
+    senpai: Senpai
     database: Database
     ibkr: Ibkr
     addresses: Addresses

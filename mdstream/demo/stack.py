@@ -16,6 +16,7 @@ from mdstream.run import pipeline
 from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, free_port, start_broker, start_database, start_nats
 from mdstream.run.supervisor import Say, Supervisor
+from mdstream.senpai.process import DEFAULT_PORT as SENPAI_PORT
 from mdstream.venues import ws_setting
 
 SYMBOLS = {
@@ -83,7 +84,10 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
             parts.set(_simulate(parts, rate))
             say(f"simulated venues: {', '.join(SYMBOLS)}, {rate} frames/s together; binance stalls now and then")
         running = pipeline.start(parts, list(SYMBOLS.items()), SINKS)
-        say("ingestors, core worker, gap repair and the roles files, timescale and nats are starting")
+        port = free_port(SENPAI_PORT)
+        parts.start("senpai", "senpai", "--port", str(port), stage=pipeline.WORKER_STAGE)
+        say("ingestors, core worker, gap repair, the roles files, timescale and nats, and senpai are starting")
+        say(f"features and signals: http://127.0.0.1:{port}/")
         played = DemoStack(parts, running, settings.data_dir, say)
         played.wait_for_prices()
         yield played

@@ -20,7 +20,7 @@ class Backlog:
     """Queues of records, numbered 0..queues-1. At its limits it is diverted."""
 
     def __init__(self, queues: int, limits: Limits | None = None) -> None:
-        self.limits, self.overflow = limits or Limits(), Overflow()
+        self.limits, self.overflow = limits or Limits(), Overflow[Waiting]()
         self._queues: list[list[ProducerRecord]] = [[] for _ in range(queues)]
         self._taken: list[tuple[Sequence[ProducerRecord], int]] = [((), 0)] * queues
         self.filled = asyncio.Event()

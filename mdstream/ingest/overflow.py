@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from mdstream.records import HEARTBEAT, STATUS, ProducerRecord
 from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE
@@ -39,6 +39,18 @@ class Limits:
         return max(records / self.records, size_bytes / self.bytes)
 
 
+class Item(Protocol):
+    """What can wait: its kind, one of DROPPABLE, and its size."""
+
+    @property
+    def kind(self) -> bytes: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
 class Waiting(NamedTuple):
     """A record on its way to a queue of the backlog; `copy`: of one whose delivery is under way, in case we die."""
 
@@ -53,14 +65,14 @@ class Waiting(NamedTuple):
         return self.record[3][2][1]
 
 
-class Overflow:
+class Overflow(Generic[ItemT]):
     """A bounded queue, oldest first."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.dropped: Counter[bytes] = Counter()
         """Records by kind."""
-        self._waiting: list[Waiting] = []
+        self._waiting: list[ItemT] = []
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -71,7 +83,7 @@ class Overflow:
         """The share of the limits that is used."""
         return self.limits.fill(len(self._waiting), self.bytes)
 
-    def add(self, waiting: Waiting) -> None:
+    def add(self, waiting: ItemT) -> None:
         """Take a record, or drop it, or drop older ones for it."""
         fill = self.fill
         if fill >= NO_HEARTBEATS and _is_refused(waiting.kind, fill):
@@ -82,7 +94,7 @@ class Overflow:
         if self.fill >= 1.0:
             self._purge()
 
-    def first(self, max_bytes: int) -> Sequence[Waiting]:
+    def first(self, max_bytes: int) -> Sequence[ItemT]:
         """The oldest records, at least one if there are any, within `max_bytes`. They stay: see `remove`."""
         size_bytes = 0
         for count, waiting in enumerate(self._waiting):
@@ -91,7 +103,7 @@ class Overflow:
                 return self._waiting[:count]
         return self._waiting[:]
 
-    def remove(self, first: Sequence[Waiting]) -> None:
+    def remove(self, first: Sequence[ItemT]) -> None:
         """Forget what `first` returned, but for what was dropped since."""
         known = set(map(id, first))
         self._keep([waiting for waiting in self._waiting if id(waiting) not in known])
@@ -101,7 +113,7 @@ class Overflow:
         for kept_kinds in (KEPT, frozenset[bytes]()):
             excess_records = len(self._waiting) - int(self.limits.records * (1 - PURGED))
             excess_bytes = self.bytes - int(self.limits.bytes * (1 - PURGED))
-            kept: list[Waiting] = []
+            kept: list[ItemT] = []
             for waiting in self._waiting:
                 if (excess_records > 0 or excess_bytes > 0) and waiting.kind not in kept_kinds:
                     self.dropped[waiting.kind] += 1
@@ -111,7 +123,7 @@ class Overflow:
                     kept.append(waiting)
             self._keep(kept)
 
-    def _keep(self, waiting: list[Waiting]) -> None:
+    def _keep(self, waiting: list[ItemT]) -> None:
         self._waiting = waiting
         self.bytes = sum(each.size_bytes for each in waiting)
 

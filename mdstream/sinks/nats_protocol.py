@@ -50,20 +50,28 @@ def place_in(headers: bytes) -> Place | None:
 
 
 def batch(
-    messages: Sequence[Numbered], *, prefix: str, batch_id: str, reply: str, expected: Mapping[str, int]
+    messages: Sequence[tuple[str, int | None, bytes]],
+    *,
+    prefix: str,
+    batch_id: str,
+    reply: str,
+    expected: Mapping[str, int],
+    only_last: str = "",
 ) -> bytes:
-    """Commands that store all of the messages in a stream, or none.
+    """Commands that store all of the messages in a stream, or none: tail, number if it has one, and value of each.
 
     `expected` is the stream's number of each subject's last message, 0 if there is none: if it is another one when the
-    batch arrives, nothing is stored. Errors and the acknowledgement go to `reply`.
+    batch arrives, nothing is stored. Errors and the acknowledgement go to `reply`. `only_last`: a tail of
+    which the stream keeps the last message alone.
     """
     parts: list[bytes] = []
     unchecked, last = dict(expected), len(messages)
     for number, (tail, seq, value) in enumerate(messages, 1):
-        head = (
-            f"NATS/1.0\r\nNats-Batch-Id: {batch_id}\r\nNats-Batch-Sequence: {number}\r\n"
-            f"{MESSAGE_ID}: {tail}.{seq}\r\n{SEQ}: {seq}\r\n"
-        )
+        head = f"NATS/1.0\r\nNats-Batch-Id: {batch_id}\r\nNats-Batch-Sequence: {number}\r\n"
+        if seq is not None:
+            head += f"{MESSAGE_ID}: {tail}.{seq}\r\n{SEQ}: {seq}\r\n"
+        if tail == only_last:
+            head += "Nats-Rollup: sub\r\n"
         if tail in unchecked:  # only a subject's first message of a batch may carry it
             head += f"Nats-Expected-Last-Subject-Sequence: {unchecked.pop(tail)}\r\n"
         if number == last:

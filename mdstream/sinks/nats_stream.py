@@ -19,7 +19,7 @@ from nats.errors import NoRespondersError
 
 from mdstream.config import Settings
 from mdstream.sinks import nats_protocol
-from mdstream.sinks.nats_protocol import Numbered, Place
+from mdstream.sinks.nats_protocol import Place
 from mdstream.sinks.nats_wire import ANSWER_LIMIT_S, Wire
 
 log = logging.getLogger(__name__)
@@ -71,11 +71,14 @@ class _Seq(msgspec.Struct):
 
 
 class Stream:
-    """The stream `settings.nats.stream`, over one connection. Every failure raises one of nats_wire.Failure or
-    RefusedError, and makes this object unusable."""
+    """The stream `settings.nats.stream`, over one connection; `more` is for its configuration.
 
-    def __init__(self, wire: Wire, settings: Settings) -> None:
+    Every failure raises one of nats_wire.Failure or RefusedError, and makes this object unusable.
+    """
+
+    def __init__(self, wire: Wire, settings: Settings, more: dict[str, object] | None = None) -> None:
         self._wire, self._settings = wire, settings
+        self._config = _config(settings) | (more or {})
         self._name, self._prefix = settings.nats.stream, settings.nats.subject_prefix
         self._inbox = wire.new_inbox()
         self._batches = 0
@@ -128,7 +131,7 @@ class Stream:
             if error.code != NOT_FOUND:
                 raise
             log.info("creating the stream %s for %s.>", self._name, self._prefix)
-            made: dict[str, Any] = (await self._request("STREAM.CREATE", _config(self._settings)))["config"]
+            made: dict[str, Any] = (await self._request("STREAM.CREATE", self._config))["config"]
             return made
         self._check(found)
         lacking = self._lacking(found)
@@ -150,7 +153,8 @@ class Stream:
 
     def _lacking(self, config: dict[str, Any]) -> dict[str, Any]:
         """Settings to add so that our guarantees hold. The limits stay as its creator set them."""
-        lacking: dict[str, Any] = {} if config.get("allow_atomic") else {"allow_atomic": True}
+        needed = ("allow_atomic", "allow_rollup_hdrs")
+        lacking: dict[str, Any] = {name: True for name in needed if self._config.get(name) and not config.get(name)}
         wanted = _window_ns(self._settings, config.get("max_age", 0))
         if config.get("duplicate_window", 0) < wanted:
             lacking["duplicate_window"] = wanted
@@ -175,10 +179,13 @@ class Stream:
             seq = msgspec.json.decode(b64decode(message.get("data", "")), type=_Seq).seq
         return Last(message["seq"], seq, nats_protocol.place_in(b64decode(message.get("hdrs", ""))))
 
-    async def store(self, messages: Sequence[Numbered], expected: dict[str, int]) -> int:
+    async def store(
+        self, messages: Sequence[tuple[str, int | None, bytes]], expected: dict[str, int], *, only_last: str = ""
+    ) -> int:
         """Store all messages, or none. Returns the number of the last one; the others have the numbers before it.
 
-        `expected` as in nats_protocol.batch; raises RefusedError with a code of CHANGED if it does not hold.
+        `expected`, `only_last` as in nats_protocol.batch; raises RefusedError with a code of CHANGED if it does not
+        hold.
         """
         self._batches += 1
         self._answer = asyncio.get_running_loop().create_future()
@@ -189,6 +196,7 @@ class Stream:
             batch_id=f"{self._inbox.rpartition('.')[2]}{self._batches}",
             reply=reply,
             expected=expected,
+            only_last=only_last,
         )
         async with asyncio.timeout(ANSWER_LIMIT_S):
             await self._wire.send(commands)
@@ -230,11 +238,11 @@ def _checked(answer: Msg) -> dict[str, Any]:
 
 
 def _config(settings: Settings) -> dict[str, Any]:
-    """The configuration of a new stream."""
+    """The configuration of a new stream; `more` of Stream's overrides it."""
     age = int(settings.nats.stream_hours * 3600 * S)
     return {
         "name": settings.nats.stream,
-        "description": "canonical market data of mdstream",
+        "description": f"mdstream: {settings.nats.subject_prefix}.>",
         "subjects": [f"{settings.nats.subject_prefix}.>"],
         "retention": "limits",
         "discard": "old",

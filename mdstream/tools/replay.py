@@ -22,8 +22,9 @@ from mdstream.cli.progress import Progress
 from mdstream.config import Settings, load
 from mdstream.errors import CaptureError, MdstreamError, SettingsError
 from mdstream.kafka.publisher import Partitioner, Publisher
-from mdstream.records import REPLAY, ProducerRecord, RawEncoder
+from mdstream.records import ProducerRecord
 from mdstream.replay.capture import Frame, Reader
+from mdstream.replay.raw import RawRecords
 from mdstream.tools.running import run
 from mdstream.venues.feed import Remembered
 from mdstream.venues.providers import PROVIDERS
@@ -201,26 +202,15 @@ class _Router:
     """Turns one provider's frames into raw records. `topic_of`: a market's raw topic and its number of partitions."""
 
     def __init__(self, provider: str, topic_of: Callable[[str], tuple[str, int]]) -> None:
-        self._provider, self._topic_of = PROVIDERS[provider](), topic_of
-        self._raw = RawEncoder(provider, REPLAY)
+        self._raw, self._topic_of = RawRecords(provider), topic_of
         self._partition_of = Remembered(self._place)
 
     def records(self, frame: Frame, recv_ns: int) -> Iterator[tuple[tuple[str, int], ProducerRecord]]:
         """(topic, partition) and the record of each part of a frame, as the ingestor would write them."""
-        for part in self._provider.split(frame.frame):
-            key, kind = self._provider.route(part)
-            yield self._placed(key, part, kind, recv_ns, frame.contract_size)
-
-    def _placed(
-        self, key: bytes, part: bytes, kind: bytes, recv_ns: int, contract_size: str
-    ) -> tuple[tuple[str, int], ProducerRecord]:
-        if not contract_size:
-            return self._partition_of[key], self._raw.encode(key, part, kind, recv_ns)
-        key = self._provider.from_venue(key.decode()).encode()
-        return self._partition_of[key], self._raw.encode_contracts(key, part, kind, recv_ns, contract_size.encode())
+        return ((self._partition_of[key], record) for key, record in self._raw.of(frame, recv_ns))
 
     def _place(self, key: bytes) -> tuple[str, int]:
-        topic, partitions = self._topic_of(self._provider.market_of_record(key))
+        topic, partitions = self._topic_of(self._raw.provider.market_of_record(key))
         return topic, Partitioner(partitions)[key]
 
 

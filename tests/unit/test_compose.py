@@ -68,7 +68,7 @@ def test_all_parts_of_the_platform_are_there() -> None:
     assert {("worker", role) for role in ("core", "timescale", "nats", "files")} < commands
     ingestors = [name for name in OURS if name.startswith("ingest-")]
     assert {given_to(name)["provider"] for name in ingestors} == {"binance", "okx", "coinbase"}
-    assert "repair" in SERVICES
+    assert {"repair", "senpai"} < set(SERVICES)
 
 
 @every_of_ours
@@ -122,7 +122,7 @@ def test_nothing_of_ours_starts_before_what_it_cannot_do_without() -> None:
     assert needs.pop("topics") == {"kafka"}
     assert needs.pop("db-upgrade") == {"topics", "timescale"}
     assert needs.pop("sink-timescale") == {"topics", "db-upgrade"}
-    assert needs.pop("sink-nats") == {"topics", "nats"}
+    assert needs.pop("sink-nats") == needs.pop("senpai") == {"topics", "nats"}
     assert set(map(frozenset, needs.values())) == {frozenset({"topics"})}
 
 

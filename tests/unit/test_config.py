@@ -163,6 +163,8 @@ ANOTHER = {
     "IBKR_PORT": "7497",
     "IBKR_CLIENT_ID": "1",
     "ALPACA_FEED": "sip",
+    "MDSTREAM_SENPAI_ROWS_PER_S": "20",
+    "MDSTREAM_SENPAI_RULES": '{"up":{"direction":"long","above":{"mid":1}}}',
 }
 """Values that differ from the default, where neither the next number nor the text `trades` will do."""
 

@@ -18,19 +18,19 @@ def waiting(kind: bytes, value: bytes = b"x", queue: int = 0) -> Waiting:
     return Waiting(queue, (b"BTCUSDT", value, 0, headers), len(value))
 
 
-def filled(overflow: Overflow, *kinds: bytes) -> Overflow:
+def filled(overflow: Overflow[Waiting], *kinds: bytes) -> Overflow[Waiting]:
     for kind in kinds:
         overflow.add(waiting(kind))
     return overflow
 
 
-def kinds(overflow: Overflow) -> list[bytes]:
+def kinds(overflow: Overflow[Waiting]) -> list[bytes]:
     return [each.kind for each in overflow.first(ENDLESS)]
 
 
 def test_overflow_gives_its_oldest_records_first() -> None:
     """Within a size, at least one; they stay until they are removed."""
-    overflow = Overflow()
+    overflow = Overflow[Waiting]()
     for value in (b"aa", b"bb", b"cc"):
         overflow.add(waiting(TRADE, value))
     first = overflow.first(4)
@@ -43,7 +43,7 @@ def test_overflow_gives_its_oldest_records_first() -> None:
 
 def test_heartbeats_are_left_out_from_80_percent_and_quotes_and_books_from_90() -> None:
     """Trades and status go on."""
-    overflow = filled(Overflow(Limits(records=10)), *[TRADE] * 7, HEARTBEAT, HEARTBEAT, QUOTE)
+    overflow = filled(Overflow[Waiting](Limits(records=10)), *[TRADE] * 7, HEARTBEAT, HEARTBEAT, QUOTE)
     assert overflow.dropped == Counter({HEARTBEAT: 1})
     filled(overflow, QUOTE, BOOK, HEARTBEAT)
     assert overflow.dropped == Counter({HEARTBEAT: 2, QUOTE: 1, BOOK: 1})
@@ -52,7 +52,7 @@ def test_heartbeats_are_left_out_from_80_percent_and_quotes_and_books_from_90() 
 
 def test_oldest_records_make_room_and_trades_are_dropped_last() -> None:
     """The quotes that are there go before any trade."""
-    overflow = filled(Overflow(Limits(records=10)), QUOTE, QUOTE, *[TRADE] * 8)
+    overflow = filled(Overflow[Waiting](Limits(records=10)), QUOTE, QUOTE, *[TRADE] * 8)
     assert overflow.dropped == Counter({QUOTE: 1})
     assert kinds(overflow) == [QUOTE, *[TRADE] * 8]
     filled(overflow, TRADE)
@@ -64,7 +64,7 @@ def test_oldest_records_make_room_and_trades_are_dropped_last() -> None:
 
 def test_what_was_dropped_meanwhile_is_not_removed_twice() -> None:
     """Records can be dropped while others, or the same, are being written."""
-    overflow = filled(Overflow(Limits(records=10)), *[QUOTE] * 5, *[TRADE] * 4)
+    overflow = filled(Overflow[Waiting](Limits(records=10)), *[QUOTE] * 5, *[TRADE] * 4)
     first = overflow.first(ENDLESS)
     filled(overflow, TRADE, TRADE)
     overflow.remove(first)
@@ -75,7 +75,7 @@ def test_what_was_dropped_meanwhile_is_not_removed_twice() -> None:
 @given(st.lists(st.tuples(st.sampled_from(DROPPABLE), st.binary(max_size=30)), max_size=200))
 def test_overflow_is_bounded_keeps_order_and_counts_what_it_drops(added: list[tuple[bytes, bytes]]) -> None:
     """Whatever comes. No trade is dropped while anything else is there to be dropped."""
-    overflow = Overflow(Limits(records=40, bytes=400))
+    overflow = Overflow[Waiting](Limits(records=40, bytes=400))
     given_ = [waiting(kind, value, queue) for queue, (kind, value) in enumerate(added)]
     for each in given_:
         trades = overflow.dropped[TRADE]

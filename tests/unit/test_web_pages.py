@@ -16,7 +16,7 @@ from mdstream.web.paging import LIMIT, MOST, Window
 names = st.sets(st.text("ABC", min_size=1, max_size=4), max_size=30)
 
 
-@pytest.mark.parametrize("name", ["latest", "feeds"])
+@pytest.mark.parametrize("name", ["latest", "feeds", "senpai"])
 def test_page_allows_its_own_script_and_style_alone(name: str) -> None:
     """A symbol that a venue invents must not run as script, whatever the page does with it."""
     found = page(name)
