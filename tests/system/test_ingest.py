@@ -32,7 +32,7 @@ from mdstream.venues.providers import PROVIDERS
 pytestmark = pytest.mark.system
 
 PARTITIONS = 4
-WEBSOCKETS = {name: each for name, each in PROVIDERS.items() if each.library is None and each.framer is None}
+WEBSOCKETS = {name: each for name, each in PROVIDERS.items() if each.has_feed and not (each.library or each.framer)}
 OTHERS = sorted(WEBSOCKETS.keys() - {"binance"})
 OPEN = sorted(name for name, each in WEBSOCKETS.items() if not each.credentials)
 Records = list[ConsumerRecord[bytes, bytes]]
