@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, SecretStr, create_model, field_validator
+from pydantic import AfterValidator, Field, SecretStr, create_model, field_validator
 
 from mdstream import venues
 from mdstream.config.cluster import Compression, Security
@@ -18,6 +20,18 @@ TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SpoolSync = Literal["always", "interval", "never"]
 SourcePolicy = Literal["failover", "merge"]
 BarInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[smhd]$")]
+
+
+Network = Annotated[str, AfterValidator(lambda text: str(ip_network(text)))]
+"""An address, or a network like 10.0.0.0/8."""
+MIN_PATH_SECRET = 16
+_IN_PATH = re.compile("[A-Za-z0-9_-]*")
+
+
+def secrets_in(value: SecretStr | None) -> tuple[str, ...]:
+    """Several secrets in one setting, comma-separated."""
+    parts = value.get_secret_value().split(",") if value else ()
+    return tuple(filter(None, (part.strip() for part in parts)))
 
 
 class Kafka(Group, alias_generator=prefixed("KAFKA_")):
@@ -190,6 +204,39 @@ class Senpai(Group, alias_generator=prefixed("MDSTREAM_SENPAI_")):
     def _divides_a_second(cls, value: int) -> int:
         if 1000 % value:
             raise ValueError("expected a divisor of 1000")
+        return value
+
+
+class Api(Group, alias_generator=prefixed("MDSTREAM_API_")):
+    """`mdstream api`: docs/api.md."""
+
+    signing_secrets: SecretStr | None = setting(
+        None, "secrets that sign the webhook's requests, comma-separated", name="TRADINGVIEW_HMAC_SECRET"
+    )
+    path_secrets: SecretStr | None = setting(
+        None,
+        "secrets in the webhook's path, for TradingView itself, comma-separated, of 16 characters or more",
+        name="TRADINGVIEW_PATH_SECRET",
+    )
+    path_addresses: Listed[Network] = setting(
+        ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7"),
+        "addresses that may use these paths, comma-separated: by default TradingView's",
+        name="TRADINGVIEW_ADDRESSES",
+    )
+    window_s: float = setting(
+        120.0, "seconds by which an alert's time may differ from ours", name="TRADINGVIEW_WINDOW_S", ge=1, le=3600
+    )
+    requests_per_s: float = setting(50.0, "requests per second that each address may send", gt=0, le=100_000)
+    proxies: Listed[Network] = setting((), "addresses of our proxies, whose header is believed, comma-separated")
+    proxy_header: str = setting(
+        "X-Forwarded-For", "the header in which they name the client", pattern=r"^[A-Za-z0-9-]{1,64}$"
+    )
+
+    @field_validator("path_secrets")
+    @classmethod
+    def _cannot_be_guessed(cls, value: SecretStr | None) -> SecretStr | None:
+        if any(len(secret) < MIN_PATH_SECRET or not _IN_PATH.fullmatch(secret) for secret in secrets_in(value)):
+            raise ValueError(f"expected secrets of {MIN_PATH_SECRET} or more letters, digits, - or _")
         return value
 
 
