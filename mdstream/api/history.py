@@ -23,6 +23,8 @@ MAX_ROWS, DEFAULT_ROWS = 10_000, 1_000
 MAX_BARS = 100_000
 """The longest stretch of time that may be asked for, in bars."""
 DAY_US = 86_400_000_000
+LOOK_BACK_US = 366 * DAY_US
+"""How long ago the last bar of a symbol may be, and how far behind an empty stretch the one before it is looked for."""
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 FIRST_US, LAST_US = 0, 9_000_000_000_000_000
 
@@ -126,7 +128,7 @@ def query_of(name: str, given: Mapping[str, str], now_us: int) -> Query:
     from_us = _time_us("from", given["from"]) if "from" in given else max(FIRST_US, to_us - min(most_us, DAY_US))
     _check_stretch(from_us, to_us, most_us)
     limit = _limit(given.get("limit", str(DEFAULT_ROWS)))
-    values |= {"from": _moment(from_us), "to": _moment(to_us), "rows": limit + 1}
+    values |= {"from": moment(from_us), "to": moment(to_us), "rows": limit + 1}
     after = ""
     if "cursor" in given:
         places = _places(given["cursor"], kind)
@@ -153,19 +155,21 @@ def page_of(query: Query, found: Sequence[Row]) -> Page:
 
 def _cursor(kind: Kind, last: Row) -> str:
     at, *others = (last[f"place_{number}"] for number in range(len(kind.order)))
-    return urlsafe_b64encode(json.dumps([_us(at), *others]).encode()).decode().rstrip("=")
+    return urlsafe_b64encode(json.dumps([us_of(at), *others]).encode()).decode().rstrip("=")
 
 
 def _shown(value: Any) -> Any:
     """Times in ns, as everywhere."""
-    return _us(value) * 1000 if isinstance(value, datetime) else value
+    return us_of(value) * 1000 if isinstance(value, datetime) else value
 
 
-def _us(moment: datetime) -> int:
-    return (moment - EPOCH) // MICROSECOND
+def us_of(at: datetime) -> int:
+    """Microseconds since 1970."""
+    return (at - EPOCH) // MICROSECOND
 
 
-def _moment(us: int) -> datetime:
+def moment(us: int) -> datetime:
+    """The inverse."""
     return EPOCH + us * MICROSECOND
 
 
@@ -203,4 +207,4 @@ def _places(cursor: str, kind: Kind) -> list[Any]:
         ours = False
     if not ours:
         raise QueryError("cursor is not one of ours for this kind: pass `next` of the page before, unchanged")
-    return [_moment(at_us), *others]
+    return [moment(at_us), *others]

@@ -231,6 +231,9 @@ class Api(Group, alias_generator=prefixed("MDSTREAM_API_")):
     proxy_header: str = setting(
         "X-Forwarded-For", "the header in which they name the client", pattern=r"^[A-Za-z0-9-]{1,64}$"
     )
+    origins: Listed[str] = setting(
+        (), "sites whose pages may read, like https://charts.example, comma-separated; * for any"
+    )
 
     @field_validator("path_secrets")
     @classmethod

@@ -12,8 +12,10 @@ import pytest
 from databases import ask
 
 from mdstream.api import store as stores
-from mdstream.api.history import KINDS, page_of, query_of
+from mdstream.api.history import KINDS, moment, page_of, query_of
 from mdstream.api.store import Store
+from mdstream.api.symbols import SYMBOLS
+from mdstream.api.udf import BARS, BEFORE, Resolutions, answer_of, bars_of
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError, TooSlowError
 
@@ -135,3 +137,26 @@ async def test_it_connects_again_after_a_failure(store: Store, url: str) -> None
         await store.ask("SELECT 1", {})
     assert await read(store, "bars")
     await store.check()
+
+
+async def test_the_list_of_symbols_is_read_by_steps_along_an_index(store: Store) -> None:
+    """One for each symbol, not one for each bar."""
+    values = {"exchange": "mdstream", "from": moment(0), "rows": 100}
+    assert sorted(row["symbol"] for row in await store.ask(SYMBOLS, values)) == sorted(f"S{n}" for n in range(40))
+    (found,) = await store.ask(f"EXPLAIN (ANALYZE, FORMAT JSON) {SYMBOLS}", values)
+    nodes = plan_of(found["QUERY PLAN"][0]["Plan"])
+    scans = [node for node in nodes if node.get("Relation Name") == "market_data_ohlcv"]
+    assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan"}
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) <= 41
+
+
+async def test_a_chart_gets_the_last_bars_before_a_time(store: Store) -> None:
+    """And from an empty stretch the way to them."""
+    resolutions, to_s = Resolutions(("1m",)), FROM_S + 86_400
+    asked = bars_of({"symbol": "S7", "resolution": "1", "countback": "3", "to": str(to_s)}, resolutions)
+    answer = answer_of(await store.ask(BARS, asked.values), ())
+    last_s = FROM_S + 999 * 60
+    assert (answer["t"], answer["c"]) == ([last_s - 120, last_s - 60, last_s], [1.5] * 3)
+    empty = bars_of({"symbol": "S7", "resolution": "1", "from": str(to_s - 60), "to": str(to_s)}, resolutions)
+    assert await store.ask(BARS, empty.values) == []
+    assert answer_of((), await store.ask(BEFORE, empty.before)) == {"s": "no_data", "nextTime": last_s}
