@@ -117,7 +117,8 @@ def query_of(name: str, given: Mapping[str, str], now_us: int) -> Query:
     symbol = given.get("symbol", "").upper()
     if not _SYMBOL.fullmatch(symbol):
         raise QueryError("symbol is missing: all symbols at once would be a scan, so ask for one, like symbol=BTCUSDT")
-    most_us, values = kind.most_days * DAY_US, {"symbol": symbol}
+    most_us = kind.most_days * DAY_US
+    values: dict[str, Any] = {"symbol": symbol}
     if name == "bars":
         interval = given.get("interval", "1m")
         if not _INTERVAL.fullmatch(interval):

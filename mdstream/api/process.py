@@ -1,0 +1,95 @@
+"""The API process: start in order, run until told to stop, stop in reverse order.
+
+raw topic there? ──> producer up? ──> HTTP port free? ──> requests are answered; the database is opened when it is asked
+SIGTERM, SIGINT ──> requests under way are answered ──> producer down, database closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from mdstream import kafka
+from mdstream.api import charts, health, queries, routes
+from mdstream.api.access import Access, networks
+from mdstream.api.charts import Charts
+from mdstream.api.health import ApiMetrics, Check, Health
+from mdstream.api.outbox import Outbox
+from mdstream.api.routes import Webhook
+from mdstream.api.server import serve
+from mdstream.api.store import Store
+from mdstream.api.symbols import SymbolList
+from mdstream.api.udf import Resolutions
+from mdstream.api.webhook import SECOND_NS, Rates, Reader, Remembered
+from mdstream.config import Settings
+from mdstream.config.groups import secrets_in
+from mdstream.db import connection as db
+from mdstream.venues.history import Limits
+from mdstream.venues.tradingview.feed import TradingView
+from topics import Topics
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 8000
+
+
+async def api(settings: Settings, *, port: int) -> None:
+    """Serve until cancelled. Raises MdstreamError when it cannot start."""
+    topic = Topics(settings).raw_of(TradingView.market)
+    webhook = webhook_of(settings)
+    if not (webhook.access.signing or webhook.access.paths):
+        log.warning("no webhook is accepted: set TRADINGVIEW_HMAC_SECRET or TRADINGVIEW_PATH_SECRET")
+    store = Store(db.url_of(settings)) if settings.database.url else None
+    if store is None:
+        log.warning("there is no history: set MARKET_DATA_DATABASE_URL")
+    await kafka.create_topics(settings.bootstrap_servers, [topic], replication=settings.replication)
+    await webhook.outbox.start()
+    writing = asyncio.create_task(webhook.outbox.run())
+    try:
+        async with serve(application(settings, webhook, store), host=settings.http.host, port=port):
+            log.info("http://%s:%d/docs shows what there is", settings.http.host, port)
+            await asyncio.wait([writing])  # not itself: requests under way still need it when we are told to stop
+            writing.result()
+    finally:
+        writing.cancel()
+        await asyncio.wait([writing])
+        await webhook.outbox.stop()
+        if store is not None:
+            await store.close()
+
+
+def webhook_of(settings: Settings) -> Webhook:
+    """The webhook by the settings."""
+    own = settings.api
+    window_ns = int(own.window_s * SECOND_NS)
+    signing, paths = ([s.encode() for s in secrets_in(each)] for each in (own.signing_secrets, own.path_secrets))
+    return Webhook(
+        Access(tuple(signing), tuple(paths), networks(own.path_addresses)),
+        Rates(Limits(per_s=own.requests_per_s, burst=max(1.0, 2 * own.requests_per_s))),
+        Reader(window_ns),
+        Remembered(2 * window_ns),
+        Outbox(settings),
+        networks(own.proxies),
+        own.proxy_header,
+    )
+
+
+def application(settings: Settings, webhook: Webhook, store: Store | None) -> FastAPI:
+    """Everything that answers, with its documentation at /docs."""
+    topic = Topics(settings).raw_of(TradingView.market).name
+    checks: dict[str, Check] = {"kafka": lambda: kafka.partitions_of(settings.bootstrap_servers, topic)}
+    app = FastAPI(title="mdstream", version=version("mdstream"), redoc_url=None)
+    if settings.api.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=list(settings.api.origins), allow_methods=["GET"])
+    app.include_router(routes.router_of(webhook))
+    if store is not None:
+        checks["database"] = store.check
+        symbols = SymbolList(store)
+        app.include_router(queries.router_of(store, symbols))
+        app.include_router(charts.router_of(Charts(store, symbols, Resolutions(settings.bars.intervals))))
+    app.include_router(health.router_of(Health(checks), ApiMetrics(webhook)))
+    return app

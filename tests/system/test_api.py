@@ -1,0 +1,249 @@
+"""`mdstream api` as users run it: a real process, a real broker, real sockets.
+
+sender ─ POST, signed or by a secret path ─> mdstream api ─> md.raw.crypto ─> core worker ─> md.trades
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import databases
+import pytest
+from processes import Process, Processes, free_port, run_mdstream, wait_until
+from servers import embedded_broker, read_topic
+
+from mdstream.embedded.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.system
+
+OLD, NEW, PATH = "the-old-secret", "the-new-secret", "a-secret-of-some-length"
+SETTINGS = {
+    "TRADINGVIEW_HMAC_SECRET": f"{NEW},{OLD}",
+    "TRADINGVIEW_PATH_SECRET": PATH,
+    "TRADINGVIEW_ADDRESSES": "127.0.0.1",
+    "MDSTREAM_API_REQUESTS_PER_S": "100000",
+}
+HOOK = "/webhooks/tradingview"
+SYMBOL = "BINANCE:BTCUSDT.TV"
+
+
+class Api(NamedTuple):
+    """A running process and where it answers."""
+
+    process: Process
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def start(processes: Processes, **settings: str) -> Api:
+    port = free_port()
+    process = processes.mdstream("api", "--port", port, env=SETTINGS | settings)
+    process.wait_for("/docs shows what there is")
+    return Api(process, port)
+
+
+def alert(number: object, **changed: Any) -> bytes:
+    sent_ms = time.time_ns() // 1_000_000
+    return json.dumps(
+        {"symbol": "BINANCE:BTCUSDT", "price": 93741.2, "timenow": sent_ms, "id": f"a{number}", **changed}
+    ).encode()
+
+
+def signature(body: bytes, secret: str = NEW) -> dict[str, str]:
+    return {"X-Signature": hmac.new(secret.encode(), body, sha256).hexdigest()}
+
+
+async def post(
+    session: aiohttp.ClientSession, body: bytes, headers: Mapping[str, str] | None = None, path: str = HOOK
+) -> tuple[int, dict[str, Any]]:
+    """Status and answer; by default the body is signed."""
+    async with session.post(path, data=body, headers=signature(body) if headers is None else headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def written(env: Mapping[str, str], topic: str = "raw.crypto") -> list[dict[str, Any]]:
+    name = f"{env['MDSTREAM_TOPIC_PREFIX']}.{topic}"
+    return [json.loads(r.value) for r in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], name)]
+
+
+# ----------------------------------------------------------------------------------------------------------- accepted
+
+
+async def test_an_accepted_alert_is_a_trade_of_the_canonical_topic(processes: Processes, env: dict[str, str]) -> None:
+    """Signed by either secret, or by the secret path from a listed address; each once."""
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    api = start(processes)
+    processes.worker("core", port=free_port()).wait_for(" is up: ")
+    async with aiohttp.ClientSession(api.url) as session:
+        first, second, third = alert(1), alert(2, price="93741.3"), alert(3, side="buy", size=0.5)
+        assert await post(session, first) == (202, {"symbol": SYMBOL, "id": "a1"})
+        assert await post(session, second, signature(second, OLD)) == (202, {"symbol": SYMBOL, "id": "a2"})
+        assert await post(session, third, {}, f"{HOOK}/{PATH}") == (202, {"symbol": SYMBOL, "id": "a3"})
+        assert await post(session, first) == (409, {"error": "already accepted"})
+
+    def trades() -> list[dict[str, Any]]:
+        return asyncio.run(written(env, "trades"))
+
+    found = await asyncio.to_thread(wait_until, lambda: trades() if len(trades()) == 3 else None, what="the trades")
+    assert [(t["trade_id"], t["price"], t["size"], t["side"], t["provider"], t["venue"]) for t in found or ()] == [
+        ("a1", 93741.2, 0.0, None, "tradingview", "BINANCE"),
+        ("a2", 93741.3, 0.0, None, "tradingview", "BINANCE"),
+        ("a3", 93741.2, 0.5, "buy", "tradingview", "BINANCE"),
+    ]
+    assert {t["symbol"] for t in found or ()} == {SYMBOL}
+
+
+@pytest.fixture
+def own_broker(env: dict[str, str]) -> Iterator[int]:
+    """The process of a broker of the test's own, which it may stop."""
+    with embedded_broker() as broker:
+        env["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap
+        assert broker.pid is not None
+        yield broker.pid
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+async def test_an_alert_is_accepted_only_when_kafka_has_it(
+    own_broker: int, env: dict[str, str], tmp_path: Path
+) -> None:
+    """While the broker stands still the sender hears 503, and afterwards that its alert is in; it is there once."""
+    with Processes(tmp_path, env) as processes:
+        api = start(processes)
+        async with aiohttp.ClientSession(api.url) as session:
+            body = alert("late")
+            os.kill(own_broker, signal.SIGSTOP)
+            answers = [await post(session, body) for _ in range(2)]
+            assert [status for status, _ in answers] == [503, 503]
+            os.kill(own_broker, signal.SIGCONT)
+            async with asyncio.timeout(60):
+                status = 503
+                while status == 503:  # each waits for Kafka
+                    status, _ = await post(session, body)
+            assert await post(session, body) == (409, {"error": "already accepted"})
+        assert [each["id"] for each in await written(env)] == ["alate"]
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+TICK = (
+    "INSERT INTO market_data_ticks VALUES ('okx', 'BTCUSDT', to_timestamp(1767625200), 'okx', %s, 1.5, 2, 'buy', %s, "
+    """1767625200000000123, 5, '{"count": 2}')"""
+)
+COLUMNS = "symbol,timestamp,seq,exchange,source,trade_id,price,size,side,ts_exchange_ns,ts_recv_ns,extra"
+
+
+async def test_the_history_is_answered_a_page_at_a_time(
+    processes: Processes, env: dict[str, str], postgres: EmbeddedPostgres
+) -> None:
+    """As JSON or CSV; what no index serves is refused with what to change; a lost database is none of the client's."""
+    url = databases.fresh(postgres)
+    for number in (1, 2, 3):
+        databases.ask(url, TICK, str(number), number)
+    api, asked = start(processes, MARKET_DATA_DATABASE_URL=url), "/v1/trades?symbol=BTCUSDT&from=2026-01-05T00:00:00Z"
+    asked += "&to=2026-01-06T00:00:00Z&limit=2"
+    async with aiohttp.ClientSession(api.url) as session:
+        async with session.get(asked) as answer:
+            page = await answer.json()
+            assert answer.status == 200
+        first = {"symbol": "BTCUSDT", "timestamp": 1767625200000000000, "seq": 1, "exchange": "okx", "source": "okx"}
+        first |= {"trade_id": "1", "price": 1.5, "size": 2.0, "side": "buy", "ts_exchange_ns": 1767625200000000123}
+        assert page["rows"][0] == first | {"ts_recv_ns": 5, "extra": {"count": 2}}
+        assert [row["seq"] for row in page["rows"]] == [1, 2]
+        async with session.get(f"{asked}&cursor={page['next']}") as answer:
+            assert [(row["seq"]) for row in (await answer.json())["rows"]] == [3]
+        async with session.get(asked, headers={"Accept": "text/csv"}) as answer:
+            lines = (await answer.text()).splitlines()
+            assert (lines[0], len(lines), answer.headers["X-Next"]) == (COLUMNS, 3, page["next"])
+        async with session.get(asked, headers={"Accept": "image/png"}) as answer:
+            assert answer.status == 406
+        async with session.get("/v1/quotes") as answer:
+            assert (answer.status, "so ask for one" in (await answer.json())["error"]) == (400, True)
+        async with session.get("/v1/bars?symbol=BTCUSDT&interval=1s&from=2016-01-05T00:00:00Z") as answer:
+            assert (answer.status, "narrow them" in (await answer.json())["error"]) == (400, True)
+        databases.cut_all(url)
+        async with session.get("/v1/gaps?symbol=BTCUSDT") as answer:
+            assert (answer.status, await answer.json()) == (503, {"error": "the database does not answer"})
+        async with session.get("/v1/gaps?symbol=BTCUSDT") as answer:
+            assert await answer.json() == {"rows": [], "next": None}
+        async with session.get("/health") as answer:
+            assert (await answer.json())["database"] == "ok"
+
+
+BAR = """INSERT INTO market_data_ohlcv SELECT 'mdstream', 'BTCUSDT', '1m', to_timestamp(%s + n * 60),
+         1, 2, 0.5, 1.25, 10, 15, 3, 0 FROM generate_series(0, 9) n"""
+
+
+async def test_a_chart_opens_our_bars(processes: Processes, env: dict[str, str], postgres: EmbeddedPostgres) -> None:
+    """As the charting library asks: what there is, the symbol, its bars; from a page of a named site."""
+    url, first_s, page = databases.fresh(postgres), int(time.time()) // 60 * 60 - 600, "https://charts.example"
+    databases.ask(url, BAR, first_s)
+    api = start(processes, MARKET_DATA_DATABASE_URL=url, MDSTREAM_API_ORIGINS=page, MDSTREAM_BARS="1m,1h")
+
+    async with aiohttp.ClientSession(api.url, headers={"Origin": page}) as session:
+
+        async def get(path: str) -> Any:
+            async with session.get(f"/udf/{path}") as answer:
+                assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, page)
+                return json.loads(await answer.text())
+
+        assert (await get("config"))["supported_resolutions"] == ["1", "60"]
+        assert abs(await get("time") - time.time()) < 60
+        assert [each["symbol"] for each in await get("search?query=btc&limit=5&type=&exchange=")] == ["BTCUSDT"]
+        assert [(await get(f"symbols?symbol={name}"))["pricescale"] for name in ("BTCUSDT", "mdstream:BTCUSDT")] == [
+            100
+        ] * 2
+        assert await get("symbols?symbol=NONE") == {"s": "error", "errmsg": "unknown_symbol"}
+        asked = f"history?symbol=BTCUSDT&resolution=1&from={first_s}&to="
+        assert (await get(f"{asked}{first_s + 120}"))["t"] == [first_s, first_s + 60]
+        assert (await get(f"{asked}{first_s + 600}&countback=1"))["t"] == [first_s + 540]
+        assert (await get(f"{asked}x"))["s"] == "error"
+        async with session.get("/v1/symbols") as answer:
+            assert await answer.json() == {"symbols": ["BTCUSDT"]}
+        async with session.get("/udf/time", headers={"Origin": "https://other.example"}) as answer:
+            assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+# ------------------------------------------------------------------------------------------------------------- process
+
+
+async def test_health_follows_kafka(own_broker: int, env: dict[str, str], tmp_path: Path) -> None:
+    """Not ready without it; alive all the same: a restart would not help."""
+    with Processes(tmp_path, env) as processes:
+        api = start(processes)
+        async with aiohttp.ClientSession(api.url) as session, asyncio.timeout(120):
+            async with session.get("/health") as healthy:
+                assert (healthy.status, (await healthy.json())["kafka"]) == (200, "ok")
+            os.kill(own_broker, signal.SIGSTOP)
+            while True:
+                async with session.get("/health") as answer:
+                    if answer.status == 503:
+                        assert (await answer.json())["status"] == "degraded"
+                        break
+            async with session.get("/live") as live:
+                assert live.status == 200
+            async with session.get("/openapi.json") as described:
+                assert HOOK in (await described.json())["paths"]
+            os.kill(own_broker, signal.SIGCONT)
+        assert api.process.stop() == 0
+
+
+def test_a_port_in_use_is_said_at_the_start(env: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_mdstream("api", "--port", port, env=env)
+    assert (ended.returncode, f"port {port} of 127.0.0.1 is in use" in ended.stderr) == (2, True)
+    assert "no webhook is accepted: set TRADINGVIEW_HMAC_SECRET" in ended.stderr
