@@ -137,6 +137,30 @@ async def test_an_alert_is_accepted_only_when_kafka_has_it(
         assert [each["id"] for each in await written(env)] == ["alate"]
 
 
+async def test_each_address_has_its_own_rate_and_a_proxy_tells_which_it_is(
+    processes: Processes, env: dict[str, str]
+) -> None:
+    """The proxy's own addition counts, not what the client says before it."""
+    settings = {
+        "MDSTREAM_API_PROXIES": "127.0.0.1",
+        "MDSTREAM_API_REQUESTS_PER_S": "0.001",
+        "TRADINGVIEW_ADDRESSES": "52.89.214.238",
+    }
+    api, path = start(processes, **settings), f"{HOOK}/{PATH}"
+    async with aiohttp.ClientSession(api.url) as session:
+        for forwarded, status in (
+            ("52.89.214.238", 202),
+            ("203.0.113.1", 401),
+            ("52.89.214.238, 203.0.113.2", 401),
+            ("203.0.113.3, 52.89.214.238", 429),
+        ):
+            found, _ = await post(session, alert(forwarded), {"X-Forwarded-For": forwarded}, path)
+            assert found == status, forwarded
+        async with session.post(path, data=b"", headers={"X-Forwarded-For": "203.0.113.1"}) as refused:
+            assert (refused.status, await refused.json()) == (429, {"error": "too many requests"})
+            assert int(refused.headers["Retry-After"]) > 900
+
+
 # ------------------------------------------------------------------------------------------------------------- history
 
 TICK = (
