@@ -9,10 +9,13 @@ import asyncio
 import hmac
 import json
 import os
+import random
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +138,136 @@ async def test_an_alert_is_accepted_only_when_kafka_has_it(
                     status, _ = await post(session, body)
             assert await post(session, body) == (409, {"error": "already accepted"})
         assert [each["id"] for each in await written(env)] == ["alate"]
+
+
+async def test_every_accepted_alert_is_in_the_log_though_the_broker_stands_still(
+    own_broker: int, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Of many senders at a time; and nothing of what was not sent."""
+    with Processes(tmp_path, env) as processes:
+        api = start(processes)
+        answers: dict[str, int] = {}
+
+        async def send(session: aiohttp.ClientSession, numbers: range) -> None:
+            for number in numbers:
+                body = alert(number, symbol=f"S{number % 7}USDT")
+                status, _ = await post(session, body)
+                while status == 503:
+                    await asyncio.sleep(0.2)
+                    status, _ = await post(session, body)
+                answers[f"a{number}"] = status
+
+        async def disturb() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0.3)
+                os.kill(own_broker, signal.SIGSTOP)
+                await asyncio.sleep(1.0)
+                os.kill(own_broker, signal.SIGCONT)
+
+        async with aiohttp.ClientSession(api.url) as session, asyncio.timeout(120):
+            await asyncio.gather(*(send(session, range(n, 2_000, 40)) for n in range(40)), disturb())
+        assert set(answers.values()) <= {202, 409}  # 409: written after the sender had heard 503
+        ids = Counter(each["id"] for each in await written(env))
+        assert ids.keys() == answers.keys()
+
+
+# -------------------------------------------------------------------------------------------------------------- refused
+
+
+def bad_requests(seeded: random.Random) -> Iterator[tuple[bytes, dict[str, str], str, int]]:
+    """Body, headers, path and the right status of requests that must not get in, of every kind."""
+    body = alert(seeded.randrange(1 << 60))
+    signed = signature(body)
+    at = seeded.randrange(len(body))
+    flipped = body[:at] + bytes((body[at] ^ (1 << seeded.randrange(8)),)) + body[at + 1 :]
+    right, digit = signed["X-Signature"], seeded.randrange(64)
+    forged = right[:digit] + seeded.choice("0123456789abcdef".replace(right[digit], "")) + right[digit + 1 :]
+    for headers in (
+        {},
+        {"X-Signature": ""},
+        {"X-Signature": forged},
+        signature(body, "another"),
+        signature(body, PATH),
+    ):
+        yield body, headers, HOOK, 401
+    yield flipped, signed, HOOK, 401
+    yield body[:at], signed, HOOK, 401
+    yield b"", signed, HOOK, 401
+    yield body, {}, f"{HOOK}/{PATH[:-1]}", 401
+    yield body, {}, f"{HOOK}/{PATH}x", 401
+    yield body, signed, f"{HOOK}/{NEW}", 401
+    yield body, {"X-Forwarded-For": "52.89.214.238"}, f"{HOOK}/{seeded.randbytes(9).hex()}", 401
+    for malformed in (
+        b"",
+        b"null",
+        body[:at],
+        body[:-1],
+        b"BTCUSDT crossed 1",
+        alert(1, price=None),
+        alert(1, symbol="a b"),
+    ):
+        yield malformed, signature(malformed), HOOK, 400
+        yield malformed, {}, f"{HOOK}/{PATH}", 400
+    for away_s in (-121_000, 121_000, -(10**9)):
+        late = alert(1, timenow=time.time_ns() // 1_000_000 + away_s)
+        yield late, signature(late), HOOK, 403
+    large = alert(1, more="x" * 65_536)
+    yield large, signature(large), HOOK, 413
+    yield large, {}, HOOK, 413
+
+
+async def test_no_bad_request_gets_in(processes: Processes, env: dict[str, str]) -> None:
+    """Forged, cut, late, malformed and oversize ones by the hundred: each has its status, none is in the log, and the
+    answer to one without a right secret says nothing."""
+    api, seeded = start(processes), random.Random(1)
+    wanted: Counter[int] = Counter()
+    async with aiohttp.ClientSession(api.url) as session:
+        for _ in range(12):
+            for body, headers, path, status in bad_requests(seeded):
+                found, answer = await post(session, body, headers, path)
+                assert found == status, (body[:200], headers, path, answer)
+                if status == 401:
+                    assert answer == {"error": "unauthorized"}
+                wanted[status] += 1
+        async with session.post(HOOK, data=chunks(), headers=signature(b"x")) as answered:
+            assert answered.status == 413
+        async with session.get("/metrics") as page:
+            text = await page.text()
+    for status, count in wanted.items():
+        more = 1 if status == 413 else 0
+        assert f'mdstream_api_webhook_requests_total{{status="{status}"}} {count + more:.1f}' in text
+    assert await written(env) == []
+    output = api.process.output()
+    assert not any(secret in output for secret in (OLD, NEW, PATH))
+
+
+async def chunks() -> Any:
+    """A body that does not announce its length."""
+    for _ in range(80):
+        yield b"x" * 1024
+
+
+async def test_who_sends_half_a_request_is_disconnected(processes: Processes, env: dict[str, str]) -> None:
+    """Nothing, half of the headers, half of the body: in the end the connection is closed, and others were served."""
+    api, body = start(processes), alert(1)
+    whole = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Signature: {signature(body)['X-Signature']}\r\n"
+    half = whole.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2]
+
+    async def held(part: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        with closing(writer):
+            writer.write(part)
+            return await reader.read()
+
+    async with asyncio.timeout(120):
+        nothing, headers, cut = await asyncio.gather(held(b""), held(whole.encode()), held(half))
+    assert (nothing, headers) == (b"", b"")
+    assert cut.startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection(("127.0.0.1", api.port)) as gone:
+        gone.sendall(half)
+    async with aiohttp.ClientSession(api.url) as session:
+        assert (await post(session, body))[0] == 202
+    assert [each["id"] for each in await written(env)] == ["a1"]
 
 
 async def test_each_address_has_its_own_rate_and_a_proxy_tells_which_it_is(
