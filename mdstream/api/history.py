@@ -109,14 +109,10 @@ def query_of(name: str, given: Mapping[str, str], now_us: int) -> Query:
     Times are RFC 3339 in UTC, or ns since 1970; [from, to). Raises QueryError.
     """
     kind = KINDS[name]
-    unknown = sorted(
-        given.keys() - {"symbol", "from", "to", "limit", "cursor", *(("interval",) if name == "bars" else ())}
-    )
+    unknown = sorted(given.keys() - set(kind.allowed))
     if unknown:
-        raise QueryError(f"unknown parameter {unknown[0][:40]!r}")
-    symbol = given.get("symbol", "").upper()
-    if not _SYMBOL.fullmatch(symbol):
-        raise QueryError("symbol is missing: all symbols at once would be a scan, so ask for one, like symbol=BTCUSDT")
+        raise QueryError(f"unknown parameter {unknown[0][:40]!r}: there are {', '.join(kind.allowed)}")
+    symbol = symbol_in(given)
     most_us = kind.most_days * DAY_US
     values: dict[str, Any] = {"symbol": symbol}
     if name == "bars":
@@ -174,6 +170,14 @@ def moment(us: int) -> datetime:
     return EPOCH + us * MICROSECOND
 
 
+def symbol_in(given: Mapping[str, str]) -> str:
+    """The symbol that a request names. Raises QueryError."""
+    symbol = given.get("symbol", "").upper()
+    if not _SYMBOL.fullmatch(symbol):
+        raise QueryError("symbol is missing: all symbols at once would be a scan, so ask for one, like symbol=BTCUSDT")
+    return symbol
+
+
 def _time_us(name: str, text: str) -> int:
     try:
         ns = int(text) if _NANOS.fullmatch(text) else rfc3339_ns(text)
@@ -198,12 +202,18 @@ def _limit(text: str) -> int:
     return int(text)
 
 
+def _storable(place: int | str) -> bool:
+    """Whether PostgreSQL has such a value: it has no text with a NUL or with half a character."""
+    return isinstance(place, int) or (place.encode(errors="replace").decode() == place and "\0" not in place)
+
+
 def _places(cursor: str, kind: Kind) -> list[Any]:
     """The place of a cursor, a value for each column of the order. Raises QueryError for a cursor that is not ours."""
     types = [int if place.endswith(("seq", "-1)")) else str for place in kind.order[1:]]
     try:
         at_us, *others = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         ours = type(at_us) is int and FIRST_US <= at_us <= LAST_US and [type(each) for each in others] == types
+        ours = ours and all(map(_storable, others))
     except (ValueError, TypeError, RecursionError):
         ours = False
     if not ours:

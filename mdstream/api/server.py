@@ -7,14 +7,15 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from mdstream.errors import SettingsError
-from mdstream.http.listening import HEADERS, MAX_CONNECTIONS, REQUEST_LIMIT_S
+from mdstream.http.listening import HEADERS, MAX_CONNECTIONS, REQUEST_LIMIT_S, Refusal
 
 _HEADERS = [(name, value) for name, value in HEADERS.items() if name != "Content-Security-Policy"]
 """The page /docs loads its scripts from elsewhere; all other answers are data."""
@@ -23,25 +24,34 @@ STOP_LIMIT_S = 5
 
 
 class _Protocol(H11Protocol):
-    """Disconnects who sends no request: uvicorn waits for the headers of one forever."""
+    """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._look_again(None)
+        self._look_again(None, 0)
 
-    def _look_again(self, before: object) -> None:
-        self._later = self.loop.call_later(REQUEST_LIMIT_S, self._look, before)
+    def _look_again(self, cycle: object, unread: int) -> None:
+        self._later = self.loop.call_later(REQUEST_LIMIT_S, self._look, cycle, unread)
 
-    def _look(self, before: object) -> None:
-        cycle = self.cycle
-        if cycle is before and (cycle is None or cycle.response_complete):
+    def _look(self, before: object, unread_before: int) -> None:
+        cycle, unread = self.cycle, self.transport.get_write_buffer_size()
+        if 0 < unread_before <= unread:
+            self.transport.abort()  # to close it would be to wait until all is read
+            return
+        if not unread and cycle is before and (cycle is None or cycle.response_complete):
             self.transport.close()
-        else:
-            self._look_again(cycle)
+        self._look_again(cycle, unread)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._later.cancel()
         super().connection_lost(exc)
+
+
+def _admit(server_state: ServerState, **others: Any) -> asyncio.Protocol:
+    """The protocol of a new connection: a refusal if there are too many."""
+    if len(server_state.connections) >= MAX_CONNECTIONS:
+        return Refusal()
+    return _Protocol(server_state=server_state, **others)
 
 
 class _Server(uvicorn.Server):
@@ -59,7 +69,7 @@ async def serve(application: FastAPI, *, host: str, port: int) -> AsyncIterator[
     server = _Server(
         uvicorn.Config(
             application,
-            http=_Protocol,
+            http=cast(Any, _admit),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -68,7 +78,6 @@ async def serve(application: FastAPI, *, host: str, port: int) -> AsyncIterator[
             server_header=False,
             headers=_HEADERS,
             proxy_headers=False,  # mdstream/api/access.py decides whom to believe
-            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=int(REQUEST_LIMIT_S),
             timeout_graceful_shutdown=STOP_LIMIT_S,
         )

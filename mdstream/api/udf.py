@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mdstream.api.history import LOOK_BACK_US, MAX_BARS, MAX_ROWS, QueryError, Row, moment, us_of
+from mdstream.api.history import LOOK_BACK_US, MAX_BARS, MAX_ROWS, QueryError, Row, moment, symbol_in, us_of
 from mdstream.bars.rules import UNITS
 from mdstream.db.schema import OHLCV, OWN_BARS
 from mdstream.instruments import is_ticker
@@ -73,7 +73,7 @@ def bars_of(given: Mapping[str, str], resolutions: Resolutions) -> Bars:
     Raises QueryError.
     """
     interval = resolutions.interval(given.get("resolution", ""))
-    values = {"exchange": OWN_BARS, "symbol": given.get("symbol", "").upper(), "interval": interval}
+    values = {"exchange": OWN_BARS, "symbol": symbol_in(given), "interval": interval}
     to_us = _number(given, "to", 9_000_000_000) * SECOND_US
     most_us = MAX_BARS * int(interval[:-1]) * UNITS[interval[-1]] // 1000
     rows = MAX_ROWS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 from typing import Any
 
@@ -41,7 +43,7 @@ def test_without_a_time_the_last_day_is_asked_for(kind: str) -> None:
         ("quotes", {"limit": "10001"}, "limit='10001': expected 1 to 10000"),
         ("quotes", {"limit": "x"}, "limit='x': expected 1 to 10000"),
         ("bars", {"interval": "1 minute"}, "interval='1 minute': expected one like 1s, 1m or 1h"),
-        ("trades", {"interval": "1m"}, "unknown parameter 'interval'"),
+        ("trades", {"interval": "1m"}, "unknown parameter 'interval': there are symbol, from, to, limit, cursor"),
         ("trades", {"cursor": "x"}, "cursor is not one of ours"),
         ("trades", {"cursor": "W10"}, "cursor is not one of ours"),
         ("trades", {"cursor": "NQ"}, "cursor is not one of ours"),
@@ -90,6 +92,14 @@ def test_a_page_has_a_cursor_exactly_if_there_is_more(limit: int, count: int) ->
         last = row(limit - 1)
         assert [following[f"after_{n}"] for n in range(5)] == [last[f"place_{n}"] for n in range(5)]
         assert following["from"] == last["timestamp"]
+
+
+@pytest.mark.parametrize("trade_id", ["\0", "\ud800", 5, None])
+def test_a_cursor_has_only_what_is_stored(trade_id: object) -> None:
+    """Anybody can make one; the database must not be asked what it cannot read."""
+    cursor = urlsafe_b64encode(json.dumps([NOW_US - 1, 1, "x", "y", trade_id]).encode()).decode()
+    with pytest.raises(QueryError, match="cursor is not one of ours"):
+        asked("trades", cursor=cursor)
 
 
 @given(st.sampled_from(sorted(KINDS)), st.text(max_size=40))

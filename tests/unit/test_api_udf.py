@@ -61,6 +61,7 @@ def test_countback_goes_before_from() -> None:
         ({"from_": "0", "to": "99999999999"}, "to='99999999999'"),
         ({"from_": "0"}, "more than 100000 bars apart: narrow them"),
         ({"countback": "-1"}, "countback='-1'"),
+        ({"symbol": "A\0B", "from_": "0"}, "ask for one, like symbol=BTCUSDT"),
         ({"resolution": "W", "from_": "0"}, "no resolution 'W'"),
     ],
 )
