@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
 
 from mdstream import kafka
 from mdstream.api import charts, health, queries, routes
@@ -35,6 +36,7 @@ from topics import Topics
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8000
+NO_DATABASE = "there is no history: set MARKET_DATA_DATABASE_URL"
 
 
 async def api(settings: Settings, *, port: int) -> None:
@@ -45,7 +47,7 @@ async def api(settings: Settings, *, port: int) -> None:
         log.warning("no webhook is accepted: set TRADINGVIEW_HMAC_SECRET or TRADINGVIEW_PATH_SECRET")
     store = Store(db.url_of(settings)) if settings.database.url else None
     if store is None:
-        log.warning("there is no history: set MARKET_DATA_DATABASE_URL")
+        log.warning("%s", NO_DATABASE)
     await kafka.create_topics(settings.bootstrap_servers, [topic], replication=settings.replication)
     await webhook.outbox.start()
     writing = asyncio.create_task(webhook.outbox.run())
@@ -86,10 +88,17 @@ def application(settings: Settings, webhook: Webhook, store: Store | None) -> Fa
     if settings.api.origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.api.origins), allow_methods=["GET"])
     app.include_router(routes.router_of(webhook))
-    if store is not None:
+    if store is None:
+        for prefix in ("/v1", "/udf"):
+            app.add_api_route(prefix + "/{path:path}", _no_database, include_in_schema=False)
+    else:
         checks["database"] = store.check
         symbols = SymbolList(store)
         app.include_router(queries.router_of(store, symbols))
         app.include_router(charts.router_of(Charts(store, symbols, Resolutions(settings.bars.intervals))))
     app.include_router(health.router_of(Health(checks), ApiMetrics(webhook)))
     return app
+
+
+async def _no_database() -> JSONResponse:
+    return JSONResponse({"error": NO_DATABASE}, 503)

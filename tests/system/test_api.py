@@ -171,6 +171,84 @@ async def test_every_accepted_alert_is_in_the_log_though_the_broker_stands_still
         assert ids.keys() == answers.keys()
 
 
+async def test_an_alert_whose_broker_is_killed_is_not_accepted(
+    own_broker: int, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Between the request and the answer. The sender hears 503, as do all who come later, and the process can be
+    stopped though it still holds what it could not write."""
+    with Processes(tmp_path, env) as processes:
+        api = start(processes)
+        async with aiohttp.ClientSession(api.url) as session:
+            assert (await post(session, alert("before")))[0] == 202
+            os.kill(own_broker, signal.SIGSTOP)
+            waiting = asyncio.create_task(post(session, alert("lost")))
+            await asyncio.sleep(0.2)
+            os.kill(own_broker, signal.SIGKILL)
+            assert await waiting == (503, {"error": "not acknowledged yet"})
+            assert (await post(session, alert("later")))[0] == 503
+            async with session.get("/live") as live:
+                assert live.status == 200
+        assert await asyncio.to_thread(api.process.stop) == 0
+
+
+async def test_requests_under_way_are_answered_when_it_is_stopped(
+    own_broker: int, env: dict[str, str], tmp_path: Path
+) -> None:
+    """One that waits for Kafka gets its answer; then it is ended, and takes no more."""
+    with Processes(tmp_path, env) as processes:
+        api = start(processes)
+        async with aiohttp.ClientSession(api.url) as session:
+            os.kill(own_broker, signal.SIGSTOP)
+            waiting = asyncio.create_task(post(session, alert("waiting")))
+            await asyncio.sleep(0.2)
+            stopped = asyncio.create_task(asyncio.to_thread(api.process.stop))
+            assert await waiting == (503, {"error": "not acknowledged yet"})
+            assert await stopped == 0
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await post(session, alert("after"))
+
+
+async def test_what_was_accepted_before_it_was_stopped_is_in_the_log(processes: Processes, env: dict[str, str]) -> None:
+    """Stopped under load: senders get 202, or no answer at all; and each 202 was true."""
+    api = start(processes)
+    accepted: set[str] = set()
+
+    async def send(session: aiohttp.ClientSession, sender: int) -> None:
+        for number in range(100_000):
+            try:
+                status, answer = await post(session, alert(f"{sender}-{number}"))
+            except aiohttp.ClientError:
+                return
+            assert status == 202
+            accepted.add(answer["id"])
+
+    async with aiohttp.ClientSession(api.url) as session, asyncio.timeout(60):
+        sending = asyncio.gather(*(send(session, sender) for sender in range(20)))
+        await asyncio.to_thread(wait_until, lambda: len(accepted) > 500, what="500 alerts")
+        assert await asyncio.to_thread(api.process.stop) == 0
+        await sending
+    assert accepted <= {each["id"] for each in await written(env)}
+
+
+async def test_an_alert_that_two_processes_accept_is_one_trade(processes: Processes, env: dict[str, str]) -> None:
+    """They know nothing of each other; the core worker knows the trade's id."""
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    apis = [start(processes), start(processes)]
+    processes.worker("core", port=free_port()).wait_for(" is up: ")
+    both, after = alert("both"), alert("after")
+    for api in apis:
+        async with aiohttp.ClientSession(api.url) as session:
+            assert (await post(session, both))[0] == 202
+    async with aiohttp.ClientSession(apis[0].url) as session:
+        assert (await post(session, after))[0] == 202
+
+    def ids() -> list[str]:
+        return [trade["trade_id"] for trade in asyncio.run(written(env, "trades"))]
+
+    await asyncio.to_thread(wait_until, lambda: "aafter" in ids(), what="the last trade")
+    assert await asyncio.to_thread(ids) == ["aboth", "aafter"]
+
+
 # -------------------------------------------------------------------------------------------------------------- refused
 
 
@@ -214,6 +292,7 @@ def bad_requests(seeded: random.Random) -> Iterator[tuple[bytes, dict[str, str],
     large = alert(1, more="x" * 65_536)
     yield large, signature(large), HOOK, 413
     yield large, {}, HOOK, 413
+    yield large * 15, {}, HOOK, 413  # nearly 1 MiB
 
 
 async def test_no_bad_request_gets_in(processes: Processes, env: dict[str, str]) -> None:
@@ -239,6 +318,19 @@ async def test_no_bad_request_gets_in(processes: Processes, env: dict[str, str])
     assert await written(env) == []
     output = api.process.output()
     assert not any(secret in output for secret in (OLD, NEW, PATH))
+
+
+@pytest.mark.parametrize("secret", ["", " , "])
+async def test_without_a_secret_nothing_is_accepted(processes: Processes, env: dict[str, str], secret: str) -> None:
+    """Also not what an empty secret has signed; and it says so at the start."""
+    api = start(processes, TRADINGVIEW_HMAC_SECRET=secret, TRADINGVIEW_PATH_SECRET=secret)
+    body = alert(1)
+    async with aiohttp.ClientSession(api.url) as session:
+        for headers in ({}, signature(body, ""), signature(body)):
+            assert await post(session, body, headers) == (401, {"error": "unauthorized"})
+        assert await post(session, body, {}, f"{HOOK}/%20") == (401, {"error": "unauthorized"})
+    assert "no webhook is accepted: set TRADINGVIEW_HMAC_SECRET or TRADINGVIEW_PATH_SECRET" in api.process.output()
+    assert await written(env) == []
 
 
 async def chunks() -> Any:
@@ -327,6 +419,8 @@ async def test_the_history_is_answered_a_page_at_a_time(
             assert (lines[0], len(lines), answer.headers["X-Next"]) == (COLUMNS, 3, page["next"])
         async with session.get(asked, headers={"Accept": "image/png"}) as answer:
             assert answer.status == 406
+        async with session.get("/v1/trades?symbol=NONE") as answer:
+            assert (answer.status, await answer.json()) == (200, {"rows": [], "next": None})
         async with session.get("/v1/quotes") as answer:
             assert (answer.status, "so ask for one" in (await answer.json())["error"]) == (400, True)
         async with session.get("/v1/bars?symbol=BTCUSDT&interval=1s&from=2016-01-05T00:00:00Z") as answer:
@@ -338,6 +432,23 @@ async def test_the_history_is_answered_a_page_at_a_time(
             assert await answer.json() == {"rows": [], "next": None}
         async with session.get("/health") as answer:
             assert (await answer.json())["database"] == "ok"
+
+
+@pytest.mark.parametrize("url", ["", "postgresql://nobody@127.0.0.1:1/none"])
+async def test_without_a_database_the_webhook_works_and_the_rest_says_why(
+    processes: Processes, env: dict[str, str], url: str
+) -> None:
+    """None that is set, and none that answers."""
+    api = start(processes, MARKET_DATA_DATABASE_URL=url)
+    why = "the database does not answer" if url else "there is no history: set MARKET_DATA_DATABASE_URL"
+    async with aiohttp.ClientSession(api.url) as session:
+        assert (await post(session, alert(1)))[0] == 202
+        for path in ("/v1/trades?symbol=BTCUSDT", "/v1/symbols"):
+            async with session.get(path) as answer:
+                assert (answer.status, await answer.json()) == (503, {"error": why})
+        async with session.get("/health") as answer:
+            health = await answer.json()
+            assert (answer.status, "database" in health) == ((503, True) if url else (200, False))
 
 
 BAR = """INSERT INTO market_data_ohlcv SELECT 'mdstream', 'BTCUSDT', '1m', to_timestamp(%s + n * 60),
@@ -404,3 +515,11 @@ def test_a_port_in_use_is_said_at_the_start(env: dict[str, str]) -> None:
         ended = run_mdstream("api", "--port", port, env=env)
     assert (ended.returncode, f"port {port} of 127.0.0.1 is in use" in ended.stderr) == (2, True)
     assert "no webhook is accepted: set TRADINGVIEW_HMAC_SECRET" in ended.stderr
+
+
+def test_without_kafka_it_does_not_start(env: dict[str, str]) -> None:
+    """It could accept nothing; whoever supervises it starts it again."""
+    ended = run_mdstream("api", "--port", free_port(), "--kafka", "127.0.0.1:1", env=env)
+    assert ended.returncode == 1
+    assert "127.0.0.1:1" in ended.stderr
+    assert "Traceback" not in ended.stderr
