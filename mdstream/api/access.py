@@ -29,15 +29,16 @@ class Access:
         before it."""
         given = signature.strip().lower().removeprefix(PREFIX)
         expected = [hmac.new(secret, body, sha256).hexdigest().encode() for secret in self.signing]
-        return _among(given, expected)
+        return among(given, expected)
 
     def knows(self, secret: str, source: str) -> bool:
         """Whether a request with this secret in its path may come from the address `source`."""
-        found = _among(secret, self.paths)  # compared in any case: the time tells nothing of the address list
+        found = among(secret, self.paths)  # compared in any case: the time tells nothing of the address list
         return found and within(source, self.addresses)
 
 
-def _among(given: str, expected: Sequence[bytes]) -> bool:
+def among(given: str, expected: Sequence[bytes]) -> bool:
+    """Whether it is one of these."""
     text = given.encode("utf-8", "replace")
     found = False
     for each in expected:

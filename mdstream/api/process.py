@@ -10,7 +10,7 @@ import asyncio
 import logging
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
@@ -18,7 +18,9 @@ from mdstream import kafka
 from mdstream.api import charts, health, queries, routes
 from mdstream.api.access import Access, networks
 from mdstream.api.charts import Charts
+from mdstream.api.guard import guard_of
 from mdstream.api.health import ApiMetrics, Check, Health
+from mdstream.api.keys import Keys
 from mdstream.api.outbox import Outbox
 from mdstream.api.routes import Webhook
 from mdstream.api.server import serve
@@ -71,7 +73,7 @@ def webhook_of(settings: Settings) -> Webhook:
     signing, paths = ([s.encode() for s in secrets_in(each)] for each in (own.signing_secrets, own.path_secrets))
     return Webhook(
         Access(tuple(signing), tuple(paths), networks(own.path_addresses)),
-        Rates(Limits(per_s=own.requests_per_s, burst=max(1.0, 2 * own.requests_per_s))),
+        _rates(own.requests_per_s),
         Reader(window_ns),
         Remembered(2 * window_ns),
         Outbox(settings),
@@ -80,22 +82,39 @@ def webhook_of(settings: Settings) -> Webhook:
     )
 
 
+def keys_of(settings: Settings) -> Keys:
+    """The keys of those who may read, by the settings."""
+    return Keys(secrets_in(settings.api.keys), _rates(settings.api.key_requests_per_s))
+
+
+def _rates(per_s: float) -> Rates:
+    return Rates(Limits(per_s=per_s, burst=max(1.0, 2 * per_s)))
+
+
 def application(settings: Settings, webhook: Webhook, store: Store | None) -> FastAPI:
     """Everything that answers, with its documentation at /docs."""
     topic = Topics(settings).raw_of(TradingView.market).name
     checks: dict[str, Check] = {"kafka": lambda: kafka.partitions_of(settings.bootstrap_servers, topic)}
     app = FastAPI(title="mdstream", version=version("mdstream"), redoc_url=None)
     if settings.api.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=list(settings.api.origins), allow_methods=["GET"])
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.api.origins),
+            allow_methods=["GET"],
+            allow_headers=["Authorization"],
+        )
     app.include_router(routes.router_of(webhook))
+    keys = keys_of(settings)
+    needed = [Depends(guard_of(app, keys))] if keys.needed else []
     if store is None:
         for prefix in ("/v1", "/udf"):
             app.add_api_route(prefix + "/{path:path}", _no_database, include_in_schema=False)
     else:
         checks["database"] = store.check
         symbols = SymbolList(store)
-        app.include_router(queries.router_of(store, symbols))
-        app.include_router(charts.router_of(Charts(store, symbols, Resolutions(settings.bars.intervals))))
+        app.include_router(queries.router_of(store, symbols), dependencies=needed)
+        shown = Charts(store, symbols, Resolutions(settings.bars.intervals))
+        app.include_router(charts.router_of(shown), dependencies=needed)
     app.include_router(health.router_of(Health(checks), ApiMetrics(webhook)))
     return app
 

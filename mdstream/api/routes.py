@@ -100,9 +100,9 @@ class Webhook:
             refusal = UNAUTHORIZED
         body = refusal or await _body(request)
         if isinstance(body, Refusal):
-            return _refused(body)
+            return refused(body)
         if secret is None and not self.access.signed(body, request.headers.get("X-Signature", "")):
-            return _refused(UNAUTHORIZED)
+            return refused(UNAUTHORIZED)
         return await self._accept(body, time.time_ns())
 
     def _source(self, request: Request) -> str:
@@ -112,14 +112,14 @@ class Webhook:
     async def _accept(self, body: bytes, now_ns: int) -> JSONResponse:
         alert = self.reader.read(body, now_ns)
         if isinstance(alert, Refusal):
-            return _refused(alert)
+            return refused(alert)
         refusal = BUSY if self.outbox.full else self.remembered.begin(alert.identity, now_ns)
         if refusal is not None:
-            return _refused(refusal)
+            return refused(refusal)
         written = self.outbox.add(alert.symbol, body, now_ns, lambda: self.remembered.accept(alert.identity))
         done, _ = await asyncio.wait({written}, timeout=ANSWER_LIMIT_S)
         if not done:
-            return _refused(PENDING)
+            return refused(PENDING)
         return JSONResponse({"symbol": alert.symbol, "id": alert.trade_id}, 202)
 
 
@@ -142,7 +142,8 @@ async def _body(request: Request) -> bytes | Refusal:
     return bytes(body)
 
 
-def _refused(refusal: Refusal) -> JSONResponse:
+def refused(refusal: Refusal) -> JSONResponse:
+    """The answer that is a refusal."""
     headers = {"Retry-After": str(refusal.retry_s)} if refusal.retry_s else {}
     return JSONResponse({"error": refusal.error}, refusal.status, headers)
 

@@ -26,6 +26,7 @@ Network = Annotated[str, AfterValidator(lambda text: str(ip_network(text)))]
 """An address, or a network like 10.0.0.0/8."""
 MIN_PATH_SECRET = 16
 _IN_PATH = re.compile("[A-Za-z0-9_-]*")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def secrets_in(value: SecretStr | None) -> tuple[str, ...]:
@@ -234,6 +235,18 @@ class Api(Group, alias_generator=prefixed("MDSTREAM_API_")):
     origins: Listed[str] = setting(
         (), "sites whose pages may read, like https://charts.example, comma-separated; * for any"
     )
+
+    keys: SecretStr | None = setting(
+        None, "SHA-256 of each key with which /v1 and /udf may be read, in hex, comma-separated; none: without a key"
+    )
+    key_requests_per_s: float = setting(20.0, "requests per second that each key may send", gt=0, le=100_000)
+
+    @field_validator("keys")
+    @classmethod
+    def _are_digests(cls, value: SecretStr | None) -> SecretStr | None:
+        if not all(_DIGEST.fullmatch(digest) for digest in secrets_in(value)):
+            raise ValueError("expected the SHA-256 of each key, 64 hex digits in lower case, as sha256sum prints it")
+        return value
 
     @field_validator("path_secrets")
     @classmethod

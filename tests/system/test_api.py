@@ -451,6 +451,33 @@ async def test_without_a_database_the_webhook_works_and_the_rest_says_why(
             assert (answer.status, "database" in health) == ((503, True) if url else (200, False))
 
 
+async def test_with_keys_only_who_has_one_may_read(
+    processes: Processes, env: dict[str, str], postgres: EmbeddedPostgres
+) -> None:
+    """The history and the charts; alerts have their own secrets. A page of a named site may send a key."""
+    keys, page = ",".join(sha256(key).hexdigest() for key in (b"first", b"second")), "https://charts.example"
+    given = {"MARKET_DATA_DATABASE_URL": databases.fresh(postgres), "MDSTREAM_API_KEY_REQUESTS_PER_S": "0.001"}
+    api = start(processes, **given, MDSTREAM_API_KEYS=keys, MDSTREAM_API_ORIGINS=page)
+    async with aiohttp.ClientSession(api.url) as session:
+
+        async def ask(path: str, key: str | None) -> int:
+            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            async with session.get(path, headers=headers) as answer:
+                if answer.status == 401:
+                    assert await answer.json() == {"error": "unauthorized"}
+                return answer.status
+
+        for path in ("/v1/symbols", "/v1/trades?symbol=BTCUSDT", "/udf/config", "/udf/history"):
+            assert [await ask(path, key) for key in (None, "", "third", keys[:64])] == [401] * 4
+        assert [await ask("/v1/symbols", "first") for _ in range(2)] == [200, 429]
+        assert await ask("/udf/config", "second") == 200
+        assert [await ask(path, None) for path in ("/live", "/metrics", "/openapi.json")] == [200] * 3
+        assert (await post(session, alert(1)))[0] == 202
+        wanted = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+        async with session.options("/v1/symbols", headers={"Origin": page, **wanted}) as answer:
+            assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, page)
+
+
 BAR = """INSERT INTO market_data_ohlcv SELECT 'mdstream', 'BTCUSDT', '1m', to_timestamp(%s + n * 60),
          1, 2, 0.5, 1.25, 10, 15, 3, 0 FROM generate_series(0, 9) n"""
 
