@@ -96,6 +96,26 @@ class Newest(NamedTuple):
         )
 
 
+def learn_alone(feed: Feed, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
+    """Update the channels of an instrument's only source at an evaluation; whether anything changed."""
+    changed = False
+    for channel in (feed.trade, feed.quote, feed.book):
+        if channel.seen_ns > channel.marked_ns:
+            changed = learn(channel, now_ns, limits, counts_from_ns)
+        if channel.lacks_ns:  # from when it had another
+            channel.lacks_ns, changed = 0, True
+    return changed
+
+
+def learn_beside(feed: Feed, newest: Newest, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
+    """The same for one of several sources."""
+    learnt = [
+        learn(channel, now_ns, limits, counts_from_ns) | compare(channel, newest_ns, counts_from_ns)
+        for channel, newest_ns in zip((feed.trade, feed.quote, feed.book), newest, strict=True)
+    ]
+    return any(learnt)
+
+
 def learn(channel: Channel, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
     """Update the expected interval at an evaluation; whether the feed has sent anything since the last one."""
     if channel.seen_ns <= channel.marked_ns:
@@ -103,7 +123,9 @@ def learn(channel: Channel, now_ns: int, limits: Limits, counts_from_ns: int = 0
     if channel.marked_ns < counts_from_ns:
         channel.samples = 0
     elif channel.marked_ns:
-        interval_ns = min(now_ns - channel.marked_ns, _patience_ns(channel, limits, counts_from_ns))
+        interval_ns = now_ns - channel.marked_ns
+        if interval_ns > limits.stale_after_ns:  # patience is never less
+            interval_ns = min(interval_ns, _patience_ns(channel, limits, counts_from_ns))
         channel.samples = min(channel.samples + 1, MAX_SAMPLES)
         channel.interval_ns += (interval_ns - channel.interval_ns) // channel.samples
     channel.marked_ns = now_ns
