@@ -14,7 +14,7 @@ from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plain_monitor import PlainMonitor
 from stream_histories import Raw
@@ -53,13 +53,11 @@ BELLS = ("03:59:50", "15:59:50", "19:59:50")
 Step = tuple[str, int, int]
 """What happens, and two numbers that say of what, how much or for how long."""
 
-pauses = st.tuples(st.just("pause"), st.sampled_from([0, 1, 100, 251, 1100, 4_000, 11_000, 33_000]), st.integers(0, 2))
-actions = st.tuples(
-    st.sampled_from(["trade", "trade", "skip", "late", "quote", "connection", "recovered", "bad", "lost", "garbage"]),
-    st.integers(0, 3),
-    st.integers(0, 3),
-)
-histories = st.lists(st.one_of(actions, pauses), min_size=5, max_size=60)
+PAUSES_MS = (1, 100, 251, 1_100, 4_000, 11_000, 33_000)
+ACTIONS = ("trade", "trade", "trade", "skip", "late", "quote", "connection", "recovered", "bad", "lost", "garbage")
+pauses = st.tuples(st.just("pause"), st.sampled_from(PAUSES_MS), st.integers(0, 2))
+actions = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 3), st.integers(0, 3))
+histories = st.lists(actions | actions | pauses, min_size=20, max_size=100)
 
 
 def start_ns(bell: str) -> int:
@@ -193,6 +191,7 @@ class Worker:
     st.lists(st.tuples(st.floats(0, 1), st.sampled_from(sorted(SETTINGS))), max_size=3),
     st.integers(1, 40),
 )
+@example([("trade", 0, 0), ("pause", 251, 0), ("trade", 1, 0)], BELLS[1], "crypto", "failover", [(0.3, FIRST)], 1)
 @settings(max_examples=100)
 def test_nothing_changes_by_leaving_instruments_at_rest(
     steps: list[Step], bell: str, market: str, rules: str, restarts: list[tuple[float, str]], batch: int
