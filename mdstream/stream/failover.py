@@ -90,9 +90,9 @@ class Newest(NamedTuple):
     @classmethod
     def of(cls, feeds: Sequence[Feed]) -> Newest:
         return cls(
-            max(feed.trade.seen_ns for feed in feeds),
-            max(feed.quote.seen_ns for feed in feeds),
-            max(feed.book.seen_ns for feed in feeds),
+            max([feed.trade.seen_ns for feed in feeds]),
+            max([feed.quote.seen_ns for feed in feeds]),
+            max([feed.book.seen_ns for feed in feeds]),
         )
 
 
@@ -109,11 +109,13 @@ def learn_alone(feed: Feed, now_ns: int, limits: Limits, counts_from_ns: int = 0
 
 def learn_beside(feed: Feed, newest: Newest, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
     """The same for one of several sources."""
-    learnt = [
-        learn(channel, now_ns, limits, counts_from_ns) | compare(channel, newest_ns, counts_from_ns)
-        for channel, newest_ns in zip((feed.trade, feed.quote, feed.book), newest, strict=True)
-    ]
-    return any(learnt)
+    changed = False
+    for channel, newest_ns in ((feed.trade, newest.trade), (feed.quote, newest.quote), (feed.book, newest.book)):
+        if channel.seen_ns > channel.marked_ns:
+            changed = learn(channel, now_ns, limits, counts_from_ns)
+        if newest_ns > channel.seen_ns or channel.lacks_ns:
+            changed |= compare(channel, newest_ns, counts_from_ns)
+    return changed
 
 
 def learn(channel: Channel, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
@@ -180,8 +182,10 @@ def _silent(feed: Feed, newest: Newest, limits: Limits, counts_from_ns: int) -> 
             if newest_ns and kind != "books":
                 found = Finding(Health.POOR, f"no {kind} from it yet")
             continue
+        if not channel.lacks_ns:
+            continue
         behind_ns = newest_ns - channel.lacks_ns
-        if channel.lacks_ns and behind_ns >= _patience_ns(channel, limits, counts_from_ns):
+        if behind_ns >= _patience_ns(channel, limits, counts_from_ns):
             found = Finding(verdict, f"no {kind} for {_seconds(behind_ns)} while another source has them")
             if verdict is Health.DEAD:
                 return found
@@ -235,7 +239,8 @@ def choose(
     `begins`: no source has been followed for long yet, so the preferred one need not prove that it is good.
     """
     mine = findings.get(active, Finding(Health.DEAD, "not among the sources"))
-    others = [name for name in order if name != active]
+    # None is better than a good one.
+    others = [name for name in order if name != active] if mine.health is not Health.GOOD else []
     for name in sorted(others, key=lambda name: findings[name].health):
         health = findings[name].health
         steady = mine.health is Health.DEAD or _good_for(feeds[name], now_ns) >= limits.stale_after_ns
