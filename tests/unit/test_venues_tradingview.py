@@ -69,18 +69,34 @@ def test_a_name_of_another_form_is_refused(symbol: str) -> None:
         read(symbol=symbol, price=1, time="2026-01-05T15:00:00Z")
 
 
+class Record:
+    """An alert as `mdstream api` writes it."""
+
+    def __init__(self, offset: int, time_ns: int = NOON_NS) -> None:
+        self.offset = offset
+        value = json.dumps({"symbol": "BTCUSDT", "price": 1.5, "time": time_ns // 1_000_000}).encode()
+        encoded = RawEncoder("tradingview", HOOK).encode(b"BTCUSDT.TV", value, b"trade", time_ns)
+        self.key, self.value, self.timestamp, self.headers = encoded
+
+
+def published(core: Canonical, *records: Record) -> list[dict[str, Any]]:
+    return [json.loads(value or b"") for _, value, _, _ in core.step(records).trades]
+
+
+def core_worker() -> Canonical:
+    return Canonical("md.raw.crypto", 0, [FEED], rules=Rules(Policy(("tradingview",))), announces=lambda _: True)
+
+
+def test_an_alert_is_published_however_long_ago_the_last_one_was() -> None:
+    """Its source is silent most of the time, has no ingestor, and is at fault for none of it."""
+    core, second_ns = core_worker(), 1_000_000_000
+    for offset, later_s in enumerate((0, 1, 60, 3_600, 30 * 86_400, 30 * 86_400 + 1)):
+        assert len(published(core, Record(offset, NOON_NS + later_s * second_ns))) == 1
+
+
 def test_the_core_worker_publishes_an_alert_once() -> None:
     """However often its record is in the log: the webhook may write it again after a failure."""
-
-    class Record:
-        def __init__(self, offset: int) -> None:
-            self.offset = offset
-            self.key, self.value, self.timestamp, self.headers = RawEncoder("tradingview", HOOK).encode(
-                b"BTCUSDT.TV", b'{"symbol":"BTCUSDT","price":1.5,"time":"2026-01-05T15:00:00Z"}', b"trade", NOON_NS
-            )
-
-    core = Canonical("md.raw.crypto", 0, [FEED], rules=Rules(Policy(("tradingview",))), announces=lambda _: True)
-    trades = [json.loads(value or b"") for _, value, _, _ in core.step([Record(0), Record(1)]).trades]
+    trades = published(core_worker(), Record(0), Record(1))
     assert [(t["symbol"], t["provider"], t["price"], t["size"]) for t in trades] == [
         ("BTCUSDT.TV", "tradingview", 1.5, 0.0)
     ]
