@@ -93,8 +93,7 @@ def _rates(per_s: float) -> Rates:
 
 def application(settings: Settings, webhook: Webhook, store: Store | None) -> FastAPI:
     """Everything that answers, with its documentation at /docs."""
-    topic = Topics(settings).raw_of(TradingView.market).name
-    checks: dict[str, Check] = {"kafka": lambda: kafka.partitions_of(settings.bootstrap_servers, topic)}
+    checks: dict[str, Check] = {"kafka": webhook.outbox.check}
     app = FastAPI(title="mdstream", version=version("mdstream"), redoc_url=None)
     if settings.api.origins:
         app.add_middleware(

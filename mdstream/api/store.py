@@ -13,11 +13,13 @@ from psycopg.errors import QueryCanceled
 from psycopg.rows import dict_row
 
 from mdstream.db import connection as db
-from mdstream.errors import TooSlowError
+from mdstream.errors import DatabaseError, TooSlowError
 
 CONNECTIONS = 4
 QUERY_LIMIT_S = 5
 WAIT_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 15.0
+"""Connecting included. A server whose machine is gone ends nothing itself."""
 SETTINGS = f"SET default_transaction_read_only = on; SET statement_timeout = '{QUERY_LIMIT_S}s'; SET timezone = 'UTC'"
 
 
@@ -51,17 +53,21 @@ class Store:
     async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
         """A connection of our own for the block; it is kept only if that ends well."""
         try:
-            await asyncio.wait_for(self._free.acquire(), WAIT_LIMIT_S)
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                await self._free.acquire()
         except TimeoutError:
             raise TooSlowError(self._place, "all connections are in use", retriable=True) from None
         connection: AsyncConnection[Any] | None = None
         try:
-            connection = self._idle.pop() if self._idle else await self._opened()
-            yield connection
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                connection = self._idle.pop() if self._idle else await self._opened()
+                yield connection
             self._idle.append(connection)
             connection = None
         except QueryCanceled as error:
             raise TooSlowError(self._place, f"the query took more than {QUERY_LIMIT_S} s", retriable=False) from error
+        except TimeoutError:
+            raise DatabaseError(self._place, f"no answer within {ANSWER_LIMIT_S:.0f} s") from None
         except psycopg.Error as error:
             raise db.explain(error, self._place) from error
         finally:

@@ -28,16 +28,20 @@ class SymbolList:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._symbols: list[str] = []
         self._read_s = float("-inf")
 
     async def read(self) -> list[str]:
         """The symbols, sorted, at most MAX_ROWS. Raises DatabaseError."""
-        async with self._reading:
-            if time.monotonic() - self._read_s >= KEEP_S:
-                since = moment(time.time_ns() // 1000 - LOOK_BACK_US)
-                found = await self._store.ask(SYMBOLS, {"exchange": OWN_BARS, "from": since, "rows": MAX_ROWS})
-                self._symbols = sorted(row["symbol"] for row in found)
-                self._read_s = time.monotonic()
-            return self._symbols
+        if time.monotonic() - self._read_s >= KEEP_S:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read())
+            await asyncio.shield(self._reading)  # for all who ask meanwhile, also if it fails
+        return self._symbols
+
+    async def _read(self) -> None:
+        since = moment(time.time_ns() // 1000 - LOOK_BACK_US)
+        found = await self._store.ask(SYMBOLS, {"exchange": OWN_BARS, "from": since, "rows": MAX_ROWS})
+        self._symbols = sorted(row["symbol"] for row in found)
+        self._read_s = time.monotonic()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from databases import ask
 from mdstream.api import store as stores
 from mdstream.api.history import KINDS, moment, page_of, query_of
 from mdstream.api.store import Store
-from mdstream.api.symbols import SYMBOLS
+from mdstream.api.symbols import SYMBOLS, SymbolList
 from mdstream.api.udf import BARS, BEFORE, Resolutions, answer_of, bars_of
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError, TooSlowError
@@ -137,6 +139,30 @@ async def test_it_connects_again_after_a_failure(store: Store, url: str) -> None
         await store.ask("SELECT 1", {})
     assert await read(store, "bars")
     await store.check()
+
+
+async def test_a_server_that_stands_still_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but our own limit ends such a query: its four connections would be in use forever."""
+    monkeypatch.setattr(stores, "ANSWER_LIMIT_S", 1.0)
+    (row,) = await store.ask("SELECT pg_backend_pid() AS pid", {})
+    os.kill(row["pid"], signal.SIGSTOP)
+    try:
+        with pytest.raises(DatabaseError, match="no answer within 1 s"):
+            await store.ask("SELECT 1", {})
+    finally:
+        os.kill(row["pid"], signal.SIGCONT)
+    monkeypatch.undo()
+    assert await store.ask("SELECT pg_backend_pid() AS pid", {}) != [row]
+
+
+async def test_the_list_of_symbols_is_read_once_for_all_who_ask(store: Store, url: str) -> None:
+    """And its failure is everybody's, at once: one after the other would wait for a lost database in turn."""
+    listed = SymbolList(store)
+    await store.ask("SELECT 1", {})
+    databases.cut_all(url)
+    found = await asyncio.gather(*(listed.read() for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(each, DatabaseError) for each in found)
+    await asyncio.gather(*(listed.read() for _ in range(20)))
 
 
 async def test_the_list_of_symbols_is_read_by_steps_along_an_index(store: Store) -> None:
