@@ -1,7 +1,7 @@
 """Alerts on their way to Kafka: those that come while a write is under way go together in the next one.
 
-Each partition is written for itself: one that takes nothing holds up no other. Waiting alerts are bounded. One is written
-for as long as that takes, also when its sender has given up.
+Each partition is written for itself: one that takes nothing holds up no other. Waiting alerts are bounded. One is
+written for as long as that takes, also when its sender has given up.
 """
 
 from __future__ import annotations
