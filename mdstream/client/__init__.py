@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from mdstream.client.frames import history
 from mdstream.client.numbers import Hole
 from mdstream.client.start import LATEST
 from mdstream.client.stream import OnHole, Stream
@@ -17,7 +18,7 @@ from mdstream.config import Settings
 from mdstream.errors import HoleError
 from mdstream.events import Bar, BookL2, Quote, Trade
 
-__all__ = ["Hole", "HoleError", "bars", "books", "quotes", "trades"]
+__all__ = ["Hole", "HoleError", "bars", "books", "history", "quotes", "trades"]
 
 
 def trades(

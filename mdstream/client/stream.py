@@ -16,19 +16,17 @@ from aiokafka import ConsumerRecord
 
 from mdstream.client import log
 from mdstream.client.background import iterate
+from mdstream.client.kinds import KINDS
 from mdstream.client.numbers import Hole, Numbers, Revisions
 from mdstream.client.start import start_of
 from mdstream.config import Settings, load
 from mdstream.errors import HoleError, RecordError, SettingsError
-from mdstream.events import Bar, BookL2, Quote, Trade
 from topics import Topics
 
-E = TypeVar("E", Trade, Quote, BookL2, Bar)
+E = TypeVar("E")
+Record = ConsumerRecord[bytes, bytes]
 
 OnHole = Callable[[Hole], object]
-
-TYPES: dict[str, type[Any]] = {"trades": Trade, "quotes": Quote, "books": BookL2, "bars": Bar}
-"""Kinds of events, with what they are read as."""
 
 
 class _Head(msgspec.Struct):
@@ -75,12 +73,12 @@ class Stream(Generic[E]):
         finally:
             await chunks.aclose()
 
-    def _chunks(self) -> AsyncGenerator[list[ConsumerRecord[bytes, bytes]], None]:
+    def _chunks(self) -> AsyncGenerator[list[Record], None]:
         topic = getattr(Topics(self._settings), self._kind).name
         keys = frozenset(symbol.encode() for symbol in self._symbols)
         return log.read(self._settings.bootstrap_servers, topic, self._start, keys=keys, follow=self._follow)
 
-    def _filter(self) -> Callable[[Iterable[ConsumerRecord[bytes, bytes]]], Iterator[E]]:
+    def _filter(self) -> Callable[[Iterable[Record]], Iterator[E]]:
         decode = _decoder(self._kind)
         if self._kind == "bars":
             return _Bars(decode, self._interval).new
@@ -91,13 +89,13 @@ class Stream(Generic[E]):
         raise HoleError(self._kind, *hole)
 
 
-class _Numbered(Generic[E]):
+class _Numbered:
     """Drops repeats by `seq`, and reports holes before the event that follows them."""
 
-    def __init__(self, decode: Callable[[ConsumerRecord[bytes, bytes]], E | None], numbers: Numbers, on_hole: OnHole):
+    def __init__(self, decode: Callable[[Record], Any], numbers: Numbers, on_hole: OnHole):
         self._decode, self._numbers, self._on_hole = decode, numbers, on_hole
 
-    def new(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> Iterator[Any]:
+    def new(self, records: Iterable[Record]) -> Iterator[Any]:
         for event in filter(None, map(self._decode, records)):
             missing = self._numbers.missing_before(event.symbol, event.seq)
             if missing:
@@ -109,25 +107,25 @@ class _Numbered(Generic[E]):
 class _Bars:
     """Drops bars of other intervals, and revisions that are not above the last one."""
 
-    def __init__(self, decode: Callable[[ConsumerRecord[bytes, bytes]], Bar | None], interval: str | None) -> None:
+    def __init__(self, decode: Callable[[Record], Any], interval: str | None) -> None:
         self._decode, self._interval, self._revisions = decode, interval, Revisions()
 
-    def new(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> Iterator[Any]:
+    def new(self, records: Iterable[Record]) -> Iterator[Any]:
         for bar in filter(None, map(self._decode, records)):
             wanted = self._interval is None or bar.interval == self._interval
             if wanted and self._revisions.is_new(bar.symbol, bar.interval, bar.ts_open, bar.revision):
                 yield bar
 
 
-def _decoder(kind: str) -> Callable[[ConsumerRecord[bytes, bytes]], Any]:
+def _decoder(kind: str) -> Callable[[Record], Any]:
     """Reads a record as its event; as None if it has no value, or is of a type that may be added one day.
 
     Raises RecordError for anything else.
     """
-    of_kind, decode, head = TYPES[kind], msgspec.json.Decoder(TYPES[kind]).decode, msgspec.json.Decoder(_Head).decode
+    of_kind, decode, head = KINDS[kind], msgspec.json.Decoder(KINDS[kind]).decode, msgspec.json.Decoder(_Head).decode
     tag = of_kind.__struct_config__.tag
 
-    def read(record: ConsumerRecord[bytes, bytes]) -> Any:
+    def read(record: Record) -> Any:
         if record.value is None:
             return None
         try:

@@ -15,8 +15,9 @@ from itertools import islice
 import pytest
 from canonical import Event, made_settings, publish
 from processes import free_port
+from servers import chosen_broker
 
-from mdstream import client, events
+from mdstream import client, events, kafka
 from mdstream.client import Hole, HoleError, start
 from mdstream.config import Settings, load
 from mdstream.errors import BrokerError, RecordError, SettingsError
@@ -222,6 +223,21 @@ async def test_the_asynchronous_twin_gives_the_same_and_can_be_closed(settings: 
                 if each.seq == 24:
                     break
         assert read == list(range(25))
+
+
+def test_a_broker_that_goes_away_is_waited_for(prefix: str) -> None:
+    """The embedded one comes back empty: its offsets begin anew, which is as if all had been deleted."""
+    with chosen_broker() as server:
+        settings = load(bootstrap_servers=server.bootstrap, topic_prefix=prefix, partitions=1)
+        asyncio.run(kafka.create_topics(settings.bootstrap_servers, Topics(settings)))
+        publish(settings, trades(range(20)))
+        read = iter(client.trades("BTCUSDT", start="earliest", settings=settings))
+        assert seqs(islice(read, 20)) == list(range(20))
+        server.stop()
+        server.start()
+        asyncio.run(kafka.create_topics(settings.bootstrap_servers, Topics(settings)))
+        publish(settings, trades(range(20, 25)))
+        assert seqs(islice(read, 5)) == list(range(20, 25))
 
 
 def test_without_a_broker_the_error_says_what_to_do() -> None:
