@@ -8,7 +8,7 @@ docs/client.md is the users' page.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date
 
 from mdstream.client.frames import history
 from mdstream.client.numbers import Hole
@@ -23,14 +23,14 @@ __all__ = ["Hole", "HoleError", "bars", "books", "history", "quotes", "trades"]
 
 def trades(
     *symbols: str,
-    start: str | datetime | int = LATEST,
+    start: str | date | int = LATEST,
     follow: bool = True,
     on_hole: OnHole | None = None,
     settings: Settings | None = None,
 ) -> Stream[Trade]:
     """The trades of some instruments, or of all: an iterator for `for` and `async for`.
 
-    `start`: "latest"; "earliest"; a time (a datetime, text like "2026-01-05T15:00", an age like "15m"; UTC without a
+    `start`: "latest"; "earliest"; a time (a date or datetime, text like "2026-01-05T15:00", an age like "15m"; UTC without a
     zone), that is everything written to Kafka since; or, of one symbol, a `seq` as an integer. `follow=False`: end at
     the present end. `on_hole` is called with each hole in the numbers; without it a hole raises HoleError. `settings`:
     of `mdstream.config.load`, by default the environment's.
@@ -42,7 +42,7 @@ def trades(
 
 def quotes(
     *symbols: str,
-    start: str | datetime | int = LATEST,
+    start: str | date | int = LATEST,
     follow: bool = True,
     on_hole: OnHole | None = None,
     settings: Settings | None = None,
@@ -53,7 +53,7 @@ def quotes(
 
 def books(
     *symbols: str,
-    start: str | datetime | int = LATEST,
+    start: str | date | int = LATEST,
     follow: bool = True,
     on_hole: OnHole | None = None,
     settings: Settings | None = None,
@@ -65,7 +65,7 @@ def books(
 def bars(
     *symbols: str,
     interval: str | None = None,
-    start: str | datetime = LATEST,
+    start: str | date = LATEST,
     follow: bool = True,
     settings: Settings | None = None,
 ) -> Stream[Bar]:

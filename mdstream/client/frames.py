@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date
 from typing import Any, Literal
 
 from mdstream.client.arrow import Batches
@@ -16,8 +16,8 @@ INTO = ("pandas", "polars", "arrow")
 
 def history(
     symbol: str,
-    start: str | datetime,
-    end: str | datetime,
+    start: str | date,
+    end: str | date,
     kind: Literal["trades", "quotes", "books", "bars"] = "trades",
     *,
     interval: str | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import date
 from typing import NamedTuple
 
 import msgspec
@@ -37,7 +37,7 @@ class Start(NamedTuple):
     seq: int | None = None
 
 
-def start_of(given: str | datetime | int, symbols: tuple[str, ...] = ()) -> Start:
+def start_of(given: str | date | int, symbols: tuple[str, ...] = ()) -> Start:
     """What a caller gives as the start: `latest`, `earliest`, a time, an age like 15m, or as an integer a `seq`.
 
     Raises SettingsError if it is none of them, or a `seq` of anything but one symbol.
@@ -53,9 +53,9 @@ def start_of(given: str | datetime | int, symbols: tuple[str, ...] = ()) -> Star
     return Start(time_ns(given) // MS)
 
 
-def time_ns(given: str | datetime) -> int:
+def time_ns(given: str | date) -> int:
     """A time, or an age that counts back from now, in ns since 1970. Raises SettingsError for other text."""
-    return timestamp_ns(given.isoformat() if isinstance(given, datetime) else given, now_s=time.time())
+    return timestamp_ns(given.isoformat() if isinstance(given, date) else given, now_s=time.time())
 
 
 async def seek(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], start: Start, key: bytes | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mdstream.client.start import time_ns
 from mdstream.config import Settings
 from mdstream.db import connection as db
 from mdstream.errors import DatabaseError, SettingsError
+from mdstream.records import LAST_NS
 from mdstream.sinks.sqlite import FILE_NAME, SCHEMA_VERSION
 
 Rows = list[tuple[Any, ...]]
@@ -24,13 +26,13 @@ ROWS_AT_ONCE = 50_000
 SOURCES = ("timescale", "sqlite")
 
 
-def asked_of(kind: str, symbol: str, begin: Any, end: Any, interval: str | None = None) -> Asked:
+def asked_of(kind: str, symbol: str, begin: str | date, end: str | date, interval: str | None = None) -> Asked:
     """A request from what a user gives; times as in `start.time_ns`. Raises SettingsError that names what is wrong."""
     if kind not in FIELDS:
         raise SettingsError(f"there is no history of {kind!r}: expected one of {', '.join(FIELDS)}")
     if interval is not None and kind != "bars":
         raise SettingsError(f"an interval, {interval}, is of bars, and {kind} have none")
-    begin_ns, end_ns = (time_ns(given) // 1000 * 1000 for given in (begin, end))
+    begin_ns, end_ns = (min(max(0, time_ns(given)), LAST_NS) // 1000 * 1000 for given in (begin, end))
     if begin_ns >= end_ns:
         raise SettingsError(f"the range from {begin} to {end} is empty")
     return Asked(kind, symbol.upper(), begin_ns, end_ns, interval or "1m")

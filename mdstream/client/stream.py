@@ -8,7 +8,7 @@ The filter runs in the iterating code, so a hole is raised exactly where it is.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import date
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -41,7 +41,7 @@ class Stream(Generic[E]):
         kind: str,
         symbols: tuple[str, ...],
         *,
-        start: str | datetime | int,
+        start: str | date | int,
         follow: bool,
         on_hole: OnHole | None = None,
         interval: str | None = None,

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import Generator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,10 @@ def test_what_was_published_comes_back_to_the_last_digit(settings: Settings, kin
     assert rows(table) == [fields(event) for event in WITHIN[kind]]
 
 
-def test_times_are_given_as_text_or_as_datetimes(sqlite: Settings) -> None:
-    begin = datetime(2026, 1, 5, 15, tzinfo=UTC)
-    table = history("BTCUSDT", begin, datetime(2026, 1, 5, 16, tzinfo=UTC), into="arrow", settings=sqlite)
-    assert table.num_rows == len(TRADES)
+def test_times_are_given_as_dates_too(sqlite: Settings) -> None:
+    begin, end = datetime(2026, 1, 5, 15, tzinfo=UTC), datetime(2026, 1, 5, 18, tzinfo=timezone(timedelta(hours=2)))
+    assert history("BTCUSDT", begin, end, into="arrow", settings=sqlite).num_rows == len(TRADES)
+    assert history("BTCUSDT", date(2026, 1, 5), date(2026, 1, 6), into="arrow", settings=sqlite).num_rows == 7
 
 
 def test_books_come_from_sqlite_and_the_database_says_that_it_has_none(sqlite: Settings) -> None:
@@ -152,6 +152,12 @@ def test_frames_have_times_in_nanoseconds_utc(sqlite: Settings) -> None:
     assert isinstance(polars, pl.DataFrame)
     assert polars.schema["ts_recv"] == pl.Datetime("ns", "UTC")
     assert polars["seq"].to_list() == frame["seq"].to_list() == [1000, 1001, 1002, 1003]
+
+
+def test_a_span_may_be_longer_than_any_history(settings: Settings) -> None:
+    """And than what the databases' integers hold."""
+    table = history("BTCUSDT", "0001-01-01", "9999-12-31", into="arrow", settings=settings)
+    assert table.num_rows == len(TRADES) + 3
 
 
 def test_a_span_without_events_is_an_empty_frame_with_all_columns(settings: Settings) -> None:
