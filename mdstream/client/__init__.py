@@ -30,8 +30,8 @@ def trades(
 ) -> Stream[Trade]:
     """The trades of some instruments, or of all: an iterator for `for` and `async for`.
 
-    `start`: "latest"; "earliest"; a time (a date or datetime, text like "2026-01-05T15:00", an age like "15m"; UTC without a
-    zone), that is everything written to Kafka since; or, of one symbol, a `seq` as an integer. `follow=False`: end at
+    `start`: "latest"; "earliest"; a time (a date, text like "2026-01-05T15:00", an age like "15m"; UTC without
+    a zone), that is everything written to Kafka since; or, of one symbol, a `seq` as an integer. `follow=False`: end at
     the present end. `on_hole` is called with each hole in the numbers; without it a hole raises HoleError. `settings`:
     of `mdstream.config.load`, by default the environment's.
 

@@ -7,7 +7,7 @@ The filter runs in the iterating code, so a hole is raised exactly where it is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from datetime import date
 from typing import Any, Generic, TypeVar
 
@@ -63,7 +63,7 @@ class Stream(Generic[E]):
         finally:
             chunks.close()
 
-    async def __aiter__(self) -> AsyncIterator[E]:
+    async def __aiter__(self) -> AsyncGenerator[E, None]:
         events = self._filter()
         chunks = self._chunks()
         try:

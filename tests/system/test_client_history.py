@@ -182,7 +182,7 @@ def test_a_span_without_events_is_an_empty_frame_with_all_columns(settings: Sett
 )
 def test_arguments_that_make_no_sense_are_refused(given: dict[str, Any], complaint: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=complaint):
-        history(**({"symbol": "BTCUSDT", "start": BEGIN, "end": END, "settings": load(data_dir=tmp_path)} | given))
+        history(**{"symbol": "BTCUSDT", "start": BEGIN, "end": END, "settings": load(data_dir=tmp_path), **given})
 
 
 @pytest.mark.parametrize("name", ["pyarrow", "pandas", "polars"])
