@@ -24,7 +24,7 @@ class Hole(NamedTuple):
     last: int
 
     @property
-    def count(self) -> int:
+    def missing(self) -> int:
         return self.last - self.first + 1
 
 

@@ -45,7 +45,8 @@ def read(settings: Settings, asked: Asked, source: str | None = None) -> Iterato
     """
     if source not in (None, *SOURCES):
         raise SettingsError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
-    if source == "timescale" or (source is None and settings.database.url is not None):
+    url = settings.database.url
+    if source == "timescale" or (source is None and url is not None and url.get_secret_value().strip()):
         return _from_timescale(db.url_of(settings), asked)
     return _from_sqlite(settings.data_dir / FILE_NAME, asked)
 

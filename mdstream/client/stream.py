@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from datetime import date
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 from aiokafka import ConsumerRecord
@@ -24,7 +24,7 @@ from mdstream.errors import HoleError, RecordError, SettingsError
 from topics import Topics
 
 E = TypeVar("E")
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
 OnHole = Callable[[Hole], object]
 

@@ -54,7 +54,7 @@ def test_what_is_handed_out_and_the_holes_are_all_numbers_from_the_first_to_the_
     assert not set(missing) & set(taken)
     if kept:
         assert sorted(taken + missing) == list(range(kept[0], max(kept) + 1))
-    assert sum(hole.count for hole in holes) == len(missing)
+    assert sum(hole.missing for hole in holes) == len(missing)
 
 
 @given(PUBLISHED, st.lists(st.integers(-3, 3), max_size=20))
