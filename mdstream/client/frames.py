@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mdstream.client.arrow import Batches
 from mdstream.client.extras import needed
-from mdstream.client.stored import asked_of, read
+from mdstream.client.stored import read, request_of
 from mdstream.config import Settings, load
 from mdstream.errors import SettingsError
 
@@ -34,9 +34,9 @@ def history(
     """
     if into not in INTO:
         raise SettingsError(f"into={into!r}: expected one of {', '.join(INTO)}")
-    asked, batches = asked_of(kind, symbol, start, end, interval), Batches(kind, into)
+    request, batches = request_of(kind, symbol, start, end, interval), Batches(kind, into)
     library = needed("pyarrow" if into == "arrow" else into, into)
-    rows = read(settings or load(), asked, source)
+    rows = read(settings or load(), request, source)
     table = needed("pyarrow", into).Table.from_batches(map(batches.batch, rows), batches.schema)
     if into == "pandas":
         return table.to_pandas()

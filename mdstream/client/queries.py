@@ -20,7 +20,7 @@ FIELDS: dict[str, tuple[str, ...]] = {kind: of.__struct_fields__ for kind, of in
 """The columns of each kind."""
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """The events of a symbol with a time in [begin_ns, end_ns), whole microseconds; of bars those of an interval."""
 
     kind: str
@@ -40,10 +40,10 @@ class Asked(NamedTuple):
 _OPENING = FIELDS["bars"].index("ts_open")
 
 
-def sqlite(asked: Asked) -> tuple[str, dict[str, Any]]:
+def sqlite(request: Request) -> tuple[str, dict[str, Any]]:
     """The query of the files role's database, and its values. Its columns have the names of the fields."""
-    query = f"SELECT {', '.join(FIELDS[asked.kind])} FROM {_SQLITE[asked.kind]}"  # noqa: S608  our names
-    return query, {**asked._asdict(), "least_ns": asked.begin_ns - SKEW_NS}
+    query = f"SELECT {', '.join(FIELDS[request.kind])} FROM {_SQLITE[request.kind]}"  # noqa: S608  our names
+    return query, {**request._asdict(), "least_ns": request.begin_ns - SKEW_NS}
 
 
 _RECEIVED = """ WHERE symbol = :symbol AND ts_recv >= :least_ns
@@ -63,17 +63,22 @@ _SQLITE = {
 }
 
 
-def timescale(asked: Asked) -> tuple[LiteralString, dict[str, Any]]:
+def timescale(request: Request) -> tuple[LiteralString, dict[str, Any]]:
     """The query of the timescale role's database, and its values; without rows of the older service.
 
     Raises SettingsError for books, which it does not have.
     """
-    if asked.kind not in _TIMESCALE:
+    if request.kind not in _TIMESCALE:
         raise SettingsError(
             "the database has no books: SQLite has (source='sqlite'), with books in MDSTREAM_FILES_EVENTS"
         )
-    values = {**asked._asdict(), "begin": _time(asked.begin_ns), "end": _time(asked.end_ns), "own": schema.OWN_BARS}
-    return _TIMESCALE[asked.kind], values
+    values = {
+        **request._asdict(),
+        "begin": _time(request.begin_ns),
+        "end": _time(request.end_ns),
+        "own": schema.OWN_BARS,
+    }
+    return _TIMESCALE[request.kind], values
 
 
 def _time(ns: int) -> datetime:

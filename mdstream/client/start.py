@@ -50,7 +50,10 @@ def start_of(given: str | date | int, symbols: tuple[str, ...] = ()) -> Start:
         return Start(seq=given)
     if given in (LATEST, EARLIEST):
         return Start(str(given))
-    return Start(time_ns(given) // MS)
+    at_ns = time_ns(given)
+    if at_ns > time.time_ns():  # a broker would begin at its end, which is before
+        raise SettingsError(f"start={given} is in the future: a time without a zone is UTC")
+    return Start(at_ns // MS)
 
 
 def time_ns(given: str | date) -> int:

@@ -1,6 +1,6 @@
 """The events of a topic as an iterator, plain and asynchronous.
 
-    md.KIND ─ log.read ─> chunks of records ─ _Filter ─> each event once, in its symbol's order
+    md.KIND ─ log.read ─> chunks of records ─ _Numbered, _Bars ─> each event once, in its symbol's order
 
 The filter runs in the iterating code, so a hole is raised exactly where it is.
 """
@@ -16,7 +16,7 @@ from aiokafka import ConsumerRecord
 
 from mdstream.client import log
 from mdstream.client.background import iterate
-from mdstream.client.kinds import KINDS
+from mdstream.client.kinds import KINDS, checked_interval
 from mdstream.client.numbers import Hole, Numbers, Revisions
 from mdstream.client.start import start_of
 from mdstream.config import Settings, load
@@ -51,7 +51,7 @@ class Stream(Generic[E]):
             raise SettingsError(f"start={start}: bars have no seq, give a time")
         self._kind, self._symbols = kind, tuple(symbol.upper() for symbol in symbols)
         self._start, self._follow = start_of(start, self._symbols), follow
-        self._on_hole, self._interval = on_hole, interval
+        self._on_hole, self._interval = on_hole, checked_interval(interval)
         self._settings = load() if settings is None else settings
 
     def __iter__(self) -> Iterator[E]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from mdstream.cli.progress import Progress
 from mdstream.client.kinds import KINDS
 from mdstream.client.parquet import export
-from mdstream.client.stored import SOURCES, asked_of
+from mdstream.client.stored import SOURCES, request_of
 from mdstream.config import load
 
 
@@ -36,10 +37,10 @@ def command(kind: str, path: Path, symbol: str, begin: str, end: str, interval: 
     mdstream export bars --symbol BTCUSDT --interval 1h --from 30d bars/
         bars/date=2026-01-05/BTCUSDT-bars-1h.parquet ...
     """
-    settings, asked = load(), asked_of(kind, symbol, begin, end, interval)
+    settings, request = load(), request_of(kind, symbol, begin, end, interval)
     count = 0
-    with Progress(f"export {kind}", "rows") as progress:
-        for rows in export(settings, asked, path, source):
+    with Progress(f"export {kind}", "rows") as progress, closing(export(settings, request, path, source)) as pieces:
+        for rows in pieces:
             count += rows
             progress.show(count)
-    click.echo(f"{count:,} {kind} of {asked.symbol} in {path}")
+    click.echo(f"{count:,} {kind} of {request.symbol} in {path}")

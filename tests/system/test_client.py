@@ -162,6 +162,7 @@ def test_from_a_number_that_is_gone_there_is_a_hole(settings: Settings) -> None:
     ("symbols", "given", "complaint"),
     [
         (("BTCUSDT",), "yesterday", "'yesterday' is not a time"),
+        (("BTCUSDT",), "9999-01-01", "start=9999-01-01 is in the future: a time without a zone is UTC"),
         (("BTCUSDT",), 1_767_625_200_000_000_000, "is no seq, which is below 2\\^53: give a time as a datetime"),
         (("BTCUSDT", "ETHUSDT"), 5, "start=5 is the seq of one symbol, and there are 2"),
         ((), 5, "start=5 is the seq of one symbol, and there are all"),
@@ -177,6 +178,11 @@ def test_a_start_that_makes_no_sense_is_refused_at_once(
 def test_bars_have_no_numbers_to_start_at() -> None:
     with pytest.raises(SettingsError, match="bars have no seq, give a time"):
         client.bars("BTCUSDT", start=5)  # type: ignore[arg-type]
+
+
+def test_an_interval_that_no_bar_has_is_refused_at_once() -> None:
+    with pytest.raises(SettingsError, match="'1min' is no interval of bars: expected one like 1s, 5m, 1h or 1d"):
+        client.bars("BTCUSDT", interval="1min")
 
 
 # ----------------------------------------------------------------------------------------------------------- its end

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
+import signal
 import sqlite3
 import sys
 from collections.abc import Generator, Sequence
@@ -10,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import click
 import databases
 import msgspec
 import pandas as pd
@@ -20,7 +24,8 @@ import pytest
 from processes import run_mdstream
 from sink_builders import T0, chunk, trade
 
-from mdstream.client import history, stored
+from mdstream.cli.progress import Progress
+from mdstream.client import history, parquet, stored
 from mdstream.client.parquet import export
 from mdstream.config import Settings, load
 from mdstream.embedded.postgres import EmbeddedPostgres
@@ -29,6 +34,7 @@ from mdstream.events import Bar, BookL2, Event, Quote
 from mdstream.sinks.base import Sink
 from mdstream.sinks.sqlite import FILE_NAME, SqliteSink
 from mdstream.sinks.timescale import TimescaleSink
+from mdstream.tools.export import command
 
 pytestmark = pytest.mark.system
 
@@ -177,6 +183,7 @@ def test_a_span_without_events_is_an_empty_frame_with_all_columns(settings: Sett
         ({"into": "numpy"}, "into='numpy': expected one of pandas, polars, arrow"),
         ({"source": "mysql"}, "source='mysql': expected one of timescale, sqlite"),
         ({"interval": "1m"}, "an interval, 1m, is of bars, and trades have none"),
+        ({"kind": "bars", "interval": "1min"}, "'1min' is no interval of bars: expected one like 1s, 5m, 1h or 1d"),
         ({"source": "timescale"}, "MARKET_DATA_DATABASE_URL is not set"),
     ],
 )
@@ -221,7 +228,7 @@ def test_a_database_without_tables_is_one_clear_line(postgres: EmbeddedPostgres)
 
 
 def exported(settings: Settings, path: Path) -> Generator[int, None, None]:
-    return export(settings, stored.asked_of("trades", "BTCUSDT", BEGIN, END), path)
+    return export(settings, stored.request_of("trades", "BTCUSDT", BEGIN, END), path)
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -263,7 +270,7 @@ def test_a_folder_gets_a_file_for_each_day(tmp_path: Path) -> None:
 def test_a_file_is_written_piece_by_piece_and_is_not_there_before_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an export that is killed in between leaves: the old file, and FILE.part, which the next one replaces."""
+    """An export that is stopped leaves the old file; a killed one FILE.part too, which the next one replaces."""
     monkeypatch.setattr(stored, "ROWS_AT_ONCE", 10)
     store(SqliteSink(tmp_path), [trade(n) for n in range(95)])
     settings, path = load(data_dir=tmp_path), tmp_path / "btc.parquet"
@@ -272,7 +279,8 @@ def test_a_file_is_written_piece_by_piece_and_is_not_there_before_it_is_whole(
     assert [next(pieces) for _ in range(3)] == [10, 10, 10]
     assert path.read_bytes() == b"the old one"
     pieces.close()
-    assert path.read_bytes() == b"the old one"
+    assert {each.name: each.stat().st_size for each in tmp_path.glob("btc*")} == {"btc.parquet": len("the old one")}
+    (tmp_path / "btc.parquet.part").write_bytes(b"half a row group")
     assert (sum(exported(settings, path)), list(tmp_path.glob("*.part"))) == (95, [])
     whole = pq.ParquetFile(path)
     assert (whole.metadata.num_rows, whole.num_row_groups) == (95, 10)
@@ -288,10 +296,66 @@ def test_memory_does_not_grow_with_what_is_exported(tmp_path: Path, monkeypatch:
     assert max(held[10:]) <= 2 * max(held[:10])
 
 
+def test_two_exports_to_one_file_do_not_mix(sqlite: Settings, tmp_path: Path) -> None:
+    """The second is refused, and does no harm to the first."""
+    path = tmp_path / "btc.parquet"
+    first = exported(sqlite, path)
+    next(first)
+    with pytest.raises(MdstreamError, match=r"btc\.parquet\.part: another export writes it: wait for its end"):
+        next(exported(sqlite, path))
+    list(first)
+    assert pq.read_table(path).num_rows == len(TRADES)
+
+
+def test_a_file_that_its_writer_has_just_finished_is_not_written_again(sqlite: Settings, tmp_path: Path) -> None:
+    """An export may open the other's FILE.part, and get the lock when it is FILE already."""
+    path, part = tmp_path / "btc.parquet", tmp_path / "btc.parquet.part"
+    part.write_bytes(b"")
+    with part.open("ab") as opened:
+        list(exported(sqlite, path))
+        assert path.stat().st_ino == os.fstat(opened.fileno()).st_ino
+        assert not parquet._locked(opened, part)
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    """Here a file may not grow further, which a write finds out as late as with a full disk."""
+    store(SqliteSink(tmp_path), [trade(n) for n in range(8_000)])
+    path = tmp_path / "out" / "btc.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"the old one")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))  # enough for what SQLite needs for reading
+    try:
+        with pytest.raises(MdstreamError, match=r"btc\.parquet cannot be written: File too large"):
+            list(exported(load(data_dir=tmp_path), path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [each.read_bytes() for each in path.parent.iterdir()] == [b"the old one"]
+
+
+def test_ctrl_c_in_the_middle_leaves_the_old_file_and_nothing_else(
+    sqlite: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when the first rows are written."""
+    path = tmp_path / "out" / "btc.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"the old one")
+    for name, value in environment(sqlite).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Progress, "show", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    args = ["trades", "--symbol", "BTCUSDT", "--from", BEGIN, "--to", END, str(path)]
+    with pytest.raises(click.Abort):
+        command.main(args, standalone_mode=False)
+    assert [each.read_bytes() for each in path.parent.iterdir()] == [b"the old one"]
+
+
 def test_a_path_that_cannot_be_written_is_named(sqlite: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MdstreamError, match=r"file.* cannot be written: (Not a directory|File exists)"):
         list(exported(sqlite, tmp_path / "file" / "btc.parquet"))
+    (tmp_path / "btc.parquet").mkdir()
+    with pytest.raises(MdstreamError, match=r"btc\.parquet cannot be written: Is a directory"):
+        list(exported(sqlite, tmp_path / "btc.parquet"))
 
 
 def test_export_of_no_database_is_one_clear_line(tmp_path: Path) -> None:
