@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from mdstream.bars.rules import UNITS
+from mdstream.config.groups import BAR_INTERVAL
 from mdstream.db.schema import FEED_EVENTS, OHLCV, OWN_BARS, QUOTES, TICKS
 from mdstream.errors import FrameError, MdstreamError
 from mdstream.venues.times import rfc3339_ns
@@ -29,7 +30,6 @@ EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 FIRST_US, LAST_US = 0, 9_000_000_000_000_000
 
 _SYMBOL = re.compile(r"[^\s\x00-\x1f]{1,64}")
-_INTERVAL = re.compile(r"[1-9][0-9]{0,3}[smhd]")
 _NANOS = re.compile(r"[0-9]{1,19}")
 
 Row = Mapping[str, Any]
@@ -117,7 +117,7 @@ def query_of(name: str, given: Mapping[str, str], now_us: int) -> Query:
     values: dict[str, Any] = {"symbol": symbol}
     if name == "bars":
         interval = given.get("interval", "1m")
-        if not _INTERVAL.fullmatch(interval):
+        if not re.fullmatch(BAR_INTERVAL, interval):
             raise QueryError(f"interval={interval[:40]!r}: expected one like 1s, 1m or 1h")
         most_us = MAX_BARS * int(interval[:-1]) * UNITS[interval[-1]] // 1000
         values |= {"interval": interval, "exchange": OWN_BARS}
