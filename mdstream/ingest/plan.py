@@ -19,7 +19,7 @@ from mdstream.instruments import is_linear
 from mdstream.venues import contracts
 from mdstream.venues.feed import Provider
 from mdstream.venues.listing import matches
-from mdstream.venues.providers import PROVIDERS, provider
+from mdstream.venues.providers import FEEDS, PROVIDERS, provider
 from topics import Topic, Topics
 
 ALL = "all"
@@ -67,7 +67,7 @@ class Wanted:
 def names_of(name: str) -> list[str]:
     """The providers that `name` names, separated by commas; "all" means every one that has a feed."""
     if name == ALL:
-        return sorted(name for name, each in PROVIDERS.items() if each.has_feed)
+        return sorted(FEEDS)
     return list(dict.fromkeys(part.strip() for part in name.split(",")))
 
 

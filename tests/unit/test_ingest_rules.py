@@ -21,7 +21,7 @@ from mdstream.ingest.health import problems_of
 from mdstream.ingest.plan import Listing, contract_sizes_of, plan, raw_topics, wanted_of
 from mdstream.ingest.selection import Selection, expand
 from mdstream.net.backoff import delays_s
-from mdstream.venues.providers import PROVIDERS, provider
+from mdstream.venues.providers import FEEDS, PROVIDERS, provider
 
 # ------------------------------------------------------------------------------------------------------------- backoff
 
@@ -79,7 +79,7 @@ def test_plan_names_each_symbol_once_and_canonically() -> None:
 
 def test_plan_of_all_asks_every_provider() -> None:
     """Each that has a feed, for its own symbols, or for those that are given."""
-    feeds = {name: each for name, each in PROVIDERS.items() if each.has_feed}
+    feeds = {name: PROVIDERS[name] for name in FEEDS}
     assert {w.provider.name: w.symbols for w in plan("all")} == {n: tuple(p.default_symbols) for n, p in feeds.items()}
     wanted = {w.provider.name: w.symbols for w in plan("all", ["BTCUSDT", "AAPL"])}
     assert sorted(wanted) == sorted(feeds)

@@ -12,7 +12,7 @@ from mdstream.roles.rules import ALERTS, rules_of
 from mdstream.stream.failover import Limits
 from mdstream.stream.gaps import GapLimits
 from mdstream.stream.rules import Policy, Rules
-from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.providers import FEEDS, PROVIDERS
 
 
 def test_defaults_of_the_settings_are_those_of_the_stream() -> None:
@@ -24,8 +24,7 @@ def test_defaults_of_the_settings_are_those_of_the_stream() -> None:
 
 def test_crypto_venues_of_today_stand_in_for_each_other_by_default() -> None:
     """Each carries all of its own trades. A feed of one stock exchange is no stand-in for one of all."""
-    feeds = {name: each for name, each in PROVIDERS.items() if each.has_feed}
-    rules, crypto = rules_of(load()), [name for name, each in feeds.items() if each.market == "crypto"]
+    rules, crypto = rules_of(load()), [name for name in FEEDS if PROVIDERS[name].market == "crypto"]
     assert all(rules.allows("BTCUSDT", one, beside=other) for one in crypto for other in crypto)
     assert not rules.allows("AAPL", "alpaca", beside="massive")
     assert not rules.allows("AAPL", "massive", beside="alpaca")
