@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -33,6 +33,8 @@ MAX_JUMP = 1_000_000
 PRESSED, RELIEVED = 0.8, 0.7
 """Fill of the queue at which the alert on back-pressure begins and ends."""
 NEVER = -(1 << 62)
+WINDOWS = sorted({feature.window_ns for feature in FEATURES.values()} - {0})
+NO_WINDOW = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -351,7 +353,9 @@ class Engine:
         while received_ns > symbol.open_ns + lateness_ns:
             if symbol.dirty:
                 self._row(symbol)
-            first_ns = min([received_ns - lateness_ns, *(event.ts_recv for event, _ in symbol.waiting)])
+            first_ns = received_ns - lateness_ns
+            for event, _ in symbol.waiting:
+                first_ns = min(first_ns, event.ts_recv)
             symbol.open_ns = max(symbol.open_ns + step_ns, -(-first_ns // step_ns) * step_ns)
             symbol.window.advance(symbol.open_ns // step_ns)
             self._apply_waiting(symbol)
@@ -433,12 +437,26 @@ class Engine:
 
 def _incomplete(symbol: Symbol, ts: int) -> tuple[str, ...]:
     """The features whose window at T may lack events."""
-    holes, since_ns = symbol.holes, symbol.since_ns
-    lost_ns = {"trade": max([holes["trade"], *symbol.gaps.values()]), "quote": holes["quote"]}
-    if ts - LONG_NS >= max(since_ns, *lost_ns.values()):
+    since_ns, trade_ns, quote_ns = symbol.since_ns, symbol.holes["trade"], symbol.holes["quote"]
+    if symbol.gaps:
+        trade_ns = max(trade_ns, *symbol.gaps.values())
+    trade_ns, quote_ns = max(since_ns, trade_ns), max(since_ns, quote_ns)
+    if ts - LONG_NS >= trade_ns and ts - LONG_NS >= quote_ns:
         return ()
+    return _lacking(_shortest_longer(ts - trade_ns), _shortest_longer(ts - quote_ns))
+
+
+def _shortest_longer(age_ns: int) -> int:
+    """The shortest window that is longer than that."""
+    return next((window_ns for window_ns in WINDOWS if window_ns > age_ns), NO_WINDOW)
+
+
+@cache
+def _lacking(trade_ns: int, quote_ns: int) -> tuple[str, ...]:
+    """The features whose window is, by what is in it, at least so long: one of WINDOWS, or NO_WINDOW."""
+    least = {"trade": trade_ns, "quote": quote_ns}
     return tuple(
         name
         for name, feature in FEATURES.items()
-        if feature.window_ns and ts - feature.window_ns < max(since_ns, *(lost_ns[kind] for kind in feature.kinds))
+        if feature.window_ns and any(feature.window_ns >= least[kind] for kind in feature.kinds)
     )
