@@ -50,6 +50,8 @@ class Publication:
         self._market, self._partition, self._instruments, self._log = market, partition, instruments, log
         self._rules, self._announces = rules, announces
         self._monitor, self._books = monitor, books
+        self.heard: set[str] = set()
+        """The instruments of which a tick changed the state, until Canonical hands them over."""
 
     # -- lines
 
@@ -91,7 +93,7 @@ class Publication:
         ):
             check_trade(tick)
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
-        out.changed.add(tick.symbol)
+        self.heard.add(tick.symbol)
         if tick.recovered:
             self._late_trade(out, line, tick, recv_ns)
             return
@@ -149,7 +151,7 @@ class Publication:
             self._update(out, source, tick, recv_ns, record)
             return
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
-        out.changed.add(tick.symbol)
+        self.heard.add(tick.symbol)
         if isinstance(tick, QuoteTick):
             line.feed.quote.seen_ns = self._log.now_ns
             if not line.live:
@@ -191,7 +193,7 @@ class Publication:
         if not line.allowed:
             out.counts["not a source of the instrument"] += 1
             return
-        out.changed.add(tick.symbol)
+        self.heard.add(tick.symbol)
         now_ns, feed = self._log.now_ns, line.feed
         book = self._books.of(line)
         result = self._books.apply(line, tick, record, recv_ns, now_ns)

@@ -90,7 +90,7 @@ def test_rows_equal_a_plain_computation(seed: int, rows_per_s: int, lateness_ms:
 @given(st.integers(-49, 49))
 def test_the_order_of_trades_and_quotes_within_the_lateness_changes_nothing(skew_ms: int) -> None:
     """They are on subjects and topics of their own: a backtest merges them differently from how they came live."""
-    events = [quote(n // 2, n * 37, 99 + n % 3) if n % 2 else trade(n // 2, n * 37, 100 + n % 7) for n in range(200)]
+    events = [quote(n // 2, n * 37, 99 + n % 3) if n % 2 else trade(n // 2, n * 37, 100 + n % 7) for n in range(400)]
     moved = sorted(events, key=lambda each: each.ts_recv + (skew_ms * MS if isinstance(each, Quote) else 0))
     assert rows(run(moved)) == rows(run(events))
 
