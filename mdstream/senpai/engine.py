@@ -88,13 +88,16 @@ class Symbol:
         """What no events of the last minute tell."""
         rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
         seqs = self.seen_seq | self.last_seq
-        return Memory(self.sent_ns, self.since_ns, rules, seqs.get(Trade), seqs.get(Quote), self.from_first)
+        since_ns, from_first = self.since_ns, self.from_first
+        return Memory(self.sent_ns, since_ns, rules, seqs.get(Trade), seqs.get(Quote), from_first, self.heard_ns)
 
     def remember(self, memory: Memory) -> None:
         """Go on from a memory; rules that are new since then are armed."""
         self.sent_ns = memory.sent_ns
         if memory.since_ns is not None:
             self.since_ns, self.from_first = memory.since_ns, memory.from_first
+        if memory.heard_ns is not None:
+            self.heard_ns = min(self.heard_ns, memory.heard_ns)
         seqs = {Trade: memory.trade_seq, Quote: memory.quote_seq}
         self.seen_seq = {kind: seq for kind, seq in seqs.items() if seq is not None}
         for armed in self.armed:
@@ -103,7 +106,8 @@ class Symbol:
 
 class Memory(msgspec.Struct, array_like=True):
     """A symbol's last T, since when its input is whole (None: from its next event), its rules: whether each is active
-    and T of its last signal; the last `seq` of each type; whether the input is whole since the symbol's first event."""
+    and T of its last signal; the last `seq` of each type; whether the input is whole since the symbol's first event;
+    when it was last heard."""
 
     sent_ns: int
     since_ns: int | None
@@ -111,6 +115,7 @@ class Memory(msgspec.Struct, array_like=True):
     trade_seq: int | None
     quote_seq: int | None
     from_first: bool = False
+    heard_ns: int | None = None
 
 
 class Memories(msgspec.Struct, array_like=True):
@@ -213,6 +218,10 @@ class Engine:
         """What was stepped so far was known to the engine that is remembered; what comes now is new."""
         self.alerts.remember(self._remembered.alerts)
         self.counts.clear()
+        for name, memory in list(self._remembered.symbols.items()):  # silent for longer than what was stepped
+            stale = self.alerts.last_ns("stale", name) is not None
+            if not stale and memory.heard_ns is not None and memory.since_ns is not None:
+                self._symbol(name, memory.heard_ns)
 
     def _taken(self) -> list[Message]:
         if not self._out:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from senpai_naive import T0, S, quote, rows, signals, trade
 
@@ -93,6 +93,34 @@ def test_a_restart_from_a_position_changes_no_message(seed: int) -> None:
     assert rows(made) == rows(whole)
     assert signals(made) == signals(whole)
     assert Counter(map(encode_message, made)) == Counter(map(encode_message, whole))  # alerts of one time in any order
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 400), st.sampled_from([5, 70, 120]))
+@example(200, 120)
+@example(176, 5)
+def test_a_silent_symbol_is_stale_in_time_whatever_it_was_silent_across(cut: int, stale_s: int) -> None:
+    """A restart steps the last minute again: of who was silent for longer, only the memory knows since when.
+
+    time     100 s    176 to 219    220      300
+    B        trade                  stale    trade, no longer stale
+    restart           ---------
+    """
+    limits = Limits(stale_ns=stale_s * S, since_ns=T0 - 60 * S)
+    events: list[Any] = [trade(n, n * 1000, symbol="A") for n in range(401)]
+    events[100] = trade(1, 100_000, symbol="B")
+    events[300] = trade(2, 300_000, symbol="B")
+    first, second = Course(Engine(limits)), Course(Engine(limits))
+    made = run(first, events[:cut])
+    second.engine.remember(first.engine.memory())
+    assert first.start is not None
+    run(second, events[first.start : cut], first.start + 1)
+    second.engine.resume()
+    made += run(second, events[cut:], cut + 1)
+    expected = [each for each in run(Course(Engine(limits)), events) if isinstance(each, Alert)]
+    assert [each for each in made if isinstance(each, Alert)] == expected
+    stale = [(each.state, each.first_seen) for each in expected if each.symbol == "B" and each.kind == "stale"]
+    assert stale[:2] == [("begin", T0 + (100 + stale_s) * S), ("end", T0 + (100 + stale_s) * S)]
 
 
 def test_a_restart_goes_back_a_minute_and_a_little_and_no_further() -> None:
