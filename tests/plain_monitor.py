@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mdstream.events import Heartbeat
-from mdstream.stream import failover, gaps
+from mdstream.stream import failover, gaps, halts
 from mdstream.stream.failover import Newest
 from mdstream.stream.feed_monitor import EVALUATION_NS, FORGOTTEN, KEPT, FeedMonitor, Switch, _sample, counts_from_ns
 from mdstream.stream.lines import Line
 from mdstream.stream.output import Output
+from mdstream.trading_hours import Rest
 
 
 class PlainMonitor(FeedMonitor):
@@ -23,15 +24,16 @@ class PlainMonitor(FeedMonitor):
             self._check_ingestor(out, source, recv_ns)
         for symbol in sorted(self._lines):
             lines = self._lines[symbol]
+            halts.notice_trades(out, lines, now_ns, recv_ns)
             session = lines[0].session_at(recv_ns)
-            closed, from_ns = session is not None and session.closed, counts_from_ns(session, now_ns, recv_ns)
+            rest, from_ns = session and session.rest, counts_from_ns(session, now_ns, recv_ns)
             self._learn_all(out, lines, from_ns)
             for line in lines:
                 self.report(out, line, gaps.evaluate(line.feed, now_ns, rules.gaps), recv_ns)
             only = len(lines) == 1 and lines[0].live
-            if not (only or closed or rules.of(symbol).merge):
+            if not (only or rest or rules.of(symbol).merge):
                 yield from self._choose(out, lines, Newest.of([line.feed for line in lines]), from_ns)
-            self._heartbeat(out, lines, recv_ns, closed=closed)
+            self._heartbeat(out, lines, recv_ns, rest)
 
     def _learn_all(self, out: Output, lines: list[Line], from_ns: int) -> None:
         now_ns, limits = self._log.now_ns, self._rules.limits
@@ -47,12 +49,12 @@ class PlainMonitor(FeedMonitor):
             if changed:
                 out.changed.add(line.symbol)
 
-    def _heartbeat(self, out: Output, lines: list[Line], recv_ns: int, *, closed: bool) -> None:
+    def _heartbeat(self, out: Output, lines: list[Line], recv_ns: int, rest: Rest | None) -> None:
         now_ns, instrument, symbol = self._log.now_ns, lines[0].instrument, lines[0].symbol
         spoke_ns = max((line.feed.seen_ns for line in lines if line.live), default=now_ns)
         if spoke_ns and now_ns - max(spoke_ns, instrument.silence_reported_ns) >= self._rules.heartbeat_ns:
             instrument.silence_reported_ns = now_ns
             out.changed.add(symbol)
             provider = instrument.active or lines[0].source.name
-            beat = Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns, "closed" if closed else None)
+            beat = Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns, rest)
             out.add_status(symbol, beat)

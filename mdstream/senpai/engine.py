@@ -234,7 +234,7 @@ class Engine:
 
     def _numbered(self, event: Trade | Quote, now_ns: int | None) -> None:
         why = inputs.why_refused(event, now_ns)
-        if why is not None:
+        if why is not None and why != "old":  # its number is right: a repair published it
             self.counts[why] += 1
             return
         symbol = self._symbol(event.symbol, event.ts_recv)
@@ -253,7 +253,7 @@ class Engine:
             self.counts["missing"] += missing if missing < MAX_JUMP else 0
         symbol.last_seq[kind] = event.seq
         received_ns = event.ts_recv
-        if received_ns > symbol.heard_ns:
+        if received_ns > symbol.heard_ns and why is None:
             self._check_stale(symbol, received_ns)
             symbol.heard_ns = received_ns
             if symbol.stale:
@@ -321,7 +321,7 @@ class Engine:
             self.alerts.seen("gap", symbol.name, received_ns, f"{name}s are missing, by seq")
         slot = window.slot(at_ns)
         if slot <= window.start:
-            self.counts["late"] += 1
+            self.counts["old" if at_ns <= received_ns - inputs.OLD_NS else "late"] += 1
             return
         self.counts[name] += 1
         symbol.dirty = True

@@ -33,7 +33,7 @@ from mdstream.stream.output import NO_HEADERS, Output
 from mdstream.stream.publication import Publication
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Instrument, LogState, SourceState
-from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import BOOK
 
 PLATFORM = "mdstream"
@@ -200,7 +200,7 @@ class Canonical:
         except Exception:  # reported when it was first read
             return
         for tick in ticks:
-            if source is None or isinstance(tick, (BookTick, Control)):
+            if source is None or isinstance(tick, (BookTick, HaltTick, Control)):
                 continue
             line = source.lines.get(tick.symbol)
             if line is None:

@@ -4,7 +4,8 @@
                                        instruments: intervals, gaps, health of each source ─> switch
                                                     silent for long ─> heartbeat
 
-While an instrument's market is closed no source of it is at fault for silence, none is left, and its heartbeats say so.
+While an instrument's market is closed, or trading in it is halted, no source of it is at fault for silence, none is
+left, and its heartbeats say so.
 
 Nothing here is done per frame, and nothing for an instrument at rest, so that one which seldom trades costs nothing:
 its only source is followed, and its state has not changed since an evaluation that left no hole waited for. Such a
@@ -18,13 +19,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from mdstream import events
 from mdstream.events import Gap, Heartbeat
 from mdstream.records import MS
 from mdstream.repairs import RepairRequest
-from mdstream.stream import failover, gaps
+from mdstream.stream import failover, gaps, halts
 from mdstream.stream.failover import Choice, Finding, Newest
 from mdstream.stream.gaps import Change
 from mdstream.stream.lines import Line, Source
@@ -107,6 +108,7 @@ class FeedMonitor:
     def _evaluate_only(self, out: Output, lines: list[Line], recv_ns: int) -> None:
         """An instrument whose only source is followed."""
         line, now_ns = lines[0], self._log.now_ns
+        halts.notice_trades(out, lines, now_ns, recv_ns)
         session = line.session_at(recv_ns)
         if failover.learn_alone(line.feed, now_ns, self._rules.limits, counts_from_ns(session, now_ns, recv_ns)):
             out.changed.add(line.symbol)
@@ -116,15 +118,17 @@ class FeedMonitor:
 
     def _evaluate_several(self, out: Output, lines: list[Line], recv_ns: int) -> Iterator[Switch]:
         """An instrument that is evaluated each time: its sources are compared, and standbys have buffers."""
-        symbol, now_ns, session = lines[0].symbol, self._log.now_ns, lines[0].session_at(recv_ns)
+        symbol, now_ns = lines[0].symbol, self._log.now_ns
         self._awake.add(symbol)
+        halts.notice_trades(out, lines, now_ns, recv_ns)
+        session = lines[0].session_at(recv_ns)
         from_ns, newest = counts_from_ns(session, now_ns, recv_ns), Newest.of([line.feed for line in lines])
         for line in lines:
             if failover.learn_beside(line.feed, newest, now_ns, self._rules.limits, from_ns):
                 out.changed.add(symbol)
             self._check_gaps(out, line, recv_ns)
         self._trim(out, lines)
-        if not (session is not None and session.closed) and not self._rules.of(symbol).merge:
+        if (session is None or not session.rest) and not self._rules.of(symbol).merge:
             yield from self._choose(out, lines, newest, from_ns)
         self._check_silence(out, lines, recv_ns, session)
 
@@ -198,7 +202,7 @@ class FeedMonitor:
         instrument.silence_reported_ns = now_ns
         out.changed.add(symbol)
         provider = instrument.active or lines[0].source.name
-        state: Literal["closed"] | None = "closed" if session is not None and session.closed else None
+        state = None if session is None else session.rest
         out.add_status(symbol, Heartbeat(symbol, provider, recv_ns - (now_ns - spoke_ns), recv_ns, state))
         return now_ns + every_ns
 
@@ -216,7 +220,7 @@ def counts_from_ns(session: TradingSession | None, now_ns: int, recv_ns: int) ->
     """The log time from which silence counts at `now_ns`, which is `recv_ns` on the ingestor's clock."""
     if session is None:
         return 0
-    return now_ns if session.closed else now_ns - (recv_ns - session.from_ns)
+    return now_ns if session.rest else now_ns - (recv_ns - session.from_ns)
 
 
 def _sample(state: SourceState, now_ns: int, max_latency_ns: int) -> None:

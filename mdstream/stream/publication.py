@@ -13,6 +13,7 @@ from collections.abc import Callable
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import LAST_NS, Record
+from mdstream.stream import halts
 from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.books import Books, is_due, is_publishable
 from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
@@ -22,7 +23,7 @@ from mdstream.stream.numbering import publish_book, publish_quote, publish_trade
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Feed, Instrument, LogState
-from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, OtherTick, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, HaltTick, OtherTick, QuoteTick, TradeTick
 from mdstream.trading_hours import trading_hours
 
 MAX_ERRORS = 20
@@ -152,7 +153,9 @@ class Publication:
             return
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         self.heard.add(tick.symbol)
-        if isinstance(tick, QuoteTick):
+        if isinstance(tick, HaltTick):
+            halts.learn(out, line, tick, recv_ns)
+        elif isinstance(tick, QuoteTick):
             line.feed.quote.seen_ns = self._log.now_ns
             if not line.live:
                 if line.allowed:

@@ -160,3 +160,6 @@ class Instrument(msgspec.Struct, array_like=True):
     feeds: dict[str, Feed] = {}
     image: bytes = b""
     """A kept book with its levels, under its own key (books.py): written once, when it is made."""
+    halted: bool = False
+    bell_ns: int = 0
+    """When it was last halted or resumed, by the venue's time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
@@ -32,7 +32,7 @@ from mdstream.stream.rules import Override, Policy, Rules
 from mdstream.venues.providers import provider
 
 MS, S = 1_000_000, 1_000_000_000
-FIRST, SECOND = "binance", "massive"
+FIRST, SECOND = "binance", "alpaca"
 VENUES = [provider(FIRST), provider(SECOND)]
 BOTH, ALONE, OTHER = "AAPL", "IBM", "MSFT"
 """Of two sources, of the first, of the second. They are names of stocks, whose market closes; in `crypto`, of coins."""
@@ -54,7 +54,20 @@ Step = tuple[str, int, int]
 """What happens, and two numbers that say of what, how much or for how long."""
 
 PAUSES_MS = (1, 100, 251, 1_100, 4_000, 11_000, 33_000)
-ACTIONS = ("trade", "trade", "trade", "skip", "late", "quote", "connection", "recovered", "bad", "lost", "garbage")
+ACTIONS = (
+    "trade",
+    "trade",
+    "trade",
+    "skip",
+    "late",
+    "quote",
+    "connection",
+    "recovered",
+    "bad",
+    "lost",
+    "garbage",
+    "halt",
+)
 pauses = st.tuples(st.just("pause"), st.sampled_from(PAUSES_MS), st.integers(0, 2))
 actions = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 3), st.integers(0, 3))
 histories = st.lists(actions | actions | pauses, min_size=20, max_size=100)
@@ -92,6 +105,8 @@ class LogWriter:
             case "connection":
                 status = {"provider": venue, "state": "disconnected" if b % 2 else "connected", "reason": "closed"}
                 self._write(venue, "status", venue, json.dumps(status).encode())
+            case "halt":
+                self._write(SECOND, "other", symbol, self._status(symbol, "HTQ"[b % 3]))
             case "garbage":
                 self._write(venue, "trade", symbol, b'{"stream":"aapl@trade","data":{"e":"tr')
             case _ if self.missing:
@@ -105,12 +120,18 @@ class LogWriter:
         self._write(venue, "trade", symbol, self._frame(venue, symbol, number))
 
     def _frame(self, venue: str, symbol: str, number: int) -> bytes:
-        ms = self.now_ns // MS
         if venue == FIRST:
+            ms = self.now_ns // MS
             trade = {"e": "trade", "E": ms, "s": symbol, "t": number, "p": "1.5", "q": "2", "T": ms, "m": True}
             return json.dumps({"stream": f"{symbol.lower()}@trade", "data": trade}, separators=(",", ":")).encode()
-        text = f'"x":4,"i":"{number}","z":3,"p":1.5,"s":100,"t":{ms},"q":{number}'
-        return f'[{{"ev":"T","sym":"{symbol}",{text}}}]'.encode()
+        text = f'"x":"V","p":1.5,"s":100,"t":"{self._clock()}","c":["@"],"z":"C"'
+        return f'[{{"T":"t","i":{number},"S":"{symbol}",{text}}}]'.encode()
+
+    def _status(self, symbol: str, code: str) -> bytes:
+        return f'[{{"T":"s","S":"{symbol}","sc":"{code}","sm":"why","t":"{self._clock()}","z":"C"}}]'.encode()
+
+    def _clock(self) -> str:
+        return f"{datetime.fromtimestamp(self.now_ns // MS / 1000, UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
     def _missed(self, what: str, symbol: str, number: int, more: int) -> None:
         """A trade that was skipped arrives late, is recovered, is recovered with an impossible price, or is lost."""
