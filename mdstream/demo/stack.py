@@ -17,6 +17,7 @@ from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, free_port, start_broker, start_database, start_nats
 from mdstream.run.supervisor import Say, Supervisor
 from mdstream.senpai.process import DEFAULT_PORT as SENPAI_PORT
+from mdstream.senpai.seen import seen, summary
 from mdstream.venues import ws_setting
 
 SYMBOLS = {
@@ -33,10 +34,10 @@ POLL_S = 0.2
 
 
 class DemoStack:
-    """The running demo: its page, the latest prices, and what is stored."""
+    """The running demo: its page and SenpAI's, the latest prices, and what is stored."""
 
-    def __init__(self, parts: Supervisor, running: Pipeline, data: Path, say: Say) -> None:
-        self.page = running.page
+    def __init__(self, parts: Supervisor, running: Pipeline, senpai_page: str, data: Path, say: Say) -> None:
+        self.page, self.senpai_page = running.page, senpai_page
         self._parts, self._running, self._data, self._say = parts, running, data, say
         self._reported: set[str] = set()
 
@@ -48,6 +49,11 @@ class DemoStack:
     def stored(self) -> Stored:
         """What the sinks have stored."""
         return stored(self._data, self._running.sinks)
+
+    def senpai(self) -> str:
+        """How SenpAI is, in a line."""
+        found = seen(self.senpai_page)
+        return "starting" if found is None else summary(found)
 
     def wait_for_prices(self) -> None:
         """Return with the first price; venues that cannot be reached are reported as soon as they are known.
@@ -87,8 +93,9 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
         port = free_port(SENPAI_PORT)
         parts.start("senpai", "senpai", "--port", str(port), stage=pipeline.WORKER_STAGE)
         say("ingestors, core worker, gap repair, the roles files, timescale and nats, and senpai are starting")
-        say(f"features and signals: http://127.0.0.1:{port}/")
-        played = DemoStack(parts, running, settings.data_dir, say)
+        senpai_page = f"http://127.0.0.1:{port}/"
+        say(f"features and signals: {senpai_page}")
+        played = DemoStack(parts, running, senpai_page, settings.data_dir, say)
         played.wait_for_prices()
         yield played
 

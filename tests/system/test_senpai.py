@@ -31,6 +31,7 @@ from mdstream.errors import SinkError
 from mdstream.events import Heartbeat, Quote, Trade
 from mdstream.senpai import connected
 from mdstream.senpai.connected import Connection
+from mdstream.senpai.seen import seen, summary
 from mdstream.senpai.state import State
 from mdstream.sinks.base import decode
 from mdstream.sinks.nats import JetStreamSink
@@ -295,6 +296,10 @@ def test_the_live_view_starts_with_whole_windows(processes: Processes, server: E
         assert page(port, "/features/latest?symbol=s1usdt")[1]["symbol"] == "S1USDT"
         assert page(port, "/state/latest?symbol=S1USDT")[1]["quote"]["symbol"] == "S1USDT"
         assert page(port, "/features/latest?symbol=none")[0] == 404
+        shown = seen(f"http://127.0.0.1:{port}/")
+        assert shown is not None
+        assert shown.rows_per_s > 0
+        assert " s behind, " in summary(shown)
         assert "polyline" in text(port, "/")
         assert 'senpai_events_total{outcome="trade"}' in text(port, "/metrics")
 
