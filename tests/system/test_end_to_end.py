@@ -172,6 +172,7 @@ def test_demo_shows_prices_and_leaves_nothing_behind(processes: Processes, tmp_p
     demo.wait_for("prices flow")
     shown = re.compile(r"stored trades: ([\d,]+), database rows: ([\d,]+), NATS messages: ([\d,]+)")
     wait_until(lambda: shown.search(demo.output()), what="all that is stored")
+    wait_until(lambda: re.search(r"SenpAI: [\d.]+ s behind, [1-9]\d* rows/s", demo.output()), what="rows of SenpAI")
     children = _children(demo.pid)
     assert len(children) >= 12  # broker, PostgreSQL, NATS, venues, three ingestors, four workers, repair
     demo.signal(signal.SIGINT)
