@@ -43,7 +43,10 @@ log = logging.getLogger(__name__)
 OUTPUTS = 500
 """A batch is stored once it has so many messages. One step adds course.MOST and a few; a server takes 1,000."""
 EVERY_S = 0.02
-"""Time between two batches, at least: each holds the memory of every symbol."""
+"""Time between two batches, at least."""
+MEMORY_SHARE = 0.1
+"""Each batch holds the memory of every symbol: with thousands of them batches are so far apart that it takes no larger
+part of the CPU time."""
 IDLE_S = 1.0
 """A position is stored after this time also without a message: a restart has less to step again."""
 TAKEN = 10058
@@ -100,6 +103,7 @@ class Session:
         self._made: list[Message] = []
         self._arrived: list[int] = []
         self._stored_s = time.monotonic()
+        self._every_s = EVERY_S
 
     async def run(self) -> None:
         """Take events, make messages, store them, forever."""
@@ -180,7 +184,9 @@ class Session:
             return
         waited_s = time.monotonic() - self._stored_s
         if self._made:
-            await asyncio.sleep(EVERY_S - waited_s)
+            if last.pending and waited_s < self._every_s:
+                return
+            await asyncio.sleep(self._every_s - waited_s)
         if self._made or waited_s > IDLE_S:
             await self._store(last.position)
             await self._consumer.acknowledge(last)
@@ -188,7 +194,9 @@ class Session:
     async def _store(self, position: int) -> None:
         """Store the messages made so far, and that they are those of the events up to a position."""
         made, self._made = self._made, []
+        began_s = time.thread_time()
         memory = zlib.compress(self._course.engine.memory(), 1)
+        self._every_s = max(EVERY_S, (time.thread_time() - began_s) / MEMORY_SHARE)
         start = self._known if self._course.start is None else self._course.start
         state = Output(self._tail, None, _pack(Position(self._created, position, start, memory)))
         outputs = [*self._outlet.outputs(made), state]

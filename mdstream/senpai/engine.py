@@ -59,8 +59,8 @@ class Symbol:
     """What is known of one symbol. `open_ns` is the T of the row being filled."""
 
     __slots__ = (
-        "armed", "dirty", "from_first", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row",
-        "seen_seq", "sent_ns", "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
+        "armed", "dirty", "from_first", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "packed", "quote",
+        "row", "seen_seq", "sent_ns", "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, first_ns: int, limits: Limits) -> None:
@@ -83,16 +83,21 @@ class Symbol:
         self.row: Features | None = None
         self.sent_ns = NEVER
         self.armed = [Armed(rule) for rule in limits.rules]
+        self.packed: msgspec.Raw | None = None  # the memory, until it changes
 
-    def memory(self) -> Memory:
-        """What no events of the last minute tell."""
-        rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
-        seqs = self.seen_seq | self.last_seq
-        since_ns, from_first = self.since_ns, self.from_first
-        return Memory(self.sent_ns, since_ns, rules, seqs.get(Trade), seqs.get(Quote), from_first, self.heard_ns)
+    def memory(self) -> msgspec.Raw:
+        """What no events of the last minute tell, as a packed Memory."""
+        if self.packed is None:
+            rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
+            seqs = self.seen_seq | self.last_seq
+            since_ns, from_first = self.since_ns, self.from_first
+            memory = Memory(self.sent_ns, since_ns, rules, seqs.get(Trade), seqs.get(Quote), from_first, self.heard_ns)
+            self.packed = msgspec.Raw(_pack(memory))
+        return self.packed
 
     def remember(self, memory: Memory) -> None:
         """Go on from a memory; rules that are new since then are armed."""
+        self.packed = None
         self.sent_ns = memory.sent_ns
         if memory.since_ns is not None:
             self.since_ns, self.from_first = memory.since_ns, memory.from_first
@@ -202,7 +207,7 @@ class Engine:
     def memory(self) -> bytes:
         """What a restart needs beside the events of the last minute: rows and signals up to now are not made again."""
         now = {name: symbol.memory() for name, symbol in self.symbols.items()}
-        return _pack(Memories(self._remembered.symbols | now, self.alerts.memory()))
+        return _pack((self._remembered.symbols | now, self.alerts.memory()))
 
     def remember(self, memory: bytes, *, whole: bool = True) -> None:
         """Go on where another engine was. Before anything else; then step the events since a minute before its last
@@ -240,6 +245,7 @@ class Engine:
         symbol = self._symbol(event.symbol, event.ts_recv)
         if symbol is None:
             return
+        symbol.packed = None
         kind = type(event)
         last, missing = symbol.last_seq.get(kind), 0
         if last is None and event.seq > (seen := symbol.seen_seq.get(kind, event.seq)):
@@ -315,6 +321,7 @@ class Engine:
         window, at_ns, received_ns = symbol.window, event.at, event.ts_recv
         if received_ns < symbol.since_ns and symbol.from_first and received_ns > symbol.open_ns - self.limits.step_ns:
             symbol.since_ns = received_ns  # in time for its row, so it might as well have come first
+            symbol.packed = None
         name = "trade" if type(event) is Trade else "quote"
         if missing:
             symbol.holes[name] = max(symbol.holes[name], received_ns)
@@ -390,7 +397,7 @@ class Engine:
         ts = symbol.open_ns
         if ts <= symbol.sent_ns:  # before the restart
             return
-        symbol.sent_ns = ts
+        symbol.sent_ns, symbol.packed = ts, None
         now = moment(symbol.window, symbol.quote)
         quote, found = now.quote, values(now)
         incomplete = _incomplete(symbol, ts)

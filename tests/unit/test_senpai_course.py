@@ -123,6 +123,40 @@ def test_a_silent_symbol_is_stale_in_time_whatever_it_was_silent_across(cut: int
     assert stale[:2] == [("begin", T0 + (100 + stale_s) * S), ("end", T0 + (100 + stale_s) * S)]
 
 
+@settings(max_examples=20)
+@given(st.integers(0, 1 << 32))
+def test_the_memory_is_the_same_however_often_it_was_asked_for(seed: int) -> None:
+    """Each batch holds it: what has not changed of it is not packed again. After a restart as well."""
+    rng = random.Random(seed)
+    events, limits = swings(rng, 80), Limits(stale_ns=2 * S)
+    cut = rng.randrange(1, len(events))
+    often, once = Course(Engine(limits)), Course(Engine(limits))
+    for at, event in enumerate(events):
+        if at == cut:
+            memory = often.engine.memory()
+            assert memory == once.engine.memory()
+            often, once = Course(Engine(limits)), Course(Engine(limits))
+            for each in (often.engine, once.engine):
+                each.remember(memory)
+                each.resume()
+        for course in (often, once):
+            run(course, [event], at)
+        often.engine.memory()
+    assert often.engine.memory() == once.engine.memory()
+
+
+def test_the_memory_is_that_of_an_event_that_waited() -> None:
+    """It is used as time passes: the input then begins with it."""
+    often, once = Engine(), Engine()
+    for engine in (often, once):
+        engine.step(encode(trade(1, 20)))
+        engine.step(encode(quote(1, 10)))
+        if engine is often:
+            engine.memory()
+        assert engine.advance(T0 + 60_000_000) == []
+    assert often.memory() == once.memory()
+
+
 def test_a_restart_goes_back_a_minute_and_a_little_and_no_further() -> None:
     course = Course(Engine())
     events = [trade(n, n * 1000) for n in range(300)]
