@@ -24,6 +24,8 @@ from mdstream.sinks.sqlite import FILE_NAME, SCHEMA_VERSION
 Rows = list[tuple[Any, ...]]
 
 ROWS_AT_ONCE = 50_000
+STEPS_AT_ONCE = 1_000_000
+"""Of SQLite's machine: some milliseconds."""
 SOURCES = ("timescale", "sqlite")
 
 
@@ -71,10 +73,14 @@ def _from_sqlite(path: Path, request: Request) -> Iterator[Rows]:
         # Read only: the writer goes on meanwhile.
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             _check_version(connection, path)
+            # Python sees Ctrl-C when it runs, and SQLite may sort for minutes.
+            connection.set_progress_handler(lambda: 0, STEPS_AT_ONCE)
             cursor = connection.execute(*queries.sqlite(request))
             while rows := cursor.fetchmany(ROWS_AT_ONCE):
                 yield rows
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from None
         reason = str(error) if isinstance(error, sqlite3.OperationalError) else f"{error} (is it the files role's?)"
         raise DatabaseError(str(path), reason) from error
 

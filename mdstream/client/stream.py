@@ -7,6 +7,7 @@ The filter runs in the iterating code, so a hole is raised exactly where it is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from datetime import date
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -22,6 +23,9 @@ from mdstream.client.start import start_of
 from mdstream.config import Settings, load
 from mdstream.errors import HoleError, RecordError, SettingsError
 from topics import Topics
+
+# In a program without logging, Python prints warnings, and aiokafka's never end while a broker is away.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 E = TypeVar("E")
 Record: TypeAlias = ConsumerRecord[bytes, bytes]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -244,6 +246,13 @@ def test_a_broker_that_goes_away_is_waited_for(prefix: str) -> None:
         asyncio.run(kafka.create_topics(settings.bootstrap_servers, Topics(settings)))
         publish(settings, trades(range(20, 25)))
         assert seqs(islice(read, 5)) == list(range(20, 25))
+
+
+def test_a_program_without_logging_hears_nothing_of_the_attempts_to_reach_a_broker() -> None:
+    """Python prints warnings that nobody handles, and there would be some a second."""
+    program = "import logging, mdstream.client; logging.getLogger('aiokafka.conn').warning('not reached')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr == ""
 
 
 def test_without_a_broker_the_error_says_what_to_do() -> None:

@@ -8,6 +8,7 @@ import resource
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Generator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -25,7 +26,7 @@ from processes import run_mdstream
 from sink_builders import T0, chunk, trade
 
 from mdstream.cli.progress import Progress
-from mdstream.client import history, parquet, stored
+from mdstream.client import history, parquet, queries, stored
 from mdstream.client.parquet import export
 from mdstream.config import Settings, load
 from mdstream.embedded.postgres import EmbeddedPostgres
@@ -222,6 +223,17 @@ def test_a_file_of_another_version_is_refused(sqlite: Settings, version: int, co
 def test_a_database_without_tables_is_one_clear_line(postgres: EmbeddedPostgres) -> None:
     with pytest.raises(DatabaseError, match="run `mdstream db upgrade`"):
         history("BTCUSDT", BEGIN, END, settings=load(database_url=databases.empty(postgres)))
+
+
+def test_ctrl_c_ends_a_query(sqlite: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here one that has no end; a long sort is like it."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    monkeypatch.setattr(queries, "sqlite", lambda _: (endless, {}))
+    interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        history("BTCUSDT", BEGIN, END, settings=sqlite)
+    interrupt.join()
 
 
 # --------------------------------------------------------------------------------------------------------------- export
