@@ -184,8 +184,6 @@ class Session:
             return
         waited_s = time.monotonic() - self._stored_s
         if self._made:
-            if last.pending and waited_s < self._every_s:
-                return
             await asyncio.sleep(self._every_s - waited_s)
         if self._made or waited_s > IDLE_S:
             await self._store(last.position)
