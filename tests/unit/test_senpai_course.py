@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -155,6 +156,18 @@ def test_the_memory_is_that_of_an_event_that_waited() -> None:
             engine.memory()
         assert engine.advance(T0 + 60_000_000) == []
     assert often.memory() == once.memory()
+
+
+def test_a_memory_of_an_older_version_is_read() -> None:
+    """It does not say when a symbol was last heard: that is then its next event."""
+    first, second = Engine(), Engine()
+    first.step(encode(trade(5, 0)))
+    symbols, open_alerts = msgspec.msgpack.decode(first.memory())
+    older = {name: each[:-1] for name, each in symbols.items()}
+    second.remember(msgspec.msgpack.encode([older, open_alerts]))
+    second.resume()
+    made = second.step(encode(trade(7, 100_000)))
+    assert [each.kind for each in made if isinstance(each, Alert)] == ["gap"]
 
 
 def test_a_restart_goes_back_a_minute_and_a_little_and_no_further() -> None:
