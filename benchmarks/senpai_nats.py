@@ -31,6 +31,7 @@ from mdstream.senpai.share import Share
 from mdstream.senpai.state import Histogram, State
 from mdstream.sinks.base import decode
 from mdstream.sinks.nats import JetStreamSink
+from mdstream.transport import collector
 
 EVENTS, PER_S, LIVE_S = 100_000, 2_000, 30
 LOADS = (Load(20, PER_S), Load(200, PER_S))
@@ -128,6 +129,7 @@ def moved(value: dict[str, object], by_ns: int) -> bytes:
 
 def main() -> None:
     print(f"{machine()}\n")
+    collector.tune()  # as the process does
     lines: list[tuple[str, ...]] = [
         ("symbols", "consumer: events/s", "per CPU second", "bare: events/s", "per CPU second", "rows stored")
     ]
