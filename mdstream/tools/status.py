@@ -79,9 +79,9 @@ def command(as_json: bool, urls: tuple[str, ...], watch: bool) -> None:
 
 async def _facts(settings: Settings, urls: Sequence[str]) -> Facts:
     """What the broker and SenpAI say. Raises BrokerError."""
-    members = asyncio.gather(*(asyncio.to_thread(seen, url) for url in urls))
     deployment = await cluster.snapshot(settings, now_ns=time.time_ns())
-    return Facts(deployment, dict(zip(urls, await members, strict=True)))
+    members = await asyncio.gather(*(asyncio.to_thread(seen, url) for url in urls))
+    return Facts(deployment, dict(zip(urls, members, strict=True)))
 
 
 async def _watch(settings: Settings, urls: Sequence[str], as_json: bool) -> None:
