@@ -160,3 +160,9 @@ class Instrument(msgspec.Struct, array_like=True):
     feeds: dict[str, Feed] = {}
     image: bytes = b""
     """A kept book with its levels, under its own key (books.py): written once, when it is made."""
+    begun_by: str = ""
+    """Whose trade was published first; empty for none, or if it is not known."""
+    begun_ts: int = 0
+    """The time of that trade, by the venue."""
+    history_of: str = ""
+    """Whose history is taken (history.py); empty for none yet."""
