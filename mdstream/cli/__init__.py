@@ -13,6 +13,7 @@ from mdstream.errors import MdstreamError, SettingsError
 
 COMMANDS = {
     "audit": "mdstream.tools.audit",
+    "backfill": "mdstream.tools.backfill",
     "broker": "mdstream.tools.broker",
     "db": "mdstream.tools.db",
     "demo": "mdstream.tools.demo",
