@@ -220,6 +220,45 @@ def test_request_that_names_no_range_is_a_dead_letter() -> None:
     assert letter["error"] == "trades 9 to 5 are no range"
 
 
+# -- anything, in any order
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["live", "rest", "open", "ask", "lost", "restart"]), st.integers(0, 40), st.integers(0, 8)
+    ),
+    max_size=40,
+)
+
+
+@given(EVENTS, st.integers(15, 30))
+def test_stream_has_each_trade_once_under_one_number(steps: list[tuple[str, int, int]], first: int) -> None:
+    """Whatever is asked, answered, lost, repeated, late or restarted. What is missing by its own account is what it has
+    not published; a trade is marked exactly if its id is below the first live one."""
+    partition, outs = Partition(), []
+    outs.append(partition.says("a", trade(first, first), at_ms=0))
+    for at_ms, (what, begin, length) in enumerate(steps, 1):
+        numbers = range(begin, begin + length + 1)
+        if what == "live":
+            outs.append(partition.says("a", *(trade(number, number) for number in numbers), at_ms=at_ms))
+        elif what == "rest":
+            rest = (trade(number, number, recovered=True) for number in numbers)
+            outs.append(partition.says("a", *rest, at_ms=at_ms))
+        elif what == "lost":
+            lost = repairs.encode(Unrecoverable(SYMBOL, "a", "", numbers[0], numbers[-1], ""))
+            outs.append(partition.frame("a", "repair", lost, at_ms))
+        elif what == "restart":
+            partition.restarts(*outs)
+        else:
+            asked(partition, numbers[0], numbers[-1], opens=what == "open")
+    trades = [event for out in outs for event in events(out.trades)]
+    published = [int(event["trade_id"]) for event in trades]
+    assert len(set(published)) == len(published)
+    assert [event["seq"] for event in trades] == list(range(trades[0]["seq"], trades[0]["seq"] + len(trades)))
+    assert all(event.get("backfilled", False) <= (int(event["trade_id"]) < first) for event in trades)
+    missing = asked(partition, 0, 100, opens=False).missing
+    assert {n for a, b in missing for n in range(a, b + 1)} == set(range(max(published) + 1)) - set(published)
+
+
 # -- the ids as such
 
 STEPS = st.lists(
