@@ -149,10 +149,13 @@ class Desk:
         """The venue's answer to a page that is nobody's: it is not published. Asks until there is one."""
         while True:
             answer = await self._ask(page)
-            error = self.history.judge(answer, now_s=time.time()) if isinstance(answer, Answer) else answer
-            if not isinstance(error, RetryableError):
-                self._worked()
-                return error or answer
+            if isinstance(answer, Answer):
+                error = self.history.judge(answer, now_s=time.time())
+                if not isinstance(error, RetryableError):
+                    self._worked()
+                    return answer if error is None else error
+            else:
+                error = answer
             await self._wait_out(error)
 
     async def _continue(self, job: RepairJob, *, is_gone: bool) -> None:

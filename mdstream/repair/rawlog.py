@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
@@ -101,7 +102,7 @@ class RawLog:
         while True:
             publisher = self._publisher
             try:
-                written = [await future for future in await publisher.send(topic, partition, records)]
+                written: list[Any] = [await future for future in await publisher.send(topic, partition, records)]
             except KafkaError as error:
                 delay_s = next(delays)
                 self.problem = f"Kafka does not take records for {topic}[{partition}]: {error!r}"

@@ -246,9 +246,11 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
 def _read_request(value: bytes) -> RepairRequest | HistoryAnswer:
     """The message. Raises ValueError with what is wrong."""
     try:
-        request = decode_request(value)
+        request: RepairRequest | HistoryAnswer = decode_request(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a repair request: {error}") from None
+    if isinstance(request, HistoryAnswer):
+        return request
     if not MIN_ID <= request.first_id <= request.last_id:
         raise ValueError(f"trades {request.first_id} to {request.last_id} are no range")
     if not request.symbol:

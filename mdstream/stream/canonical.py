@@ -299,7 +299,7 @@ def _decode_report(kind: bytes, value: bytes) -> _Status | repairs.Unrecoverable
     """The value of a record of kind STATUS or REPAIR. Raises FrameError or msgspec.MsgspecError."""
     if kind == STATUS:
         return _decode_status(value)
-    report = repairs.decode_report(value)
+    report: repairs.Unrecoverable | repairs.HistoryRequest = repairs.decode_report(value)
     if not 0 <= report.first_id <= report.last_id <= MAX_ID:
         raise FrameError(f"trades {report.first_id} to {report.last_id} are no range")
     return report

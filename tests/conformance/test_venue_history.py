@@ -84,7 +84,8 @@ def test_time_is_found_by_asking_for_one_trade_at_a_time(venue: str, newer: bool
             request = RepairRequest(connection.symbol, venue, id_space, *span, 0, connection.contract_size)
             page = history.ask(request, span)
             assert isinstance(page, Page)
-            answer = rest.get(*page.target.split("?"), NOW_NS)
+            path, _, query = page.target.partition("?")
+            answer = rest.get(path, query, NOW_NS)
             trades = history.trades(request, rest_frame(page.target, id_space, answer.body))
             bisection.answered(next(((trade.first_id, trade.ts_exchange or 0) for trade in trades), None))
         assert found == expected, id_space

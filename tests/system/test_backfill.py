@@ -110,6 +110,7 @@ def test_backfill_has_every_trade_once_and_meets_the_live_ones_without_a_seam(
     venues = Venues(processes, tmp_path / "journal.jsonl")
     asyncio.run(asyncio.wait_for(_all_trade(venues), LIMIT_S))
     env |= venues.env
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
     processes.worker("core", port=free_port(), env=env)
     for name, symbol in SYMBOLS.items():
         processes.mdstream("ingest", "--provider", name, "--symbols", symbol, "--port", free_port(), env=env)
