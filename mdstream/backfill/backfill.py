@@ -117,6 +117,8 @@ class Backfill:
         todo = within(missing, wanted)
         total, result = count(todo), self.result
         result.asked, done = total, 0
+        if total:
+            self._show(result.symbol, 0, total)  # its time begins
         for part in parts(todo, wanted, self._history.most_rows, newest_first=self._history.newest_first):
             for span in await self._asked(part, opens=True):
                 await self._fetch(span)
