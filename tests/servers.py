@@ -293,13 +293,14 @@ def chosen_broker() -> Iterator[Broker]:
             yield embedded
 
 
-async def members(bootstrap: Brokers, group: str) -> int:
-    """How many members the coordinator of a consumer group knows."""
+async def group_of(bootstrap: Brokers, name: str) -> tuple[str, int]:
+    """The state of a consumer group, as Kafka names it, and how many members its coordinator knows."""
     from mdstream import kafka
 
     async with kafka.admin(bootstrap) as admin:
-        (answer,) = await admin.describe_consumer_groups([group])
-    return len(answer.groups[0][5])
+        (answer,) = await admin.describe_consumer_groups([name])
+    ((_, _, state, _, _, members),) = answer.groups
+    return state, len(members)
 
 
 async def read_topic(bootstrap: Brokers, topic: str, *, quiet_s: float = 1.0) -> list[ConsumerRecord[Any, Any]]:

@@ -89,20 +89,9 @@ class Durable:
             except (*Failure, RefusedError) as error:
                 if is_unauthorized(error):
                     raise SinkError("senpai", self._place, reason_of(error), retriable=False) from error
-                delays = (
-                    delays
-                    if self._note(reason_of(error))
-                    else delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
-                )
+                if not self._state.failed(self._place, reason_of(error), "no event is lost"):
+                    delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
             await asyncio.sleep(next(delays))
-
-    def _note(self, reason: str) -> bool:
-        """Log and show why it does not run. Returns whether it did not run before either."""
-        before, self._state.problem = self._state.problem, f"NATS at {self._place}: {reason}"
-        if before != self._state.problem:
-            log.warning("%s; it is tried again, and no event is lost", self._state.problem)
-        self._state.slow_consumers += "slow consumer" in reason.lower()
-        return before is not None
 
     async def _connected(self) -> None:
         wire = await connect(self._servers, self._access, name=CLIENT)

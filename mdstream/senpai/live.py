@@ -68,15 +68,8 @@ class Live:
             except Failure as error:
                 if is_unauthorized(error):
                     raise SinkError("senpai", self._place, reason_of(error), retriable=False) from error
-                self._note(reason_of(error))
+                self._state.failed(self._place, reason_of(error), "events pass meanwhile")
             await asyncio.sleep(next(delays))
-
-    def _note(self, reason: str) -> None:
-        """Log and show why it does not run."""
-        before, self._state.problem = self._state.problem, f"NATS at {self._place}: {reason}"
-        if before != self._state.problem:
-            log.warning("%s; it is tried again, and events pass meanwhile", self._state.problem)
-        self._state.slow_consumers += "slow consumer" in reason.lower()
 
     async def _session(self, wire: Wire) -> None:
         """Until the connection fails. What waits was received: it is stepped by the next one."""

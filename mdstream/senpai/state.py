@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 
 from mdstream.senpai.engine import Engine
 from mdstream.senpai.messages import Alert, Features, Message, Signal
+
+log = logging.getLogger(__name__)
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -65,6 +68,17 @@ class State:
         """Go on with another engine."""
         self.events += self.engine.counts
         self.engine = engine
+
+    def failed(self, place: str, reason: str, outcome: str) -> bool:
+        """Show, and log once, why the connection to NATS at a place does not run, and what becomes of events.
+
+        Returns whether it did not run before either.
+        """
+        before, self.problem = self.problem, f"NATS at {place}: {reason}"
+        if before != self.problem:
+            log.warning("%s; it is tried again, and %s", self.problem, outcome)
+        self.slow_consumers += "slow consumer" in reason.lower()
+        return before is not None
 
     def published(self, messages: Iterable[Message]) -> None:
         """Count what was published."""

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from mdstream.instruments import Kind, from_dashed, parse, split_pair, to_dashed
 
+_NAMED = (Kind.STOCK, Kind.LISTED)
+"""Kinds that have a name of their own, not that of a pair."""
 _CONTRACT = re.compile(r"(?P<pair>[^\W_]{2,40})-(?:PERP|(?P<expiry>[0-9]{8}))")
 
 
@@ -59,6 +61,25 @@ def tickers(*more: str) -> Symbols:
         return ticker if ticker in more or (found is not None and found.kind is Kind.STOCK) else None
 
     return Symbols("a US ticker like AAPL or BRK.B", to_venue, str.upper)
+
+
+def listed(form: str, name: re.Pattern[str], own: re.Pattern[str], market: str) -> Symbols:
+    """Tickers and NAME.MARKET, which the venue writes as we do; its names of neither form get our `market`.
+
+    `name` matches all of the venue's names, `own` what those of neither form have in them: a pair is none of them.
+    """
+
+    def to_venue(symbol: str) -> str | None:
+        upper = symbol.upper()
+        venue_id, found = upper.removesuffix(market), parse(upper, ())
+        known = own.search(upper) if found is None else found.kind in _NAMED
+        return venue_id if known and name.fullmatch(venue_id) else None
+
+    def from_venue(venue_id: str) -> str:
+        found = parse(venue_id, ())
+        return venue_id if found is not None and found.kind in _NAMED else venue_id + market
+
+    return Symbols(form, to_venue, from_venue)
 
 
 class Contract(NamedTuple):

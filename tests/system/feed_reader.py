@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from processes import until
+
 from mdstream.ingest.backlog import Backlog
 from mdstream.ingest.connection import Connection
 from mdstream.ingest.intake import Intake
@@ -84,3 +86,13 @@ async def read_feed(
         await asyncio.wait([running], timeout=LIMIT_S)
         if max_attempts is None:
             running.result()
+
+
+async def check_that_symbols_come_and_go(reader: Reader) -> None:
+    """Of a feed of AAPL and MSFT: the first goes on, the second ends, and TSLA begins."""
+    await until(lambda: reader.trades("AAPL") and reader.trades("MSFT"))
+    reader.connection.change(add=["TSLA"], remove=["MSFT"])
+    await until(lambda: reader.trades("TSLA"))
+    gone, count = len(reader.trades("MSFT")), len(reader.trades("AAPL"))
+    await until(lambda: len(reader.trades("AAPL")) > count + 10)
+    assert len(reader.trades("MSFT")) == gone

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 from processes import Process, Processes, free_port, wait_until
-from servers import chosen_broker, read_topic
+from servers import chosen_broker, group_of, read_topic
 
 from mdstream import config, kafka
 from mdstream.kafka.publisher import Partitioner, Publisher
@@ -153,14 +153,7 @@ class Deployment:
 
     def group(self) -> tuple[str, int]:
         """The state of the workers' group, as Kafka names it, and how many members it has."""
-
-        async def ask() -> tuple[str, int]:
-            async with kafka.admin(self.broker) as admin:
-                (answer,) = await admin.describe_consumer_groups([self.topics.trades.name.replace("trades", "core")])
-            ((_, _, state, _, _, members),) = answer.groups
-            return state, len(members)
-
-        return asyncio.run(ask())
+        return asyncio.run(group_of(self.broker, self.topics.trades.name.replace("trades", "core")))
 
     def publishes(self, count: int) -> None:
         """Wait until md.trades has grown by so many records; repeats count too."""

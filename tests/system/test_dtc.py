@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from feed_reader import Reader, read_feed, simulated
+from feed_reader import Reader, check_that_symbols_come_and_go, read_feed, simulated
 from processes import free_port, until
 
 from mdstream.errors import FeedError
@@ -92,12 +92,7 @@ async def test_a_wrong_user_is_told_and_the_password_is_not(encoding: str, caplo
 async def test_symbols_come_and_go() -> None:
     """A request that ends sends no more, the other goes on."""
     async with server() as market, reading(market.addresses["dtc"], "AAPL", "MSFT") as reader:
-        await until(lambda: reader.trades("AAPL") and reader.trades("MSFT"))
-        reader.connection.change(add=["TSLA"], remove=["MSFT"])
-        await until(lambda: reader.trades("TSLA"))
-        gone, count = len(reader.trades("MSFT")), len(reader.trades("AAPL"))
-        await until(lambda: len(reader.trades("AAPL")) > count + 10)
-        assert len(reader.trades("MSFT")) == gone
+        await check_that_symbols_come_and_go(reader)
 
 
 async def test_a_feed_that_is_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

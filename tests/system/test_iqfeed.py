@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from feed_reader import read_feed, simulated
+from feed_reader import check_that_symbols_come_and_go, read_feed, simulated
 from processes import free_port, until
 
 from mdstream.simulator.actions import Send
@@ -55,12 +55,7 @@ async def test_what_is_refused_is_named_and_stops_nothing_else(caplog: pytest.Lo
 async def test_symbols_come_and_go() -> None:
     """A watch that ends sends no more, the other goes on."""
     async with iqconnect() as market, reading(market.addresses["iqfeed"], "AAPL", "MSFT") as reader:
-        await until(lambda: reader.trades("AAPL") and reader.trades("MSFT"))
-        reader.connection.change(add=["TSLA"], remove=["MSFT"])
-        await until(lambda: reader.trades("TSLA"))
-        gone, count = len(reader.trades("MSFT")), len(reader.trades("AAPL"))
-        await until(lambda: len(reader.trades("AAPL")) > count + 10)
-        assert len(reader.trades("MSFT")) == gone
+        await check_that_symbols_come_and_go(reader)
 
 
 async def test_iqconnect_that_is_not_there_yet_is_awaited() -> None:

@@ -30,7 +30,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 from processes import BIN, LIMIT_S, Process, Processes, free_port, wait_until
-from servers import members
+from servers import group_of
 
 from mdstream import config, kafka
 from mdstream.kafka.publisher import Publisher
@@ -465,7 +465,7 @@ def test_worker_that_is_stopped_in_a_rebalance_leaves_the_group(group: Group) ->
         third = group.worker()
         one.wait_for(lambda taken: taken.released > before, "a rebalance")
         one.stop()
-        assert asyncio.run(members(group.broker, group.name)) == 2
+        assert asyncio.run(group_of(group.broker, group.name))[1] == 2
     group.all_is_done()
     other.stop()
     third.stop()

@@ -26,7 +26,7 @@ from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
 from mdstream.venues.dtc import messages
 from mdstream.venues.dtc.messages import DATA, QUOTES, SNAPSHOT, TRADES
 from mdstream.venues.feed import QUOTE, TRADE, Channel, Head, Keepalive, Library, Provider, Request
-from mdstream.venues.symbols import Symbols
+from mdstream.venues.symbols import listed
 
 ADDRESS = "DTC_WS_URL"
 LOGIN = "logon"
@@ -40,6 +40,7 @@ NO_PRICE = (0.0, 1.7976931348623157e308, 3.4028234663852886e38)
 HIGHEST = 1e140
 
 _NAME = re.compile(r"[A-Z0-9@#$&*+/^!_=:.-]{1,60}")
+_OWN = re.compile("_")
 _HEAD = re.compile(
     rb'\{\s*"Symbol"\s*:\s*"(?P<symbol>[A-Z0-9@#$&*+/^!_=:.-]{1,80})"\s*,\s*"Frame"\s*:\s*"[0-9a-f-]{1,60}"\s*,'
     rb'\s*"Type"\s*:\s*(?P<channel>[0-9]{1,5})\b'
@@ -110,30 +111,18 @@ def _time_ns(time: float) -> int | None:
     return round(time if time > FIRST_MICROS else time * 1e6) * 1_000 if time else None
 
 
-def _to_venue(symbol: str) -> str | None:
-    """A ticker or NAME.EXCHANGE is the venue's own; a name of neither form gets our market. A pair is none of them."""
-    name = symbol.upper()
-    found = parse(name, ())
-    known = "_" in name if found is None else found.kind in (Kind.STOCK, Kind.LISTED)
-    return name.removesuffix(MARKET) if known and _NAME.fullmatch(name.removesuffix(MARKET)) else None
-
-
-def _from_venue(name: str) -> str:
-    found = parse(name, ())
-    return name if found is not None and found.kind in (Kind.STOCK, Kind.LISTED) else name + MARKET
-
-
 class Dtc(Provider):
     name = "dtc"
     market = "equities"
     coverage = "dtc"  # that of the service behind the server, which does not say
     default_url = "dtc://127.0.0.1:11099"
     library = Library("dtc", "mdstream.venues.dtc.link.DtcLink")
-    symbols = Symbols(
+    symbols = listed(
         "a US ticker like AAPL, a name with its exchange like ESH26.CME, or the server's own name with a _ in it, like "
         "ESH26_FUT_CME",
-        _to_venue,
-        _from_venue,
+        _NAME,
+        _OWN,
+        MARKET,
     )
     default_symbols = ("AAPL", "MSFT")
     max_symbols = 1_000  # the protocol has no limit
@@ -187,8 +176,8 @@ class Dtc(Provider):
     def _request(self, action: int, name: str) -> str:
         number = self._numbers.setdefault(name, len(self._numbers) + 1)
         found = parse(name, ())
-        listed = found is not None and found.kind is Kind.LISTED
-        symbol, _, exchange = name.rpartition(".") if listed else (name, "", "")
+        has_exchange = found is not None and found.kind is Kind.LISTED
+        symbol, _, exchange = name.rpartition(".") if has_exchange else (name, "", "")
         of = {"RequestAction": action, "SymbolID": number, "Symbol": symbol, "Exchange": exchange}
         return json.dumps({"Type": messages.DATA_REQUEST, **of})
 

@@ -28,7 +28,6 @@ import msgspec
 
 from mdstream.errors import FrameError
 from mdstream.events import Side
-from mdstream.instruments import Kind, parse
 from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
 from mdstream.venues.feed import (
     MAX_HEAD_BYTES,
@@ -44,7 +43,7 @@ from mdstream.venues.feed import (
     Request,
 )
 from mdstream.venues.framer import Lines
-from mdstream.venues.symbols import Symbols
+from mdstream.venues.symbols import listed
 from mdstream.venues.times import SECOND_NS
 
 PROTOCOL = "6.2"
@@ -168,29 +167,17 @@ def _whole_seconds_ns(text: str) -> int:
 _seconds_ns = Remembered(_whole_seconds_ns, max_size=1_000)
 
 
-def _to_venue(symbol: str) -> str | None:
-    """A ticker or NAME.MARKET is the venue's own; to all else our market is added, and a pair is none of them."""
-    name = symbol.upper()
-    found = parse(name, ())
-    known = _OWN.search(name) or (found is not None and found.kind in (Kind.STOCK, Kind.LISTED))
-    return name.removesuffix(MARKET) if known and _NAME.fullmatch(name.removesuffix(MARKET)) else None
-
-
-def _from_venue(name: str) -> str:
-    found = parse(name, ())
-    return name if found is not None and found.kind in (Kind.STOCK, Kind.LISTED) else name + MARKET
-
-
 class Iqfeed(Provider):
     name = "iqfeed"
     market = "equities"
     coverage = "consolidated"
     default_url = "tcp://127.0.0.1:5009"
     framer = Lines(b"\r\n")
-    symbols = Symbols(
+    symbols = listed(
         "a US ticker like AAPL, a name with its market like EURUSD.FXCM, or the venue's own form like @ESH26",
-        _to_venue,
-        _from_venue,
+        _NAME,
+        _OWN,
+        MARKET,
     )
     default_symbols = ("AAPL", "MSFT")
     max_symbols = 500  # the usual plan's, in all connections together
