@@ -77,7 +77,6 @@ decode_request = msgspec.json.Decoder(RepairRequest | HistoryAnswer).decode
 """A record of md.gaps."""
 decode_report = msgspec.json.Decoder(Unrecoverable | HistoryRequest).decode
 """A raw record of kind REPAIR."""
-decode_unrecoverable = msgspec.json.Decoder(Unrecoverable).decode
 
 
 def rest_frame(request: str, id_space: str, body: bytes) -> bytes:

@@ -47,19 +47,22 @@ def takes(line: Line, tick: TradeTick, *, merges: bool) -> Literal["yes", "no", 
     """Whether a recovered trade from before its source's first one is taken; `covered`: another source was followed
     when it was made. Raises FrameError if it cannot be from before."""
     instrument, ts = line.instrument, tick.ts_exchange or 0
-    began = instrument.begun_by == line.source.name
-    if began and ts > instrument.begun_ts + NEAR_NS:
-        raise FrameError(f"trade {tick.trade_id} is of {ts} ns, later than those that came after it: {ELSEWHERE}")
-    if not (merges or began) and ts >= instrument.begun_ts:
+    if not instrument.begun_by or not (merges or instrument.history_of == line.source.name):
+        return "no"
+    if instrument.begun_by == line.source.name:
+        if ts > instrument.begun_ts + NEAR_NS:
+            reason = f"trade {tick.trade_id} is of {ts} ns, later than those that came after it"
+            raise FrameError(f"{reason}: {ELSEWHERE}")
+    elif not merges and ts >= instrument.begun_ts:
         return "covered"
-    return "yes" if merges or instrument.history_of == line.source.name else "no"
+    return "yes"
 
 
 def _refusal(line: Line | None, request: HistoryRequest, *, merges: bool) -> str:
     """Why no history is taken; empty if it is."""
     if line is not None and not line.source.contiguous:
         return "its trade ids may skip: what is missing is not known"
-    if line is None or line.trades.seen.last == NO_ID:
+    if line is None or line.trades.seen.last == NO_ID or not line.instrument.trade_seq:
         return "no live trade of it was published: start `mdstream ingest`, history ends at its first trade"
     trades, instrument = line.trades, line.instrument
     if request.id_space != trades.id_space:

@@ -23,6 +23,8 @@ from mdstream.repairs import HistoryAnswer, HistoryRequest, Unrecoverable
 from mdstream.stream.dedupe import EARLIER_IDS, MAX_HOLES, MAX_OPENED, NEAR_NS, SeenIds
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Policy, Rules
+from mdstream.stream.state import Instrument
+from mdstream.ticks import NO_ID
 from mdstream.venues.spans import Span, count, merged
 
 FIRST = 6000
@@ -171,9 +173,15 @@ def test_merged_sources_have_each_their_history() -> None:
 
 
 def test_history_without_live_trades_is_refused() -> None:
-    """It has to end somewhere. Also for a provider that is not known."""
+    """It has to end somewhere. Also for a provider that is not known, and as long as a venue has only said which trade
+    was its last: nothing of that is taken."""
     for of in ("a", "z"):
         assert "start `mdstream ingest`" in asked(Partition(), 1, 2, of=of).refused
+    for rules in (None, MERGED):
+        partition = Partition() if rules is None else Partition(rules)
+        partition.says("a", replace(trade(FIRST, 0), resume=True), at_ms=0)
+        assert "start `mdstream ingest`" in asked(partition, 1, 2).refused
+        assert ids(came(partition, FIRST - 1)) == []
 
 
 def test_history_of_ids_that_may_skip_is_refused() -> None:
@@ -200,9 +208,25 @@ def test_history_before_a_change_of_the_id_space_is_refused() -> None:
 
 
 def test_history_of_a_state_that_does_not_say_where_it_began_is_refused() -> None:
+    """A state of a version without these fields is read, and live trades go on in it under the next numbers."""
     partition = begun()
-    partition.stream.instruments[SYMBOL].feeds["a"].trades.seen.begun = -1
+    partition.says("a", trade(FIRST + 2, 10), at_ms=10)
+    states = partition.stream.instruments
+    older = msgspec.msgpack.decode(msgspec.msgpack.encode(states[SYMBOL]))
+    del older[len(older) - 3 :]
+    seen = older[8]["a"][0][2]
+    del seen[len(seen) - 2 :]
+    states[SYMBOL] = msgspec.convert(older, Instrument)
+    assert (states[SYMBOL].begun_by, states[SYMBOL].feeds["a"].trades.seen.begun) == ("", NO_ID)
+    partition.restarts(Output(changed={SYMBOL}))
     assert "older version" in asked(partition, 1, 2).refused
+    out = came(partition, 1, FIRST - 1, FIRST + 1, at_ms=5)
+    live = partition.says("a", trade(FIRST + 3, 20), at_ms=1020)
+    published = events(out.trades) + events(live.trades)
+    assert [(t["trade_id"], t["seq"] - published[0]["seq"]) for t in published] == [
+        (str(FIRST - 1), 0), (str(FIRST + 1), 1), (str(FIRST + 3), 2)
+    ]  # fmt: skip
+    assert not any(t.get("backfilled") for t in published)
 
 
 def test_more_ranges_than_the_state_has_room_for_are_refused() -> None:
@@ -230,11 +254,16 @@ EVENTS = st.lists(
 )
 
 
-@given(EVENTS, st.integers(15, 30))
-def test_stream_has_each_trade_once_under_one_number(steps: list[tuple[str, int, int]], first: int) -> None:
+@given(EVENTS, st.integers(15, 30), st.booleans())
+def test_stream_has_each_trade_once_under_one_number(
+    steps: list[tuple[str, int, int]], first: int, resumes: bool
+) -> None:
     """Whatever is asked, answered, lost, repeated, late or restarted. What is missing by its own account is what it has
-    not published; a trade is marked exactly if its id is below the first live one."""
+    not published; a trade is marked exactly if its id is below the first live one. The venue may begin with the trade
+    before that."""
     partition, outs = Partition(), []
+    if resumes:
+        outs.append(partition.says("a", replace(trade(first - 1, first - 1), resume=True), at_ms=0))
     outs.append(partition.says("a", trade(first, first), at_ms=0))
     for at_ms, (what, begin, length) in enumerate(steps, 1):
         numbers = range(begin, begin + length + 1)
