@@ -51,6 +51,8 @@ def command(provider: str, symbols: str, interval: str, start: str, end: str | N
     now_s = time.time()
     begin_ns = timestamp_ns(start, now_s=now_s)
     end_ns = timestamp_ns(end, now_s=now_s) if end else int(now_s * 1e9)
+    if begin_ns >= now_s * 1e9:
+        raise SettingsError(f"--start {start}: is not in the past")
     if begin_ns >= end_ns:
         raise SettingsError(f"--start {start} --end {end}: the range is empty")
     names = tuple(dict.fromkeys(part.strip().upper() for part in symbols.split(",") if part.strip()))
@@ -72,12 +74,18 @@ def command(provider: str, symbols: str, interval: str, start: str, end: str | N
 
 def _print(provider: str, results: Sequence[Result]) -> None:
     for result in results:
-        click.echo(f"{provider} {result.symbol}: {result.found:,} trades fetched of {result.asked:,} that were missing")
+        of = f"{provider} {result.symbol}"
+        if result.asked:
+            click.echo(f"{of}: {result.found:,} trades fetched of {result.asked:,} that were missing")
+        elif not result.refused:
+            click.echo(f"{of}: nothing is missing of what the venue has of that time")
         for span, reason in result.lost[:MAX_LISTED]:
-            click.echo(f"  the venue does not have {span}: {reason}")
+            click.echo(f"{of}: the venue does not have {span}: {reason}")
         if len(result.lost) > MAX_LISTED:
-            click.echo(f"  and {len(result.lost) - MAX_LISTED:,} more ranges")
+            click.echo(f"{of}: and {len(result.lost) - MAX_LISTED:,} more ranges")
         for missing in result.missing[:MAX_LISTED]:
-            click.echo(f"  missing still: {missing}", err=True)
+            click.echo(f"{of}: missing still: {missing}", err=True)
+        if len(result.missing) > MAX_LISTED:
+            click.echo(f"{of}: and {len(result.missing) - MAX_LISTED:,} more ranges", err=True)
         if result.refused:
-            click.echo(f"  not done: {result.refused}", err=True)
+            click.echo(f"{of}: not done: {result.refused}", err=True)
