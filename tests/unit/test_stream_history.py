@@ -200,10 +200,11 @@ def test_history_before_ids_that_began_anew_is_refused() -> None:
     assert ids(came(partition, 1)) == []
 
 
-def test_history_before_a_change_of_the_id_space_is_refused() -> None:
-    """The other id space has the same executions, which were published."""
+@pytest.mark.parametrize("resume", [False, True])
+def test_history_before_a_change_of_the_id_space_is_refused(resume: bool) -> None:
+    """The other id space has the same executions, which were published, also where it begins with its last trade."""
     partition = begun()
-    partition.says("a", replace(trade(77_000, 30_000), id_space="x"), at_ms=30_000)
+    partition.says("a", replace(trade(77_000, 30_000), id_space="x", resume=resume), at_ms=30_000)
     assert "began anew" in asked(partition, 1, 2, view="x").refused
 
 
@@ -339,6 +340,22 @@ def test_ranges_of_history_stay_bounded() -> None:
     unknown = [Span(10 * number, 10 * number) for number in range(1, 2 * MAX_OPENED + 1)]
     assert count(seen.unseen(Span(0, 9_999))) <= 10_000
     assert not any(seen.fill(*span) for span in unknown)
+
+
+def test_lowest_ranges_of_history_are_joined_if_there_are_too_many() -> None:
+    """What was not to be had between them stays out; all above may be asked for again."""
+    seen, gone = SeenIds(), [10 * number + 5 for number in range(MAX_OPENED)]
+    seen.add(10_000, 10_000, 1)
+    seen.open(Span(0, 9_999))
+    seen.fill(gone[-1] + 1, 9_999)
+    for number in gone:
+        seen.fill(number - 5, number - 1)
+        seen.fill(number + 1, number + 4)
+    for number in gone:
+        seen.close(Span(number, number))
+    assert seen.unseen(Span(0, 9_999)) == [Span(number, number) for number in gone[1:]]
+    assert seen.open(Span(0, gone[1]))
+    assert (seen.fill(gone[0], gone[0]), seen.fill(gone[1], gone[1])) == (False, True)
 
 
 @pytest.mark.parametrize("first", [0, 1, EARLIER_IDS, 5 * EARLIER_IDS])
