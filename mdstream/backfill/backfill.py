@@ -14,6 +14,7 @@ is told what it still has to fetch, behind all that the killed one wrote: both a
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -41,8 +42,10 @@ from mdstream.venues.rest import PermanentError
 from mdstream.venues.spans import Span, count, merged, within, without
 from topics import Topics
 
+log = logging.getLogger(__name__)
+
 ANSWER_LIMIT_S = 60.0
-"""How long the stream may take to answer."""
+"""How long the stream may take to answer the first question, and how often it is said that it does not."""
 
 
 @dataclass
@@ -72,20 +75,27 @@ class Stream:
 
     def __init__(self, raw_log: RawLog, consumer: AIOKafkaConsumer, name: str, symbol: str) -> None:
         self._raw_log, self._consumer, self._name, self._symbol = raw_log, consumer, name, symbol
+        self._answers = False
 
     async def ask(self, id_space: str, span: Span, *, opens: bool) -> HistoryAnswer:
-        """Its answer, which covers all that was written to the raw topic before. Raises BackfillError without one."""
+        """Its answer, which covers all that was written to the raw topic before.
+
+        Waits for a core worker that has answered before; raises BackfillError if none has.
+        """
         request = HistoryRequest(self._symbol, self._name, id_space, *span, opens)
         offset = await self._raw_log.history(request, now_ns=time.time_ns())
-        try:
-            async with asyncio.timeout(ANSWER_LIMIT_S):
-                return await self._answer(offset)
-        except TimeoutError:
-            raise BackfillError(
-                self._name,
-                self._symbol,
-                f"no answer of the stream for {ANSWER_LIMIT_S:.0f} s: is a core worker running?",
-            ) from None
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_LIMIT_S):
+                    answer = await self._answer(offset)
+            except TimeoutError:
+                problem = f"no answer of the stream for {ANSWER_LIMIT_S:.0f} s: is a core worker running?"
+                if not self._answers:
+                    raise BackfillError(self._name, self._symbol, problem) from None
+                log.warning("%s %s: %s", self._name, self._symbol, problem)
+            else:
+                self._answers = True
+                return answer
 
     async def _answer(self, offset: int) -> HistoryAnswer:
         while True:

@@ -100,18 +100,21 @@ def kill_midway(processes: Processes, env: Mapping[str, str], name: str) -> None
 def test_backfill_has_every_trade_once_and_meets_the_live_ones_without_a_seam(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Of three venues, one of them killed again and again. Nobody exceeds a limit, nothing is fetched over and over."""
+    """Of three venues, one of them killed again and again, the core worker once. Nobody exceeds a limit, nothing is
+    fetched over and over."""
     venues = Venues(processes, tmp_path / "journal.jsonl")
     asyncio.run(asyncio.wait_for(_all_trade(venues), LIMIT_S))
     env |= venues.env
     assert run_mdstream("topics", "--create", env=env).returncode == 0
-    processes.worker("core", port=free_port(), env=env)
+    worker = processes.worker("core", port=free_port(), env=env)
     for name, symbol in SYMBOLS.items():
         processes.mdstream("ingest", "--provider", name, "--symbols", symbol, "--port", free_port(), env=env)
     wait_until(lambda: len(published(env)) == len(SYMBOLS), what="live trades of all venues")
 
     for _ in range(KILLS):
         kill_midway(processes, env, "okx")
+    worker.kill()
+    processes.worker("core", port=free_port(), env=env).wait_for("is up")
     for name in SYMBOLS:
         done = run_mdstream(*backfill(name), env=env)
         assert done.returncode == 0, done.stderr + done.stdout
