@@ -1,4 +1,4 @@
-"""A venue that sends as fast as it is read: `python -m benchmarks.blast PORT FRAMES`, in its own process.
+"""A venue that sends as fast as it is read: `python -m benchmarks.blast PORT FRAMES SYMBOLS`, in its own process.
 
 The websocket frames are made beforehand and written many at a time to the bare transport, so that the server takes
 almost no CPU. Each client gets FRAMES frames, and then silence.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import Sequence
 from typing import cast
 
 import uvloop
@@ -27,17 +28,17 @@ _ANSWER = (
 )
 
 
-def block(first: int, count: int) -> bytes:
+def block(first: int, count: int, symbols: Sequence[str]) -> bytes:
     """`count` frames as they go over the wire, unmasked as a server's are."""
-    texts = (frames.frame(number)[1] for number in range(first, first + count))
+    texts = (frames.frame(number, symbols)[1] for number in range(first, first + count))
     return b"".join(Frame(Opcode.TEXT, text).serialize(mask=False) for text in texts)
 
 
 class Blast(asyncio.Protocol):
     """One client: the handshake, then blocks for as long as its socket takes them. Its messages are ignored."""
 
-    def __init__(self, blocks: list[bytes], total: int) -> None:
-        self._blocks, self._total = blocks, total
+    def __init__(self, blocks: list[bytes], total: int, symbols: Sequence[str]) -> None:
+        self._blocks, self._total, self._symbols = blocks, total, symbols
         self._head = b""
         self._may_write = asyncio.Event()
         self._may_write.set()
@@ -75,17 +76,17 @@ class Blast(asyncio.Protocol):
             left = self._total - first
             await self._may_write.wait()
             whole = self._blocks[number % len(self._blocks)]
-            self._transport.write(whole if left >= AT_ONCE else block(first % DIFFERENT, left))
+            self._transport.write(whole if left >= AT_ONCE else block(first % DIFFERENT, left, self._symbols))
 
 
-async def main(port: int, total: int) -> None:
-    blocks = [block(first, AT_ONCE) for first in range(0, DIFFERENT, AT_ONCE)]
+async def main(port: int, total: int, symbols: Sequence[str]) -> None:
+    blocks = [block(first, AT_ONCE, symbols) for first in range(0, DIFFERENT, AT_ONCE)]
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Blast(blocks, total), "127.0.0.1", port)
+    server = await loop.create_server(lambda: Blast(blocks, total, symbols), "127.0.0.1", port)
     print("ready", flush=True)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), frames.symbols_of(int(sys.argv[3]))))

@@ -8,7 +8,6 @@ change has ten levels near the top, of a book of 20 or of 50,000 levels a side (
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ import click
 from processes import PROJECT, Processes
 
 from benchmarks.frames import Raw
-from benchmarks.measure import BenchmarkError, last_words
+from benchmarks.measure import BenchmarkError, last_words, own_peak_rss_bytes
 from mdstream.records import WS, RawEncoder
 from mdstream.stream.book import MAX_LEVELS, Book, UpdateResult
 from mdstream.stream.canonical import Canonical
@@ -72,9 +71,9 @@ def measure(*, changes: int, folder: Path) -> Books:
 def run(changes: int) -> Books:
     """Measure in this process, the memory first, while it is small."""
     frame = snapshot(SNAPSHOT_LEVELS // 2)
-    before = _peak_bytes()
+    before = own_peak_rss_bytes()
     step_s, _ = timed(lambda: _step(stream(), 0, frame))
-    memory = _peak_bytes() - before
+    memory = own_peak_rss_bytes() - before
     updates = list(_updates(changes))
     decode_s, decoded = timed(lambda: provider("coinbase").decode(frame))
     (whole,) = cast(list[BookUpdate], decoded)
@@ -174,10 +173,6 @@ def _events(frame: bytes, updates: list[bytes]) -> float:
     if _step(core, 1, *updates) < len(updates) // 20:
         raise BenchmarkError("hardly any event came of the changes")
     return (time.process_time() - begin) / len(updates)
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

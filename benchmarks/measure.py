@@ -74,6 +74,11 @@ def peak_rss_bytes(session: int) -> int:
     return sum(_high_water_bytes(folder) for folder, _ in _members(session))
 
 
+def own_peak_rss_bytes() -> int:
+    """Peak resident memory of this process, since it runs this program: ru_maxrss would have the parent's in it."""
+    return _high_water_bytes(Path("/proc/self"))
+
+
 def _members(session: int) -> Iterator[tuple[Path, list[str]]]:
     """/proc folder and stat fields, from the third on (proc_pid_stat(5)), of each process in the session."""
     for folder in Path("/proc").glob("[0-9]*"):

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.books import SNAPSHOT_LEVELS, Books
 from benchmarks.database import Database
-from benchmarks.ingest import Ingest
+from benchmarks.ingest import Ingest, Ingestor
 from benchmarks.measure import Rate
 from benchmarks.memory import Memory
 from benchmarks.nats_role import Kind, NatsRates
@@ -68,6 +68,7 @@ def text(results: Results) -> str:
         parts += ["Raw topic to canonical topic, one process each:", _pipeline_table(results.pipeline)]
     if results.ingest is not None:
         parts += ["Websocket to raw topic, one process:", _ingest_table(results.ingest)]
+        parts += ["The same with few symbols and with many:", _ingestors_table(results.ingest.few, results.ingest.many)]
     if results.database is not None:
         parts += ["Canonical topic to PostgreSQL, one connection each:", _database_table(results.database)]
     if results.nats is not None:
@@ -163,6 +164,17 @@ def _books_table(books: Books) -> str:
     )
 
 
+def _ingestors_table(few: Ingestor, many: Ingestor) -> str:
+    lines = [("what", f"{few.symbols:,} symbols", f"{many.symbols:,} symbols", "ratio")]
+    for what, one, other, form in (
+        ("a frame", few.rate.cpu_s / few.rate.frames, many.rate.cpu_s / many.rate.frames, _micros),
+        ("from the start to the first record in Kafka", few.start_s, many.start_s, _millis),
+        ("memory at most", few.peak_bytes, many.peak_bytes, _megabytes),
+    ):
+        lines.append((what, form(one), form(other), f"{other / one:.2f}"))
+    return table(lines, texts=1)
+
+
 def _symbols_table(few: Symbols, many: Symbols) -> str:
     lines = [("what", f"{few.count:,} symbols", f"{many.count:,} symbols", "ratio")]
     for what, one, other in (
@@ -170,7 +182,7 @@ def _symbols_table(few: Symbols, many: Symbols) -> str:
         ("routing a frame in the ingestor", few.route_s, many.route_s),
     ):
         lines.append((what, _micros(one), _micros(other), f"{other / one:.2f}"))
-    memory = (f"{found.memory_bytes / MB:,.0f} MB" for found in (few, many))
+    memory = (_megabytes(found.memory_bytes) for found in (few, many))
     return table([*lines, ("memory of the instruments", *memory, "-")], texts=1)
 
 
@@ -180,6 +192,10 @@ def _micros(seconds: float) -> str:
 
 def _millis(seconds: float) -> str:
     return f"{seconds * 1e3:,.0f} ms"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / MB:,.0f} MB"
 
 
 def table(lines: Sequence[Sequence[str]], *, texts: int) -> str:
@@ -263,7 +279,12 @@ def as_json(results: Results) -> dict[str, Any]:
             }
             for row in results.pipeline
         ],
-        "ingest": ingest and {"mdstream": _rate(ingest.ingestor), "bare": _rate(ingest.bare)},
+        "ingest": ingest
+        and {
+            "mdstream": _rate(ingest.ingestor),
+            "bare": _rate(ingest.bare),
+            "by_symbols": [asdict(found) for found in (ingest.few, ingest.many)],
+        },
         "database": database
         and {"mdstream": _rate(database.role), "insert": _rate(database.insert), "copy": _rate(database.copy)},
         "nats": nats

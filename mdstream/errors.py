@@ -17,6 +17,8 @@ MdstreamError
 ├── CaptureError             a capture file that cannot be read
 ├── BrokerError              the Kafka broker cannot be reached or lacks what is needed
 │   └── AccessError          it rejects our credentials, or we do not trust it
+├── HoleError                numbers of events that a reader did not get
+├── RecordError              a record of a public topic that is no event of ours
 ├── OvertakenError           a partition that another worker has, or may have, claimed
 ├── SinkError                a sink that cannot store anything now
 ├── DatabaseError            the database refuses a request, or is unreachable
@@ -175,6 +177,36 @@ class AccessError(BrokerError):
     """The broker rejects our credentials, or has a certificate we do not trust. The message names the setting."""
 
     retriable = False
+
+
+class HoleError(MdstreamError):
+    """The `kind` (trades, quotes, books) of `symbol` numbered [first, last] are not on the topic."""
+
+    def __init__(self, kind: str, symbol: str, first: int, last: int) -> None:
+        super().__init__(kind, symbol, first, last)
+        self.kind, self.symbol, self.first, self.last = kind, symbol, first, last
+
+    def __str__(self) -> str:
+        count = self.last - self.first + 1
+        return (
+            f"{count:,} {self.kind} of {self.symbol} are missing, seq {self.first} to {self.last}: the topic's "
+            "retention passed this reader, or the platform lost its state (`mdstream tail status`); "
+            f"go on behind them with start={self.last + 1}, or pass on_hole"
+        )
+
+
+class RecordError(MdstreamError):
+    """The record at `offset` of `topic`[`partition`] cannot be read as an event, for `reason`."""
+
+    def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
+        super().__init__(topic, partition, offset, reason)
+        self.topic, self.partition, self.offset, self.reason = topic, partition, offset, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}[{self.partition}] offset {self.offset} is no event of this mdstream: {self.reason}: "
+            "find its writer, or upgrade mdstream"
+        )
 
 
 class UnsupportedVersionError(MdstreamError):

@@ -98,14 +98,14 @@ class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="heartbeat"):
     """A heartbeat: the feed is up, without data; `symbol` is "__system__" for a whole provider.
 
-    `state`: closed, while the instrument's market is.
+    `state`: closed, while the instrument's market is; halted, while it is itself.
     """
 
     symbol: str
     provider: str
     silent_since: int | None
     ts_recv: int
-    state: Literal["closed"] | None = None
+    state: Literal["closed", "halted"] | None = None
 
 
 class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="status"):
@@ -113,7 +113,8 @@ class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
 
     `state`: connected, disconnected or gave_up, of a provider's connection (`symbol` is "__system__"); switched, when
     the instrument follows `provider` instead of `previous`; seq_reset, when the venue restarted the instrument's trade
-    ids; book_lost, when its book is unknown until the next one; seq_jump, when the platform itself (`provider` is
+    ids; book_lost, when its book is unknown until the next one; halted and resumed, when a stock exchange halts trading
+    in the instrument; seq_jump, when the platform itself (`provider` is
     "mdstream") lost its state. `reason` is for people.
     """
 

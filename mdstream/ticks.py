@@ -110,6 +110,15 @@ class BookUpdate(msgspec.Struct, gc=False):
     """The id of the update before this one; None where the venue numbers none."""
 
 
+class HaltTick(msgspec.Struct, gc=False):
+    """A stock exchange halts trading in an instrument, or resumes it."""
+
+    symbol: str
+    halted: bool
+    reason: str
+    ts_exchange: int
+
+
 class Control(msgspec.Struct, frozen=True):
     """A frame that is not market data. Kind `error` is logged and counted; `ignored` is data we do not use (yet);
     `shutdown` announces the end of the connection.
@@ -122,7 +131,7 @@ class Control(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
 
 
-OtherTick = QuoteTick | BookTick | BookUpdate | Control
+OtherTick = QuoteTick | BookTick | BookUpdate | HaltTick | Control
 Tick = TradeTick | OtherTick
 
 Number = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]

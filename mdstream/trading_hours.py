@@ -4,7 +4,7 @@
     ── closed ──────┤   pre    ┤    regular     ┤   post   ┤────── closed, to 04:00 of the next trading day ──────
 
 A session is half-open: the instant of the opening belongs to it, that of its end to the next one. Halts of a single
-instrument are not in a calendar: the venue reports them, or nobody does.
+instrument are not in a calendar: venues report them (mdstream/stream/halts.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 from mdstream.instruments import Kind, parse
 from mdstream.us_trading_days import HALF_DAYS, HOLIDAYS
 
-SessionName = Literal["pre", "regular", "post", "closed"]
+Rest = Literal["closed", "halted"]
+SessionName = Literal["pre", "regular", "post"] | Rest
 
 NEW_YORK = ZoneInfo("America/New_York")
 SECOND_NS = 1_000_000_000
@@ -34,8 +35,9 @@ class TradingSession(NamedTuple):
     to_ns: int
 
     @property
-    def closed(self) -> bool:
-        return self.name == "closed"
+    def rest(self) -> Rest | None:
+        """Why nothing is traded; None if it may be."""
+        return self.name if self.name == "closed" or self.name == "halted" else None
 
 
 class TradingHours:

@@ -17,6 +17,7 @@ COMMANDS = {
     "broker": "mdstream.tools.broker",
     "db": "mdstream.tools.db",
     "demo": "mdstream.tools.demo",
+    "export": "mdstream.tools.export",
     "ingest": "mdstream.ingest.command",
     "instruments": "mdstream.tools.instruments",
     "nats": "mdstream.tools.nats",

@@ -17,7 +17,8 @@ CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
 TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SpoolSync = Literal["always", "interval", "never"]
 SourcePolicy = Literal["failover", "merge"]
-BarInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[smhd]$")]
+BAR_INTERVAL = r"^[1-9][0-9]{0,3}[smhd]$"
+BarInterval = Annotated[str, Field(pattern=BAR_INTERVAL)]
 
 
 class Kafka(Group, alias_generator=prefixed("KAFKA_")):

@@ -33,6 +33,10 @@ class Contracts:
             self._renamed.update({Route(venue_id, kind): Route(key, kind) for kind in (TRADE, QUOTE, BOOK)})
             self._contract_size[key] = each.encode()
 
+    def learn_new(self, contract_size: Mapping[str, str]) -> None:
+        """Add contracts; one that is known stays as it is, since its book may hold sizes of it (relist.py)."""
+        self.learn({symbol: each for symbol, each in contract_size.items() if symbol not in self.contract_size})
+
     def route(self, frame: bytes) -> Route:
         """As the provider's, with the canonical symbol of a contract whose size is known."""
         found = self._provider.route(frame)

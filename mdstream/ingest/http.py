@@ -14,7 +14,8 @@ from mdstream.ingest.feed import Feed
 from mdstream.ingest.health import problems_of
 from mdstream.ingest.metrics import IngestMetrics
 from mdstream.ingest.overflow import DROPPABLE
-from mdstream.ingest.plan import wanted_of
+from mdstream.ingest.plan import TOP, contract_sizes_of, wanted_of
+from mdstream.ingest.selection import listings
 from mdstream.venues.feed import Route
 from mdstream.watchdog.guard import Watchdog
 
@@ -33,8 +34,10 @@ _decode_change = msgspec.json.Decoder(SymbolChange).decode
 class IngestEndpoint(Endpoint):
     """Answers from the current state of the feeds and the bus."""
 
-    def __init__(self, feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog) -> None:
+    def __init__(self, feeds: Sequence[Feed], bus: Bus, watchdog: Watchdog, addresses: Mapping[str, str]) -> None:
+        """`addresses`: those of the venues."""
         super().__init__(lambda: watchdog.verdict, IngestMetrics(feeds, bus))
+        self._addresses = addresses
         self._feeds, self._bus, self._ready_s = feeds, bus, watchdog.rule.limits.ready_s
 
     def application(self) -> web.Application:
@@ -79,10 +82,14 @@ class IngestEndpoint(Endpoint):
         except msgspec.MsgspecError as error:
             raise _bad_request(f'expected {{"provider":NAME,"add":[..],"remove":[..]}}: {error}') from None
         feed = self._feed_of(change.provider)
-        contract_size = feed.intake.contracts.contract_size
-        add, remove = (
-            wanted_of(feed.provider, names, contract_size=contract_size) for names in (change.add, change.remove)
-        )
+        contracts, listing = feed.intake.contracts, None
+        if change.add:
+            ranked = any(name.startswith(TOP) for name in change.add)
+            found = await listings([feed.provider.name], self._addresses, volumes=ranked)
+            listing = found[feed.provider.name]
+            contracts.learn_new(contract_sizes_of(found).get(feed.provider.name, {}))
+        add = wanted_of(feed.provider, change.add, listing, contracts.contract_size)
+        remove = wanted_of(feed.provider, change.remove, contract_size=contracts.contract_size)
         impossible = [s for s in add.symbols if not feed.intake.takes(s)]
         refused = [*add.refused, *remove.refused, *(f"{s}: no topic of its market is open here" for s in impossible)]
         if refused:

@@ -85,7 +85,8 @@ async def ingest(selection: Selection, settings: Settings, options: Options) -> 
     watchdog = _watchdog(bus, settings)
     if not bus.spooler.resumes:
         await _create_topics(bus, settings)
-    async with serve(IngestEndpoint(feeds, bus, watchdog).application(), host=settings.http.host, port=options.port):
+    endpoint = IngestEndpoint(feeds, bus, watchdog, settings.venue_addresses())
+    async with serve(endpoint.application(), host=settings.http.host, port=options.port):
         if not bus.spooler.resumes:
             await bus.sender.start()
         log.info("http://%s:%d/health shows the state", settings.http.host, options.port)

@@ -9,18 +9,22 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from mdstream import kafka
 from mdstream.config.cluster import Brokers
 
+FOLLOW_MS, FOLLOW_RECORDS = 200, 5_000
+
 
 async def read_whole(
-    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], *, quiet_s: float = 0.5
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], *, quiet_s: float = 0.5, follow: bool = False
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Like read_to_end, for logs in which every offset holds a record (neither compacted nor transactional).
 
-    A broker may leave offsets out of an answer: they are requested once more, then count as gone.
+    A broker may leave offsets out of an answer: they are requested once more, then count as gone. `follow`: go on at
+    the end, for ever.
     """
     partitions = list(partitions)
     due = {tp: await consumer.position(tp) for tp in partitions}
     asked_again: dict[TopicPartition, int] = {}
-    async for records in kafka.read_to_end(consumer, partitions, quiet_s=quiet_s):
+    read = _follow(consumer) if follow else kafka.read_to_end(consumer, partitions, quiet_s=quiet_s)
+    async for records in read:
         tp = TopicPartition(records[0].topic, records[0].partition)
         whole = before_hole(records, due[tp], forgiven=asked_again.get(tp))
         if whole:
@@ -29,6 +33,13 @@ async def read_whole(
         if len(whole) < len(records):
             asked_again[tp] = due[tp]
             consumer.seek(tp, due[tp])
+
+
+async def _follow(consumer: AIOKafkaConsumer) -> AsyncIterator[list[ConsumerRecord]]:
+    """Chunks of records of all assigned partitions. While no broker answers there are none."""
+    while True:
+        for records in (await consumer.getmany(timeout_ms=FOLLOW_MS, max_records=FOLLOW_RECORDS)).values():
+            yield records
 
 
 def before_hole(records: list[ConsumerRecord], due: int, *, forgiven: int | None) -> list[ConsumerRecord]:

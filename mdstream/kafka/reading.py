@@ -49,7 +49,21 @@ async def reader(
             raise lost(bootstrap_servers, error) from error
     finally:
         with suppress(TimeoutError):
-            await asyncio.wait_for(consumer.stop(), STOP_LIMIT_S)
+            await asyncio.wait_for(_stop(consumer), STOP_LIMIT_S)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop it, also where its own `stop` ends half-way: it cancels its fetches, and while a broker is away one of them
+    may then cancel `stop` (aiokafka 0.14, Fetcher.close), which looked like a cancellation of ours."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait([stopping])
+    finally:
+        stopping.cancel()
+    if stopping.cancelled():
+        await consumer._client.close()  # noqa: SLF001  what `stop` did not come to
+    else:
+        stopping.result()
 
 
 class LogEnd:

@@ -85,13 +85,16 @@ def _source(
 def _silence(
     canonical: Canonical, line: Line, now_ns: int, session: TradingSession | None, from_ns: int
 ) -> tuple[str, str, int] | None:
-    """Of a source that is not at fault: "silent" or "closed", why, and since when (log time); None if it is neither."""
+    """Of a source that is not at fault: "silent", "closed" or "halted", why, and since when (log time); else None."""
     log_ns, read_ns = canonical.log.now_ns, _newest_record_ns(canonical.log)
     if read_ns and now_ns - read_ns >= LOG_STANDS_NS:
         why = f"nothing was read since {_clock(read_ns)}: no ingestor writes, or this worker is behind (/health)"
         return "silent", why, line.feed.seen_ns or log_ns
-    if session is not None and session.closed:
-        return "closed", f"its market is closed until {_clock(session.to_ns)}", line.feed.seen_ns or log_ns
+    if session is not None and session.rest:
+        why = f"its market is closed until {_clock(session.to_ns)}"
+        if session.rest == "halted":
+            why = f"trading in it is halted since {_clock(session.from_ns)}"
+        return session.rest, why, line.feed.seen_ns or log_ns
     since_ns = silent_since(line.feed, log_ns, canonical.rules.limits, from_ns)
     if since_ns is None:
         return None

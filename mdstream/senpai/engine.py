@@ -57,8 +57,8 @@ class Symbol:
     """What is known of one symbol. `open_ns` is the T of the row being filled."""
 
     __slots__ = (
-        "armed", "dirty", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row", "seen_seq",
-        "sent_ns", "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
+        "armed", "dirty", "from_first", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row",
+        "seen_seq", "sent_ns", "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, first_ns: int, limits: Limits) -> None:
@@ -66,6 +66,7 @@ class Symbol:
         slot = -(-(first_ns - limits.lateness_ns) // limits.step_ns)
         self.open_ns = slot * limits.step_ns
         self.window = Window(limits.step_ns, slot)
+        self.from_first = limits.since_ns is None
         self.since_ns = first_ns if limits.since_ns is None else limits.since_ns
         self.heard_ns = first_ns
         self.dirty = self.stale = False
@@ -85,12 +86,13 @@ class Symbol:
         """What no events of the last minute tell."""
         rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
         seqs = self.seen_seq | self.last_seq
-        return Memory(self.sent_ns, self.since_ns, rules, seqs.get(Trade), seqs.get(Quote))
+        return Memory(self.sent_ns, self.since_ns, rules, seqs.get(Trade), seqs.get(Quote), self.from_first)
 
     def remember(self, memory: Memory) -> None:
         """Go on from a memory; rules that are new since then are armed."""
         self.sent_ns = memory.sent_ns
-        self.since_ns = self.since_ns if memory.since_ns is None else memory.since_ns
+        if memory.since_ns is not None:
+            self.since_ns, self.from_first = memory.since_ns, memory.from_first
         seqs = {Trade: memory.trade_seq, Quote: memory.quote_seq}
         self.seen_seq = {kind: seq for kind, seq in seqs.items() if seq is not None}
         for armed in self.armed:
@@ -99,13 +101,14 @@ class Symbol:
 
 class Memory(msgspec.Struct, array_like=True):
     """A symbol's last T, since when its input is whole (None: from its next event), its rules: whether each is active
-    and T of its last signal; and the last `seq` of each type."""
+    and T of its last signal; the last `seq` of each type; whether the input is whole since the symbol's first event."""
 
     sent_ns: int
     since_ns: int | None
     rules: dict[str, tuple[bool, int | None]]
     trade_seq: int | None
     quote_seq: int | None
+    from_first: bool = False
 
 
 class Memories(msgspec.Struct, array_like=True):
@@ -220,7 +223,7 @@ class Engine:
 
     def _numbered(self, event: Trade | Quote, now_ns: int | None) -> None:
         why = inputs.why_refused(event, now_ns)
-        if why is not None:
+        if why is not None and why != "old":  # its number is right: a repair published it
             self.counts[why] += 1
             return
         symbol = self._symbol(event.symbol, event.ts_recv)
@@ -239,7 +242,7 @@ class Engine:
             self.counts["missing"] += missing if missing < MAX_JUMP else 0
         symbol.last_seq[kind] = event.seq
         received_ns = event.ts_recv
-        if received_ns > symbol.heard_ns:
+        if received_ns > symbol.heard_ns and why is None:
             self._check_stale(symbol, received_ns)
             symbol.heard_ns = received_ns
             if symbol.stale:
@@ -298,14 +301,16 @@ class Engine:
             self._use(symbol, event, missing)
 
     def _use(self, symbol: Symbol, event: Trade | Quote, missing: int) -> None:
-        window, at_ns = symbol.window, event.at
+        window, at_ns, received_ns = symbol.window, event.at, event.ts_recv
+        if received_ns < symbol.since_ns and symbol.from_first and received_ns > symbol.open_ns - self.limits.step_ns:
+            symbol.since_ns = received_ns  # in time for its row, so it might as well have come first
         name = "trade" if type(event) is Trade else "quote"
         if missing:
-            symbol.holes[name] = max(symbol.holes[name], event.ts_recv)
-            self.alerts.seen("gap", symbol.name, event.ts_recv, f"{name}s are missing, by seq")
+            symbol.holes[name] = max(symbol.holes[name], received_ns)
+            self.alerts.seen("gap", symbol.name, received_ns, f"{name}s are missing, by seq")
         slot = window.slot(at_ns)
         if slot <= window.start:
-            self.counts["late"] += 1
+            self.counts["old" if at_ns <= received_ns - inputs.OLD_NS else "late"] += 1
             return
         self.counts[name] += 1
         symbol.dirty = True
@@ -323,7 +328,7 @@ class Engine:
             if symbol.quote is None or event.seq > symbol.quote.seq:
                 symbol.quote = event
         if event.ts_exchange is not None:
-            window.add_latency(slot, event.ts_recv - event.ts_exchange)
+            window.add_latency(slot, received_ns - event.ts_exchange)
 
     def _switch(self, symbol: Symbol, event: Status) -> None:
         if event.state == "switched":

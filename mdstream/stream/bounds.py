@@ -20,7 +20,7 @@ from typing import Any
 from mdstream.errors import FrameError
 from mdstream.instruments import is_cash
 from mdstream.records import LAST_NS
-from mdstream.ticks import NO_ID, BookTick, BookUpdate, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, BookTick, BookUpdate, HaltTick, QuoteTick, TradeTick
 
 MAX_ID = 2**62
 """A checkpoint holds 64 bits, also of what is computed from ids."""
@@ -78,11 +78,18 @@ def check_update(tick: BookUpdate) -> None:
             _check_price(tick.symbol, 0.0)
 
 
+def check_halt(tick: HaltTick) -> None:
+    """As for a trade: its time."""
+    if not 0 <= tick.ts_exchange < LAST_NS:
+        raise _no_time(tick.ts_exchange)
+
+
 CHECKS: Mapping[type, Callable[[Any], None]] = {
     TradeTick: check_trade,
     QuoteTick: check_quote,
     BookTick: check_book,
     BookUpdate: check_update,
+    HaltTick: check_halt,
 }
 """By tick type."""
 

@@ -33,7 +33,7 @@ from mdstream.stream.output import NO_HEADERS, Output
 from mdstream.stream.publication import Publication
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Instrument, LogState, SourceState
-from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import BOOK
 
 PLATFORM = "mdstream"
@@ -149,6 +149,7 @@ class Canonical:
                     self._refuse(out, record, source, tick, error, recv_ns)
         if records:
             self.position = records[-1].offset + 1
+        self._settle(out)
         for source in sources.values():
             source.report(out)
         return out
@@ -169,10 +170,18 @@ class Canonical:
                 f"the state of {self._topic}[{self._partition}] is lost: its instruments get new numbers from now on"
             )
             out.add_status(events.SYSTEM, FeedStatus(events.SYSTEM, PLATFORM, "seq_jump", reason, recv_ns))
+        self._settle(out)
         self._publication.publish_due_books(out)
         for switch in self.monitor.evaluate(out, recv_ns):
             self._publication.switch(out, switch, recv_ns)
         out.changed.update(self._books.keep(offset, self.log.now_ns))
+
+    def _settle(self, out: Output) -> None:
+        """Hand over which instruments had data since the last call."""
+        heard = self._publication.heard
+        out.changed |= heard
+        self.monitor.wake(heard)
+        heard.clear()
 
     # -- after a restart
 
@@ -191,7 +200,7 @@ class Canonical:
         except Exception:  # reported when it was first read
             return
         for tick in ticks:
-            if source is None or isinstance(tick, (BookTick, Control)):
+            if source is None or isinstance(tick, (BookTick, HaltTick, Control)):
                 continue
             line = source.lines.get(tick.symbol)
             if line is None:
@@ -267,6 +276,7 @@ class Canonical:
             # An error in a REST answer is no fault of the live feed.
             self._dead(out, record, None if recovered else source, error)
         if isinstance(tick, TradeTick) and recovered and (line := source.lines.get(tick.symbol)) is not None:
+            out.changed.add(line.symbol)
             changes = gaps.lose(line.feed, tick.first_id, tick.last_id, str(error), self.log.now_ns)
             self.monitor.report(out, line, changes, recv_ns)
 

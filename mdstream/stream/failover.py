@@ -90,10 +90,32 @@ class Newest(NamedTuple):
     @classmethod
     def of(cls, feeds: Sequence[Feed]) -> Newest:
         return cls(
-            max(feed.trade.seen_ns for feed in feeds),
-            max(feed.quote.seen_ns for feed in feeds),
-            max(feed.book.seen_ns for feed in feeds),
+            max([feed.trade.seen_ns for feed in feeds]),
+            max([feed.quote.seen_ns for feed in feeds]),
+            max([feed.book.seen_ns for feed in feeds]),
         )
+
+
+def learn_alone(feed: Feed, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
+    """Update the channels of an instrument's only source at an evaluation; whether anything changed."""
+    changed = False
+    for channel in (feed.trade, feed.quote, feed.book):
+        if channel.seen_ns > channel.marked_ns:
+            changed = learn(channel, now_ns, limits, counts_from_ns)
+        if channel.lacks_ns:  # from when it had another
+            channel.lacks_ns, changed = 0, True
+    return changed
+
+
+def learn_beside(feed: Feed, newest: Newest, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
+    """The same for one of several sources."""
+    changed = False
+    for channel, newest_ns in ((feed.trade, newest.trade), (feed.quote, newest.quote), (feed.book, newest.book)):
+        if channel.seen_ns > channel.marked_ns:
+            changed = learn(channel, now_ns, limits, counts_from_ns)
+        if newest_ns > channel.seen_ns or channel.lacks_ns:
+            changed |= compare(channel, newest_ns, counts_from_ns)
+    return changed
 
 
 def learn(channel: Channel, now_ns: int, limits: Limits, counts_from_ns: int = 0) -> bool:
@@ -103,7 +125,9 @@ def learn(channel: Channel, now_ns: int, limits: Limits, counts_from_ns: int = 0
     if channel.marked_ns < counts_from_ns:
         channel.samples = 0
     elif channel.marked_ns:
-        interval_ns = min(now_ns - channel.marked_ns, _patience_ns(channel, limits, counts_from_ns))
+        interval_ns = now_ns - channel.marked_ns
+        if interval_ns > limits.stale_after_ns:  # patience is never less
+            interval_ns = min(interval_ns, _patience_ns(channel, limits, counts_from_ns))
         channel.samples = min(channel.samples + 1, MAX_SAMPLES)
         channel.interval_ns += (interval_ns - channel.interval_ns) // channel.samples
     channel.marked_ns = now_ns
@@ -158,8 +182,10 @@ def _silent(feed: Feed, newest: Newest, limits: Limits, counts_from_ns: int) -> 
             if newest_ns and kind != "books":
                 found = Finding(Health.POOR, f"no {kind} from it yet")
             continue
+        if not channel.lacks_ns:
+            continue
         behind_ns = newest_ns - channel.lacks_ns
-        if channel.lacks_ns and behind_ns >= _patience_ns(channel, limits, counts_from_ns):
+        if behind_ns >= _patience_ns(channel, limits, counts_from_ns):
             found = Finding(verdict, f"no {kind} for {_seconds(behind_ns)} while another source has them")
             if verdict is Health.DEAD:
                 return found
@@ -213,7 +239,8 @@ def choose(
     `begins`: no source has been followed for long yet, so the preferred one need not prove that it is good.
     """
     mine = findings.get(active, Finding(Health.DEAD, "not among the sources"))
-    others = [name for name in order if name != active]
+    # None is better than a good one.
+    others = [name for name in order if name != active] if mine.health is not Health.GOOD else []
     for name in sorted(others, key=lambda name: findings[name].health):
         health = findings[name].health
         steady = mine.health is Health.DEAD or _good_for(feeds[name], now_ns) >= limits.stale_after_ns

@@ -37,11 +37,20 @@ class Change(NamedTuple):
     reason: str | None = None
 
 
+def waits(feed: Feed) -> bool:
+    """Whether any trade is waited for, or was given up since the last evaluation: else there is nothing to evaluate."""
+    seen = feed.trades.seen
+    if feed.gaps or seen.given_up:
+        return True
+    for hole in seen.missing:  # noqa: SIM110  a generator costs more than the few holes
+        if hole.since != NOT_AWAITED:
+            return True
+    return False
+
+
 def evaluate(feed: Feed, now_ns: int, limits: GapLimits) -> list[Change]:
     """The changes since the last evaluation, recorded in the feed's state."""
     seen = feed.trades.seen
-    if not (feed.gaps or seen.given_up or any(hole.since != NOT_AWAITED for hole in seen.missing)):
-        return []
     return _given_up(feed, seen, now_ns) + _opened(feed, seen, now_ns, limits) + _ended(feed, seen, now_ns)
 
 

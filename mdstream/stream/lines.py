@@ -112,8 +112,17 @@ class Line:
         self.book: Book | None = None
 
     def session_at(self, ts_ns: int) -> TradingSession | None:
-        """The trading session of the instrument's market; None if that does not close."""
-        return None if self.hours is None else self.hours.at(ts_ns)
+        """The trading session of the instrument: its market's, halted, or begun anew by a resumption.
+
+        None if its market does not close.
+        """
+        if self.hours is None:
+            return None
+        session, bell_ns = self.hours.at(ts_ns), self.instrument.bell_ns
+        if session.rest or not bell_ns:
+            return session
+        name = "halted" if self.instrument.halted else session.name
+        return TradingSession(name, max(session.from_ns, bell_ns), session.to_ns)
 
     def stand_by(self, offset: int, recv_ns: int, tick: TradeTick | QuoteTick) -> None:
         """Buffer a tick, in case this source has to take over."""

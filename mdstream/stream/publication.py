@@ -13,7 +13,7 @@ from collections.abc import Callable
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import LAST_NS, Record
-from mdstream.stream import history
+from mdstream.stream import halts, history
 from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.books import Books, is_due, is_publishable
 from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
@@ -23,7 +23,7 @@ from mdstream.stream.numbering import publish_book, publish_quote, publish_trade
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Feed, Instrument, LogState
-from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, OtherTick, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, HaltTick, OtherTick, QuoteTick, TradeTick
 from mdstream.trading_hours import trading_hours
 
 MAX_ERRORS = 20
@@ -51,6 +51,8 @@ class Publication:
         self._market, self._partition, self._instruments, self._log = market, partition, instruments, log
         self._rules, self._announces = rules, announces
         self._monitor, self._books = monitor, books
+        self.heard: set[str] = set()
+        """The instruments of which a tick changed the state, until Canonical hands them over."""
 
     # -- lines
 
@@ -92,7 +94,7 @@ class Publication:
         ):
             check_trade(tick)
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
-        out.changed.add(tick.symbol)
+        self.heard.add(tick.symbol)
         if tick.recovered:
             self._late_trade(out, line, tick, recv_ns)
             return
@@ -153,8 +155,10 @@ class Publication:
             self._update(out, source, tick, recv_ns, record)
             return
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
-        out.changed.add(tick.symbol)
-        if isinstance(tick, QuoteTick):
+        self.heard.add(tick.symbol)
+        if isinstance(tick, HaltTick):
+            halts.learn(out, line, tick, recv_ns)
+        elif isinstance(tick, QuoteTick):
             line.feed.quote.seen_ns = self._log.now_ns
             if not line.live:
                 if line.allowed:
@@ -195,7 +199,7 @@ class Publication:
         if not line.allowed:
             out.counts["not a source of the instrument"] += 1
             return
-        out.changed.add(tick.symbol)
+        self.heard.add(tick.symbol)
         now_ns, feed = self._log.now_ns, line.feed
         book = self._books.of(line)
         result = self._books.apply(line, tick, record, recv_ns, now_ns)

@@ -160,6 +160,9 @@ class Instrument(msgspec.Struct, array_like=True):
     feeds: dict[str, Feed] = {}
     image: bytes = b""
     """A kept book with its levels, under its own key (books.py): written once, when it is made."""
+    halted: bool = False
+    bell_ns: int = 0
+    """When it was last halted or resumed, by the venue's time."""
     begun_by: str = ""
     """Whose trade was published first; empty for none, or if it is not known."""
     begun_ts: int = 0

@@ -1,6 +1,6 @@
 """`mdstream tail`: canonical events as JSON lines on stdout.
 
-md.KIND ─ fetch ─> one symbol's, one in N ─> lines, written once per fetch
+md.KIND ─ fetch ─> one symbol's, one in N ─> lines, written once per fetch and partition
 """
 
 from __future__ import annotations
@@ -9,24 +9,21 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from types import FrameType
 from typing import NoReturn
 
 import click
 from aiokafka import ConsumerRecord
 
-from mdstream import kafka
+from mdstream.client import log
+from mdstream.client.start import EARLIEST, LATEST, Start
 from mdstream.config import load
-from mdstream.config.cluster import Brokers
-from mdstream.kafka.publisher import Partitioner
 from mdstream.tools.running import run
 from topics import Topics
 
 KINDS = ("trades", "quotes", "books", "bars", "status", "gaps", "dead")
-FETCH_MS = 200
-FETCH_RECORDS = 5_000
-"""At most this many lines are collected before they are written."""
 
 
 class Sample(click.ParamType):
@@ -42,10 +39,10 @@ class Sample(click.ParamType):
 
 
 class Pick:
-    """Which records are printed: those of one key (None: any), one in `every` of these, at most `limit`."""
+    """Which records are printed: one in `every`, at most `limit`."""
 
-    def __init__(self, *, key: bytes | None = None, every: int = 1, limit: int | None = None) -> None:
-        self.key, self._every, self._left = key, every, limit
+    def __init__(self, *, every: int = 1, limit: int | None = None) -> None:
+        self._every, self._left = every, limit
         self._seen = 0
 
     @property
@@ -58,7 +55,7 @@ class Pick:
         for record in records:
             if self.done:
                 break
-            if record.value is None or (self.key is not None and record.key != self.key):
+            if record.value is None:
                 continue
             self._seen += 1
             if self._every > 1 and self._seen % self._every != 1:
@@ -92,27 +89,21 @@ def command(kind: str, symbol: str | None, sample: int, from_beginning: bool, co
         raise click.UsageError("dead letters have no symbol: their key is the topic that they came from")
     settings = load()
     topic = getattr(Topics(settings), kind).name
-    key = symbol.upper().encode() if symbol else None
-    pick = Pick(key=key, every=sample, limit=count)
+    keys = [symbol.upper().encode()] if symbol else []
+    start = Start(EARLIEST if from_beginning else LATEST)
     try:
-        run(_tail(settings.bootstrap_servers, topic, pick, from_beginning=from_beginning))
+        run(_tail(log.read(settings.bootstrap_servers, topic, start, keys=keys), Pick(every=sample, limit=count)))
     except (_InterruptedError, BrokenPipeError):
         return  # Ctrl-C, or the reader is gone
 
 
-async def _tail(bootstrap_servers: Brokers, topic: str, pick: Pick, *, from_beginning: bool) -> None:
-    partitions = await kafka.partitions_of(bootstrap_servers, topic)
-    if pick.key is not None:
-        partitions = [partitions[Partitioner(len(partitions))(pick.key)]]
-    async with kafka.reader(bootstrap_servers) as consumer:
-        consumer.assign(partitions)
-        if not from_beginning:
-            await consumer.seek_to_end(*partitions)
-        while not pick.done:
-            fetched = await consumer.getmany(timeout_ms=FETCH_MS, max_records=FETCH_RECORDS)
-            lines = [line for records in fetched.values() for line in pick.lines(records)]
-            if lines:
+async def _tail(chunks: AsyncGenerator[list[ConsumerRecord], None], pick: Pick) -> None:
+    async with aclosing(chunks):
+        async for records in chunks:
+            if lines := pick.lines(records):
                 _write(b"\n".join(lines) + b"\n")
+            if pick.done:
+                return
 
 
 class _InterruptedError(Exception):

@@ -23,7 +23,7 @@ import msgspec
 from mdstream.errors import FrameError, SymbolError
 from mdstream.instruments import is_linear
 from mdstream.repairs import REST_MARK
-from mdstream.ticks import Control, Tick
+from mdstream.ticks import Control, HaltTick, Tick
 from mdstream.trading_hours import TradingHours, trading_hours
 from mdstream.venues import contracts, ws_setting
 from mdstream.venues.declared import Declared
@@ -326,7 +326,7 @@ class Provider(Declared, ABC):
 
     def _in_base(self, ticks: Sequence[Tick], contract_size: Decimal) -> Sequence[Tick]:
         for tick in ticks:
-            if not isinstance(tick, Control):
+            if not isinstance(tick, (Control, HaltTick)):  # only stocks are halted
                 tick.symbol = self._names[tick.symbol]
                 contracts.to_base(tick, contract_size)
         return ticks

@@ -26,14 +26,15 @@ import msgspec
 import pytest
 
 from mdstream.repairs import rest_frame
-from mdstream.ticks import BookTick, BookUpdate, Control, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import Provider
 from mdstream.venues.providers import PROVIDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECORDED = Path(os.environ.get("MDSTREAM_FRAMES", PROJECT.parent / "shared" / "frames"))
 VENUES = sorted(PROVIDERS)
-TICKS: dict[str, type[Tick]] = {kind.__name__: kind for kind in (TradeTick, QuoteTick, BookTick, BookUpdate, Control)}
+KINDS = (TradeTick, QuoteTick, BookTick, BookUpdate, HaltTick, Control)
+TICKS: dict[str, type[Tick]] = {kind.__name__: kind for kind in KINDS}
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,14 @@ pytestmark = pytest.mark.system
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(name: str, *args: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, EXAMPLES / name, *args], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, EXAMPLES / name, *args],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -43,6 +50,13 @@ def test_bars_frame_holds_the_last_revision_of_each_bar(env: dict[str, str]) -> 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"{3 * len(SYMBOLS)} bars of {len(SYMBOLS)} symbols"
     assert "2026-01-05 15:02:00+00:00" in done.stdout
+
+
+def test_vwap_counts_each_trade_once(env: dict[str, str]) -> None:
+    """Twenty trades, some of them twice."""
+    publish(made_settings(env), [*trades(0, 20), *trades(10, 20)])
+    done = run("vwap.py", SYMBOLS[0].lower(), env=env)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "1.50 over 40\n")
 
 
 def test_latest_prices_shows_every_instrument(processes: Processes, env: dict[str, str]) -> None:

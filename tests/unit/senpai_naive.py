@@ -101,7 +101,8 @@ def naive(events: Sequence[Any_], limits: Limits) -> dict[int, dict[str, Any]]:
         row = max(ceil(Fraction(event.ts_recv, step)), ceil(Fraction(latest - lateness, step))) * step
         placed.append((row, event, hole))
     used = [(row, event) for row, event, _ in placed if isinstance(event, Trade | Quote) and at(event) > row - 60 * S]
-    first = next((event.ts_recv for _, event, _ in placed), 0)
+    numbered = [(row, event.ts_recv) for row, event, _ in placed if isinstance(event, Trade | Quote)]
+    first = min((ns for row, ns in numbered if row == ceil(Fraction(ns, step)) * step), default=0)
     return {
         row: _features([e for r, e in used if r <= row], row)
         | _flags(sorted((each for each in placed if each[0] <= row), key=lambda each: each[0]), row, first)

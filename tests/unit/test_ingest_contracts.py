@@ -45,3 +45,10 @@ def test_what_is_learned_holds_for_connections_that_are_open() -> None:
     assert contracts.route(frame("ETH-USDT-261225")).key == b"ETHUSDT-20261225"
     contracts.learn({"ETHUSDT-20261225": "0.2"})
     assert encode(b"ETHUSDT-20261225", b"x", TRADE, 9)[3][-1] == ("v", b"0.2")
+
+
+def test_what_is_known_is_not_replaced_by_what_is_new() -> None:
+    """Its book may hold sizes of the former worth."""
+    contracts = Contracts(OKX, {"ETHUSDT-20261225": "0.1"})
+    contracts.learn_new({"ETHUSDT-20261225": "0.2", "BTCUSDT-PERP": "0.01"})
+    assert contracts.contract_size == {"ETHUSDT-20261225": "0.1", "BTCUSDT-PERP": "0.01"}

@@ -28,10 +28,10 @@ IO_LIBRARIES = frozenset(
 )  # fmt: skip
 SHELLS = frozenset(
     {
-        "mdstream.app", "mdstream.broker", "mdstream.cli", "mdstream.config", "mdstream.db", "mdstream.demo",
-        "mdstream.embedded", "mdstream.http", "mdstream.ingest", "mdstream.kafka", "mdstream.rest", "mdstream.roles",
-        "mdstream.run", "mdstream.simulator", "mdstream.sinks", "mdstream.tools", "mdstream.web", "agents",
-        "topics",
+        "mdstream.app", "mdstream.broker", "mdstream.cli", "mdstream.client", "mdstream.config", "mdstream.db",
+        "mdstream.demo", "mdstream.embedded", "mdstream.http", "mdstream.ingest", "mdstream.kafka", "mdstream.rest",
+        "mdstream.roles", "mdstream.run", "mdstream.simulator", "mdstream.sinks", "mdstream.tools", "mdstream.web",
+        "agents", "topics",
     }
 )  # fmt: skip
 """Our own modules that do I/O, read settings or wire things up."""

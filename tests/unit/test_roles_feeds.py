@@ -159,6 +159,15 @@ def test_source_of_a_closed_market_is_closed_not_silent() -> None:
     assert morning["sources"]["iqfeed"]["health"] == "silent"
 
 
+def test_source_of_a_halted_stock_is_halted() -> None:
+    night = Night()
+    stock = night.canonical.instruments["AAPL"]
+    stock.halted, stock.bell_ns = True, EVENING_NS + 5 * S
+    found = night.at("2026-11-30 19:59:58")
+    assert (found["session"], found["sources"]["iqfeed"]["health"]) == ("halted", "halted")
+    assert found["sources"]["iqfeed"]["reason"] == "trading in it is halted since 2026-12-01 00:59:55 UTC"
+
+
 def test_source_that_is_lost_at_night_is_shown_as_lost() -> None:
     """A closed market is no excuse for a connection that is not there."""
     source = Night(lost=True).at("2026-11-30 20:00:30")["sources"]["iqfeed"]

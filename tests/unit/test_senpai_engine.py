@@ -90,7 +90,7 @@ def test_rows_equal_a_plain_computation(seed: int, rows_per_s: int, lateness_ms:
 @given(st.integers(-49, 49))
 def test_the_order_of_trades_and_quotes_within_the_lateness_changes_nothing(skew_ms: int) -> None:
     """They are on subjects and topics of their own: a backtest merges them differently from how they came live."""
-    events = [quote(n // 2, n * 37, 99 + n % 3) if n % 2 else trade(n // 2, n * 37, 100 + n % 7) for n in range(200)]
+    events = [quote(n // 2, n * 37, 99 + n % 3) if n % 2 else trade(n // 2, n * 37, 100 + n % 7) for n in range(400)]
     moved = sorted(events, key=lambda each: each.ts_recv + (skew_ms * MS if isinstance(each, Quote) else 0))
     assert rows(run(moved)) == rows(run(events))
 
@@ -158,12 +158,24 @@ def test_bad_input_is_counted_and_in_no_feature(value: bytes, outcome: str) -> N
     now = T0 + 30 * S
     for each in (trade(1, 0), quote(1, 5), trade(2, 10_000)):
         assert engine.step(encode(each), now) == clean.step(encode(each), now)
-    engine.step(value, now)
+    made = engine.step(value, now)
     assert engine.counts == clean.counts + type(clean.counts)({outcome: 1})
     after = encode(trade(4, 20_500)), encode(quote(2, 20_600))
-    made = [message for each in after for message in engine.step(each, now)] + engine.advance(now)
+    made += [message for each in after for message in engine.step(each, now)] + engine.advance(now)
     expected = rows([m for each in after for m in clean.step(each, now)] + clean.advance(now))
     assert [(row.ts, row.features) for row in rows(made)] == [(row.ts, row.features) for row in expected] != []
+
+
+def test_a_repair_that_took_long_leaves_no_hole() -> None:
+    """Its trades are older than any window; their numbers count all the same, and they are no sign of life."""
+    events: list[Any_] = [trade(1, 0), quote(1, 0)]
+    events += [trade(2 + n, 1_000 + n, late_ms=70_000, recovered=True) for n in range(3)]
+    events += [trade(5, 72_000), quote(2, 72_000)]
+    engine = Engine(Limits(since_ns=T0 - 60 * S))
+    made = [message for event in events for message in engine.step(encode(event))] + engine.advance(T0 + 80 * S)
+    assert (engine.counts["old"], engine.counts["hole"]) == (3, 0)
+    assert [alert.kind for alert in alerts(made, "gap", "stale")] == ["stale", "stale"]
+    assert rows(made)[-1].complete
 
 
 def test_symbols_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,3 +277,16 @@ def test_refused_trade_does_not_come_back_from_the_buffer() -> None:
     buffers = [[tick for _, _, tick in s.sources[b"binance"].lines["BTCUSDT"].buffer] for s in (dying, owner)]
     assert buffers[0] == buffers[1]
     assert len(buffers[0]) == 1
+
+
+def test_refused_part_of_a_gap_is_in_the_next_checkpoint() -> None:
+    """The REST answer has one of two missing trades, at an impossible price: a new owner does not await it again."""
+    stream = new_stream(MERGE)
+    trades = stream.step([raw("binance", binance_trade(t=7)), raw("binance", binance_trade(t=10), offset=1)])
+    state_log = saved(stream, trades)
+    row = {"id": 8, "price": "-1", "qty": "2", "time": 1767625200122, "isBuyerMaker": True}
+    answer = rest_frame("/api/v3/historicalTrades?symbol=BTCUSDT", "trade", json.dumps([row]).encode())
+    state_log += saved(stream, stream.step([raw("binance", answer, offset=2)]))
+    restored = checkpoint.read(read_into(Ledger(RAW, checkpoint.LAYOUT), state_log))
+    assert restored.instruments == stream.instruments
+    assert stream.instruments["BTCUSDT"].feeds["binance"].trades.seen.missing_within(8, 9) == (1, 1)

@@ -230,6 +230,84 @@ def test_instrument_without_known_hours_is_never_closed() -> None:
     assert {event.get("state") for event in events(out.status) if event["symbol"] == "AAPL"} == {None}
 
 
+# --------------------------------------------------------------------------------------------------------------- halts
+
+
+def status(code: str, at: str, *, venue_at: str = "") -> Iterator[Item]:
+    """Alpaca says that the stock is halted (H) or traded again (T)."""
+    utc = datetime.fromtimestamp(ns(venue_at or at) // S, ZoneInfo("UTC"))
+    text = f'[{{"T":"s","S":"AAPL","sc":"{code}","rm":"News pending","t":"{utc:%Y-%m-%dT%H:%M:%SZ}","z":"C"}}]'
+    yield ns(at) + 1, "alpaca", b"other", text.encode()
+
+
+def halts(*outputs: Output) -> list[tuple[str, str, str]]:
+    """When, what, and by whom."""
+    return [
+        (f"{datetime.fromtimestamp(event['ts_recv'] // S, NEW_YORK):%H:%M:%S}", event["state"], event["provider"])
+        for event in events(joined(outputs)["status"])
+        if event.get("state") in ("halted", "resumed") and event["type"] == "status"
+    ]
+
+
+def test_halt_of_a_stock_is_no_fault_of_its_sources() -> None:
+    """The followed source is silent, the standby has a late report: without the halt it would be left."""
+    partition = Partition("alpaca", SECOND)
+    before, after = ("2026-11-30 11:00", "2026-11-30 11:02"), ("2026-11-30 11:30", "2026-11-30 11:31")
+    partition.lives(*before, trades("alpaca", *before, 0.5), trades(SECOND, *before, 0.5))
+    halted = partition.lives(
+        before[1], after[0],
+        status("H", before[1]), status("H", "2026-11-30 11:03", venue_at=before[1]),
+        trades(SECOND, "2026-11-30 11:02:01", "2026-11-30 11:02:05", 0.5),
+    )  # fmt: skip
+    again = partition.lives(
+        *after,
+        status("T", after[0]),
+        trades("alpaca", "2026-11-30 11:30:05", after[1], 0.5),
+        trades(SECOND, *after, 0.5),
+    )
+    assert switches(halted, again) == []
+    assert halts(halted, again) == [("11:02:00", "halted", "alpaca"), ("11:30:00", "resumed", "alpaca")]
+    told = [event for event in events(halted.status) if event["symbol"] == "AAPL" and event["type"] == "heartbeat"]
+    assert {event["state"] for event in told} == {"halted"}
+
+
+def test_resumption_that_nobody_reported_follows_from_trades() -> None:
+    """The connection was lost when it came. A late report of a trade before the halt is no sign of it."""
+    partition = Partition("alpaca")
+    day = ("2026-11-30 11:00", "2026-11-30 11:40")
+    out = partition.reads(
+        beats("alpaca", *day), trades("alpaca", "2026-11-30 11:00", "2026-11-30 11:10", 1),
+        status("H", "2026-11-30 11:10"), trades("alpaca", "2026-11-30 11:10:01", "2026-11-30 11:10:09", 1),
+        trades("alpaca", "2026-11-30 11:30", "2026-11-30 11:40", 1),
+    )  # fmt: skip
+    assert halts(out) == [("11:10:00", "halted", "alpaca"), ("11:30:01", "resumed", "alpaca")]
+
+
+def test_halted_stock_is_closed_at_night() -> None:
+    """A halt may last for days; the market's hours go on meanwhile."""
+    partition = Partition("alpaca")
+    out = partition.reads(
+        trades("alpaca", EVENING[0], "2026-11-30 19:59", 1),
+        status("H", "2026-11-30 19:59"),
+        beats("alpaca", "2026-11-30 19:59", "2026-12-01 04:10"),
+    )
+    told = {event["ts_recv"]: event.get("state") for event in events(out.status) if event["symbol"] == "AAPL"}
+    assert {state for at_ns, state in told.items() if ns(NIGHT[0]) <= at_ns < ns(NIGHT[1])} == {"closed"}
+    assert {state for at_ns, state in told.items() if at_ns > ns(NIGHT[1])} == {"halted"}
+
+
+def test_halt_by_a_venue_that_is_no_source_of_the_stock_is_not_told() -> None:
+    partition = Partition(SECOND)
+    out = partition.reads(trades(SECOND, *EVENING, 1), status("H", "2026-11-30 19:59"))
+    assert halts(out) == []
+
+
+def test_status_with_an_impossible_time_is_refused() -> None:
+    partition = Partition("alpaca")
+    out = partition.reads(status("H", "2026-11-30 19:59", venue_at="2300-01-01 00:00"))
+    assert (halts(out), len(out.dead)) == ([], 1)
+
+
 # ------------------------------------------------------------------------------------------- ids that begin anew
 
 

@@ -118,7 +118,7 @@ def test_extended_sessions_by_the_clock_of_new_york(year: int) -> None:
 def test_session_at(at: str, name: str, begins: str, ends: str) -> None:
     session = US_STOCKS.at(ns(at))
     assert (session.name, clock(session.from_ns), clock(session.to_ns)) == (name, begins, ends)
-    assert session.closed is (name == "closed")
+    assert (session.rest == "closed") is (name == "closed")
 
 
 def test_weekend_with_a_change_of_the_clock_has_its_true_length() -> None:

@@ -1,7 +1,7 @@
 """Alpaca, US stocks: market data v2.
 
-Channels: trades, quotes, corrections and cancels (they come with trades); ignored: bars, statuses, LULD. There is no
-history: trades have no ids that count.
+Channels: trades, quotes, statuses (halts), corrections and cancels (they come with trades); ignored: bars, LULD. There
+is no history: trades have no ids that count.
 Source: docs.alpaca.markets, streaming market data and real-time stock data (read 2026-09).
 Quirks: every frame is an array that may mix messages of all instruments; numbers are JSON numbers; times have up to
 nanoseconds. ALPACA_FEED decides which exchanges there are: `iex` is one of them, with a small share of the trades;
@@ -21,9 +21,9 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from mdstream.errors import FrameError
-from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
+from mdstream.ticks import Control, HaltTick, Number, QuoteTick, Size, TradeTick
 from mdstream.venues import arrays
-from mdstream.venues.feed import QUOTE, TRADE, Channel, Head, Id, Name, Parser, Provider, Request
+from mdstream.venues.feed import OTHER, QUOTE, TRADE, Channel, Head, Id, Name, Parser, Provider, Request
 from mdstream.venues.parsing import priced
 from mdstream.venues.symbols import tickers
 from mdstream.venues.times import new_york_day, rfc3339_ns
@@ -39,6 +39,8 @@ REMEDIES = {
     409: "the plan does not include this feed: ALPACA_FEED=iex is free",
 }
 FINAL = frozenset({401, 402, 409})
+HALTS, RESUMPTIONS = frozenset("2HP"), frozenset("3T")
+"""Codes of statuses: of the tapes A and B (2, 3), and of C (H, P for a pause, T)."""
 
 _HEAD = arrays.head(rb'"T"\s*:\s*"(?P<channel>[a-z]{1,20})"\s*,\s*(?:"i"\s*:\s*\d{1,20}\s*,\s*)?"S"', rb"[A-Z0-9./]")
 
@@ -89,6 +91,14 @@ class _Cancel(msgspec.Struct, gc=False, tag_field="T", tag="x"):
     z: Code = ""
 
 
+class _Status(msgspec.Struct, gc=False):
+    S: Name
+    sc: Code
+    t: str
+    sm: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    rm: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
 _Report = _Trade | _Correct | _Cancel
 """A frame may mix them."""
 
@@ -102,6 +112,7 @@ class _Other(msgspec.Struct):
     code: int = 0
     trades: list[str] = []
     quotes: list[str] = []
+    statuses: list[str] = []
     orderbooks: list[str] = []
 
 
@@ -140,6 +151,17 @@ def quotes(m: list[Quote], symbol: str) -> Sequence[QuoteTick]:
     ]
 
 
+def _statuses(m: list[_Status], symbol: str) -> Sequence[HaltTick | Control]:
+    """[{"T":"s","S":"AAPL","sc":"H","sm":"Trading Halt","rc":"T12","rm":"..","t":"2026-01-05T15:00:00.1Z",..},..]"""
+    return [_status(d, symbol) for d in arrays.of_one(m, lambda d: d.S)]
+
+
+def _status(d: _Status, symbol: str) -> HaltTick | Control:
+    if d.sc not in HALTS | RESUMPTIONS:
+        return Control("ignored", f"a status {d.sc}")
+    return HaltTick(symbol, d.sc in HALTS, d.rm or d.sm, rfc3339_ns(d.t))
+
+
 class Alpaca(Provider):
     name = "alpaca"
     market = "equities"
@@ -157,10 +179,11 @@ class Alpaca(Provider):
         Channel("c", TRADE, list[_Report], _trades),
         Channel("x", TRADE, list[_Report], _trades),
         Channel("q", QUOTE, list[Quote], quotes),
+        Channel("s", OTHER, list[_Status], _statuses),
     )
     heads = (_HEAD,)
     other = list[_Other]
-    kinds: ClassVar[Sequence[str]] = ("trades", "quotes")
+    kinds: ClassVar[Sequence[str]] = ("trades", "quotes", "statuses")
     """The names of its channels in requests and in their answers."""
 
     def url(self, addresses: Mapping[str, str]) -> str:

@@ -1,11 +1,12 @@
 """Alpaca as the simulator serves it: US stocks.
 
-Channels: trades, quotes, and with trades their corrections and cancelErrors. bars and the other ones are acknowledged
-and stay silent, as are symbols that there are not.
+Channels: trades, quotes, statuses, and with trades their corrections and cancelErrors. bars and the other ones are
+acknowledged and stay silent, as are symbols that there are not.
 Feeds: iex, sip, delayed_sip (without its delay), and test with FAKEPACA alone.
 Source: docs.alpaca.markets, streaming market data (read 2026-09). Our choices where it is silent: any keys will do,
 but for the secret `wrong`; a key that begins with FREE has the free plan (30 symbols, no sip); the exchange is V, the
-tape C; of twenty trades one is corrected and one is cancelled, each at once; who does not log in within ten seconds is
+tape C; of twenty trades one is corrected and one is cancelled, each at once; of two hundred one is
+followed by a halt that the next one ends; who does not log in within ten seconds is
 closed after the error; at most 20 requests a second; the close codes.
 Not simulated: late corrections, the wildcard `*`, MessagePack, a slot that is held after its connection's end.
 """
@@ -29,6 +30,9 @@ FREE, FREE_SYMBOLS, WRONG = "FREE", 30, "wrong"
 EXCHANGE, TAPE = "V", "C"
 ONE_OF, CORRECTED = 20, 1 << 60
 """How many trades have one that is corrected and one that is cancelled; what the id of a corrected one has added."""
+ONE_OF_HALTS, HALTED = 200, 77
+HALT = '"sc":"H","sm":"Trading Halt","rc":"LUDP","rm":"Volatility Trading Pause"'
+RESUMPTION = '"sc":"T","sm":"Trading Resumption","rc":"C11","rm":"Trade Halt Concluded By Other Regulatory Auth."'
 FAKE = "FAKEPACA"
 FEEDS = ("iex", "sip", "delayed_sip", "test")
 ERRORS = {
@@ -89,6 +93,16 @@ def _cancels(listing: Listing, order: Order) -> list[str]:
     ]
 
 
+def _statuses(listing: Listing, order: Order) -> list[str]:
+    time = rfc3339_nanos(order.ts_ns)
+    status = {HALTED: HALT, (HALTED + 1) % ONE_OF_HALTS: RESUMPTION}
+    return [
+        f'[{{"T":"s","S":"{listing.symbol}",{status[turn]},"t":"{time}","z":"{TAPE}"}}]'
+        for t in order.fills
+        if (turn := t.trade_id % ONE_OF_HALTS) in status
+    ]
+
+
 def _trade_id(trade: Trade, ts_ns: int) -> str:
     return f"{EXCHANGE}{TAPE}-{trade.trade_id}-{new_york_day(ts_ns)}"
 
@@ -96,6 +110,7 @@ def _trade_id(trade: Trade, ts_ns: int) -> str:
 CHANNELS = {
     "trades": Channel(Kind.TRADE, _trades, lambda order: order.fills, sided=False, trade_id=_trade_id),
     "quotes": Channel(Kind.QUOTE, _quote, first=top_now(_quote)),
+    "statuses": Channel(Kind.TRADE, _statuses),
     "corrections": Channel(Kind.TRADE, _corrections),
     "cancelErrors": Channel(Kind.TRADE, _cancels),
 }
@@ -119,7 +134,7 @@ class AlpacaSession(Session):
     request_limit = (20, 1.0)
     shares_frames = True
     too_slow = (_error(407), Close(POLICY_VIOLATION, "slow client"))
-    silent: ClassVar[Sequence[str]] = (*SILENT, "statuses", "lulds")
+    silent: ClassVar[Sequence[str]] = (*SILENT, "lulds")
     followers: ClassVar[Sequence[str]] = FOLLOWERS
     feed = key = ""
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -66,7 +66,7 @@ FIELDS = (
     "Ask Time",
     "Total Volume",
 )
-"""The contents first, as they decide the route; the last five are for readers of the raw topic alone."""
+"""The contents first, as they decide the route; the last three are for readers of the raw topic alone."""
 LOGIN = "update fields"
 ADDRESS = "IQFEED_WS_URL"
 MARKET = ".IQFEED"
@@ -94,13 +94,19 @@ _SECOND = re.compile(r"\d\d/\d\d/\d{4} \d\d:\d\d:\d\d", re.ASCII)
 
 
 class _Trade(msgspec.Struct, array_like=True, gc=False):
-    part: ClassVar[slice] = slice(3, 9)
+    part: ClassVar[slice] = slice(3, 15)
     price: Number
     size: Size
     date: str
     time: str
     tick_id: Id
     aggressor: str | None
+    bid: str | None
+    bid_size: str | None
+    ask: str | None
+    ask_size: str | None
+    conditions: Annotated[str, msgspec.Meta(max_length=32)] | None
+    market_center: Annotated[str, msgspec.Meta(max_length=8)] | None
 
 
 class _Quote(msgspec.Struct, array_like=True, gc=False):
@@ -128,8 +134,11 @@ def _check_count(fields: Sequence[str]) -> None:
 
 def _trade(m: _Trade, symbol: str) -> Sequence[TradeTick]:
     """Q,AAPL,Cv,246.5500,100,01/05/2026,10:00:00.123456,3681,1,246.5400,200,246.5600,400,01,5,10:00:00.123001,10:00:00.122900,8642007,"""
-    ts_ns = new_york_ns(m.date, m.time)
-    return (TradeTick(symbol, f"{m.tick_id}-{ts_ns // 1_000}", m.price, m.size, SIDES.get(m.aggressor), ts_ns),)
+    ts_ns, codes = new_york_ns(m.date, m.time), m.conditions or ""
+    conditions = tuple(codes[i : i + 2] for i in range(0, len(codes), 2)) or None
+    trade_id, side = f"{m.tick_id}-{ts_ns // 1_000}", SIDES.get(m.aggressor)
+    tick = TradeTick(symbol, trade_id, m.price, m.size, side, ts_ns, venue=m.market_center, conditions=conditions)
+    return (tick,)
 
 
 def _quote(m: _Quote, symbol: str) -> Sequence[QuoteTick]:

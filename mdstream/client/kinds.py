@@ -1,0 +1,19 @@
+"""The kinds of events that the client reads, by the name that topics, tables and commands have."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mdstream.config.groups import BAR_INTERVAL
+from mdstream.errors import SettingsError
+from mdstream.events import Bar, BookL2, Quote, Trade
+
+KINDS: dict[str, type[Any]] = {"trades": Trade, "quotes": Quote, "books": BookL2, "bars": Bar}
+
+
+def checked_interval(interval: str | None) -> str | None:
+    """The interval of bars, if it can be one. Raises SettingsError."""
+    if interval is not None and not re.match(BAR_INTERVAL, interval):
+        raise SettingsError(f"{interval!r} is no interval of bars: expected one like 1s, 5m, 1h or 1d")
+    return interval
