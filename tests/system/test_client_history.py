@@ -57,8 +57,15 @@ def quote(seq: int, *, ts_exchange: int | None, ts_recv: int) -> Quote:
 TRADES: list[Event] = [
     trade(0),
     trade(1, ts_exchange=None, ts_recv=T0 + 1_000_000, side=None, trade_id=""),
-    trade(2, ts_exchange=T0 + 2_000_000, ts_recv=T0 + HOUR_NS + 5, count=3, recovered=True, conditions=("@", "ü")),
-    trade(4, ts_exchange=T0 + 3_000_000, ts_recv=T0 + HOUR_NS + 6, recovered=True, backfilled=True),
+    trade(
+        2,
+        ts_exchange=T0 + 2_000_000,
+        ts_recv=T0 + HOUR_NS + 5,
+        count=3,
+        recovered=True,
+        conditions=("@", "ü"),
+        backfilled=True,
+    ),
     trade(3, ts_exchange=T0 + HOUR_NS - 1, venue="NYSE", correction="cancel", corrects="0", corrects_price=0.1),
 ]
 QUOTES: list[Event] = [
@@ -136,7 +143,7 @@ def test_what_was_published_comes_back_to_the_last_digit(settings: Settings, kin
 def test_times_are_given_as_dates_too(sqlite: Settings) -> None:
     begin, end = datetime(2026, 1, 5, 15, tzinfo=UTC), datetime(2026, 1, 5, 18, tzinfo=timezone(timedelta(hours=2)))
     assert history("BTCUSDT", begin, end, into="arrow", settings=sqlite).num_rows == len(TRADES)
-    assert history("BTCUSDT", date(2026, 1, 5), date(2026, 1, 6), into="arrow", settings=sqlite).num_rows == len(TRADES) + 3
+    assert history("BTCUSDT", date(2026, 1, 5), date(2026, 1, 6), into="arrow", settings=sqlite).num_rows == 7
 
 
 def test_books_come_from_sqlite_and_the_database_says_that_it_has_none(sqlite: Settings) -> None:
