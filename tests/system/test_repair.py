@@ -437,9 +437,12 @@ def test_repair_shares_its_work_with_a_process_that_joins(
     wait_until(lambda: bench.repaired().records, what="the first page", every_s=0.05)
     second = other.start()
     wait_until(lambda: bench.committed() == 100, what="the commit of all requests")
-    both = [bench.health()["partitions"], other.health()["partitions"]]
-    assert sorted(both[0] + both[1]) == [0, 1, 2, 3]
-    assert all(both)
+
+    def shared() -> bool:
+        both = [bench.health()["partitions"], other.health()["partitions"]]
+        return all(both) and sorted(both[0] + both[1]) == [0, 1, 2, 3]
+
+    wait_until(shared, what="partitions for both")
     assert (first.stop(), second.stop()) == (0, 0)
     repaired = bench.repaired()
     for market, ticks in markets.values():
