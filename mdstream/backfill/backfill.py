@@ -23,11 +23,12 @@ from itertools import chain
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from mdstream import kafka
 from mdstream.backfill.plan import Bisection, parts
 from mdstream.config import Settings
-from mdstream.errors import BackfillError, FrameError
+from mdstream.errors import BackfillError, BrokerError, FrameError
 from mdstream.instruments import is_linear
 from mdstream.kafka.publisher import Partitioner
 from mdstream.kafka.reading import reader
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_LIMIT_S = 60.0
 """How long the stream may take to answer the first question, and how often it is said that it does not."""
+
+BROKER_EVERY_S, BROKER_LIMIT_S = 5.0, 10.0
+"""How often the broker is asked for a sign of life, and for how long."""
 
 
 @dataclass
@@ -227,16 +231,35 @@ async def backfill(
             ]
 
         working, fetching = asyncio.ensure_future(work()), asyncio.ensure_future(desk.run())
+        watching = asyncio.ensure_future(_watch_broker(settings))
         try:
             await asyncio.wait((working, fetching), return_when=asyncio.FIRST_COMPLETED)
             if fetching.done():
                 fetching.result()
             return working.result()
         finally:
-            for task in (working, fetching):
+            for task in (working, fetching, watching):
                 task.cancel()
                 await asyncio.wait([task])
             await raw_log.stop()
+
+
+async def _watch_broker(settings: Settings) -> None:
+    """Log when the broker stops answering and when it answers again: reads and writes wait for it, and say nothing."""
+    away = False
+    while True:
+        await asyncio.sleep(BROKER_EVERY_S)
+        try:
+            async with asyncio.timeout(BROKER_LIMIT_S):
+                await kafka.partition_counts(settings.bootstrap_servers)
+        except (BrokerError, KafkaError, OSError, TimeoutError) as error:
+            if not away:
+                log.warning("waiting for Kafka: %s", str(error) or f"no answer for {BROKER_LIMIT_S:.0f} s")
+            away = True
+        else:
+            if away:
+                log.info("Kafka answers again")
+            away = False
 
 
 async def _one(

@@ -22,6 +22,7 @@ from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait
 from servers import read_topic
 from websockets.asyncio.client import connect
 
+from mdstream.errors import BrokerError
 from mdstream.events import Trade, decode
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import REST_MARK
@@ -171,6 +172,26 @@ def test_backfill_without_live_trades_is_refused_and_changes_nothing(
     assert (done.returncode, done.stdout) == (1, "")
     assert "binance BTCUSDT: not done: no live trade of it was published: start `mdstream ingest`" in done.stderr
     assert published(env) == {}
+
+
+def test_broker_that_goes_away_is_waited_for_and_said(processes: Processes, env: dict[str, str]) -> None:
+    """Nothing that was written or read would say it."""
+    port = free_port()
+    broker = processes.mdstream("broker", "--port", port)
+    broker.wait_for("Kafka-compatible broker at")
+    env |= {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"}
+    process = processes.mdstream(*backfill("binance"), env=env)
+    wait_until(lambda: _requests(env), what="the first question to the stream")
+    broker.kill()
+    process.wait_for(f"waiting for Kafka: no Kafka broker answers at 127.0.0.1:{port}")
+
+
+def _requests(env: Mapping[str, str]) -> int:
+    try:
+        records = read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto")
+        return len(asyncio.run(records))
+    except BrokerError:  # no topic yet
+        return 0
 
 
 def test_what_cannot_be_asked_for_is_refused_at_once(env: dict[str, str]) -> None:
