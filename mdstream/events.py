@@ -115,7 +115,7 @@ class FeedStatus(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
     the instrument follows `provider` instead of `previous`; seq_reset, when the venue restarted the instrument's trade
     ids; book_lost, when its book is unknown until the next one; halted and resumed, when a stock exchange halts trading
     in the instrument; seq_jump, when the platform itself (`provider` is
-    "mdstream") lost its state. `reason` is for people.
+    "mdstream") lost its state; log_reset, when a raw topic was recreated or lost its end. `reason` is for people.
     """
 
     symbol: str

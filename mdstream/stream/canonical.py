@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import dropwhile
 
 import msgspec
 
@@ -36,6 +37,7 @@ from mdstream.stream.state import NOT_BUFFERED, Instrument, LogState, SourceStat
 from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import BOOK
 
+LAST_OFFSET = 2**63 - 1
 PLATFORM = "mdstream"
 """The provider in events about the platform itself."""
 
@@ -103,6 +105,8 @@ class Canonical:
                 if source := self.sources.get(name.encode()):
                     self._books.restore(self._publication.add_line(source, symbol, 0))
         self._next = self.read_from
+        self._went_back = False
+        """The log does not reach to what was processed last: it was recreated, or has lost its end."""
 
     @property
     def read_from(self) -> int:
@@ -148,7 +152,7 @@ class Canonical:
                 except FrameError as error:  # the frame's other ticks are still good
                     self._refuse(out, record, source, tick, error, recv_ns)
         if records:
-            self.position = records[-1].offset + 1
+            self.position, log.appended_ms = records[-1].offset + 1, records[-1].timestamp
         self._settle(out)
         for source in sources.values():
             source.report(out)
@@ -157,10 +161,34 @@ class Canonical:
     def _follow_on(self, out: Output, records: Sequence[Record]) -> Sequence[Record]:
         """The records to process. If records before them are gone from the log, the books that need these are lost."""
         expected, self._next = self._next, records[-1].offset + 1
-        if records[0].offset > expected:
-            for line in self._books.lose_before(records[0].offset):
-                self._publication.book_lost(out, line, "records of the raw log are gone", self.log.now_ns)
+        if records[0].offset < expected:
+            self._went_back = True
+        elif records[0].offset > expected:
+            self._lose_books(out, records[0].offset)
+        if self._went_back:
+            return self._only_new(out, records)
         return self._refill(records) if records[0].offset < self.position else records
+
+    def _only_new(self, out: Output, records: Sequence[Record]) -> Sequence[Record]:
+        """Those that were written after what was processed last; the first one begins a new count of offsets."""
+        new = list(dropwhile(lambda record: record.timestamp <= self.log.appended_ms, records))
+        if not new:
+            return new
+        self._went_back = False
+        self._lose_books(out, LAST_OFFSET)
+        for source in self.sources.values():
+            for line in source.lines.values():
+                line.forget_all()
+                out.changed.add(line.symbol)
+        name, was, self.position = f"{self._topic}[{self._partition}]", self.position, new[0].offset
+        reason = f"{name} was read up to offset {was} and goes on at {self.position}: it was recreated, or lost its end"
+        status = FeedStatus(events.SYSTEM, PLATFORM, "log_reset", reason, self.log.now_ns)
+        out.add_status(events.SYSTEM, status)
+        return new
+
+    def _lose_books(self, out: Output, offset: int) -> None:
+        for line in self._books.lose_before(offset):
+            self._publication.book_lost(out, line, "records of the raw log are gone", self.log.now_ns)
 
     def _evaluate(self, out: Output, offset: int, recv_ns: int) -> None:
         """What is done four times a second of log time, before the record at `offset`."""

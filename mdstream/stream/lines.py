@@ -141,6 +141,11 @@ class Line:
             self._drop(buffer[0][0] + 1)
         return len(buffer) < before
 
+    def forget_all(self) -> None:
+        """Drop all buffered ticks: their records are no longer in the log."""
+        self.buffer.clear()
+        self.feed.buffered_from = NOT_BUFFERED
+
     def _drop(self, offset: int) -> None:
         """Drop the ticks of records before `offset`: those of one record stay or go together."""
         buffer = self.buffer

@@ -77,6 +77,8 @@ class LogState:
     now_ns: int = 0
     due_ns: int = 0
     sources: dict[str, SourceState] = field(default_factory=dict)
+    appended_ms: int = 0
+    """The timestamp of the record that was processed last."""
 
 
 class Channel(msgspec.Struct, gc=False, array_like=True):

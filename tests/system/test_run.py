@@ -182,6 +182,22 @@ def test_demo_shows_the_last_words_of_a_part_that_died_and_starts_it_again(proce
     run.interrupt()
 
 
+@pytest.mark.usefixtures("default_ports")
+def test_demo_goes_on_when_its_broker_died(processes: Processes) -> None:
+    """The broker holds records in memory, so all topics begin anew under the ingestors, the workers and the sinks."""
+    run = Running(processes.mdstream("demo", "--rate", 300))
+
+    def stored() -> int:
+        counts = re.findall(r"stored trades: ([\d,]+)", run.process.output())
+        return int(counts[-1].replace(",", "")) if counts else 0
+
+    wait_until(lambda: stored() > 1_000, what="stored trades", limit_s=120)
+    run.kill("broker", lambda command: " broker --port " in command)
+    before = stored()
+    wait_until(lambda: stored() > before + 3_000, what="trades of after the broker's return", limit_s=180)
+    run.interrupt()
+
+
 @pytest.mark.parametrize(("command", "variable"), [("postgres", "MARKET_DATA_DATABASE_URL"), ("nats", "NATS_URL")])
 def test_embedded_server_alone_prints_the_variable_that_points_at_it(
     processes: Processes, command: str, variable: str

@@ -52,7 +52,7 @@ class Raw:
 def raw(frame: bytes | None, *, provider: str, recv_ns: int = T0_NS, kind: str = "", offset: int = 0) -> Raw:
     """A record as an ingestor writes it."""
     headers = [("p", provider.encode()), ("t", recv_ns.to_bytes(8, "big", signed=True))]
-    return Raw(frame, offset, headers=headers + ([("k", kind.encode())] if kind else []))
+    return Raw(frame, offset, recv_ns // 1_000_000, headers=headers + ([("k", kind.encode())] if kind else []))
 
 
 def with_null(*headers: tuple[str, bytes | None]) -> Sequence[tuple[str, bytes]]:
@@ -214,6 +214,55 @@ def test_lost_state_is_reported_once_with_the_first_record() -> None:
     (reported,) = events(fresh.step(log).status)
     assert (reported["symbol"], reported["provider"], reported["state"]) == ("__system__", "mdstream", "seq_jump")
     assert repeating.step(log).status == []
+
+
+# -- a log that does not reach to what was processed
+
+
+def trades_at(first_offset: int, ids: Iterable[int]) -> list[Raw]:
+    """One a second, by id."""
+    return [
+        raw(binance_trade(n), provider="binance", recv_ns=T0_NS + n * 10**9, offset=first_offset + i)
+        for i, n in enumerate(ids)
+    ]
+
+
+def ids_and_numbers(out: Output) -> tuple[list[str], list[int]]:
+    found = events(out.trades)
+    return [each["trade_id"] for each in found], [each["seq"] for each in found]
+
+
+def test_recreated_log_is_read_from_its_beginning() -> None:
+    """A broker without its disk, a deleted topic: numbers go on, what was sent again is a repeat, and it is told."""
+    reader = stream()
+    _, numbers = ids_and_numbers(reader.step(trades_at(100, [1, 2, 3])))
+    again = reader.step([raw(b"{}", provider="binance", recv_ns=T0_NS + 10**10, kind="heartbeat", offset=0)])
+    ids, more = ids_and_numbers(out := reader.step(trades_at(1, [3, 4, 5])))
+    assert (ids, more) == (["4", "5"], [numbers[-1] + 1, numbers[-1] + 2])
+    (reported,) = events(again.status)
+    assert (reported["symbol"], reported["provider"], reported["state"]) == ("__system__", "mdstream", "log_reset")
+    assert "was read up to offset 103 and goes on at 0" in reported["reason"]
+    assert (out.status, reader.position) == ([], 4)
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [2], [3], [1, 2, 3]])
+def test_log_that_lost_its_end_goes_on_with_what_is_new(cuts: list[int]) -> None:
+    """A replica that lagged was elected: records that were processed, then new ones at offsets that were."""
+    reader = stream()
+    reader.step(trades_at(0, [1, 2, 3, 4, 5]))
+    outputs = [reader.step(batch) for batch in cut(trades_at(0, [1, 2, 6, 7, 8]), cuts)]
+    found = joined(outputs)
+    assert [event["trade_id"] for event in events(found["trades"])] == ["6", "7", "8"]
+    assert [event["state"] for event in events(found["status"]) if event["provider"] == "mdstream"] == ["log_reset"]
+
+
+def test_standby_and_book_of_a_recreated_log_begin_anew() -> None:
+    """Their records are gone: a checkpoint must not ask for them."""
+    reader = stream(rules=Rules(Policy(("okx", "binance"))))
+    reader.step([raw(okx_trades(1, 1), provider="okx", recv_ns=T0_NS, offset=50), *trades_at(51, [1, 2])])
+    assert reader.read_from == 51
+    reader.step(trades_at(0, [20]))
+    assert reader.read_from == 0
 
 
 # -- the output is a function of the log

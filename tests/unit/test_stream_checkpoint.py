@@ -60,6 +60,9 @@ INSTRUMENTS = st.builds(
     NUMBERS,
     NUMBERS,
     st.dictionaries(NAMES, FEEDS, max_size=3),
+    st.binary(max_size=3),
+    st.booleans(),
+    NUMBERS,
 )
 LATENCIES = st.none() | st.integers(-(2**62), 2**62)
 SOURCES = st.builds(
@@ -78,7 +81,7 @@ SOURCES = st.builds(
     st.lists(st.integers(-(2**62), 2**62), max_size=5),
     NUMBERS,
 )
-LOGS = st.builds(LogState, NUMBERS, NUMBERS, st.dictionaries(NAMES, SOURCES, max_size=3))
+LOGS = st.builds(LogState, NUMBERS, NUMBERS, st.dictionaries(NAMES, SOURCES, max_size=3), NUMBERS)
 SYMBOLS = st.text(min_size=1, max_size=12)
 STATES = st.dictionaries(SYMBOLS, INSTRUMENTS, max_size=4)
 
