@@ -6,7 +6,8 @@ timestamp is the receive time in ms. Its headers, which RawEncoder writes and `d
     p     the provider's name
     t     when the frame was received: ns since 1970, 8 bytes big-endian
     k     its kind: that of the provider's `route` (venues/feed.py), or HEARTBEAT, STATUS, REPAIR
-    via   how it came: ws (a live feed), spool (the same, after Kafka was away), rest (repair, backfill), replay
+    via   how it came: ws (a live feed), spool (the same, after Kafka was away), rest (repair, backfill),
+          hook (a webhook), replay
     c     a live feed's connection: when it was opened, in the format of `t`. Some venues count per connection
     f     the number of the frame in its connection, 8 bytes big-endian, if the record is only a part of it: a frame
           about several instruments becomes a record for each
@@ -29,7 +30,7 @@ HEARTBEAT, STATUS, REPAIR = b"heartbeat", b"status", b"repair"
 OURS = frozenset({HEARTBEAT, STATUS, REPAIR})
 """Kinds of raw records that no venue sent: ingestors and the repair write them."""
 
-WS, REST, REPLAY, SPOOL = b"ws", b"rest", b"replay", b"spool"
+WS, REST, HOOK, REPLAY, SPOOL = b"ws", b"rest", b"hook", b"replay", b"spool"
 
 LAST_NS = 9_000_000_000_000_000_000
 """Times are before the year 2255, so that a `seq`, which starts at a time in us, stays below 2**53."""

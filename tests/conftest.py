@@ -24,6 +24,7 @@ settings.load_profile("untimed")
 ONLY_KAFKA = ("kafka_cluster", "secure_kafka")
 """System tests of what only Apache Kafka has: part of that test run alone."""
 NO_KAFKA = (
+    "api_store",
     "broker",
     "child_processes",
     "db",

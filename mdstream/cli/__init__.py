@@ -12,6 +12,7 @@ import click
 from mdstream.errors import MdstreamError, SettingsError
 
 COMMANDS = {
+    "api": "mdstream.tools.api",
     "audit": "mdstream.tools.audit",
     "backfill": "mdstream.tools.backfill",
     "broker": "mdstream.tools.broker",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, SecretStr, create_model, field_validator
+from pydantic import AfterValidator, Field, SecretStr, create_model, field_validator
 
 from mdstream import venues
 from mdstream.config.cluster import Compression, Security
@@ -19,6 +21,19 @@ SpoolSync = Literal["always", "interval", "never"]
 SourcePolicy = Literal["failover", "merge"]
 BAR_INTERVAL = r"^[1-9][0-9]{0,3}[smhd]$"
 BarInterval = Annotated[str, Field(pattern=BAR_INTERVAL)]
+
+
+Network = Annotated[str, AfterValidator(lambda text: str(ip_network(text)))]
+"""An address, or a network like 10.0.0.0/8."""
+MIN_PATH_SECRET = 16
+_IN_PATH = re.compile("[A-Za-z0-9_-]*")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def secrets_in(value: SecretStr | None) -> tuple[str, ...]:
+    """Several secrets in one setting, comma-separated."""
+    parts = value.get_secret_value().split(",") if value else ()
+    return tuple(filter(None, (part.strip() for part in parts)))
 
 
 class Kafka(Group, alias_generator=prefixed("KAFKA_")):
@@ -191,6 +206,54 @@ class Senpai(Group, alias_generator=prefixed("MDSTREAM_SENPAI_")):
     def _divides_a_second(cls, value: int) -> int:
         if 1000 % value:
             raise ValueError("expected a divisor of 1000")
+        return value
+
+
+class Api(Group, alias_generator=prefixed("MDSTREAM_API_")):
+    """`mdstream api`: docs/api.md."""
+
+    signing_secrets: SecretStr | None = setting(
+        None, "secrets that sign the webhook's requests, comma-separated", name="TRADINGVIEW_HMAC_SECRET"
+    )
+    path_secrets: SecretStr | None = setting(
+        None,
+        "secrets in the webhook's path, for TradingView itself, comma-separated, of 16 characters or more",
+        name="TRADINGVIEW_PATH_SECRET",
+    )
+    path_addresses: Listed[Network] = setting(
+        ("52.89.214.238", "34.212.75.30", "54.218.53.128", "52.32.178.7"),
+        "addresses that may use these paths, comma-separated: by default TradingView's",
+        name="TRADINGVIEW_ADDRESSES",
+    )
+    window_s: float = setting(
+        120.0, "seconds by which an alert's time may differ from ours", name="TRADINGVIEW_WINDOW_S", ge=1, le=3600
+    )
+    requests_per_s: float = setting(50.0, "requests per second that each address may send", gt=0, le=100_000)
+    proxies: Listed[Network] = setting((), "addresses of our proxies, whose header is believed, comma-separated")
+    proxy_header: str = setting(
+        "X-Forwarded-For", "the header in which they name the client", pattern=r"^[A-Za-z0-9-]{1,64}$"
+    )
+    origins: Listed[str] = setting(
+        (), "sites whose pages may read, like https://charts.example, comma-separated; * for any"
+    )
+
+    keys: SecretStr | None = setting(
+        None, "SHA-256 of each key with which /v1 and /udf may be read, in hex, comma-separated; none: without a key"
+    )
+    key_requests_per_s: float = setting(20.0, "requests per second that each key may send", gt=0, le=100_000)
+
+    @field_validator("keys")
+    @classmethod
+    def _are_digests(cls, value: SecretStr | None) -> SecretStr | None:
+        if not all(_DIGEST.fullmatch(digest) for digest in secrets_in(value)):
+            raise ValueError("expected the SHA-256 of each key, 64 hex digits in lower case, as sha256sum prints it")
+        return value
+
+    @field_validator("path_secrets")
+    @classmethod
+    def _cannot_be_guessed(cls, value: SecretStr | None) -> SecretStr | None:
+        if any(len(secret) < MIN_PATH_SECRET or not _IN_PATH.fullmatch(secret) for secret in secrets_in(value)):
+            raise ValueError(f"expected secrets of {MIN_PATH_SECRET} or more letters, digits, - or _")
         return value
 
 

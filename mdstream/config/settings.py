@@ -13,6 +13,7 @@ from mdstream.config.groups import (
     VENUE_ADDRESSES,
     Addresses,
     Alpaca,
+    Api,
     Bars,
     CoinApi,
     Database,
@@ -72,6 +73,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     nats: Nats
     timescale: Timescale
     senpai: Senpai
+    api: Api
     database: Database
     ibkr: Ibkr
     addresses: Addresses

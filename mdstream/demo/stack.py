@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mdstream import config
+from mdstream.api.process import DEFAULT_PORT as API_PORT
 from mdstream.db import migrate
 from mdstream.demo.stored import Stored, stored
 from mdstream.errors import MdstreamError
@@ -84,10 +85,12 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
             parts.set(_simulate(parts, rate))
             say(f"simulated venues: {', '.join(SYMBOLS)}, {rate} frames/s together; binance stalls now and then")
         running = pipeline.start(parts, list(SYMBOLS.items()), SINKS)
-        port = free_port(SENPAI_PORT)
-        parts.start("senpai", "senpai", "--port", str(port), stage=pipeline.WORKER_STAGE)
-        say("ingestors, core worker, gap repair, the roles files, timescale and nats, and senpai are starting")
-        say(f"features and signals: http://127.0.0.1:{port}/")
+        senpai, api = free_port(SENPAI_PORT), free_port(API_PORT)
+        parts.start("senpai", "senpai", "--port", str(senpai), stage=pipeline.WORKER_STAGE)
+        parts.start("api", "api", "--port", str(api), stage=pipeline.WORKER_STAGE)
+        say("ingestors, core worker, gap repair, the roles files, timescale and nats, senpai and the API are starting")
+        say(f"features and signals: http://127.0.0.1:{senpai}/")
+        say(f"history and charts: http://127.0.0.1:{api}/docs")
         played = DemoStack(parts, running, settings.data_dir, say)
         played.wait_for_prices()
         yield played

@@ -31,9 +31,13 @@ class Metrics(Collector, ABC):
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
 
-    async def page(self, _request: web.Request) -> web.Response:
+    def text(self) -> bytes:
         """Prometheus text."""
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return generate_latest(self._registry)
+
+    async def page(self, _request: web.Request) -> web.Response:
+        """The same as an answer."""
+        return web.Response(body=self.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def reply(value: dict[str, Any], *, ok: bool = True) -> web.Response:

@@ -46,10 +46,12 @@ class Runner(web.AppRunner):
 
 
 def _admit(server: web.Server) -> asyncio.Protocol:
-    return server() if len(server.connections) < MAX_CONNECTIONS else _Refusal()
+    return server() if len(server.connections) < MAX_CONNECTIONS else Refusal()
 
 
-class _Refusal(asyncio.Protocol):
+class Refusal(asyncio.Protocol):
+    """Answers with 503, whatever is asked."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.WriteTransport, transport).write(REFUSAL)  # uvloop's is no subclass
         transport.close()

@@ -9,13 +9,13 @@ from mdstream.cli import set_up_logging
 from mdstream.errors import SettingsError
 from mdstream.ingest.process import DEFAULT_PORT, Options, run
 from mdstream.ingest.selection import Selection
-from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.providers import FEEDS
 
 
 @click.command()
 @click.option(
     "--provider",
-    help=f"{', '.join(PROVIDERS)}, several of them separated by commas, or all.  [default: MDSTREAM_PROVIDERS]",
+    help=f"{', '.join(FEEDS)}, several of them separated by commas, or all.  [default: MDSTREAM_PROVIDERS]",
 )
 @click.option(
     "--symbols",

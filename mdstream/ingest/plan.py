@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from mdstream.config import Settings
-from mdstream.errors import ListingError, SymbolError, UnknownError, UnlistedError
+from mdstream.errors import ListingError, SettingsError, SymbolError, UnknownError, UnlistedError
 from mdstream.events import ListedInstrument
 from mdstream.instruments import is_linear
 from mdstream.venues import contracts
 from mdstream.venues.feed import Provider
 from mdstream.venues.listing import matches
-from mdstream.venues.providers import PROVIDERS, provider
+from mdstream.venues.providers import FEEDS, PROVIDERS, provider
 from topics import Topic, Topics
 
 ALL = "all"
@@ -65,8 +65,10 @@ class Wanted:
 
 
 def names_of(name: str) -> list[str]:
-    """The providers that `name` names, separated by commas; "all" means every one."""
-    return sorted(PROVIDERS) if name == ALL else list(dict.fromkeys(part.strip() for part in name.split(",")))
+    """The providers that `name` names, separated by commas; "all" means every one that has a feed."""
+    if name == ALL:
+        return sorted(FEEDS)
+    return list(dict.fromkeys(part.strip() for part in name.split(",")))
 
 
 def plan(
@@ -79,9 +81,13 @@ def plan(
 
     Without `symbols` each provider has its default symbols. A symbol that is not valid at a venue, or not in its list
     among the `listings`, is refused, the others stay. `contract_sizes`: by provider, what its contracts are worth, as
-    far as known. Raises SymbolError if none is left for any provider, SettingsError for an unknown provider.
+    far as known. Raises SymbolError if none is left for any provider, SettingsError for a provider that is unknown or
+    has no feed.
     """
     venues, listings, contract_sizes = [provider(each) for each in names_of(name)], listings or {}, contract_sizes or {}
+    for venue in venues:
+        if not venue.has_feed:
+            raise SettingsError(f"{venue.name} has no feed to read: it calls `mdstream api` (docs/api.md)")
     found = [
         wanted_of(venue, symbols or venue.default_symbols, listings.get(venue.name), contract_sizes.get(venue.name, {}))
         for venue in venues

@@ -7,8 +7,11 @@ from mdstream.stream.failover import Limits
 from mdstream.stream.gaps import GapLimits
 from mdstream.stream.rules import Override, Policy, Rules
 from mdstream.venues.providers import PROVIDERS, provider
+from mdstream.venues.tradingview.feed import MARKET, TradingView
 
 SECOND_NS = 1_000_000_000
+ALERTS = Override(f"*{MARKET}", (TradingView.name,))
+"""TradingView's instruments have no other source: whoever names the venues of a market need not know of alerts."""
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -17,9 +20,12 @@ def rules_of(settings: Settings) -> Rules:
     named = _known(failover.sources)
     return Rules(
         policy=Policy(named or tuple(PROVIDERS), merge=failover.policy == "merge", named=bool(named)),
-        overrides=tuple(
-            Override(pattern.upper(), _known(own.sources), None if own.policy is None else own.policy == "merge")
-            for pattern, own in failover.instruments.items()
+        overrides=(
+            ALERTS,
+            *(
+                Override(pattern.upper(), _known(own.sources), None if own.policy is None else own.policy == "merge")
+                for pattern, own in failover.instruments.items()
+            ),
         ),
         coverage={name: each.coverage for name, each in PROVIDERS.items()},
         limits=Limits(

@@ -18,8 +18,8 @@ def command(rate: int, live: bool) -> None:
     """Everything that a deployment has, on this machine; shows the latest prices and what is stored.
 
     That is a broker, PostgreSQL and a NATS server with JetStream; simulated venues and an ingestor for each; a core
-    worker, gap repair, the roles that write SQLite and JSONL, PostgreSQL, and NATS; and senpai, whose page shows
-    features and signals.
+    worker, gap repair, the roles that write SQLite and JSONL, PostgreSQL, and NATS; senpai, whose page shows features
+    and signals; and the HTTP API, with what is stored.
 
     The simulated Binance stalls about once a minute, and OKX loses trades: /feeds on the printed page shows which
     source is followed, and the lost trades are repaired.

@@ -19,7 +19,7 @@ from mdstream.run import pipeline
 from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, find_or_start
 from mdstream.run.supervisor import Say, Supervisor, interrupt_on_signals, timed_say
-from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.providers import FEEDS
 
 POLL_S = 0.2
 
@@ -33,7 +33,7 @@ def _sinks(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]
 
 @click.command(name="run")
 @click.option(
-    "--provider", "providers", multiple=True, required=True, help=f"{', '.join(PROVIDERS)} or all; may be repeated."
+    "--provider", "providers", multiple=True, required=True, help=f"{', '.join(FEEDS)} or all; may be repeated."
 )
 @click.option(
     "--symbols", "symbols", multiple=True, required=True, help="Its symbols, comma-separated; once for each --provider."

@@ -152,6 +152,8 @@ class Provider(Declared, ABC):
     coverage: ClassVar[str] = "venue"
     """Which trades of an instrument it carries: all of one venue, "consolidated" (of all venues of a market), or a part
     with a name of its own ("iex"). By default a provider stands in only for those with the same coverage."""
+    has_feed: ClassVar[bool] = True
+    """Whether an ingestor can read it; else the venue calls us, and `mdstream api` writes what it sends."""
     contiguous_ids: ClassVar[bool] = False
     """Whether trade ids are contiguous per instrument, so that a skipped id is a missed trade; else they only rise, or
     are opaque, and missed trades cannot be detected."""

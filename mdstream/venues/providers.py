@@ -1,4 +1,4 @@
-"""The venues with a feed: the names allowed for `--provider`."""
+"""The providers by their names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from mdstream.venues.feed import Provider
 _FOUND: dict[str, type[Provider]] = parts(Provider, "feed")  # type: ignore[type-abstract]
 PROVIDERS = dict(sorted(_FOUND.items(), key=lambda named: (not named[1].contiguous_ids, named[0])))
 """By name, in the order in which they are preferred by default: first those whose missing trades are noticed."""
+
+FEEDS = tuple(name for name, each in PROVIDERS.items() if each.has_feed)
+"""Those that an ingestor can read: the names allowed for `--provider`."""
 
 
 def provider(name: str) -> Provider:

@@ -172,12 +172,23 @@ def test_demo_shows_prices_and_leaves_nothing_behind(processes: Processes, tmp_p
     demo.wait_for("prices flow")
     shown = re.compile(r"stored trades: ([\d,]+), database rows: ([\d,]+), NATS messages: ([\d,]+)")
     wait_until(lambda: shown.search(demo.output()), what="all that is stored")
+    (api,) = re.findall(r"history and charts: (http://127\.0\.0\.1:\d+)/docs", demo.output())
+    wait_until(lambda: _json(f"{api}/v1/trades?symbol=BTCUSDT&limit=5")["rows"], what="trades over HTTP")
     children = _children(demo.pid)
-    assert len(children) >= 12  # broker, PostgreSQL, NATS, venues, three ingestors, four workers, repair
+    assert len(children) >= 14  # broker, PostgreSQL, NATS, venues, three ingestors, four workers, repair, senpai, API
     demo.signal(signal.SIGINT)
     assert demo.wait() == 0, demo.output()
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert stored(data / "market_data.db")
+
+
+def _json(url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+    except OSError:  # not up yet
+        return {"rows": []}
+    return found
 
 
 def _children(pid: int) -> list[int]:

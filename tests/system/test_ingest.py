@@ -27,12 +27,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from mdstream.kafka.publisher import Partitioner
-from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.providers import FEEDS, PROVIDERS
 
 pytestmark = pytest.mark.system
 
 PARTITIONS = 4
-WEBSOCKETS = {name: each for name, each in PROVIDERS.items() if each.library is None and each.framer is None}
+WEBSOCKETS = {name: PROVIDERS[name] for name in FEEDS if not (PROVIDERS[name].library or PROVIDERS[name].framer)}
 OTHERS = sorted(WEBSOCKETS.keys() - {"binance"})
 OPEN = sorted(name for name, each in WEBSOCKETS.items() if not each.credentials)
 Records = list[ConsumerRecord[bytes, bytes]]

@@ -27,6 +27,8 @@ OURS = {name: service for name, service in SERVICES.items() if service["image"].
 ONCE = {name: service for name, service in SERVICES.items() if service["restart"] == "no"}
 LASTING = {name: service for name, service in SERVICES.items() if name not in ONCE}
 FOREIGN = {"PGPASSWORD": "libpq's"}
+CONNECTING = ("sink-timescale", "db-upgrade", "api")
+"""Who connects to the database."""
 
 every = pytest.mark.parametrize("name", SERVICES)
 every_lasting = pytest.mark.parametrize("name", LASTING)
@@ -68,7 +70,7 @@ def test_all_parts_of_the_platform_are_there() -> None:
     assert {("worker", role) for role in ("core", "timescale", "nats", "files")} < commands
     ingestors = [name for name in OURS if name.startswith("ingest-")]
     assert {given_to(name)["provider"] for name in ingestors} == {"binance", "okx", "coinbase"}
-    assert {"repair", "senpai"} < set(SERVICES)
+    assert {"repair", "senpai", "api"} < set(SERVICES)
 
 
 @every_of_ours
@@ -121,7 +123,7 @@ def test_nothing_of_ours_starts_before_what_it_cannot_do_without() -> None:
     assert set(ONCE) == {"topics", "db-upgrade"}
     assert needs.pop("topics") == {"kafka"}
     assert needs.pop("db-upgrade") == {"topics", "timescale"}
-    assert needs.pop("sink-timescale") == {"topics", "db-upgrade"}
+    assert needs.pop("sink-timescale") == needs.pop("api") == {"topics", "db-upgrade"}
     assert needs.pop("sink-nats") == needs.pop("senpai") == {"topics", "nats"}
     assert set(map(frozenset, needs.values())) == {frozenset({"topics"})}
 
@@ -188,11 +190,11 @@ def test_ports_are_published_on_loopback_alone(name: str) -> None:
 
 def test_the_database_has_one_password_and_its_url_none() -> None:
     """One variable sets it for the server and for those who connect, whatever characters it has."""
-    given = [SERVICES[name]["environment"] for name in ("sink-timescale", "db-upgrade")]
+    given = [SERVICES[name]["environment"] for name in CONNECTING]
     assert {place(each["MARKET_DATA_DATABASE_URL"]) for each in given} == {"mdstream@timescale:5432/mdstream"}
     assert not any("password" in options(each["MARKET_DATA_DATABASE_URL"]) for each in given)
     written = compose_reader.load(FILE.read_text())["services"]
-    passwords = [written[name]["environment"]["PGPASSWORD"] for name in ("sink-timescale", "db-upgrade")]
+    passwords = [written[name]["environment"]["PGPASSWORD"] for name in CONNECTING]
     assert {*passwords, written["timescale"]["environment"]["POSTGRES_PASSWORD"]} == {
         "${MDSTREAM_DB_PASSWORD:-mdstream}"
     }

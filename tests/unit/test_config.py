@@ -163,6 +163,10 @@ ANOTHER = {
     "IBKR_PORT": "7497",
     "IBKR_CLIENT_ID": "1",
     "ALPACA_FEED": "sip",
+    "TRADINGVIEW_PATH_SECRET": "a-secret-of-some-length",
+    "TRADINGVIEW_ADDRESSES": "10.0.0.1,10.1.0.0/16",
+    "MDSTREAM_API_PROXIES": "10.0.0.1",
+    "MDSTREAM_API_KEYS": "0" * 64,
     "MDSTREAM_SENPAI_ROWS_PER_S": "20",
     "MDSTREAM_SENPAI_RULES": '{"up":{"direction":"long","above":{"mid":1}}}',
 }
@@ -201,6 +205,22 @@ def test_each_setting_is_set_by_its_own_name(monkeypatch: pytest.MonkeyPatch, tm
                 (tmp_path / where).write_text(written[where])
             found = values_of(load(**options))
         assert {key for key, value in found.items() if value != defaults[key]} == {name}
+
+
+@pytest.mark.parametrize("secret", ["short", "sixteen letters/", "a-secret-of-some-length,short"])
+def test_a_secret_in_a_path_is_long_and_never_shown(secret: str) -> None:
+    """It is all that keeps others out; and the error may be in a log."""
+    with pytest.raises(SettingsError, match="expected secrets of 16 or more letters") as refused:
+        load(tradingview_path_secret=secret)
+    assert secret not in str(refused.value)
+
+
+@pytest.mark.parametrize("digest", ["a-key-itself", "0" * 63, f"{'0' * 64},{'F' * 64}"])
+def test_a_key_of_the_api_is_given_by_its_digest_and_never_shown(digest: str) -> None:
+    """Who gives the key itself must not find it in a log."""
+    with pytest.raises(SettingsError, match="expected the SHA-256 of each key") as refused:
+        load(api_keys=digest)
+    assert digest not in str(refused.value)
 
 
 # -- where the venues are

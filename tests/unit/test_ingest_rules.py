@@ -21,7 +21,7 @@ from mdstream.ingest.health import problems_of
 from mdstream.ingest.plan import Listing, contract_sizes_of, plan, raw_topics, wanted_of
 from mdstream.ingest.selection import Selection, expand
 from mdstream.net.backoff import delays_s
-from mdstream.venues.providers import PROVIDERS, provider
+from mdstream.venues.providers import FEEDS, PROVIDERS, provider
 
 # ------------------------------------------------------------------------------------------------------------- backoff
 
@@ -78,12 +78,11 @@ def test_plan_names_each_symbol_once_and_canonically() -> None:
 
 
 def test_plan_of_all_asks_every_provider() -> None:
-    """Each for its own symbols, or for those that are given."""
-    assert {w.provider.name: w.symbols for w in plan("all")} == {
-        n: tuple(p.default_symbols) for n, p in PROVIDERS.items()
-    }
+    """Each that has a feed, for its own symbols, or for those that are given."""
+    feeds = {name: PROVIDERS[name] for name in FEEDS}
+    assert {w.provider.name: w.symbols for w in plan("all")} == {n: tuple(p.default_symbols) for n, p in feeds.items()}
     wanted = {w.provider.name: w.symbols for w in plan("all", ["BTCUSDT", "AAPL"])}
-    assert sorted(wanted) == sorted(PROVIDERS)
+    assert sorted(wanted) == sorted(feeds)
     assert (wanted["okx"], wanted["alpaca"]) == (("BTCUSDT",), ("AAPL",))
 
 
@@ -148,6 +147,12 @@ def test_plan_refuses_an_unknown_provider() -> None:
     """And says which there are."""
     with pytest.raises(SettingsError, match=f"no provider 'nyse': there are {', '.join(sorted(PROVIDERS))}"):
         plan("nyse", ["IBM"])
+
+
+def test_plan_refuses_a_provider_without_a_feed() -> None:
+    """TradingView calls us: an ingestor would wait for nothing."""
+    with pytest.raises(SettingsError, match="tradingview has no feed to read: it calls `mdstream api`"):
+        plan("binance,tradingview")
 
 
 # ----------------------------------------------------------------------------------------------------------- selection

@@ -8,23 +8,23 @@ import pytest
 
 from mdstream.config import load
 from mdstream.errors import SettingsError
-from mdstream.roles.rules import rules_of
+from mdstream.roles.rules import ALERTS, rules_of
 from mdstream.stream.failover import Limits
 from mdstream.stream.gaps import GapLimits
 from mdstream.stream.rules import Policy, Rules
-from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.providers import FEEDS, PROVIDERS
 
 
 def test_defaults_of_the_settings_are_those_of_the_stream() -> None:
     """One truth: what docs/failover.md says, what `load()` gives, and what the rules are without any settings."""
     by_default = Policy(tuple(PROVIDERS), named=False)
     coverage = {name: provider.coverage for name, provider in PROVIDERS.items()}
-    assert rules_of(load()) == Rules(by_default, coverage=coverage, limits=Limits(), gaps=GapLimits())
+    assert rules_of(load()) == Rules(by_default, (ALERTS,), coverage, limits=Limits(), gaps=GapLimits())
 
 
 def test_crypto_venues_of_today_stand_in_for_each_other_by_default() -> None:
     """Each carries all of its own trades. A feed of one stock exchange is no stand-in for one of all."""
-    rules, crypto = rules_of(load()), [name for name, each in PROVIDERS.items() if each.market == "crypto"]
+    rules, crypto = rules_of(load()), [name for name in FEEDS if PROVIDERS[name].market == "crypto"]
     assert all(rules.allows("BTCUSDT", one, beside=other) for one in crypto for other in crypto)
     assert not rules.allows("AAPL", "alpaca", beside="massive")
     assert not rules.allows("AAPL", "massive", beside="alpaca")
@@ -49,6 +49,16 @@ def test_instruments_may_be_set_by_pattern(monkeypatch: pytest.MonkeyPatch, tmp_
     rules = rules_of(load())
     assert rules.of("BTCUSDT") == Policy(("okx",), merge=True)
     assert rules.of("BTCUSD") == Policy(tuple(PROVIDERS), named=False)
+
+
+def test_alerts_have_their_own_source_whatever_venues_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an alert would be accepted, and never be on md.trades; a longer pattern can still say otherwise."""
+    monkeypatch.setenv("MDSTREAM_SOURCES", "okx,binance")
+    monkeypatch.setenv("MDSTREAM_INSTRUMENTS", '{"*":{"sources":["okx"]},"NASDAQ:*.TV":{"sources":["binance"]}}')
+    rules = rules_of(load())
+    assert rules.of("BINANCE:BTCUSDT.TV").sources == ("tradingview",)
+    assert rules.of("NASDAQ:AAPL.TV").sources == ("binance",)
+    assert rules.of("BTCUSDT").sources == ("okx",)
 
 
 def test_limits_are_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""The HTTP API: TradingView's webhook (docs/api.md)."""

@@ -1,0 +1,96 @@
+"""/health, /live, /ready and /metrics of `mdstream api`: ready while what it needs answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from mdstream.api.routes import Webhook
+from mdstream.errors import MdstreamError
+from mdstream.http.endpoint import Metrics
+
+CHECK_LIMIT_S, CHECK_EVERY_S = 5.0, 2.0
+
+Check = Callable[[], Awaitable[object]]
+"""Returns if a part answers. Raises MdstreamError."""
+
+
+class Health:
+    """The state of each part by its name; parts are asked at most every CHECK_EVERY_S, whoever asks us how often."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._asking = asyncio.Lock()
+        self._asked_s = float("-inf")
+        self._problems: dict[str, str | None] = {}
+
+    async def problems(self) -> dict[str, str | None]:
+        """By part: what is wrong, None if nothing is."""
+        async with self._asking:
+            if time.monotonic() - self._asked_s >= CHECK_EVERY_S:
+                found = await asyncio.gather(*map(_problem, self._checks.values()))
+                self._problems = dict(zip(self._checks, found, strict=True))
+                self._asked_s = time.monotonic()
+            return self._problems
+
+
+async def _problem(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_LIMIT_S):
+            await check()
+    except MdstreamError as error:
+        return str(error)
+    except TimeoutError:
+        return f"no answer within {CHECK_LIMIT_S:.0f} s"
+    return None
+
+
+class ApiMetrics(Metrics):
+    """The metrics of one process."""
+
+    def __init__(self, webhook: Webhook) -> None:
+        self._webhook = webhook
+        super().__init__()
+
+    def collect(self) -> Iterator[Metric]:
+        answers = CounterMetricFamily("mdstream_api_webhook_requests", "answered requests", labels=["status"])
+        for status, count in sorted(self._webhook.answers.items()):
+            answers.add_metric([str(status)], count)
+        yield answers
+        yield GaugeMetricFamily(
+            "mdstream_api_held_alerts", "not acknowledged by Kafka", value=self._webhook.outbox.held
+        )
+        yield GaugeMetricFamily(
+            "mdstream_api_remembered_alerts", "that would be known again", value=len(self._webhook.remembered)
+        )
+
+
+def router_of(health: Health, metrics: ApiMetrics) -> APIRouter:
+    """The paths of the process itself."""
+    router = APIRouter(tags=["process"])
+
+    @router.get("/live", summary="200 while it answers")
+    async def live() -> JSONResponse:
+        return JSONResponse({"live": True})
+
+    @router.get("/health", summary="What works; 503 if a part does not")
+    @router.get("/ready", summary="200 while all it needs answers")
+    async def ready() -> JSONResponse:
+        parts = await health.problems()
+        problems = [f"{name}: {problem}" for name, problem in parts.items() if problem]
+        shown = {name: problem or "ok" for name, problem in parts.items()}
+        status = {"status": "degraded" if problems else "ok", "ready": not problems}
+        return JSONResponse({**status, "problems": problems, **shown}, 503 if problems else 200)
+
+    @router.get("/metrics", summary="For Prometheus")
+    async def page() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,122 @@
+"""The API process: start in order, run until told to stop, stop in reverse order.
+
+raw topic there? ──> producer up? ──> HTTP port free? ──> requests are answered; the database is opened when it is asked
+SIGTERM, SIGINT ──> requests under way are answered ──> producer down, database closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import version
+
+from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+
+from mdstream import kafka
+from mdstream.api import charts, health, queries, routes
+from mdstream.api.access import Access, networks
+from mdstream.api.charts import Charts
+from mdstream.api.guard import guard_of
+from mdstream.api.health import ApiMetrics, Check, Health
+from mdstream.api.keys import Keys
+from mdstream.api.outbox import Outbox
+from mdstream.api.routes import Webhook
+from mdstream.api.server import serve
+from mdstream.api.store import Store
+from mdstream.api.symbols import SymbolList
+from mdstream.api.udf import Resolutions
+from mdstream.api.webhook import SECOND_NS, Rates, Reader, Remembered
+from mdstream.config import Settings
+from mdstream.config.groups import secrets_in
+from mdstream.db import connection as db
+from mdstream.venues.history import Limits
+from mdstream.venues.tradingview.feed import TradingView
+from topics import Topics
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 8000
+NO_DATABASE = "there is no history: set MARKET_DATA_DATABASE_URL"
+
+
+async def api(settings: Settings, *, port: int) -> None:
+    """Serve until cancelled. Raises MdstreamError when it cannot start."""
+    topic = Topics(settings).raw_of(TradingView.market)
+    webhook = webhook_of(settings)
+    if not (webhook.access.signing or webhook.access.paths):
+        log.warning("no webhook is accepted: set TRADINGVIEW_HMAC_SECRET or TRADINGVIEW_PATH_SECRET")
+    store = Store(db.url_of(settings)) if settings.database.url else None
+    if store is None:
+        log.warning("%s", NO_DATABASE)
+    await kafka.create_topics(settings.bootstrap_servers, [topic], replication=settings.replication)
+    await webhook.outbox.start()
+    writing = asyncio.create_task(webhook.outbox.run())
+    try:
+        async with serve(application(settings, webhook, store), host=settings.http.host, port=port):
+            log.info("http://%s:%d/docs shows what there is", settings.http.host, port)
+            await asyncio.wait([writing])  # not itself: requests under way still need it when we are told to stop
+            writing.result()
+    finally:
+        writing.cancel()
+        await asyncio.wait([writing])
+        await webhook.outbox.stop()
+        if store is not None:
+            await store.close()
+
+
+def webhook_of(settings: Settings) -> Webhook:
+    """The webhook by the settings."""
+    own = settings.api
+    window_ns = int(own.window_s * SECOND_NS)
+    signing, paths = ([s.encode() for s in secrets_in(each)] for each in (own.signing_secrets, own.path_secrets))
+    return Webhook(
+        Access(tuple(signing), tuple(paths), networks(own.path_addresses)),
+        _rates(own.requests_per_s),
+        Reader(window_ns),
+        Remembered(2 * window_ns),
+        Outbox(settings),
+        networks(own.proxies),
+        own.proxy_header,
+    )
+
+
+def keys_of(settings: Settings) -> Keys:
+    """The keys of those who may read, by the settings."""
+    return Keys(secrets_in(settings.api.keys), _rates(settings.api.key_requests_per_s))
+
+
+def _rates(per_s: float) -> Rates:
+    return Rates(Limits(per_s=per_s, burst=max(1.0, 2 * per_s)))
+
+
+def application(settings: Settings, webhook: Webhook, store: Store | None) -> FastAPI:
+    """Everything that answers, with its documentation at /docs."""
+    checks: dict[str, Check] = {"kafka": webhook.outbox.check}
+    app = FastAPI(title="mdstream", version=version("mdstream"), redoc_url=None)
+    if settings.api.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.api.origins),
+            allow_methods=["GET"],
+            allow_headers=["Authorization"],
+        )
+    app.include_router(routes.router_of(webhook))
+    keys = keys_of(settings)
+    needed = [Depends(guard_of(app, keys))] if keys.needed else []
+    if store is None:
+        for prefix in ("/v1", "/udf"):
+            app.add_api_route(prefix + "/{path:path}", _no_database, include_in_schema=False)
+    else:
+        checks["database"] = store.check
+        symbols = SymbolList(store)
+        app.include_router(queries.router_of(store, symbols), dependencies=needed)
+        shown = Charts(store, symbols, Resolutions(settings.bars.intervals))
+        app.include_router(charts.router_of(shown), dependencies=needed)
+    app.include_router(health.router_of(Health(checks), ApiMetrics(webhook)))
+    return app
+
+
+async def _no_database() -> JSONResponse:
+    return JSONResponse({"error": NO_DATABASE}, 503)

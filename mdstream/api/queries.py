@@ -1,0 +1,122 @@
+"""The stored events over HTTP: /v1/trades, /v1/quotes, /v1/bars and /v1/gaps, a page at a time, as JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from mdstream.api.history import DEFAULT_ROWS, KINDS, MAX_ROWS, Kind, QueryError, page_of, query_of
+from mdstream.api.store import Store
+from mdstream.api.symbols import SymbolList
+from mdstream.errors import DatabaseError, TooSlowError
+
+JSON, CSV = "application/json", "text/csv"
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "`rows`, and in `next` the cursor for those behind them; CSV has it in the header X-Next."},
+    400: {"description": "The error says what to change: a symbol, a shorter stretch of time."},
+    406: {"description": "Neither JSON nor CSV will do."},
+    503: {"description": "The database does not answer."},
+}
+
+PARAMETERS = {
+    "symbol": "the canonical symbol, like BTCUSDT",
+    "interval": "length of the bars, like 1m, the default",
+    "from": "the first time: RFC 3339 in UTC, or ns since 1970; by default a day before `to`",
+    "to": "the first time behind the rows; by default now",
+    "limit": f"rows of a page, 1 to {MAX_ROWS}; by default {DEFAULT_ROWS}",
+    "cursor": "`next` of the page before",
+}
+
+
+async def page(store: Store, name: str, request: Request) -> Response:
+    """A page of the events of a kind, in the form that the request accepts."""
+    form = accepted(request.headers.get("Accept", "*/*"))
+    if form is None:
+        return JSONResponse({"error": f"expected Accept: {JSON} or {CSV}"}, 406)
+    try:
+        query = query_of(name, dict(request.query_params), time.time_ns() // 1000)
+        found = page_of(query, await store.ask(query.statement, query.values))
+    except QueryError as error:
+        return JSONResponse({"error": str(error)}, 400)
+    except TooSlowError as error:
+        if error.retriable:
+            return _unavailable("the database is busy")
+        return JSONResponse({"error": "the query took too long: narrow from and to, or lower the limit"}, 400)
+    except DatabaseError:  # where it is, and what it said, is for /health
+        return _unavailable("the database does not answer")
+    if form == CSV:
+        headers = {"X-Next": found.cursor} if found.cursor else {}
+        return Response(_csv(query.kind.columns, found.rows), media_type=CSV, headers=headers)
+    return Response(msgspec.json.encode({"rows": found.rows, "next": found.cursor}), media_type=JSON)
+
+
+def accepted(header: str) -> str | None:
+    """The first of our forms that an Accept header has; None if it has neither."""
+    for part in header.split(","):
+        wanted = part.partition(";")[0].strip().lower()
+        if wanted in (JSON, CSV):
+            return wanted
+        if wanted in ("*/*", "application/*", ""):
+            return JSON
+        if wanted == "text/*":
+            return CSV
+    return None
+
+
+def _csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for row in rows:
+        values = (row[name] for name in columns)
+        writer.writerow([msgspec.json.encode(v).decode() if isinstance(v, dict) else v for v in values])
+    return text.getvalue()
+
+
+def _unavailable(error: str) -> JSONResponse:
+    return JSONResponse({"error": error}, 503, {"Retry-After": "1"})
+
+
+def router_of(store: Store, symbols: SymbolList) -> APIRouter:
+    """The paths of the history."""
+    router = APIRouter(prefix="/v1", tags=["history"])
+
+    @router.get("/symbols", summary="The symbols that have bars")
+    async def listed() -> Response:
+        try:
+            return JSONResponse({"symbols": await symbols.read()})
+        except DatabaseError:
+            return _unavailable("the database does not answer")
+
+    for name, kind in KINDS.items():
+        router.add_api_route(
+            f"/{name}",
+            _endpoint(store, name),
+            name=name,
+            summary=f"{name.capitalize()} of a symbol, in the order of their times",
+            responses=ANSWERS,
+            openapi_extra={"parameters": list(_described(kind))},
+        )
+    return router
+
+
+def _endpoint(store: Store, name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return await page(store, name, request)
+
+    return answer
+
+
+def _described(kind: Kind) -> Iterator[dict[str, Any]]:
+    """The parameters as OpenAPI has them; history.py reads them, and says more of what is wrong."""
+    for name, what in PARAMETERS.items():
+        if name in kind.allowed:
+            required = name == "symbol"
+            yield {"name": name, "in": "query", "required": required, "description": what, "schema": {"type": "string"}}

@@ -1,0 +1,105 @@
+"""uvicorn with the limits of all our HTTP endpoints (mdstream/http/listening.py), in a loop that is already running."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from mdstream.errors import SettingsError
+from mdstream.http.listening import HEADERS, MAX_CONNECTIONS, REQUEST_LIMIT_S, Refusal
+
+_HEADERS = [(name, value) for name, value in HEADERS.items() if name != "Content-Security-Policy"]
+"""The page /docs loads its scripts from elsewhere; all other answers are data."""
+BACKLOG = 512
+STOP_LIMIT_S = 5
+
+
+class _Protocol(H11Protocol):
+    """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look_again(None, 0)
+
+    def _look_again(self, cycle: object, unread: int) -> None:
+        self._later = self.loop.call_later(REQUEST_LIMIT_S, self._look, cycle, unread)
+
+    def _look(self, before: object, unread_before: int) -> None:
+        cycle, unread = self.cycle, self.transport.get_write_buffer_size()
+        if 0 < unread_before <= unread:
+            self.transport.abort()  # to close it would be to wait until all is read
+            return
+        if not unread and cycle is before and (cycle is None or cycle.response_complete):
+            self.transport.close()
+        self._look_again(cycle, unread)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._later.cancel()
+        super().connection_lost(exc)
+
+
+def _admit(server_state: ServerState, **others: Any) -> asyncio.Protocol:
+    """The protocol of a new connection: a refusal if there are too many."""
+    if len(server_state.connections) >= MAX_CONNECTIONS:
+        return Refusal()
+    return _Protocol(server_state=server_state, **others)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serve(application: FastAPI, *, host: str, port: int) -> AsyncIterator[None]:
+    """Listen while the block runs. Raises SettingsError if the port is taken or the address is not ours."""
+    listening = _listen(host, port)
+    server = _Server(
+        uvicorn.Config(
+            application,
+            http=cast(Any, _admit),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",  # a line for each request that is no HTTP would only help to fill a disk
+            access_log=False,  # a path may hold a secret
+            server_header=False,
+            headers=_HEADERS,
+            proxy_headers=False,  # mdstream/api/access.py decides whom to believe
+            timeout_keep_alive=int(REQUEST_LIMIT_S),
+            timeout_graceful_shutdown=STOP_LIMIT_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"port {port} of {host} is in use: choose another with --port or HTTP_PORT") from None
+        raise SettingsError(f"cannot listen on port {port} of {host}: {error}") from None
+    return listening
