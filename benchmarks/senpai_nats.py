@@ -7,18 +7,13 @@ decodes the same events; and how late a row is after the event that made it, at 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import nats
 from nats.js.api import ConsumerConfig, DeliverPolicy
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
 from servers import nats_server
 from sink_builders import TRADES, Rec
 

@@ -30,6 +30,8 @@ MAX_GAPS = 256
 """Gaps of a symbol that are remembered one by one; more count as lost."""
 MAX_JUMP = 1_000_000
 """A larger step of `seq` is a new count, not so many lost events."""
+FORGOTTEN_NS = 7 * 86_400 * SECOND_NS
+"""A symbol that came and went must not be in every memory for ever."""
 PRESSED, RELIEVED = 0.8, 0.7
 """Fill of the queue at which the alert on back-pressure begins and ends."""
 NEVER = -(1 << 62)
@@ -211,11 +213,16 @@ class Engine:
 
     def remember(self, memory: bytes, *, whole: bool = True) -> None:
         """Go on where another engine was. Before anything else; then step the events since a minute before its last
-        rows, ignore what they return, and `resume`. `whole`: all of these events are there.
+        rows, ignore what they return, and `resume`. `whole`: all of these events are there. Symbols that were silent
+        for longer than FORGOTTEN_NS are new ones.
 
         Raises msgspec.MsgspecError for what is no memory.
         """
         self._remembered = _unpack(memory)
+        symbols = self._remembered.symbols
+        last_ns = max((each.heard_ns or 0 for each in symbols.values()), default=0)
+        for name in [n for n, each in symbols.items() if each.heard_ns and each.heard_ns < last_ns - FORGOTTEN_NS]:
+            del symbols[name]
         for each in () if whole else self._remembered.symbols.values():
             each.since_ns = None
 

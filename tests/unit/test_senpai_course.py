@@ -203,6 +203,16 @@ def test_input_that_is_no_longer_there_makes_windows_incomplete() -> None:
         assert row.complete == whole
 
 
+def test_a_symbol_that_was_silent_for_a_week_is_forgotten() -> None:
+    """A memory holds the symbols of a week, however many there have ever been."""
+    first, second = Engine(), Engine()
+    for symbol, day in (("A", 0), ("B", 5), ("C", 8)):
+        first.step(encode(trade(1, day * 86_400_000, symbol=symbol)))
+    second.remember(first.memory())
+    second.resume()
+    assert set(second.symbols) == {"B", "C"}
+
+
 def test_an_alert_that_began_before_a_restart_ends_after_it() -> None:
     first, second = Engine(), Engine()
     first.step(encode(trade(5, 0)))
