@@ -59,9 +59,13 @@ class Latency:
 
 @dataclass(frozen=True)
 class Api:
-    """Latencies by path, alone and beside others; accepted alerts; and the machine's load (1 minute) before."""
+    """Latencies by path, alone and beside others; accepted alerts; and the machine's load (1 minute) before.
+
+    `page_cpu_s`: the process's CPU time of a page, alone.
+    """
 
     alone: dict[str, Latency]
+    page_cpu_s: float
     beside: dict[str, Latency]
     webhook: Rate
     load: float
@@ -83,15 +87,16 @@ async def measure(broker: Broker, *, folder: Path) -> Api:
                 process = processes.mdstream("api", "--port", port)
                 process.wait_for("/docs shows what there is")
                 async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-                    load = os.getloadavg()[0]
+                    load, used_s = os.getloadavg()[0], cpu_s(process.pid)
                     alone = await _latencies(session, "alone")
+                    page_cpu_s = (cpu_s(process.pid) - used_s) / (PER_S * SECONDS)
                     async with _others(session, port):
                         beside = await _latencies(session, "beside others")
                     webhook = await _accepted(session, process.pid)
         found = len(await read_topic(place.bootstrap, place.raw))
     if found != ALERTS:
         raise BenchmarkError(f"mdstream api accepted {ALERTS:,} alerts, the log has {found:,}")
-    return Api(alone, beside, webhook, load)
+    return Api(alone, page_cpu_s, beside, webhook, load)
 
 
 def _fill(url: str) -> None:

@@ -217,14 +217,15 @@ def test_many_symbols_are_shown_as_a_multiple_of_few() -> None:
 def test_latencies_are_shown_alone_and_beside_others_with_the_machines_load() -> None:
     """Their middle, and what one in a hundred exceeds; the webhook's rate by the wall and by CPU."""
     took = Latency(0.0012, 0.0345)
-    found = report.text(results(api=Api({"/v1/bars": took}, {"/v1/bars": took}, Rate(10_000, 10.0, 8.0), 1.25)))
+    found = report.text(results(api=Api({"/v1/bars": took}, 0.0021, {"/v1/bars": took}, Rate(10_000, 10.0, 8.0), 1.25)))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines() if "|" in line]
     assert cells[2:] == [
         ["/v1/bars, alone", "1.2 ms", "34.5 ms"],
         ["/v1/bars, beside a slow client and the longest span", "1.2 ms", "34.5 ms"],
     ]
+    assert "A page takes 2.1 ms of the process's CPU time." in found
     assert "accepted 1,000 alerts/s from 50 senders, 1,250 per CPU-second. The machine's load was 1.2 before." in found
-    shown = report.as_json(results(api=Api({"/v1/bars": took}, {}, Rate(10_000, 10.0, 8.0), 1.25)))["api"]
+    shown = report.as_json(results(api=Api({"/v1/bars": took}, 0.0021, {}, Rate(10_000, 10.0, 8.0), 1.25)))["api"]
     assert (shown["alone"], shown["webhook"]["per_second"]) == (
         {"/v1/bars": {"p50_s": 0.0012, "p99_s": 0.0345}},
         1000.0,
