@@ -115,17 +115,22 @@ def _fill(url: str) -> None:
 async def _latencies(session: aiohttp.ClientSession, title: str) -> dict[str, Latency]:
     """Ask for pages of all paths in turn, PER_S a second: a random symbol, from a random time of the days of bars."""
     seeded, began = random.Random(1), time.perf_counter()
-    asked = []
-    for number in range(PER_S * SECONDS):
-        due = began + number / PER_S
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        from_ns = time.time_ns() - seeded.randrange(DAY_NS, BAR_DAYS * DAY_NS)
-        query = _query(seeded.randrange(SYMBOLS), from_ns, from_ns + DAY_NS, PAGE_ROWS)
-        asked.append(asyncio.create_task(_took_s(session, PATHS[number % len(PATHS)] + query, due)))
-    took_s = await asyncio.gather(*asked)
+    asked: list[asyncio.Task[float]] = []
+    try:
+        for number in range(PER_S * SECONDS):
+            due = began + number / PER_S
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            from_ns = time.time_ns() - seeded.randrange(DAY_NS, BAR_DAYS * DAY_NS)
+            query = _query(seeded.randrange(SYMBOLS), from_ns, from_ns + DAY_NS, PAGE_ROWS)
+            asked.append(asyncio.create_task(_took_s(session, PATHS[number % len(PATHS)] + query, due)))
+        took_s = await asyncio.gather(*asked)
+    finally:  # those under way end with a run that fails or is interrupted
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
     found = {path: latency(took_s[at :: len(PATHS)]) for at, path in enumerate(PATHS)}
-    for path, each in found.items():
-        click.echo(f"{path}, {title}: {each.p50_s * 1000:.1f} ms, of 1% over {each.p99_s * 1000:.1f} ms", err=True)
+    for path, took in found.items():
+        click.echo(f"{path}, {title}: p50 {took.p50_s * 1000:.1f} ms, p99 {took.p99_s * 1000:.1f} ms", err=True)
     return found
 
 
