@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
@@ -17,6 +20,8 @@ from uvicorn.server import ServerState
 from mdstream.errors import SettingsError
 from mdstream.http.listening import HEADERS, MAX_CONNECTIONS, REQUEST_LIMIT_S, Refusal
 
+log = logging.getLogger(__name__)
+
 _HEADERS = [(name, value) for name, value in HEADERS.items() if name != "Content-Security-Policy"]
 """The page /docs loads its scripts from elsewhere; all other answers are data."""
 BACKLOG = 512
@@ -26,16 +31,30 @@ STOP_LIMIT_S = 5
 class _Protocol(H11Protocol):
     """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
 
+    _read = False
+    """Whether a full buffer was emptied since the last look: in a stream it may be as full again."""
+
+    def __init__(self, slow: Counter[str], **others: Any) -> None:
+        super().__init__(**others)
+        self._slow = slow
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._look_again(None, 0)
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read = True
+
     def _look_again(self, cycle: object, unread: int) -> None:
+        self._read = False
         self._later = self.loop.call_later(REQUEST_LIMIT_S, self._look, cycle, unread)
 
     def _look(self, before: object, unread_before: int) -> None:
         cycle, unread = self.cycle, self.transport.get_write_buffer_size()
-        if 0 < unread_before <= unread:
+        if 0 < unread_before <= unread and not self._read:
+            self._slow["clients"] += 1
+            log.warning("a client is disconnected: it read nothing of an answer for %g s", REQUEST_LIMIT_S)
             self.transport.abort()  # to close it would be to wait until all is read
             return
         if not unread and cycle is before and (cycle is None or cycle.response_complete):
@@ -47,11 +66,11 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
 
-def _admit(server_state: ServerState, **others: Any) -> asyncio.Protocol:
+def _admit(server_state: ServerState, slow: Counter[str], **others: Any) -> asyncio.Protocol:
     """The protocol of a new connection: a refusal if there are too many."""
     if len(server_state.connections) >= MAX_CONNECTIONS:
         return Refusal()
-    return _Protocol(server_state=server_state, **others)
+    return _Protocol(slow, server_state=server_state, **others)
 
 
 class _Server(uvicorn.Server):
@@ -63,13 +82,17 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(application: FastAPI, *, host: str, port: int) -> AsyncIterator[None]:
-    """Listen while the block runs. Raises SettingsError if the port is taken or the address is not ours."""
+async def serve(application: FastAPI, *, host: str, port: int, slow: Counter[str] | None = None) -> AsyncIterator[None]:
+    """Listen while the block runs; `slow` counts the clients that were disconnected as they read nothing.
+
+    Raises SettingsError if the port is taken or the address is not ours.
+    """
+    admit = partial(_admit, slow=Counter() if slow is None else slow)
     listening = _listen(host, port)
     server = _Server(
         uvicorn.Config(
             application,
-            http=cast(Any, _admit),
+            http=cast(Any, admit),
             ws="none",
             lifespan="off",
             log_config=None,
