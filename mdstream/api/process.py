@@ -17,7 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from mdstream import kafka
-from mdstream.api import charts, health, queries, routes, streams
+from mdstream.api import charts, health, queries, routes, sockets, streams
 from mdstream.api.access import Access, networks
 from mdstream.api.charts import Charts
 from mdstream.api.guard import guard_of
@@ -26,6 +26,7 @@ from mdstream.api.keys import Keys
 from mdstream.api.outbox import Outbox
 from mdstream.api.routes import Webhook
 from mdstream.api.server import serve
+from mdstream.api.sockets import Sockets
 from mdstream.api.store import Store
 from mdstream.api.streams import Live
 from mdstream.api.symbols import SymbolList
@@ -116,6 +117,7 @@ def application(
     keys = keys_of(settings)
     needed = [Depends(guard_of(app, keys))] if keys.needed else []
     app.include_router(streams.router_of(live), dependencies=needed)
+    app.include_router(sockets.router_of(Sockets(live, keys, settings.api.origins)))
     if store is None:
         for prefix in ("/v1", "/udf"):
             app.add_api_route(prefix + "/{path:path}", _no_database, include_in_schema=False)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from mdstream.errors import SettingsError
@@ -26,13 +27,40 @@ _HEADERS = [(name, value) for name, value in HEADERS.items() if name != "Content
 """The page /docs loads its scripts from elsewhere; all other answers are data."""
 BACKLOG = 512
 STOP_LIMIT_S = 5
+MAX_MESSAGE_BYTES = 1024
+"""Of a client of a websocket: there is nothing to say."""
 
 
-class _Protocol(H11Protocol):
-    """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
+class _Watched:
+    """A connection that is looked at every REQUEST_LIMIT_S, and ended if its client has read nothing of an answer."""
 
+    loop: asyncio.AbstractEventLoop
+    transport: Any
+    _slow: Counter[str]
+    _later: asyncio.TimerHandle
     _read = False
     """Whether a full buffer was emptied since the last look: in a stream it may be as full again."""
+
+    def _look_again(self, cycle: object = None, unread: int = 0) -> None:
+        self._read = False
+        self._later = self.loop.call_later(REQUEST_LIMIT_S, self._look, cycle, unread)
+
+    def _look(self, before: object, unread_before: int) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if 0 < unread_before <= unread and not self._read:
+            self._slow["clients"] += 1
+            log.warning("a client is disconnected: it read nothing of an answer for %g s", REQUEST_LIMIT_S)
+            self.transport.abort()  # to close it would be to wait until all is read
+        else:
+            self._look_again(self._idle(before, unread), unread)
+
+    def _idle(self, before: object, unread: int) -> object:  # noqa: ARG002  some have no requests
+        """What to compare at the next look."""
+        return before
+
+
+class _Protocol(_Watched, H11Protocol):
+    """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
 
     def __init__(self, slow: Counter[str], **others: Any) -> None:
         super().__init__(**others)
@@ -40,26 +68,41 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._look_again(None, 0)
+        self._look_again()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._read = True
 
-    def _look_again(self, cycle: object, unread: int) -> None:
-        self._read = False
-        self._later = self.loop.call_later(REQUEST_LIMIT_S, self._look, cycle, unread)
-
-    def _look(self, before: object, unread_before: int) -> None:
-        cycle, unread = self.cycle, self.transport.get_write_buffer_size()
-        if 0 < unread_before <= unread and not self._read:
-            self._slow["clients"] += 1
-            log.warning("a client is disconnected: it read nothing of an answer for %g s", REQUEST_LIMIT_S)
-            self.transport.abort()  # to close it would be to wait until all is read
-            return
+    def _idle(self, before: object, unread: int) -> object:
+        cycle = self.cycle
         if not unread and cycle is before and (cycle is None or cycle.response_complete):
             self.transport.close()
-        self._look_again(cycle, unread)
+        return cycle
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._later.cancel()  # the connection is the socket's from here on
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._later.cancel()
+        super().connection_lost(exc)
+
+
+class _Socket(_Watched, WebSocketsSansIOProtocol):
+    """Disconnects who reads nothing: uvicorn closes who answers no ping, and then waits until all is read."""
+
+    def __init__(self, slow: Counter[str], **others: Any) -> None:
+        super().__init__(**others)
+        self._slow = slow
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._later.cancel()
@@ -87,13 +130,15 @@ async def serve(application: FastAPI, *, host: str, port: int, slow: Counter[str
 
     Raises SettingsError if the port is taken or the address is not ours.
     """
-    admit = partial(_admit, slow=Counter() if slow is None else slow)
+    counted = Counter[str]() if slow is None else slow
     listening = _listen(host, port)
     server = _Server(
         uvicorn.Config(
             application,
-            http=cast(Any, admit),
-            ws="none",
+            http=cast(Any, partial(_admit, slow=counted)),
+            ws=cast(Any, partial(_Socket, counted)),
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             log_level="error",  # a line for each request that is no HTTP would only help to fill a disk

@@ -1,4 +1,4 @@
-"""Live events over HTTP, /v1/stream/KIND: as server-sent events.
+"""Live events over HTTP, /v1/stream/KIND, as server-sent events; sockets.py has them as websockets.
 
 md.KIND ─ a reader for each client ─> chunks of records ─> items with ids (live.py) ─> text/event-stream
 
@@ -49,7 +49,9 @@ PARAMETERS = {
 }
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
+    """A stream that does not begin."""
+
     def __init__(self, refusal: Refusal) -> None:
         super().__init__()
         self.refusal = refusal
@@ -69,9 +71,12 @@ class Live:
 
     @asynccontextmanager
     async def items(self, asked: Asked) -> AsyncIterator[AsyncIterator[list[Item]]]:
-        """The items of a stream, in chunks; an empty one several times a second while there are none."""
+        """The items of a stream, in chunks; an empty one several times a second while there are none.
+
+        Raises RefusedError.
+        """
         if self.open >= self._settings.api.streams:
-            raise _RefusedError(NO_ROOM)
+            raise RefusedError(NO_ROOM)
         self.open += 1
         try:
             async with aclosing(self._read(asked)) as items:
@@ -84,10 +89,10 @@ class Live:
             async with asyncio.timeout(START_LIMIT_S):
                 return await anext(items)
         except SettingsError as error:
-            raise _RefusedError(Refusal(400, str(error))) from None
+            raise RefusedError(Refusal(400, str(error))) from None
         except (MdstreamError, TimeoutError) as error:  # where Kafka is, and what it said, is for /health
             log.warning("a stream could not begin: %s", error)
-            raise _RefusedError(NO_KAFKA) from None
+            raise RefusedError(NO_KAFKA) from None
 
     async def _read(self, asked: Asked) -> AsyncGenerator[list[Item], None]:
         holes: list[Hole] = []
@@ -147,7 +152,7 @@ class _Events(Response):
                 headers = {"X-Accel-Buffering": "no"}
                 answer = StreamingResponse(_lines(items), media_type=self.media_type, headers=headers)
                 await answer(scope, receive, send)
-        except _RefusedError as error:
+        except RefusedError as error:
             await refused(error.refusal)(scope, receive, send)
 
 

@@ -42,6 +42,10 @@ def command(kafka: str | None, port: int | None) -> None:
       curl '127.0.0.1:8000/v1/trades?symbol=BTCUSDT&from=2026-01-05T15:00:00Z&limit=100'
       curl '127.0.0.1:8000/v1/bars?symbol=BTCUSDT&interval=1m'      also /v1/quotes, /v1/gaps, /v1/symbols
 
+    \b
+    Live events from Kafka, as server-sent events or a websocket; also quotes, books and bars:
+      curl -N '127.0.0.1:8000/v1/stream/trades?symbol=BTCUSDT'
+
     With MDSTREAM_API_KEYS, the SHA-256 of each key, these and the charts ask for one: Authorization: Bearer KEY.
 
     \b
