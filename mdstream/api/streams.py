@@ -178,7 +178,7 @@ def router_of(live: Live) -> APIRouter:
             name=f"stream_{kind}",
             summary=f"Live {kind}, as server-sent events",
             responses=ANSWERS,
-            response_class=_Events,
+            response_class=StreamingResponse,
             openapi_extra={"parameters": list(_described(kind))},
         )
     return router
