@@ -50,8 +50,9 @@ fmt: setup ## Format and fix what can be fixed
 mutants: setup ## A million mutated frames of every venue, by the rules of the conformance tests
 	$(BIN)/python tests/conformance/mutate.py
 
-bench: setup ## Frames/s beside other frameworks, in one run (their packages go into .bench/)
+bench: setup ## Frames/s beside other frameworks, in one run (their packages go into .bench/); then SenpAI
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.senpai_nats
 
 lock: setup ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

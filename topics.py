@@ -79,7 +79,7 @@ class Topics:
         self.books = topic("books", "instrument", "BookL2", DAY_MS)
         self.bars = topic("bars", "instrument", "Bar", 30 * DAY_MS)
         self.status = topic("status", "instrument or provider", "FeedStatus, Heartbeat or Gap", 7 * DAY_MS)
-        self.gaps = topic("gaps", "instrument", "a request to repair", 7 * DAY_MS)
+        self.gaps = topic("gaps", "instrument", "a request to repair, or an answer to a backfill", 7 * DAY_MS)
         self.instruments = topic("instruments", "provider and symbol", "ListedInstrument", None)
         self.state = topic("state", "input topic, instrument", "state as of an input position", None, MAX_BATCH_BYTES)
         self.dead = topic("dead", "source topic", "what could not be understood, and why", 14 * DAY_MS, MAX_BATCH_BYTES)

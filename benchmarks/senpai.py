@@ -18,6 +18,7 @@ from mdstream import events
 from mdstream.events import Quote, Trade, encode
 from mdstream.senpai.engine import Engine
 from mdstream.senpai.messages import encode as encode_message
+from mdstream.transport import collector
 
 SECOND_NS = 1_000_000_000
 T0 = 1_767_625_200 * SECOND_NS
@@ -84,6 +85,7 @@ def burst_bytes() -> int:
 
 def main() -> None:
     print(f"{machine()}\n")
+    collector.tune()  # as the process does
     lines = [("symbols, events/s of the stream", "events/s", "messages", "decoding alone: events/s")]
     for load in LOADS:
         values = list(stream(load, EVENTS))

@@ -7,18 +7,13 @@ decodes the same events; and how late a row is after the event that made it, at 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import nats
 from nats.js.api import ConsumerConfig, DeliverPolicy
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
 from servers import nats_server
 from sink_builders import TRADES, Rec
 
@@ -31,6 +26,7 @@ from mdstream.senpai.share import Share
 from mdstream.senpai.state import Histogram, State
 from mdstream.sinks.base import decode
 from mdstream.sinks.nats import JetStreamSink
+from mdstream.transport import collector
 
 EVENTS, PER_S, LIVE_S = 100_000, 2_000, 30
 LOADS = (Load(20, PER_S), Load(200, PER_S))
@@ -128,6 +124,7 @@ def moved(value: dict[str, object], by_ns: int) -> bytes:
 
 def main() -> None:
     print(f"{machine()}\n")
+    collector.tune()  # as the process does
     lines: list[tuple[str, ...]] = [
         ("symbols", "consumer: events/s", "per CPU second", "bare: events/s", "per CPU second", "rows stored")
     ]

@@ -10,6 +10,7 @@ MdstreamError
 ├── FeedError                a venue's feed that was given up on
 │   └── RefusedError         the venue refuses us: a SettingsError, too
 ├── ListingError             a venue's list of instruments that cannot be had
+├── BackfillError            history that cannot be taken, or not to the end
 ├── LinkError                a connection to a venue that cannot be opened, or is lost
 │   ├── HandshakeError       an HTTP status came in place of a websocket
 │   └── OversizedError       it was closed because of a frame above the limit
@@ -121,6 +122,17 @@ class ListingError(MdstreamError):
 
     def __str__(self) -> str:
         return f"{self.provider} does not say what it lists: {self.reason}"
+
+
+class BackfillError(MdstreamError):
+    """The history of `symbol` from `provider` cannot be taken, or not to the end, for `reason`."""
+
+    def __init__(self, provider: str, symbol: str, reason: str) -> None:
+        super().__init__(provider, symbol, reason)
+        self.provider, self.symbol, self.reason = provider, symbol, reason
+
+    def __str__(self) -> str:
+        return f"no history of {self.symbol} from {self.provider}: {self.reason}"
 
 
 class LinkError(MdstreamError):

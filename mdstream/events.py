@@ -20,7 +20,8 @@ class Trade(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
 
     `price` is quote per base, `size` in base units, `side` the aggressor's. `ts_exchange` is the venue's time and
     `ts_recv` the ingestor's. `seq` numbers this symbol's trades without gaps. `count` is the number of fills in an
-    aggregate; `recovered` marks a trade that came by repair.
+    aggregate; `recovered` marks a trade that came over REST, by repair or backfill; `backfilled` one of these from
+    before the first that the platform had of the symbol and provider: it is history, and in no bar.
 
     With `correction` it is no other trade: it changes the provider's trade with the id `corrects`. Then `price` and
     `size` are what is in its place, a size of 0 for a cancel, and `corrects_price` and `corrects_size` what the venue
@@ -44,6 +45,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     corrects: str | None = None
     corrects_price: float | None = None
     corrects_size: float | None = None
+    backfilled: bool = False
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="quote"):

@@ -6,7 +6,8 @@ timestamp is the receive time in ms. Its headers, which RawEncoder writes and `d
     p     the provider's name
     t     when the frame was received: ns since 1970, 8 bytes big-endian
     k     its kind: that of the provider's `route` (venues/feed.py), or HEARTBEAT, STATUS, REPAIR
-    via   how it came: ws (a live feed), spool (the same, after Kafka was away), rest (repair), hook (a webhook), replay
+    via   how it came: ws (a live feed), spool (the same, after Kafka was away), rest (repair, backfill),
+          hook (a webhook), replay
     c     a live feed's connection: when it was opened, in the format of `t`. Some venues count per connection
     f     the number of the frame in its connection, 8 bytes big-endian, if the record is only a part of it: a frame
           about several instruments becomes a record for each

@@ -1,4 +1,7 @@
-"""Messages between the canonical stream and `mdstream repair`: requests on md.gaps, answers on md.raw.MARKET.
+"""Messages between the canonical stream, `mdstream repair` and `mdstream backfill`, on md.gaps and md.raw.MARKET.
+
+    stream ── RepairRequest ──> md.gaps ──> repair ── trades, Unrecoverable ──> md.raw.MARKET
+    backfill ── HistoryRequest, trades, Unrecoverable ──> md.raw.MARKET ──> stream ── HistoryAnswer ──> md.gaps
 
 The trades themselves come as raw frames (`via=rest`, see `rest_frame`). Trades the venue no longer has are reported by
 a raw record of kind REPAIR (records.py) behind those frames, in the same partition: the log has them in order.
@@ -41,9 +44,39 @@ class Unrecoverable(msgspec.Struct, frozen=True, tag_field="type", tag="unrecove
     reason: str
 
 
+class HistoryRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="history_request"):
+    """Asks the stream which of the trades first_id..last_id it lacks; with `opens`, also to take those from before its
+    first trade that come as REST frames from now on."""
+
+    symbol: str
+    provider: str
+    id_space: str = msgspec.field(name="view")
+    first_id: int
+    last_id: int
+    opens: bool = False
+
+
+class HistoryAnswer(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="history_answer"):
+    """The ranges of a HistoryRequest that the stream lacks, up to its newest trade; or why it takes no history.
+
+    `request_offset`: of the request on its raw partition.
+    """
+
+    symbol: str
+    provider: str
+    id_space: str = msgspec.field(name="view")
+    first_id: int
+    last_id: int
+    request_offset: int
+    missing: list[tuple[int, int]] = []
+    refused: str = ""
+
+
 encode = msgspec.json.Encoder().encode
-decode_request = msgspec.json.Decoder(RepairRequest).decode
-decode_unrecoverable = msgspec.json.Decoder(Unrecoverable).decode
+decode_request = msgspec.json.Decoder(RepairRequest | HistoryAnswer).decode
+"""A record of md.gaps."""
+decode_report = msgspec.json.Decoder(Unrecoverable | HistoryRequest).decode
+"""A raw record of kind REPAIR."""
 
 
 def rest_frame(request: str, id_space: str, body: bytes) -> bytes:

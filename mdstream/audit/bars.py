@@ -146,6 +146,8 @@ class BarAudit:
         if seq <= instrument.seq:
             return
         instrument.seq = seq
+        if trade.backfilled:
+            return
         ns = trade.time_ns if trade.time_ns <= trade.received_ns + AHEAD_NS else trade.received_ns
         is_settled = trade.received_ns < self._scope.received_before_ns
         if trade.correction is None:

@@ -17,8 +17,9 @@ NO_ID_SPACE = ""
 class AuditTrade(NamedTuple):
     """One trade as a hop holds it. `time_ns` is the venue's time, ours if it gives none; `id_space` as in TradeTick.
 
-    `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair;
-    `fills`: how many it consists of; `correction` and `corrects`: as in events.Trade; if the hop knows.
+    `received_ns` is when our ingestor received it, 0 at a hop that does not know; `recovered`: it came by repair or
+    backfill; `fills`: how many it consists of; `correction`, `corrects` and `backfilled`: as in events.Trade; if the
+    hop knows.
     """
 
     provider: str
@@ -34,6 +35,7 @@ class AuditTrade(NamedTuple):
     fills: int = 1
     correction: Correction | None = None
     corrects: str | None = None
+    backfilled: bool = False
 
 
 class Place(NamedTuple):

@@ -144,7 +144,7 @@ class Bars:
                 repeats += 1
                 continue
             instrument.seq = seq
-            if not instrument.measured or trade.correction is not None:
+            if not instrument.measured or trade.correction is not None or trade.backfilled:
                 aside += 1
                 self._report.trades[self._set_aside(instrument, trade, latest_ns)] += 1
                 continue
@@ -218,6 +218,8 @@ class Bars:
         """What becomes of an event that is no trade of a bar; a correction is applied."""
         if not instrument.measured:
             return "unmeasured"
+        if trade.backfilled:
+            return "backfilled"
         if instrument.memory is None:
             return "unknown"
         changed = instrument.memory.add(trade.event(trade.ts_recv))

@@ -30,6 +30,7 @@ class Trade(msgspec.Struct, gc=False, tag_field="type", tag="trade"):
     count: _Count = 1
     correction: str | None = None
     corrects: str | None = None
+    backfilled: bool = False
 
     def event(self, ns: int) -> Event:
         """What is remembered of it."""

@@ -14,6 +14,7 @@ from mdstream.errors import MdstreamError, SettingsError
 COMMANDS = {
     "api": "mdstream.tools.api",
     "audit": "mdstream.tools.audit",
+    "backfill": "mdstream.tools.backfill",
     "broker": "mdstream.tools.broker",
     "db": "mdstream.tools.db",
     "demo": "mdstream.tools.demo",

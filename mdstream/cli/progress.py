@@ -23,14 +23,19 @@ class Progress:
         self._bar = _bar() if sys.stderr.isatty() else None
         self._task = None if self._bar is None else self._bar.add_task(title, total=None, count="")
         self._every_s = PLAIN_EVERY_S if self._bar is None else BAR_EVERY_S
-        self._next_s = time.monotonic() + self._every_s
+        self._begun_s = time.monotonic()
+        self._next_s = self._begun_s + self._every_s
+        self._of = ""
 
-    def show(self, count: int, fraction: float | None = None) -> None:
+    def show(self, count: int, fraction: float | None = None, *, of: str = "") -> None:
+        """`of`: what is being worked on, if there are several; each begins at 0."""
         now = time.monotonic()
+        if of != self._of:
+            self._of, self._begun_s = of, now
         if now < self._next_s:
             return
         self._next_s = now + self._every_s
-        text = f"{count:,} {self._unit}"
+        text = f"{of} {count:,} {self._unit}{rate(count, fraction, now - self._begun_s)}".lstrip()
         if self._bar is not None and self._task is not None:
             total = None if fraction is None else 1.0
             self._bar.update(self._task, completed=fraction or 0.0, total=total, count=text)
@@ -47,6 +52,17 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def rate(count: int, fraction: float | None, taken_s: float) -> str:
+    """How fast it goes, and how long it takes yet if the fraction done is known."""
+    speed = f", {count / taken_s:,.0f}/s" if taken_s > 0 else ""
+    if not fraction:
+        return speed
+    left_s = round(taken_s * (1 - min(fraction, 1.0)) / fraction)
+    minutes, seconds = divmod(left_s, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{speed}, {f'{hours}:' if hours else ''}{minutes:02}:{seconds:02} left"
 
 
 def _bar() -> Bar:

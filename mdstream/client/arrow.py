@@ -15,6 +15,7 @@ _FLOATS = {
     "open", "high", "low", "close", "volume", "quote_volume",
 }  # fmt: skip
 _INTEGERS = {"seq", "count", "trades", "revision"}
+_TRUTHS = {"recovered", "backfilled"}
 _LISTS = {"conditions", "bids", "asks"}
 
 
@@ -43,11 +44,11 @@ class Batches:
             return pa.int64()
         if name in _LISTS:
             return pa.list_(pa.string() if name == "conditions" else pa.list_(pa.float64()))
-        return pa.bool_() if name == "recovered" else pa.string()
+        return pa.bool_() if name in _TRUTHS else pa.string()
 
 
 def _values(name: str, column: tuple[Any, ...]) -> Any:
     """SQLite has lists as JSON, and truth as a number."""
     if name in _LISTS:
         return [msgspec.json.decode(value) if isinstance(value, str) else value for value in column]
-    return list(map(bool, column)) if name == "recovered" else column
+    return list(map(bool, column)) if name in _TRUTHS else column

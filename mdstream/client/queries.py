@@ -90,7 +90,8 @@ _TIMESCALE: dict[str, LiteralString] = {
             price, size, side, ts_exchange_ns, ts_recv_ns, coalesce((extra ->> 'count')::bigint, 1),
             coalesce((extra ->> 'recovered')::boolean, false), nullif(exchange, source), extra -> 'conditions',
             extra ->> 'correction', extra ->> 'corrects',
-            (extra ->> 'corrects_price')::float8, (extra ->> 'corrects_size')::float8
+            (extra ->> 'corrects_price')::float8, (extra ->> 'corrects_size')::float8,
+            coalesce((extra ->> 'backfilled')::boolean, false)
         FROM market_data_ticks
         WHERE symbol = %(symbol)s AND timestamp >= %(begin)s AND timestamp < %(end)s AND ts_recv_ns IS NOT NULL
         ORDER BY timestamp, seq""",

@@ -8,7 +8,7 @@ The migrations create them (mdstream/db/migrations/versions); a test keeps the t
   `ts_recv_ns`.
 - `exchange` is where it was traded (the event's `venue`, or else its `provider`), `source` the provider it came from.
 - `extra` holds fields of an event without a column, as an object, and is null if there are none: for a trade `count`,
-  `recovered`, `conditions`, `correction` and the `corrects` fields, each only if it is not the default.
+  `recovered`, `backfilled`, `conditions`, `correction` and the `corrects` fields, each only if it is not the default.
 """
 
 from __future__ import annotations

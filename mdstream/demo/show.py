@@ -18,8 +18,8 @@ PLAIN_EVERY_S = 2.0
 SIDE_STYLES = {"buy": "green", "sell": "red"}
 
 
-def table(latest: dict[str, Any], page: str, stored: Stored) -> Group:
-    """The latest prices as a table, with what is stored below."""
+def table(latest: dict[str, Any], pages: str, stored: Stored, senpai: str) -> Group:
+    """The latest prices as a table, with what is stored and how SenpAI is below."""
     made = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("instrument", "venue", "last", "size", "side", "bid", "ask"):
         made.add_column(column, justify="left" if column in ("instrument", "venue", "side") else "right")
@@ -39,7 +39,7 @@ def table(latest: dict[str, Any], page: str, stored: Stored) -> Group:
         f"{_count(stored.trades)} trades in SQLite   {_count(stored.rows)} rows in PostgreSQL   "
         f"{_count(stored.messages)} messages in NATS"
     )
-    return Group(made, Text(f"\n{kept}\n{page}   {page}feeds   Ctrl-C stops everything", style="dim"))
+    return Group(made, Text(f"\n{kept}\nSenpAI: {senpai}\n{pages}   Ctrl-C stops everything", style="dim"))
 
 
 def watch(stack: DemoStack) -> None:
@@ -51,13 +51,14 @@ def watch(stack: DemoStack) -> None:
             stored = stack.stored()
             print(
                 f"{prices}; stored trades: {_count(stored.trades)}, database rows: {_count(stored.rows)}, "
-                f"NATS messages: {_count(stored.messages)}",
+                f"NATS messages: {_count(stored.messages)}; SenpAI: {stack.senpai()}",
                 flush=True,
             )
             time.sleep(PLAIN_EVERY_S)
+    pages = f"{stack.page}   {stack.page}feeds   {stack.senpai_page}"
     with Live(console=console, refresh_per_second=4) as live:
         while True:
-            live.update(table(stack.latest(), stack.page, stack.stored()))
+            live.update(table(stack.latest(), pages, stack.stored(), stack.senpai()))
             time.sleep(EVERY_S)
 
 

@@ -18,6 +18,7 @@ from mdstream.run.pipeline import SINKS, Pipeline
 from mdstream.run.services import Services, free_port, start_broker, start_database, start_nats
 from mdstream.run.supervisor import Say, Supervisor
 from mdstream.senpai.process import DEFAULT_PORT as SENPAI_PORT
+from mdstream.senpai.seen import seen, summary
 from mdstream.venues import ws_setting
 
 SYMBOLS = {
@@ -34,10 +35,10 @@ POLL_S = 0.2
 
 
 class DemoStack:
-    """The running demo: its page, the latest prices, and what is stored."""
+    """The running demo: its page and SenpAI's, the latest prices, and what is stored."""
 
-    def __init__(self, parts: Supervisor, running: Pipeline, data: Path, say: Say) -> None:
-        self.page = running.page
+    def __init__(self, parts: Supervisor, running: Pipeline, senpai_page: str, data: Path, say: Say) -> None:
+        self.page, self.senpai_page = running.page, senpai_page
         self._parts, self._running, self._data, self._say = parts, running, data, say
         self._reported: set[str] = set()
 
@@ -49,6 +50,11 @@ class DemoStack:
     def stored(self) -> Stored:
         """What the sinks have stored."""
         return stored(self._data, self._running.sinks)
+
+    def senpai(self) -> str:
+        """How SenpAI is, in a line."""
+        found = seen(self.senpai_page)
+        return "starting" if found is None else summary(found)
 
     def wait_for_prices(self) -> None:
         """Return with the first price; venues that cannot be reached are reported as soon as they are known.
@@ -89,9 +95,10 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
         parts.start("senpai", "senpai", "--port", str(senpai), stage=pipeline.WORKER_STAGE)
         parts.start("api", "api", "--port", str(api), stage=pipeline.WORKER_STAGE)
         say("ingestors, core worker, gap repair, the roles files, timescale and nats, senpai and the API are starting")
-        say(f"features and signals: http://127.0.0.1:{senpai}/")
+        senpai_page = f"http://127.0.0.1:{senpai}/"
+        say(f"features and signals: {senpai_page}")
         say(f"history and charts: http://127.0.0.1:{api}/docs")
-        played = DemoStack(parts, running, settings.data_dir, say)
+        played = DemoStack(parts, running, senpai_page, settings.data_dir, say)
         played.wait_for_prices()
         yield played
 

@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -47,14 +48,13 @@ class Writer:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._publisher.stop(), DISCONNECT_LIMIT_S)
 
-    async def write(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
-        """Return when the broker has these records."""
+    async def write(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> int:
+        """Return when the broker has these records: the offset of the last batch."""
         delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
         while True:
             publisher = self._publisher
             try:
-                for future in await publisher.send(topic, partition, records):
-                    await future
+                written: list[Any] = [await future for future in await publisher.send(topic, partition, records)]
             except KafkaError as error:
                 delay_s = next(delays)
                 self.problem = f"Kafka does not take records for {topic}[{partition}]: {error!r}"
@@ -65,7 +65,7 @@ class Writer:
                     await self._replace(publisher)
             else:
                 self.problem = None
-                return
+                return int(written[-1].offset)
 
     async def _replace(self, failed: Publisher) -> None:
         async with self._replacing:

@@ -25,7 +25,7 @@ from mdstream.repair.repair import Repair
 from mdstream.repairs import RepairRequest
 from mdstream.rest.client import Client
 from mdstream.venues.history import History, Page
-from mdstream.venues.rest import PermanentError, RetryableError
+from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.spans import Span
 
 log = logging.getLogger(__name__)
@@ -120,15 +120,11 @@ class Desk:
                 continue
 
     async def _turn(self, job: RepairJob, page: Page) -> None:
-        await asyncio.sleep(self._budget.wait_s(page.cost, time.monotonic()))
-        self._budget.spend(page.cost, time.monotonic())
-        self.counters.pages += 1
-        answer = await self._client.get(page.target)
+        answer = await self._ask(page)
         now_ns = time.time_ns()
         if isinstance(answer, RetryableError):
             found: bytes | PermanentError | RetryableError | None = answer
         else:
-            self._respect_load(self.history.load(answer.headers))
             found = job.repair.take(page, answer, now_s=now_ns / 1e9)
         if isinstance(found, RetryableError):
             await self._wait_out(found)
@@ -138,6 +134,29 @@ class Desk:
         if isinstance(found, bytes):
             await self._raw_log.frame(job.repair.request, found, recv_ns=now_ns)
         await self._continue(job, is_gone=isinstance(found, PermanentError))
+
+    async def _ask(self, page: Page) -> Answer | RetryableError:
+        """The answer to a page, asked for when the budget allows it."""
+        await asyncio.sleep(self._budget.wait_s(page.cost, time.monotonic()))
+        self._budget.spend(page.cost, time.monotonic())
+        self.counters.pages += 1
+        answer = await self._client.get(page.target)
+        if isinstance(answer, Answer):
+            self._respect_load(self.history.load(answer.headers))
+        return answer
+
+    async def get(self, page: Page) -> Answer | PermanentError:
+        """The venue's answer to a page that is nobody's: it is not published. Asks until there is one."""
+        while True:
+            answer = await self._ask(page)
+            if isinstance(answer, Answer):
+                error = self.history.judge(answer, now_s=time.time())
+                if not isinstance(error, RetryableError):
+                    self._worked()
+                    return answer if error is None else error
+            else:
+                error = answer
+            await self._wait_out(error)
 
     async def _continue(self, job: RepairJob, *, is_gone: bool) -> None:
         delay_s = None if is_gone else job.repair.next_page_in_s()

@@ -48,7 +48,7 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
     wanted = [name for name in HISTORIES if not only or name in only]
     async with new_session() as session:
         raw_log = RawLog(settings)
-        desks = [_desk(name, settings, session, raw_log) for name in wanted]
+        desks = [new_desk(name, settings, session, raw_log) for name in wanted]
         requests = Requests(
             bootstrap_servers=settings.bootstrap_servers,
             topic=topics.gaps.name,
@@ -71,7 +71,8 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
                 await raw_log.stop()
 
 
-def _desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog) -> Desk:
+def new_desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog) -> Desk:
+    """The desk of a venue, at the address that the settings give. Raises SettingsError."""
     history = HISTORIES[name]()
     Topics(settings).raw_of(PROVIDERS[name].market)  # refused now, not at the first repair
     addresses = settings.venue_addresses()

@@ -1,4 +1,4 @@
-"""What repair writes: REST answers and losses to the raw topics, invalid requests to md.dead.
+"""What repair and backfill write: REST answers and losses to the raw topics, invalid requests to md.dead.
 
 Each call returns when the broker has the records, however long that takes: the order of calls is the order in the log.
 A record that the broker stored although it reported an error is written twice, which is harmless.
@@ -14,7 +14,7 @@ from mdstream.config import Settings
 from mdstream.kafka.publisher import Partitioner
 from mdstream.kafka.writer import Writer
 from mdstream.records import REPAIR, REST, ProducerRecord, RawEncoder
-from mdstream.repairs import RepairRequest, Unrecoverable, encode
+from mdstream.repairs import HistoryRequest, RepairRequest, Unrecoverable, encode
 from mdstream.stream.dead import dead_letter
 from mdstream.venues.feed import TRADE
 from mdstream.venues.providers import PROVIDERS
@@ -59,6 +59,12 @@ class RawLog:
         records = [raw.encode(symbol.encode(), encode(loss), REPAIR, now_ns) for loss in losses]
         await self._write_raw(provider, symbol, records)
 
+    async def history(self, request: HistoryRequest, *, now_ns: int) -> int:
+        """Write a question to the stream; its offset in the partition."""
+        key = request.symbol.encode()
+        record = RawEncoder(request.provider, REST).encode(key, encode(request), REPAIR, now_ns)
+        return await self._write_raw(request.provider, request.symbol, [record])
+
     async def dead(self, record: ConsumerRecord[bytes, bytes], error: str) -> None:
         """Dead-letter a record that is not a request, with the reason."""
         letter = dead_letter(
@@ -73,6 +79,6 @@ class RawLog:
         topic = self._topics.dead.name
         await self._writer.write(topic, record.partition, [(record.topic.encode(), letter, record.timestamp, [])])
 
-    async def _write_raw(self, provider: str, symbol: str, records: Sequence[ProducerRecord]) -> None:
+    async def _write_raw(self, provider: str, symbol: str, records: Sequence[ProducerRecord]) -> int:
         market = self._providers[provider].market_of(symbol)
-        await self._writer.write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)
+        return await self._writer.write(self._topics.raw_of(market).name, self._partition(symbol.encode()), records)

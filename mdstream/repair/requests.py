@@ -31,7 +31,7 @@ from mdstream.kafka.security import options
 from mdstream.records import Partition
 from mdstream.repair.desk import Desk, RepairJob
 from mdstream.repair.rawlog import RawLog
-from mdstream.repairs import RepairRequest, Unrecoverable, decode_request
+from mdstream.repairs import HistoryAnswer, RepairRequest, Unrecoverable, decode_request
 from mdstream.transport.offsets import Offsets
 from mdstream.venues.providers import PROVIDERS
 from mdstream.venues.spans import MIN_ID
@@ -167,6 +167,9 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             await self._raw_log.dead(record, str(error))
             share.offsets.acknowledge(next_offset)
             return
+        if isinstance(request, HistoryAnswer):  # to `mdstream backfill`
+            share.offsets.acknowledge(next_offset)
+            return
         desk = self._desks.get(request.provider)
         if desk is not None:
             self._assign_to_desk(share, desk, request, record)
@@ -240,12 +243,14 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         log.info("%s has partitions %s of %s", self._group, numbers, self._topic)
 
 
-def _read_request(value: bytes) -> RepairRequest:
-    """The request. Raises ValueError with what is wrong."""
+def _read_request(value: bytes) -> RepairRequest | HistoryAnswer:
+    """The message. Raises ValueError with what is wrong."""
     try:
-        request = decode_request(value)
+        request: RepairRequest | HistoryAnswer = decode_request(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a repair request: {error}") from None
+    if isinstance(request, HistoryAnswer):
+        return request
     if not MIN_ID <= request.first_id <= request.last_id:
         raise ValueError(f"trades {request.first_id} to {request.last_id} are no range")
     if not request.symbol:

@@ -4,6 +4,6 @@
                                                                          └── alerts.py ──> alerts
 
 course.py drives the engine by its stream alone. Around it: durable.py with JetStream (pulled.py reads, batches hold
-messages and position), live.py without (queue.py, warm.py), share.py for several members, process.py and http.py;
-backtest.py. What decides is pure; pyproject.toml lists it.
+messages and position), live.py without (queue.py, warm.py), connected.py for both; share.py for several members,
+process.py and http.py; backtest.py and table.py. What decides is pure; pyproject.toml lists it.
 """

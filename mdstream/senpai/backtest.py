@@ -6,15 +6,12 @@ md.trades md.quotes md.status ────────────────�
 
 from __future__ import annotations
 
-import csv
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 from mdstream.config import Settings
-from mdstream.errors import SettingsError
 from mdstream.records import Partition
 from mdstream.replay.capture import Frame, Reader
 from mdstream.replay.raw import RawRecords
@@ -23,8 +20,7 @@ from mdstream.senpai.canonical import received_ns
 from mdstream.senpai.configured import limits_of
 from mdstream.senpai.course import SETTLE_NS, Course
 from mdstream.senpai.engine import Engine
-from mdstream.senpai.features import FEATURES
-from mdstream.senpai.messages import Features, Message, Signal
+from mdstream.senpai.table import Table
 from mdstream.stream.canonical import Canonical
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.output import Output
@@ -33,9 +29,6 @@ from topics import Topics
 
 CHUNK = 500
 """Frames that are stepped at once."""
-COLUMNS = (
-    "symbol", "ts", "provider", "ts_quote", *FEATURES, "complete", "incomplete", "switched", "late", "signals",
-)  # fmt: skip
 
 
 class Record(NamedTuple):
@@ -46,56 +39,6 @@ class Record(NamedTuple):
     key: bytes | None
     timestamp: int
     headers: Sequence[tuple[str, bytes]]
-
-
-def line(row: Features, signals: Iterable[Signal]) -> list[Any]:
-    """A row as COLUMNS; `signals`: those made from it."""
-    values = [row.features[name] for name in FEATURES]
-    flags = [row.complete, " ".join(row.incomplete), row.switched, row.late]
-    return [row.symbol, row.ts, row.provider, row.ts_quote, *values, *flags, " ".join(each.id for each in signals)]
-
-
-class Table:
-    """The file: CSV, where null is empty. It is called FILE.part until it is whole."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._part = path, path.with_name(f"{path.name}.part")
-        self.rows = self.signals = 0
-        self._row: Features | None = None
-        self._signals: list[Signal] = []
-        try:
-            self._file = self._part.open("w", newline="")
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
-
-    def add(self, messages: Iterable[Message]) -> None:
-        """Write rows; the signals of a row come right after it."""
-        for message in messages:
-            if isinstance(message, Features):
-                self._flush()
-                self._row = message
-            elif isinstance(message, Signal):
-                self._signals.append(message)
-
-    def _flush(self) -> None:
-        if self._row is not None:
-            self._writer.writerow(line(self._row, self._signals))
-            self.rows += 1
-            self.signals += len(self._signals)
-            self._row, self._signals = None, []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._flush()
-        self._file.close()
-        if error is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink()
 
 
 async def backtest(settings: Settings, events: AsyncIterator[bytes] | Iterator[bytes], table: Table) -> Engine:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import zlib
 from base64 import b64decode
@@ -26,10 +25,8 @@ from typing import Any
 import msgspec
 
 from mdstream.config import Settings
-from mdstream.errors import SinkError
-from mdstream.net.backoff import delays_s
-from mdstream.net.redact import redacted
 from mdstream.senpai.configured import limits_of
+from mdstream.senpai.connected import Connection
 from mdstream.senpai.course import REPLAYED_NS, Course
 from mdstream.senpai.engine import Engine
 from mdstream.senpai.messages import Message
@@ -38,17 +35,18 @@ from mdstream.senpai.pulled import Consumer, Pulled
 from mdstream.senpai.share import Share
 from mdstream.senpai.state import State
 from mdstream.senpai.stored import time_ns, time_text
-from mdstream.sinks.nats_stream import MIB, NO_MESSAGE, NOT_FOUND, RefusedError, S, Stream, UnusableError, api_request
-from mdstream.sinks.nats_wire import Failure, Wire, access_of, connect, is_unauthorized, reason_of, servers_of
+from mdstream.sinks.nats_stream import MIB, NO_MESSAGE, NOT_FOUND, RefusedError, S, Stream, api_request
+from mdstream.sinks.nats_wire import Wire
 
 log = logging.getLogger(__name__)
 
-CLIENT = "mdstream-senpai"
-MIN_RETRY_S, MAX_RETRY_S = 0.25, 5.0
 OUTPUTS = 500
 """A batch is stored once it has so many messages. One step adds course.MOST and a few; a server takes 1,000."""
 EVERY_S = 0.02
-"""Time between two batches, at least: each holds the memory of every symbol."""
+"""Time between two batches, at least."""
+MEMORY_SHARE = 0.1
+"""Each batch holds the memory of every symbol: with thousands of them batches are so far apart that it takes no larger
+part of the CPU time."""
 IDLE_S = 1.0
 """A position is stored after this time also without a message: a restart has less to step again."""
 TAKEN = 10058
@@ -73,32 +71,15 @@ class Durable:
 
     def __init__(self, settings: Settings, share: Share, state: State) -> None:
         self._settings, self._share, self._state = settings, share, state
-        self._servers, self._access = servers_of(settings), access_of(settings)
-        self._place = ", ".join(map(redacted, self._servers))
+        self._connection = Connection(settings, state)
         limits_of(settings.senpai)  # wrong rules are reported at the start
 
     async def run(self) -> None:
         """Raises SinkError if trying again would not help."""
-        delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
-        while True:
-            self._state.reconnects += 1
-            try:
-                await self._connected()
-            except UnusableError as error:
-                raise SinkError("senpai", self._place, str(error), retriable=False) from error
-            except (*Failure, RefusedError) as error:
-                if is_unauthorized(error):
-                    raise SinkError("senpai", self._place, reason_of(error), retriable=False) from error
-                if not self._state.failed(self._place, reason_of(error), "no event is lost"):
-                    delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
-            await asyncio.sleep(next(delays))
+        await self._connection.keep(self._session, outcome="no event is lost")
 
-    async def _connected(self) -> None:
-        wire = await connect(self._servers, self._access, name=CLIENT)
-        try:
-            await Session(self._settings, self._share, self._state, wire).run()
-        finally:
-            await wire.drop()
+    async def _session(self, wire: Wire) -> None:
+        await Session(self._settings, self._share, self._state, wire).run()
 
 
 class Session:
@@ -122,6 +103,7 @@ class Session:
         self._made: list[Message] = []
         self._arrived: list[int] = []
         self._stored_s = time.monotonic()
+        self._every_s = EVERY_S
 
     async def run(self) -> None:
         """Take events, make messages, store them, forever."""
@@ -202,7 +184,7 @@ class Session:
             return
         waited_s = time.monotonic() - self._stored_s
         if self._made:
-            await asyncio.sleep(EVERY_S - waited_s)
+            await asyncio.sleep(self._every_s - waited_s)
         if self._made or waited_s > IDLE_S:
             await self._store(last.position)
             await self._consumer.acknowledge(last)
@@ -210,7 +192,9 @@ class Session:
     async def _store(self, position: int) -> None:
         """Store the messages made so far, and that they are those of the events up to a position."""
         made, self._made = self._made, []
+        began_s = time.thread_time()
         memory = zlib.compress(self._course.engine.memory(), 1)
+        self._every_s = max(EVERY_S, (time.thread_time() - began_s) / MEMORY_SHARE)
         start = self._known if self._course.start is None else self._course.start
         state = Output(self._tail, None, _pack(Position(self._created, position, start, memory)))
         outputs = [*self._outlet.outputs(made), state]

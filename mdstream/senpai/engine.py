@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -30,9 +30,13 @@ MAX_GAPS = 256
 """Gaps of a symbol that are remembered one by one; more count as lost."""
 MAX_JUMP = 1_000_000
 """A larger step of `seq` is a new count, not so many lost events."""
+FORGOTTEN_NS = 7 * 86_400 * SECOND_NS
+"""A symbol that came and went must not be in every memory for ever."""
 PRESSED, RELIEVED = 0.8, 0.7
 """Fill of the queue at which the alert on back-pressure begins and ends."""
 NEVER = -(1 << 62)
+WINDOWS = sorted({feature.window_ns for feature in FEATURES.values()} - {0})
+NO_WINDOW = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ class Symbol:
     """What is known of one symbol. `open_ns` is the T of the row being filled."""
 
     __slots__ = (
-        "armed", "dirty", "from_first", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "quote", "row",
-        "seen_seq", "sent_ns", "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
+        "armed", "dirty", "from_first", "gaps", "heard_ns", "holes", "last_seq", "name", "open_ns", "packed", "quote",
+        "row", "seen_seq", "sent_ns", "since_ns", "stale", "switched_ns", "trade", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, name: str, first_ns: int, limits: Limits) -> None:
@@ -81,18 +85,26 @@ class Symbol:
         self.row: Features | None = None
         self.sent_ns = NEVER
         self.armed = [Armed(rule) for rule in limits.rules]
+        self.packed: msgspec.Raw | None = None  # the memory, until it changes
 
-    def memory(self) -> Memory:
-        """What no events of the last minute tell."""
-        rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
-        seqs = self.seen_seq | self.last_seq
-        return Memory(self.sent_ns, self.since_ns, rules, seqs.get(Trade), seqs.get(Quote), self.from_first)
+    def memory(self) -> msgspec.Raw:
+        """What no events of the last minute tell, as a packed Memory."""
+        if self.packed is None:
+            rules = {_key(armed.rule): (armed.active, armed.last_ns) for armed in self.armed}
+            seqs = self.seen_seq | self.last_seq
+            since_ns, from_first = self.since_ns, self.from_first
+            memory = Memory(self.sent_ns, since_ns, rules, seqs.get(Trade), seqs.get(Quote), from_first, self.heard_ns)
+            self.packed = msgspec.Raw(_pack(memory))
+        return self.packed
 
     def remember(self, memory: Memory) -> None:
         """Go on from a memory; rules that are new since then are armed."""
+        self.packed = None
         self.sent_ns = memory.sent_ns
         if memory.since_ns is not None:
             self.since_ns, self.from_first = memory.since_ns, memory.from_first
+        if memory.heard_ns is not None:
+            self.heard_ns = min(self.heard_ns, memory.heard_ns)
         seqs = {Trade: memory.trade_seq, Quote: memory.quote_seq}
         self.seen_seq = {kind: seq for kind, seq in seqs.items() if seq is not None}
         for armed in self.armed:
@@ -101,7 +113,8 @@ class Symbol:
 
 class Memory(msgspec.Struct, array_like=True):
     """A symbol's last T, since when its input is whole (None: from its next event), its rules: whether each is active
-    and T of its last signal; the last `seq` of each type; whether the input is whole since the symbol's first event."""
+    and T of its last signal; the last `seq` of each type; whether the input is whole since the symbol's first event;
+    when it was last heard."""
 
     sent_ns: int
     since_ns: int | None
@@ -109,6 +122,7 @@ class Memory(msgspec.Struct, array_like=True):
     trade_seq: int | None
     quote_seq: int | None
     from_first: bool = False
+    heard_ns: int | None = None
 
 
 class Memories(msgspec.Struct, array_like=True):
@@ -195,15 +209,20 @@ class Engine:
     def memory(self) -> bytes:
         """What a restart needs beside the events of the last minute: rows and signals up to now are not made again."""
         now = {name: symbol.memory() for name, symbol in self.symbols.items()}
-        return _pack(Memories(self._remembered.symbols | now, self.alerts.memory()))
+        return _pack((self._remembered.symbols | now, self.alerts.memory()))
 
     def remember(self, memory: bytes, *, whole: bool = True) -> None:
         """Go on where another engine was. Before anything else; then step the events since a minute before its last
-        rows, ignore what they return, and `resume`. `whole`: all of these events are there.
+        rows, ignore what they return, and `resume`. `whole`: all of these events are there. Symbols that were silent
+        for longer than FORGOTTEN_NS are new ones.
 
         Raises msgspec.MsgspecError for what is no memory.
         """
         self._remembered = _unpack(memory)
+        symbols = self._remembered.symbols
+        last_ns = max((each.heard_ns or 0 for each in symbols.values()), default=0)
+        for name in [n for n, each in symbols.items() if each.heard_ns and each.heard_ns < last_ns - FORGOTTEN_NS]:
+            del symbols[name]
         for each in () if whole else self._remembered.symbols.values():
             each.since_ns = None
 
@@ -211,6 +230,10 @@ class Engine:
         """What was stepped so far was known to the engine that is remembered; what comes now is new."""
         self.alerts.remember(self._remembered.alerts)
         self.counts.clear()
+        for name, memory in list(self._remembered.symbols.items()):  # silent for longer than what was stepped
+            stale = self.alerts.last_ns("stale", name) is not None
+            if not stale and memory.heard_ns is not None and memory.since_ns is not None:
+                self._symbol(name, memory.heard_ns)
 
     def _taken(self) -> list[Message]:
         if not self._out:
@@ -229,6 +252,7 @@ class Engine:
         symbol = self._symbol(event.symbol, event.ts_recv)
         if symbol is None:
             return
+        symbol.packed = None
         kind = type(event)
         last, missing = symbol.last_seq.get(kind), 0
         if last is None and event.seq > (seen := symbol.seen_seq.get(kind, event.seq)):
@@ -304,6 +328,7 @@ class Engine:
         window, at_ns, received_ns = symbol.window, event.at, event.ts_recv
         if received_ns < symbol.since_ns and symbol.from_first and received_ns > symbol.open_ns - self.limits.step_ns:
             symbol.since_ns = received_ns  # in time for its row, so it might as well have come first
+            symbol.packed = None
         name = "trade" if type(event) is Trade else "quote"
         if missing:
             symbol.holes[name] = max(symbol.holes[name], received_ns)
@@ -356,7 +381,9 @@ class Engine:
         while received_ns > symbol.open_ns + lateness_ns:
             if symbol.dirty:
                 self._row(symbol)
-            first_ns = min([received_ns - lateness_ns, *(event.ts_recv for event, _ in symbol.waiting)])
+            first_ns = received_ns - lateness_ns
+            for event, _ in symbol.waiting:
+                first_ns = min(first_ns, event.ts_recv)
             symbol.open_ns = max(symbol.open_ns + step_ns, -(-first_ns // step_ns) * step_ns)
             symbol.window.advance(symbol.open_ns // step_ns)
             self._apply_waiting(symbol)
@@ -377,7 +404,7 @@ class Engine:
         ts = symbol.open_ns
         if ts <= symbol.sent_ns:  # before the restart
             return
-        symbol.sent_ns = ts
+        symbol.sent_ns, symbol.packed = ts, None
         now = moment(symbol.window, symbol.quote)
         quote, found = now.quote, values(now)
         incomplete = _incomplete(symbol, ts)
@@ -438,12 +465,26 @@ class Engine:
 
 def _incomplete(symbol: Symbol, ts: int) -> tuple[str, ...]:
     """The features whose window at T may lack events."""
-    holes, since_ns = symbol.holes, symbol.since_ns
-    lost_ns = {"trade": max([holes["trade"], *symbol.gaps.values()]), "quote": holes["quote"]}
-    if ts - LONG_NS >= max(since_ns, *lost_ns.values()):
+    since_ns, trade_ns, quote_ns = symbol.since_ns, symbol.holes["trade"], symbol.holes["quote"]
+    if symbol.gaps:
+        trade_ns = max(trade_ns, *symbol.gaps.values())
+    trade_ns, quote_ns = max(since_ns, trade_ns), max(since_ns, quote_ns)
+    if ts - LONG_NS >= trade_ns and ts - LONG_NS >= quote_ns:
         return ()
+    return _lacking(_shortest_longer(ts - trade_ns), _shortest_longer(ts - quote_ns))
+
+
+def _shortest_longer(age_ns: int) -> int:
+    """The shortest window that is longer than that."""
+    return next((window_ns for window_ns in WINDOWS if window_ns > age_ns), NO_WINDOW)
+
+
+@cache
+def _lacking(trade_ns: int, quote_ns: int) -> tuple[str, ...]:
+    """The features whose window is, by what is in it, at least so long: one of WINDOWS, or NO_WINDOW."""
+    least = {"trade": trade_ns, "quote": quote_ns}
     return tuple(
         name
         for name, feature in FEATURES.items()
-        if feature.window_ns and ts - feature.window_ns < max(since_ns, *(lost_ns[kind] for kind in feature.kinds))
+        if feature.window_ns and any(feature.window_ns >= least[kind] for kind in feature.kinds)
     )

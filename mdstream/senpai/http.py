@@ -43,6 +43,8 @@ class SenpaiEndpoint(Endpoint):
             "symbols": len(state.engine.symbols),
             "pending": state.pending,
             "behind_s": None if behind_s is None else round(behind_s, 3),
+            "rows_per_s": round(state.rows_per_s(), 1),
+            "signals_made": state.signals.total(),
             "open_alerts": len(state.engine.alerts),
         }
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import Counter
 
 from mdstream.config import Settings
-from mdstream.errors import SinkError
 from mdstream.ingest.overflow import Overflow
-from mdstream.net.backoff import delays_s
-from mdstream.net.redact import redacted
 from mdstream.senpai.configured import limits_of
+from mdstream.senpai.connected import Connection
 from mdstream.senpai.course import SETTLE_NS, Course
 from mdstream.senpai.engine import Engine
 from mdstream.senpai.messages import Message as Made
@@ -27,12 +24,10 @@ from mdstream.senpai.queue import Message, message, queue
 from mdstream.senpai.share import KINDS, TIME, Share
 from mdstream.senpai.state import State
 from mdstream.senpai.warm import last_minute
-from mdstream.sinks.nats_wire import Failure, Wire, access_of, connect, is_unauthorized, reason_of, servers_of
+from mdstream.sinks.nats_wire import Wire
 
 log = logging.getLogger(__name__)
 
-CLIENT = "mdstream-senpai"
-MIN_RETRY_S, MAX_RETRY_S = 0.25, 5.0
 CHUNK_BYTES = 256 << 10
 """What is stepped before others have the event loop again."""
 CHECK_S = 0.25
@@ -45,8 +40,7 @@ class Live:
 
     def __init__(self, settings: Settings, share: Share, state: State) -> None:
         self._settings, self._share, self._state = settings, share, state
-        self._servers, self._access = servers_of(settings), access_of(settings)
-        self._place = ", ".join(map(redacted, self._servers))
+        self._connection = Connection(settings, state)
         self._prefix = settings.nats.subject_prefix
         self._waiting: Overflow[Message] = queue()
         self._some = asyncio.Event()
@@ -56,20 +50,7 @@ class Live:
 
     async def run(self) -> None:
         """Raises SinkError if trying again would not help."""
-        delays = delays_s(random.Random(), min_s=MIN_RETRY_S, max_s=MAX_RETRY_S)
-        while True:
-            self._state.reconnects += 1
-            try:
-                wire = await connect(self._servers, self._access, name=CLIENT)
-                try:
-                    await self._session(wire)
-                finally:
-                    await wire.drop()
-            except Failure as error:
-                if is_unauthorized(error):
-                    raise SinkError("senpai", self._place, reason_of(error), retriable=False) from error
-                self._state.failed(self._place, reason_of(error), "events pass meanwhile")
-            await asyncio.sleep(next(delays))
+        await self._connection.keep(self._session, outcome="events pass meanwhile")
 
     async def _session(self, wire: Wire) -> None:
         """Until the connection fails. What waits was received: it is stepped by the next one."""
@@ -78,7 +59,7 @@ class Live:
             await wire.tap(f"{self._prefix}.{kind}.*", self._take, queue=group)
         if self._state.received == 0:
             await self._warm_up(wire)
-        log.info("%s reads %s.> at %s", self._share.name, self._prefix, self._place)
+        log.info("%s reads %s.> at %s", self._share.name, self._prefix, self._connection.place)
         self._state.problem = None
         while True:
             await self._wait(wire)

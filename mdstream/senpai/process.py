@@ -11,6 +11,7 @@ from mdstream.senpai.http import SenpaiEndpoint
 from mdstream.senpai.live import Live
 from mdstream.senpai.share import Share
 from mdstream.senpai.state import State
+from mdstream.transport import collector
 
 log = logging.getLogger(__name__)
 
@@ -22,5 +23,6 @@ async def senpai(settings: Settings, share: Share, *, port: int) -> None:
     state = State(share.name, "jetstream" if settings.nats.jetstream else "live")
     consumer = (Durable if settings.nats.jetstream else Live)(settings, share, state)
     async with serve(SenpaiEndpoint(state).application(), host=settings.http.host, port=port):
+        collector.tune()
         log.info("http://%s:%d/ shows features and signals", settings.http.host, port)
         await consumer.run()

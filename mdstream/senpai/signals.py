@@ -10,8 +10,10 @@ arm the rule for a second one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mdstream.errors import SettingsError
 from mdstream.senpai.features import FEATURES, Values
@@ -41,28 +43,34 @@ class Rule:
         if not (self.above or self.below):
             raise SettingsError(f"rule {self.name} has no condition")
 
-    @property
+    @cached_property
+    def _conditions(self) -> tuple[tuple[str, float, float], ...]:
+        """Of each, the feature, the threshold, and by what a distance from it is divided."""
+        above = ((name, limit, abs(limit) or 1.0) for name, limit in self.above.items())
+        below = ((name, limit, -(abs(limit) or 1.0)) for name, limit in self.below.items())
+        return *above, *below
+
+    @cached_property
     def features(self) -> tuple[str, ...]:
         return (*self.above, *self.below)
 
-    @property
+    @cached_property
     def window_ns(self) -> int:
         """The longest window of its features."""
         return max(FEATURES[name].window_ns for name in self.features)
 
     def margin(self, values: Values) -> float | None:
         """The least distance from a threshold, as a share of it: 0 or more if all hold. None: a value is missing."""
-        found = [_margin(values[name], limit, 1.0) for name, limit in self.above.items()]
-        found += [_margin(values[name], limit, -1.0) for name, limit in self.below.items()]
-        known = [each for each in found if each is not None]
-        least = min(known, default=0.0)
-        return least if len(known) == len(found) or least < -self.hysteresis else None
-
-
-def _margin(value: float | None, limit: float, sign: float) -> float | None:
-    if value is None:
+        least, known = math.inf, True
+        for name, limit, scale in self._conditions:
+            value = values[name]
+            if value is None:
+                known = False
+            elif (found := (value - limit) / scale) < least:
+                least = found
+        if known or least < -self.hysteresis:
+            return least
         return None
-    return sign * (value - limit) / (abs(limit) or 1.0)
 
 
 DEFAULTS = (

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mdstream.senpai.engine import Engine
 from mdstream.senpai.messages import Alert, Features, Message, Signal
 
-log = logging.getLogger(__name__)
-
+RATE_S = 10
+"""Rows a second are those of about so long."""
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -58,6 +57,8 @@ class State:
     delays: Histogram = field(default_factory=Histogram)
     """From the arrival of the event that made a row to the row's publication."""
     heard_s: float = field(default_factory=time.monotonic)
+    marks: deque[tuple[float, int]] = field(default_factory=lambda: deque([(time.monotonic(), 0)], RATE_S + 1))
+    """When there were how many rows: every second with rows."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -69,17 +70,6 @@ class State:
         self.events += self.engine.counts
         self.engine = engine
 
-    def failed(self, place: str, reason: str, outcome: str) -> bool:
-        """Show, and log once, why the connection to NATS at a place does not run, and what becomes of events.
-
-        Returns whether it did not run before either.
-        """
-        before, self.problem = self.problem, f"NATS at {place}: {reason}"
-        if before != self.problem:
-            log.warning("%s; it is tried again, and %s", self.problem, outcome)
-        self.slow_consumers += "slow consumer" in reason.lower()
-        return before is not None
-
     def published(self, messages: Iterable[Message]) -> None:
         """Count what was published."""
         for message in messages:
@@ -89,6 +79,13 @@ class State:
                 self.signals[message.rule] += 1
             elif isinstance(message, Alert) and message.state == "begin":
                 self.alerts[message.kind] += 1
+        if (now_s := time.monotonic()) - self.marks[-1][0] >= 1:
+            self.marks.append((now_s, self.features))
+
+    def rows_per_s(self) -> float:
+        """Rows a second of late."""
+        since_s, before = self.marks[0]
+        return (self.features - before) / max(1.0, time.monotonic() - since_s)
 
     def silent_s(self) -> float:
         """Seconds since the last event."""

@@ -22,6 +22,7 @@ LONG_NS, SHORT_NS = 60 * SECOND_NS, 10 * SECOND_NS
 SCALE = 2.0**160
 MAX_PROVIDERS = 8
 """Providers whose mids are kept for each symbol: the one that was heard of first goes first."""
+PERCENTS = (50, 95)
 BINS = 128
 """Bins of latencies per power of two: a bin's middle is within 1/256 of each latency in it."""
 
@@ -185,7 +186,9 @@ class Mids:
         if self._changed:
             self._returns.clear()
             self._squares, self._sampled, self._close, self._changed = 0, start, None, False
-        self._sample(end // self._per_s * self._per_s)
+        until = end // self._per_s * self._per_s
+        if until > self._sampled:
+            self._sample(until)
         while self._returns and self._returns[0][0] <= start:
             self._squares -= self._returns.popleft()[1]
         return sqrt(self._squares / SCALE_INT) if self._returns else None
@@ -203,40 +206,63 @@ class Mids:
                 self._returns.append((self._close[0], square))
                 self._squares += square
             self._close = slots[place], mid
-        self._sampled = max(self._sampled, until)
+        self._sampled = until
 
 
 class Latencies:
-    """Latencies by bin, for percentiles: their cost depends on the bins in use, not on how many latencies there are."""
+    """Latencies by bin, for percentiles. What they cost depends on neither how many latencies nor how many bins there
+    are: each is searched from where it was found before, and between two rows it hardly moves."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
         self._bins: list[int] = []  # sorted
         self._total = 0
+        self._found = {percent: Found() for percent in PERCENTS}
 
     def add(self, number: int) -> None:
         if number not in self._counts:
             insort(self._bins, number)
             self._counts[number] = 0
-        self._counts[number] += 1
-        self._total += 1
+        self._changed(number, 1)
 
     def remove(self, numbers: array[int] | None) -> None:
         for number in numbers or ():
-            self._counts[number] -= 1
-            self._total -= 1
+            self._changed(number, -1)
             if not self._counts[number]:
                 del self._counts[number]
                 del self._bins[bisect_left(self._bins, number)]
 
+    def _changed(self, number: int, by: int) -> None:
+        self._counts[number] += by
+        self._total += by
+        for found in self._found.values():
+            if number < found.number:
+                found.below += by
+
     def percentile(self, percent: int) -> float | None:
-        """The nearest-rank percentile in ms: the middle of the bin that it is in."""
-        rank = -(-self._total * percent // 100)
-        for number in self._bins:
-            rank -= self._counts[number]
-            if rank <= 0:
-                return middle_of(number) / 1e6
-        return None
+        """The nearest-rank percentile in ms, one of PERCENTS: the middle of the bin that it is in."""
+        if not self._total:
+            return None
+        counts, bins, found = self._counts, self._bins, self._found[percent]
+        rank, below = -(-self._total * percent // 100), found.below
+        place = bisect_left(bins, found.number)
+        while below >= rank:
+            place -= 1
+            below -= counts[bins[place]]
+        while below + (count := counts[bins[place]]) < rank:
+            below += count
+            place += 1
+        found.number, found.below = bins[place], below
+        return middle_of(found.number) / 1e6
+
+
+class Found:
+    """Where a percentile was found: the number of a bin, and how many latencies are in those before it."""
+
+    __slots__ = ("below", "number")
+
+    def __init__(self) -> None:
+        self.below = self.number = 0
 
 
 def bin_of(ns: int) -> int:

@@ -57,6 +57,7 @@ _DEFAULTS = {
     "corrects": None,
     "corrects_price": None,
     "corrects_size": None,
+    "backfilled": False,
 }
 """Of the fields of a trade without a column."""
 

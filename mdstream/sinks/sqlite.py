@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE_NAME = "market_data.db"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_LIMIT_S = 5.0
 """How long a write waits for another process's before it counts as failed (and is tried again later)."""
 WAL_PAGES = 4_000
@@ -71,7 +71,8 @@ SCHEMA = (
     """CREATE TABLE trades (symbol TEXT NOT NULL, seq INTEGER NOT NULL, provider TEXT NOT NULL, trade_id TEXT NOT NULL,
         price REAL NOT NULL, size REAL NOT NULL, side TEXT, ts_exchange INTEGER, ts_recv INTEGER NOT NULL,
         count INTEGER NOT NULL, recovered INTEGER NOT NULL, venue TEXT, conditions TEXT,
-        correction TEXT, corrects TEXT, corrects_price REAL, corrects_size REAL)""",
+        correction TEXT, corrects TEXT, corrects_price REAL, corrects_size REAL,
+        backfilled INTEGER NOT NULL DEFAULT 0)""",
     """CREATE UNIQUE INDEX trades_identity
         ON trades (symbol, ts_exchange, provider, trade_id, CASE trade_id WHEN '' THEN seq ELSE 0 END)""",
     # A NULL differs from every other NULL in an index: trades without a time need one of their own.
@@ -111,6 +112,7 @@ UPGRADES = {
         *CORRECTIONS,
         "PRAGMA user_version = 3",
     ),
+    3: ("ALTER TABLE trades ADD COLUMN backfilled INTEGER NOT NULL DEFAULT 0", "PRAGMA user_version = 4"),
 }
 """From each older version to the next."""
 
@@ -130,7 +132,7 @@ def _table(name: str, columns: Sequence[str], row: Callable[[Any], tuple[Any, ..
 
 TRADE = ("symbol", "seq", "provider", "trade_id", "price", "size", "side", "ts_exchange", "ts_recv",
          "count", "recovered", "venue", "conditions",
-         "correction", "corrects", "corrects_price", "corrects_size")  # fmt: skip
+         "correction", "corrects", "corrects_price", "corrects_size", "backfilled")  # fmt: skip
 QUOTE = ("symbol", "seq", "provider", "bid", "bid_size", "ask", "ask_size", "ts_exchange", "ts_recv", "venue")
 BOOK = ("symbol", "seq", "provider", "bids", "asks", "ts_exchange", "ts_recv", "venue")
 BAR = ("symbol", "interval", "ts_open", "open", "high", "low", "close", "volume", "quote_volume", "trades", "revision")

@@ -23,10 +23,10 @@ import msgspec
 from mdstream import events, repairs
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
-from mdstream.records import HEARTBEAT, OURS, STATUS, Record, decode_raw
-from mdstream.stream import clock, gaps
+from mdstream.records import HEARTBEAT, MS, OURS, STATUS, Record, decode_raw
+from mdstream.stream import clock, gaps, history
 from mdstream.stream.books import Books
-from mdstream.stream.bounds import CHECKS
+from mdstream.stream.bounds import CHECKS, MAX_ID
 from mdstream.stream.dead import dead_letter
 from mdstream.stream.feed_monitor import FeedMonitor
 from mdstream.stream.lines import Source, Venue
@@ -265,6 +265,8 @@ class Canonical:
             return
         if isinstance(report, _Status):
             self._status(out, source, report, recv_ns)
+        elif isinstance(report, repairs.HistoryRequest):
+            self._history(out, report, record.offset, recv_ns)
         else:
             self._unrecoverable(out, report, recv_ns)
 
@@ -276,6 +278,14 @@ class Canonical:
         if self._announces(status.provider):
             event = FeedStatus(events.SYSTEM, status.provider, status.state, status.reason, recv_ns)
             out.add_status(status.provider, event)
+
+    def _history(self, out: Output, request: repairs.HistoryRequest, offset: int, recv_ns: int) -> None:
+        source = self.sources.get(request.provider.encode())
+        line = source.lines.get(request.symbol) if source is not None else None
+        merges = self.rules.of(request.symbol).merge
+        if line is not None:
+            out.changed.add(request.symbol)
+        out.add_gap(history.answer(line, request, offset, merges=merges), recv_ns // MS)
 
     def _unrecoverable(self, out: Output, lost: repairs.Unrecoverable, recv_ns: int) -> None:
         source = self.sources.get(lost.provider.encode())
@@ -323,11 +333,11 @@ class Canonical:
             self._publication.book_lost(out, line, "a frame of it could not be understood", recv_ns)
 
 
-def _decode_report(kind: bytes, value: bytes) -> _Status | repairs.Unrecoverable:
+def _decode_report(kind: bytes, value: bytes) -> _Status | repairs.Unrecoverable | repairs.HistoryRequest:
     """The value of a record of kind STATUS or REPAIR. Raises FrameError or msgspec.MsgspecError."""
     if kind == STATUS:
         return _decode_status(value)
-    lost = repairs.decode_unrecoverable(value)
-    if not 0 <= lost.first_id <= lost.last_id:
-        raise FrameError(f"trades {lost.first_id} to {lost.last_id} are no range")
-    return lost
+    report: repairs.Unrecoverable | repairs.HistoryRequest = repairs.decode_report(value)
+    if not 0 <= report.first_id <= report.last_id <= MAX_ID:
+        raise FrameError(f"trades {report.first_id} to {report.last_id} are no range")
+    return report

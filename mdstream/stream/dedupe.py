@@ -10,6 +10,11 @@ Up to MAX_HOLES holes are kept; for the other two kinds the window of recent ids
 An aggregate covers several ids, and its size cannot be divided among them. It is new if all of them are. If some were
 seen (repaired one by one) it is skipped, and the others count as missing and are repaired one by one, too.
 
+History is what lies below the first id that was counted. It is unknown, and stays out, until it is opened: a hole that
+recovered trades fill. An id becomes unknown again only while it is in a hole, so none is published twice.
+
+    unknown | opened, a hole | opened, published | unknown | counted from `begun` on ...
+
 When a venue restarts its trade ids, time separates new trades from repeats: a copy is never younger than the newest
 trade, the first trade of the new count is; at the same venue time, a copy's id is never below the ids of that time. The
 old ids stay known for connections that lag behind.
@@ -22,8 +27,9 @@ from typing import Literal
 import msgspec
 
 from mdstream.ticks import NO_ID, TradeTick
+from mdstream.venues.spans import Span, merged, within, without
 
-MAX_HOLES = 256
+MAX_HOLES = MAX_OPENED = 256
 MAX_RECENT = 1024
 
 EARLIER_IDS = 1000
@@ -81,6 +87,10 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
     """Awaited holes dropped for lack of room; the gap report empties this list."""
     parked: bool = False
     """Another source is followed: the next higher id leaves no hole before it."""
+    begun: int = NO_ID
+    """The first id that was counted: those below it are history. NO_ID: nothing was counted, or it is not known."""
+    opened: list[Span] = []
+    """The history that is known: published, or in a hole."""
 
     def park(self) -> None:
         """Leave what follows to another source."""
@@ -90,8 +100,7 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         """Add ids first..last (both included); whether any of them is new. A hole is awaited from `now_ns` on."""
         newest = self.last
         if newest == NO_ID:
-            if first > 0:
-                self.missing.append(Hole(max(0, first - EARLIER_IDS), first - 1, NOT_AWAITED))
+            self._begin(first)
         elif first <= newest:
             filled = self.fill(first, min(last, newest))
             if last <= newest:
@@ -101,8 +110,18 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         self.reach(last)
         return True
 
+    def _begin(self, first: int) -> None:
+        """Count from `first` on."""
+        if self.begun == NO_ID:
+            self.begun = first
+        if first > 0:
+            self.missing.append(Hole(max(0, first - EARLIER_IDS), first - 1, NOT_AWAITED))
+            self.opened = within([Span(max(0, first - EARLIER_IDS), first - 1)], Span(0, self.begun - 1))
+
     def reach(self, last: int) -> None:
         """Count on from `last`."""
+        if self.last == NO_ID and self.begun == NO_ID:
+            self.begun = last + 1
         self.last, self.parked = last, False
 
     def _miss(self, hole: Hole) -> None:
@@ -164,6 +183,42 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         oldest = self.missing.pop(0)
         if oldest.since != NOT_AWAITED:
             self.given_up.append(oldest)
+        self._close([Span(oldest.first, oldest.last)])
+
+    # -- history
+
+    def unseen(self, span: Span) -> list[Span]:
+        """The ids of `span`, up to the newest, that are missing or unknown."""
+        known = [*self.opened, Span(self.begun, self.last)] if self.begun <= self.last else self.opened
+        seen = without(known, [Span(hole.first, hole.last) for hole in self.missing])
+        return without(within([span], Span(0, self.last)), seen)
+
+    def open(self, span: Span) -> bool:
+        """Make the unknown ids of `span` holes that nobody waits for; False, and nothing is done, if that are too many
+        ranges or holes."""
+        unknown = without(within([span], Span(0, self.begun - 1)), self.opened)
+        opened = merged([*self.opened, *unknown])
+        if len(opened) > MAX_OPENED or len(self.missing) + len(unknown) > MAX_HOLES:
+            return False
+        self.opened = opened
+        holes = [*self.missing, *(Hole(first, last, NOT_AWAITED) for first, last in unknown)]
+        self.missing = sorted(holes, key=lambda hole: hole.first)
+        return True
+
+    def close(self, span: Span) -> None:
+        """Make the missing ids of `span` that are history unknown again: the venue does not have them."""
+        bounds = Span(span.first, min(span.last, self.begun - 1))
+        gone = within([Span(hole.first, hole.last) for hole in self.missing], bounds)
+        for first, last in gone:
+            self.fill(first, last)
+        self._close(gone)
+
+    def _close(self, gone: list[Span]) -> None:
+        """Ids that were in a hole until now are unknown, as far as they are history. What is between the lowest ranges
+        counts as known if there are too many."""
+        self.opened = without(self.opened, gone)
+        while len(self.opened) > MAX_OPENED:
+            self.opened[:2] = [Span(self.opened[0].first, self.opened[1].last)]
 
     def add_opaque(self, identity: str) -> bool:
         """Add an id without order; whether it is new among the last MAX_RECENT."""
@@ -195,7 +250,9 @@ class SeenIds(msgspec.Struct, gc=False, array_like=True):
         awaited = [hole for hole in self.missing if hole.since != NOT_AWAITED]
         self.missing = [hole.not_awaited(hole.first, hole.last) for hole in self.missing]
         given_up, self.given_up = self.given_up, []
-        return SeenIds(given_up=given_up + awaited)
+        # Below the first id of a new count are the ids of the old one: no history.
+        is_first = self.last == self.begun == NO_ID
+        return SeenIds(given_up=given_up + awaited, begun=NO_ID if is_first else 0)
 
 
 class TradeDedupe(msgspec.Struct, array_like=True):
@@ -256,6 +313,10 @@ class TradeDedupe(msgspec.Struct, array_like=True):
             self._date(tick)
         return filled
 
+    def is_history(self, tick: TradeTick) -> bool:
+        """Whether a trade is from before the first that was counted."""
+        return tick.id_space == self.id_space and tick.last_id < self._of(tick).begun
+
     def _note(self, tick: TradeTick, last: int) -> None:
         """Record the neighbours of a hole up to `last` that this trade has just revealed."""
         hole = self.seen.missing[-1] if self.seen.missing else None
@@ -312,7 +373,11 @@ class TradeDedupe(msgspec.Struct, array_like=True):
             if _add(seen, tick, now_ns, contiguous):
                 self._note(tick, tick.first_id - 1)
                 # From before we subscribed: counting begins here, and it is not news.
-                return "resume point" if tick.resume and begins else "new"
+                if not (tick.resume and begins):
+                    return "new"
+                if seen.begun > 0:
+                    seen.begun = tick.last_id + 1
+                return "resume point"
             if not self.restarts(tick):
                 return "repeat"
         self.before, self.before_ts, self.before_first = seen, self.newest_ts, self.newest_first

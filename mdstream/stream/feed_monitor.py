@@ -189,7 +189,7 @@ class FeedMonitor:
                 since_ns = recv_ns - (self._log.now_ns - change.since_ns)
                 ids = line.trades.id_space, change.first, change.last
                 request = RepairRequest(line.symbol, name, *ids, since_ns, line.feed.contract_size)
-                out.request_repair(request, recv_ns // MS)
+                out.add_gap(request, recv_ns // MS)
 
     def _check_silence(self, out: Output, lines: list[Line], recv_ns: int, session: TradingSession | None) -> int:
         """Write a heartbeat if it is due; the log time before which the next one is not."""

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from mdstream.stream.dedupe import NOT_AWAITED, SeenIds
 from mdstream.stream.state import Feed, OpenGap
+from mdstream.venues.spans import Span
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def lose(feed: Feed, first: int, last: int, reason: str, now_ns: int) -> list[Ch
     """Record that the repair found first..last no longer available; the resulting changes."""
     seen = feed.trades.seen
     seen.give_up(first, last)
+    seen.close(Span(first, last))
     return [change._replace(reason=reason) for change in _ended(feed, seen, now_ns)]
 
 

@@ -13,9 +13,13 @@ from mdstream.stream.output import NO_HEADERS, Output
 from mdstream.ticks import BookTick, QuoteTick, TradeTick
 
 
-def publish_trade(out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
+def publish_trade(out: Output, line: Line, tick: TradeTick, recv_ns: int, *, backfilled: bool = False) -> None:
     instrument, source = line.instrument, line.source
-    seq = instrument.trade_seq or recv_ns // 1000
+    seq = instrument.trade_seq
+    if not seq:
+        seq = recv_ns // 1000
+        instrument.begun_by = source.name
+        instrument.begun_ts = recv_ns if tick.ts_exchange is None else tick.ts_exchange
     instrument.trade_seq = seq + 1
     event = Trade(
         line.symbol,
@@ -35,6 +39,7 @@ def publish_trade(out: Output, line: Line, tick: TradeTick, recv_ns: int) -> Non
         tick.corrects,
         tick.corrects_price,
         tick.corrects_size,
+        backfilled,
     )
     out.trades.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
     source.trades += 1

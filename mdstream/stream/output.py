@@ -47,6 +47,6 @@ class Output:
         """Add an event to md.status."""
         self.status.append((key.encode(), encode(event), event.ts_recv // MS, NO_HEADERS))
 
-    def request_repair(self, request: repairs.RepairRequest, now_ms: int) -> None:
-        """Add a request to md.gaps."""
-        self.gaps.append((request.symbol.encode(), repairs.encode(request), now_ms, NO_HEADERS))
+    def add_gap(self, message: repairs.RepairRequest | repairs.HistoryAnswer, now_ms: int) -> None:
+        """Add a message to md.gaps."""
+        self.gaps.append((message.symbol.encode(), repairs.encode(message), now_ms, NO_HEADERS))

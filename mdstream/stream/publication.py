@@ -13,7 +13,7 @@ from collections.abc import Callable
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import LAST_NS, Record
-from mdstream.stream import halts
+from mdstream.stream import halts, history
 from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.books import Books, is_due, is_publishable
 from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
@@ -131,14 +131,17 @@ class Publication:
     def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
         """A trade with an older id: published only if it was missing. Raises FrameError if it cannot be that one."""
         if tick.recovered and (contradiction := line.trades.contradiction(tick)) is not None:
-            reason = "does the REST interface belong to the websocket's venue?"
             raise FrameError(
-                f"recovered trade {tick.trade_id} is not the one that is missing: {contradiction}; {reason}"
+                f"recovered trade {tick.trade_id} is not the one that is missing: {contradiction}; {history.ELSEWHERE}"
             )
-        if line.trades.fill(tick):
-            publish_trade(out, line, tick, recv_ns)
-        else:
+        backfilled = tick.recovered and line.trades.is_history(tick)
+        takes = history.takes(line, tick, merges=self._rules.of(line.symbol).merge) if backfilled else "yes"
+        if takes == "no" or not line.trades.fill(tick):
             out.counts["trade, no hole" if tick.recovered else "trade, repeat"] += 1
+        elif takes == "covered":
+            out.counts["trade, another source has it"] += 1
+        else:
+            publish_trade(out, line, tick, recv_ns, backfilled=backfilled)
 
     # -- other ticks
 

@@ -165,3 +165,9 @@ class Instrument(msgspec.Struct, array_like=True):
     halted: bool = False
     bell_ns: int = 0
     """When it was last halted or resumed, by the venue's time."""
+    begun_by: str = ""
+    """Whose trade was published first; empty for none, or if it is not known."""
+    begun_ts: int = 0
+    """The time of that trade, by the venue."""
+    history_of: str = ""
+    """Whose history is taken (history.py); empty for none yet."""

@@ -12,10 +12,11 @@ from mdstream import config
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings
 from mdstream.errors import SettingsError
-from mdstream.senpai.backtest import Table, backtest, events_of
+from mdstream.senpai.backtest import backtest, events_of
 from mdstream.senpai.canonical import read
 from mdstream.senpai.process import DEFAULT_PORT, senpai
 from mdstream.senpai.share import Share, share_of
+from mdstream.senpai.table import Table
 from mdstream.tools.running import run
 from mdstream.tools.timestamps import timestamp_ns
 
@@ -26,7 +27,7 @@ from mdstream.tools.timestamps import timestamp_ns
 @click.option("--replay", type=click.Path(path_type=Path), metavar="FILE", help="Backtest: of a capture.")
 @click.option("--from-time", metavar="TIME", help="Backtest: of the canonical topics from this time or age on.")
 @click.option("--to-time", metavar="TIME", help="Where that ends.  [default: now]")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="The CSV file that a backtest writes.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Of a backtest: CSV or FILE.parquet.")
 def command(
     member: str,
     port: int | None,
@@ -52,11 +53,12 @@ def command(
       USE_JETSTREAM=true mdstream senpai --member 2/3 --port 8895      one of three
       mdstream schema senpai                                           what the messages look like
 
-    A backtest writes the same rows and signals as fast as it can, and talks to no NATS:
+    A backtest writes the same rows and signals as fast as it can, and talks to no NATS. Parquet needs
+    pip install 'mdstream[arrow]':
 
     \b
       mdstream senpai --replay monday.jsonl.gz --output monday.csv             (mdstream record)
-      mdstream senpai --from-time 2h --to-time 1h --output hour.csv            from Kafka
+      mdstream senpai --from-time 2h --to-time 1h --output hour.parquet        from Kafka
 
     Members share the symbols by a hash of their names. Start each number once: two of the same take the work from each
     other, though they store nothing twice.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -15,6 +16,8 @@ from rich.table import Table
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import BrokerError
+from mdstream.senpai.process import DEFAULT_PORT as SENPAI_PORT
+from mdstream.senpai.seen import Seen, seen
 from mdstream.tools import cluster
 from mdstream.tools.cluster import Snapshot
 from mdstream.tools.running import run
@@ -24,14 +27,38 @@ WATCH_S = 2.0
 NS = 1_000_000_000
 
 
+class Facts(NamedTuple):
+    """The deployment by its broker; SenpAI's consumers by their URLs, None where none answers."""
+
+    deployment: Snapshot
+    senpai: dict[str, Seen | None]
+
+
+def _checked(_context: click.Context, _option: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise click.BadParameter(f"{url!r}: expected http://HOST:{SENPAI_PORT}")
+    return urls
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables; with --watch one per line.")
+@click.option(
+    "--senpai",
+    "urls",
+    multiple=True,
+    default=[f"http://127.0.0.1:{SENPAI_PORT}"],
+    show_default=True,
+    callback=_checked,
+    metavar="URL",
+    help="Where `mdstream senpai` answers; once for each member.",
+)
 @click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
-def command(as_json: bool, watch: bool) -> None:
-    """Brokers, topics with their records, lag of each consumer group, and the last reported state of each feed.
+def command(as_json: bool, urls: tuple[str, ...], watch: bool) -> None:
+    """Brokers, topics with their records, lag of each consumer group, the last reported state of each feed, and SenpAI.
 
-    Asks the broker only, so it also works while workers or ingestors are down. `lag` is what a group has not committed
-    yet: workers commit about once a second, so a healthy group shows about a second of its input.
+    All but SenpAI is asked of the broker, so it also works while workers or ingestors are down. `lag` is what a group
+    has not committed yet: workers commit about once a second, so a healthy group shows about a second of its input.
 
     \b
     mdstream status
@@ -41,20 +68,27 @@ def command(as_json: bool, watch: bool) -> None:
     set_up_logging()
     settings = load()
     if watch:
-        run(_watch(settings, as_json))
+        run(_watch(settings, urls, as_json))
         return
-    facts = asyncio.run(cluster.snapshot(settings, now_ns=time.time_ns()))
+    facts = asyncio.run(_facts(settings, urls))
     if as_json:
         click.echo(_json(facts))
     else:
         show(*_tables(facts, time.time_ns()))
 
 
-async def _watch(settings: Settings, as_json: bool) -> None:
+async def _facts(settings: Settings, urls: Sequence[str]) -> Facts:
+    """What the broker and SenpAI say. Raises BrokerError."""
+    deployment = await cluster.snapshot(settings, now_ns=time.time_ns())
+    members = await asyncio.gather(*(asyncio.to_thread(seen, url) for url in urls))
+    return Facts(deployment, dict(zip(urls, members, strict=True)))
+
+
+async def _watch(settings: Settings, urls: Sequence[str], as_json: bool) -> None:
     console = Console()
     with Live(console=console, screen=False, auto_refresh=False, transient=False) as live:
         while True:
-            parts = await _parts(settings, as_json)
+            parts = await _parts(settings, urls, as_json)
             if as_json or not console.is_terminal:
                 for part in parts:
                     show(part)
@@ -63,21 +97,22 @@ async def _watch(settings: Settings, as_json: bool) -> None:
             await asyncio.sleep(WATCH_S)
 
 
-async def _parts(settings: Settings, as_json: bool) -> list[Table | str]:
+async def _parts(settings: Settings, urls: Sequence[str], as_json: bool) -> list[Table | str]:
     """What to show now. An unreachable broker is shown as such: it may come back."""
     now_ns = time.time_ns()
     try:
-        facts = await cluster.snapshot(settings, now_ns=now_ns)
+        facts = await _facts(settings, urls)
     except BrokerError as error:
         return [msgspec.json.encode({"error": str(error)}).decode() if as_json else str(error)]
     return [_json(facts)] if as_json else list(_tables(facts, now_ns))
 
 
-def _json(facts: Snapshot) -> str:
-    return msgspec.json.encode(facts).decode()
+def _json(found: Facts) -> str:
+    return msgspec.json.encode({**msgspec.structs.asdict(found.deployment), "senpai": found.senpai}).decode()
 
 
-def _tables(facts: Snapshot, now_ns: int) -> Iterator[Table | str]:
+def _tables(found: Facts, now_ns: int) -> Iterator[Table | str]:
+    facts = found.deployment
     yield f"brokers   {', '.join(f'{b.address} (id {b.id})' for b in facts.brokers)}"
     yield ""
     yield _topics(facts)
@@ -85,6 +120,8 @@ def _tables(facts: Snapshot, now_ns: int) -> Iterator[Table | str]:
     yield _groups(facts) if facts.groups else "no consumer group yet: start a worker with `mdstream worker core`"
     yield ""
     yield _feeds(facts, now_ns) if facts.feeds else "no feed yet: start one with `mdstream ingest --provider NAME ...`"
+    yield ""
+    yield _senpai(found.senpai)
 
 
 def _topics(facts: Snapshot) -> Table:
@@ -114,6 +151,19 @@ def _feeds(facts: Snapshot, now_ns: int) -> Table:
         symbols = "-" if feed.symbols is None else str(feed.symbols)
         times = (_ago(feed.heartbeat_ns, now_ns), _ago(feed.changed_ns, now_ns))
         made.add_row(feed.provider, feed.market or "-", feed.state, symbols, *times, feed.reason or "")
+    return made
+
+
+def _senpai(members: Mapping[str, Seen | None]) -> Table:
+    right = ("behind", "rows/s", "signals", "open alerts")
+    made = table("senpai", "mode", *right, "problem", right=right)
+    for url, each in members.items():
+        if each is None:
+            made.add_row("-", "-", "-", "-", "-", "-", f"none answers at {url}: mdstream senpai")
+            continue
+        behind = "-" if each.behind_s is None else f"{each.behind_s:.1f} s"
+        counts = f"{each.rows_per_s:,.1f}", f"{each.signals_made:,}", f"{each.open_alerts:,}"
+        made.add_row(each.consumer, each.mode, behind, *counts, "; ".join(each.problems))
     return made
 
 

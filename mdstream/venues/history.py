@@ -99,10 +99,20 @@ class History(Api, Declared, ABC):
         Uses the provider's own `decode`: only trades that the canonical stream will understand count. Raises FrameError
         or msgspec.MsgspecError if the frame cannot be understood.
         """
+        trades = self._decoded(request, frame)
+        return [Span(trade.first_id, trade.last_id) for trade in trades if _is_of(trade, request)], len(trades)
+
+    def trades(self, request: RepairRequest, frame: bytes) -> list[TradeTick]:
+        """The request's trades in a REST frame. Raises as `read`."""
+        return [trade for trade in self._decoded(request, frame) if _is_of(trade, request)]
+
+    def _decoded(self, request: RepairRequest, frame: bytes) -> list[TradeTick]:
         ticks = self._provider.decode(frame, request.contract_size.encode())
-        trades = [tick for tick in ticks if isinstance(tick, TradeTick)]
-        wanted = (trade for trade in trades if trade.symbol == request.symbol and trade.id_space == request.id_space)
-        return [Span(trade.first_id, trade.last_id) for trade in wanted], len(trades)
+        return [tick for tick in ticks if isinstance(tick, TradeTick)]
+
+
+def _is_of(trade: TradeTick, request: RepairRequest) -> bool:
+    return trade.symbol == request.symbol and trade.id_space == request.id_space
 
 
 def _host(address: str) -> str:

@@ -6,9 +6,11 @@ import pytest
 from msgspec.structs import replace
 from test_venue_simulated import CONTRACTS, NOW_NS, SIMULATED, Connection, trades
 
+from mdstream.backfill.plan import Bisection
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.simulator.listing import Kind, Listing
+from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.venues import RESTS
 from mdstream.ticks import TradeTick
@@ -60,6 +62,33 @@ def test_history_has_the_trades_of_the_feed(venue: str) -> None:
                 same = replace(found, recovered=False) if found.count == tick.count else None
                 assert same in (None, tick)
                 assert (found.symbol, found.price, found.side) == (tick.symbol, tick.price, tick.side)
+
+
+@pytest.mark.parametrize("venue", WITH_HISTORY)
+@pytest.mark.parametrize("newer", [False, True])
+def test_time_is_found_by_asking_for_one_trade_at_a_time(venue: str, newer: bool) -> None:
+    """The first trade from a time on, in either order of a venue's pages; none if there is none."""
+    connection = Connection(venue)
+    ((topic, _), *_) = connection.of(Kind.TRADE)
+    for second in range(40):
+        topic.listing.instrument.order(NOW_NS + second * SECOND_NS)
+    tape, history = topic.listing.instrument.tape, HISTORIES[venue]()
+    rest = RESTS[venue](connection.exchange, Budget(1_000_000, 60.0))
+    wanted_ns = NOW_NS + (50 if newer else 20) * SECOND_NS - SECOND_NS // 2  # venues truncate times
+    for id_space in history.endpoints:
+        newest = (tape.next_aggregate_id if id_space == "aggTrade" else tape.next_id) - 1
+        expected = tape.aggregate_at(wanted_ns) if id_space == "aggTrade" else tape.id_at(wanted_ns)
+        bisection = Bisection(wanted_ns, newest, newest_first=history.newest_first)
+        while (found := bisection.found) is None:
+            span = Span(bisection.probe, bisection.probe)
+            request = RepairRequest(connection.symbol, venue, id_space, *span, 0, connection.contract_size)
+            page = history.ask(request, span)
+            assert isinstance(page, Page)
+            path, _, query = page.target.partition("?")
+            answer = rest.get(path, query, NOW_NS)
+            trades = history.trades(request, rest_frame(page.target, id_space, answer.body))
+            bisection.answered(next(((trade.first_id, trade.ts_exchange or 0) for trade in trades), None))
+        assert found == expected, id_space
 
 
 @pytest.mark.parametrize("venue", WITH_HISTORY)

@@ -57,7 +57,15 @@ def quote(seq: int, *, ts_exchange: int | None, ts_recv: int) -> Quote:
 TRADES: list[Event] = [
     trade(0),
     trade(1, ts_exchange=None, ts_recv=T0 + 1_000_000, side=None, trade_id=""),
-    trade(2, ts_exchange=T0 + 2_000_000, ts_recv=T0 + HOUR_NS + 5, count=3, recovered=True, conditions=("@", "ü")),
+    trade(
+        2,
+        ts_exchange=T0 + 2_000_000,
+        ts_recv=T0 + HOUR_NS + 5,
+        count=3,
+        recovered=True,
+        conditions=("@", "ü"),
+        backfilled=True,
+    ),
     trade(3, ts_exchange=T0 + HOUR_NS - 1, venue="NYSE", correction="cancel", corrects="0", corrects_price=0.1),
 ]
 QUOTES: list[Event] = [

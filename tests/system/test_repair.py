@@ -30,7 +30,7 @@ from mdstream import kafka
 from mdstream.config import Settings, load
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import REPAIR, ProducerRecord, contract_size_of
-from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_unrecoverable, encode
+from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_report, encode
 from mdstream.ticks import TradeTick
 from mdstream.venues.providers import provider
 from topics import Topics
@@ -221,7 +221,8 @@ class Bench:
             assert ("v" in headers) == (headers["k"] == b"trade" and headers["p"] == b"okx")
             assert record.partition == Partitioner(4)(record.key)
             if headers["k"] == REPAIR:
-                loss = decode_unrecoverable(record.value)
+                loss = decode_report(record.value)
+                assert isinstance(loss, Unrecoverable)
                 assert (loss.provider, loss.symbol.encode()) == (name, record.key)
                 repaired.lost[name, loss.symbol, loss.id_space].append(loss)
                 continue

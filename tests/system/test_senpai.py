@@ -29,8 +29,13 @@ from mdstream.config import load
 from mdstream.embedded.nats import EmbeddedNats
 from mdstream.errors import SinkError
 from mdstream.events import Heartbeat, Quote, Trade
+from mdstream.senpai import connected
+from mdstream.senpai.connected import Connection
+from mdstream.senpai.seen import seen, summary
+from mdstream.senpai.state import State
 from mdstream.sinks.base import decode
 from mdstream.sinks.nats import JetStreamSink
+from mdstream.sinks.nats_wire import Wire
 
 pytestmark = pytest.mark.system
 
@@ -291,8 +296,38 @@ def test_the_live_view_starts_with_whole_windows(processes: Processes, server: E
         assert page(port, "/features/latest?symbol=s1usdt")[1]["symbol"] == "S1USDT"
         assert page(port, "/state/latest?symbol=S1USDT")[1]["quote"]["symbol"] == "S1USDT"
         assert page(port, "/features/latest?symbol=none")[0] == 404
+        shown = seen(f"http://127.0.0.1:{port}/")
+        assert shown is not None
+        assert shown.rows_per_s > 0
+        assert " s behind, " in summary(shown)
         assert "polyline" in text(port, "/")
         assert 'senpai_events_total{outcome="trade"}' in text(port, "/metrics")
+
+
+def test_pauses_between_connections_begin_short_again_once_one_ran(
+    server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways of reading: one that is lost now and then must not wait longer each time. Here a second pause in a row
+    never ends."""
+    monkeypatch.setattr(connected, "delays_s", lambda *_, **__: iter([0.0, 1e9]))
+    state = State("senpai-md", "live")
+
+    async def lost_five_times() -> None:
+        done = asyncio.Event()
+
+        async def session(_wire: Wire) -> None:
+            state.problem = None
+            if state.reconnects == 5:
+                done.set()
+            raise ConnectionResetError
+
+        running = asyncio.create_task(
+            Connection(load(nats_url=server.url), state).keep(session, outcome="it is tested")
+        )
+        await asyncio.wait_for(done.wait(), 120)
+        running.cancel()
+
+    asyncio.run(lost_five_times())
 
 
 def text(port: int, path: str) -> str:

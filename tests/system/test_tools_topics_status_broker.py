@@ -8,10 +8,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from pages import page
 from processes import Processes, free_port, run_mdstream, wait_until
+from servers import nats_server
 
 from mdstream.embedded.broker import EmbeddedBroker, answers
 from mdstream.kafka.publisher import Publisher
@@ -135,6 +138,36 @@ def test_status_of_a_new_deployment_says_what_to_do_next(env: dict[str, str]) ->
     assert done.returncode == 0, done.stderr
     for advice in ("mdstream topics --create", "mdstream worker core", "mdstream ingest"):
         assert advice in done.stdout
+
+
+def test_status_shows_senpai(env: dict[str, str], processes: Processes) -> None:
+    """How far behind, how much it makes and what is wrong, by its own page; a member that does not answer is named."""
+    port, nobody = free_port(), free_port()
+    with nats_server() as server:
+        processes.mdstream("senpai", "--port", port, env={"NATS_URL": server.url, "USE_JETSTREAM": "false"})
+        wait_until(lambda: page(port, "/health")[0] == 200, what="senpai", limit_s=120)
+        found = status_of(env, port)
+        assert (found["consumer"], found["mode"], found["problems"]) == ("senpai-md", "live", [])
+        assert (found["behind_s"], found["rows_per_s"], found["signals_made"], found["open_alerts"]) == (None, 0, 0, 0)
+    wait_until(lambda: "NATS at" in str(page(port, "/health")[1]), what="the loss of NATS", limit_s=120)
+    assert status_of(env, port)["problems"][0].startswith("NATS at nats://127.0.0.1:")
+    text = run_mdstream("status", "--senpai", senpai_url(port), "--senpai", senpai_url(nobody), env=env).stdout
+    assert "NATS at nats://127.0.0.1:" in text
+    assert f"none answers at {senpai_url(nobody)}: mdstream senpai" in text
+    refused = run_mdstream("status", "--senpai", f"127.0.0.1:{port}", env=env)
+    assert (refused.returncode, "expected http://HOST:8892" in refused.stderr) == (2, True)
+
+
+def senpai_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def status_of(env: dict[str, str], port: int) -> dict[str, Any]:
+    """What is shown of a consumer."""
+    done = run_mdstream("status", "--json", "--senpai", senpai_url(port), env=env)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["senpai"][senpai_url(port)]
+    return found
 
 
 def test_status_watches_until_ctrl_c(env: dict[str, str], processes: Processes) -> None:

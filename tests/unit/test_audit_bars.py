@@ -161,6 +161,12 @@ def test_trades_too_late_for_the_short_bars_are_in_the_long_ones() -> None:
     assert {kind for kind, _, _ in reported(audited(wrong, trades))} >= {"different"}
 
 
+def test_history_is_expected_in_no_bar() -> None:
+    trades = [trade(1, 0), msgspec.structs.replace(trade(2, 10), recovered=True, backfilled=True), trade(3, 20)]
+    assert reported(audited(published(trades), trades)) == []
+    assert reported(audited(published([trade(1, 0), trade(2, 10), trade(3, 20)]), trades)) != []
+
+
 def test_trade_that_comes_again_counts_once() -> None:
     trades = [trade(1, 0), trade(2, 5000)]
     assert reported(audited(published(trades), [*trades, *trades])) == []

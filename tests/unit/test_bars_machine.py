@@ -28,6 +28,7 @@ from bar_builders import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mdstream import events
 from mdstream.bars.bars import MAX_ERRORS, Bars, Collected
@@ -146,6 +147,15 @@ def test_intervals_need_not_divide_one_another(names: tuple[str, ...]) -> None:
 
 
 # -- repeats, and what is no trade
+
+
+def test_history_is_in_no_bar_and_moves_no_clock() -> None:
+    """Whatever its time: a bar with a part of its trades would look like any other."""
+    live, past = trade(1, 0), [replace(trade(seq, at_ms), backfilled=True) for seq, at_ms in ((2, 0), (3, 90_000))]
+    assert built(live, *past) == built(live)
+    bars = Bars(RULES)
+    bars.step(records([live, *past]))
+    assert (bars.latest_ns, bars.report().trades["backfilled"]) == (T0, 2)
 
 
 def test_a_seq_counts_once() -> None:

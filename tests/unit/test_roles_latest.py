@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from mdstream.config import load
+from mdstream.events import Trade, encode
 from mdstream.records import Partition
 from mdstream.roles.latest import LatestRole
 from mdstream.transport.batch import Batch
@@ -52,6 +53,14 @@ def table() -> dict[bytes, bytes]:
 @pytest.fixture
 def role(table: dict[bytes, bytes]) -> LatestRole:
     return LatestRole(load(), {TRADES: table})
+
+
+def test_history_is_no_latest_price(role: LatestRole, table: dict[bytes, bytes]) -> None:
+    """It comes after live trades, but is older; its batches are acknowledged as any."""
+    past = encode(Trade("A", 2, "binance", "7", 1.5, 1.0, "buy", 1, 2, recovered=True, backfilled=True))
+    acknowledged = take(role, Raw(b"A", event(1)), Raw(b"A", past), Raw(b"B", past))
+    role.flush()
+    assert (table, acknowledged) == ({b"A": event(1)}, [3])
 
 
 def test_flush_writes_the_newest_of_each_key_and_then_acknowledges(role: LatestRole, table: dict[bytes, bytes]) -> None:

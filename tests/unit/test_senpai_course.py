@@ -6,8 +6,9 @@ import random
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from senpai_naive import T0, S, quote, rows, signals, trade
 
@@ -95,6 +96,80 @@ def test_a_restart_from_a_position_changes_no_message(seed: int) -> None:
     assert Counter(map(encode_message, made)) == Counter(map(encode_message, whole))  # alerts of one time in any order
 
 
+@settings(max_examples=20)
+@given(st.integers(2, 400), st.sampled_from([5, 70, 120]))
+@example(200, 120)
+@example(176, 5)
+def test_a_silent_symbol_is_stale_in_time_whatever_it_was_silent_across(cut: int, stale_s: int) -> None:
+    """A restart steps the last minute again: of who was silent for longer, only the memory knows since when.
+
+    time     100 s    176 to 219    220      300
+    B        trade                  stale    trade, no longer stale
+    restart           ---------
+    """
+    limits = Limits(stale_ns=stale_s * S, since_ns=T0 - 60 * S)
+    events: list[Any] = [trade(n, n * 1000, symbol="A") for n in range(401)]
+    events[100] = trade(1, 100_000, symbol="B")
+    events[300] = trade(2, 300_000, symbol="B")
+    first, second = Course(Engine(limits)), Course(Engine(limits))
+    made = run(first, events[:cut])
+    second.engine.remember(first.engine.memory())
+    assert first.start is not None
+    run(second, events[first.start : cut], first.start + 1)
+    second.engine.resume()
+    made += run(second, events[cut:], cut + 1)
+    expected = [each for each in run(Course(Engine(limits)), events) if isinstance(each, Alert)]
+    assert [each for each in made if isinstance(each, Alert)] == expected
+    stale = [(each.state, each.first_seen) for each in expected if each.symbol == "B" and each.kind == "stale"]
+    assert stale[:2] == [("begin", T0 + (100 + stale_s) * S), ("end", T0 + (100 + stale_s) * S)]
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1 << 32))
+def test_the_memory_is_the_same_however_often_it_was_asked_for(seed: int) -> None:
+    """Each batch holds it: what has not changed of it is not packed again. After a restart as well."""
+    rng = random.Random(seed)
+    events, limits = swings(rng, 80), Limits(stale_ns=2 * S)
+    cut = rng.randrange(1, len(events))
+    often, once = Course(Engine(limits)), Course(Engine(limits))
+    for at, event in enumerate(events):
+        if at == cut:
+            memory = often.engine.memory()
+            assert memory == once.engine.memory()
+            often, once = Course(Engine(limits)), Course(Engine(limits))
+            for each in (often.engine, once.engine):
+                each.remember(memory)
+                each.resume()
+        for course in (often, once):
+            run(course, [event], at)
+        often.engine.memory()
+    assert often.engine.memory() == once.engine.memory()
+
+
+def test_the_memory_is_that_of_an_event_that_waited() -> None:
+    """It is used as time passes: the input then begins with it."""
+    often, once = Engine(), Engine()
+    for engine in (often, once):
+        engine.step(encode(trade(1, 20)))
+        engine.step(encode(quote(1, 10)))
+        if engine is often:
+            engine.memory()
+        assert engine.advance(T0 + 60_000_000) == []
+    assert often.memory() == once.memory()
+
+
+def test_a_memory_of_an_older_version_is_read() -> None:
+    """It does not say when a symbol was last heard: that is then its next event."""
+    first, second = Engine(), Engine()
+    first.step(encode(trade(5, 0)))
+    symbols, open_alerts = msgspec.msgpack.decode(first.memory())
+    older = {name: each[:-1] for name, each in symbols.items()}
+    second.remember(msgspec.msgpack.encode([older, open_alerts]))
+    second.resume()
+    made = second.step(encode(trade(7, 100_000)))
+    assert [each.kind for each in made if isinstance(each, Alert)] == ["gap"]
+
+
 def test_a_restart_goes_back_a_minute_and_a_little_and_no_further() -> None:
     course = Course(Engine())
     events = [trade(n, n * 1000) for n in range(300)]
@@ -126,6 +201,16 @@ def test_input_that_is_no_longer_there_makes_windows_incomplete() -> None:
         second.step(encode(trade(6, 10)))
         (row,) = rows(second.advance(T0 + S))
         assert row.complete == whole
+
+
+def test_a_symbol_that_was_silent_for_a_week_is_forgotten() -> None:
+    """A memory holds the symbols of a week, however many there have ever been."""
+    first, second = Engine(), Engine()
+    for symbol, day in (("A", 0), ("B", 5), ("C", 8)):
+        first.step(encode(trade(1, day * 86_400_000, symbol=symbol)))
+    second.remember(first.memory())
+    second.resume()
+    assert set(second.symbols) == {"B", "C"}
 
 
 def test_an_alert_that_began_before_a_restart_ends_after_it() -> None:

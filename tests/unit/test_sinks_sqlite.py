@@ -56,10 +56,10 @@ async def test_every_type_has_its_table_and_its_fields_as_columns(sink: SqliteSi
 
 async def test_values_come_back_as_they_were(sink: SqliteSink) -> None:
     """Integers stay whole, null stays NULL, lists are JSON text."""
-    full = trade(1, side=None, count=3, recovered=True, venue="XNAS", conditions=("T", "I"))
+    full = trade(1, side=None, count=3, recovered=True, backfilled=True, venue="XNAS", conditions=("T", "I"))
     await sink.write([chunk(*ONE_OF_EACH, full)])
     assert rows(sink, "SELECT * FROM trades") == [
-        ("BTCUSDT", 1_000, "binance", "0", 93741.2, 0.0015, "sell", T0, T0 + 5, 1, 0, None, None, *[None] * 4),
+        ("BTCUSDT", 1_000, "binance", "0", 93741.2, 0.0015, "sell", T0, T0 + 5, 1, 0, None, None, *[None] * 4, 0),
         (
             "BTCUSDT",
             1_001,
@@ -75,6 +75,7 @@ async def test_values_come_back_as_they_were(sink: SqliteSink) -> None:
             "XNAS",
             '["T","I"]',
             *[None] * 4,
+            1,
         ),
     ]
     assert rows(sink, "SELECT * FROM quotes") == [msgspec.structs.astuple(QUOTE)]
@@ -315,7 +316,7 @@ async def test_a_database_of_a_newer_version_is_refused(sink: SqliteSink) -> Non
 
 LATER_COLUMNS = [
     *(("status", name) for name in ("missing", "took_ns", "previous")),
-    *(("trades", name) for name in ("correction", "corrects", "corrects_price", "corrects_size")),
+    *(("trades", name) for name in ("correction", "corrects", "corrects_price", "corrects_size", "backfilled")),
 ]
 
 

@@ -23,6 +23,7 @@ from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope
 from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.events import Gap
+from mdstream.repairs import HistoryAnswer
 from mdstream.roles.rules import rules_of
 from topics import Topics
 
@@ -166,11 +167,17 @@ async def _add_sinks(chain: Chain, settings: Settings) -> None:
 
 
 async def _requested_gaps(settings: Settings, scope: Scope) -> RequestedGaps:
-    """The gaps that the canonical stream reported."""
-    requested = RequestedGaps()
-    decode = msgspec.json.Decoder(Gap).decode
+    """The gaps that the canonical stream reported, and the history that it asked a backfill for."""
+    requested, topics = RequestedGaps(), Topics(settings)
+    decode, decode_answer = msgspec.json.Decoder(Gap).decode, msgspec.json.Decoder(HistoryAnswer).decode
+    with Progress("audit gaps", "records") as progress:
+        async for record in records(settings, topics.gaps.name, scope, progress):
+            with suppress(msgspec.MsgspecError, UnicodeError):  # a request to repair
+                answer = decode_answer(record.value or b"")
+                for first, last in answer.missing:
+                    requested.add(answer.provider, answer.symbol, str(first), str(last))
     with Progress("audit status", "records") as progress:
-        async for record in records(settings, Topics(settings).status.name, scope, progress):
+        async for record in records(settings, topics.status.name, scope, progress):
             with suppress(msgspec.MsgspecError, UnicodeError):  # another kind of event
                 gap = decode(record.value or b"")
                 requested.add(gap.provider, gap.symbol, gap.first_id, gap.last_id)

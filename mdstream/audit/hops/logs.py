@@ -217,7 +217,9 @@ def audit_trade(trade: Trade) -> AuditTrade:
     time_ns = trade.ts_recv if trade.ts_exchange is None else trade.ts_exchange
     fields = (trade.provider, trade.symbol, trade.trade_id, trade.price, trade.size, trade.side)
     made = AuditTrade(*fields, time_ns, received_ns=trade.ts_recv, recovered=trade.recovered, fills=trade.count)
-    return made if trade.correction is None else made._replace(correction=trade.correction, corrects=trade.corrects)
+    if trade.correction is None and not trade.backfilled:
+        return made
+    return made._replace(correction=trade.correction, corrects=trade.corrects, backfilled=trade.backfilled)
 
 
 class DatabaseHop:

@@ -1,0 +1,208 @@
+"""`mdstream backfill` with everything around it: simulated venues, ingestors, a core worker, and kills.
+
+venue    ───────────── trades ──────────────────────────────>
+ingest                      from here on, live  ════════════>
+backfill   <════ REST ══════ killed, and started again
+md.trades  every trade of the venue's journal once, those from before marked
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from math import fsum, isclose
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
+from servers import read_topic
+from websockets.asyncio.client import connect
+
+from mdstream.errors import BrokerError
+from mdstream.events import Trade, decode
+from mdstream.repair.venues import HISTORIES
+from mdstream.repairs import REST_MARK
+from mdstream.ticks import TradeTick
+from mdstream.venues.providers import provider
+
+pytestmark = pytest.mark.system
+
+SYMBOLS = {"binance": "BTCUSDT", "okx": "ETHUSDT", "coinbase": "BTCUSD"}
+BEFORE = 2_500
+"""Trades of each venue that nobody reads live: more parts of a backfill than there are kills."""
+FRAMES_PER_S = 600
+"""Of all venues: a slow machine reads them as fast as they come."""
+KILLS = 2
+
+
+class Venues:
+    """The simulator. Its markets go on without a reader."""
+
+    def __init__(self, processes: Processes, journal: Path) -> None:
+        args = ("--port", 0, "--rate", FRAMES_PER_S, "--symbols", "BTCUSDT,ETHUSDT,BTCUSD", "--first-id", 5000)
+        process = processes.mdstream("simulate", *args, "--linger", 3600, "--journal", journal)
+        process.wait_for("export COINBASE_WS_URL=")
+        lines = [line.removeprefix("export ") for line in process.output().splitlines() if "_URL=" in line]
+        self.env = dict(line.split("=", 1) for line in lines)
+        self._process, self._journal = process, journal
+
+    async def trade(self, name: str) -> None:
+        """Let a venue trade for a while, as far as its REST interface: these trades are in no log of ours."""
+        of, seen = provider(name), 0
+        async with connect(self.env[f"{name.upper()}_WS_URL"], compression=None, max_queue=None) as socket:
+            for request in of.subscribe([SYMBOLS[name]]):
+                await socket.send(request.frame)
+            while seen < BEFORE:
+                seen += sum(isinstance(tick, TradeTick) for tick in of.decode(await socket.recv(decode=False)))
+
+    def call(self, method: str, path: str) -> Any:
+        address = self.env["BINANCE_WS_URL"].split("/")[2]
+        request = urllib.request.Request(f"http://{address}{path}", method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def journal(self) -> dict[str, list[dict[str, Any]]]:
+        """What each venue's feed had; ends the simulator."""
+        self._process.stop()
+        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for line in self._journal.read_text().splitlines():
+            row = json.loads(line)
+            if SYMBOLS.get(row["provider"]) == row["symbol"]:
+                rows[row["provider"]].append(row)
+        return rows
+
+
+def published(env: Mapping[str, str]) -> dict[str, list[Trade]]:
+    """The events of md.trades by provider, repeats left out."""
+    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"))
+    found: dict[str, dict[int, Trade]] = defaultdict(dict)
+    for record in records:
+        trade = decode(record.value)
+        assert isinstance(trade, Trade)
+        assert found[trade.provider].setdefault(trade.seq, trade) == trade
+    return {name: [trades[seq] for seq in sorted(trades)] for name, trades in found.items()}
+
+
+def backfill(name: str) -> tuple[object, ...]:
+    return "backfill", "--provider", name, "--symbols", SYMBOLS[name], "--start", "1h"
+
+
+def kill_midway(processes: Processes, env: Mapping[str, str], name: str) -> None:
+    """Start a backfill, and kill it when the first part of it is there."""
+    process: Process = processes.mdstream(*backfill(name), env=env)
+    wait_until(lambda: "recovered in" in process.output() or not process.running, what="a part", every_s=0.02)
+    process.kill()
+
+
+def test_backfill_has_every_trade_once_and_meets_the_live_ones_without_a_seam(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Of three venues, one of them killed again and again, the core worker once. Nobody exceeds a limit, nothing is
+    fetched over and over."""
+    venues = Venues(processes, tmp_path / "journal.jsonl")
+    asyncio.run(asyncio.wait_for(_all_trade(venues), LIMIT_S))
+    env |= venues.env
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    worker = processes.worker("core", port=free_port(), env=env)
+    for name, symbol in SYMBOLS.items():
+        processes.mdstream("ingest", "--provider", name, "--symbols", symbol, "--port", free_port(), env=env)
+    wait_until(lambda: len(published(env)) == len(SYMBOLS), what="live trades of all venues")
+
+    for _ in range(KILLS):
+        kill_midway(processes, env, "okx")
+    worker.kill()
+    processes.worker("core", port=free_port(), env=env).wait_for("is up")
+    for name in SYMBOLS:
+        done = run_mdstream(*backfill(name), env=env)
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert "missing still" not in done.stderr
+    again = run_mdstream(*backfill("okx"), env=env)
+    assert again.stdout == "okx ETHUSDT: nothing is missing of what the venue has of that time\n"
+
+    rest = venues.call("GET", "/status")["rest"]
+    venues.call("POST", "/pause")
+    truth = venues.journal()
+    fills = {name: sum(row.get("count", 1) for row in rows) for name, rows in truth.items()}
+    wait_until(
+        lambda: {name: sum(t.count for t in trades) for name, trades in published(env).items()} == fills,
+        what=f"every trade: {fills}",
+    )
+    for name, trades in published(env).items():
+        assert [trade.seq for trade in trades] == list(range(trades[0].seq, trades[0].seq + len(trades)))
+        assert max(Counter(trade.trade_id for trade in trades).values()) == 1
+        sizes, expected = fsum(trade.size for trade in trades), fsum(row["size"] for row in truth[name])
+        assert isclose(sizes, expected, rel_tol=1e-9)
+        past = [trade for trade in trades if trade.backfilled]
+        live = [trade for trade in trades if not trade.recovered]
+        assert len(past) >= BEFORE
+        assert max(trade.ts_exchange or 0 for trade in past) <= min(trade.ts_exchange or 0 for trade in live)
+    assert not any(each["refused"] for each in rest.values()), rest
+    _check_requests(env)
+
+
+async def _all_trade(venues: Venues) -> None:
+    await asyncio.gather(*map(venues.trade, SYMBOLS))
+
+
+def _check_requests(env: Mapping[str, str]) -> None:
+    """A kill repeats at most what was not in the log yet: no id is in two answers."""
+    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto"))
+    for name in SYMBOLS:
+        of, ids = provider(name), Counter[str]()
+        for record in records:
+            if dict(record.headers)["p"] == name.encode() and (record.value or b"").startswith(REST_MARK):
+                ids.update(tick.trade_id for tick in of.decode(record.value) if isinstance(tick, TradeTick))
+        twice = sum(number - 1 for number in ids.values())
+        assert twice <= KILLS * HISTORIES[name].most_rows, name
+
+
+def test_backfill_without_live_trades_is_refused_and_changes_nothing(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """With what to do. Nothing of the venue is asked for, or on the raw topic."""
+    venues = Venues(processes, tmp_path / "journal.jsonl")
+    env |= venues.env
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    done = run_mdstream(*backfill("binance"), env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "binance BTCUSDT: not done: no live trade of it was published: start `mdstream ingest`" in done.stderr
+    assert published(env) == {}
+
+
+def test_broker_that_goes_away_is_waited_for_and_said(processes: Processes, env: dict[str, str]) -> None:
+    """Nothing that was written or read would say it."""
+    port = free_port()
+    broker = processes.mdstream("broker", "--port", port)
+    broker.wait_for("Kafka-compatible broker at")
+    env |= {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"}
+    process = processes.mdstream(*backfill("binance"), env=env)
+    wait_until(lambda: _requests(env), what="the first question to the stream")
+    broker.kill()
+    process.wait_for(f"waiting for Kafka: no Kafka broker answers at 127.0.0.1:{port}")
+
+
+def _requests(env: Mapping[str, str]) -> int:
+    try:
+        records = read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto")
+        return len(asyncio.run(records))
+    except BrokerError:  # no topic yet
+        return 0
+
+
+def test_what_cannot_be_asked_for_is_refused_at_once(env: dict[str, str]) -> None:
+    """A range that is empty or to come, no symbol, a contract whose worth in the past is not known."""
+    for options, expected in (
+        (("--provider", "binance", "--symbols", "BTCUSDT", "--start", "1h", "--end", "2h"), "the range is empty"),
+        (("--provider", "binance", "--symbols", "BTCUSDT", "--start", "2999-01-01"), "is not in the past"),
+        (("--provider", "binance", "--symbols", ",", "--start", "1h"), "names none"),
+        (("--provider", "okx", "--symbols", "BTCUSDT-PERP", "--start", "1h"), "what its contracts were worth"),
+        (("--provider", "binance", "--symbols", "BTCUSDT", "--start", "yesterday"), "is not a time"),
+    ):
+        done = run_mdstream("backfill", *options, env=env)
+        assert done.returncode in (1, 2)
+        assert expected in done.stderr
