@@ -1,1 +1,1 @@
-"""The HTTP API: TradingView's webhook (docs/api.md)."""
+"""The HTTP API: TradingView's webhook, history, charts, live streams (docs/api.md)."""

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from mdstream.api.routes import Webhook
+from mdstream.api.streams import Live
 from mdstream.errors import MdstreamError
 from mdstream.http.endpoint import Metrics
 
@@ -55,8 +56,8 @@ async def _problem(check: Check) -> str | None:
 class ApiMetrics(Metrics):
     """The metrics of one process."""
 
-    def __init__(self, webhook: Webhook) -> None:
-        self._webhook = webhook
+    def __init__(self, webhook: Webhook, live: Live, slow: Mapping[str, int]) -> None:
+        self._webhook, self._live, self._slow = webhook, live, slow
         super().__init__()
 
     def collect(self) -> Iterator[Metric]:
@@ -69,6 +70,10 @@ class ApiMetrics(Metrics):
         )
         yield GaugeMetricFamily(
             "mdstream_api_remembered_alerts", "that would be known again", value=len(self._webhook.remembered)
+        )
+        yield GaugeMetricFamily("mdstream_api_streams", "open live streams", value=self._live.open)
+        yield CounterMetricFamily(
+            "mdstream_api_slow_clients", "disconnected: they read nothing", value=self._slow.get("clients", 0)
         )
 
 

@@ -1,13 +1,15 @@
 """The API process: start in order, run until told to stop, stop in reverse order.
 
 raw topic there? ──> producer up? ──> HTTP port free? ──> requests are answered; the database is opened when it is asked
-SIGTERM, SIGINT ──> requests under way are answered ──> producer down, database closed
+SIGTERM, SIGINT ──> streams end, requests under way are answered ──> producer down, database closed
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
@@ -15,7 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from mdstream import kafka
-from mdstream.api import charts, health, queries, routes
+from mdstream.api import charts, health, queries, routes, sockets, streams
 from mdstream.api.access import Access, networks
 from mdstream.api.charts import Charts
 from mdstream.api.guard import guard_of
@@ -24,7 +26,9 @@ from mdstream.api.keys import Keys
 from mdstream.api.outbox import Outbox
 from mdstream.api.routes import Webhook
 from mdstream.api.server import serve
+from mdstream.api.sockets import Sockets
 from mdstream.api.store import Store
+from mdstream.api.streams import Live
 from mdstream.api.symbols import SymbolList
 from mdstream.api.udf import Resolutions
 from mdstream.api.webhook import SECOND_NS, Rates, Reader, Remembered
@@ -53,11 +57,16 @@ async def api(settings: Settings, *, port: int) -> None:
     await kafka.create_topics(settings.bootstrap_servers, [topic], replication=settings.replication)
     await webhook.outbox.start()
     writing = asyncio.create_task(webhook.outbox.run())
+    live, slow = Live(settings), Counter[str]()
     try:
-        async with serve(application(settings, webhook, store), host=settings.http.host, port=port):
+        app = application(settings, webhook, store, live, slow)
+        async with serve(app, host=settings.http.host, port=port, slow=slow):
             log.info("http://%s:%d/docs shows what there is", settings.http.host, port)
-            await asyncio.wait([writing])  # not itself: requests under way still need it when we are told to stop
-            writing.result()
+            try:
+                await asyncio.wait([writing])  # not itself: requests under way still need it when we are told to stop
+                writing.result()
+            finally:
+                live.stop()
     finally:
         writing.cancel()
         await asyncio.wait([writing])
@@ -91,8 +100,10 @@ def _rates(per_s: float) -> Rates:
     return Rates(Limits(per_s=per_s, burst=max(1.0, 2 * per_s)))
 
 
-def application(settings: Settings, webhook: Webhook, store: Store | None) -> FastAPI:
-    """Everything that answers, with its documentation at /docs."""
+def application(
+    settings: Settings, webhook: Webhook, store: Store | None, live: Live, slow: Mapping[str, int]
+) -> FastAPI:
+    """Everything that answers, with its documentation at /docs. `slow`: that of `serve`."""
     checks: dict[str, Check] = {"kafka": webhook.outbox.check}
     app = FastAPI(title="mdstream", version=version("mdstream"), redoc_url=None)
     if settings.api.origins:
@@ -100,11 +111,13 @@ def application(settings: Settings, webhook: Webhook, store: Store | None) -> Fa
             CORSMiddleware,
             allow_origins=list(settings.api.origins),
             allow_methods=["GET"],
-            allow_headers=["Authorization"],
+            allow_headers=["Authorization", "Last-Event-ID"],
         )
     app.include_router(routes.router_of(webhook))
     keys = keys_of(settings)
     needed = [Depends(guard_of(app, keys))] if keys.needed else []
+    app.include_router(streams.router_of(live), dependencies=needed)
+    app.include_router(sockets.router_of(Sockets(live, keys, settings.api.origins)))
     if store is None:
         for prefix in ("/v1", "/udf"):
             app.add_api_route(prefix + "/{path:path}", _no_database, include_in_schema=False)
@@ -114,7 +127,7 @@ def application(settings: Settings, webhook: Webhook, store: Store | None) -> Fa
         app.include_router(queries.router_of(store, symbols), dependencies=needed)
         shown = Charts(store, symbols, Resolutions(settings.bars.intervals))
         app.include_router(charts.router_of(shown), dependencies=needed)
-    app.include_router(health.router_of(Health(checks), ApiMetrics(webhook)))
+    app.include_router(health.router_of(Health(checks), ApiMetrics(webhook, live, slow)))
     return app
 
 

@@ -1,4 +1,4 @@
-"""The stored events over HTTP: /v1/trades, /v1/quotes, /v1/bars and /v1/gaps, a page at a time, as JSON or CSV."""
+"""The stored events over HTTP: /v1/trades, /v1/quotes, /v1/bars, /v1/gaps, a page at a time, as JSON, CSV or Arrow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from mdstream.api import arrow
 from mdstream.api.history import DEFAULT_ROWS, KINDS, MAX_ROWS, Kind, QueryError, page_of, query_of
 from mdstream.api.store import Store
 from mdstream.api.symbols import SymbolList
-from mdstream.errors import DatabaseError, TooSlowError
+from mdstream.client.extras import needed
+from mdstream.errors import DatabaseError, SettingsError, TooSlowError
 
-JSON, CSV = "application/json", "text/csv"
+JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow.stream"
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "`rows`, and in `next` the cursor for those behind them; CSV has it in the header X-Next."},
+    200: {"description": "`rows`, and in `next` the cursor for those behind them; else it is in the header X-Next."},
     400: {"description": "The error says what to change: a symbol, a shorter stretch of time."},
-    406: {"description": "Neither JSON nor CSV will do."},
+    406: {"description": "Neither JSON, CSV nor Arrow will do, or the server has no pyarrow."},
     503: {"description": "The database does not answer."},
 }
 
@@ -39,29 +41,35 @@ async def page(store: Store, name: str, request: Request) -> Response:
     """A page of the events of a kind, in the form that the request accepts."""
     form = accepted(request.headers.get("Accept", "*/*"))
     if form is None:
-        return JSONResponse({"error": f"expected Accept: {JSON} or {CSV}"}, 406)
+        return JSONResponse({"error": f"expected Accept: {JSON}, {CSV} or {ARROW}"}, 406)
     try:
+        if form == ARROW:
+            needed("pyarrow", "arrow")
         query = query_of(name, dict(request.query_params), time.time_ns() // 1000)
         found = page_of(query, await store.ask(query.statement, query.values))
     except QueryError as error:
         return JSONResponse({"error": str(error)}, 400)
+    except SettingsError as error:
+        return JSONResponse({"error": f"{ARROW}: {error}"}, 406)
     except TooSlowError as error:
         if error.retriable:
             return _unavailable("the database is busy")
         return JSONResponse({"error": "the query took too long: narrow from and to, or lower the limit"}, 400)
     except DatabaseError:  # where it is, and what it said, is for /health
         return _unavailable("the database does not answer")
+    headers = {"X-Next": found.cursor} if found.cursor else {}
+    if form == ARROW:
+        return Response(arrow.stream(query.kind, found.rows), media_type=ARROW, headers=headers)
     if form == CSV:
-        headers = {"X-Next": found.cursor} if found.cursor else {}
         return Response(_csv(query.kind.columns, found.rows), media_type=CSV, headers=headers)
     return Response(msgspec.json.encode({"rows": found.rows, "next": found.cursor}), media_type=JSON)
 
 
 def accepted(header: str) -> str | None:
-    """The first of our forms that an Accept header has; None if it has neither."""
+    """The first of our forms that an Accept header has; None if it has none."""
     for part in header.split(","):
         wanted = part.partition(";")[0].strip().lower()
-        if wanted in (JSON, CSV):
+        if wanted in (JSON, CSV, ARROW):
             return wanted
         if wanted in ("*/*", "application/*", ""):
             return JSON

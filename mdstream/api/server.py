@@ -4,54 +4,116 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from mdstream.errors import SettingsError
 from mdstream.http.listening import HEADERS, MAX_CONNECTIONS, REQUEST_LIMIT_S, Refusal
 
+log = logging.getLogger(__name__)
+
 _HEADERS = [(name, value) for name, value in HEADERS.items() if name != "Content-Security-Policy"]
 """The page /docs loads its scripts from elsewhere; all other answers are data."""
 BACKLOG = 512
 STOP_LIMIT_S = 5
+MAX_MESSAGE_BYTES = 1024
+"""Of a client of a websocket: there is nothing to say."""
 
 
-class _Protocol(H11Protocol):
-    """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
+class _Watched:
+    """A connection that is looked at every REQUEST_LIMIT_S, and ended if its client has read nothing of an answer."""
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._look_again(None, 0)
+    loop: asyncio.AbstractEventLoop
+    transport: Any
+    _slow: Counter[str]
+    _later: asyncio.TimerHandle
+    _read = False
+    """Whether a full buffer was emptied since the last look: in a stream it may be as full again."""
 
-    def _look_again(self, cycle: object, unread: int) -> None:
+    def _look_again(self, cycle: object = None, unread: int = 0) -> None:
+        self._read = False
         self._later = self.loop.call_later(REQUEST_LIMIT_S, self._look, cycle, unread)
 
     def _look(self, before: object, unread_before: int) -> None:
-        cycle, unread = self.cycle, self.transport.get_write_buffer_size()
-        if 0 < unread_before <= unread:
+        unread = self.transport.get_write_buffer_size()
+        if 0 < unread_before <= unread and not self._read:
+            self._slow["clients"] += 1
+            log.warning("a client is disconnected: it read nothing of an answer for %g s", REQUEST_LIMIT_S)
             self.transport.abort()  # to close it would be to wait until all is read
-            return
+        else:
+            self._look_again(self._idle(before, unread), unread)
+
+    def _idle(self, before: object, unread: int) -> object:  # noqa: ARG002  some have no requests
+        """What to compare at the next look."""
+        return before
+
+
+class _Protocol(_Watched, H11Protocol):
+    """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
+
+    def __init__(self, slow: Counter[str], **others: Any) -> None:
+        super().__init__(**others)
+        self._slow = slow
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read = True
+
+    def _idle(self, before: object, unread: int) -> object:
+        cycle = self.cycle
         if not unread and cycle is before and (cycle is None or cycle.response_complete):
             self.transport.close()
-        self._look_again(cycle, unread)
+        return cycle
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._later.cancel()  # the connection is the socket's from here on
+        super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._later.cancel()
         super().connection_lost(exc)
 
 
-def _admit(server_state: ServerState, **others: Any) -> asyncio.Protocol:
+class _Socket(_Watched, WebSocketsSansIOProtocol):
+    """Disconnects who reads nothing: uvicorn closes who answers no ping, and then waits until all is read."""
+
+    def __init__(self, slow: Counter[str], **others: Any) -> None:
+        super().__init__(**others)
+        self._slow = slow
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._later.cancel()
+        super().connection_lost(exc)
+
+
+def _admit(server_state: ServerState, slow: Counter[str], **others: Any) -> asyncio.Protocol:
     """The protocol of a new connection: a refusal if there are too many."""
     if len(server_state.connections) >= MAX_CONNECTIONS:
         return Refusal()
-    return _Protocol(server_state=server_state, **others)
+    return _Protocol(slow, server_state=server_state, **others)
 
 
 class _Server(uvicorn.Server):
@@ -63,14 +125,20 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(application: FastAPI, *, host: str, port: int) -> AsyncIterator[None]:
-    """Listen while the block runs. Raises SettingsError if the port is taken or the address is not ours."""
+async def serve(application: FastAPI, *, host: str, port: int, slow: Counter[str] | None = None) -> AsyncIterator[None]:
+    """Listen while the block runs; `slow` counts the clients that were disconnected as they read nothing.
+
+    Raises SettingsError if the port is taken or the address is not ours.
+    """
+    counted = Counter[str]() if slow is None else slow
     listening = _listen(host, port)
     server = _Server(
         uvicorn.Config(
             application,
-            http=cast(Any, _admit),
-            ws="none",
+            http=cast(Any, partial(_admit, slow=counted)),
+            ws=cast(Any, partial(_Socket, counted)),
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             log_level="error",  # a line for each request that is no HTTP would only help to fill a disk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date
 from typing import NamedTuple
@@ -31,17 +32,21 @@ _decode = msgspec.json.Decoder(_Numbered).decode
 
 
 class Start(NamedTuple):
-    """`at`: LATEST, EARLIEST, or a time of writing in ms since 1970. `seq`: of the one symbol, in place of it."""
+    """`at`: LATEST, EARLIEST, or a time of writing in ms since 1970. In place of it `seq`, of the one symbol, or
+    `places`: the offset of each partition that is read."""
 
     at: str | int = LATEST
     seq: int | None = None
+    places: Mapping[int, int] | None = None
 
 
-def start_of(given: str | date | int, symbols: tuple[str, ...] = ()) -> Start:
+def start_of(given: str | date | int | Start, symbols: tuple[str, ...] = ()) -> Start:
     """What a caller gives as the start: `latest`, `earliest`, a time, an age like 15m, or as an integer a `seq`.
 
     Raises SettingsError if it is none of them, or a `seq` of anything but one symbol.
     """
+    if isinstance(given, Start):
+        return given
     if isinstance(given, int):
         if not 0 <= given < MAX_SEQ:
             raise SettingsError(f"start={given} is no seq, which is below 2^53: give a time as a datetime or as text")
@@ -62,15 +67,29 @@ def time_ns(given: str | date) -> int:
 
 
 async def seek(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], start: Start, key: bytes | None) -> None:
-    """Go to where the start says. To a `seq` of the instrument `key`: to its record, or one before it."""
+    """Go to where the start says. To a `seq` of the instrument `key`: to its record, or one before it.
+
+    Raises SettingsError for places of other partitions, or that the log no longer has.
+    """
     if start.seq is not None and key is not None:
         await _seek_number(consumer, partitions[0], key, start.seq)
+    elif start.places is not None:
+        await _seek_places(consumer, partitions, start.places)
     elif start.at == LATEST:
         await consumer.seek_to_end(*partitions)
     elif start.at == EARLIEST:
         await consumer.seek_to_beginning(*partitions)
     else:
         await logs.seek_to_time(consumer, partitions, int(start.at))
+
+
+async def _seek_places(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], places: Mapping[int, int]) -> None:
+    if {tp.partition for tp in partitions} != places.keys():
+        raise SettingsError("the place to go on at is that of other symbols, or of another number of partitions")
+    for tp, first in (await consumer.beginning_offsets(partitions)).items():
+        if places[tp.partition] < first:
+            raise SettingsError("the place to go on at is no longer in the log: begin at a time, or with the latest")
+        consumer.seek(tp, places[tp.partition])
 
 
 async def _seek_number(consumer: AIOKafkaConsumer, tp: TopicPartition, key: bytes, seq: int) -> None:

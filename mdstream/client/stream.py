@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from datetime import date
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -19,7 +20,7 @@ from mdstream.client import log
 from mdstream.client.background import iterate
 from mdstream.client.kinds import KINDS, checked_interval
 from mdstream.client.numbers import Hole, Numbers, Revisions
-from mdstream.client.start import start_of
+from mdstream.client.start import Start, start_of
 from mdstream.config import Settings, load
 from mdstream.errors import HoleError, RecordError, SettingsError
 from topics import Topics
@@ -45,7 +46,7 @@ class Stream(Generic[E]):
         kind: str,
         symbols: tuple[str, ...],
         *,
-        start: str | date | int,
+        start: str | date | int | Start,
         follow: bool,
         on_hole: OnHole | None = None,
         interval: str | None = None,
@@ -77,10 +78,21 @@ class Stream(Generic[E]):
         finally:
             await chunks.aclose()
 
-    def _chunks(self) -> AsyncGenerator[list[Record], None]:
+    async def records(self, places: dict[int, int] | None = None) -> AsyncGenerator[Iterator[tuple[Record, E]], None]:
+        """Chunks of the events with their records; `places`, and when a chunk is empty: as in `log.read`.
+
+        `on_hole` is called while a chunk is iterated, just before the event behind the hole.
+        """
+        events = self._filter()
+        async with aclosing(self._chunks(places)) as chunks:
+            async for records in chunks:
+                yield ((record, event) for record in records for event in events((record,)))
+
+    def _chunks(self, places: dict[int, int] | None = None) -> AsyncGenerator[list[Record], None]:
         topic = getattr(Topics(self._settings), self._kind).name
         keys = frozenset(symbol.encode() for symbol in self._symbols)
-        return log.read(self._settings.bootstrap_servers, topic, self._start, keys=keys, follow=self._follow)
+        brokers = self._settings.bootstrap_servers
+        return log.read(brokers, topic, self._start, keys=keys, follow=self._follow, places=places)
 
     def _filter(self) -> Callable[[Iterable[Record]], Iterator[E]]:
         decode = _decoder(self._kind)

@@ -241,6 +241,7 @@ class Api(Group, alias_generator=prefixed("MDSTREAM_API_")):
         None, "SHA-256 of each key with which /v1 and /udf may be read, in hex, comma-separated; none: without a key"
     )
     key_requests_per_s: float = setting(20.0, "requests per second that each key may send", gt=0, le=100_000)
+    streams: int = setting(32, "live streams open at a time, each a reader of Kafka", ge=1, le=100)
 
     @field_validator("keys")
     @classmethod

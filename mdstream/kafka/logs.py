@@ -18,13 +18,16 @@ async def read_whole(
     """Like read_to_end, for logs in which every offset holds a record (neither compacted nor transactional).
 
     A broker may leave offsets out of an answer: they are requested once more, then count as gone. `follow`: go on at
-    the end, for ever.
+    the end, for ever; while nothing comes, with an empty chunk every FOLLOW_MS.
     """
     partitions = list(partitions)
     due = {tp: await consumer.position(tp) for tp in partitions}
     asked_again: dict[TopicPartition, int] = {}
     read = _follow(consumer) if follow else kafka.read_to_end(consumer, partitions, quiet_s=quiet_s)
     async for records in read:
+        if not records:
+            yield records
+            continue
         tp = TopicPartition(records[0].topic, records[0].partition)
         whole = before_hole(records, due[tp], forgiven=asked_again.get(tp))
         if whole:
@@ -36,9 +39,9 @@ async def read_whole(
 
 
 async def _follow(consumer: AIOKafkaConsumer) -> AsyncIterator[list[ConsumerRecord]]:
-    """Chunks of records of all assigned partitions. While no broker answers there are none."""
+    """Chunks of records of all assigned partitions. While no broker answers they are empty."""
     while True:
-        for records in (await consumer.getmany(timeout_ms=FOLLOW_MS, max_records=FOLLOW_RECORDS)).values():
+        for records in (await consumer.getmany(timeout_ms=FOLLOW_MS, max_records=FOLLOW_RECORDS)).values() or [[]]:
             yield records
 
 

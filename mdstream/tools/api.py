@@ -38,9 +38,13 @@ def command(kafka: str | None, port: int | None) -> None:
     one. TRADINGVIEW_WINDOW_S (120) is how far an alert's time may be from ours.
 
     \b
-    What the timescale worker has stored (MARKET_DATA_DATABASE_URL), as JSON, or as CSV for Accept: text/csv:
+    What the timescale worker has stored (MARKET_DATA_DATABASE_URL), as JSON, or by the Accept header as CSV or Arrow:
       curl '127.0.0.1:8000/v1/trades?symbol=BTCUSDT&from=2026-01-05T15:00:00Z&limit=100'
       curl '127.0.0.1:8000/v1/bars?symbol=BTCUSDT&interval=1m'      also /v1/quotes, /v1/gaps, /v1/symbols
+
+    \b
+    Live events from Kafka, as server-sent events or a websocket; also quotes, books and bars:
+      curl -N '127.0.0.1:8000/v1/stream/trades?symbol=BTCUSDT'
 
     With MDSTREAM_API_KEYS, the SHA-256 of each key, these and the charts ask for one: Authorization: Bearer KEY.
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import aiohttp
 import databases
+import pyarrow.ipc
 import pytest
 from alerts import HOOK, NEW, OLD, PATH, SYMBOL, alert, post, signature, start, written
 from processes import Processes, free_port, run_mdstream, wait_until
@@ -339,13 +340,14 @@ TICK = (
     "INSERT INTO market_data_ticks VALUES ('okx', 'BTCUSDT', to_timestamp(1767625200), 'okx', %s, 1.5, 2, 'buy', %s, "
     """1767625200000000123, 5, '{"count": 2}')"""
 )
+ARROW = "application/vnd.apache.arrow.stream"
 COLUMNS = "symbol,timestamp,seq,exchange,source,trade_id,price,size,side,ts_exchange_ns,ts_recv_ns,extra"
 
 
 async def test_the_history_is_answered_a_page_at_a_time(
     processes: Processes, env: dict[str, str], postgres: EmbeddedPostgres
 ) -> None:
-    """As JSON or CSV; what no index serves is refused with what to change; a lost database is none of the client's."""
+    """In three forms; what no index serves is refused with what to change; a lost database is none of the client's."""
     url = databases.fresh(postgres)
     for number in (1, 2, 3):
         databases.ask(url, TICK, str(number), number)
@@ -364,6 +366,15 @@ async def test_the_history_is_answered_a_page_at_a_time(
         async with session.get(asked, headers={"Accept": "text/csv"}) as answer:
             lines = (await answer.text()).splitlines()
             assert (lines[0], len(lines), answer.headers["X-Next"]) == (COLUMNS, 3, page["next"])
+        async with session.get(asked, headers={"Accept": ARROW}) as answer:
+            table = pyarrow.ipc.open_stream(await answer.read()).read_all()
+            assert (answer.content_type, answer.headers["X-Next"]) == (ARROW, page["next"])
+            assert (table.column_names, table["seq"].to_pylist()) == (COLUMNS.split(","), [1, 2])
+            assert table["ts_exchange_ns"].cast("int64").to_pylist() == [1767625200000000123] * 2
+            assert json.loads(table["extra"][0].as_py()) == {"count": 2}
+        for kind in ("quotes", "bars", "gaps"):
+            async with session.get(f"/v1/{kind}?symbol=NONE", headers={"Accept": ARROW}) as answer:
+                assert pyarrow.ipc.open_stream(await answer.read()).read_all().num_rows == 0
         async with session.get(asked, headers={"Accept": "image/png"}) as answer:
             assert answer.status == 406
         async with session.get("/v1/trades?symbol=NONE") as answer:
@@ -379,6 +390,20 @@ async def test_the_history_is_answered_a_page_at_a_time(
             assert await answer.json() == {"rows": [], "next": None}
         async with session.get("/health") as answer:
             assert (await answer.json())["database"] == "ok"
+
+
+async def test_without_pyarrow_it_says_what_to_install(
+    processes: Processes, env: dict[str, str], postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """The other forms need none."""
+    (tmp_path / "pyarrow.py").write_text("raise ModuleNotFoundError('not installed', name='pyarrow')")
+    api = start(processes, MARKET_DATA_DATABASE_URL=databases.fresh(postgres), PYTHONPATH=str(tmp_path))
+    async with aiohttp.ClientSession(api.url) as session:
+        async with session.get("/v1/trades?symbol=BTCUSDT", headers={"Accept": ARROW}) as answer:
+            error = (await answer.json())["error"]
+            assert (answer.status, "pip install 'mdstream[arrow]'" in error) == (406, True)
+        async with session.get("/v1/trades?symbol=BTCUSDT", headers={"Accept": "text/csv"}) as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.parametrize("url", ["", "postgresql://nobody@127.0.0.1:1/none"])
