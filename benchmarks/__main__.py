@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import books, database, ingest, memory, nats_role, pipeline, report, symbols
+from benchmarks import api, books, database, ingest, memory, nats_role, pipeline, report, symbols
 from benchmarks.deployment import Broker, default_broker, running
 from benchmarks.warmup import warm_up
 from mdstream.cli import set_up_logging
 from mdstream.errors import MdstreamError
 from mdstream.tools.running import run
 
-PARTS = ("pipeline", "ingest", "database", "nats", "memory", "books", "symbols")
+PARTS = ("pipeline", "ingest", "database", "nats", "memory", "api", "books", "symbols")
 WITHOUT_BROKER = frozenset({"books", "symbols"})
 FRAMES = 400_000
 QUICK_FRAMES = 100_000
@@ -96,6 +96,7 @@ def command(
     database  canonical topic to PostgreSQL, beside a bare COPY and multi-row INSERTs
     nats      canonical topic to NATS and JetStream, beside bare publish loops
     memory    of a core worker that works off a backlog
+    api       pages of the history at 200 requests a second, accepted alerts of the webhook
     books     a change of a kept book, a snapshot of 200,000 levels; needs no broker
     symbols   5,000 symbols beside 10 in the rules of one partition; needs no broker
 
@@ -103,7 +104,7 @@ def command(
 
     \b
     Examples:
-      python -m benchmarks                                   all, about ten minutes
+      python -m benchmarks                                   all, about twelve minutes
       python -m benchmarks pipeline --only mdstream,confluent --repeat 5
       python -m benchmarks ingest --broker embedded
       python -m benchmarks --check --json numbers.json
@@ -161,6 +162,8 @@ async def _measure(plan: Plan, cold: Broker, rows: Sequence[pipeline.Row], folde
         results.nats = await nats_role.measure(broker, count=plan.count, folder=folder)
     if "memory" in plan.parts:
         results.memory = await memory.measure(broker, backlog=plan.backlog, folder=folder)
+    if "api" in plan.parts:
+        results.api = await api.measure(broker, folder=folder)
     _without_broker(plan, results, folder)
     return results
 

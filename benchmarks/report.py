@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import api
+from benchmarks.api import Api
 from benchmarks.books import SNAPSHOT_LEVELS, Books
 from benchmarks.database import Database
 from benchmarks.ingest import Ingest, Ingestor
@@ -39,6 +41,7 @@ class Results:
     database: Database | None = None
     nats: NatsRates | None = None
     memory: Memory | None = None
+    api: Api | None = None
     books: Books | None = None
     symbols: tuple[Symbols, Symbols] | None = None
     """With few, and with many."""
@@ -75,6 +78,8 @@ def text(results: Results) -> str:
         parts += ["Canonical topic to NATS, one connection each:", _nats_table(results.nats)]
     if results.memory is not None:
         parts.append(_memory_line(results.memory))
+    if results.api is not None:
+        parts += [f"`mdstream api`, asked {api.PER_S} times a second:", _api_table(results.api), _api_line(results.api)]
     if results.books is not None:
         parts += ["A kept book, in CPU time of one process:", _books_table(results.books)]
     if results.symbols is not None:
@@ -143,6 +148,25 @@ def _memory_line(memory: Memory) -> str:
     return (
         f"Memory of a core worker that works off a backlog of {memory.backlog:,} frames: "
         f"{memory.peak_bytes / MB:,.0f} MB at most (resident), at {memory.rate.per_second:,.0f} frames/s."
+    )
+
+
+def _api_table(found: Api) -> str:
+    lines = [("a page of", "p50", "p99")]
+    for beside, latencies in (("alone", found.alone), ("beside a slow client and the longest span", found.beside)):
+        lines += [
+            (f"{path}, {beside}", f"{each.p50_s * 1e3:,.1f} ms", f"{each.p99_s * 1e3:,.1f} ms")
+            for path, each in latencies.items()
+        ]
+    return table(lines, texts=1)
+
+
+def _api_line(found: Api) -> str:
+    rate = found.webhook
+    return (
+        f"A page takes {found.page_cpu_s * 1e3:.1f} ms of the process's CPU time. Its webhook accepted "
+        f"{rate.per_second:,.0f} alerts/s from {api.SENDERS} senders, {rate.per_cpu_second:,.0f} per CPU-second. "
+        f"The machine's load was {found.load:.1f} before."
     )
 
 
@@ -290,6 +314,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "nats": nats
         and {kind: {"mdstream": _rate(rate), "bare": _rate(nats.bare[kind])} for kind, rate in nats.role.items()},
         "memory": memory and {"backlog": memory.backlog, "peak_bytes": memory.peak_bytes, "rate": _rate(memory.rate)},
+        "api": results.api and asdict(results.api) | {"webhook": _rate(results.api.webhook)},
         "books": results.books and asdict(results.books),
         "symbols": results.symbols and [asdict(found) for found in results.symbols],
         "broken": broken(results),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-ONLY_KAFKA = ("kafka_cluster", "secure_kafka")
+ONLY_KAFKA = ("api_outage", "kafka_cluster", "secure_kafka")
 """System tests of what only Apache Kafka has: part of that test run alone."""
 NO_KAFKA = (
     "api_store",

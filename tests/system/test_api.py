@@ -6,7 +6,6 @@ sender ─ POST, signed or by a secret path ─> mdstream api ─> md.raw.crypto
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import os
 import random
@@ -14,75 +13,23 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import databases
 import pyarrow.ipc
 import pytest
-from processes import Process, Processes, free_port, run_mdstream, wait_until
-from servers import embedded_broker, read_topic
+from alerts import HOOK, NEW, OLD, PATH, SYMBOL, alert, post, signature, start, written
+from processes import Processes, free_port, run_mdstream, wait_until
+from servers import embedded_broker
 
 from mdstream.embedded.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.system
-
-OLD, NEW, PATH = "the-old-secret", "the-new-secret", "a-secret-of-some-length"
-SETTINGS = {
-    "TRADINGVIEW_HMAC_SECRET": f"{NEW},{OLD}",
-    "TRADINGVIEW_PATH_SECRET": PATH,
-    "TRADINGVIEW_ADDRESSES": "127.0.0.1",
-    "MDSTREAM_API_REQUESTS_PER_S": "100000",
-}
-HOOK = "/webhooks/tradingview"
-SYMBOL = "BINANCE:BTCUSDT.TV"
-
-
-class Api(NamedTuple):
-    """A running process and where it answers."""
-
-    process: Process
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
-def start(processes: Processes, **settings: str) -> Api:
-    port = free_port()
-    process = processes.mdstream("api", "--port", port, env=SETTINGS | settings)
-    process.wait_for("/docs shows what there is")
-    return Api(process, port)
-
-
-def alert(number: object, **changed: Any) -> bytes:
-    sent_ms = time.time_ns() // 1_000_000
-    return json.dumps(
-        {"symbol": "BINANCE:BTCUSDT", "price": 93741.2, "timenow": sent_ms, "id": f"a{number}", **changed}
-    ).encode()
-
-
-def signature(body: bytes, secret: str = NEW) -> dict[str, str]:
-    return {"X-Signature": hmac.new(secret.encode(), body, sha256).hexdigest()}
-
-
-async def post(
-    session: aiohttp.ClientSession, body: bytes, headers: Mapping[str, str] | None = None, path: str = HOOK
-) -> tuple[int, dict[str, Any]]:
-    """Status and answer; by default the body is signed."""
-    async with session.post(path, data=body, headers=signature(body) if headers is None else headers) as answer:
-        return answer.status, await answer.json()
-
-
-async def written(env: Mapping[str, str], topic: str = "raw.crypto") -> list[dict[str, Any]]:
-    name = f"{env['MDSTREAM_TOPIC_PREFIX']}.{topic}"
-    return [json.loads(r.value) for r in await read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], name)]
-
 
 # ----------------------------------------------------------------------------------------------------------- accepted
 

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as entry
-from benchmarks import books, environment, frames, report, symbols
+from benchmarks import api, books, environment, frames, report, symbols
+from benchmarks.api import Api, Latency
 from benchmarks.books import Books
 from benchmarks.database import Database
 from benchmarks.ingest import Ingest, Ingestor
@@ -211,6 +212,30 @@ def test_many_symbols_are_shown_as_a_multiple_of_few() -> None:
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["a frame through the core's rules", "4.0 us", "10.0 us", "2.50"]
     assert cells[2] == ["memory of the instruments", "4 MB", "25 MB", "-"]
+
+
+def test_latencies_are_shown_alone_and_beside_others_with_the_machines_load() -> None:
+    """Their middle, and what one in a hundred exceeds; the webhook's rate by the wall and by CPU."""
+    took = Latency(0.0012, 0.0345)
+    found = report.text(results(api=Api({"/v1/bars": took}, 0.0021, {"/v1/bars": took}, Rate(10_000, 10.0, 8.0), 1.25)))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines() if "|" in line]
+    assert cells[2:] == [
+        ["/v1/bars, alone", "1.2 ms", "34.5 ms"],
+        ["/v1/bars, beside a slow client and the longest span", "1.2 ms", "34.5 ms"],
+    ]
+    assert "A page takes 2.1 ms of the process's CPU time." in found
+    assert "accepted 1,000 alerts/s from 50 senders, 1,250 per CPU-second. The machine's load was 1.2 before." in found
+    shown = report.as_json(results(api=Api({"/v1/bars": took}, 0.0021, {}, Rate(10_000, 10.0, 8.0), 1.25)))["api"]
+    assert (shown["alone"], shown["webhook"]["per_second"]) == (
+        {"/v1/bars": {"p50_s": 0.0012, "p99_s": 0.0345}},
+        1000.0,
+    )
+
+
+def test_one_in_a_hundred_takes_longer_than_the_p99() -> None:
+    """Whatever the order in which the answers came."""
+    found = api.latency([float(number) for number in reversed(range(1000))])
+    assert (found.p50_s, found.p99_s) == (500.0, 990.0)
 
 
 def test_many_symbols_are_measured_on_frames_that_are_all_taken() -> None:
