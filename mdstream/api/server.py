@@ -31,15 +31,30 @@ MAX_MESSAGE_BYTES = 1024
 """Of a client of a websocket: there is nothing to say."""
 
 
-class _Watched:
+class _Watched(asyncio.Protocol):
     """A connection that is looked at every REQUEST_LIMIT_S, and ended if its client has read nothing of an answer."""
 
     loop: asyncio.AbstractEventLoop
     transport: Any
-    _slow: Counter[str]
     _later: asyncio.TimerHandle
     _read = False
     """Whether a full buffer was emptied since the last look: in a stream it may be as full again."""
+
+    def __init__(self, slow: Counter[str], **others: Any) -> None:
+        super().__init__(**others)
+        self._slow = slow
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._later.cancel()
+        super().connection_lost(exc)
 
     def _look_again(self, cycle: object = None, unread: int = 0) -> None:
         self._read = False
@@ -62,18 +77,6 @@ class _Watched:
 class _Protocol(_Watched, H11Protocol):
     """Disconnects who sends no request, or reads nothing of an answer: uvicorn waits forever for either."""
 
-    def __init__(self, slow: Counter[str], **others: Any) -> None:
-        super().__init__(**others)
-        self._slow = slow
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._look_again()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._read = True
-
     def _idle(self, before: object, unread: int) -> object:
         cycle = self.cycle
         if not unread and cycle is before and (cycle is None or cycle.response_complete):
@@ -84,29 +87,9 @@ class _Protocol(_Watched, H11Protocol):
         self._later.cancel()  # the connection is the socket's from here on
         super().handle_websocket_upgrade(event)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._later.cancel()
-        super().connection_lost(exc)
-
 
 class _Socket(_Watched, WebSocketsSansIOProtocol):
     """Disconnects who reads nothing: uvicorn closes who answers no ping, and then waits until all is read."""
-
-    def __init__(self, slow: Counter[str], **others: Any) -> None:
-        super().__init__(**others)
-        self._slow = slow
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._look_again()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._read = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._later.cancel()
-        super().connection_lost(exc)
 
 
 def _admit(server_state: ServerState, slow: Counter[str], **others: Any) -> asyncio.Protocol:

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+from alerts import Api, start
 from canonical import Event, made_settings, publish
-from processes import Process, Processes, free_port
+from processes import Processes
 from servers import embedded_broker
 
 from mdstream import events
@@ -32,30 +33,12 @@ pytestmark = pytest.mark.system
 LIMIT_S = 120
 
 
-class Api(NamedTuple):
-    """A running process and where it answers."""
-
-    process: Process
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
 class Sent(NamedTuple):
     """A server-sent event."""
 
     id: str
     name: str
     data: Any
-
-
-def start(processes: Processes, **settings: str) -> Api:
-    port = free_port()
-    process = processes.mdstream("api", "--port", port, env=settings)
-    process.wait_for("/docs shows what there is")
-    return Api(process, port)
 
 
 @pytest.fixture
