@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -125,3 +126,11 @@ def processes(tmp_path: Path, env: dict[str, str]) -> Iterator[Processes]:
     """Starts processes with `env`; all are ended after the test. Their output is in tmp_path."""
     with Processes(tmp_path, env) as running:
         yield running
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the tests are started in the background: a shell ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -202,6 +202,7 @@ def test_a_loop_that_is_left_leaves_nothing_behind(settings: Settings) -> None:
     assert client_threads() == []
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_loop_that_waits(settings: Settings) -> None:
     read = iter(client.trades("BTCUSDT", start="earliest", settings=settings))
     publish(settings, trades(range(3)))

@@ -233,6 +233,7 @@ def test_a_database_without_tables_is_one_clear_line(postgres: EmbeddedPostgres)
         history("BTCUSDT", BEGIN, END, settings=load(database_url=databases.empty(postgres)))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_query(sqlite: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here one that has no end; a long sort is like it."""
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
@@ -353,6 +354,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     assert [each.read_bytes() for each in path.parent.iterdir()] == [b"the old one"]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_the_middle_leaves_the_old_file_and_nothing_else(
     sqlite: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,8 @@ async def test_frames_arrive_untouched_and_in_order(ingestor: Ingestor, venue: V
     odd = [b"{}", b"not json \xe2\x82\xac", b'{"stream":"btcusdt@kline_1m","data":{"k":1}}', b" "]
     quote = b'{"stream":"ethusdt@bookTicker","data":{"u":1,"s":"ETHUSDT","b":"1","B":"1","a":"2","A":"1"}}'
     book = b'{"stream":"ethusdt@depth20@100ms","data":{"lastUpdateId":1,"bids":[],"asks":[]}}'
+    other = 'mdstream_ingest_frames_total{kind="other",provider="binance"}'
+    await until(lambda: ingestor.metric(other) == 1, "the answer to the subscription")
     await venue.send(*frames, *odd, quote, book)
     await until(
         lambda: ingestor.metric('mdstream_ingest_frames_total{kind="book",provider="binance"}') == 1, "the last frame"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdstream.errors import (
+    BackfillError,
     CaptureError,
     DatabaseError,
     FeedError,
@@ -49,6 +50,7 @@ from mdstream.errors import (
       "lost its state (`mdstream tail status`); go on behind them with start=1005, or pass on_hole"), False),
     (RecordError("md.trades", 3, 17, "no JSON"),
      "md.trades[3] offset 17 is no event of this mdstream: no JSON: find its writer, or upgrade mdstream", False),
+    (BackfillError("okx", "BTCUSDT", "no core worker"), "no history of BTCUSDT from okx: no core worker", False),
     (SinkError("files", "data/events.jsonl", "no space left"),
      "files cannot write data/events.jsonl: no space left", True),
     (DatabaseError("md@localhost:5432/md", "it refuses the password"),
