@@ -103,7 +103,7 @@ class TimescaleSink:
 
     async def _in_time(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:
         """As `_store`, and adapts the size of the next write to the time taken. Raises TooSlowError."""
-        began_s = time.monotonic()
+        began_s, rows = time.monotonic(), self.rows
         try:
             await self._store(entries, refused)
         except TooSlowError:
@@ -112,7 +112,9 @@ class TimescaleSink:
                 "%d events at once are too many for %s: %d from now on", len(entries), self._place, self._at_once
             )
             raise
-        if time.monotonic() - began_s < QUICK * self._write_limit_s:
+        # Rows that an earlier attempt has stored cost next to nothing, and prove nothing.
+        is_new = 2 * (self.rows - rows) >= len(entries)
+        if is_new and time.monotonic() - began_s < QUICK * self._write_limit_s:
             self._at_once = min(2 * self._at_once, MAX_AT_ONCE)
 
     async def _store(self, entries: Sequence[Entry], refused: list[Refusal]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 
 import databases
@@ -18,7 +18,7 @@ from sink_builders import chunk, trade
 
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError, MdstreamError, TooSlowError
-from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote
+from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, Quote, Trade
 from mdstream.sinks import timescale
 from mdstream.sinks.session import CLEAN_GROUPS, Session
 from mdstream.sinks.timescale import TimescaleSink
@@ -312,6 +312,18 @@ def slow_rows(url: str, seconds: float) -> None:
     )
 
 
+async def stored_in_the_end(sink: TimescaleSink, group: Sequence[Trade]) -> list[DatabaseError]:
+    """Try until it is stored, as the role does; the errors until then."""
+    errors: list[DatabaseError] = []
+    while len(errors) < 200:
+        try:
+            await refused_of(sink, *group)
+            break
+        except DatabaseError as error:
+            errors.append(error)
+    return errors
+
+
 async def test_a_group_that_takes_too_long_is_halved_until_it_does_not(url: str) -> None:
     """Retried unchanged it would take as long each time, and the role would never make progress.
 
@@ -321,17 +333,21 @@ async def test_a_group_that_takes_too_long_is_halved_until_it_does_not(url: str)
     """
     slow_rows(url, 0.02)
     sink = TimescaleSink(url, write_limit_s=0.4)
-    group, errors = [trade(n) for n in range(64)], list[DatabaseError]()
-    while len(errors) < 200:
-        try:
-            await refused_of(sink, *group)
-            break
-        except DatabaseError as error:
-            errors.append(error)
+    errors = await stored_in_the_end(sink, [trade(n) for n in range(64)])
     assert ask(url, "SELECT count(*), count(DISTINCT seq) FROM market_data_ticks") == [(64, 64)]
     assert all("statement timeout" in error.reason for error in errors[:2])
     assert errors[-1].reason == "a group takes longer than 0.4 s: what is stored stays, the rest follows"
     assert all(error.retriable for error in errors)
+    await sink.close()
+
+
+async def test_rows_that_are_stored_already_are_no_reason_to_write_more_at_once(url: str) -> None:
+    """Else those behind them are tried at twice the size that is possible, at each attempt, and never go in."""
+    sink, group = TimescaleSink(url, write_limit_s=0.4), [trade(n) for n in range(96)]
+    assert await refused_of(sink, *group[:32]) == {}
+    slow_rows(url, 0.02)
+    await stored_in_the_end(sink, group)
+    assert ask(url, "SELECT count(*), count(DISTINCT seq) FROM market_data_ticks") == [(96, 96)]
     await sink.close()
 
 
