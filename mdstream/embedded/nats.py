@@ -29,7 +29,9 @@ class EmbeddedNats(EmbeddedServer):
         return f"nats://127.0.0.1:{self.port}"
 
     def _command(self, folder: Path) -> Sequence[str | Path]:
-        store = f'jetstream {{ store_dir: "{folder / "streams"}" }}\n' if self.jetstream else ""
+        # A stream reserves its limit, 4 GiB by default, by default within three quarters of the free disk: with less
+        # than 11 GiB free there would be no room for two, however little they hold.
+        store = f'jetstream {{ store_dir: "{folder / "streams"}", max_file: 1TB }}\n' if self.jetstream else ""
         (folder / "nats.conf").write_text(f'listen: "127.0.0.1:{self.port}"\n{store}{self.settings}\n')
         return [self._binary(), "-c", folder / "nats.conf"]
 
