@@ -71,12 +71,17 @@ def cpu_s(session: int) -> float:
 
 def peak_rss_bytes(session: int) -> int:
     """Peak resident memory, summed over a session's processes."""
-    return sum(_high_water_bytes(folder) for folder, _ in _members(session))
+    return sum(_status_bytes(folder, "VmHWM") for folder, _ in _members(session))
 
 
 def own_peak_rss_bytes() -> int:
     """Peak resident memory of this process, since it runs this program: ru_maxrss would have the parent's in it."""
-    return _high_water_bytes(Path("/proc/self"))
+    return _status_bytes(Path("/proc/self"), "VmHWM")
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory of one process."""
+    return _status_bytes(Path(f"/proc/{pid}"), "VmRSS")
 
 
 def _members(session: int) -> Iterator[tuple[Path, list[str]]]:
@@ -91,9 +96,10 @@ def _members(session: int) -> Iterator[tuple[Path, list[str]]]:
             yield folder, fields
 
 
-def _high_water_bytes(folder: Path) -> int:
+def _status_bytes(folder: Path, name: str) -> int:
+    """A size in the status of a process (proc_pid_status(5)): VmRSS, resident memory, or VmHWM, its peak."""
     for line in (folder / "status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,25 +189,31 @@ def _books_table(books: Books) -> str:
 
 
 def _ingestors_table(few: Ingestor, many: Ingestor) -> str:
-    lines = [("what", f"{few.symbols:,} symbols", f"{many.symbols:,} symbols", "ratio")]
-    for what, one, other, form in (
+    lines = _beside(
+        (few.symbols, many.symbols),
         ("a frame", few.rate.cpu_s / few.rate.frames, many.rate.cpu_s / many.rate.frames, _micros),
         ("from the start to the first record in Kafka", few.start_s, many.start_s, _millis),
         ("memory at most", few.peak_bytes, many.peak_bytes, _megabytes),
-    ):
-        lines.append((what, form(one), form(other), f"{other / one:.2f}"))
+    )
     return table(lines, texts=1)
 
 
 def _symbols_table(few: Symbols, many: Symbols) -> str:
-    lines = [("what", f"{few.count:,} symbols", f"{many.count:,} symbols", "ratio")]
-    for what, one, other in (
-        ("a frame through the core's rules", few.step_s, many.step_s),
-        ("routing a frame in the ingestor", few.route_s, many.route_s),
-    ):
-        lines.append((what, _micros(one), _micros(other), f"{other / one:.2f}"))
+    lines = _beside(
+        (few.count, many.count),
+        ("a frame through the core's rules", few.step_s, many.step_s, _micros),
+        ("routing a frame in the ingestor", few.route_s, many.route_s, _micros),
+    )
     memory = (_megabytes(found.memory_bytes) for found in (few, many))
     return table([*lines, ("memory of the instruments", *memory, "-")], texts=1)
+
+
+def _beside(
+    symbols: tuple[int, int], *lines: tuple[str, float, float, Callable[[float], str]]
+) -> list[tuple[str, ...]]:
+    """Figures with few symbols and with many, and how many times the latter are the former."""
+    head = ("what", *(f"{count:,} symbols" for count in symbols), "ratio")
+    return [head, *((what, form(few), form(many), f"{many / few:.2f}") for what, few, many, form in lines)]
 
 
 def _micros(seconds: float) -> str:

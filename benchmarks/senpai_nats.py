@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 import nats
@@ -101,19 +102,28 @@ async def latencies(settings: Settings, load_: Load) -> list[float]:
     state = State("senpai-md", "jetstream", delays=delays)
     running = asyncio.create_task(Durable(settings, Share(), state).run())
     values = [msgspec.json.decode(value) for value in stream(load_, PER_S * LIVE_S)]
-    sink, written, begin_ns = JetStreamSink(settings), 0, time.time_ns()
-    while written < len(values):
-        due = min(len(values), (time.time_ns() - begin_ns) * PER_S // 1_000_000_000)
-        some = [moved(value, begin_ns - T0) for value in values[written:due]]
-        if some:
-            await sink.write([decode(TRADES, [Rec(written + n, value) for n, value in enumerate(some)])[0]])
-        written = due
-        await asyncio.sleep(TICK_S)
+    async for _ in stored_live(settings, values, PER_S):
+        pass
     async with asyncio.timeout(LIMIT_S):
         await done(state, len(values))
     await cancelled(running)
-    await sink.close()
     return sorted(delays.all)
+
+
+async def stored_live(settings: Settings, values: Iterable[dict[str, object]], per_s: int) -> AsyncIterator[int]:
+    """Write events into the stream as time passes, so many a second; yields now and then how many are written."""
+    sink, waiting, written, begin_ns = JetStreamSink(settings), iter(values), 0, time.time_ns()
+    while True:
+        due = (time.time_ns() - begin_ns) * per_s // 1_000_000_000 - written
+        some = [moved(value, begin_ns - T0) for value in islice(waiting, due)]
+        if some:
+            await sink.write([decode(TRADES, [Rec(written + n, value) for n, value in enumerate(some)])[0]])
+        written += len(some)
+        yield written
+        if len(some) < due:
+            break
+        await asyncio.sleep(TICK_S)
+    await sink.close()
 
 
 def moved(value: dict[str, object], by_ns: int) -> bytes:

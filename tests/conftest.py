@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from processes import Processes
-from servers import chosen_broker, embedded_postgres, on_apache_kafka
+from servers import chosen_broker, embedded_broker, embedded_postgres, on_apache_kafka
 
 if TYPE_CHECKING:
     from mdstream.embedded.postgres import EmbeddedPostgres
@@ -134,3 +135,14 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def own_embedded_broker(env: dict[str, str]) -> Iterator[int]:
+    """The process of an embedded broker of the test's own, which it may suspend or kill."""
+    with embedded_broker() as broker:
+        env["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap
+        assert broker.pid is not None
+        yield broker.pid
+        with suppress(ProcessLookupError):
+            os.kill(broker.pid, signal.SIGCONT)

@@ -18,6 +18,7 @@ from mdstream.bars.rules import UNITS
 from mdstream.config.groups import BAR_INTERVAL
 from mdstream.db.schema import FEED_EVENTS, OHLCV, OWN_BARS, QUOTES, TICKS
 from mdstream.errors import FrameError, MdstreamError
+from mdstream.records import LAST_NS
 from mdstream.venues.times import rfc3339_ns
 
 MAX_ROWS, DEFAULT_ROWS = 10_000, 1_000
@@ -27,7 +28,7 @@ DAY_US = 86_400_000_000
 LOOK_BACK_US = 366 * DAY_US
 """How long ago the last bar of a symbol may be, and how far behind an empty stretch the one before it is looked for."""
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-FIRST_US, LAST_US = 0, 9_000_000_000_000_000
+FIRST_US, LAST_US = 0, LAST_NS // 1000
 
 _SYMBOL = re.compile(r"[^\s\x00-\x1f]{1,64}")
 _NANOS = re.compile(r"[0-9]{1,19}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mdstream.api.history import LOOK_BACK_US, MAX_BARS, MAX_ROWS, QueryError, Row, moment, symbol_in, us_of
+from mdstream.api.history import LAST_US, LOOK_BACK_US, MAX_BARS, MAX_ROWS, QueryError, Row, moment, symbol_in, us_of
 from mdstream.bars.rules import UNITS
 from mdstream.db.schema import OHLCV, OWN_BARS
 from mdstream.instruments import is_ticker
@@ -74,14 +74,14 @@ def bars_of(given: Mapping[str, str], resolutions: Resolutions) -> Bars:
     """
     interval = resolutions.interval(given.get("resolution", ""))
     values = {"exchange": OWN_BARS, "symbol": symbol_in(given), "interval": interval}
-    to_us = _number(given, "to", 9_000_000_000) * SECOND_US
+    to_us = _number(given, "to", LAST_US // SECOND_US) * SECOND_US
     most_us = MAX_BARS * int(interval[:-1]) * UNITS[interval[-1]] // 1000
     rows = MAX_ROWS
     if "countback" in given:
         rows = min(MAX_ROWS, max(1, _number(given, "countback", 10**9)))
         from_us = max(0, to_us - most_us)
     else:
-        from_us = _number(given, "from", 9_000_000_000) * SECOND_US
+        from_us = _number(given, "from", LAST_US // SECOND_US) * SECOND_US
         if to_us - from_us > most_us:
             raise QueryError(f"from and to are more than {MAX_BARS} bars apart: narrow them")
     stretch = {"from": moment(from_us), "to": moment(to_us), "rows": rows}

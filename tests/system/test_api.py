@@ -25,7 +25,6 @@ import pyarrow.ipc
 import pytest
 from alerts import HOOK, NEW, OLD, PATH, SYMBOL, alert, post, signature, start, written
 from processes import Processes, free_port, run_mdstream, wait_until
-from servers import embedded_broker
 
 from mdstream.embedded.postgres import EmbeddedPostgres
 
@@ -58,28 +57,18 @@ async def test_an_accepted_alert_is_a_trade_of_the_canonical_topic(processes: Pr
     assert {t["symbol"] for t in found or ()} == {SYMBOL}
 
 
-@pytest.fixture
-def own_broker(env: dict[str, str]) -> Iterator[int]:
-    """The process of a broker of the test's own, which it may stop."""
-    with embedded_broker() as broker:
-        env["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap
-        assert broker.pid is not None
-        yield broker.pid
-        os.kill(broker.pid, signal.SIGCONT)
-
-
 async def test_an_alert_is_accepted_only_when_kafka_has_it(
-    own_broker: int, env: dict[str, str], tmp_path: Path
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
 ) -> None:
     """While the broker stands still the sender hears 503, and afterwards that its alert is in; it is there once."""
     with Processes(tmp_path, env) as processes:
         api = start(processes)
         async with aiohttp.ClientSession(api.url) as session:
             body = alert("late")
-            os.kill(own_broker, signal.SIGSTOP)
+            os.kill(own_embedded_broker, signal.SIGSTOP)
             answers = [await post(session, body) for _ in range(2)]
             assert [status for status, _ in answers] == [503, 503]
-            os.kill(own_broker, signal.SIGCONT)
+            os.kill(own_embedded_broker, signal.SIGCONT)
             async with asyncio.timeout(60):
                 status = 503
                 while status == 503:  # each waits for Kafka
@@ -89,7 +78,7 @@ async def test_an_alert_is_accepted_only_when_kafka_has_it(
 
 
 async def test_every_accepted_alert_is_in_the_log_though_the_broker_stands_still(
-    own_broker: int, env: dict[str, str], tmp_path: Path
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
 ) -> None:
     """Of many senders at a time; and nothing of what was not sent."""
     with Processes(tmp_path, env) as processes:
@@ -108,9 +97,9 @@ async def test_every_accepted_alert_is_in_the_log_though_the_broker_stands_still
         async def disturb() -> None:
             for _ in range(3):
                 await asyncio.sleep(0.3)
-                os.kill(own_broker, signal.SIGSTOP)
+                os.kill(own_embedded_broker, signal.SIGSTOP)
                 await asyncio.sleep(1.0)
-                os.kill(own_broker, signal.SIGCONT)
+                os.kill(own_embedded_broker, signal.SIGCONT)
 
         async with aiohttp.ClientSession(api.url) as session, asyncio.timeout(120):
             await asyncio.gather(*(send(session, range(n, 2_000, 40)) for n in range(40)), disturb())
@@ -120,7 +109,7 @@ async def test_every_accepted_alert_is_in_the_log_though_the_broker_stands_still
 
 
 async def test_an_alert_whose_broker_is_killed_is_not_accepted(
-    own_broker: int, env: dict[str, str], tmp_path: Path
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
 ) -> None:
     """Between the request and the answer. The sender hears 503, as do all who come later, and the process can be
     stopped though it still holds what it could not write."""
@@ -128,10 +117,10 @@ async def test_an_alert_whose_broker_is_killed_is_not_accepted(
         api = start(processes)
         async with aiohttp.ClientSession(api.url) as session:
             assert (await post(session, alert("before")))[0] == 202
-            os.kill(own_broker, signal.SIGSTOP)
+            os.kill(own_embedded_broker, signal.SIGSTOP)
             waiting = asyncio.create_task(post(session, alert("lost")))
             await asyncio.sleep(0.2)
-            os.kill(own_broker, signal.SIGKILL)
+            os.kill(own_embedded_broker, signal.SIGKILL)
             assert await waiting == (503, {"error": "not acknowledged yet"})
             assert (await post(session, alert("later")))[0] == 503
             async with session.get("/live") as live:
@@ -140,13 +129,13 @@ async def test_an_alert_whose_broker_is_killed_is_not_accepted(
 
 
 async def test_requests_under_way_are_answered_when_it_is_stopped(
-    own_broker: int, env: dict[str, str], tmp_path: Path
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
 ) -> None:
     """One that waits for Kafka gets its answer; then it is ended, and takes no more."""
     with Processes(tmp_path, env) as processes:
         api = start(processes)
         async with aiohttp.ClientSession(api.url) as session:
-            os.kill(own_broker, signal.SIGSTOP)
+            os.kill(own_embedded_broker, signal.SIGSTOP)
             waiting = asyncio.create_task(post(session, alert("waiting")))
             await asyncio.sleep(0.2)
             stopped = asyncio.create_task(asyncio.to_thread(api.process.stop))
@@ -487,14 +476,14 @@ async def test_a_chart_opens_our_bars(processes: Processes, env: dict[str, str],
 # ------------------------------------------------------------------------------------------------------------- process
 
 
-async def test_health_follows_kafka(own_broker: int, env: dict[str, str], tmp_path: Path) -> None:
+async def test_health_follows_kafka(own_embedded_broker: int, env: dict[str, str], tmp_path: Path) -> None:
     """Not ready without it; alive all the same: a restart would not help."""
     with Processes(tmp_path, env) as processes:
         api = start(processes)
         async with aiohttp.ClientSession(api.url) as session, asyncio.timeout(120):
             async with session.get("/health") as healthy:
                 assert (healthy.status, (await healthy.json())["kafka"]) == (200, "ok")
-            os.kill(own_broker, signal.SIGSTOP)
+            os.kill(own_embedded_broker, signal.SIGSTOP)
             while True:
                 async with session.get("/health") as answer:
                     if answer.status == 503:
@@ -504,7 +493,7 @@ async def test_health_follows_kafka(own_broker: int, env: dict[str, str], tmp_pa
                 assert live.status == 200
             async with session.get("/openapi.json") as described:
                 assert HOOK in (await described.json())["paths"]
-            os.kill(own_broker, signal.SIGCONT)
+            os.kill(own_embedded_broker, signal.SIGCONT)
         assert api.process.stop() == 0
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,6 @@ import pytest
 from alerts import Api, start
 from canonical import Event, made_settings, publish
 from processes import Processes
-from servers import embedded_broker
 
 from mdstream import events
 from mdstream.config import Settings
@@ -44,15 +43,6 @@ class Sent(NamedTuple):
 @pytest.fixture
 def settings(env: Mapping[str, str]) -> Settings:
     return made_settings(env)
-
-
-@pytest.fixture
-def own_broker(env: dict[str, str]) -> Iterator[int]:
-    """The process of a broker of the test's own, which it may end."""
-    with embedded_broker() as broker:
-        env["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap
-        assert broker.pid is not None
-        yield broker.pid
 
 
 def trades(seqs: Iterable[int], symbol: str = "BTCUSDT") -> list[Event]:
@@ -280,7 +270,7 @@ async def test_sigterm_ends_streams(processes: Processes, settings: Settings) ->
 
 
 async def test_a_stream_outlives_a_broker_that_stands_still(
-    own_broker: int, env: dict[str, str], tmp_path: Path
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
 ) -> None:
     """It goes on behind it, without a hole. A new one is refused meanwhile, or waits."""
     settings = await asyncio.to_thread(made_settings, env)
@@ -290,17 +280,17 @@ async def test_a_stream_outlives_a_broker_that_stands_still(
             await anext(stream)
             await write(settings, trades(range(3)))
             await some(stream, 3)
-            os.kill(own_broker, signal.SIGSTOP)
+            os.kill(own_embedded_broker, signal.SIGSTOP)
             try:
                 assert (await anext(stream)).name == "comment"
             finally:
-                os.kill(own_broker, signal.SIGCONT)
+                os.kill(own_embedded_broker, signal.SIGCONT)
             await write(settings, trades(range(3, 6)))
             assert [each.id for each in await some(stream, 3)] == ["3", "4", "5"]
 
 
 async def test_without_its_broker_a_stream_waits_and_a_new_one_is_refused(
-    own_broker: int, env: dict[str, str], tmp_path: Path
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
 ) -> None:
     """The process lives, and ends at once when it is told to."""
     await asyncio.to_thread(made_settings, env)
@@ -308,7 +298,7 @@ async def test_without_its_broker_a_stream_waits_and_a_new_one_is_refused(
         api = start(processes)
         async with listening(api, "trades?symbol=BTCUSDT") as stream:
             await anext(stream)
-            os.kill(own_broker, signal.SIGKILL)
+            os.kill(own_embedded_broker, signal.SIGKILL)
             assert (await anext(stream)).name == "comment"
             status, answer = await get(api, "/v1/stream/trades?symbol=BTCUSDT")
             assert (status, json.loads(answer)) == (503, {"error": "Kafka does not answer"})
