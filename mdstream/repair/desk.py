@@ -24,7 +24,8 @@ from mdstream.repair.rawlog import RawLog
 from mdstream.repair.repair import Repair
 from mdstream.repairs import RepairRequest
 from mdstream.rest.client import Client
-from mdstream.venues.history import History, Page
+from mdstream.venues.history import History
+from mdstream.venues.past import Page
 from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.spans import Span
 

@@ -13,7 +13,8 @@ import msgspec
 from mdstream.errors import FrameError
 from mdstream.repair.search import ROUNDS, Search
 from mdstream.repairs import RepairRequest, Unrecoverable, rest_frame
-from mdstream.venues.history import History, Page
+from mdstream.venues.history import History
+from mdstream.venues.past import Page
 from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.spans import Span, count
 

@@ -34,7 +34,7 @@ from mdstream.stream.output import NO_HEADERS, Output
 from mdstream.stream.publication import Publication
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Instrument, LogState, SourceState
-from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BarTick, BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import BOOK
 
 LAST_OFFSET = 2**63 - 1
@@ -228,7 +228,7 @@ class Canonical:
         except Exception:  # reported when it was first read
             return
         for tick in ticks:
-            if source is None or isinstance(tick, (BookTick, HaltTick, Control)):
+            if source is None or isinstance(tick, (BookTick, HaltTick, BarTick, Control)):
                 continue
             line = source.lines.get(tick.symbol)
             if line is None:

@@ -23,7 +23,7 @@ from mdstream.stream.numbering import publish_book, publish_quote, publish_trade
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Feed, Instrument, LogState
-from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, HaltTick, OtherTick, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, BarTick, BookTick, BookUpdate, Control, HaltTick, OtherTick, QuoteTick, TradeTick
 from mdstream.trading_hours import trading_hours
 
 MAX_ERRORS = 20
@@ -150,6 +150,8 @@ class Publication:
         if isinstance(tick, Control):
             self._control(out, source.name, tick)
             return
+        if isinstance(tick, BarTick):
+            raise FrameError("bars of history are not taken yet")
         CHECKS[type(tick)](tick)
         if isinstance(tick, BookUpdate):
             self._update(out, source, tick, recv_ns, record)

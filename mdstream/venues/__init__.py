@@ -2,6 +2,7 @@
 
     NAME/feed.py            Provider: names, limits and formats of the websocket feed
     NAME/history.py         History: past trades over REST
+    NAME/timed.py           Timed: past bars over REST, and trades where only their times order them
     NAME/listing.py         Listing: its instruments, over REST
     NAME/simulated.py       Exchange: the feed as the simulator serves it
     NAME/simulated_rest.py  Rest: the REST interface as the simulator serves it

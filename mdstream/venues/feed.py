@@ -23,14 +23,14 @@ import msgspec
 from mdstream.errors import FrameError, SymbolError
 from mdstream.instruments import is_linear
 from mdstream.repairs import REST_MARK
-from mdstream.ticks import Control, HaltTick, Tick
+from mdstream.ticks import BarTick, Control, HaltTick, Tick
 from mdstream.trading_hours import TradingHours, trading_hours
 from mdstream.venues import contracts, ws_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
 from mdstream.venues.symbols import Symbols
 
-TRADE, QUOTE, BOOK, OTHER = b"trade", b"quote", b"book", b"other"
+TRADE, QUOTE, BOOK, BAR, OTHER = b"trade", b"quote", b"book", b"bar", b"other"
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """An integer id of a venue, within 64 bits."""
@@ -328,7 +328,7 @@ class Provider(Declared, ABC):
 
     def _in_base(self, ticks: Sequence[Tick], contract_size: Decimal) -> Sequence[Tick]:
         for tick in ticks:
-            if not isinstance(tick, (Control, HaltTick)):  # only stocks are halted
+            if not isinstance(tick, (Control, HaltTick, BarTick)):  # only stocks are halted
                 tick.symbol = self._names[tick.symbol]
                 contracts.to_base(tick, contract_size)
         return ticks

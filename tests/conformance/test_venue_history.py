@@ -14,7 +14,7 @@ from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.venues import RESTS
 from mdstream.ticks import TradeTick
-from mdstream.venues.history import Page
+from mdstream.venues.past import Page
 from mdstream.venues.rest import Answer
 from mdstream.venues.spans import Span
 

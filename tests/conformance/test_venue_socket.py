@@ -20,7 +20,7 @@ from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import TradeTick
 from mdstream.venues import rest_setting, ws_setting
 from mdstream.venues.feed import OTHER, Provider
-from mdstream.venues.history import Page
+from mdstream.venues.past import Page
 from mdstream.venues.providers import provider
 from mdstream.venues.spans import Span
 

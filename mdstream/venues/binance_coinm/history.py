@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mdstream.venues.binance.history import BinanceHistory
-from mdstream.venues.history import Endpoint, Limits
+from mdstream.venues.history import Endpoint
+from mdstream.venues.past import Limits
 
 
 class BinanceCoinmHistory(BinanceHistory):

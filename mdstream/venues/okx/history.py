@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import Endpoint, History, Limits
+from mdstream.venues.history import Endpoint, History
+from mdstream.venues.past import Limits
 from mdstream.venues.rest import Api, Complaint
 
 REQUESTS_PER_S = 20 / 2
