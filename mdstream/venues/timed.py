@@ -29,7 +29,8 @@ class Endpoint(NamedTuple):
 
     `path`: path and query after the base URL, with the fields symbol and interval (the venue's names) and rows; begin
     and end of the window as begin_s, begin_ms, begin_ns, begin_iso; and likewise last_, a unit before the end, for a
-    venue that includes the end. `cost`: share of the budget of a request.
+    venue that includes the end, and before_, a unit before the beginning, for one that leaves that out. `cost`: share
+    of the budget of a request.
     """
 
     path: str
@@ -60,15 +61,20 @@ class Timed(Past, Declared, ABC):
                 f"{self.name} has no past {interval if interval == TRADES else f'bars of {interval}'}"
             )
         try:
-            venue_id = self._provider.to_venue(symbol)
+            venue_id = self.name_of(symbol)
         except SymbolError as error:
             return PermanentError(str(error))
         times = {"begin": begin_ns, "end": end_ns}
         fields = {f"{name}_{unit}": ns // each for name, ns in times.items() for unit, each in UNITS.items()}
         fields |= {f"last_{unit}": (end_ns - each) // each for unit, each in UNITS.items()}
+        fields |= {f"before_{unit}": (begin_ns - each) // each for unit, each in UNITS.items()}
         iso = {f"{name}_iso": iso_of(ns) for name, ns in times.items()}
         target = endpoint.path.format(symbol=venue_id, interval=named, rows=endpoint.rows, **fields, **iso)
         return Page(target, endpoint.rows, endpoint.cost)
+
+    def name_of(self, symbol: str) -> str:
+        """The venue's name of a canonical symbol in a request. Raises SymbolError."""
+        return self._provider.to_venue(symbol)
 
     def more(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
         """The page after `page`, whose answer is `body`; None if it was the window's last. Raises FrameError or
