@@ -67,7 +67,7 @@ class Timed(Past, Declared, ABC):
         times = {"begin": begin_ns, "end": end_ns}
         fields = {f"{name}_{unit}": ns // each for name, ns in times.items() for unit, each in UNITS.items()}
         fields |= {f"last_{unit}": (end_ns - each) // each for unit, each in UNITS.items()}
-        fields |= {f"before_{unit}": (begin_ns - each) // each for unit, each in UNITS.items()}
+        fields |= {f"before_{unit}": max(0, begin_ns - each) // each for unit, each in UNITS.items()}
         iso = {f"{name}_iso": iso_of(ns) for name, ns in times.items()}
         target = endpoint.path.format(symbol=venue_id, interval=named, rows=endpoint.rows, **fields, **iso)
         return Page(target, endpoint.rows, endpoint.cost)

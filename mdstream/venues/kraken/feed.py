@@ -6,7 +6,9 @@ Source: docs.kraken.com, spot-websocket-v2 and its guide to the book's checksum,
 Quirks: prices and sizes are JSON numbers, with all decimals of the pair, zeros too (0.50000000); BTC, not XBT as in v1
 and REST, where a pair is XBTUSD; tokenized stocks (AAPLx/USD) have to be asked for as such, and are not.
 Ids: `trade_id` is a number that rises per pair; the venue does not promise that it counts by one. In REST it is the
-same, and was 0 for some trades until 2024. Times are microseconds here, 100 ns there: those are cut off to be the same.
+same, and was 0 for some trades until 2024.
+Times: in microseconds here (cut off, we think; not documented), as a float64 of seconds there. That is read so that it is
+no earlier: history ends before the first live trade, which would else be published twice.
 Books: a snapshot after each subscription, then changes: absolute sizes, 0 for a removed level. A level that falls out
 of the depth is not removed: the reader drops it. There is no sequence number; `checksum` in every message is the CRC32
 of the ten best levels. Quotes are the book's top; without a book, those of the ticker, whose frames are whole.
@@ -72,6 +74,8 @@ NAMES = tuple(CHANNELS)
 
 OLD_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 """What WebSocket v1 and REST call them."""
+ROUNDED_NS = 200
+"""By how much a time in REST may be less than the trade's: 119 ns by its float64, 50 ns by its seven decimals."""
 SIDES: dict[str, Side] = {"b": "buy", "s": "sell"}
 
 _HEAD = re.compile(
@@ -245,7 +249,8 @@ def _time_of(trade: _PastTrade) -> int:
     match = _TIME.fullmatch(trade.time)
     if match is None:
         raise FrameError(f"not a time in seconds: {str(trade.time, 'latin-1')[:40]!r}")
-    return int(match[1]) * SECOND_NS + int((match[2] or b"")[:6].ljust(6, b"0")) * 1_000
+    ns = int(match[1]) * SECOND_NS + int((match[2] or b"").ljust(9, b"0")[:9]) + ROUNDED_NS
+    return ns - ns % 1_000
 
 
 def _ohlc(m: RestAnswer[_OfPair[_Candle]], symbol: str) -> Sequence[BarTick]:

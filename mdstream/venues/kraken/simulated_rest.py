@@ -2,12 +2,14 @@
 
 Source: docs.kraken.com, spot REST: get-recent-trades, get-ohlc-data, the guide to historical data (read 2026-11),
 get-tradable-asset-pairs, get-ticker-information, rate limits (unconfirmed). Our choices where it is silent: ten
-requests at once, then one a second; what is refused but for the texts of the errors; `since` of Trades is in
-nanoseconds, and a trade of that time comes too, as others have seen it; all orders are market orders.
+requests at once, then one a second; what is refused but for the texts of the errors; a trade at `since` comes, as
+others have seen it; all orders are market orders.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from itertools import islice
@@ -23,9 +25,12 @@ from mdstream.venues.kraken.simulated import SIZE_DECIMALS
 MAX_TRADES, MAX_CANDLES = 1_000, 720
 MINUTES = ("1", "5", "15", "30", "60", "240", "1440")
 """The intervals; weeks and half months are not simulated."""
+NS_DIGITS = 19
 V1_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 OLD_COINS = ("XBT", "ETH", "XRP", "LTC", "XDG")
 OLD_CURRENCIES = ("USD", "EUR", "GBP", "CAD", "JPY")
+
+_SINCE = re.compile(r"[0-9]{1,10}|[0-9]{19}")
 
 
 class KrakenRest(Rest):
@@ -45,7 +50,8 @@ class KrakenRest(Rest):
             if listing is None:
                 return as_json({"error": ["EQuery:Unknown asset pair"]})
             rows, last = of_one(listing, query, now_ns)
-            return as_json({"error": [], "result": {_key(listing): rows, "last": last}})
+            text = f'{{"error":[],"result":{{"{_key(listing)}":[{",".join(rows)}],"last":{last}}}}}'
+            return Answer(HTTPStatus.OK, text.encode())
         write = paths.get(path)
         if write is None:
             return as_json({"error": ["EGeneral:Unknown method"]}, HTTPStatus.NOT_FOUND)
@@ -63,28 +69,21 @@ class KrakenRest(Rest):
         return self._exchange.listing(f"{new.get(base, base)}{slash}{quote}", now_ns)
 
 
-def _trades(listing: Listing, query: dict[str, str], now_ns: int) -> tuple[list[Any], str]:  # noqa: ARG001
+def _trades(listing: Listing, query: dict[str, str], now_ns: int) -> tuple[list[str], str]:  # noqa: ARG001
     """From a time on; without one, the newest."""
-    since, count = numbers(query, "since count", _invalid)
+    (count,), since = numbers(query, "count", _invalid), _since_ns(query.get("since"))
     tape, most = listing.instrument.tape, min(count or MAX_TRADES, MAX_TRADES)
     first = tape.next_id - most if since is None else tape.id_at(since)
     fills = list(islice(tape.fills(first, tape.next_id), most))
     rows = [
-        [
-            listing.price(fill.ticks),
-            listing.size(fill.lots),
-            round(fill.ts_ns / SECOND_NS, 7),
-            "b" if fill.buy else "s",
-            "m",
-            "",
-            fill.trade_id,
-        ]
+        f'["{listing.price(fill.ticks)}","{listing.size(fill.lots)}",{fill.ts_ns / SECOND_NS:.7f},'
+        f'"{"b" if fill.buy else "s"}","m","",{fill.trade_id}]'
         for fill in fills
     ]
-    return rows, str(fills[-1].ts_ns if fills else since or 0)
+    return rows, f'"{fills[-1].ts_ns if fills else since or 0}"'
 
 
-def _ohlc(listing: Listing, query: dict[str, str], now_ns: int) -> tuple[list[Any], int]:
+def _ohlc(listing: Listing, query: dict[str, str], now_ns: int) -> tuple[list[str], str]:
     """Those that begin after a time, the open one last."""
     interval, (since,) = query.get("interval", "1"), numbers(query, "since", _invalid)
     if interval not in MINUTES:
@@ -94,13 +93,20 @@ def _ohlc(listing: Listing, query: dict[str, str], now_ns: int) -> tuple[list[An
     begin_ns = least_ns if since is None else max(least_ns, (since + 1) * SECOND_NS)
     found = continuous(listing.instrument.tape, interval_ns, begin_ns, now_ns + 1)
     rows = [_candle(listing, candle) for candle in found]
-    return rows, rows[-2][0] if len(rows) > 1 else since or 0
+    return [json.dumps(row, separators=(",", ":")) for row in rows], str(rows[-2][0] if len(rows) > 1 else since or 0)
 
 
 def _candle(listing: Listing, candle: Candle) -> list[Any]:
     prices = [listing.price(ticks) for ticks in (candle.open, candle.high, candle.low, candle.close)]
     average = listing.price(candle.turnover // candle.lots if candle.lots else candle.close)
     return [candle.ts_open_ns // SECOND_NS, *prices, average, listing.size(candle.lots), candle.count]
+
+
+def _since_ns(text: str | None) -> int | None:
+    """A time in seconds or nanoseconds."""
+    if text is not None and not _SINCE.fullmatch(text):
+        raise _invalid("since")
+    return None if text is None else int(text) * (SECOND_NS if len(text) < NS_DIGITS else 1)
 
 
 def _invalid(name: str) -> RefusedError:
