@@ -7,8 +7,8 @@ Quirks: prices and sizes are JSON numbers, with all decimals of the pair, zeros 
 and REST, where a pair is XBTUSD; tokenized stocks (AAPLx/USD) have to be asked for as such, and are not.
 Ids: `trade_id` is a number that rises per pair; the venue does not promise that it counts by one. In REST it is the
 same, and was 0 for some trades until 2024.
-Times: in microseconds here (cut off, we think; not documented), as a float64 of seconds there. That is read so that it is
-no earlier: history ends before the first live trade, which would else be published twice.
+Times: in microseconds here (cut off, we think: it is not documented), as a float64 of seconds there. That is read so
+that it is no earlier: history ends before the first live trade, which would else be published twice.
 Books: a snapshot after each subscription, then changes: absolute sizes, 0 for a removed level. A level that falls out
 of the depth is not removed: the reader drops it. There is no sequence number; `checksum` in every message is the CRC32
 of the ten best levels. Quotes are the book's top; without a book, those of the ticker, whose frames are whole.
