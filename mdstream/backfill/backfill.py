@@ -56,7 +56,7 @@ class Backfill:
     ) -> None:
         self._settings, self._name, self._times = settings, name, times
         self._raw_log, self._show = raw_log, show
-        self._timed = TIMED[name]() if name in TIMED else None
+        self._timed = TIMED[name](settings.venue_settings()) if name in TIMED else None
         self._access = None if self._timed is None else new_access(self._timed, settings, session)
         self._desk = new_desk(name, settings, session, raw_log) if name in HISTORIES else None
 

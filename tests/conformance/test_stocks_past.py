@@ -48,7 +48,7 @@ class Past:
 
     def page(self, interval: str, begin_ns: int, end_ns: int) -> Page:
         """The first one of a window."""
-        page = self.timed.ask(self.connection.symbol, interval, begin_ns, end_ns, SETTINGS)
+        page = self.timed.ask(self.connection.symbol, interval, begin_ns, end_ns)
         assert isinstance(page, Page)
         return page
 
@@ -92,9 +92,9 @@ def _small(venue: str, rows: int) -> Timed:
     found = TIMED[venue]
     assert found.trades is not None
     if not rows:
-        return found()
+        return found(SETTINGS)
     bars = found.bars._replace(path=found.bars.path.replace("limit=50000", f"limit={rows}"), rows=rows)
-    return type("Small", (found,), {"bars": bars, "trades": found.trades._replace(rows=rows)})()  # type: ignore[no-any-return]
+    return type("Small", (found,), {"bars": bars, "trades": found.trades._replace(rows=rows)})(SETTINGS)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("rows", [0, 70])

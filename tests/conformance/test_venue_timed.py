@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from test_venue_simulated import NOW_NS, Connection, price, size
-from venue_symbols import symbols_of
+from venue_symbols import SETTINGS, symbols_of
 
 from mdstream.backfill.windows import Times, oldest_ns, unit_ns, windows
 from mdstream.repair.venues import TIMED
@@ -30,7 +30,8 @@ class Past:
 
     def __init__(self, venue: str) -> None:
         self.connection = Connection(venue)
-        self.timed: Timed = TIMED[venue]()
+        self.timed: Timed = TIMED[venue](SETTINGS)
+        self.headers = {name.lower(): value for name, value in self.timed.headers(SETTINGS).items()}
         self.rest: Rest = RESTS[venue](self.connection.exchange, Budget(1_000_000, 60.0))
         found = self.connection.exchange.listing(self.connection.provider.to_venue(self.connection.symbol), NOW_NS)
         assert found is not None
@@ -38,7 +39,7 @@ class Past:
 
     def answer(self, page: Page, now_ns: int) -> Answer:
         path, _, query = page.target.partition("?")
-        answer = self.rest.get(path, query, now_ns)
+        answer = self.rest.get(path, query, now_ns, self.headers)
         return Answer(answer.status, {}, answer.body)
 
     def pages(self, interval: str, window: Times, now_ns: int) -> Iterator[Sequence[BarTick | TradeTick]]:
@@ -91,7 +92,8 @@ def test_bars_are_those_of_what_was_traded(venue: str, interval: str) -> None:
             check(past.listing, bar, candle)
 
 
-WITH_TRADES = [venue for venue in VENUES if TIMED[venue].trades is not None]
+WITH_TRADES = [venue for venue in VENUES if TIMED[venue].trades is not None and venue != "alpaca"]
+"""Alpaca's leave out what was corrected: test_stocks_past.py."""
 
 
 @pytest.mark.parametrize("venue", WITH_TRADES)

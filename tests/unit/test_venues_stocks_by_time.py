@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import msgspec
 import pytest
@@ -30,7 +30,7 @@ TOKENS = st.text(st.characters(codec="ascii"), min_size=1, max_size=40)
 
 
 def page_of(venue: str, symbol: str, interval: str = TRADES, **settings: str) -> Page:
-    page = TIMED[venue]().ask(symbol, interval, BEGIN_NS, BEGIN_NS + HOUR_NS, settings)
+    page = TIMED[venue](settings).ask(symbol, interval, BEGIN_NS, BEGIN_NS + HOUR_NS)
     assert isinstance(page, Page)
     return page
 
@@ -86,6 +86,16 @@ def test_history_is_of_the_feed_that_is_read_live(feed: str | None, asked: str) 
     for interval in ("1m", TRADES):
         assert f"&feed={asked}&" in page_of("alpaca", "AAPL", interval, **settings).target
         assert "feed" not in page_of("alpaca_crypto", "BTCUSD", interval, **settings).target
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 2 * 10**7))
+def test_massive_s_trades_are_asked_for_with_the_window_that_they_are_read_in(begin: int, end: int, at: int) -> None:
+    """Their times are cut off to milliseconds: one just behind a window's end would be in no answer, and before it."""
+    page = MassiveTimed().ask("AAPL", TRADES, BEGIN_NS + begin, BEGIN_NS + end)
+    assert isinstance(page, Page)
+    query = dict(parse_qsl(urlsplit(page.target).query))
+    asked = int(query["timestamp.gte"]) <= BEGIN_NS + at < int(query["timestamp.lt"])
+    assert asked == (begin <= at // 10**6 * 10**6 < end)
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -297,6 +307,6 @@ class Plain(Timed):
 
 def test_times_are_written_to_the_nanosecond() -> None:
     """The last one of a window is a nanosecond before its end."""
-    page = Plain().ask("AAPL", "1m", BEGIN_NS, BEGIN_NS + 1, SETTINGS)
+    page = Plain(SETTINGS).ask("AAPL", "1m", BEGIN_NS, BEGIN_NS + 1)
     begin, end = "2026-01-05T15:00:00.000000000Z", "2026-01-05T15:00:00.000000001Z"
     assert page == Page(f"/bars?{begin},{end},{begin}", 10, 1.0)

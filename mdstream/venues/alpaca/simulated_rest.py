@@ -44,6 +44,8 @@ class AlpacaRest(Rest):
     name = "alpaca"
     venue_budget = Budget(200, 60.0)
     too_many = as_json({"message": "too many requests."}, HTTPStatus.TOO_MANY_REQUESTS)
+    resolution_ns: ClassVar[int] = 1
+    """Of the times of trades."""
     base: ClassVar[str] = "/v2/stocks/"
     symbol: ClassVar[re.Pattern[str]] = _TICKER
     known: ClassVar[Mapping[str, set[str]]] = {
@@ -97,8 +99,9 @@ class AlpacaRest(Rest):
         if kind == "bars":
             every = candles(listing.instrument.tape, _interval_ns(query), max(begin_ns, position), end_ns)
             return ((candle.ts_open_ns, _bar(listing, candle)) for candle in every)
-        tape = listing.instrument.tape
-        fills = tape.fills(max(tape.id_at(begin_ns), position), tape.id_at(end_ns) - 1)
+        tape, each = listing.instrument.tape, self.resolution_ns
+        first, after = (tape.id_at(-(-ns // each) * each) for ns in (begin_ns, end_ns))  # by the time as it is written
+        fills = tape.fills(max(first, position), after - 1)
         return ((fill.trade_id, row) for fill in fills for row in self.trades(listing, fill))
 
     def trades(self, listing: Listing, fill: Fill) -> Sequence[dict[str, Any]]:

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mdstream.simulator.history import Fill
-from mdstream.simulator.listing import Listing
+from mdstream.simulator.listing import US, Listing
 from mdstream.simulator.text import rfc3339
 from mdstream.venues.alpaca.simulated_rest import AlpacaRest
 
 
 class AlpacaCryptoRest(AlpacaRest):
     name = "alpaca_crypto"
+    resolution_ns = US
     base = "/v1beta3/crypto/us/"
     symbol = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{1,20}")
     known: ClassVar = {"bars": {"timeframe"}, "trades": set()}

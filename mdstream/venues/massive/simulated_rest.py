@@ -2,8 +2,9 @@
 
 Source: massive.com/docs, custom bars, trades over REST, knowledge base (read 2026-09). Our choices where they are
 silent: any key will do but `wrong`; one that begins with FREE has the free plan (5 requests in any minute, no trades);
-any other has no limit; the wording of errors but for those of key, plan and limit; a cursor has the id to go on at, and
-the rest of the query; of aggregates, `next_url` begins with the first one that is left out. Not simulated: corrections.
+any other has no limit, unless one is given; the wording of errors but for those of key, plan and limit; a cursor has
+the id to go on at, and the rest of the query; of aggregates, `next_url` begins with the first one that is left out. Not
+simulated: corrections.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class MassiveRest(Rest):
         return key
 
     def admit(self, path: str, query: Mapping[str, str], now_ns: int) -> None:
-        if self.caller.startswith(FREE):
+        if self.caller.startswith(FREE) or self.budget is not self.venue_budget:
             super().admit(path, query, now_ns)
 
     def answer(self, path: str, query: dict[str, str], now_ns: int) -> Answer:

@@ -18,8 +18,8 @@ import msgspec
 
 from mdstream.errors import FrameError, SettingsError
 from mdstream.venues.past import Limits, Page
-from mdstream.venues.rest import Complaint
-from mdstream.venues.timed import Endpoint, Timed
+from mdstream.venues.rest import Complaint, PermanentError
+from mdstream.venues.timed import MS, Endpoint, Timed
 
 FINAL = frozenset({400, 401, 403, 404})
 """Statuses of what asking again does not change."""
@@ -59,6 +59,11 @@ class MassiveTimed(Timed):
         5_000,
         0.01,
     )
+
+    def ask(self, symbol: str, interval: str, begin_ns: int, end_ns: int) -> Page | PermanentError:
+        """In whole milliseconds, as the times of trades are read: each is asked for with the window that it is in."""
+        begin_ns, end_ns = (-(-ns // MS) * MS for ns in (begin_ns, end_ns))
+        return super().ask(symbol, interval, begin_ns, end_ns)
 
     def headers(self, settings: Mapping[str, str]) -> Mapping[str, str]:
         """Raises SettingsError without the key."""
