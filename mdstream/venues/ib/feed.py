@@ -66,6 +66,13 @@ ADVICE = {
 }
 """What to do, by the venue's code."""
 
+
+def told(code: int, message: str) -> str:
+    """An error as we tell it: the venue's code and message, and what to do where we know that."""
+    advice = f": {ADVICE[code]}" if code in ADVICE else ""
+    return f"{code} {message.rstrip('.')}{advice}"
+
+
 _HEAD = re.compile(rb'\{\s*"ib"\s*:\s*"(?P<channel>trade|quote)"\s*,\s*"symbol"\s*:\s*"(?P<symbol>[A-Z0-9.-]{1,40})"')
 _FUTURE = re.compile(rf"(?P<root>[A-Z0-9]{{1,10}})(?P<month>[{MONTHS}])(?P<year>[0-9]{{2}})")
 _LISTED = re.compile(r"[A-Z0-9-]{1,20}")
@@ -226,7 +233,5 @@ class Ib(Provider):
 
 def _error(m: _Other) -> Control:
     """Most errors name a request; code and message are the venue's."""
-    detail = f"{m.code} {m.message.rstrip('.')}"
-    if m.code in ADVICE:
-        detail += f": {ADVICE[m.code]}"
+    detail = told(m.code, m.message)
     return Control("notice", detail) if m.code in NOTICES else Control("error", detail, m.names)
