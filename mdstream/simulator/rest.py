@@ -77,14 +77,15 @@ class Rest(Declared, ABC):
     def get(self, path: str, query: str, now_ns: int) -> Answer:
         """The answer to a GET of `path` (below /NAME) with the query string `query`."""
         self.requests += 1
+        given = parameters(query)
         try:
-            self.admit(path, now_ns)
-            return self.answer(path, parameters(query), now_ns)
+            self.admit(path, given, now_ns)
+            return self.answer(path, given, now_ns)
         except RefusedError as refused:
             reply: Answer = refused.replies[0]
             return reply
 
-    def admit(self, path: str, now_ns: int) -> None:  # noqa: ARG002  a hook: the default counts every path
+    def admit(self, path: str, query: Mapping[str, str], now_ns: int) -> None:  # noqa: ARG002  the default counts all
         """Count a request. Raises RefusedError beyond the budget."""
         if not self._allowance.take(now_ns):
             self.refused += 1

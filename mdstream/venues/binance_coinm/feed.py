@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 from mdstream.venues.binance.feed import STREAM, AggTrade, agg_trades
-from mdstream.venues.binance_usdm.feed import BinanceUsdm, named
+from mdstream.venues.binance_usdm.feed import STREAMS, BinanceUsdm, named
 from mdstream.venues.feed import TRADE, Channel, RestAnswer
 
 QUOTES = ("USD",)
@@ -31,5 +31,5 @@ class BinanceCoinm(BinanceUsdm):
     default_symbols = ("BTCUSD-PERP", "ETHUSD-PERP")
     contiguous_ids = True
     streams = ("aggTrade", "bookTicker", "depth20@100ms")
-    channels = (*BinanceUsdm.channels, Channel("aggTrades", TRADE, RestAnswer[list[AggTrade]], agg_trades))
+    channels = (*STREAMS, Channel("aggTrades", TRADE, RestAnswer[list[AggTrade]], agg_trades))
     heads = (STREAM, _REST)
