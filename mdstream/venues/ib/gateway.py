@@ -42,7 +42,7 @@ class Address(NamedTuple):
             client_id = int(query.pop("clientId", [DEFAULT_CLIENT_ID])[0])
         except ValueError:
             host = port = None
-        if not host or not port or query or not 0 <= client_id < 2**31:
+        if not url.startswith("ib://") or not host or not port or query or not 0 <= client_id < 2**31:
             raise SettingsError(f"{redacted(url)!r}: expected ib://HOST:PORT or ib://HOST:PORT?clientId=NUMBER")
         return cls(host, port, client_id)
 
