@@ -21,8 +21,6 @@ from mdstream.venues.spans import Span, count
 NOT_THERE = "not in the venue's history"
 MAX_REASON_CHARS = 300
 
-_check_json = msgspec.json.Decoder(msgspec.Raw).decode
-
 
 class Repair:
     """The state of one request. `patience_s`: total time to wait for ids that the venue does not show (yet)."""
@@ -62,10 +60,6 @@ class Repair:
             self._reason = verdict.reason
         if verdict is not None:
             return verdict
-        try:
-            _check_json(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return RetryableError(f"HTTP {answer.status} without JSON: {error}")  # not the venue's answer
         frame = rest_frame(page.target, self.request.id_space, answer.body)
         try:
             came, rows = self._history.read(self.request, frame)

@@ -30,6 +30,9 @@ MAX_WAIT_S = 3 * 86_400.0
 """The longest known ban of a venue (Binance: three days). A longer requested wait is cut to this."""
 
 
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+
 class Answer(NamedTuple):
     """An HTTP response; header names are in lower case."""
 
@@ -86,7 +89,7 @@ class Api(Declared, ABC):
         """
         complaint = self._complaint(answer)
         if complaint is None and answer.status == OK:
-            return None
+            return _unread(answer)
         if complaint is not None and complaint.final:
             return PermanentError(complaint.text)
         text = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
@@ -99,6 +102,15 @@ class Api(Declared, ABC):
         except (msgspec.MsgspecError, *UNREADABLE):
             return None
         return self.complaint(answer.status, error)
+
+
+def _unread(answer: Answer) -> RetryableError | None:
+    """An answer that was cut short, or is not the venue's."""
+    try:
+        _check_json(answer.body)
+    except (msgspec.MsgspecError, *UNREADABLE) as error:
+        return RetryableError(f"HTTP {answer.status} without JSON: {error}")
+    return None
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
