@@ -119,6 +119,7 @@ class HaltTick(msgspec.Struct, gc=False):
     ts_exchange: int
 
 
+@final
 class BarTick(msgspec.Struct, gc=False):
     """A venue's own bar of the closed interval [ts_open, ts_open + interval), from a REST answer.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, create_model, field_validator
 
 from mdstream import venues
+from mdstream.bars.rules import BAR_INTERVAL
 from mdstream.config.cluster import Compression, Security
 from mdstream.config.fields import Group, Json, Listed, OptionalSetting, prefixed, setting
 
@@ -19,7 +20,6 @@ CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
 TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SpoolSync = Literal["always", "interval", "never"]
 SourcePolicy = Literal["failover", "merge"]
-BAR_INTERVAL = r"^[1-9][0-9]{0,3}[smhd]$"
 BarInterval = Annotated[str, Field(pattern=BAR_INTERVAL)]
 
 

@@ -167,7 +167,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             await self._raw_log.dead(record, str(error))
             share.offsets.acknowledge(next_offset)
             return
-        if isinstance(request, (HistoryAnswer, RangeAnswer)):  # to `mdstream backfill`
+        if not isinstance(request, RepairRequest):  # to `mdstream backfill`
             share.offsets.acknowledge(next_offset)
             return
         desk = self._desks.get(request.provider)
@@ -249,7 +249,7 @@ def _read_request(value: bytes) -> RepairRequest | HistoryAnswer | RangeAnswer:
         request: RepairRequest | HistoryAnswer | RangeAnswer = decode_request(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a repair request: {error}") from None
-    if isinstance(request, (HistoryAnswer, RangeAnswer)):
+    if not isinstance(request, RepairRequest):
         return request
     if not MIN_ID <= request.first_id <= request.last_id:
         raise ValueError(f"trades {request.first_id} to {request.last_id} are no range")

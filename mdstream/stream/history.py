@@ -16,6 +16,7 @@ from mdstream.errors import FrameError
 from mdstream.repairs import HistoryAnswer, HistoryRequest
 from mdstream.stream.dedupe import NEAR_NS
 from mdstream.stream.lines import Line
+from mdstream.stream.ranges import OLDER
 from mdstream.ticks import NO_ID, TradeTick
 from mdstream.venues.spans import Span
 
@@ -70,7 +71,7 @@ def _refusal(line: Line | None, request: HistoryRequest, *, merges: bool) -> str
     if trades.seen.begun == 0:
         return "its trade ids began anew while it was read: those before its first mean other trades"
     if trades.seen.begun == NO_ID or not instrument.begun_by:
-        return "its state is of an older version, which did not record where its trades began"
+        return OLDER
     if not merges and instrument.history_of not in ("", request.provider):
         return f"its history is {instrument.history_of}'s: two would have each time of the market twice"
     return ""

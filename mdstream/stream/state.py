@@ -19,6 +19,7 @@ import msgspec
 
 from mdstream.stream.dedupe import TradeDedupe
 from mdstream.stream.quote_dedupe import QuoteDedupe, UpdateIds
+from mdstream.venues.spans import Span
 
 NOT_BUFFERED = NOT_KEPT = -1
 
@@ -144,6 +145,15 @@ class Feed(msgspec.Struct, array_like=True):
         return max(self.trade.seen_ns, self.quote.seen_ns, self.book.seen_ns)
 
 
+class Taken(msgspec.Struct, array_like=True):
+    """What was taken of the bars of one interval (ranges.py): spans of ns, in order, that do not touch."""
+
+    whole: list[Span] = []
+    """The time of which everything was taken that the venue has."""
+    bars: list[Span] = []
+    """Bars that were published, of other times."""
+
+
 class Instrument(msgspec.Struct, array_like=True):
     """The next number of each type of event (0: none yet), the source in use, and the feeds by provider.
 
@@ -171,3 +181,5 @@ class Instrument(msgspec.Struct, array_like=True):
     """The time of that trade, by the venue."""
     history_of: str = ""
     """Whose history is taken (history.py); empty for none yet."""
+    past: dict[str, Taken] = {}
+    """What was taken of its history by time, by interval."""
