@@ -49,7 +49,6 @@ def test_small_bars_are_those_of_the_venue_s_rule() -> None:
 @pytest.mark.parametrize(
     ("symbol", "name", "reason"),
     [
-        ("EURUSD.IDEALPRO", "1m", "EURUSD.IDEALPRO: the venue has no trades of currencies, hence no bars of them"),
         ("AAPL", "1d", "ib has no past bars of 1d"),
         ("AAPL", "trades", "ib has no past trades"),
         ("BTC-USD", "1m", "ib has no symbol of the form 'BTC-USD': expected a ticker like AAPL"),

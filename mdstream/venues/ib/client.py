@@ -212,14 +212,12 @@ class IbClient:
     async def _contract(self, connection: Connection, symbol: str) -> Contract:
         """The one contract of a symbol. Raises GatewayError if there are several, or none."""
         if symbol not in self._contracts:
-            fields: Any = contract_of(symbol) or {}
-            expires = fields["secType"] == "FUT"
-            wanted = Contract(**fields, includeExpired=expires)
+            fields: Any = contract_of(symbol)
+            wanted = Contract(**fields)
             found = await connection.answer(lambda number: connection.client.reqContractDetails(number, wanted))
             contract = the_only(symbol, found)
             if isinstance(contract, str):
                 raise GatewayError(200, contract)
-            contract.includeExpired = expires
             self._contracts[symbol] = contract
         return self._contracts[symbol]
 

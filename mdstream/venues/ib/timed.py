@@ -3,9 +3,9 @@
 Source: IBKR's TWS API pages on historical bars and their limitations (read 2026-11).
 Limits: pacing.py. A duration in seconds is of trading time and at most a day; one in days counts trading days, the
 unfinished one included: so either leads back at least as far as the same time on the clock.
-Reach: bars of 30 s and shorter half a year, of contracts that have expired two years for futures, nothing for options.
-Not here: bars that begin by the exchange's clock (2 hours and longer); bars of currencies, which have no trades here;
-past trades, which are not those of the live feed (docs/venues/ib.md).
+Reach: bars of 30 s and shorter half a year.
+Not here: bars that begin by the exchange's clock (2 hours and longer); past trades, which are not those of the live
+feed (docs/venues/ib.md).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from mdstream.venues.ib.feed import contract_of, told
-from mdstream.venues.past import Limits, Page
-from mdstream.venues.rest import OK, Answer, Complaint, PermanentError, RetryableError
+from mdstream.venues.ib.feed import told
+from mdstream.venues.past import Limits
+from mdstream.venues.rest import OK, Answer, Complaint, RetryableError
 from mdstream.venues.timed import SECOND_NS, Endpoint, Timed
 
 BAR_SIZES = {
@@ -99,12 +99,6 @@ class IbTimed(Timed):
 
     def base_url(self, addresses: Mapping[str, str]) -> str:
         return self._provider.url(addresses)
-
-    def ask(self, symbol: str, interval: str, begin_ns: int, end_ns: int) -> Page | PermanentError:
-        contract = contract_of(symbol)
-        if contract is not None and contract["secType"] == "CASH":
-            return PermanentError(f"{symbol}: the venue has no trades of currencies, hence no bars of them")
-        return super().ask(symbol, interval, begin_ns, end_ns)
 
     def complaint(self, status: int, error: Any) -> Complaint | None:
         return None if status == OK else Complaint(told(error.code, error.message), True)
