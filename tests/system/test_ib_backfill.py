@@ -6,6 +6,7 @@ import asyncio
 import json
 import urllib.request
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from feed_reader import read_feed
@@ -18,7 +19,7 @@ from mdstream.venues.ib.feed import Ib
 
 pytestmark = pytest.mark.system
 
-BACKFILL = ("backfill", "--provider", "ib", "--symbols", "AAPL", "--interval", "1s", "--start", "5m")
+BACKFILL = ("backfill", "--provider", "ib", "--symbols", "AAPL", "--interval", "1s", "--start", "1h")
 TRADES = 500
 
 
@@ -51,9 +52,15 @@ async def trade(url: str) -> dict[int, tuple[float, float, float, float, float, 
     }
 
 
+def call(port: int, path: str, body: bytes | None = None) -> Any:
+    """The simulator's answer to a GET, or to a POST with a body."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", body, timeout=10) as answer:
+        return json.load(answer)
+
+
 def test_past_bars_of_a_symbol_that_nobody_reads_are_on_md_bars(processes: Processes, env: dict[str, str]) -> None:
-    """As the venue has them, each once, also when the command is run again; the gateway sees no violation. What it
-    refuses is told with what to do."""
+    """As the venue has them, each once, also when the command is run again, and though the gateway ends connections all
+    the time. It sees no violation of its rules. What it refuses is told with what to do."""
     port = two_ports()
     options = ("--symbols", "AAPL", "--rate", 200, "--linger", 3600)
     process = processes.mdstream("simulate", "--port", port, "--venues", "ib", *options)
@@ -62,6 +69,7 @@ def test_past_bars_of_a_symbol_that_nobody_reads_are_on_md_bars(processes: Proce
     assert run_mdstream("topics", "--create", env=env).returncode == 0
     processes.worker("core", port=free_port(), env=env)
     made = asyncio.run(trade(env["IB_WS_URL"]))
+    fault = call(port, "/faults", b'{"venue":"ib","kind":"disconnect","every_s":0.3}')["id"]
 
     def filled() -> bool:
         done = run_mdstream(*BACKFILL, env=env)
@@ -76,5 +84,5 @@ def test_past_bars_of_a_symbol_that_nobody_reads_are_on_md_bars(processes: Proce
     refused = run_mdstream(*BACKFILL, "--symbols", "TSLA", env=env)
     assert refused.returncode == 1
     assert "ib TSLA 1s: not done: 200 No security definition has been found for the request: name an" in refused.stderr
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10) as answer:
-        assert json.load(answer)["own"]["ib"]["pacing_violations"] == 0
+    assert call(port, f"/faults/{fault}")["counts"]["connections"] > 0
+    assert call(port, "/status")["own"]["ib"]["pacing_violations"] == 0
