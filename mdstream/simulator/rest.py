@@ -20,6 +20,8 @@ from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.requests import RefusedError
 from mdstream.venues.declared import Declared
 
+NO_HEADERS: Mapping[str, str] = {}
+
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -73,18 +75,25 @@ class Rest(Declared, ABC):
         self.budget = budget or self.venue_budget
         self.requests = self.refused = 0
         """Requests so far, and those refused by the budget."""
+        self.caller = ""
+        """Who asks, by the key of the request that is being answered."""
         self._allowance = Bucket(self.budget, self.burst) if self.burst else Allowance(*self.budget)
 
-    def get(self, path: str, query: str, now_ns: int) -> Answer:
-        """The answer to a GET of `path` (below /NAME) with the query string `query`."""
+    def get(self, path: str, query: str, now_ns: int, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+        """The answer to a GET of `path` (below /NAME) with the query string `query`; names of headers in lower case."""
         self.requests += 1
         given = parameters(query)
         try:
+            self.caller = self.log_in(path, headers)
             self.admit(path, given, now_ns)
             return self.answer(path, given, now_ns)
         except RefusedError as refused:
             reply: Answer = refused.replies[0]
             return reply
+
+    def log_in(self, path: str, headers: Mapping[str, str]) -> str:  # noqa: ARG002  a hook: most venues ask for no key
+        """The key of a request. Raises RefusedError for one that is not accepted."""
+        return ""
 
     def admit(self, path: str, query: Mapping[str, str], now_ns: int) -> None:  # noqa: ARG002  the default counts all
         """Count a request. Raises RefusedError beyond the budget."""
