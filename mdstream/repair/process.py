@@ -23,7 +23,7 @@ from mdstream.repair.rawlog import RawLog
 from mdstream.repair.requests import Requests
 from mdstream.repair.venues import HISTORIES
 from mdstream.rest.client import Client, new_session
-from mdstream.venues import rest_setting
+from mdstream.venues import of_library, rest_setting
 from mdstream.venues.past import Past
 from mdstream.venues.providers import PROVIDERS
 from mdstream.watchdog.guard import Watchdog
@@ -87,6 +87,8 @@ def new_access(past: Past, settings: Settings, session: ClientSession) -> Access
         log.warning("%s: %s", name, unsure)
     base_url = past.base_url(given)
     log.info("%s: %s", name, redacted(base_url))
+    if past.client is not None:
+        return Access(past, of_library(past.client, name, base_url))
     return Access(past, Client(session, base_url, variable=rest_setting(name), headers=past.headers(given)))
 
 

@@ -17,7 +17,10 @@ import logging
 from importlib import import_module
 from inspect import isabstract
 from pkgutil import iter_modules
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from mdstream.errors import SettingsError
+from mdstream.net.redact import redacted
 
 log = logging.getLogger(__name__)
 
@@ -61,3 +64,16 @@ def parts(kind: type[Part], file: str) -> dict[str, type[Part]]:
             log.error("venue %s is left out: %s has no %s", name, module_name, kind.__name__)
         found.update((name, each) for each in own)
     return found
+
+
+def of_library(name: str, extra: str, address: str) -> Any:
+    """An object of the class `name`, as MODULE.CLASS, made with an address. Its module imports a client library.
+
+    Raises SettingsError if that is not installed: it comes with the `extra` of this package.
+    """
+    module, _, of = name.rpartition(".")
+    try:
+        return getattr(import_module(module), of)(address)
+    except ModuleNotFoundError as error:
+        missing = f"the Python package {error.name} is not installed: pip install 'mdstream[{extra}]'"
+        raise SettingsError(f"{redacted(address)!r}: {missing}") from None

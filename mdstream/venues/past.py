@@ -42,6 +42,9 @@ class Past(Api, Declared, ABC):
     sites: ClassVar[Mapping[str, str]] = {}
     """Known hosts, websocket and REST, each with the site it belongs to: an exchange, its testnet."""
     limits: ClassVar[Limits]
+    client: ClassVar[str | None] = None
+    """What is asked in place of an HTTP server, of a venue with a `library`: a class, as MODULE.CLASS, that is made
+    with `base_url` and has the method `get` of rest.client.Client. Its module is imported only when it is used."""
 
     def check_addresses(self, addresses: Mapping[str, str]) -> str | None:
         """A warning if only one of websocket and REST address is known to belong to a site; None if both belong to the
