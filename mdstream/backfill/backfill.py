@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from typing import NamedTuple
 
 from aiohttp import ClientSession
 from aiokafka.errors import KafkaError
@@ -33,36 +33,45 @@ BROKER_EVERY_S, BROKER_LIMIT_S = 5.0, 10.0
 """How often the broker is asked for a sign of life, and for how long."""
 
 
-def check(name: str, symbols: Sequence[str], intervals: Sequence[str]) -> None:
+class Wanted(NamedTuple):
+    """Which history: of a venue `name`, of that time."""
+
+    name: str
+    symbols: tuple[str, ...]
+    intervals: tuple[str, ...]
+    times: Times
+
+
+def check(wanted: Wanted) -> None:
     """Raises SymbolError for a symbol that the venue cannot have, SettingsError for an interval that it does not have,
     BackfillError if its history cannot be taken."""
-    of, timed = provider(name), TIMED.get(name)
+    name, of, timed = wanted.name, provider(wanted.name), TIMED.get(wanted.name)
     trades = name in HISTORIES or (timed is not None and timed.trades is not None)
     known = [*([TRADES] if trades else []), *(sorted(timed.intervals, key=unit_ns) if timed else [])]
-    for interval in intervals:
+    for interval in wanted.intervals:
         if interval not in known:
             raise SettingsError(f"--interval {interval}: {name} has no such history; it has {', '.join(known)}")
-    for symbol in symbols:
+    for symbol in wanted.symbols:
         of.to_venue(symbol)
-        if of.sizes_in_contracts and is_linear(symbol):
+        if TRADES in wanted.intervals and of.sizes_in_contracts and is_linear(symbol):
             raise BackfillError(name, symbol, "what its contracts were worth in the past is not known")
 
 
 class Backfill:
     """Of one venue. Raises SettingsError if its address or key cannot be used."""
 
-    def __init__(
-        self, settings: Settings, name: str, times: Times, session: ClientSession, raw_log: RawLog, show: Show
-    ) -> None:
-        self._settings, self._name, self._times = settings, name, times
-        self._raw_log, self._show = raw_log, show
-        self._timed = TIMED[name]() if name in TIMED else None
+    def __init__(self, settings: Settings, of: Wanted, session: ClientSession, raw_log: RawLog, show: Show) -> None:
+        self._settings, self._of, self._raw_log, self._show = settings, of, raw_log, show
+        by_id = TRADES in of.intervals and of.name in HISTORIES
+        self._desk = new_desk(of.name, settings, session, raw_log) if by_id else None
+        self._timed = None if of.intervals == (TRADES,) and by_id else TIMED[of.name](settings.venue_settings())
         self._access = None if self._timed is None else new_access(self._timed, settings, session)
-        self._desk = new_desk(name, settings, session, raw_log) if name in HISTORIES else None
 
-    async def run(self, symbols: Sequence[str], intervals: Sequence[str]) -> list[Result]:
-        """What became of each."""
-        return [await self._one(Result(symbol, interval)) for interval in intervals for symbol in symbols]
+    async def run(self) -> list[Result]:
+        """What became of each symbol and interval."""
+        return [
+            await self._one(Result(symbol, interval)) for interval in self._of.intervals for symbol in self._of.symbols
+        ]
 
     async def fetch(self) -> None:
         """Until cancelled: what `run` asks for by id."""
@@ -72,34 +81,32 @@ class Backfill:
             await asyncio.gather(*(self._desk.run() for _ in range(IN_FLIGHT)))
 
     async def _one(self, result: Result) -> Result:
-        async with questions(self._settings, self._raw_log, self._name, result.symbol) as stream:
+        async with questions(self._settings, self._raw_log, self._of.name, result.symbol) as stream:
             try:
                 if self._desk is not None and not result.is_bars:
-                    await BackfillById(self._desk, stream, result, self._times, self._show).run()
+                    await BackfillById(self._desk, stream, result, self._of.times, self._show).run()
                 elif self._timed is not None and self._access is not None:
-                    raw_log, times = self._raw_log, self._times
+                    raw_log, times = self._raw_log, self._of.times
                     await BackfillByTime(self._timed, self._access, stream, raw_log, result, times, self._show).run()
             except BackfillError as error:  # the other symbols' history may be had
                 result.refused = error.reason
             return result
 
 
-async def backfill(
-    settings: Settings, name: str, symbols: Sequence[str], intervals: Sequence[str], times: Times, *, show: Show
-) -> list[Result]:
+async def backfill(settings: Settings, of: Wanted, *, show: Show) -> list[Result]:
     """Backfill the symbols of one venue.
 
     Raises MdstreamError if the broker cannot be reached, or a setting or symbol cannot be used.
     """
-    check(name, symbols, intervals)
+    check(of)
     topics = Topics(settings)
     needed = (topics.gaps, topics.dead, *topics.raw.values())
     async with new_session() as session:
         raw_log = RawLog(settings)
-        of = Backfill(settings, name, times, session, raw_log, show)
+        all_of_it = Backfill(settings, of, session, raw_log, show)
         await kafka.create_topics(settings.bootstrap_servers, needed, replication=settings.replication)
         await raw_log.start()
-        working, fetching = asyncio.ensure_future(of.run(symbols, intervals)), asyncio.ensure_future(of.fetch())
+        working, fetching = asyncio.ensure_future(all_of_it.run()), asyncio.ensure_future(all_of_it.fetch())
         watching = asyncio.ensure_future(_watch_broker(settings))
         try:
             await asyncio.wait((working, fetching), return_when=asyncio.FIRST_COMPLETED)

@@ -40,6 +40,7 @@ from mdstream.errors import BackfillError, FrameError
 from mdstream.repair.access import Access
 from mdstream.repair.rawlog import RawLog
 from mdstream.repairs import RangeAnswer, RangeRequest, rest_frame
+from mdstream.stream.bounds import check_bar, check_trade
 from mdstream.ticks import BarTick, TradeTick
 from mdstream.venues.feed import BAR, TRADE
 from mdstream.venues.past import Page
@@ -140,8 +141,9 @@ class BackfillByTime:
                 raise self._error(f"an answer of {len(frame):,} bytes: at most {MAX_FRAME_BYTES:,} can be carried")
             try:
                 ticks, page = self._timed.read(self.result.symbol, frame), self._timed.more(page, answer.body)
+                _check(ticks)
             except (FrameError, msgspec.MsgspecError) as error:
-                raise self._error(f"the venue's answer cannot be understood: {error}") from None
+                raise self._error(f"the venue's answer for {window} cannot be understood: {error}") from None
             yield Fetched(frame, recv_ns, ticks, page is None)
 
     async def _publish(self, page: Fetched) -> None:
@@ -172,7 +174,7 @@ class BackfillByTime:
     def _later(self, wanted: Times, live_from: int | None) -> str:
         """What is not asked for yet of the time up to the first live trade; empty if that is all."""
         each = unit_ns(self.result.interval)
-        seam_ns = self._times.end if live_from is None else (live_from // each + 1) * each
+        seam_ns = self._times.end if live_from is None else -(-live_from // each) * each
         if min(self._times.end, seam_ns) // each * each <= wanted.end:
             return ""
         what = f"what is after {short(wanted.end)} is not over yet"
@@ -182,3 +184,12 @@ class BackfillByTime:
 
     def _error(self, reason: str) -> BackfillError:
         return BackfillError(self._timed.name, self.result.symbol, reason)
+
+
+def _check(ticks: Sequence[BarTick | TradeTick]) -> None:
+    """Raises FrameError as the stream would: it would not take any of the frame."""
+    for tick in ticks:
+        if isinstance(tick, BarTick):
+            check_bar(tick)
+        else:
+            check_trade(tick)

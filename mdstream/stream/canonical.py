@@ -24,18 +24,19 @@ from mdstream import events, repairs
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import HEARTBEAT, LAST_NS, MS, OURS, STATUS, Record, decode_raw
-from mdstream.stream import clock, gaps, history, ranges
+from mdstream.stream import clock, gaps, history, ranges, timed
 from mdstream.stream.books import Books
 from mdstream.stream.bounds import CHECKS, MAX_ID
 from mdstream.stream.dead import dead_letter
 from mdstream.stream.feed_monitor import FeedMonitor
-from mdstream.stream.lines import Source, Venue
+from mdstream.stream.lines import Line, Source, Venue
 from mdstream.stream.output import NO_HEADERS, Output
 from mdstream.stream.publication import Publication
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Instrument, LogState, SourceState
 from mdstream.ticks import BarTick, BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import BOOK
+from mdstream.venues.timed import TRADES
 
 LAST_OFFSET = 2**63 - 1
 PLATFORM = "mdstream"
@@ -281,15 +282,23 @@ class Canonical:
             event = FeedStatus(events.SYSTEM, status.provider, status.state, status.reason, recv_ns)
             out.add_status(status.provider, event)
 
+    def _line(self, provider: str, symbol: str) -> Line | None:
+        source = self.sources.get(provider.encode())
+        return None if source is None else source.lines.get(symbol)
+
     def _history(self, out: Output, request: repairs.HistoryRequest, offset: int, recv_ns: int) -> None:
-        source = self.sources.get(request.provider.encode())
-        line = source.lines.get(request.symbol) if source is not None else None
-        merges = self.rules.of(request.symbol).merge
+        line, merges = self._line(request.provider, request.symbol), self.rules.of(request.symbol).merge
         if line is not None:
             out.changed.add(request.symbol)
         out.add_gap(history.answer(line, request, offset, merges=merges), recv_ns // MS)
 
     def _range(self, out: Output, request: repairs.RangeRequest, offset: int, recv_ns: int) -> None:
+        if request.interval == TRADES:
+            line, merges = self._line(request.provider, request.symbol), self.rules.of(request.symbol).merge
+            if line is not None:
+                out.changed.add(request.symbol)
+            out.add_gap(timed.answer(line, request, offset, merges=merges), recv_ns // MS)
+            return
         try:
             instrument = self._publication.instrument(request.symbol)
         except MisplacedError as error:
@@ -301,8 +310,7 @@ class Canonical:
             out.changed.add(request.symbol)
 
     def _unrecoverable(self, out: Output, lost: repairs.Unrecoverable, recv_ns: int) -> None:
-        source = self.sources.get(lost.provider.encode())
-        line = source.lines.get(lost.symbol) if source is not None else None
+        line = self._line(lost.provider, lost.symbol)
         if line is not None and line.trades.id_space == lost.id_space:
             out.changed.add(lost.symbol)
             changes = gaps.lose(line.feed, lost.first_id, lost.last_id, lost.reason, self.log.now_ns)

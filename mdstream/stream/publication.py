@@ -14,7 +14,7 @@ from collections.abc import Callable
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import LAST_NS, Record
-from mdstream.stream import halts, history, ranges
+from mdstream.stream import halts, history, ranges, timed
 from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.books import Books, is_due, is_publishable
 from mdstream.stream.bounds import CHECKS, MAX_ID, check_bar, check_trade
@@ -103,7 +103,7 @@ class Publication:
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         self.heard.add(tick.symbol)
         if tick.recovered:
-            self._late_trade(out, line, tick, recv_ns)
+            self._recovered(out, line, tick, recv_ns)
             return
         now_ns = self._log.now_ns
         line.feed.trade.seen_ns = now_ns
@@ -117,7 +117,10 @@ class Publication:
     def _is_new(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> bool:
         verdict = line.trades.admit(tick, self._log.now_ns, contiguous=line.source.contiguous)
         if verdict == "new":
-            return True
+            ts = tick.ts_exchange
+            if ts is None or ts >= line.instrument.begun_ts or line.source.contiguous or not timed.came(line, tick):
+                return True
+            verdict = "repeat"
         out.counts[f"trade, {verdict}"] += 1
         if verdict == "restart":
             reason = f"the venue counts its trades from {tick.trade_id} on"
@@ -134,6 +137,15 @@ class Publication:
                 publish_trade(out, line, tick, recv_ns)
         else:
             self._late_trade(out, line, tick, recv_ns)
+
+    def _recovered(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
+        """Raises FrameError as below."""
+        if line.source.contiguous:
+            self._late_trade(out, line, tick, recv_ns)
+        elif why := timed.take(line, tick, merges=self._rules.of(line.symbol).merge):
+            out.counts[f"trade, {why}"] += 1
+        else:
+            publish_trade(out, line, tick, recv_ns, backfilled=True)
 
     def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
         """A trade with an older id: published only if it was missing. Raises FrameError if it cannot be that one."""

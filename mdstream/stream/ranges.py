@@ -32,6 +32,7 @@ TOO_MANY_RANGES = (
     f"more than {MAX_RANGES} separate ranges of it would be taken: ask for what lies between those that are"
 )
 TOO_MANY_INTERVALS = f"bars of {MAX_INTERVALS} other intervals of it are taken, and no more are"
+NOT_LIVE = "no live trade of it was published: start `mdstream ingest`, history ends at its first trade"
 OLDER = "its state is of an older version, which did not record where its trades began"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from mdstream import config
-from mdstream.backfill.backfill import backfill
+from mdstream.backfill.backfill import Wanted, backfill
 from mdstream.backfill.result import MAX_LISTED, Result
 from mdstream.backfill.windows import Times
 from mdstream.cli import set_up_logging
@@ -64,7 +64,7 @@ def command(provider: str, symbols: str, interval: str, start: str, end: str | N
             of = result.symbol if len(intervals) == 1 else f"{result.symbol} {result.interval}"
             bar.show(done, fraction, of=of)
 
-        results = run(backfill(settings, provider, names, intervals, times, show=show))
+        results = run(backfill(settings, Wanted(provider, names, intervals, times), show=show))
     if results is None:
         click.echo("stopped before the end: start it again to go on", err=True)
         sys.exit(INTERRUPTED)

@@ -22,6 +22,7 @@ from mdstream.venues.rest import PermanentError
 TRADES = "trades"
 """The interval that stands for trades themselves."""
 MS, SECOND_NS = 1_000_000, 1_000_000_000
+NO_SETTINGS: Mapping[str, str] = {}
 
 
 class Endpoint(NamedTuple):
@@ -29,7 +30,8 @@ class Endpoint(NamedTuple):
 
     `path`: path and query after the base URL, with the fields symbol and interval (the venue's names) and rows; begin
     and end of the window as begin_s, begin_ms, begin_ns, begin_iso; and likewise last_, a unit before the end, for a
-    venue that includes the end. `cost`: share of the budget of a request.
+    venue that includes the end (last_iso: a nanosecond), and before_, a unit before the beginning, for one that leaves
+    that out; and what `fields` adds. `cost`: share of the budget of a request.
     """
 
     path: str
@@ -51,6 +53,14 @@ class Timed(Past, Declared, ABC):
     """How far back the bars of the shortest interval go, where that is less than what a user may ask for; the newest
     `rows` of each interval if 0."""
 
+    def __init__(self, settings: Mapping[str, str] = NO_SETTINGS) -> None:
+        super().__init__()
+        self._fields = self.fields(settings)
+
+    def fields(self, settings: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002  a hook: most depend on nothing
+        """More fields of the endpoints' paths, as the settings have them."""
+        return {}
+
     def ask(self, symbol: str, interval: str, begin_ns: int, end_ns: int) -> Page | PermanentError:
         """The first page of a window of a canonical symbol."""
         endpoint = self.trades if interval == TRADES else self.bars
@@ -60,15 +70,21 @@ class Timed(Past, Declared, ABC):
                 f"{self.name} has no past {interval if interval == TRADES else f'bars of {interval}'}"
             )
         try:
-            venue_id = self._provider.to_venue(symbol)
+            venue_id = self.name_of(symbol)
         except SymbolError as error:
             return PermanentError(str(error))
         times = {"begin": begin_ns, "end": end_ns}
         fields = {f"{name}_{unit}": ns // each for name, ns in times.items() for unit, each in UNITS.items()}
         fields |= {f"last_{unit}": (end_ns - each) // each for unit, each in UNITS.items()}
-        iso = {f"{name}_iso": iso_of(ns) for name, ns in times.items()}
-        target = endpoint.path.format(symbol=venue_id, interval=named, rows=endpoint.rows, **fields, **iso)
+        fields |= {f"before_{unit}": max(0, begin_ns - each) // each for unit, each in UNITS.items()}
+        iso = {f"{name}_iso": iso_of(ns) for name, ns in (times | {"last": end_ns - 1}).items()}
+        fixed = {"symbol": venue_id, "interval": named, "rows": endpoint.rows, **self._fields}
+        target = endpoint.path.format(**fixed, **fields, **iso)
         return Page(target, endpoint.rows, endpoint.cost)
+
+    def name_of(self, symbol: str) -> str:
+        """The venue's name of a canonical symbol in a request. Raises SymbolError."""
+        return self._provider.to_venue(symbol)
 
     def more(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
         """The page after `page`, whose answer is `body`; None if it was the window's last. Raises FrameError or

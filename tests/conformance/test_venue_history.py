@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 from test_venue_simulated import CONTRACTS, NOW_NS, SIMULATED, Connection, trades
+from venue_symbols import SETTINGS
 
 from mdstream.backfill.plan import Bisection
-from mdstream.repair.venues import HISTORIES
+from mdstream.repair.venues import HISTORIES, PASTS
 from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.simulator.listing import Kind, Listing
 from mdstream.simulator.market import SECOND_NS
@@ -113,5 +114,7 @@ def test_trades_that_a_venue_has_lost_are_not_in_its_history(venue: str) -> None
 @pytest.mark.parametrize("venue", sorted(RESTS))
 def test_a_path_that_the_venue_does_not_have_is_404(venue: str) -> None:
     """And no trade is given up for it."""
-    answer = RESTS[venue](Connection(venue).exchange).get("/nothing", "", NOW_NS)
+    given = PASTS[venue]().headers(SETTINGS) if venue in PASTS else {}
+    headers = {name.lower(): value for name, value in given.items()}
+    answer = RESTS[venue](Connection(venue).exchange).get("/nothing", "", NOW_NS, headers)
     assert answer.status == 404

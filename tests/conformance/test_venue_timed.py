@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
+from msgspec.structs import replace
 from test_venue_simulated import NOW_NS, Connection, price, size
-from venue_symbols import symbols_of
+from venue_symbols import SETTINGS, symbols_of
 
 from mdstream.backfill.windows import Times, oldest_ns, unit_ns, windows
 from mdstream.repair.venues import TIMED
@@ -30,7 +31,8 @@ class Past:
 
     def __init__(self, venue: str) -> None:
         self.connection = Connection(venue)
-        self.timed: Timed = TIMED[venue]()
+        self.timed: Timed = TIMED[venue](SETTINGS)
+        self.headers = {name.lower(): value for name, value in self.timed.headers(SETTINGS).items()}
         self.rest: Rest = RESTS[venue](self.connection.exchange, Budget(1_000_000, 60.0))
         found = self.connection.exchange.listing(self.connection.provider.to_venue(self.connection.symbol), NOW_NS)
         assert found is not None
@@ -38,7 +40,7 @@ class Past:
 
     def answer(self, page: Page, now_ns: int) -> Answer:
         path, _, query = page.target.partition("?")
-        answer = self.rest.get(path, query, now_ns)
+        answer = self.rest.get(path, query, now_ns, self.headers)
         return Answer(answer.status, {}, answer.body)
 
     def pages(self, interval: str, window: Times, now_ns: int) -> Iterator[Sequence[BarTick | TradeTick]]:
@@ -52,14 +54,15 @@ class Past:
             page = self.timed.more(page, answer.body)
 
     def bars(self, interval: str, times: Times, now_ns: int) -> list[BarTick]:
-        """Those of a time, as a backfill asks for them."""
+        """Those of a time, as a backfill asks for them. More than those of a window may come: the stream knows them."""
         found = [
             tick
             for window in windows([times], interval, self.timed.bars.rows)
             for ticks in self.pages(interval, window, now_ns)
             for tick in ticks
+            if isinstance(tick, BarTick) and window.begin <= tick.ts_open < window.end
         ]
-        return sorted((tick for tick in found if isinstance(tick, BarTick)), key=lambda bar: bar.ts_open)
+        return sorted(found, key=lambda bar: bar.ts_open)
 
 
 def check(of: Listing, bar: BarTick, candle: Candle) -> None:
@@ -75,7 +78,7 @@ def check(of: Listing, bar: BarTick, candle: Candle) -> None:
 
 @pytest.mark.parametrize(("venue", "interval"), EACH)
 def test_bars_are_those_of_what_was_traded(venue: str, interval: str) -> None:
-    """Each of them, also where one answer is full; none of an interval without trades, in the window and beside it."""
+    """Each of them, also where one answer is full; none of an interval without trades."""
     past, each = Past(venue), unit_ns(interval)
     rows, begin = past.timed.bars.rows, NOW_NS // each * each
     for number in (0, 1, 1, 3, rows - 2, rows - 1, rows, rows + 2):
@@ -91,7 +94,23 @@ def test_bars_are_those_of_what_was_traded(venue: str, interval: str) -> None:
             check(past.listing, bar, candle)
 
 
-WITH_TRADES = [venue for venue in VENUES if TIMED[venue].trades is not None]
+@pytest.mark.parametrize("venue", VENUES)
+def test_windows_that_follow_one_another_have_each_bar_once(venue: str) -> None:
+    """One that begins with a window is in it, and one that begins with its end is not."""
+    past, each = Past(venue), unit_ns("1m")
+    for number in range(60):
+        past.listing.instrument.order(NOW_NS + number * 17 * SECOND_NS)
+    begin, end = NOW_NS // each * each, (NOW_NS + 60 * 17 * SECOND_NS) // each * each
+    found = [
+        bar.ts_open
+        for at in range(begin, end, 3 * each)
+        for bar in past.bars("1m", Times(at, min(at + 3 * each, end)), end + each // 4)
+    ]
+    assert found == [candle.ts_open_ns for candle in candles(past.listing.instrument.tape, each, begin, end)]
+
+
+WITH_TRADES = [venue for venue in VENUES if TIMED[venue].trades is not None and venue != "alpaca"]
+"""Alpaca's leave out what was corrected: test_stocks_past.py."""
 
 
 @pytest.mark.parametrize("venue", WITH_TRADES)
@@ -102,27 +121,26 @@ def test_trades_by_time_are_those_of_the_feed(venue: str) -> None:
     assert endpoint is not None
     ((topic, read), *_) = past.connection.of(Kind.TRADE)
     sent: list[TradeTick] = []
-    for number in range(endpoint.rows // 2):
+    for number in range(2 * endpoint.rows):
         order = topic.listing.instrument.order(NOW_NS + number * SECOND_NS // 10)
         sent += [tick for tick in read(order) if isinstance(tick, TradeTick)]
-    times = Times(NOW_NS + 2 * SECOND_NS, NOW_NS + (endpoint.rows // 2 - 20) * SECOND_NS // 10)
+    times = Times(NOW_NS + 2 * SECOND_NS, NOW_NS + (2 * endpoint.rows - 20) * SECOND_NS // 10)
     wanted = [tick for tick in sent if times.begin <= (tick.ts_exchange or 0) < times.end]
     pages = list(past.pages(TRADES, times, NOW_NS + 86_400 * SECOND_NS))
+    assert len(pages) > 2
     found = {tick.trade_id: tick for ticks in pages for tick in ticks if isinstance(tick, TradeTick)}
+    ids = [tick.trade_id for tick in wanted]
+    known = set(ids)
+    assert [trade_id for trade_id in found if trade_id in known] == ids
     newest = [
         max((tick.ts_exchange or 0 for tick in ticks if isinstance(tick, TradeTick)), default=0) for ticks in pages
     ]
     assert newest[:-1] == sorted(newest[:-1])
-    assert wanted
     for tick in wanted:
         same = found[tick.trade_id]
-        assert same.recovered
-        assert (same.price, same.size, same.side, same.ts_exchange) == (
-            tick.price,
-            tick.size,
-            tick.side,
-            tick.ts_exchange,
-        )
+        # Not earlier: the first live trade is no history.
+        assert (same.ts_exchange or 0) - (tick.ts_exchange or 0) in (0, 1_000)
+        assert same == replace(tick, recovered=True, ts_exchange=same.ts_exchange)
 
 
 @pytest.mark.parametrize("venue", VENUES)

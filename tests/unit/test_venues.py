@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from mdstream import venues
-from mdstream.repair.venues import HISTORIES
+from mdstream.repair.venues import HISTORIES, PASTS, TIMED
 from mdstream.rest.listings import LISTINGS
 from mdstream.simulator.venues import EXCHANGES, RESTS
 from mdstream.venues import parts
@@ -28,8 +28,8 @@ def test_every_folder_is_a_venue_by_its_own_name() -> None:
     folders = {path.parent.name for path in Path(venues.__path__[0]).glob("*/feed.py")}
     assert set(PROVIDERS) == folders
     assert set(EXCHANGES) == {name for name in folders if PROVIDERS[name].has_feed}
-    assert set(RESTS) == set(HISTORIES) | set(LISTINGS) < folders
-    for found in (PROVIDERS, HISTORIES, LISTINGS, EXCHANGES, RESTS):
+    assert set(RESTS) == set(PASTS) | set(LISTINGS) < folders
+    for found in (PROVIDERS, HISTORIES, TIMED, LISTINGS, EXCHANGES, RESTS):
         assert all(part.name == name for name, part in found.items())
 
 

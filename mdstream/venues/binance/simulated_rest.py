@@ -20,7 +20,7 @@ from mdstream.simulator.history import Aggregate, Fill, Tape
 from mdstream.simulator.listing import MS, Listing
 from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.requests import RefusedError
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, numbers, step, turnover, whole_seconds
+from mdstream.simulator.rest import NO_HEADERS, Answer, Budget, Rest, as_json, numbers, step, turnover, whole_seconds
 
 DEFAULT_LIMIT = 500
 REFUSALS_BEFORE_BAN = 10
@@ -90,8 +90,8 @@ class BinanceRest(Rest):
         super().__init__(*args)
         self._weights = Weights(self.budget)
 
-    def get(self, path: str, query: str, now_ns: int) -> Answer:
-        answer, used = super().get(path, query, now_ns), str(self._weights.used)
+    def get(self, path: str, query: str, now_ns: int, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+        answer, used = super().get(path, query, now_ns, headers), str(self._weights.used)
         return answer._replace(headers={**answer.headers, "x-mbx-used-weight": used, "x-mbx-used-weight-1m": used})
 
     def weight(self, path: str, query: Mapping[str, str]) -> int:  # noqa: ARG002  on spot, only the path counts

@@ -12,7 +12,7 @@ from typing import ClassVar
 import msgspec
 
 from mdstream.venues.history import Endpoint, History
-from mdstream.venues.past import Limits
+from mdstream.venues.past import Limits, Past
 from mdstream.venues.rest import Api, Complaint
 
 REQUESTS_PER_S = 10
@@ -38,9 +38,12 @@ class CoinbaseApi(Api):
         return Complaint(error.message, status == 400 or (status == 404 and error.message == "NotFound"))
 
 
-class CoinbaseHistory(CoinbaseApi, History):
+class CoinbasePast(CoinbaseApi, Past):
     sites = SITES
+    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
+
+
+class CoinbaseHistory(CoinbasePast, History):
     endpoints: ClassVar = {"": Endpoint("/products/{symbol}/trades?after={after}&limit={rows}")}
     newest_first = True
     most_rows = 1_000
-    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
