@@ -219,6 +219,7 @@ class Okx(Provider):
     name = "okx"
     market = "crypto"
     default_url = "wss://ws.okx.com:8443/ws/v5/public"
+    sandbox_url = "wss://wspap.okx.com:8443/ws/v5/public"
     symbols = separated("a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP", QUOTES, contracts=True)
     contiguous_ids = True
     sizes_in_contracts = True
