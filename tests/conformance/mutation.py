@@ -182,7 +182,8 @@ def _unwritable(tick: Tick) -> str | None:
     fields = msgspec.structs.asdict(tick)
     try:
         json.dumps(fields, allow_nan=False)
-        fields.pop("ts_exchange", None)
+        for time in ("ts_exchange", "ts_open"):
+            fields.pop(time, None)
         if not isinstance(tick, BookUpdate):
             msgspec.msgpack.encode(fields)
     except (ValueError, OverflowError) as error:

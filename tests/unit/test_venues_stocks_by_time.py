@@ -199,6 +199,19 @@ def test_massive_s_next_page_of_aggregates_begins_later() -> None:
     assert provider("massive").route(rest_frame(found.target, "1h", b"[]")) == (b"AAPL", b"bar")
 
 
+@pytest.mark.parametrize(("begin", "is_whole"), [(0, False), (60_000, False), (3_599_999, False), (3_600_000, True)])
+def test_massive_s_page_that_ends_within_an_aggregate_is_an_error(begin: int, is_whole: bool) -> None:
+    """The next page would have the whole one, or the rest of it: the first to come would stand."""
+    page, last = page_of("massive", "AAPL", "1h"), 1_767_625_200_000
+    path = f"/v2/aggs/ticker/AAPL/range/1/hour/{last + begin}/1767632399999?cursor=a"
+    body = json.dumps({"results": [{"t": last - 3_600_000}, {"t": last}], "next_url": f"https://x{path}"}).encode()
+    if is_whole:
+        assert MassiveTimed().more(page, body) == page._replace(target=path)
+    else:
+        with pytest.raises(FrameError, match=f"within an aggregate: the next one begins at {last + begin} ms"):
+            MassiveTimed().more(page, body)
+
+
 @pytest.mark.parametrize("body", [b"{}", b'{"next_url":null}', b'{"next_url":""}'])
 def test_massive_s_last_page_names_no_other(body: bytes) -> None:
     """Then the window is done."""

@@ -25,6 +25,8 @@ FINAL = frozenset({400, 401, 403, 404})
 """Statuses of what asking again does not change."""
 REMEDIES = {401: "set MASSIVE_API_KEY", 403: "set MASSIVE_API_KEY of a plan that has this data"}
 MAX_CURSOR = 1_000
+UNITS_MS = {"minute": 60_000, "hour": 3_600_000}
+_AGGS = re.compile(r"/v2/aggs/ticker/[^/]+/range/([0-9]{1,3})/(minute|hour)/([0-9]{1,13})/[0-9-]{1,13}")
 _SUBJECT = re.compile(r"/v3/trades/[A-Z0-9.]{1,30}|/v2/aggs/ticker/[A-Z0-9.]{1,30}/range/[0-9]{1,3}/[a-z]{1,10}/")
 
 
@@ -34,7 +36,12 @@ class _Error(msgspec.Struct):
     message: str = ""
 
 
+class _Row(msgspec.Struct, gc=False):
+    t: int = 0
+
+
 class _Next(msgspec.Struct):
+    results: list[_Row] | None = None
     next_url: str | None = None
 
 
@@ -83,9 +90,11 @@ class MassiveTimed(Timed):
     def more(self, page: Page, body: bytes) -> Page | None:
         """{"results":[..],"next_url":"https://api.massive.com/v3/trades/AAPL?cursor=YXA9..."}
 
-        Only its path and cursor are taken, so that no other host is asked, and a key in it is in no target.
+        Only its path and cursor are taken, so that no other host is asked, and a key in it is in no target. A page of
+        aggregates has to end with a whole one, as is documented: half of one would stand in place of it.
         """
-        url = _next(body).next_url
+        answer = _next(body)
+        url = answer.next_url
         if not url:
             return None
         try:
@@ -95,6 +104,10 @@ class MassiveTimed(Timed):
             raise FrameError("a next page without a cursor") from None
         if _subject(path) != _subject(page.target) or len(path) + len(cursor) > MAX_CURSOR:
             raise FrameError("a next page of something else")
+        if (aggs := _AGGS.fullmatch(path)) is not None:
+            whole_ms = max((row.t for row in answer.results or ()), default=0) + int(aggs[1]) * UNITS_MS[aggs[2]]
+            if int(aggs[3]) < whole_ms:
+                raise FrameError(f"a page that ends within an aggregate: the next one begins at {aggs[3]} ms")
         following = page._replace(target=f"{quote(path)}?cursor={quote(cursor, safe='')}")
         if following == page:
             raise FrameError("a page that is followed by itself")
