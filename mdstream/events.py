@@ -80,6 +80,9 @@ class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
     """Open, high, low, close and volume of the half-open interval [ts_open, ts_open + interval).
 
     `volume` is in base units, `quote_volume` in quote units; `revision` starts at 0 and rises with each re-publication.
+
+    With `backfilled` it is the bar of a venue, `provider`, from before the platform's first trade of the symbol. Its
+    revision is HISTORY: where the first trades came within the interval, it stands in place of the bar of these.
     """
 
     symbol: str
@@ -90,9 +93,15 @@ class Bar(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
     low: float
     close: float
     volume: float
-    quote_volume: float
-    trades: int
+    quote_volume: float | None
+    trades: int | None
     revision: int
+    provider: str | None = None
+    backfilled: bool = False
+
+
+HISTORY = 1_000_000_000
+"""The revision of a bar of history: above those of any bar made of trades, which rise about once a second for days."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="heartbeat"):

@@ -72,10 +72,43 @@ class HistoryAnswer(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="
     refused: str = ""
 
 
+class RangeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="range_request"):
+    """Asks the stream which parts of the time from `begin` to before `end`, ns, it lacks of a symbol's history.
+
+    `interval`: "trades", of a venue whose trade ids do not count; or of bars, like 1m: then both times are multiples of
+    it. `taken`: all that the venue has of this time is in the REST frames before this record.
+    """
+
+    symbol: str
+    provider: str
+    interval: str
+    begin: int
+    end: int
+    taken: bool = False
+
+
+class RangeAnswer(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="range_answer"):
+    """The parts of a RangeRequest that the stream lacks; or why it takes no history.
+
+    `live_from`: the time of the symbol's first live trade, where its history ends; None without any.
+    `request_offset`: of the request on its raw partition.
+    """
+
+    symbol: str
+    provider: str
+    interval: str
+    begin: int
+    end: int
+    request_offset: int
+    missing: list[tuple[int, int]] = []
+    live_from: int | None = None
+    refused: str = ""
+
+
 encode = msgspec.json.Encoder().encode
-decode_request = msgspec.json.Decoder(RepairRequest | HistoryAnswer).decode
+decode_request = msgspec.json.Decoder(RepairRequest | HistoryAnswer | RangeAnswer).decode
 """A record of md.gaps."""
-decode_report = msgspec.json.Decoder(Unrecoverable | HistoryRequest).decode
+decode_report = msgspec.json.Decoder(Unrecoverable | HistoryRequest | RangeRequest).decode
 """A raw record of kind REPAIR."""
 
 

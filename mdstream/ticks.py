@@ -119,6 +119,26 @@ class HaltTick(msgspec.Struct, gc=False):
     ts_exchange: int
 
 
+@final
+class BarTick(msgspec.Struct, gc=False):
+    """A venue's own bar of the closed interval [ts_open, ts_open + interval), from a REST answer.
+
+    `interval` is named as in events.Bar. `volume` is in base units, `quote_volume` in quote units; None where the venue
+    does not say. An interval without trades has no bar, also where the venue gives one.
+    """
+
+    symbol: str
+    interval: str
+    ts_open: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float | None = None
+    trades: int | None = None
+
+
 class Control(msgspec.Struct, frozen=True):
     """A frame that is not market data. Kind `error` is logged and counted; `ignored` is data we do not use (yet);
     `shutdown` announces the end of the connection.
@@ -131,7 +151,7 @@ class Control(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
 
 
-OtherTick = QuoteTick | BookTick | BookUpdate | HaltTick | Control
+OtherTick = QuoteTick | BookTick | BookUpdate | HaltTick | BarTick | Control
 Tick = TradeTick | OtherTick
 
 Number = Annotated[float, msgspec.Meta(gt=-1e140, lt=1e140)]

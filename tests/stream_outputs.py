@@ -12,7 +12,7 @@ from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Out, Output
 
 RAW = "md.raw.crypto"
-TOPICS = ("trades", "quotes", "books", "status", "gaps", "dead")
+TOPICS = ("trades", "quotes", "books", "bars", "status", "gaps", "dead")
 
 
 def events(out: Out) -> list[dict[str, Any]]:

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from mdstream.bars.rules import UNITS
-from mdstream.config.groups import BAR_INTERVAL
+from mdstream.bars.rules import BAR_INTERVAL, UNITS
 from mdstream.db.schema import FEED_EVENTS, OHLCV, OWN_BARS, QUOTES, TICKS
 from mdstream.errors import FrameError, MdstreamError
 from mdstream.records import LAST_NS
@@ -71,7 +70,7 @@ KINDS = {
     ),
     "bars": Kind(
         OHLCV.name,
-        _columns("symbol timestamp interval open high low close volume quote_volume trades revision"),
+        _columns("symbol timestamp interval open high low close volume quote_volume trades revision extra"),
         ("timestamp",),
         most_days=0,  # as many as MAX_BARS
         condition="exchange = %(exchange)s AND interval = %(interval)s",

@@ -35,7 +35,7 @@ from mdstream.api.webhook import SECOND_NS, Rates, Reader, Remembered
 from mdstream.config import Settings
 from mdstream.config.groups import secrets_in
 from mdstream.db import connection as db
-from mdstream.venues.history import Limits
+from mdstream.venues.past import Limits
 from mdstream.venues.tradingview.feed import TradingView
 from topics import Topics
 

@@ -19,7 +19,7 @@ from mdstream.errors import FrameError
 from mdstream.repair.budget import Budget
 from mdstream.stream.bounds import check_trade
 from mdstream.ticks import TradeTick
-from mdstream.venues.history import Limits
+from mdstream.venues.past import Limits
 from mdstream.venues.tradingview.feed import TradingView
 
 MAX_BODY_BYTES = 64 * 1024

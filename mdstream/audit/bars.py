@@ -3,6 +3,8 @@
     md.bars    published ─> last revision and its hash, by instrument, interval and beginning ─┐
     md.trades  trade ─> tallies of base slots, packed ─ rolled up ─> the expected bar ─────────┴─> faults
 
+    md.bars    backfilled ─> one content each, and none from after the instrument's first live trade
+
     a correction ─> the bar of each interval that is still kept, with the correction applied, in place of its slots
 
 The bars are read first, so every trade in them is read too, and later trades are recognized by their receive time. The
@@ -16,17 +18,18 @@ because no trade of its partition is recent enough to close it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 from struct import Struct
 from typing import Literal, NamedTuple
 
 from mdstream.audit.trades import MINUTE_NS, AuditTrade, Place, Scope, hash_of
+from mdstream.bars.bars import NEVER
 from mdstream.bars.memory import Event, Memory
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS, Interval, Rules
 from mdstream.bars.tally import UNPUBLISHED, Mark, Tally, emptied, pack, unpack
-from mdstream.events import Bar, encode
+from mdstream.events import HISTORY, Bar, encode
 from mdstream.instruments import is_ticker
 
 OUT_OF_ORDER_NS = 120 * SECOND_NS
@@ -34,6 +37,9 @@ OUT_OF_ORDER_NS = 120 * SECOND_NS
 
 _LAST = Struct("<QQQdHQ")
 """A published bar: revision, hash, trades, volume, partition, offset. A fifth of the memory of objects."""
+
+_PAST = Struct("<QHQ")
+"""A bar of a venue: hash, partition, offset."""
 
 BarFault = Literal["missing", "different", "rewritten"]
 
@@ -82,7 +88,7 @@ class Published:
                     self._compare(bar, content, place, older)
                 return
             self._older[bar.symbol, level, bar.ts_open, revision] = last, Place(*where)
-        series[bar.ts_open] = _LAST.pack(bar.revision, content, bar.trades, bar.volume, *place)
+        series[bar.ts_open] = _LAST.pack(bar.revision, content, bar.trades or 0, bar.volume, *place)
 
     def _compare(self, bar: Bar, content: int, place: Place, known: tuple[int, Place]) -> None:
         """A repeated revision must have the same content."""
@@ -98,6 +104,42 @@ class Published:
         return self._last.get((symbol, level), {})
 
 
+class Past:
+    """The bars of venues: one content each, published once. Read in order."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._bars: defaultdict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
+        self.rewritten: list[BarDifference] = []
+        self.records = self.repeats = 0
+
+    def add(self, bar: Bar, place: Place) -> None:
+        if not self._scope.numbers(bar.symbol, bar.ts_open // MINUTE_NS):
+            return
+        self.records += 1
+        series, content = self._bars[bar.symbol, bar.interval], hash_of(encode(bar))
+        if bar.ts_open not in series:
+            series[bar.ts_open] = _PAST.pack(content, *place)
+            return
+        first, *where = _PAST.unpack(series[bar.ts_open])
+        if first == content:
+            self.repeats += 1
+            return
+        of = bar.symbol, bar.interval, _time(bar.ts_open), bar.revision
+        contents = "one bar of the past", "another one"
+        self.rewritten.append(BarDifference("rewritten", *of, *contents, (Place(*where), place)))
+
+    def since(self, begun: Mapping[str, int]) -> Iterator[BarDifference]:
+        """Those that begin when their instrument was read live, from the times on that are given by symbol."""
+        for (symbol, interval), series in sorted(self._bars.items()):
+            from_ns = begun.get(symbol, NEVER)
+            for ts_open in sorted(opened for opened in series if opened >= from_ns):
+                _, *place = _PAST.unpack(series[ts_open])
+                of = symbol, interval, _time(ts_open), HISTORY
+                expected = f"none of the past: its live trades begin at {_time(from_ns)}"
+                yield BarDifference("different", *of, expected, "one", (Place(*place),))
+
+
 class _Partition:
     """The event time of one partition, and the time from which all of its trades were read."""
 
@@ -110,10 +152,11 @@ class _Partition:
 class _Instrument:
     """One symbol's trades as tallies: the current slot unpacked, the others packed."""
 
-    __slots__ = ("beyond", "corrected", "hot", "memory", "partition", "seq", "slots", "unsettled")
+    __slots__ = ("begun_ns", "beyond", "corrected", "hot", "memory", "partition", "seq", "slots", "unsettled")
 
     def __init__(self, partition: _Partition, memory: Memory | None) -> None:
         self.partition, self.memory, self.seq = partition, memory, -1
+        self.begun_ns: int | None = None  # when its live trades began, for us and for the venue
         self.hot: Tally | None = None
         self.slots: dict[int, bytes] = {}
         self.beyond: dict[tuple[int, int], Tally] = {}  # by level and ts_open: trades too late for a shorter bar
@@ -128,7 +171,7 @@ class BarAudit:
         self._rules, self._scope = rules, scope
         self._partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
         self._instruments: dict[str, _Instrument] = {}
-        self.published = Published(rules, scope)
+        self.published, self.past = Published(rules, scope), Past(scope)
         self.judged = 0
 
     def trade(self, trade: AuditTrade, seq: int, partition: int, *, begins_cut: bool = False) -> None:
@@ -145,9 +188,14 @@ class BarAudit:
             instrument = self._instruments[trade.symbol] = _Instrument(log, memory)
         if seq <= instrument.seq:
             return
+        if seq != instrument.seq + 1:
+            instrument.begun_ns = None  # its state was lost: then its live trades begin anew
         instrument.seq = seq
         if trade.backfilled:
             return
+        if instrument.begun_ns is None:
+            # A bar that was over before the trade came may have been taken, though the trade is older.
+            instrument.begun_ns = max(trade.time_ns, trade.received_ns)
         ns = trade.time_ns if trade.time_ns <= trade.received_ns + AHEAD_NS else trade.received_ns
         is_settled = trade.received_ns < self._scope.received_before_ns
         if trade.correction is None:
@@ -219,6 +267,9 @@ class BarAudit:
     def differences(self) -> Iterator[BarDifference]:
         """All differences, once everything is read."""
         yield from self.published.rewritten
+        yield from self.past.rewritten
+        begun = {symbol: one.begun_ns for symbol, one in self._instruments.items() if one.begun_ns is not None}
+        yield from self.past.since(begun)
         for symbol, instrument in sorted(self._instruments.items()):
             for level, each in enumerate(self._rules.intervals):
                 yield from self._of_series(symbol, instrument, level, each)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from math import gcd
 from typing import NamedTuple
 
+BAR_INTERVAL = r"^[1-9][0-9]{0,3}[smhd]$"
+"""The form of an interval's name."""
 SECOND_NS = 1_000_000_000
 UNITS = {"s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3_600 * SECOND_NS, "d": 86_400 * SECOND_NS}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mdstream.config.groups import BAR_INTERVAL
+from mdstream.bars.rules import BAR_INTERVAL
 from mdstream.errors import SettingsError
 from mdstream.events import Bar, BookL2, Quote, Trade
 

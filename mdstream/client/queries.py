@@ -101,7 +101,8 @@ _TIMESCALE: dict[str, LiteralString] = {
         WHERE symbol = %(symbol)s AND timestamp >= %(begin)s AND timestamp < %(end)s
         ORDER BY timestamp, seq""",
     "bars": """SELECT symbol, interval, (extract(epoch FROM timestamp) * 1000000)::bigint * 1000,
-            open, high, low, close, volume, quote_volume, trades, revision
+            open, high, low, close, volume, quote_volume, trades, revision,
+            extra ->> 'provider', coalesce((extra ->> 'backfilled')::boolean, false)
         FROM market_data_ohlcv
         WHERE exchange = %(own)s AND symbol = %(symbol)s AND interval = %(interval)s
             AND timestamp >= %(begin)s AND timestamp < %(end)s

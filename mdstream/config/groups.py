@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, create_model, field_validator
 
 from mdstream import venues
+from mdstream.bars.rules import BAR_INTERVAL
 from mdstream.config.cluster import Compression, Security
 from mdstream.config.fields import Group, Json, Listed, OptionalSetting, prefixed, setting
 
@@ -18,8 +19,8 @@ AlpacaFeed = Literal["iex", "sip", "delayed_sip", "test"]
 CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
 TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SpoolSync = Literal["always", "interval", "never"]
+SandboxMode = Literal["official", "sandbox"]
 SourcePolicy = Literal["failover", "merge"]
-BAR_INTERVAL = r"^[1-9][0-9]{0,3}[smhd]$"
 BarInterval = Annotated[str, Field(pattern=BAR_INTERVAL)]
 
 
@@ -287,7 +288,9 @@ class Ibkr(Group, alias_generator=prefixed("IBKR_")):
 
     host: str | None = setting(None, "host of TWS or IB Gateway; default: 127.0.0.1")
     port: int | None = setting(None, "its port: 4002 (the default), 4001, 7497 or 7496", ge=1, le=65535)
-    client_id: int | None = setting(None, "our client id there, no other connection's; default: 17", ge=0, lt=1 << 31)
+    client_id: int | None = setting(
+        None, "our client id there, no other connection's; default: 17; past bars take the next one", ge=0, lt=1 << 31
+    )
 
     def parts(self) -> dict[str, str]:
         """The settings that are set, by their names in the environment."""
@@ -309,6 +312,13 @@ class Alpaca(Group, alias_generator=prefixed("ALPACA_")):
     secret: SecretStr | None = setting(None, "the key's secret")
     feed: AlpacaFeed = setting("iex", "feed of US stocks: iex (free), sip, delayed_sip or test")
     dry_run: bool = setting(False, "true: no connection to Alpaca, heartbeats only")
+
+
+class Binance(Group, alias_generator=prefixed("BINANCE_")):
+    """Accepted and not used: all that is read of Binance is public."""
+
+    api_key: SecretStr | None = setting(None, "not needed: what is read of Binance is public")
+    api_secret: SecretStr | None = setting(None, "not needed either")
 
 
 class Massive(Group, alias_generator=prefixed("MASSIVE_")):

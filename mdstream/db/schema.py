@@ -8,7 +8,8 @@ The migrations create them (mdstream/db/migrations/versions); a test keeps the t
   `ts_recv_ns`.
 - `exchange` is where it was traded (the event's `venue`, or else its `provider`), `source` the provider it came from.
 - `extra` holds fields of an event without a column, as an object, and is null if there are none: for a trade `count`,
-  `recovered`, `backfilled`, `conditions`, `correction` and the `corrects` fields, each only if it is not the default.
+  `recovered`, `backfilled`, `conditions`, `correction` and the `corrects` fields, each only if it is not the
+  default; for a venue's bar of the past `provider` and `backfilled`.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ OHLCV = Table(
 """Bars; of the same key the highest `revision` stays. Nulls only in rows of the older service."""
 
 OWN_BARS = "mdstream"
-"""`exchange` of the bars on md.bars: they are made of the canonical trades, whatever their sources."""
+"""`exchange` of the bars on md.bars: made of the canonical trades, whatever their sources, or a venue's of the past."""
 
 FEED_EVENTS = Table(
     "market_data_feed_events",

@@ -8,7 +8,7 @@ In any span of t seconds no more than burst + per_s * t units are spent.
 
 from __future__ import annotations
 
-from mdstream.venues.history import Limits
+from mdstream.venues.past import Limits
 
 
 class Budget:

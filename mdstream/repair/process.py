@@ -16,13 +16,15 @@ from mdstream import kafka
 from mdstream.config import Settings
 from mdstream.http.endpoint import serve
 from mdstream.net.redact import redacted
+from mdstream.repair.access import Access
 from mdstream.repair.desk import Desk
 from mdstream.repair.http import RepairEndpoint
 from mdstream.repair.rawlog import RawLog
 from mdstream.repair.requests import Requests
 from mdstream.repair.venues import HISTORIES
 from mdstream.rest.client import Client, new_session
-from mdstream.venues import rest_setting
+from mdstream.venues import of_library, rest_setting
+from mdstream.venues.past import Past
 from mdstream.venues.providers import PROVIDERS
 from mdstream.watchdog.guard import Watchdog
 from mdstream.watchdog.rule import Limits
@@ -74,14 +76,20 @@ async def repair(settings: Settings, *, only: Collection[str], port: int) -> Non
 def new_desk(name: str, settings: Settings, session: ClientSession, raw_log: RawLog) -> Desk:
     """The desk of a venue, at the address that the settings give. Raises SettingsError."""
     history = HISTORIES[name]()
-    Topics(settings).raw_of(PROVIDERS[name].market)  # refused now, not at the first repair
-    addresses = settings.venue_addresses()
-    base_url = history.base_url(addresses)
-    if (unsure := history.check_addresses(addresses)) is not None:
+    return Desk(history, new_access(history, settings, session), raw_log, patience_s=settings.repair.patience_s)
+
+
+def new_access(past: Past, settings: Settings, session: ClientSession) -> Access:
+    """The way to a venue's past, at the address and with the key that the settings give. Raises SettingsError."""
+    name, given = past.name, settings.venue_settings()
+    Topics(settings).raw_of(PROVIDERS[name].market)  # refused now, not at the first answer
+    if (unsure := past.check_addresses(given)) is not None:
         log.warning("%s: %s", name, unsure)
+    base_url = past.base_url(given)
     log.info("%s: %s", name, redacted(base_url))
-    client = Client(session, base_url, variable=rest_setting(name))
-    return Desk(history, client, raw_log, patience_s=settings.repair.patience_s)
+    if past.client is not None:
+        return Access(past, of_library(past.client, name, base_url))
+    return Access(past, Client(session, base_url, variable=rest_setting(name), headers=past.headers(given)))
 
 
 def _limits(settings: Settings) -> Limits:

@@ -14,9 +14,8 @@ from mdstream.config import Settings
 from mdstream.kafka.publisher import Partitioner
 from mdstream.kafka.writer import Writer
 from mdstream.records import REPAIR, REST, ProducerRecord, RawEncoder
-from mdstream.repairs import HistoryRequest, RepairRequest, Unrecoverable, encode
+from mdstream.repairs import HistoryRequest, RangeRequest, Unrecoverable, encode
 from mdstream.stream.dead import dead_letter
-from mdstream.venues.feed import TRADE
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics
 
@@ -43,14 +42,16 @@ class RawLog:
         """Disconnect."""
         await self._writer.stop()
 
-    async def frame(self, request: RepairRequest, frame: bytes, *, recv_ns: int) -> None:
-        """Write a REST frame to the partition of the instrument's live frames."""
-        raw, key = RawEncoder(request.provider, REST), request.symbol.encode()
-        if request.contract_size:
-            record = raw.encode_contracts(key, frame, TRADE, recv_ns, request.contract_size.encode())
+    async def frame(
+        self, provider: str, symbol: str, kind: bytes, frame: bytes, *, recv_ns: int, contract_size: str = ""
+    ) -> None:
+        """Write a REST frame with events of a kind to the partition of the instrument's live frames."""
+        raw, key = RawEncoder(provider, REST), symbol.encode()
+        if contract_size:
+            record = raw.encode_contracts(key, frame, kind, recv_ns, contract_size.encode())
         else:
-            record = raw.encode(key, frame, TRADE, recv_ns)
-        await self._write_raw(request.provider, request.symbol, [record])
+            record = raw.encode(key, frame, kind, recv_ns)
+        await self._write_raw(provider, symbol, [record])
 
     async def lost(self, losses: Sequence[Unrecoverable], *, now_ns: int) -> None:
         """Write one instrument's trades that the venue no longer has, after the frames written before."""
@@ -59,7 +60,7 @@ class RawLog:
         records = [raw.encode(symbol.encode(), encode(loss), REPAIR, now_ns) for loss in losses]
         await self._write_raw(provider, symbol, records)
 
-    async def history(self, request: HistoryRequest, *, now_ns: int) -> int:
+    async def question(self, request: HistoryRequest | RangeRequest, *, now_ns: int) -> int:
         """Write a question to the stream; its offset in the partition."""
         key = request.symbol.encode()
         record = RawEncoder(request.provider, REST).encode(key, encode(request), REPAIR, now_ns)

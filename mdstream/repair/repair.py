@@ -13,14 +13,13 @@ import msgspec
 from mdstream.errors import FrameError
 from mdstream.repair.search import ROUNDS, Search
 from mdstream.repairs import RepairRequest, Unrecoverable, rest_frame
-from mdstream.venues.history import History, Page
+from mdstream.venues.history import History
+from mdstream.venues.past import Page
 from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.spans import Span, count
 
 NOT_THERE = "not in the venue's history"
 MAX_REASON_CHARS = 300
-
-_check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Repair:
@@ -61,10 +60,6 @@ class Repair:
             self._reason = verdict.reason
         if verdict is not None:
             return verdict
-        try:
-            _check_json(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return RetryableError(f"HTTP {answer.status} without JSON: {error}")  # not the venue's answer
         frame = rest_frame(page.target, self.request.id_space, answer.body)
         try:
             came, rows = self._history.read(self.request, frame)

@@ -31,7 +31,7 @@ from mdstream.kafka.security import options
 from mdstream.records import Partition
 from mdstream.repair.desk import Desk, RepairJob
 from mdstream.repair.rawlog import RawLog
-from mdstream.repairs import HistoryAnswer, RepairRequest, Unrecoverable, decode_request
+from mdstream.repairs import HistoryAnswer, RangeAnswer, RepairRequest, Unrecoverable, decode_request
 from mdstream.transport.offsets import Offsets
 from mdstream.venues.providers import PROVIDERS
 from mdstream.venues.spans import MIN_ID
@@ -167,7 +167,7 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             await self._raw_log.dead(record, str(error))
             share.offsets.acknowledge(next_offset)
             return
-        if isinstance(request, HistoryAnswer):  # to `mdstream backfill`
+        if not isinstance(request, RepairRequest):  # to `mdstream backfill`
             share.offsets.acknowledge(next_offset)
             return
         desk = self._desks.get(request.provider)
@@ -243,13 +243,13 @@ class Requests(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
         log.info("%s has partitions %s of %s", self._group, numbers, self._topic)
 
 
-def _read_request(value: bytes) -> RepairRequest | HistoryAnswer:
+def _read_request(value: bytes) -> RepairRequest | HistoryAnswer | RangeAnswer:
     """The message. Raises ValueError with what is wrong."""
     try:
-        request: RepairRequest | HistoryAnswer = decode_request(value)
+        request: RepairRequest | HistoryAnswer | RangeAnswer = decode_request(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a repair request: {error}") from None
-    if isinstance(request, HistoryAnswer):
+    if not isinstance(request, RepairRequest):
         return request
     if not MIN_ID <= request.first_id <= request.last_id:
         raise ValueError(f"trades {request.first_id} to {request.last_id} are no range")

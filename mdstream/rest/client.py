@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
@@ -21,10 +23,16 @@ def new_session() -> ClientSession:
 
 
 class Client:
-    """Queries the REST interface at `base_url`. Raises SettingsError if that is not an HTTP address."""
+    """Queries the REST interface at `base_url`, with these headers, which may have a key: they are in no message.
 
-    def __init__(self, session: ClientSession, base_url: str, *, variable: str) -> None:
+    Raises SettingsError if that is not an HTTP address.
+    """
+
+    def __init__(
+        self, session: ClientSession, base_url: str, *, variable: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._session, self._base_url, self._shown = session, base_url, redacted(base_url)
+        self._headers = headers or {}
         try:
             url = URL(base_url)
             usable = url.scheme in ("http", "https") and bool(url.host)
@@ -36,7 +44,8 @@ class Client:
     async def get(self, target: str) -> Answer | RetryableError:
         """The answer to path and query `target`."""
         try:
-            async with self._session.get(URL(self._base_url + target)) as response:
+            url, follows = URL(self._base_url + target), not self._headers  # a key goes to no other address
+            async with self._session.get(url, headers=self._headers, allow_redirects=follows) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_any():
                     body += chunk

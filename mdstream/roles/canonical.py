@@ -70,6 +70,7 @@ def routed(topics: Topics, output: Output) -> tuple[tuple[Topic, Out], ...]:
         (topics.trades, output.trades),
         (topics.quotes, output.quotes),
         (topics.books, output.books),
+        (topics.bars, output.bars),
         (topics.status, output.status),
         (topics.gaps, output.gaps),
         (topics.dead, output.dead),

@@ -156,6 +156,10 @@ class Exchange(Declared):
         self.on_opened: Callable[[Listing], None] = lambda listing: None  # noqa: ARG005  what it is called with
         """Called for each new listing."""
 
+    def counts(self) -> Mapping[str, int]:
+        """What /status shows of it, besides that of every venue. A hook: most have nothing of their own."""
+        return {}
+
     def session(self, path: str, query: str, now_ns: int) -> Session | None:  # noqa: ARG002  most venues have none
         """A session for a websocket at `path` (below /NAME), or for a TCP connection; None if there is no such path."""
         return self.sessions(self, now_ns) if path.rstrip("/") == self.path else None

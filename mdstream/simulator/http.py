@@ -86,7 +86,8 @@ class Endpoint:
         refusal = self._injection.gate(venue, rest=True).refusal
         if refusal is not None:
             return _refuse(request, refusal)
-        return _response(self._rests[venue].get(path, request.rel_url.raw_query_string, self._host.now_ns()))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        return _response(self._rests[venue].get(path, request.rel_url.raw_query_string, self._host.now_ns(), headers))
 
     async def _websocket(self, request: web.Request, venue: str, path: str) -> web.StreamResponse:
         gate, exchange, transport = self._injection.gate(venue), self._exchanges.get(venue), request.transport

@@ -12,12 +12,15 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
 from mdstream.simulator.actions import Allowance
+from mdstream.simulator.candles import Candle, candles
 from mdstream.simulator.exchange import Exchange
-from mdstream.simulator.history import Fill
+from mdstream.simulator.history import Fill, Tape
 from mdstream.simulator.listing import Listing
 from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.requests import RefusedError
 from mdstream.venues.declared import Declared
+
+NO_HEADERS: Mapping[str, str] = {}
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -72,19 +75,27 @@ class Rest(Declared, ABC):
         self.budget = budget or self.venue_budget
         self.requests = self.refused = 0
         """Requests so far, and those refused by the budget."""
+        self.caller = ""
+        """Who asks, by the key of the request that is being answered."""
         self._allowance = Bucket(self.budget, self.burst) if self.burst else Allowance(*self.budget)
 
-    def get(self, path: str, query: str, now_ns: int) -> Answer:
-        """The answer to a GET of `path` (below /NAME) with the query string `query`."""
+    def get(self, path: str, query: str, now_ns: int, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+        """The answer to a GET of `path` (below /NAME) with the query string `query`; names of headers in lower case."""
         self.requests += 1
+        given = parameters(query)
         try:
-            self.admit(path, now_ns)
-            return self.answer(path, parameters(query), now_ns)
+            self.caller = self.log_in(path, headers)
+            self.admit(path, given, now_ns)
+            return self.answer(path, given, now_ns)
         except RefusedError as refused:
             reply: Answer = refused.replies[0]
             return reply
 
-    def admit(self, path: str, now_ns: int) -> None:  # noqa: ARG002  a hook: the default counts every path
+    def log_in(self, path: str, headers: Mapping[str, str]) -> str:  # noqa: ARG002  a hook: most venues ask for no key
+        """The key of a request. Raises RefusedError for one that is not accepted."""
+        return ""
+
+    def admit(self, path: str, query: Mapping[str, str], now_ns: int) -> None:  # noqa: ARG002  the default counts all
         """Count a request. Raises RefusedError beyond the budget."""
         if not self._allowance.take(now_ns):
             self.refused += 1
@@ -100,6 +111,26 @@ def newest(listing: Listing, *, below: int | None, above: int | None, limit: int
     tape = listing.instrument.tape
     older = tape.fills_back((tape.next_id if below is None else below) - 1)
     return islice(takewhile(lambda fill: above is None or fill.trade_id > above, older), limit)
+
+
+def continuous(tape: Tape, interval_ns: int, begin_ns: int, end_ns: int) -> Iterator[Candle]:
+    """As `candles`, and from the first fill on a flat one for each interval without any, as most venues give it."""
+    begin, end = (-(-ns // interval_ns) * interval_ns for ns in (begin_ns, end_ns))
+    traded = {candle.ts_open_ns: candle for candle in candles(tape, interval_ns, begin, end)}
+    before = next(tape.fills_back(tape.id_at(begin) - 1), None)
+    close = before.ticks if before else None
+    for ts_ns in range(begin, end, interval_ns):
+        if (found := traded.get(ts_ns)) is not None:
+            close = found.close
+            yield found
+        elif close is not None:
+            yield Candle(ts_ns, close, close, close, close, 0, 0, 0)
+
+
+def quoted(listing: Listing, candle: Candle) -> str:
+    """A candle's turnover, in quote currency."""
+    i = listing.instrument
+    return f"{candle.turnover / 10 ** (i.price_decimals + i.size_decimals):.8f}"
 
 
 def step(decimals: int, width: int = 0) -> str:

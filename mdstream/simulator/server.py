@@ -159,6 +159,7 @@ class Simulator:
                 name: {"requests": rest.requests, "refused": rest.refused, "budget": rest.budget}
                 for name, rest in self._rests.items()
             },
+            "own": {name: counts for name, exchange in self._exchanges.items() if (counts := exchange.counts())},
             "history": len(self._history),
             "listings": {name: len(exchange.listings) for name, exchange in self._exchanges.items()},
             "faults": [

@@ -75,7 +75,8 @@ def _bar(b: Bar, _: bytes) -> Row:
         raise ValueError(f"ts_open={b.ts_open}: the database holds times from 1677 to 2262")
     return (
         schema.OWN_BARS, b.symbol, b.interval, b.ts_open // 1000 - EPOCH_US, b.open, b.high, b.low, b.close,
-        b.volume, b.quote_volume, b.trades, b.revision, None,
+        b.volume, b.quote_volume, b.trades, b.revision,
+        {"provider": b.provider, "backfilled": True} if b.backfilled else None,
     )  # fmt: skip
 
 

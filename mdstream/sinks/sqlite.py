@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE_NAME = "market_data.db"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_LIMIT_S = 5.0
 """How long a write waits for another process's before it counts as failed (and is tried again later)."""
 WAL_PAGES = 4_000
@@ -67,6 +67,12 @@ CORRECTIONS = (
 )
 """The trades with the corrections applied."""
 
+BARS = """CREATE TABLE bars (symbol TEXT NOT NULL, interval TEXT NOT NULL, ts_open INTEGER NOT NULL,
+    open REAL NOT NULL, high REAL NOT NULL, low REAL NOT NULL, close REAL NOT NULL, volume REAL NOT NULL,
+    quote_volume REAL, trades INTEGER, revision INTEGER NOT NULL,
+    provider TEXT, backfilled INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (symbol, interval, ts_open)) WITHOUT ROWID"""
+
 SCHEMA = (
     """CREATE TABLE trades (symbol TEXT NOT NULL, seq INTEGER NOT NULL, provider TEXT NOT NULL, trade_id TEXT NOT NULL,
         price REAL NOT NULL, size REAL NOT NULL, side TEXT, ts_exchange INTEGER, ts_recv INTEGER NOT NULL,
@@ -84,10 +90,7 @@ SCHEMA = (
     """CREATE TABLE books (symbol TEXT NOT NULL, seq INTEGER NOT NULL, provider TEXT NOT NULL,
         bids TEXT NOT NULL, asks TEXT NOT NULL, ts_exchange INTEGER, ts_recv INTEGER NOT NULL, venue TEXT,
         PRIMARY KEY (symbol, ts_recv, seq))""",
-    """CREATE TABLE bars (symbol TEXT NOT NULL, interval TEXT NOT NULL, ts_open INTEGER NOT NULL,
-        open REAL NOT NULL, high REAL NOT NULL, low REAL NOT NULL, close REAL NOT NULL, volume REAL NOT NULL,
-        quote_volume REAL NOT NULL, trades INTEGER NOT NULL, revision INTEGER NOT NULL,
-        PRIMARY KEY (symbol, interval, ts_open)) WITHOUT ROWID""",
+    BARS,
     """CREATE TABLE status (type TEXT NOT NULL, symbol TEXT NOT NULL, provider TEXT NOT NULL, ts_recv INTEGER NOT NULL,
         state TEXT, reason TEXT, silent_since INTEGER, first_id TEXT, last_id TEXT, missing INTEGER, took_ns INTEGER,
         previous TEXT)""",
@@ -113,6 +116,14 @@ UPGRADES = {
         "PRAGMA user_version = 3",
     ),
     3: ("ALTER TABLE trades ADD COLUMN backfilled INTEGER NOT NULL DEFAULT 0", "PRAGMA user_version = 4"),
+    # A column that had to have a value stays so: SQLite has no statement that changes it.
+    4: (
+        "ALTER TABLE bars RENAME TO bars_before",
+        BARS,
+        "INSERT INTO bars SELECT *, NULL, 0 FROM bars_before",
+        "DROP TABLE bars_before",
+        "PRAGMA user_version = 5",
+    ),
 }
 """From each older version to the next."""
 
@@ -135,7 +146,8 @@ TRADE = ("symbol", "seq", "provider", "trade_id", "price", "size", "side", "ts_e
          "correction", "corrects", "corrects_price", "corrects_size", "backfilled")  # fmt: skip
 QUOTE = ("symbol", "seq", "provider", "bid", "bid_size", "ask", "ask_size", "ts_exchange", "ts_recv", "venue")
 BOOK = ("symbol", "seq", "provider", "bids", "asks", "ts_exchange", "ts_recv", "venue")
-BAR = ("symbol", "interval", "ts_open", "open", "high", "low", "close", "volume", "quote_volume", "trades", "revision")
+BAR = ("symbol", "interval", "ts_open", "open", "high", "low", "close", "volume", "quote_volume", "trades", "revision",
+       "provider", "backfilled")  # fmt: skip
 STATUS = ("type", "symbol", "provider", "ts_recv", "state", "reason", "previous")
 HEARTBEAT = ("type", "symbol", "provider", "ts_recv", "silent_since", "state")
 GAP = ("type", "symbol", "provider", "ts_recv", "state", "reason", "first_id", "last_id", "missing", "took_ns")
@@ -165,7 +177,8 @@ def _json(value: object) -> str:
 
 _NEWER_BAR = """ON CONFLICT (symbol, interval, ts_open) DO UPDATE SET open = excluded.open, high = excluded.high,
     low = excluded.low, close = excluded.close, volume = excluded.volume, quote_volume = excluded.quote_volume,
-    trades = excluded.trades, revision = excluded.revision WHERE excluded.revision > bars.revision"""
+    trades = excluded.trades, revision = excluded.revision, provider = excluded.provider,
+    backfilled = excluded.backfilled WHERE excluded.revision > bars.revision"""
 
 TABLES: dict[type[Event], Table] = {
     Trade: _table("trades", TRADE, _trade_row),

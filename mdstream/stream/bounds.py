@@ -6,21 +6,24 @@
     prices    above 0 for a pair or a share; others (a spread, an oil future) may be negative
     quotes    of one venue: the bid is never above the ask
     books     best first: else the first level is not the best, and the top is not what it says
+    bars      low <= open, close <= high; from a multiple of the interval on; not of contracts
 
 These rules hold for every venue; a provider's types need not repeat them. publication.py checks a trade inline.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from math import isfinite
 from operator import itemgetter
 from typing import Any
 
+from mdstream.bars.rules import BAR_INTERVAL, interval
 from mdstream.errors import FrameError
-from mdstream.instruments import is_cash
+from mdstream.instruments import has_base_units, is_cash
 from mdstream.records import LAST_NS
-from mdstream.ticks import NO_ID, BookTick, BookUpdate, HaltTick, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, BarTick, BookTick, BookUpdate, HaltTick, QuoteTick, TradeTick
 
 MAX_ID = 2**62
 """A checkpoint holds 64 bits, also of what is computed from ids."""
@@ -84,6 +87,31 @@ def check_halt(tick: HaltTick) -> None:
         raise _no_time(tick.ts_exchange)
 
 
+def check_interval(name: str) -> None:
+    """Raises FrameError for what is no length of bars."""
+    if not re.fullmatch(BAR_INTERVAL, name):
+        raise FrameError(f"bars of {name[:20]!r}: expected a length like 1s, 5m, 1h or 1d")
+
+
+def check_bar(tick: BarTick) -> None:
+    """Raises FrameError for an impossible bar."""
+    check_interval(tick.interval)
+    if not has_base_units(tick.symbol):
+        raise FrameError(f"a bar of {tick.symbol}, whose sizes are not in units of base")
+    each_ns = interval(tick.interval).ns
+    if not 0 <= tick.ts_open < LAST_NS or tick.ts_open % each_ns:
+        raise FrameError(f"a bar of {tick.interval} from {tick.ts_open} ns since 1970 on: not a multiple of it")
+    if not (tick.low <= tick.open <= tick.high and tick.low <= tick.close <= tick.high):
+        prices = f"{tick.open:g} {tick.high:g} {tick.low:g} {tick.close:g}"
+        raise FrameError(f"a bar with open, high, low and close {prices}")
+    _check_price(tick.symbol, tick.low)
+    _check_size(tick.volume)
+    if tick.quote_volume is not None and not isfinite(tick.quote_volume):
+        raise FrameError(f"a turnover of {tick.quote_volume:g}")
+    if tick.trades is not None and not 0 < tick.trades <= MAX_ID:
+        raise FrameError(f"a bar of {tick.trades} trades")
+
+
 CHECKS: Mapping[type, Callable[[Any], None]] = {
     TradeTick: check_trade,
     QuoteTick: check_quote,
@@ -91,7 +119,7 @@ CHECKS: Mapping[type, Callable[[Any], None]] = {
     BookUpdate: check_update,
     HaltTick: check_halt,
 }
-"""By tick type."""
+"""By type of the ticks that a source sends live."""
 
 
 def _check_place(tick: QuoteTick | BookTick) -> None:

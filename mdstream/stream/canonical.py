@@ -23,19 +23,20 @@ import msgspec
 from mdstream import events, repairs
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
-from mdstream.records import HEARTBEAT, MS, OURS, STATUS, Record, decode_raw
-from mdstream.stream import clock, gaps, history
+from mdstream.records import HEARTBEAT, LAST_NS, MS, OURS, STATUS, Record, decode_raw
+from mdstream.stream import clock, gaps, history, ranges, timed
 from mdstream.stream.books import Books
 from mdstream.stream.bounds import CHECKS, MAX_ID
 from mdstream.stream.dead import dead_letter
 from mdstream.stream.feed_monitor import FeedMonitor
-from mdstream.stream.lines import Source, Venue
+from mdstream.stream.lines import Line, Source, Venue
 from mdstream.stream.output import NO_HEADERS, Output
 from mdstream.stream.publication import Publication
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import NOT_BUFFERED, Instrument, LogState, SourceState
-from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BarTick, BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import BOOK
+from mdstream.venues.timed import TRADES
 
 LAST_OFFSET = 2**63 - 1
 PLATFORM = "mdstream"
@@ -228,7 +229,7 @@ class Canonical:
         except Exception:  # reported when it was first read
             return
         for tick in ticks:
-            if source is None or isinstance(tick, (BookTick, HaltTick, Control)):
+            if source is None or isinstance(tick, (BookTick, HaltTick, BarTick, Control)):
                 continue
             line = source.lines.get(tick.symbol)
             if line is None:
@@ -267,6 +268,8 @@ class Canonical:
             self._status(out, source, report, recv_ns)
         elif isinstance(report, repairs.HistoryRequest):
             self._history(out, report, record.offset, recv_ns)
+        elif isinstance(report, repairs.RangeRequest):
+            self._range(out, report, record.offset, recv_ns)
         else:
             self._unrecoverable(out, report, recv_ns)
 
@@ -279,17 +282,35 @@ class Canonical:
             event = FeedStatus(events.SYSTEM, status.provider, status.state, status.reason, recv_ns)
             out.add_status(status.provider, event)
 
+    def _line(self, provider: str, symbol: str) -> Line | None:
+        source = self.sources.get(provider.encode())
+        return None if source is None else source.lines.get(symbol)
+
     def _history(self, out: Output, request: repairs.HistoryRequest, offset: int, recv_ns: int) -> None:
-        source = self.sources.get(request.provider.encode())
-        line = source.lines.get(request.symbol) if source is not None else None
-        merges = self.rules.of(request.symbol).merge
+        line, merges = self._line(request.provider, request.symbol), self.rules.of(request.symbol).merge
         if line is not None:
             out.changed.add(request.symbol)
         out.add_gap(history.answer(line, request, offset, merges=merges), recv_ns // MS)
 
+    def _range(self, out: Output, request: repairs.RangeRequest, offset: int, recv_ns: int) -> None:
+        if request.interval == TRADES:
+            line, merges = self._line(request.provider, request.symbol), self.rules.of(request.symbol).merge
+            if line is not None:
+                out.changed.add(request.symbol)
+            out.add_gap(timed.answer(line, request, offset, merges=merges), recv_ns // MS)
+            return
+        try:
+            instrument = self._publication.instrument(request.symbol)
+        except MisplacedError as error:
+            out.add_gap(ranges.refusal(request, offset, str(error)), recv_ns // MS)
+            return
+        out.add_gap(ranges.answer(instrument, request, offset, recv_ns), recv_ns // MS)
+        if instrument.past:
+            self.instruments[request.symbol] = instrument
+            out.changed.add(request.symbol)
+
     def _unrecoverable(self, out: Output, lost: repairs.Unrecoverable, recv_ns: int) -> None:
-        source = self.sources.get(lost.provider.encode())
-        line = source.lines.get(lost.symbol) if source is not None else None
+        line = self._line(lost.provider, lost.symbol)
         if line is not None and line.trades.id_space == lost.id_space:
             out.changed.add(lost.symbol)
             changes = gaps.lose(line.feed, lost.first_id, lost.last_id, lost.reason, self.log.now_ns)
@@ -298,7 +319,7 @@ class Canonical:
     def _refuse(self, out: Output, record: Record, source: Source, tick: Tick, error: FrameError, recv_ns: int) -> None:
         """Dead-letter an impossible tick: one letter per frame, with the first one's reason."""
         out.counts["refused"] += 1
-        recovered = isinstance(tick, TradeTick) and tick.recovered
+        recovered = isinstance(tick, BarTick) or (isinstance(tick, TradeTick) and tick.recovered)
         if self._refused_offset != record.offset:
             self._refused_offset = record.offset
             # An error in a REST answer is no fault of the live feed.
@@ -333,11 +354,18 @@ class Canonical:
             self._publication.book_lost(out, line, "a frame of it could not be understood", recv_ns)
 
 
-def _decode_report(kind: bytes, value: bytes) -> _Status | repairs.Unrecoverable | repairs.HistoryRequest:
+_Report = _Status | repairs.Unrecoverable | repairs.HistoryRequest | repairs.RangeRequest
+
+
+def _decode_report(kind: bytes, value: bytes) -> _Report:
     """The value of a record of kind STATUS or REPAIR. Raises FrameError or msgspec.MsgspecError."""
     if kind == STATUS:
         return _decode_status(value)
-    report: repairs.Unrecoverable | repairs.HistoryRequest = repairs.decode_report(value)
+    report: repairs.Unrecoverable | repairs.HistoryRequest | repairs.RangeRequest = repairs.decode_report(value)
+    if isinstance(report, repairs.RangeRequest):
+        if not 0 <= report.begin < report.end <= LAST_NS:
+            raise FrameError(f"the time from {report.begin} to before {report.end} is no range")
+        return report
     if not 0 <= report.first_id <= report.last_id <= MAX_ID:
         raise FrameError(f"trades {report.first_id} to {report.last_id} are no range")
     return report

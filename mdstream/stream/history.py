@@ -16,6 +16,7 @@ from mdstream.errors import FrameError
 from mdstream.repairs import HistoryAnswer, HistoryRequest
 from mdstream.stream.dedupe import NEAR_NS
 from mdstream.stream.lines import Line
+from mdstream.stream.ranges import NOT_LIVE, OLDER
 from mdstream.ticks import NO_ID, TradeTick
 from mdstream.venues.spans import Span
 
@@ -63,14 +64,14 @@ def _refusal(line: Line | None, request: HistoryRequest, *, merges: bool) -> str
     if line is not None and not line.source.contiguous:
         return "its trade ids may skip: what is missing is not known"
     if line is None or line.trades.seen.last == NO_ID or not line.instrument.trade_seq:
-        return "no live trade of it was published: start `mdstream ingest`, history ends at its first trade"
+        return NOT_LIVE
     trades, instrument = line.trades, line.instrument
     if request.id_space != trades.id_space:
         return f"its trades are counted by {trades.id_space or 'one id space'}, not by {request.id_space or 'that'}"
     if trades.seen.begun == 0:
         return "its trade ids began anew while it was read: those before its first mean other trades"
     if trades.seen.begun == NO_ID or not instrument.begun_by:
-        return "its state is of an older version, which did not record where its trades began"
+        return OLDER
     if not merges and instrument.history_of not in ("", request.provider):
         return f"its history is {instrument.history_of}'s: two would have each time of the market twice"
     return ""

@@ -1,4 +1,4 @@
-"""Ticks to numbered public events.
+"""Ticks to public events, numbered but for bars of history.
 
 `seq` counts the events of one type and instrument without a hole. It starts at the first event's receive time in us, so
 it rises even if the state is lost.
@@ -6,11 +6,11 @@ it rises even if the state is lost.
 
 from __future__ import annotations
 
-from mdstream.events import BookL2, Quote, Trade, encode
+from mdstream.events import HISTORY, Bar, BookL2, Quote, Trade, encode
 from mdstream.records import MS
 from mdstream.stream.lines import Line
 from mdstream.stream.output import NO_HEADERS, Output
-from mdstream.ticks import BookTick, QuoteTick, TradeTick
+from mdstream.ticks import BarTick, BookTick, QuoteTick, TradeTick
 
 
 def publish_trade(out: Output, line: Line, tick: TradeTick, recv_ns: int, *, backfilled: bool = False) -> None:
@@ -63,3 +63,23 @@ def publish_book(out: Output, line: Line, tick: BookTick, recv_ns: int) -> None:
     event = BookL2(line.symbol, seq, source.name, tick.bids, tick.asks, tick.ts_exchange, recv_ns)
     out.books.append((line.key, encode(event), recv_ns // MS, NO_HEADERS))
     source.books += 1
+
+
+def publish_bar(out: Output, provider: str, tick: BarTick, recv_ns: int) -> None:
+    event = Bar(
+        tick.symbol,
+        tick.interval,
+        tick.ts_open,
+        tick.open,
+        tick.high,
+        tick.low,
+        tick.close,
+        tick.volume,
+        tick.quote_volume,
+        tick.trades,
+        HISTORY,
+        provider,
+        backfilled=True,
+    )
+    out.bars.append((tick.symbol.encode(), encode(event), recv_ns // MS, NO_HEADERS))
+    out.events["bar", provider] += 1

@@ -25,6 +25,8 @@ class Output:
     trades: Out = field(default_factory=list)
     quotes: Out = field(default_factory=list)
     books: Out = field(default_factory=list)
+    bars: Out = field(default_factory=list)
+    """Of history; those of the trades are made of md.trades."""
     status: Out = field(default_factory=list)
     gaps: Out = field(default_factory=list)
     dead: Out = field(default_factory=list)
@@ -47,6 +49,8 @@ class Output:
         """Add an event to md.status."""
         self.status.append((key.encode(), encode(event), event.ts_recv // MS, NO_HEADERS))
 
-    def add_gap(self, message: repairs.RepairRequest | repairs.HistoryAnswer, now_ms: int) -> None:
+    def add_gap(
+        self, message: repairs.RepairRequest | repairs.HistoryAnswer | repairs.RangeAnswer, now_ms: int
+    ) -> None:
         """Add a message to md.gaps."""
         self.gaps.append((message.symbol.encode(), repairs.encode(message), now_ms, NO_HEADERS))

@@ -4,6 +4,7 @@ tick ─> is its source followed? ── no: buffered, in case it has to take ov
              └ yes: dedupe ─> new: numbered and published (numbering.py)
 BookUpdate ─> kept, followed or not (books.py) ─ its top, its best levels ─> published if followed
 switch ─> the new source's buffer, from where the old one ended
+BarTick ─> history, not taken before ─> published (ranges.py)
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from collections.abc import Callable
 from mdstream.errors import FrameError, MisplacedError
 from mdstream.events import FeedStatus
 from mdstream.records import LAST_NS, Record
-from mdstream.stream import halts, history
+from mdstream.stream import halts, history, ranges, timed
 from mdstream.stream.book import Book, State, UpdateResult
 from mdstream.stream.books import Books, is_due, is_publishable
-from mdstream.stream.bounds import CHECKS, MAX_ID, check_trade
+from mdstream.stream.bounds import CHECKS, MAX_ID, check_bar, check_trade
 from mdstream.stream.feed_monitor import FeedMonitor, Switch
 from mdstream.stream.lines import Line, Source
-from mdstream.stream.numbering import publish_book, publish_quote, publish_trade
+from mdstream.stream.numbering import publish_bar, publish_book, publish_quote, publish_trade
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Rules
 from mdstream.stream.state import Feed, Instrument, LogState
-from mdstream.ticks import NO_ID, BookTick, BookUpdate, Control, HaltTick, OtherTick, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, BarTick, BookTick, BookUpdate, Control, HaltTick, OtherTick, QuoteTick, TradeTick
 from mdstream.trading_hours import trading_hours
 
 MAX_ERRORS = 20
@@ -61,9 +62,15 @@ class Publication:
 
         A symbol in the restored state stays: it was here before the partition count changed.
         """
-        if symbol not in self._instruments and not self._announces(symbol):
-            raise MisplacedError(symbol, self._partition)
+        self.instrument(symbol)
         return self.add_line(source, symbol, recv_ns)
+
+    def instrument(self, symbol: str) -> Instrument:
+        """The state of an instrument; a new one is not kept yet. Raises MisplacedError as above."""
+        found = self._instruments.get(symbol)
+        if found is None and not self._announces(symbol):
+            raise MisplacedError(symbol, self._partition)
+        return found or Instrument()
 
     def add_line(self, source: Source, symbol: str, recv_ns: int) -> Line:
         """Create a source's line of an instrument. The first source to send anything is followed."""
@@ -96,7 +103,7 @@ class Publication:
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         self.heard.add(tick.symbol)
         if tick.recovered:
-            self._late_trade(out, line, tick, recv_ns)
+            self._recovered(out, line, tick, recv_ns)
             return
         now_ns = self._log.now_ns
         line.feed.trade.seen_ns = now_ns
@@ -110,7 +117,10 @@ class Publication:
     def _is_new(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> bool:
         verdict = line.trades.admit(tick, self._log.now_ns, contiguous=line.source.contiguous)
         if verdict == "new":
-            return True
+            ts = tick.ts_exchange
+            if ts is None or ts >= line.instrument.begun_ts or line.source.contiguous or not timed.came(line, tick):
+                return True
+            verdict = "repeat"
         out.counts[f"trade, {verdict}"] += 1
         if verdict == "restart":
             reason = f"the venue counts its trades from {tick.trade_id} on"
@@ -127,6 +137,15 @@ class Publication:
                 publish_trade(out, line, tick, recv_ns)
         else:
             self._late_trade(out, line, tick, recv_ns)
+
+    def _recovered(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
+        """Raises FrameError as below."""
+        if line.source.contiguous:
+            self._late_trade(out, line, tick, recv_ns)
+        elif why := timed.take(line, tick, merges=self._rules.of(line.symbol).merge):
+            out.counts[f"trade, {why}"] += 1
+        else:
+            publish_trade(out, line, tick, recv_ns, backfilled=True)
 
     def _late_trade(self, out: Output, line: Line, tick: TradeTick, recv_ns: int) -> None:
         """A trade with an older id: published only if it was missing. Raises FrameError if it cannot be that one."""
@@ -150,15 +169,16 @@ class Publication:
         if isinstance(tick, Control):
             self._control(out, source.name, tick)
             return
+        if type(tick) is BarTick:
+            self._bar(out, source.name, tick, recv_ns)
+            return
         CHECKS[type(tick)](tick)
         if isinstance(tick, BookUpdate):
             self._update(out, source, tick, recv_ns, record)
             return
         line = source.lines.get(tick.symbol) or self._new_line(source, tick.symbol, recv_ns)
         self.heard.add(tick.symbol)
-        if isinstance(tick, HaltTick):
-            halts.learn(out, line, tick, recv_ns)
-        elif isinstance(tick, QuoteTick):
+        if isinstance(tick, QuoteTick):
             line.feed.quote.seen_ns = self._log.now_ns
             if not line.live:
                 if line.allowed:
@@ -167,6 +187,8 @@ class Publication:
                 self._quote(out, line, tick, recv_ns)
             else:
                 out.counts["quote, the book has it"] += 1
+        elif isinstance(tick, HaltTick):
+            halts.learn(out, line, tick, recv_ns)
         else:
             line.feed.book.seen_ns = self._log.now_ns
             if line.live:
@@ -185,6 +207,16 @@ class Publication:
             publish_book(out, line, tick, recv_ns)
         else:
             out.counts["book, repeat"] += 1
+
+    def _bar(self, out: Output, provider: str, tick: BarTick, recv_ns: int) -> None:
+        check_bar(tick)
+        instrument = self.instrument(tick.symbol)
+        if why := ranges.take(instrument, tick, recv_ns):
+            out.counts[f"bar, {why}"] += 1
+            return
+        publish_bar(out, provider, tick, recv_ns)
+        self._instruments[tick.symbol] = instrument
+        out.changed.add(tick.symbol)
 
     @staticmethod
     def _control(out: Output, provider: str, tick: Control) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from mdstream.stream.dedupe import TradeDedupe
 from mdstream.stream.quote_dedupe import QuoteDedupe, UpdateIds
+from mdstream.venues.spans import Span
 
 NOT_BUFFERED = NOT_KEPT = -1
 
@@ -117,6 +118,19 @@ class KeptBook(msgspec.Struct, gc=False, array_like=True):
     """When it was last reported as lost or missing."""
 
 
+class TakenTrades(msgspec.Struct, array_like=True):
+    """What was taken of a feed's past trades by time (timed.py). Times are the venue's, ns."""
+
+    whole: list[Span] = []
+    """The time of which everything was taken that the venue has: spans in order that do not touch."""
+    ids: dict[str, int] = {}
+    """Trades of other times that were taken, with these times."""
+    early: dict[str, None] = {}
+    """The last trades that were published, live or not, though they may come the other way, too; oldest first."""
+    refused_ns: int = 0
+    """The time of the first one that found no room, 0 for none."""
+
+
 class Feed(msgspec.Struct, array_like=True):
     """What was seen of one instrument from one provider. Times are log time in ns."""
 
@@ -137,11 +151,21 @@ class Feed(msgspec.Struct, array_like=True):
     kept: KeptBook = msgspec.field(default_factory=KeptBook)
     contract_size: str = ""
     """What one contract is worth, by the last record of live trades that said so."""
+    past: TakenTrades = msgspec.field(default_factory=TakenTrades)
 
     @property
     def seen_ns(self) -> int:
         """When anything last came from it."""
         return max(self.trade.seen_ns, self.quote.seen_ns, self.book.seen_ns)
+
+
+class Taken(msgspec.Struct, array_like=True):
+    """What was taken of the bars of one interval (ranges.py): spans of ns, in order, that do not touch."""
+
+    whole: list[Span] = []
+    """The time of which everything was taken that the venue has."""
+    bars: list[Span] = []
+    """Bars that were published, of other times."""
 
 
 class Instrument(msgspec.Struct, array_like=True):
@@ -171,3 +195,5 @@ class Instrument(msgspec.Struct, array_like=True):
     """The time of that trade, by the venue."""
     history_of: str = ""
     """Whose history is taken (history.py); empty for none yet."""
+    past: dict[str, Taken] = {}
+    """What was taken of its history by time, by interval."""

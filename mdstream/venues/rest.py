@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from mdstream.net.redact import scrubbed
-from mdstream.venues import rest_setting
+from mdstream.venues import address, rest_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.feed import UNREADABLE
 from mdstream.venues.providers import provider
@@ -28,6 +28,9 @@ OK = 200
 MAX_QUOTED_CHARS = 200
 MAX_WAIT_S = 3 * 86_400.0
 """The longest known ban of a venue (Binance: three days). A longer requested wait is cut to this."""
+
+
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Answer(NamedTuple):
@@ -64,6 +67,8 @@ class Api(Declared, ABC):
     name: ClassVar[str]
     """The provider's name."""
     default_url: ClassVar[str]
+    sandbox_url: ClassVar[str | None] = None
+    """The same of its sandbox, or testnet; None if that has none."""
     error: ClassVar[type[msgspec.Struct]]
     """The message of an answer with an error."""
 
@@ -72,8 +77,9 @@ class Api(Declared, ABC):
         self._provider = provider(self.name)
 
     def base_url(self, addresses: Mapping[str, str]) -> str:
-        """The address of its REST interface: the override in `addresses`, else the venue's own."""
-        return (addresses.get(rest_setting(self.name)) or self.default_url).rstrip("/")
+        """The address of its REST interface, by `addresses`. Raises SettingsError."""
+        setting = rest_setting(self.name)
+        return address(addresses, setting, official=self.default_url, sandbox=self.sandbox_url).rstrip("/")
 
     @abstractmethod
     def complaint(self, status: int, error: Any) -> Complaint | None:
@@ -86,7 +92,7 @@ class Api(Declared, ABC):
         """
         complaint = self._complaint(answer)
         if complaint is None and answer.status == OK:
-            return None
+            return _unread(answer)
         if complaint is not None and complaint.final:
             return PermanentError(complaint.text)
         text = complaint.text if complaint else answer.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace")
@@ -99,6 +105,15 @@ class Api(Declared, ABC):
         except (msgspec.MsgspecError, *UNREADABLE):
             return None
         return self.complaint(answer.status, error)
+
+
+def _unread(answer: Answer) -> RetryableError | None:
+    """An answer that was cut short, or is not the venue's."""
+    try:
+        _check_json(answer.body)
+    except (msgspec.MsgspecError, *UNREADABLE) as error:
+        return RetryableError(f"HTTP {answer.status} without JSON: {error}")
+    return None
 
 
 def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:

@@ -1,7 +1,8 @@
-"""Sets of trade ids as lists of spans: sorted, disjoint, each with both ends included."""
+"""Sets of integers, trade ids or times, as lists of spans: sorted, disjoint, each with both ends included."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -56,3 +57,16 @@ def without(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
         if begin <= last:
             left.append(Span(begin, last))
     return left
+
+
+def has(spans: Sequence[Span], one: int) -> bool:
+    """Whether an id is in one of the spans."""
+    at = bisect_right(spans, Span(one, MAX_ID))
+    return at > 0 and spans[at - 1].last >= one
+
+
+def add(spans: list[Span], span: Span) -> None:
+    """Add ids that are in none of the spans, in place."""
+    at = bisect_right(spans, span)
+    around = slice(max(0, at - 1), at + 1)
+    spans[around] = merged([*spans[around], span])

@@ -22,6 +22,9 @@ MS = 1_000_000
 Millis = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000)]
 """Milliseconds since 1970, up to the year 2255: in nanoseconds they still fit 64 bits."""
 
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000)]
+"""Seconds since 1970, up to the same year."""
+
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000_000_000)]
 """Milliseconds or microseconds since 1970, for `epoch_ns`."""
 

@@ -36,7 +36,7 @@ from mdstream.stream.canonical import Canonical
 from mdstream.stream.rules import Policy, Rules
 from mdstream.ticks import BookUpdate, Control, Tick
 from mdstream.venues.dtc import messages
-from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Provider
+from mdstream.venues.feed import BAR, BOOK, OTHER, QUOTE, TRADE, Provider
 from mdstream.venues.iqfeed.feed import FIELDS
 from mdstream.venues.providers import provider
 
@@ -153,7 +153,7 @@ def fault(venue: str, original: bytes, frame: bytes) -> str | None:
         read = {part: _decoded(v, part) for part in {*parts, frame}}
     except Exception as error:  # this is what is looked for
         return f"{type(error).__name__}: {error}"
-    if not all(routed.key and routed.kind in (TRADE, QUOTE, BOOK, OTHER) for routed in routes):
+    if not all(routed.key and routed.kind in (TRADE, QUOTE, BOOK, BAR, OTHER) for routed in routes):
         return f"a route without a key or a known kind: {routes}"
     data = {part: [tick for tick in ticks if not isinstance(tick, Control)] for part, ticks in read.items()}
     found = next(filter(None, (_unwritable(tick) for ticks in read.values() for tick in ticks)), None)
@@ -182,7 +182,8 @@ def _unwritable(tick: Tick) -> str | None:
     fields = msgspec.structs.asdict(tick)
     try:
         json.dumps(fields, allow_nan=False)
-        fields.pop("ts_exchange", None)
+        for time in ("ts_exchange", "ts_open"):
+            fields.pop(time, None)
         if not isinstance(tick, BookUpdate):
             msgspec.msgpack.encode(fields)
     except (ValueError, OverflowError) as error:

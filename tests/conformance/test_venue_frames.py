@@ -14,20 +14,29 @@ from mutation import ERRORS, fault, mutant
 from venue_frames import VENUES, Example, each, frames, recorded
 
 from mdstream.errors import FrameError
-from mdstream.repair.venues import HISTORIES
+from mdstream.repair.venues import HISTORIES, PASTS, TIMED
 from mdstream.repairs import REST_MARK, RepairRequest, rest_frame
 from mdstream.replay.capture import Frame, decode_line, encode_line
-from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, TradeTick
-from mdstream.venues.feed import BOOK, OTHER, QUOTE, TRADE, Route
+from mdstream.ticks import BarTick, BookTick, BookUpdate, Control, HaltTick, QuoteTick, TradeTick
+from mdstream.venues.feed import BAR, BOOK, OTHER, QUOTE, TRADE, Route
 from mdstream.venues.providers import provider
 from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.spans import Span
+from mdstream.venues.timed import TRADES
 
-KINDS: dict[type, bytes] = {TradeTick: TRADE, QuoteTick: QUOTE, BookTick: BOOK, BookUpdate: BOOK, HaltTick: OTHER}
+KINDS: dict[type, bytes] = {
+    TradeTick: TRADE,
+    QuoteTick: QUOTE,
+    BookTick: BOOK,
+    BookUpdate: BOOK,
+    BarTick: BAR,
+    HaltTick: OTHER,
+}
 NUMBER = re.compile(rb'"-?[0-9]+(?:\.[0-9]+)?"|(?<=[:,\[])-?[0-9]+(?:\.[0-9]+)?(?=[,\]}])')
 BAD_NUMBERS = [b'"abc"', b"null", b"1e999", b'"1e999"', b'"nan"', b'"inf"', b"[]", b'{"a":1}']
 NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b'{"type":' + b"[" * 100_000, b'{"stream":"a@b","data":' + b"[" * 100_000]
 NOT_JSON = [b"", b"\x00", b"\xff\xfe", b"null", b"1", b"{}", b"[]", b'"x"', b"not json", b'{"type":"\xff"}', *NESTED]
+INTERVAL_NS = 86_400_000_000_000
 NOT_ASKED = [rest_frame(path, "", b"[]") for path in ("/somewhere/else", "")] + [
     REST_MARK,
     REST_MARK + b'","response":',
@@ -55,13 +64,13 @@ def laid_out(parsed: Any, separators: tuple[str, str]) -> bytes:
 
 @pytest.mark.parametrize("venue", VENUES)
 def test_there_is_an_example_of_every_kind(venue: str) -> None:
-    """Trades, quotes, books if the venue has them; an ack and an error of a feed; a REST answer if it has a history."""
+    """Trades, quotes, books if the venue has them; an ack and an error of a feed; a REST answer if it has a past."""
     kinds = {kind for example in frames(venue) for kind, _ in example.ticks}
     message = {tick.kind for e in frames(venue) for tick in e.expected if isinstance(tick, Control)}
     declared = {channel.kind for channel in provider(venue).channels} - {OTHER}
     assert {KINDS.get(tick) for name in kinds for tick in KINDS if tick.__name__ == name} - {OTHER} == declared
     assert {"ack", "error"} <= message or not provider(venue).has_feed
-    assert (venue in HISTORIES) == any(example.request and example.ticks for example in frames(venue))
+    assert (venue in PASTS) == any(example.request and example.ticks for example in frames(venue))
 
 
 @pytest.mark.parametrize(("venue", "example"), each())
@@ -97,7 +106,8 @@ def test_a_symbol_is_subscribed_to_under_the_name_it_came_with(venue: str, examp
         assert v.from_venue(venue_id) == v.canonical(symbol)
         # Where sizes count contracts, nobody may take them for units of base: they keep the venue's name.
         assert symbol == (v.canonical(symbol) if example.contract_size else v.as_sent(venue_id))
-        assert venue_id.lower().encode() in example.raw.lower()
+        name = TIMED[venue]().name_of(symbol) if example.request and venue not in HISTORIES else venue_id
+        assert name.lower().encode() in example.raw.lower()
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -195,7 +205,7 @@ def test_a_recovered_trade_is_the_live_one(venue: str, example: Example) -> None
     live = {(t.symbol, t.id_space, t.trade_id): t for e in frames(venue) if not e.request for t in trades(e)}
     for trade in trades(example):
         assert trade.recovered
-        assert trade.id_space == (example.id_space or trade.id_space)
+        assert trade.id_space == (example.id_space or trade.id_space) or venue not in HISTORIES
         same = live.get((trade.symbol, trade.id_space, trade.trade_id))
         # A live trade may be several fills that history has one by one.
         if same is not None and same.count == trade.count:
@@ -205,8 +215,8 @@ def test_a_recovered_trade_is_the_live_one(venue: str, example: Example) -> None
 @pytest.mark.parametrize(("venue", "example"), RESTS)
 def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, example: Example) -> None:
     """By symbol and id space; trades of another instrument or id space are not its own."""
-    history = HISTORIES[venue]()
-    for trade in trades(example):
+    for trade in trades(example) if venue in HISTORIES else []:
+        history = HISTORIES[venue]()
         request = RepairRequest(trade.symbol, venue, trade.id_space, 0, 1 << 62, 0, example.contract_size)
         ids = [Span(t.first_id, t.last_id) for t in trades(example)]
         assert history.read(request, example.raw) == (ids, len(ids))
@@ -224,10 +234,28 @@ def test_a_history_finds_the_trades_of_its_request_in_the_answer(venue: str, exa
     assert decode_line(encode_line(captured)) == captured
 
 
+@pytest.mark.parametrize(("venue", "example"), RESTS)
+def test_what_is_asked_for_by_time_is_found_in_the_answer(venue: str, example: Example) -> None:
+    """Bars of the asked interval, and trades where history does not have them by id; none of another instrument."""
+    by_time = [
+        t for t in example.expected if isinstance(t, BarTick) or (isinstance(t, TradeTick) and venue not in HISTORIES)
+    ]
+    for tick in by_time:
+        timed, interval = TIMED[venue](), tick.interval if isinstance(tick, BarTick) else TRADES
+        assert interval == example.id_space
+        assert list(timed.read(tick.symbol, example.raw)) == by_time
+        assert list(timed.read("X", example.raw)) == []
+        page = timed.ask(tick.symbol, interval, 0, INTERVAL_NS)
+        assert not isinstance(page, PermanentError)
+        assert provider(venue).route(rest_frame(page.target, interval, b"[]")) == Route(
+            tick.symbol.encode(), KINDS[type(tick)]
+        )
+
+
 @pytest.mark.parametrize(("venue", "example"), each(status=True))
 def test_a_rest_error_is_final_only_by_the_venue_s_own_word(venue: str, example: Example) -> None:
     """A final error has the venue's words; a limit, a fault or a wrong base URL is retried."""
-    found = HISTORIES[venue]().judge(Answer(example.status, {"retry-after": "7"}, example.body.encode()), now_s=0.0)
+    found = PASTS[venue]().judge(Answer(example.status, {"retry-after": "7"}, example.body.encode()), now_s=0.0)
     if example.final:
         assert found == PermanentError(example.final)
     else:
@@ -235,17 +263,17 @@ def test_a_rest_error_is_final_only_by_the_venue_s_own_word(venue: str, example:
         assert (found.wait_s, found.reason.startswith(f"HTTP {example.status}: ")) == (7.0, True)
 
 
-@pytest.mark.parametrize("venue", HISTORIES)
+@pytest.mark.parametrize("venue", PASTS)
 @given(status=st.integers(100, 599), body=st.binary(max_size=60))
 def test_bytes_that_are_not_the_venue_s_give_no_trade_up(venue: str, status: int, body: bytes) -> None:
     """Whatever a proxy answers."""
-    assert not isinstance(HISTORIES[venue]().judge(Answer(status, {}, body), now_s=0.0), PermanentError)
+    assert not isinstance(PASTS[venue]().judge(Answer(status, {}, body), now_s=0.0), PermanentError)
 
 
 @pytest.mark.parametrize(("venue", "example"), RESTS)
 def test_an_answer_with_trades_or_without_any_is_no_error(venue: str, example: Example) -> None:
     """An empty list is an answer, too."""
-    assert HISTORIES[venue]().judge(Answer(200, {}, example.body.encode()), now_s=0.0) is None
+    assert PASTS[venue]().judge(Answer(200, {}, example.body.encode()), now_s=0.0) is None
 
 
 def trades(example: Example) -> list[TradeTick]:

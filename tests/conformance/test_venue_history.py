@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 from test_venue_simulated import CONTRACTS, NOW_NS, SIMULATED, Connection, trades
+from venue_symbols import SETTINGS
 
 from mdstream.backfill.plan import Bisection
-from mdstream.repair.venues import HISTORIES
+from mdstream.repair.venues import HISTORIES, PASTS
 from mdstream.repairs import RepairRequest, rest_frame
 from mdstream.simulator.listing import Kind, Listing
 from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.rest import Budget
 from mdstream.simulator.venues import RESTS
 from mdstream.ticks import TradeTick
-from mdstream.venues.history import Page
+from mdstream.venues.past import Page
 from mdstream.venues.rest import Answer
 from mdstream.venues.spans import Span
 
@@ -113,5 +114,7 @@ def test_trades_that_a_venue_has_lost_are_not_in_its_history(venue: str) -> None
 @pytest.mark.parametrize("venue", sorted(RESTS))
 def test_a_path_that_the_venue_does_not_have_is_404(venue: str) -> None:
     """And no trade is given up for it."""
-    answer = RESTS[venue](Connection(venue).exchange).get("/nothing", "", NOW_NS)
+    given = PASTS[venue]().headers(SETTINGS) if venue in PASTS else {}
+    headers = {name.lower(): value for name, value in given.items()}
+    answer = RESTS[venue](Connection(venue).exchange).get("/nothing", "", NOW_NS, headers)
     assert answer.status == 404

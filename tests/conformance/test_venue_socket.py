@@ -19,8 +19,8 @@ from mdstream.simulator.server import Options, Simulator
 from mdstream.simulator.venues import EXCHANGES
 from mdstream.ticks import TradeTick
 from mdstream.venues import rest_setting, ws_setting
-from mdstream.venues.feed import OTHER, Provider
-from mdstream.venues.history import Page
+from mdstream.venues.feed import BAR, OTHER, Provider
+from mdstream.venues.past import Page
 from mdstream.venues.providers import provider
 from mdstream.venues.spans import Span
 
@@ -60,7 +60,7 @@ async def subscribe(venue: Provider, url: str) -> ClientConnection:
 
 async def receive_each(venue: Provider, client: ClientConnection) -> list[TradeTick]:
     """Read until every kind of every symbol came, each where it was routed to. The trades."""
-    table = {channel.kind for channel in venue.channels} - {OTHER}
+    table = {channel.kind for channel in venue.channels} - {OTHER, BAR}
     missing = {(symbol.encode(), kind) for symbol in venue.default_symbols for kind in table}
     trades = []
     async with asyncio.timeout(PATIENCE_S):

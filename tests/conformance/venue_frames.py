@@ -4,13 +4,13 @@ A line of mdstream/venues/NAME/frames.jsonl is an example after the venue's docu
 
     {"name":..,"frame":TEXT,"ticks":[["TradeTick",{FIELD:VALUE,..}],..]}      a frame, and all of its ticks
     {"name":..,"hex":DIGITS,"ticks":[..]}                                     the same for a frame that is no text
-    {"name":..,"request":PATH,"id_space":..,"body":TEXT,"ticks":[..]}         the answer to a repair's request
+    {"name":..,"request":PATH,"id_space":..,"body":TEXT,"ticks":[..]}         the answer to a request for the past
     {"name":..,"frame" or "request" and "body":..,"refused":WORDS}            it is refused with these words
     {.., "contract_size":DECIMAL}                                             with what a contract is worth, in base
     {"name":..,"status":NUMBER,"body":TEXT,"final":WORDS}                     a REST error; "" if it is worth a retry
 
-Fields with a tick's default value may be left out. Recordings are not part of the project: they are in
-MDSTREAM_FRAMES, or in ../shared/frames beside it.
+The id_space of an answer by time (timed.py) is its interval. Fields with a tick's default value may be left out.
+Recordings are not part of the project: they are in MDSTREAM_FRAMES, or in ../shared/frames beside it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ import msgspec
 import pytest
 
 from mdstream.repairs import rest_frame
-from mdstream.ticks import BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
+from mdstream.ticks import BarTick, BookTick, BookUpdate, Control, HaltTick, QuoteTick, Tick, TradeTick
 from mdstream.venues.feed import Provider
 from mdstream.venues.providers import PROVIDERS
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECORDED = Path(os.environ.get("MDSTREAM_FRAMES", PROJECT.parent / "shared" / "frames"))
 VENUES = sorted(PROVIDERS)
-KINDS = (TradeTick, QuoteTick, BookTick, BookUpdate, HaltTick, Control)
+KINDS = (TradeTick, QuoteTick, BookTick, BookUpdate, HaltTick, BarTick, Control)
 TICKS: dict[str, type[Tick]] = {kind.__name__: kind for kind in KINDS}
 
 

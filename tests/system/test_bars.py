@@ -253,7 +253,7 @@ class Trades:
             acknowledge=self.acknowledged.append,
         )
 
-    async def published(self) -> list[tuple[str, int, int, int]]:
+    async def published(self) -> list[tuple[str, int, int | None, int]]:
         """Interval, seconds after T0, trades and revision of each bar on the topic."""
         records = await read_topic(self.settings.bootstrap_servers, Topics(self.settings).bars.name, quiet_s=0.5)
         bars = [events.decode(record.value) for record in records]

@@ -31,7 +31,7 @@ from mdstream.client.parquet import export
 from mdstream.config import Settings, load
 from mdstream.embedded.postgres import EmbeddedPostgres
 from mdstream.errors import DatabaseError, MdstreamError, SettingsError
-from mdstream.events import Bar, BookL2, Event, Quote
+from mdstream.events import HISTORY, Bar, BookL2, Event, Quote
 from mdstream.sinks.base import Sink
 from mdstream.sinks.sqlite import FILE_NAME, SqliteSink
 from mdstream.sinks.timescale import TimescaleSink
@@ -73,7 +73,11 @@ QUOTES: list[Event] = [
     quote(2, ts_exchange=T0 + 5_000_000, ts_recv=T0 + HOUR_NS),
     quote(3, ts_exchange=T0 + HOUR_NS - 1, ts_recv=T0 + HOUR_NS - 1_000_000_000),
 ]
-BARS: list[Event] = [bar(0), bar(59)]
+BARS: list[Event] = [
+    bar(0),
+    Bar("BTCUSDT", "1m", T0 + MINUTE_NS, 1.0, 2.0, 0.5, 1.5, 9.0, None, None, HISTORY, "okx", backfilled=True),
+    bar(59),
+]
 WITHIN: dict[str, list[Event]] = {"trades": TRADES, "quotes": QUOTES, "bars": BARS}
 """In the order of their times, as they are to come back."""
 BESIDE: list[Event] = [

@@ -21,9 +21,11 @@ from aiokafka import ConsumerRecord
 from processes import Process, Processes, free_port, wait_until
 from servers import chosen_broker, group_of, read_topic
 
-from mdstream import config, kafka
+from mdstream import config, kafka, repairs
+from mdstream.events import HISTORY
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import WS, ProducerRecord, RawEncoder
+from mdstream.repairs import RangeRequest, rest_frame
 from mdstream.watchdog.guard import EXIT_STUCK
 from topics import MIB, Topics
 
@@ -277,6 +279,47 @@ def test_worker_that_was_suspended_while_it_took_over_goes_on(core: Deployment, 
         core.publishes(4_000)
     check_trades(core.published(count[0] * len(SYMBOLS)), count[0])
     assert suspended.running
+
+
+def klines(symbol: str, first: int, end: int) -> list[ProducerRecord]:
+    """Binance's 1s bars of seconds [first, end) after T0, and the record that takes them."""
+    second = 1_000_000_000
+    rows = [[T0_NS // 10**6 + n * 1_000, "2.0", "3.0", "1.0", "2.5", "10.0", 0, "20.0", 5, "1.0", "2.0", "0"]
+            for n in range(first, end)]  # fmt: skip
+    frame = rest_frame(f"/api/v3/klines?symbol={symbol}&interval=1s", "1s", json.dumps(rows).encode())
+    taken = RangeRequest(symbol, "binance", "1s", T0_NS + first * second, T0_NS + end * second, taken=True)
+    return [
+        raw(frame, symbol, at_ns=T0_NS, kind="klines"),
+        raw(repairs.encode(taken), symbol, at_ns=T0_NS, kind="repair"),
+    ]
+
+
+def test_bars_of_history_are_published_by_a_killed_worker_and_by_the_next_as_the_same_bytes(core: Deployment) -> None:
+    """kill -9 right behind them, and a backfill that brings them again: each is there, and nothing of it is missing."""
+    symbols = SYMBOLS[:3]
+    killed = core.worker()
+    core.produce([record for symbol in symbols for record in klines(symbol, -20, -10)])
+    core.produce(trades(0, 5))
+
+    def past(count: int) -> list[ConsumerRecord[Any, Any]] | None:
+        records = [record for record in core.read(core.topics.bars.name) if b'"backfilled":true' in record.value]
+        return records if len({record.value for record in records}) >= count else None
+
+    wait_until(lambda: past(10 * len(symbols)), what="bars of the past", every_s=0.3)
+    killed.kill()
+    core.produce([record for symbol in symbols for record in [*klines(symbol, -20, -10), *klines(symbol, -10, 1)]])
+    worker = core.worker()
+    found = wait_until(lambda: past(20 * len(symbols)), what="all bars of the past", every_s=0.3)
+    assert found is not None
+    bars = {(event["symbol"], event["ts_open"]): event for event in map(json.loads, {r.value for r in found})}
+    assert len(bars) == len({record.value for record in found})
+    assert set(bars) == {(symbol, T0_NS + n * 1_000_000_000) for symbol in symbols for n in range(-20, 0)}
+    assert {(bar["provider"], bar["revision"], bar["volume"]) for bar in bars.values()} == {("binance", HISTORY, 10.0)}
+    answers = [json.loads(record.value) for record in core.read(core.topics.gaps.name)]
+    assert {answer["type"] for answer in answers} == {"range_answer"}
+    assert not any(answer.get("missing") or answer.get("refused") for answer in answers)
+    check_trades(core.published(5 * len(SYMBOLS)), 5)
+    assert worker.stop() == 0, worker.output()[-3000:]
 
 
 def test_frames_that_cannot_be_understood_go_to_dead_and_the_stream_goes_on(core: Deployment) -> None:

@@ -23,10 +23,10 @@ from mdstream.ingest.plan import Wanted
 from mdstream.ingest.process import Options, ingest
 from mdstream.ingest.selection import Groups, Selection
 from mdstream.repair.rawlog import RawLog
-from mdstream.repairs import RepairRequest
 from mdstream.replay.capture import Frame, Writer
 from mdstream.replay.reprocess import EVERYTHING, Reprocess
 from mdstream.tools.replay import Pace, Replay
+from mdstream.venues.feed import TRADE
 from mdstream.venues.okx.feed import Okx
 from mdstream.venues.providers import PROVIDERS
 from topics import Topics
@@ -142,7 +142,7 @@ async def test_replay_and_repair_write_to_the_instruments_market(settings: Setti
     raw_log = RawLog(settings)
     await raw_log.start()
     for symbol in ("BTCUSDT", "ETHUSDT"):
-        await raw_log.frame(RepairRequest(symbol, "okx", "trades", 1, 1, NOW_NS), b"x", recv_ns=NOW_NS)
+        await raw_log.frame("okx", symbol, TRADE, b"x", recv_ns=NOW_NS)
     await raw_log.stop()
     crypto, equities = await raw(settings, "crypto"), await raw(settings, "equities")
     assert (keys(crypto, b"trade"), keys(crypto, b"other")) == ({b"BTCUSDT": 2}, {b"okx": 1})

@@ -125,7 +125,8 @@ def test_simulator_says_where_its_venues_are(start: Start) -> None:
     """In the shell's language, naming the port that is really bound; without a REST interface there is one address."""
     simulator = start()
     assert simulator.port > 0
-    assert not {"ALPACA_API_BASE_URL", "MASSIVE_API_BASE_URL"} & simulator.urls.keys()
+    assert simulator.urls["ALPACA_API_BASE_URL"] == f"http://127.0.0.1:{simulator.port}/alpaca"
+    assert not {"COINAPI_API_BASE_URL", "DTC_API_BASE_URL"} & simulator.urls.keys()
     for variable, path, _ in VENUES.values():
         assert simulator.urls[variable] == f"ws://127.0.0.1:{simulator.port}{path}"
     assert simulator.urls["DTC_WS_URL"].startswith("dtc://127.0.0.1:")

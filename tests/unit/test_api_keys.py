@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mdstream.api.keys import Keys
 from mdstream.api.webhook import Rates
-from mdstream.venues.history import Limits
+from mdstream.venues.past import Limits
 
 
 def keys(*known: str, burst: float = 2.0) -> Keys:

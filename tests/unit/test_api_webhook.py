@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdstream.api.webhook import BUSY, PENDING, REPEATED, Alert, Rates, Reader, Refusal, Remembered
-from mdstream.venues.history import Limits
+from mdstream.venues.past import Limits
 
 NOON_NS = 1_767_625_200_000_000_000
 NOON = "2026-01-05T15:00:00Z"

@@ -7,6 +7,7 @@ Time axes: s after a full hour, as in test_bars_machine.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from mdstream.audit.ledger import Ledger
 from mdstream.audit.trades import MINUTE_NS, Place, Scope
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import AHEAD_NS, SECOND_NS
-from mdstream.events import Bar, Trade
+from mdstream.events import HISTORY, Bar, Trade
 
 LATER = T0 * 2
 MINUTE = T0 // MINUTE_NS
@@ -165,6 +166,54 @@ def test_history_is_expected_in_no_bar() -> None:
     trades = [trade(1, 0), msgspec.structs.replace(trade(2, 10), recovered=True, backfilled=True), trade(3, 20)]
     assert reported(audited(published(trades), trades)) == []
     assert reported(audited(published([trade(1, 0), trade(2, 10), trade(3, 20)]), trades)) != []
+
+
+def past(ms: int, interval: str = "1s", **values: Any) -> Bar:
+    """A venue's bar, from so long after T0 on."""
+    bar = Bar("BTCUSDT", interval, T0 + ms * MS, 1.0, 2.0, 0.5, 1.5, 9.0, None, None, HISTORY, "okx", backfilled=True)
+    return msgspec.structs.replace(bar, **values)
+
+
+def with_past(bars: Sequence[Bar], trades: Sequence[Trade]) -> BarAudit:
+    audit = audited(published(trades), trades)
+    for offset, bar in enumerate(bars, 100):
+        audit.past.add(bar, Place(1, offset))
+    return audit
+
+
+def test_bar_of_the_past_stands_for_itself() -> None:
+    """
+    0.0 1.0   3.2 a   The bar in which the live trades begin is there twice: the venue's, and what the trades make.
+    """
+    trades = [trade(1, 3_200), trade(2, 5_000)]
+    bars = [past(0), past(1_000), past(3_000), past(0, "1m"), past(-86_400_000, "1d"), past(60_000, symbol="ETHUSDT")]
+    audit = with_past([*bars, bars[0]], trades)
+    assert (reported(audit), audit.past.records, audit.past.repeats) == ([], 7, 1)
+
+
+def test_bar_of_the_past_from_after_the_first_live_trade_is_a_difference() -> None:
+    """Those of the trades are made of them."""
+    trades = [trade(1, 3_200), trade(2, 5_000)]
+    (found,) = with_past([past(3_000), past(4_000)], trades).differences()
+    assert (found.kind, found.ts_open, found.revision) == ("different", "2026-01-05T15:00:04Z", HISTORY)
+    assert found.expected == "none of the past: its live trades begin at 2026-01-05T15:00:03.200000000Z"
+
+
+def test_live_trades_begin_anew_where_the_stream_lost_its_state() -> None:
+    """It takes history up to there then."""
+    trades = [trade(1, 3_200), trade(7, 5_000)]
+    assert reported(with_past([past(4_000)], trades)) == []
+
+
+def test_bar_of_the_past_with_two_contents_is_named() -> None:
+    bars = [past(0), past(0, volume=8.0), past(0), past(0, interval="1h")]
+    assert reported(with_past(bars, [])) == [("rewritten", "1s", "15:00:00Z")]
+
+
+def test_bar_of_the_past_of_another_time_is_left_out() -> None:
+    audit = audited([], [], Scope(MINUTE, MINUTE + 1))
+    audit.past.add(past(-60_000), Place(1, 0))
+    assert audit.past.records == 0
 
 
 def test_trade_that_comes_again_counts_once() -> None:

@@ -209,3 +209,13 @@ def test_only_what_was_missing_was_asked_for() -> None:
     assert [one.trade_id for one in within] == ["9000", "9250", "9500"]
     assert trade("b", 9.25) not in requested
     assert trade("a", 9.25)._replace(trade_id="9f") not in requested
+
+
+def test_only_times_that_were_missing_were_asked_for() -> None:
+    """Of trades whose ids do not count, a backfill asks for times; its answers come after each page."""
+    requested = RequestedGaps()
+    for begin in (9.0, 9.2):
+        requested.add_time("a", "BTCUSDT", START_NS + int(begin * SECOND_NS), START_NS + int(9.5 * SECOND_NS))
+    within = [at for at in (8.999, 9.0, 9.25, 9.499, 9.5) if trade("a", at)._replace(trade_id="9f") in requested]
+    assert within == [9.0, 9.25, 9.499]
+    assert trade("b", 9.25) not in requested

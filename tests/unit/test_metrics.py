@@ -22,6 +22,7 @@ from mdstream.ingest.bus import Bus
 from mdstream.ingest.feed import Feed
 from mdstream.ingest.metrics import IngestMetrics
 from mdstream.ingest.plan import plan, raw_topics
+from mdstream.repair.access import Access
 from mdstream.repair.desk import Desk
 from mdstream.repair.metrics import RepairMetrics
 from mdstream.repair.rawlog import RawLog
@@ -90,7 +91,8 @@ async def repairer() -> str:
     raw_log = RawLog(settings)
     async with new_session() as session:
         desks = [
-            Desk(h(), Client(session, h.default_url, variable="x"), raw_log, patience_s=1) for h in HISTORIES.values()
+            Desk(h(), Access(h(), Client(session, h.default_url, variable="x")), raw_log, patience_s=1)
+            for h in HISTORIES.values()
         ]
         by_name = {desk.history.name: desk for desk in desks}
         requests = Requests(

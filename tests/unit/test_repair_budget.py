@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mdstream.repair.budget import Budget
 from mdstream.repair.venues import HISTORIES
-from mdstream.venues.history import Limits
+from mdstream.venues.past import Limits
 
 LIMITS = Limits(per_s=5.0, burst=10.0)
 

@@ -17,7 +17,7 @@ from mdstream.repair.search import ROUNDS
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import REST_MARK, RepairRequest, Unrecoverable, decode_request, encode
 from mdstream.ticks import TradeTick
-from mdstream.venues.history import Page
+from mdstream.venues.past import Page
 from mdstream.venues.providers import provider
 from mdstream.venues.rest import Answer, PermanentError, RetryableError
 

@@ -45,6 +45,20 @@ def tick_by_tick(request: int, symbol: str, kind: str = "AllLast") -> str:
     return message(97, request, *contract(symbol), kind, 0, 0)
 
 
+def bars(
+    request: int,
+    symbol: str,
+    end: str = "20260105 15:00:10 UTC",
+    size: str = "1 secs",
+    duration: str = "60 S",
+    *,
+    dates: int = 2,
+    keep: int = 0,
+) -> str:
+    """A request for past bars."""
+    return message(20, request, *contract(symbol), 0, end, size, duration, 0, "TRADES", dates, keep, "")
+
+
 def said(actions: list[Action]) -> list[list[str]]:
     """The fields of each message."""
     return [action.text.split("\0")[:-1] for action in actions if isinstance(action, Send)]
@@ -109,6 +123,19 @@ def test_data_carry_the_request_s_own_id(session: IbSession) -> None:
         (tick_by_tick(1, "EURUSD.IDEALPRO"), 10189),
         (tick_by_tick(1, "AAPL", "Foo"), 321),
         (message(98, 9), 300),
+        (message(25, 1, 9), 366),
+        (bars(1, "FOO"), 200),
+        (bars(1, "VOD.LSE"), 200),
+        (bars(1, "SAP.IBIS"), 162),
+        (bars(1, "EURUSD.IDEALPRO"), 162),
+        (bars(1, "AAPL"), 162),  # nothing was traded yet
+        (bars(1, "AAPL", "yesterday"), 10314),
+        (bars(1, "AAPL", "20269905 15:00:10 UTC"), 10314),
+        (bars(1, "AAPL", size="1 sec"), 321),
+        (bars(1, "AAPL", duration="90000 S"), 321),
+        (bars(1, "AAPL", duration="1 fortnight"), 321),
+        (bars(1, "AAPL", keep=1), 321),
+        (message(20, 1, *contract("AAPL"), 0, ""), 320),
         (message(3, 1), 505),
     ],
 )
@@ -144,6 +171,86 @@ def test_more_than_fifty_messages_a_second_are_refused(session: IbSession) -> No
     """The first of them was startApi."""
     assert [said(session.received(message(49, 1), NOW_NS))[0][0] for _ in range(50)] == ["49"] * 49 + ["4"]
     assert said(session.received(message(49, 1), NOW_NS + SECOND_NS)) == [["49", "1", "1767625201"]]
+
+
+@pytest.fixture
+def trading(exchange: Ib) -> IbSession:
+    """AAPL was traded in the second of NOW_NS and in three others."""
+    listing = exchange.listing("AAPL", NOW_NS)
+    assert listing is not None
+    for second in (0, 5, 60, 4_000):
+        listing.instrument.order(NOW_NS + second * SECOND_NS)
+    return started(exchange)
+
+
+LATER_NS = NOW_NS + 5_000 * SECOND_NS
+
+
+def dates(actions: list[Action]) -> list[str]:
+    """Of the bars in the one answer."""
+    ((kind, _, _, _, count, *fields),) = said(actions)
+    assert (kind, len(fields)) == ("17", 8 * int(count))
+    return fields[::8]
+
+
+@pytest.mark.parametrize(
+    ("end", "size", "duration", "expected"),
+    [
+        ("20260105 15:00:10 UTC", "1 secs", "60 S", [0, 5]),
+        ("20260105-15:00:10", "1 secs", "6 S", [5]),
+        ("20260105 15:01:00 UTC", "1 min", "60 S", [0]),
+        ("20260105 15:01:01 UTC", "1 min", "1 D", [0, 60]),
+        ("20260106 00:00:00 UTC", "1 hour", "1 D", [0, 3_600]),
+        ("20260107 00:00:00 UTC", "1 hour", "2 D", [0, 3_600]),
+        ("", "1 hour", "86400 S", [0, 3_600]),
+    ],
+)
+def test_past_bars_are_those_of_the_duration_before_the_end(
+    trading: IbSession, end: str, size: str, duration: str, expected: list[int]
+) -> None:
+    """Seconds back from the end, or trading days with the unfinished one, all in one message."""
+    answer = trading.received(bars(7, "AAPL", end, size, duration), LATER_NS)
+    assert dates(answer) == [str(1_767_625_200 + second) for second in expected]
+
+
+def test_past_bars_hold_what_was_traded(trading: IbSession, exchange: Ib) -> None:
+    """Prices and sizes as the listing writes them, the average price, the number of trades; dates as texts, too."""
+    listing = exchange.listings["AAPL"]
+    ((*_, date, opened, _, _, _, volume, average, count),) = said(
+        trading.received(bars(7, "AAPL", "20260105 15:00:01 UTC", dates=1), LATER_NS)
+    )
+    fills = [fill for fill in listing.instrument.tape.fills(1_000, 10_000) if fill.ts_ns == NOW_NS]
+    assert (date, opened, int(count)) == ("20260105 15:00:00 UTC", listing.price(fills[0].ticks), len(fills))
+    assert volume == listing.size(sum(fill.lots for fill in fills))
+    turnover = sum(float(listing.price(fill.ticks)) * fill.lots for fill in fills)
+    assert float(average) == pytest.approx(turnover / sum(fill.lots for fill in fills))
+
+
+def violates(session: IbSession, text: str, now_ns: int) -> bool:
+    (fields,) = said(session.received(text, now_ns))
+    return fields[3:5] == [
+        "162",
+        "Historical Market Data Service error message:Historical data request pacing violation",
+    ]
+
+
+def test_the_rules_for_requests_of_history_are_enforced_and_counted(exchange: Ib) -> None:
+    """The same twice in 15 s, by any client; six for one contract in 2 s; 61 of small bars in ten minutes."""
+    one, other = started(exchange), started(exchange, 2)
+    ends = [f"20260105 15:{minute:02}:{second:02} UTC" for minute in range(2) for second in range(60)]
+    assert not violates(one, bars(1, "AAPL", ends[0]), NOW_NS)
+    assert violates(other, bars(9, "AAPL", ends[0]), NOW_NS + 15 * SECOND_NS - 1)
+    assert not violates(one, bars(1, "AAPL", ends[0]), NOW_NS + 30 * SECOND_NS)
+    at_ns = NOW_NS + 60 * SECOND_NS
+    assert [violates(one, bars(1, "AAPL", end), at_ns) for end in ends[1:7]] == [False] * 5 + [True]
+    assert not violates(one, bars(1, "MSFT", ends[1]), at_ns)
+    at_ns += 100 * SECOND_NS
+    most = 60 - exchange.pace.requests
+    paced = [(at_ns + number * SECOND_NS // 2, end) for number, end in enumerate(ends[8 : 8 + most + 1])]
+    assert [violates(one, bars(1, "AAPL", end), ns) for ns, end in paced] == [False] * most + [True]
+    assert not violates(one, bars(1, "AAPL", ends[100], "1 min"), paced[-1][0] + SECOND_NS)
+    assert not violates(one, bars(1, "AAPL", ends[101]), NOW_NS + 700 * SECOND_NS)
+    assert exchange.counts() == {"history_requests": 63, "pacing_violations": 3}
 
 
 def test_feed_is_dry_until_the_gateways_address_is_set() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,16 +16,28 @@ from mdstream.simulator.venues import EXCHANGES, RESTS
 
 NOW_NS = 1_767_625_200_123_456_789
 FIRST_ID = 1000
-SYMBOLS = {"binance": "BTCUSDT", "okx": "BTC-USDT", "coinbase": "BTC-USD"}
+SYMBOLS = {
+    **dict.fromkeys(("binance", "bybit", "bybit_linear"), "BTCUSDT"),
+    "okx": "BTC-USDT",
+    "coinbase": "BTC-USD",
+    "kraken": "BTC/USD",
+}
 PLENTY = Budget(1_000_000, 60.0)
 
 
 class Venue:
     """One venue that made `orders` of its instrument, one every 10 ms, and its REST endpoint."""
 
-    def __init__(self, name: str, orders: int = 0, budget: Budget | None = PLENTY) -> None:
-        exchange = EXCHANGES[name](Market(1, FIRST_ID), ["BTCUSDT", "BTCUSD"])
-        found = exchange.listing(SYMBOLS[name], NOW_NS)
+    def __init__(
+        self,
+        name: str,
+        orders: int = 0,
+        budget: Budget | None = PLENTY,
+        symbols: Sequence[str] = ("BTCUSDT", "BTCUSD"),
+        opened_ns: int = NOW_NS,
+    ) -> None:
+        exchange = EXCHANGES[name](Market(1, FIRST_ID), symbols)
+        found = exchange.listing(SYMBOLS[name], opened_ns)
         assert found is not None
         self.listing: Listing = found
         self.rest: Rest = RESTS[name](exchange, budget)

@@ -19,13 +19,14 @@ from sink_builders import T0, chunk, trade
 
 from mdstream import events
 from mdstream.errors import SinkError
-from mdstream.events import Bar, BookL2, FeedStatus, Gap, Heartbeat, Quote, Trade
+from mdstream.events import HISTORY, Bar, BookL2, FeedStatus, Gap, Heartbeat, Quote, Trade
 from mdstream.sinks import sqlite
 from mdstream.sinks.sqlite import SCHEMA_VERSION, SqliteSink
 
 QUOTE = Quote("BTCUSDT", 7, "binance", 1.0, 2.0, None, None, None, T0)
 BOOK = BookL2("BTCUSDT", 8, "binance", [(2.0, 1.0), (1.5, 3.0)], [], None, T0)
 BAR = Bar("BTCUSDT", "1m", T0, 1.0, 4.0, 0.5, 2.0, 10.0, 20.0, 3, 0)
+PAST_BAR = Bar("BTCUSDT", "1m", T0, 1.0, 5.0, 0.5, 3.0, 12.0, None, None, HISTORY, "binance", backfilled=True)
 HEARTBEAT = Heartbeat("__system__", "okx", None, T0)
 STATUS = FeedStatus("__system__", "okx", "disconnected", "closed", T0)
 GAP = Gap("BTCUSDT", "binance", "5", "9", "open", T0, 5)
@@ -317,6 +318,7 @@ async def test_a_database_of_a_newer_version_is_refused(sink: SqliteSink) -> Non
 LATER_COLUMNS = [
     *(("status", name) for name in ("missing", "took_ns", "previous")),
     *(("trades", name) for name in ("correction", "corrects", "corrects_price", "corrects_size", "backfilled")),
+    *(("bars", name) for name in ("provider", "backfilled")),
 ]
 
 
@@ -336,6 +338,31 @@ async def test_a_database_of_an_older_version_is_upgraded_in_place(sink: SqliteS
     assert rows(sink, "SELECT missing FROM status WHERE type = 'gap' ORDER BY ts_recv") == [(None,), (5,)]
     assert rows(sink, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
     assert rows(sink, "SELECT trade_id, ts_traded FROM trades_in_force") == [("0", T0)]
+
+
+OLDER_BARS = """CREATE TABLE bars (symbol TEXT NOT NULL, interval TEXT NOT NULL, ts_open INTEGER NOT NULL,
+    open REAL NOT NULL, high REAL NOT NULL, low REAL NOT NULL, close REAL NOT NULL, volume REAL NOT NULL,
+    quote_volume REAL NOT NULL, trades INTEGER NOT NULL, revision INTEGER NOT NULL,
+    PRIMARY KEY (symbol, interval, ts_open)) WITHOUT ROWID"""
+
+
+async def test_bars_of_an_older_version_stay_and_those_of_venues_are_stored_beside_them(sink: SqliteSink) -> None:
+    """A venue does not always count the trades; its bar takes the place of the one that was made of some of them."""
+    first = SqliteSink(sink.path.parent)
+    await first.write([chunk()])
+    await first.close()
+    with closing(sqlite3.connect(sink.path)) as older:
+        older.execute("DROP TABLE bars")
+        older.execute(OLDER_BARS)
+        older.execute("INSERT INTO bars VALUES ('BTCUSDT', '1m', ?, 1.0, 4.0, 0.5, 2.0, 10.0, 20.0, 3, 7)", (T0,))
+        older.execute("INSERT INTO bars VALUES ('BTCUSDT', '1m', 60, 1.0, 4.0, 0.5, 2.0, 10.0, 20.0, 3, 0)")
+        older.execute("PRAGMA user_version = 4")
+        older.commit()
+    await sink.write([chunk(PAST_BAR, msgspec.structs.replace(BAR, revision=8))])
+    assert rows(sink, "SELECT * FROM bars") == [
+        ("BTCUSDT", "1m", 60, 1.0, 4.0, 0.5, 2.0, 10.0, 20.0, 3, 0, None, 0),
+        ("BTCUSDT", "1m", T0, 1.0, 5.0, 0.5, 3.0, 12.0, None, None, HISTORY, "binance", 1),
+    ]
 
 
 async def test_a_database_of_another_program_is_refused(sink: SqliteSink) -> None:

@@ -12,7 +12,7 @@ from sink_builders import T0, trade
 
 from mdstream import events
 from mdstream.db import schema
-from mdstream.events import Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, ListedInstrument, Quote
+from mdstream.events import HISTORY, Bar, BookL2, Event, FeedStatus, Gap, Heartbeat, ListedInstrument, Quote
 from mdstream.sinks.rows import EPOCH_US, FORMS, wire_types
 from mdstream.sinks.staging import STATEMENTS
 
@@ -46,6 +46,16 @@ def test_a_correction_is_a_row_of_its_own_with_its_fields_in_extra() -> None:
     """Or it could not be told from a trade."""
     one = {"correction": "cancel", "corrects": "1", "corrects_price": 2.0, "corrects_size": 3.0}
     assert row(trade(3, **one))["extra"] == one
+
+
+def test_a_venues_bar_of_the_past_says_in_extra_whose_it_is() -> None:
+    """It is of the same key as the bar of the trades, whose place it takes."""
+    past = Bar("BTCUSDT", "1m", T0, 1.0, 2.0, 0.5, 1.5, 10.0, None, None, HISTORY, "binance", backfilled=True)
+    made = row(past)
+    assert (made["exchange"], made["revision"], made["trades"], made["quote_volume"]) == (
+        schema.OWN_BARS, HISTORY, None, None
+    )  # fmt: skip
+    assert made["extra"] == {"provider": "binance", "backfilled": True}
 
 
 def test_a_trade_keeps_the_venues_values_and_time() -> None:

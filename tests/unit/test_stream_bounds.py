@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from stream_histories import new_stream
 from stream_outputs import RAW, events, read_into, saved
 
@@ -19,13 +21,13 @@ from mdstream.errors import FrameError
 from mdstream.records import LAST_NS
 from mdstream.repairs import Unrecoverable, rest_frame
 from mdstream.stream import checkpoint
-from mdstream.stream.bounds import CHECKS, MAX_ID
+from mdstream.stream.bounds import CHECKS, MAX_ID, check_bar
 from mdstream.stream.checkpoint import Restored
 from mdstream.stream.dedupe import SeenIds
 from mdstream.stream.ledger import Ledger
 from mdstream.stream.output import Output
 from mdstream.stream.rules import Policy, Rules
-from mdstream.ticks import NO_ID, PRICE_UNIT, BookTick, BookUpdate, QuoteTick, TradeTick
+from mdstream.ticks import NO_ID, PRICE_UNIT, BarTick, BookTick, BookUpdate, QuoteTick, TradeTick
 
 NOW_NS = 1_767_625_200_125_400_000
 MERGE = Rules(Policy(("binance", "okx", "coinbase"), merge=True))
@@ -84,6 +86,43 @@ def coinbase_match(**values: Any) -> bytes:
 
 def stepped(*records: Raw, rules: Rules = MERGE) -> Output:
     return new_stream(rules).step(records)
+
+
+# -- bars of venues
+
+
+A_BAR = BarTick("BTCUSDT", "1m", NOW_NS - NOW_NS % (60 * 10**9), 2.0, 3.0, 1.0, 2.5, 10.0, 20.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"interval": "1w"}, "bars of '1w': expected a length like 1s, 5m, 1h or 1d"),
+        ({"symbol": "BTCUSD-PERP"}, "a bar of BTCUSD-PERP, whose sizes are not in units of base"),
+        (
+            {"ts_open": A_BAR.ts_open + 1},
+            f"a bar of 1m from {A_BAR.ts_open + 1} ns since 1970 on: not a",
+        ),
+        ({"ts_open": -60 * 10**9}, "a bar of 1m from -60000000000 ns since 1970 on: not a multiple of it"),
+        (
+            {"interval": "1s", "ts_open": 2**63 // 10**9 * 10**9},
+            "a bar of 1s from 9223372036000000000 ns since",
+        ),
+        ({"low": 2.1}, "a bar with open, high, low and close 2 3 2.1 2.5"),
+        ({"high": 2.4}, "a bar with open, high, low and close 2 2.4 1 2.5"),
+        ({"open": float("nan")}, "a bar with open, high, low and close nan 3 1 2.5"),
+        ({"low": 0.0}, "a price of 0 for BTCUSDT"),
+        ({"volume": -1.0}, "a size of -1"),
+        ({"quote_volume": float("inf")}, "a turnover of inf"),
+        ({"trades": 0}, "a bar of 0 trades"),
+        ({"trades": 2**63}, f"a bar of {2**63} trades"),
+    ],
+)
+def test_bar_that_cannot_be_is_refused_with_the_reason(values: dict[str, Any], error: str) -> None:
+    check_bar(A_BAR)
+    check_bar(structs.replace(A_BAR, quote_volume=None, trades=None))
+    with pytest.raises(FrameError, match=re.escape(error)):
+        check_bar(structs.replace(A_BAR, **values))
 
 
 # -- times and ids fit 64 bits, or are refused

@@ -214,7 +214,7 @@ def test_history_of_a_state_that_does_not_say_where_it_began_is_refused() -> Non
     partition.says("a", trade(FIRST + 2, 10), at_ms=10)
     states = partition.stream.instruments
     older = msgspec.msgpack.decode(msgspec.msgpack.encode(states[SYMBOL]))
-    del older[len(older) - 3 :]
+    del older[len(older) - 4 :]
     seen = older[8]["a"][0][2]
     del seen[len(seen) - 2 :]
     states[SYMBOL] = msgspec.convert(older, Instrument)

@@ -10,7 +10,8 @@ from mdstream.errors import SettingsError
 from mdstream.repair.venues import HISTORIES
 from mdstream.repairs import RepairRequest
 from mdstream.venues import rest_setting, ws_setting
-from mdstream.venues.history import History, Page
+from mdstream.venues.history import History
+from mdstream.venues.past import Page
 from mdstream.venues.rest import MAX_WAIT_S, PermanentError, retry_after_s
 from mdstream.venues.spans import Span
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.venues.spans import Span, count, merged, within, without
+from mdstream.venues.spans import Span, add, count, has, merged, within, without
 
 ends = st.integers(0, 60)
 spans = st.builds(lambda a, b: Span(min(a, b), max(a, b)), ends, ends)
@@ -50,6 +50,16 @@ def test_within_cuts_to_the_bounds(given_: list[Span], bounds: Span) -> None:
     cut = within(merged(given_), bounds)
     assert ids(cut) == ids(given_) & ids([bounds])
     assert is_tidy(cut)
+
+
+@given(several, spans)
+def test_ids_are_added_and_found_one_span_at_a_time(given_: list[Span], more: Span) -> None:
+    """The same as with all of them at once."""
+    found = merged(given_)
+    for span in without([more], found):
+        add(found, span)
+    assert found == merged([*given_, more])
+    assert {number for number in range(-1, 62) if has(found, number)} == ids(found)
 
 
 def test_span_is_written_as_people_read_it() -> None:

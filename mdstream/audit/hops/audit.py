@@ -23,8 +23,9 @@ from mdstream.audit.trades import AuditTrade, Bucket, Identity, Place, Scope
 from mdstream.cli.progress import Progress
 from mdstream.config import Settings
 from mdstream.events import Gap
-from mdstream.repairs import HistoryAnswer
+from mdstream.repairs import HistoryAnswer, RangeAnswer
 from mdstream.roles.rules import rules_of
+from mdstream.venues.timed import TRADES
 from topics import Topics
 
 
@@ -169,13 +170,17 @@ async def _add_sinks(chain: Chain, settings: Settings) -> None:
 async def _requested_gaps(settings: Settings, scope: Scope) -> RequestedGaps:
     """The gaps that the canonical stream reported, and the history that it asked a backfill for."""
     requested, topics = RequestedGaps(), Topics(settings)
-    decode, decode_answer = msgspec.json.Decoder(Gap).decode, msgspec.json.Decoder(HistoryAnswer).decode
+    decode = msgspec.json.Decoder(Gap).decode
+    decode_answer = msgspec.json.Decoder(HistoryAnswer | RangeAnswer).decode
     with Progress("audit gaps", "records") as progress:
         async for record in records(settings, topics.gaps.name, scope, progress):
             with suppress(msgspec.MsgspecError, UnicodeError):  # a request to repair
                 answer = decode_answer(record.value or b"")
                 for first, last in answer.missing:
-                    requested.add(answer.provider, answer.symbol, str(first), str(last))
+                    if isinstance(answer, HistoryAnswer):
+                        requested.add(answer.provider, answer.symbol, str(first), str(last))
+                    elif answer.interval == TRADES:
+                        requested.add_time(answer.provider, answer.symbol, first, last)
     with Progress("audit status", "records") as progress:
         async for record in records(settings, topics.status.name, scope, progress):
             with suppress(msgspec.MsgspecError, UnicodeError):  # another kind of event

@@ -87,7 +87,8 @@ class NumberAudit:
                 except (msgspec.MsgspecError, UnicodeError):
                     unread += 1
                     continue
-                self._bars.published.add(bar, Place(record.partition, record.offset))
+                kept = self._bars.past if bar.backfilled else self._bars.published
+                kept.add(bar, Place(record.partition, record.offset))
         self._note(name, unread, "records that are no bar")
         self._note(name, self._bars.published.of_other_intervals, "bars of no interval of MDSTREAM_BARS")
 
@@ -111,7 +112,8 @@ class NumberAudit:
             what = f"{interval} {ts_open}" + ("" if revision is None else f" revision {revision}")
             self._add_fault(Fault(kind, name, symbol, what, expected, found, places))
         rewritten, missing, different = (self._counts[name, kind] for kind in ("rewritten", "missing", "different"))
-        facts = TopicFacts(name, bars.published.records, bars.published.repeats, rewritten)
+        published, past = bars.published, bars.past
+        facts = TopicFacts(name, published.records + past.records, published.repeats + past.repeats, rewritten)
         self.topics.append(facts._replace(judged=bars.judged, missing=missing, different=different))
 
     async def _read_numbers(self, name: str) -> None:

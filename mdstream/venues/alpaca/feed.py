@@ -1,30 +1,44 @@
 """Alpaca, US stocks: market data v2.
 
-Channels: trades, quotes, statuses (halts), corrections and cancels (they come with trades); ignored: bars, LULD. There
-is no history: trades have no ids that count.
-Source: docs.alpaca.markets, streaming market data and real-time stock data (read 2026-09).
+Channels: trades, quotes, statuses (halts), corrections and cancels (they come with trades); ignored: bars, LULD. REST:
+bars and trades by time, as backfill publishes them.
+Source: docs.alpaca.markets, streaming market data, real-time and historical stock data (read 2026-09).
 Quirks: every frame is an array that may mix messages of all instruments; numbers are JSON numbers; times have up to
 nanoseconds. ALPACA_FEED decides which exchanges there are: `iex` is one of them, with a small share of the trades;
 `test` has the symbol FAKEPACA only, at any hour. A `subscription` states all there is after each change, also names
 that do not exist. An error does not close the connection, and names no request.
 Ids: `i` is a trade's within exchange, tape and day: all four together are its id. The time's last digits are the
 venue's own. Trades have no side. A correction or cancel names the old trade by these, but for the day: its own time is
-all there is, so it finds trades of the same day.
+all there is, so it finds trades of the same day. Past trades name what became of them (`u`) instead.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
 from mdstream.errors import FrameError
-from mdstream.ticks import Control, HaltTick, Number, QuoteTick, Size, TradeTick
+from mdstream.ticks import BarTick, Control, HaltTick, Number, QuoteTick, Size, TradeTick
 from mdstream.venues import arrays
-from mdstream.venues.feed import OTHER, QUOTE, TRADE, Channel, Head, Id, Name, Parser, Provider, Request
-from mdstream.venues.parsing import priced
+from mdstream.venues.feed import (
+    BAR,
+    OTHER,
+    QUOTE,
+    TRADE,
+    Channel,
+    Head,
+    Id,
+    Name,
+    Parser,
+    Provider,
+    Request,
+    RestAnswer,
+)
+from mdstream.venues.parsing import priced, recovered
 from mdstream.venues.symbols import tickers
 from mdstream.venues.times import new_york_day, rfc3339_ns
 
@@ -41,10 +55,14 @@ REMEDIES = {
 FINAL = frozenset({401, 402, 409})
 HALTS, RESUMPTIONS = frozenset("2HP"), frozenset("3T")
 """Codes of statuses: of the tapes A and B (2, 3), and of C (H, P for a pause, T)."""
+VOID = frozenset({"canceled", "incorrect"})
+"""What became of a past trade that is none: cancelled, or replaced by its correction, which comes as well."""
 
-_HEAD = arrays.head(rb'"T"\s*:\s*"(?P<channel>[a-z]{1,20})"\s*,\s*(?:"i"\s*:\s*\d{1,20}\s*,\s*)?"S"', rb"[A-Z0-9./]")
+HEAD = arrays.head(rb'"T"\s*:\s*"(?P<channel>[a-z]{1,20})"\s*,\s*(?:"i"\s*:\s*\d{1,20}\s*,\s*)?"S"', rb"[A-Z0-9./]")
+_REST = re.compile(rb'\{"request":"/v2/stocks/(?P<channel>bars|trades)\?symbols=(?P<symbol>[A-Z0-9.]{1,30})&')
 
 Code = Annotated[str, msgspec.Meta(max_length=8)]
+T = TypeVar("T")
 
 
 class _Trade(msgspec.Struct, gc=False, tag_field="T", tag="t"):
@@ -56,6 +74,35 @@ class _Trade(msgspec.Struct, gc=False, tag_field="T", tag="t"):
     x: Code = ""
     z: Code = ""
     c: Annotated[tuple[Code, ...], msgspec.Meta(max_length=16)] = ()
+
+
+class _PastTrade(msgspec.Struct, gc=False):
+    i: Id
+    p: Number
+    s: Number
+    t: str
+    x: Code = ""
+    z: Code = ""
+    c: Annotated[tuple[Code, ...], msgspec.Meta(max_length=16)] = ()
+    u: str = ""
+
+
+class _PastTrades(msgspec.Struct):
+    trades: dict[Name, list[_PastTrade]] | None
+
+
+class _Bar(msgspec.Struct, gc=False):
+    t: str
+    o: Number
+    h: Number
+    l: Number  # noqa: E741  the venue's name
+    c: Number
+    v: Size
+    n: Id | None = None
+
+
+class Bars(msgspec.Struct):
+    bars: dict[Name, list[_Bar]] | None
 
 
 class Quote(msgspec.Struct, gc=False):
@@ -139,8 +186,38 @@ def _trade(d: _Report, symbol: str, ts_ns: int) -> TradeTick:
     )  # fmt: skip
 
 
-def _id(d: _Report, number: int, ts_ns: int) -> str:
+def _id(d: _Report | _PastTrade, number: int, ts_ns: int) -> str:
     return f"{d.x}{d.z}-{number}-{new_york_day(ts_ns)}"
+
+
+def _past_trades(m: RestAnswer[_PastTrades], symbol: str) -> Sequence[TradeTick]:
+    """{"trades":{"AAPL":[{"t":"2026-01-05T15:00:00.123456789Z","x":"D","p":246.55,"s":100,"c":["@","I"],"i":96921,"z":"C"},..]},..}"""
+    valid = [d for d in rows_of(m.response.trades, symbol) if d.u not in VOID]
+    return recovered(_past_trade(d, symbol, rfc3339_ns(d.t)) for d in valid)
+
+
+def _past_trade(d: _PastTrade, symbol: str, ts_ns: int) -> TradeTick:
+    trade_id, conditions = _id(d, d.i, ts_ns), d.c or None
+    return TradeTick(symbol, trade_id, d.p, d.s, None, ts_ns, venue=d.x or None, conditions=conditions)
+
+
+def past_bars(m: RestAnswer[Bars], symbol: str) -> Sequence[BarTick]:
+    """{"bars":{"AAPL":[{"t":"2026-01-05T14:59:00Z","o":246.1,"h":246.6,"l":246.0,"c":246.55,"v":49378,"n":461,"vw":246.32},..]},..}"""
+    return [
+        BarTick(symbol, m.id_space, rfc3339_ns(d.t), d.o, d.h, d.l, d.c, d.v, None, d.n)
+        for d in rows_of(m.response.bars, symbol)
+        if d.v  # else it is made of quotes
+    ]
+
+
+def rows_of(answer: Mapping[str, Sequence[T]] | None, symbol: str) -> Sequence[T]:
+    """The rows of the canonical symbol that was asked for; none if the answer names no symbol. Raises FrameError."""
+    if not answer:
+        return ()
+    ((name, rows), *others) = answer.items()
+    if others or name.replace("/", "") != symbol:
+        raise FrameError(f"an answer about {', '.join(answer)[:40]}")
+    return rows
 
 
 def quotes(m: list[Quote], symbol: str) -> Sequence[QuoteTick]:
@@ -167,6 +244,7 @@ class Alpaca(Provider):
     market = "equities"
     coverage = "iex"
     default_url = "wss://stream.data.alpaca.markets/v2/iex"
+    sandbox_url = "wss://stream.data.sandbox.alpaca.markets/v2/iex"
     default_symbols = ("AAPL", "MSFT")
     symbols = tickers("FAKEPACA")
     max_symbols = 1_000  # the plan decides: 30 are free; a second connection is refused in any case
@@ -180,15 +258,18 @@ class Alpaca(Provider):
         Channel("x", TRADE, list[_Report], _trades),
         Channel("q", QUOTE, list[Quote], quotes),
         Channel("s", OTHER, list[_Status], _statuses),
+        Channel("trades", TRADE, RestAnswer[_PastTrades], _past_trades),
+        Channel("bars", BAR, RestAnswer[Bars], past_bars),
     )
-    heads = (_HEAD,)
+    heads = (HEAD, _REST)
     other = list[_Other]
     kinds: ClassVar[Sequence[str]] = ("trades", "quotes", "statuses")
     """The names of its channels in requests and in their answers."""
 
     def url(self, addresses: Mapping[str, str]) -> str:
         url = super().url(addresses)
-        return url.replace("/v2/iex", f"/v2/{addresses.get(FEED, 'iex')}") if url == self.default_url else url
+        is_own = url in (self.default_url, self.sandbox_url)
+        return url.replace("/v2/iex", f"/v2/{addresses.get(FEED, 'iex')}") if is_own else url
 
     def dry(self, settings: Mapping[str, str]) -> str | None:
         return f"unset {DRY_RUN}" if settings.get(DRY_RUN) else super().dry(settings)

@@ -21,11 +21,11 @@ import msgspec
 
 from mdstream.errors import FrameError
 from mdstream.events import Side
-from mdstream.ticks import BOOK_DEPTH, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
-from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Name, Provider, Request, RestAnswer
+from mdstream.ticks import BOOK_DEPTH, BarTick, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
+from mdstream.venues.feed import BAR, BOOK, QUOTE, TRADE, Channel, Head, Id, Name, Provider, Request, RestAnswer
 from mdstream.venues.parsing import recovered
 from mdstream.venues.symbols import joined
-from mdstream.venues.times import Epoch, epoch_ns
+from mdstream.venues.times import MS, Epoch, Millis, epoch_ns
 
 FUTURES = "a frame of Binance futures, which binance_usdm and binance_coinm read: BINANCE_WS_URL has to lead to spot"
 MAX_FILLS = 1_000_000
@@ -35,7 +35,9 @@ STREAMS_PER_REQUEST = 200
 
 STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"(?P<symbol>[^\x00-\x20"@!\\]{1,60})@(?P<channel>[A-Za-z0-9]{1,40})')
 _RAW = re.compile(rb'\{\s*(?:"e"\s*:\s*"(\w{1,40})"\s*,\s*"E"\s*:\s*\d+|"u"\s*:\s*\d+)\s*,\s*"s"\s*:\s*"([^"]{1,60})"')
-_REST = re.compile(rb'\{"request":"/api/v3/(?P<channel>historicalTrades|aggTrades)\?symbol=(?P<symbol>[^"&]{1,60})')
+_REST = re.compile(
+    rb'\{"request":"/api/v3/(?P<channel>historicalTrades|aggTrades|klines)\?symbol=(?P<symbol>[^"&]{1,60})'
+)
 
 T = TypeVar("T")
 
@@ -87,6 +89,9 @@ class _RestTrade(_Trade, gc=False):
     q: Number = msgspec.field(name="qty")
     T: Epoch = msgspec.field(name="time")
     m: bool = msgspec.field(name="isBuyerMaker")
+
+
+Kline = tuple[Millis, Number, Number, Number, Number, Size, Millis, Size, Id, Size, Size, Any]
 
 
 class _Other(msgspec.Struct):
@@ -157,6 +162,15 @@ def agg_trades(m: RestAnswer[list[AggTrade]], symbol: str) -> Sequence[TradeTick
     return recovered(aggregate(d, symbol) for d in m.response)
 
 
+def klines(m: RestAnswer[list[Kline]], symbol: str) -> Sequence[BarTick]:
+    """[[1767625140000,"93700.00","93750.00","93690.00","93741.20","12.5",1767625199999,"1171000.0",3453,"6.1","571000.0","0"],..]"""
+    return [
+        BarTick(symbol, m.id_space, ms * MS, opened, high, low, close, volume, turnover, trades)
+        for ms, opened, high, low, close, volume, _, turnover, trades, *_ in m.response
+        if trades
+    ]
+
+
 def _raw(ticks: Callable[[Any, str], Sequence[Tick]]) -> Callable[[Any, str], Sequence[Tick]]:
     """The same for the raw path, which sends the data without its envelope."""
     return lambda data, symbol: ticks(Stream(data), symbol)
@@ -166,6 +180,7 @@ class Binance(Provider):
     name = "binance"
     market = "crypto"
     default_url = "wss://stream.binance.com:9443/stream"
+    sandbox_url: ClassVar[str | None] = "wss://stream.testnet.binance.vision/stream"
     symbols = joined(r"[^\W_]")  # a few of them are not ASCII
     contiguous_ids = True
     streams: ClassVar[Sequence[str]] = ("trade", "bookTicker", "depth20@100ms")
@@ -184,6 +199,7 @@ class Binance(Provider):
         Channel("raw bookTicker", QUOTE, BookTicker, _raw(_book_ticker)),
         Channel("historicalTrades", TRADE, RestAnswer[list[_RestTrade]], _historical_trades),
         Channel("aggTrades", TRADE, RestAnswer[list[AggTrade]], agg_trades),
+        Channel("klines", BAR, RestAnswer[list[Kline]], klines),
     )
     heads: ClassVar[Sequence[re.Pattern[bytes]]] = (STREAM, _REST)
     head_end = b'","data"'

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import Endpoint, History, Limits
+from mdstream.venues.history import Endpoint, History
+from mdstream.venues.past import Limits, Past
 from mdstream.venues.rest import Api, Complaint
 
 SITES = {
@@ -36,6 +37,7 @@ class _Error(msgspec.Struct):
 class BinanceApi(Api):
     name = "binance"
     default_url = "https://api.binance.com"
+    sandbox_url: ClassVar[str | None] = "https://testnet.binance.vision"
     error = _Error
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:
@@ -43,17 +45,20 @@ class BinanceApi(Api):
         return Complaint(f"{error.code} {error.msg}", status in (400, 404) and error.code in REQUEST_IS_WRONG)
 
 
-class BinanceHistory(BinanceApi, History):
+class BinancePast(BinanceApi, Past):
     sites = SITES
-    endpoints: ClassVar = {
-        "trade": Endpoint("/api/v3/historicalTrades?symbol={symbol}&fromId={first}&limit={rows}", 25.0),
-        "aggTrade": Endpoint("/api/v3/aggTrades?symbol={symbol}&fromId={first}&limit={rows}", 4.0),
-    }
-    newest_first = False
-    most_rows = 1_000
     weight_per_minute: ClassVar[int] = 6_000
     limits = Limits(per_s=6_000 / 2 / 60, burst=300.0)  # half of it: others may use the same address
 
     def load(self, headers: Mapping[str, str]) -> float | None:
         used = headers.get("x-mbx-used-weight-1m", "")
         return int(used) / self.weight_per_minute if used.isascii() and used.isdigit() else None
+
+
+class BinanceHistory(BinancePast, History):
+    endpoints: ClassVar = {
+        "trade": Endpoint("/api/v3/historicalTrades?symbol={symbol}&fromId={first}&limit={rows}", 25.0),
+        "aggTrade": Endpoint("/api/v3/aggTrades?symbol={symbol}&fromId={first}&limit={rows}", 4.0),
+    }
+    newest_first = False
+    most_rows = 1_000

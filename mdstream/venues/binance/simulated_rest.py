@@ -1,29 +1,32 @@
-"""Binance spot over REST: aggTrades and historicalTrades, oldest first, exchangeInfo and ticker/24hr, with the request
-weights of a minute.
+"""Binance spot over REST: aggTrades, historicalTrades and klines, oldest first, exchangeInfo and ticker/24hr, with the
+request weights of a minute.
 
 Source: binance/binance-spot-api-docs, rest-api.md and errors.md (read 2026-07). Our choices where they are silent: a
 limit above 1000 counts as 1000; requests after a 429 are tolerated ten times in a minute, then a 418 follows for two
-minutes. startTime and endTime may be any distance apart. ticker/24hr
-costs the weight of all symbols.
+minutes. startTime and endTime may be any distance apart. ticker/24hr costs the weight of all symbols. Klines are those
+of whole seconds to days; the volumes of takers in them are 0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from itertools import islice, takewhile
 from typing import Any, ClassVar
 
+from mdstream.simulator.candles import Candle, candles
 from mdstream.simulator.history import Aggregate, Fill, Tape
 from mdstream.simulator.listing import MS, Listing
 from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.requests import RefusedError
-from mdstream.simulator.rest import Answer, Budget, Rest, as_json, numbers, step, turnover, whole_seconds
+from mdstream.simulator.rest import NO_HEADERS, Answer, Budget, Rest, as_json, numbers, step, turnover, whole_seconds
 
-DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
+DEFAULT_LIMIT = 500
 REFUSALS_BEFORE_BAN = 10
 BAN_NS = 120 * SECOND_NS
+KLINES = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d")
+UNITS = {"s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3_600 * SECOND_NS, "d": 86_400 * SECOND_NS}
 WIDTH = 8
 """Decimals of spot's numbers."""
 LISTS = ("/exchangeInfo", "/ticker/24hr")
@@ -73,10 +76,13 @@ class BinanceRest(Rest):
     endpoints: ClassVar[Mapping[str, tuple[int, set[str]]]] = {
         "/api/v3/aggTrades": (4, {"symbol", "fromId", "startTime", "endTime", "limit"}),
         "/api/v3/historicalTrades": (25, {"symbol", "fromId", "limit"}),
+        "/api/v3/klines": (2, {"symbol", "interval", "startTime", "endTime", "limit"}),
         "/api/v3/exchangeInfo": (20, {"symbol", "showPermissionSets"}),
         "/api/v3/ticker/24hr": (80, {"symbol", "type"}),
     }
     """By path: weight and parameters."""
+    intervals: ClassVar[tuple[str, ...]] = KLINES
+    max_limit: ClassVar[int] = 1_000
     best_match: ClassVar[dict[str, bool]] = {"M": True}
     """A field of aggregates that futures do not have."""
 
@@ -84,17 +90,21 @@ class BinanceRest(Rest):
         super().__init__(*args)
         self._weights = Weights(self.budget)
 
-    def get(self, path: str, query: str, now_ns: int) -> Answer:
-        answer, used = super().get(path, query, now_ns), str(self._weights.used)
+    def get(self, path: str, query: str, now_ns: int, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+        answer, used = super().get(path, query, now_ns, headers), str(self._weights.used)
         return answer._replace(headers={**answer.headers, "x-mbx-used-weight": used, "x-mbx-used-weight-1m": used})
 
-    def admit(self, path: str, now_ns: int) -> None:
+    def weight(self, path: str, query: Mapping[str, str]) -> int:  # noqa: ARG002  on spot, only the path counts
+        """What a request costs."""
+        return self.endpoints[path][0]
+
+    def admit(self, path: str, query: Mapping[str, str], now_ns: int) -> None:
         if path not in self.endpoints:
             raise RefusedError(
                 Answer(HTTPStatus.NOT_FOUND, b"<html><body><h2>404 Not found</h2></body></html>", {}, "text/html")
             )
         try:
-            self._weights.take(self.endpoints[path][0], now_ns)
+            self._weights.take(self.weight(path, query), now_ns)
         except RefusedError:
             self.refused += 1
             raise
@@ -109,7 +119,13 @@ class BinanceRest(Rest):
         listing = self._exchange.listing(query["symbol"], now_ns)
         if listing is None:
             raise _refused(-1121, "Invalid symbol.")
-        tape, most = listing.instrument.tape, min(limit or DEFAULT_LIMIT, MAX_LIMIT)
+        tape, most = listing.instrument.tape, min(limit or DEFAULT_LIMIT, self.max_limit)
+        if path.endswith("klines"):
+            name = query.get("interval", "")
+            if name not in self.intervals:
+                raise _refused(-1120, "Invalid interval.")
+            interval_ns = int(name[:-1]) * UNITS[name[-1]]
+            return as_json([*_klines(listing, interval_ns, start, end, most, now_ns)])
         if path.endswith("aggTrades"):
             aggregates = _aggregates(tape, first, start, end, most)
             return as_json([_agg_trade(listing, trade) | self.best_match for trade in aggregates])
@@ -200,6 +216,47 @@ def _fills(tape: Tape, first: int | None, most: int) -> Iterable[Fill]:
     if first is not None:
         return islice(tape.fills(first, tape.next_id), most)
     return reversed(list(islice(tape.fills_back(tape.next_id), most)))
+
+
+def _klines(
+    listing: Listing, interval_ns: int, start_ms: int | None, end_ms: int | None, most: int, now_ns: int
+) -> Iterator[list[Any]]:
+    """Those that begin between the two times, both included, from the first trade on: also of intervals without one."""
+    tape = listing.instrument.tape
+    earliest = next(iter(tape.fills(tape.first_id, tape.next_id)), None)
+    if earliest is None:
+        return
+    last = min(now_ns, now_ns if end_ms is None else end_ms * MS) // interval_ns
+    first = last - most + 1 if start_ms is None else -(-start_ms * MS // interval_ns)
+    numbers = range(max(first, earliest.ts_ns // interval_ns), last + 1)[:most]
+    if not numbers:
+        return
+    begin_ns, end_ns = numbers[0] * interval_ns, (numbers[-1] + 1) * interval_ns
+    traded = {candle.ts_open_ns: candle for candle in candles(tape, interval_ns, begin_ns, end_ns)}
+    before = next(iter(tape.fills_back(tape.id_at(begin_ns) - 1)), earliest).ticks
+    for ts_ns in range(begin_ns, end_ns, interval_ns):
+        candle = traded.get(ts_ns) or Candle(ts_ns, before, before, before, before, 0, 0, 0)
+        before = candle.close
+        yield _kline(listing, candle, interval_ns)
+
+
+def _kline(listing: Listing, candle: Candle, interval_ns: int) -> list[Any]:
+    i, price = listing.instrument, listing.price
+    turnover = candle.turnover / 10 ** (i.price_decimals + i.size_decimals)
+    return [
+        candle.ts_open_ns // MS,
+        price(candle.open),
+        price(candle.high),
+        price(candle.low),
+        price(candle.close),
+        listing.size(candle.lots),
+        (candle.ts_open_ns + interval_ns) // MS - 1,
+        f"{turnover:.8f}",
+        candle.count,
+        "0",
+        "0",
+        "0",
+    ]
 
 
 def _agg_trade(listing: Listing, trade: Aggregate) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 from mdstream.venues.binance.feed import STREAM, AggTrade, agg_trades
-from mdstream.venues.binance_usdm.feed import BinanceUsdm, named
+from mdstream.venues.binance_usdm.feed import STREAMS, BinanceUsdm, named
 from mdstream.venues.feed import TRADE, Channel, RestAnswer
 
 QUOTES = ("USD",)
@@ -25,11 +25,12 @@ _REST = re.compile(rb'\{"request":"/dapi/v1/(?P<channel>aggTrades)\?symbol=(?P<s
 class BinanceCoinm(BinanceUsdm):
     name = "binance_coinm"
     default_url = "wss://dstream.binance.com/stream"
+    sandbox_url = None
     symbols = named(
         "a contract like BTCUSD-PERP or BTCUSD-20260925, or the venue's own form, like BTCUSD_PERP", QUOTES, "PERP"
     )
     default_symbols = ("BTCUSD-PERP", "ETHUSD-PERP")
     contiguous_ids = True
     streams = ("aggTrade", "bookTicker", "depth20@100ms")
-    channels = (*BinanceUsdm.channels, Channel("aggTrades", TRADE, RestAnswer[list[AggTrade]], agg_trades))
+    channels = (*STREAMS, Channel("aggTrades", TRADE, RestAnswer[list[AggTrade]], agg_trades))
     heads = (STREAM, _REST)

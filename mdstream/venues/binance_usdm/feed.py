@@ -1,7 +1,8 @@
 """Binance USD-M futures, combined streams: perpetuals and dated futures in USDT, USDC and BTC.
 
 Channels: trade or aggTrade, bookTicker, depth20@100ms; ignored: depth, markPrice, forceOrder, kline and others, and
-frames without the {"stream","data"} envelope. There is no history: repair asks by the ids of aggTrade (see below).
+frames without the {"stream","data"} envelope. There is no history of trades: repair asks by the ids of aggTrade (see
+below).
 Source: developers.binance.com, derivatives, usds-margined-futures: websocket-market-streams and its notice of the
 split base URL (read 2026-11).
 Quirks: since 2026-04 the address decides what comes: /public has trade, bookTicker and depth, /market has aggTrade,
@@ -29,8 +30,18 @@ from mdstream.errors import FrameError
 from mdstream.events import Side
 from mdstream.instruments import split_pair
 from mdstream.ticks import BOOK_DEPTH, BookTick, Control, Number, QuoteTick, Size, Tick, TradeTick
-from mdstream.venues.binance.feed import STREAM, AggTrade, Binance, BookTicker, Stream, aggregate, quote
-from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Id, Keepalive
+from mdstream.venues.binance.feed import (
+    STREAM,
+    AggTrade,
+    Binance,
+    BookTicker,
+    Kline,
+    Stream,
+    aggregate,
+    klines,
+    quote,
+)
+from mdstream.venues.feed import BAR, BOOK, QUOTE, TRADE, Channel, Id, Keepalive, RestAnswer
 from mdstream.venues.symbols import Contract, Symbols, contracts
 from mdstream.venues.times import MS, Millis
 
@@ -40,6 +51,7 @@ MARKET = "MARKET"
 NO_TRADES = ("NA", "INSURANCE_FUND", "ADL")
 STREAMS_PER_CONNECTION = 200
 
+_REST = re.compile(rb'\{"request":"/fapi/v1/(?P<channel>klines)\?symbol=(?P<symbol>[^"&]{1,60})')
 _NAME = re.compile(r"(?P<pair>[^\W_]{2,40})(?:_(?P<suffix>PERP|[0-9]{6}))?")
 
 
@@ -114,9 +126,18 @@ def _depth(m: Stream[_Depth], symbol: str) -> Sequence[BookTick]:
     return (BookTick(symbol, d.b[:BOOK_DEPTH], d.a[:BOOK_DEPTH], d.T * MS, d.u),)
 
 
+STREAMS = (
+    Channel("trade", TRADE, Stream[_Trade], _trade),
+    Channel("aggTrade", TRADE, Stream[AggTrade], _agg_trade),
+    Channel("bookTicker", QUOTE, Stream[_BookTicker], _book_ticker),
+    *(Channel(f"depth{levels}", BOOK, Stream[_Depth], _depth) for levels in (5, 10, 20)),
+)
+
+
 class BinanceUsdm(Binance):
     name = "binance_usdm"
     default_url = "wss://fstream.binance.com/public/stream"
+    sandbox_url = None
     symbols = named(
         "a contract like BTCUSDT-PERP or BTCUSDT-20260925, or the venue's own form, like BTCUSDT_260925", QUOTES, ""
     )
@@ -124,10 +145,5 @@ class BinanceUsdm(Binance):
     contiguous_ids = False
     max_symbols = STREAMS_PER_CONNECTION // 3
     keepalive = Keepalive(20.0, '{"method":"LIST_SUBSCRIPTIONS","id":0}')  # the venue's ping comes every 3 minutes
-    channels = (
-        Channel("trade", TRADE, Stream[_Trade], _trade),
-        Channel("aggTrade", TRADE, Stream[AggTrade], _agg_trade),
-        Channel("bookTicker", QUOTE, Stream[_BookTicker], _book_ticker),
-        *(Channel(f"depth{levels}", BOOK, Stream[_Depth], _depth) for levels in (5, 10, 20)),
-    )
-    heads: ClassVar[Sequence[re.Pattern[bytes]]] = (STREAM,)
+    channels = (*STREAMS, Channel("klines", BAR, RestAnswer[list[Kline]], klines))
+    heads: ClassVar[Sequence[re.Pattern[bytes]]] = (STREAM, _REST)

@@ -1,7 +1,8 @@
 """Bybit V5, public spot.
 
 Channels: publicTrade, orderbook.1, orderbook.50; ignored: other depths, kline, tickers (on spot without bid and ask).
-There is no history: recent-trade has the last 60 trades, by no id and no time.
+REST: the answers of market/kline, as backfill publishes them. Trades have no history: recent-trade has the last 60, by
+no id and no time.
 Source: bybit-exchange/docs, docs/v5/ws/connect and docs/v5/websocket/public (read 2026-07).
 Quirks: numbers are text, times are milliseconds; `cts` is the matching engine's time, like a trade's `T`, `ts` that of
 the sender; a frame of trades has the type snapshot, but only new trades. Perpetuals have the same names and books at
@@ -24,8 +25,21 @@ import msgspec
 
 from mdstream.errors import FrameError
 from mdstream.events import Side
-from mdstream.ticks import BookUpdate, Control, LevelSize, Number, QuoteTick, Size, TradeTick
-from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request
+from mdstream.ticks import BarTick, BookUpdate, Control, LevelSize, Number, QuoteTick, Size, TradeTick
+from mdstream.venues.feed import (
+    BAR,
+    BOOK,
+    QUOTE,
+    TRADE,
+    Channel,
+    Head,
+    Id,
+    Keepalive,
+    Name,
+    Provider,
+    Request,
+    RestAnswer,
+)
 from mdstream.venues.parsing import price_levels
 from mdstream.venues.symbols import joined
 from mdstream.venues.times import MS, Millis
@@ -35,6 +49,9 @@ CHANNELS = ("publicTrade", "orderbook.1", "orderbook.50")
 SIDES: dict[str, Side] = {"Buy": "buy", "Sell": "sell"}
 
 _TOPIC = re.compile(rb'\{\s*"topic"\s*:\s*"(?P<channel>[A-Za-z0-9._-]{1,40})\.(?P<symbol>[A-Z0-9]{1,40})"')
+
+
+_REST = re.compile(rb'\{"request":"/v5/market/(?P<channel>kline)\?category=spot&symbol=(?P<symbol>[A-Z0-9]{1,40})&')
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -77,6 +94,17 @@ class _Book(msgspec.Struct, gc=False):
     cts: Millis
 
 
+_Kline = tuple[Millis, Number, Number, Number, Number, Size, Size]
+
+
+class _Klines(msgspec.Struct):
+    rows: list[_Kline] = msgspec.field(name="list")
+
+
+class _Result(msgspec.Struct):
+    result: _Klines
+
+
 class _Other(msgspec.Struct):
     """Answers, and data whose fields have another order; every field may be missing."""
 
@@ -113,10 +141,20 @@ def _book(m: _Book, symbol: str) -> Sequence[BookUpdate]:
     return (BookUpdate(symbol, price_levels(m.data.b), price_levels(m.data.a), m.cts * MS, m.type == "snapshot"),)
 
 
+def _kline(m: RestAnswer[_Result], symbol: str) -> Sequence[BarTick]:
+    """{"retCode":0,..,"result":{"symbol":"BTCUSDT","category":"spot","list":[["1767625140000","93700","93750","93690","93741.2","12.5","1171000.0"],..]},..}"""
+    return [
+        BarTick(symbol, m.id_space, ms * MS, opened, high, low, close, volume, turnover)
+        for ms, opened, high, low, close, volume, turnover in m.response.result.rows
+        if volume
+    ]
+
+
 class Bybit(Provider):
     name = "bybit"
     market = "crypto"
     default_url = "wss://stream.bybit.com/v5/public/spot"
+    sandbox_url = "wss://stream-testnet.bybit.com/v5/public/spot"
     symbols = joined()
     max_symbols = 100  # the arguments of a connection may have 21,000 characters, those of a symbol at most 157
     subscribe_interval_s = 0.1
@@ -126,8 +164,9 @@ class Bybit(Provider):
         Channel("publicTrade", TRADE, Trades, _trades),
         Channel("orderbook.1", QUOTE, _Quote, _quote),
         Channel("orderbook.50", BOOK, _Book, _book),
+        Channel("kline", BAR, RestAnswer[_Result], _kline),
     )
-    heads = (_TOPIC,)
+    heads = (_TOPIC, _REST)
     head_end = b","
     other = _Other
 

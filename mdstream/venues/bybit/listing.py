@@ -1,7 +1,7 @@
 """Bybit V5 spot: instruments-info, and the volumes of tickers.
 
 Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (unconfirmed).
-Limits: 600 requests in 5 seconds and address, 403 beyond. Errors have a `retCode`, mostly with HTTP 200.
+Limits and errors: those of timed.py.
 Quirks: spot has its whole list in one answer.
 """
 
@@ -13,24 +13,18 @@ from typing import Generic, TypeVar
 import msgspec
 
 from mdstream.ticks import Number
+from mdstream.venues.bybit.timed import BybitApi
 from mdstream.venues.feed import Name
 from mdstream.venues.listing import Listing, Row, Step
-from mdstream.venues.rest import Complaint
 
 TRADING = "Trading"
-REQUEST_IS_WRONG = 10001
 
 T = TypeVar("T")
 
 
-class _Status(msgspec.Struct):
-    retCode: int  # noqa: N815  the venue's name
-    retMsg: str = ""  # noqa: N815
-
-
 class _List(msgspec.Struct, Generic[T]):
     rows: list[T] = msgspec.field(name="list")
-    nextPageCursor: str = ""  # noqa: N815
+    nextPageCursor: str = ""  # noqa: N815  the venue's name
 
 
 class Page(msgspec.Struct, Generic[T]):
@@ -64,20 +58,11 @@ class Ticker(msgspec.Struct):
     turnover24h: Number
 
 
-class BybitListing(Listing):
-    name = "bybit"
-    default_url = "https://api.bybit.com"
-    error = _Status
+class BybitListing(BybitApi, Listing):
     targets = ("/v5/market/instruments-info?category=spot",)
     answer = Page[Instrument]
     volume_targets = ("/v5/market/tickers?category=spot",)
     volume_answer = Page[Ticker]
-
-    def complaint(self, status: int, error: _Status) -> Complaint | None:  # noqa: ARG002  errors come with 200, too
-        """{"retCode":10001,"retMsg":"params error: Category is invalid","result":{},..}"""
-        if error.retCode == 0:
-            return None
-        return Complaint(f"{error.retCode} {error.retMsg}", error.retCode == REQUEST_IS_WRONG)
 
     def rows(self, answer: Page[Instrument]) -> Iterable[Row]:
         """{"retCode":0,..,"result":{"category":"spot","list":[{"symbol":"BTCUSDT","baseCoin":"BTC","quoteCoin":"USDT","status":"Trading","lotSizeFilter":{"basePrecision":"0.000001",..},"priceFilter":{"tickSize":"0.01"},..},..]},..}"""

@@ -1,7 +1,8 @@
 """Bybit V5, public linear: perpetuals and dated futures in USDT and USDC. Channels and answers are those of spot.
 
 Channels: publicTrade, orderbook.1, orderbook.50; ignored: other depths, kline, tickers, liquidations.
-There is no history: recent-trade has the last 1,000 trades, by no id and no time.
+REST: the answers of market/kline, as backfill publishes them. Trades have no history: recent-trade has the last 1,000,
+by no id and no time.
 Source: bybit-exchange/docs, docs/v5/ws/connect and docs/v5/websocket/public (read 2026-07).
 Quirks: as on spot, but `L` is in every trade, and the acknowledgement of a request has an empty `ret_msg`. A frame has
 up to 1,024 trades. Spot has the same names and books at another address: only its trades show it, without `L`. Block
@@ -28,6 +29,7 @@ QUOTES = ("USDT", "USDC")
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 
 _TOPIC = re.compile(rb'\{\s*"topic"\s*:\s*"(?P<channel>[A-Za-z0-9._-]{1,40})\.(?P<symbol>[A-Z0-9-]{1,40})"')
+_REST = re.compile(rb'\{"request":"/v5/market/(?P<channel>kline)\?category=linear&symbol=(?P<symbol>[A-Z0-9-]{1,40})&')
 _PERPETUAL = re.compile(r"(?P<base>[A-Z0-9]{1,30})(?P<quote>USDT|PERP)")
 _FUTURE = re.compile(
     rf"(?P<base>[A-Z0-9]{{1,30}}?)(?P<quote>USDT)?-(?P<day>[0-9]{{2}})(?P<month>{'|'.join(MONTHS)})(?P<year>[0-9]{{2}})"
@@ -60,6 +62,7 @@ def _trades(m: Trades, symbol: str) -> Sequence[TradeTick]:
 class BybitLinear(Bybit):
     name = "bybit_linear"
     default_url = "wss://stream.bybit.com/v5/public/linear"
+    sandbox_url = "wss://stream-testnet.bybit.com/v5/public/linear"
     symbols = contracts(
         "a contract like BTCUSDT-PERP or BTCUSDT-20261225, or the venue's own form, like BTCUSDT-25DEC26",
         QUOTES,
@@ -68,4 +71,4 @@ class BybitLinear(Bybit):
     )
     default_symbols = ("BTCUSDT-PERP", "ETHUSDT-PERP")
     channels = (Channel("publicTrade", TRADE, Trades, _trades), *Bybit.channels[1:])
-    heads = (_TOPIC,)
+    heads = (_TOPIC, _REST)

@@ -1,7 +1,7 @@
-"""Bybit V5 linear over REST: instruments-info, in pages, and tickers.
+"""Bybit V5 linear over REST: kline as of spot; instruments-info, in pages, and tickers.
 
-Source: bybit-exchange/docs, docs/v5/market/instrument and docs/v5/market/tickers (unconfirmed). Our choices where it
-is silent are those of spot.
+Source: bybit-exchange/docs, docs/v5/market/kline (read 2026-11), docs/v5/market/instrument and docs/v5/market/tickers
+(unconfirmed). Our choices where it is silent are those of spot.
 """
 
 from __future__ import annotations

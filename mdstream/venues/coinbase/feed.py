@@ -1,7 +1,7 @@
 """Coinbase Exchange feed (not Advanced Trade).
 
-Channels: matches, ticker, heartbeat, level2_batch. REST: the answers of /products/{id}/trades, as repair publishes
-them.
+Channels: matches, ticker, heartbeat, level2_batch. REST: the answers of /products/{id}/trades and candles, as repair
+and backfill publish them.
 Source: docs.cdp.coinbase.com/exchange/websocket-feed and its REST reference (read 2026).
 Quirks: `side` of a match names the MAKER, so the aggressor's is the opposite, in REST too; numbers are text, times RFC
 3339; a ticker comes only with a trade, and in captures before 2022 it has no sizes; the product may be anywhere in a
@@ -27,17 +27,20 @@ from mdstream.errors import FrameError
 from mdstream.events import Side
 from mdstream.ticks import (
     NO_ID,
+    BarTick,
     BookUpdate,
     Control,
     LevelSize,
     Number,
     PriceLevel,
     QuoteTick,
+    Size,
     Tick,
     TradeTick,
     price_units,
 )
 from mdstream.venues.feed import (
+    BAR,
     BOOK,
     OTHER,
     QUOTE,
@@ -55,12 +58,12 @@ from mdstream.venues.feed import (
 )
 from mdstream.venues.parsing import price_levels, recovered, side_of_book
 from mdstream.venues.symbols import separated
-from mdstream.venues.times import rfc3339_ns
+from mdstream.venues.times import SECOND_NS, Seconds, rfc3339_ns
 
 QUOTES = (*instruments.QUOTES, "CAD", "INR")
 AGGRESSOR: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 """The aggressor's side by the maker's."""
-REST_CHANNEL = "trades"
+REST_CHANNELS = ("trades", "candles")
 ALIASES = {"level2_50": "level2_batch"}
 """Channels that the venue acknowledges by another name."""
 UNUSED = ("status", "auction", "received", "open", "done", "change", "activate", "rfq_match")
@@ -68,7 +71,7 @@ UNUSED = ("status", "auction", "received", "open", "done", "change", "activate",
 
 _PRODUCT = rb"(?P<symbol>[A-Za-z0-9_-]{1,60})"
 _TYPE = re.compile(rb'\{\s*"type"\s*:\s*"(?P<channel>[a-z0-9_]{1,40})".*?"product_id"\s*:\s*"%s"' % _PRODUCT, re.DOTALL)
-_REST = re.compile(rb'\{"request":"/products/%s/(?P<channel>trades)\?' % _PRODUCT)
+_REST = re.compile(rb'\{"request":"/products/%s/(?P<channel>trades|candles)\?' % _PRODUCT)
 _TYPE_MARK = b'{"type":"'
 _PRODUCT_MARK = b'"product_id":"'
 
@@ -104,6 +107,9 @@ class _L2Update(msgspec.Struct, gc=False):
     product_id: Name
     changes: list[tuple[Literal["buy", "sell"], str, LevelSize]]
     time: str = ""
+
+
+_Candle = tuple[Seconds, Number, Number, Number, Number, Size]
 
 
 class _Subscribed(msgspec.Struct):
@@ -169,10 +175,19 @@ def _trades(m: RestAnswer[list[_Match]], symbol: str) -> Sequence[TradeTick]:
     return recovered(trade for d in m.response for trade in _match(d, symbol))
 
 
+def _candles(m: RestAnswer[list[_Candle]], symbol: str) -> Sequence[BarTick]:
+    """[[1767625140,93690.0,93750.0,93700.0,93741.2,12.5],..]"""
+    return [
+        BarTick(symbol, m.id_space, s * SECOND_NS, opened, high, low, close, volume)
+        for s, low, high, opened, close, volume in m.response
+    ]
+
+
 class Coinbase(Provider):
     name = "coinbase"
     market = "crypto"
     default_url = "wss://ws-feed.exchange.coinbase.com"
+    sandbox_url = "wss://ws-feed-public.sandbox.exchange.coinbase.com"
     default_symbols = ("BTCUSD", "ETHUSD")
     symbols = separated("a pair like BTCUSD, or the venue's own form, BTC-USD", QUOTES)
     contiguous_ids = True
@@ -186,7 +201,8 @@ class Coinbase(Provider):
         Channel("snapshot", BOOK, _Snapshot, _snapshot),
         Channel("l2update", BOOK, _L2Update, _l2update),
         Channel("heartbeat", OTHER, _Other, _heartbeat),
-        Channel(REST_CHANNEL, TRADE, RestAnswer[list[_Match]], _trades),
+        Channel("trades", TRADE, RestAnswer[list[_Match]], _trades),
+        Channel("candles", BAR, RestAnswer[list[_Candle]], _candles),
     )
     heads = (_TYPE, _REST)
     other = _Other
@@ -229,7 +245,7 @@ class Coinbase(Provider):
 
     def _typed(self, start: bytes) -> Parser | None:
         name = start.removeprefix(_TYPE_MARK).partition(b'"')[0].decode("ascii", "replace")
-        if name not in self.table or name == REST_CHANNEL:
+        if name not in self.table or name in REST_CHANNELS:
             return None
         kind, decode, ticks = self.table[name]
         return Parser(Route(b"", kind), decode, lambda message, _: ticks(message, self._symbols[message.product_id]))
@@ -250,6 +266,6 @@ class Coinbase(Provider):
             return Control("ack", m.type, tuple(names))
         if m.type in UNUSED:
             return Control("ignored", m.type)
-        if m.type in self.table and m.type != REST_CHANNEL:
+        if m.type in self.table and m.type not in REST_CHANNELS:
             return Head(m.type, m.product_id)
         raise FrameError(f"unknown type of message: {m.type[:40]!r}")

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import Endpoint, History, Limits
+from mdstream.venues.history import Endpoint, History
+from mdstream.venues.past import Limits, Past
 from mdstream.venues.rest import Api, Complaint
 
 REQUESTS_PER_S = 10
@@ -30,6 +31,7 @@ class _Error(msgspec.Struct):
 class CoinbaseApi(Api):
     name = "coinbase"
     default_url = "https://api.exchange.coinbase.com"
+    sandbox_url = "https://api-public.sandbox.exchange.coinbase.com"
     error = _Error
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:
@@ -37,9 +39,12 @@ class CoinbaseApi(Api):
         return Complaint(error.message, status == 400 or (status == 404 and error.message == "NotFound"))
 
 
-class CoinbaseHistory(CoinbaseApi, History):
+class CoinbasePast(CoinbaseApi, Past):
     sites = SITES
+    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
+
+
+class CoinbaseHistory(CoinbasePast, History):
     endpoints: ClassVar = {"": Endpoint("/products/{symbol}/trades?after={after}&limit={rows}")}
     newest_first = True
     most_rows = 1_000
-    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address

@@ -1,7 +1,7 @@
 """Interactive Brokers, through a running TWS or IB Gateway and the library ib_async.
 
 Channels: trade (tick-by-tick AllLast), quote (market data: bid and ask); not used: tick-by-tick BidAsk, which takes the
-few tick-by-tick lines, RTVolume (sampled), depth, bars. There is no history: trades have no ids to ask by.
+few tick-by-tick lines, RTVolume (sampled), depth. History: bars (client.py), in the form of a REST answer.
 Source: IBKR's TWS API pages (market data, tick-by-tick, message codes); ib_async 2.1 (read 2026-11).
 Quirks: the library decodes the socket, so a frame is what link.py writes for each of its calls, in order:
 
@@ -11,6 +11,7 @@ Quirks: the library decodes the socket, so a frame is what link.py writes for ea
     {"ib":"error","code":354,"message":"..","names":["quote AAPL"]}
     {"ib":"time","time":1767625210}                               the answer to our keepalive
     {"ib":"unreadable","text":".."}                               ib_async could not decode a message
+    {"request":"/history?symbol=AAPL&interval=1m&..","view":"1m","response":{"conId":265598,..,"bars":[..]}}
 
 Quotes have no time. Trades are timed in whole seconds, without side. `size` has the gateway's unit (docs/venues/ib.md).
 Ids: the venue has none. A trade's id is `connection` (when it was opened, and the client id) and `n`, which counts the
@@ -29,8 +30,8 @@ import msgspec
 from mdstream import instruments
 from mdstream.errors import FrameError
 from mdstream.instruments import Kind
-from mdstream.ticks import Control, Number, QuoteTick, Size, TradeTick
-from mdstream.venues.feed import QUOTE, TRADE, Channel, Head, Id, Keepalive, Library, Provider, Request
+from mdstream.ticks import BarTick, Control, Number, QuoteTick, Size, TradeTick
+from mdstream.venues.feed import BAR, QUOTE, TRADE, Channel, Head, Id, Keepalive, Library, Provider, Request, RestAnswer
 from mdstream.venues.symbols import Symbols
 from mdstream.venues.times import SECOND_NS
 
@@ -41,14 +42,13 @@ MONTHS = "FGHJKMNQUVXZ"
 ADDRESSES = ("IB_WS_URL", "IBKR_HOST", "IBKR_PORT")
 
 DATA_LOST = 1101
-NOTICES = frozenset({1100, DATA_LOST, 1102, 1300, 10090, 10091, 10167, *range(2100, 2170)})
-"""Connectivity, data farms, and data that flow in part or delayed."""
+NOTICES = frozenset({165, 1100, DATA_LOST, 1102, 1300, 10090, 10091, 10167, *range(2100, 2200)})
+"""Connectivity, data farms, warnings, and data that flow in part or delayed."""
 ADVICE = {
     100: "fewer symbols, or other clients of this gateway that ask for less",
     101: "all market data lines are taken: fewer symbols, or more lines from the venue",
-    162: "a request for history was refused",
     200: "name an instrument that the venue has, and only one",
-    326: "give this ingestor a client id of its own: IBKR_CLIENT_ID",
+    326: "set IBKR_CLIENT_ID to a number that no other client of the gateway has",
     354: "subscribe to these data in the venue's client portal, for use by the API",
     420: "the account has no permission for these data, or they were asked for again too soon",
     502: "is TWS or IB Gateway running there, logged in, its API enabled?",
@@ -66,13 +66,22 @@ ADVICE = {
 }
 """What to do, by the venue's code."""
 
+
+def told(code: int, message: str) -> str:
+    """An error as we tell it: the venue's code and message, and what to do where we know that."""
+    advice = ADVICE[354] if code == 162 and "permission" in message.lower() else ADVICE.get(code)
+    return f"{code} {message.rstrip('.')}" + (f": {advice}" if advice else "")
+
+
 _HEAD = re.compile(rb'\{\s*"ib"\s*:\s*"(?P<channel>trade|quote)"\s*,\s*"symbol"\s*:\s*"(?P<symbol>[A-Z0-9.-]{1,40})"')
+_REST = re.compile(rb'\{"request":"/(?P<channel>history)\?symbol=(?P<symbol>[A-Z0-9.-]{1,40})&')
 _FUTURE = re.compile(rf"(?P<root>[A-Z0-9]{{1,10}})(?P<month>[{MONTHS}])(?P<year>[0-9]{{2}})")
 _LISTED = re.compile(r"[A-Z0-9-]{1,20}")
 _PAIR = re.compile(r"(?P<base>[A-Z]{3})(?P<quote>[A-Z]{3})")
 
 
 Text = Annotated[str, msgspec.Meta(max_length=40)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000)]
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -81,7 +90,7 @@ class _Data(msgspec.Struct, gc=False):
 
 
 class _Trade(_Data, gc=False):
-    time: Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000)]
+    time: Seconds
     price: Number
     size: Size
     exchange: Text = ""
@@ -93,6 +102,14 @@ class _Quote(_Data, gc=False):
     bid_size: Size | None = msgspec.field(name="bidSize")
     ask: Number | None
     ask_size: Size | None = msgspec.field(name="askSize")
+
+
+class _Bars(msgspec.Struct, gc=False):
+    """The bars of a duration that leads back at least to `begin`; seconds since 1970."""
+
+    begin: Seconds
+    end: Seconds
+    bars: list[tuple[Seconds, Number, Number, Number, Number, Size, Number, int]]
 
 
 class _Other(msgspec.Struct):
@@ -118,6 +135,15 @@ def _trade(m: _Trade, symbol: str) -> Sequence[TradeTick | Control]:
 def _quote(m: _Quote, symbol: str) -> Sequence[QuoteTick]:
     """{"ib":"quote","symbol":"AAPL","conId":265598,"connection":"19b8e5c2a10.17","n":8,"bid":246.54,"bidSize":300.0,"ask":246.56,"askSize":200.0}"""
     return (QuoteTick(symbol, m.bid, m.bid_size, m.ask, m.ask_size, None),)
+
+
+def _history(m: RestAnswer[_Bars], symbol: str) -> Sequence[BarTick]:
+    """{"conId":265598,"exchange":"SMART","begin":1767625140,"end":1767625200,"bars":[["1767625140",246.1,246.6,246.0,246.55,49378.0,246.32,461]]}"""
+    return [
+        BarTick(symbol, m.id_space, ts * SECOND_NS, opened, high, low, close, volume, None, count)
+        for ts, opened, high, low, close, volume, _, count in m.response.bars
+        if count > 0 and m.response.begin <= ts < m.response.end
+    ]
 
 
 def contract_of(symbol: str) -> dict[str, str] | None:
@@ -182,8 +208,9 @@ class Ib(Provider):
     channels = (
         Channel("trade", TRADE, _Trade, _trade),
         Channel("quote", QUOTE, _Quote, _quote),
+        Channel("history", BAR, RestAnswer[_Bars], _history),
     )
-    heads = (_HEAD,)
+    heads = (_HEAD, _REST)
     head_end = b',"conId":'
     other = _Other
 
@@ -226,7 +253,5 @@ class Ib(Provider):
 
 def _error(m: _Other) -> Control:
     """Most errors name a request; code and message are the venue's."""
-    detail = f"{m.code} {m.message.rstrip('.')}"
-    if m.code in ADVICE:
-        detail += f": {ADVICE[m.code]}"
+    detail = told(m.code, m.message)
     return Control("notice", detail) if m.code in NOTICES else Control("error", detail, m.names)

@@ -3,32 +3,26 @@
     command ──> contract details ──> exactly one? ──> tick-by-tick, market data ──> ack
                                        no ──> error 200
 
-`ib_async.Client` calls back with all that the gateway sends. Its class `IB` above that would replace the venue's time
-of a tick by our own.
+History has a connection of its own (client.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from ib_async import Client, Contract, ContractDetails, TickAttribLast
+from ib_async import Contract, ContractDetails, TickAttribLast
 
-from mdstream.errors import LinkError, SettingsError
+from mdstream.errors import LinkError
 from mdstream.ingest.links.link import OPEN_TIMEOUT_S
 from mdstream.ingest.links.queue import QueueLink
-from mdstream.net.redact import redacted
-from mdstream.venues.ib.feed import ADVICE, DATA_LOST
+from mdstream.venues.ib.feed import DATA_LOST
+from mdstream.venues.ib.gateway import NOT_CONNECTED, Address, Gateway, the_only
 
-DEFAULT_CLIENT_ID = "17"
-NAMED = 5
-"""Contracts that the error for an ambiguous one names."""
 TICK_BY_TICK_INTERVAL_S = 16.0
 """Between two tick-by-tick requests for one instrument: the venue's 15 s, and some for the way there."""
 _tick_by_tick_s: dict[tuple[str, int, int], float] = {}
@@ -37,8 +31,6 @@ BID, ASK = 0, 2
 """Where a side's price is in a top; its size follows."""
 PRICES, SIZES = {1: BID, 2: ASK}, {0: BID, 3: ASK}
 """By the venue's tick type. Delayed data have types of their own, and are left out."""
-
-logging.getLogger("ib_async.client").setLevel(logging.CRITICAL)  # a lost connection is told by its LinkError
 
 
 class Command(msgspec.Struct):
@@ -68,60 +60,30 @@ class IbLink(QueueLink):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        try:
-            parts = urlsplit(url)
-            host, port, query = parts.hostname, parts.port, parse_qs(parts.query, strict_parsing=bool(parts.query))
-            self._client_id = int(query.pop("clientId", [DEFAULT_CLIENT_ID])[0])
-        except ValueError:
-            host = port = None
-        if not host or not port or query or not 0 <= self._client_id < 2**31:
-            raise SettingsError(f"{redacted(url)!r}: expected ib://HOST:PORT or ib://HOST:PORT?clientId=NUMBER")
-        self._host, self._port = host, port
-        self._connection = f"{time.time_ns() // 1_000_000:x}.{self._client_id}"
+        self._address = Address.of(url)
+        self._connection = f"{time.time_ns() // 1_000_000:x}.{self._address.client_id}"
         self._frame_number = 0
-        self._reason = ""
-        self._gone = asyncio.Event()
         self._asked: dict[int, tuple[Command, list[ContractDetails]]] = {}
         self._found: list[tuple[Command, Contract]] = []
         self._lines: dict[int, Line] = {}
         self._moved: dict[Line, None] = {}
-        self._client = Client(self._calls())
-        self._client.decoder.logger = SimpleNamespace(exception=self._unreadable)  # type: ignore[assignment]
-
-    def _calls(self) -> SimpleNamespace:
-        """What the client calls, by the names of IB's EWrapper."""
-        return SimpleNamespace(
-            connectAck=lambda: None,
-            setEventsDone=self._disconnected,
-            connectionClosed=lambda: None,
-            tcpDataProcessed=self._put_quotes,
-            error=self._error,
-            contractDetails=lambda request, details: self._asked[request][1].append(details),
-            contractDetailsEnd=self._contract_found,
-            tickByTickAllLast=self._trade,
-            priceSizeTick=self._price,
-            tickSize=self._size,
-            currentTime=lambda now: self._put(ib="time", time=now),
-        )
+        calls: dict[str, Callable[..., None]] = {
+            "tcpDataProcessed": self._put_quotes,
+            "error": self._error,
+            "contractDetails": lambda request, details: self._asked[request][1].append(details),
+            "contractDetailsEnd": self._contract_found,
+            "tickByTickAllLast": self._trade,
+            "priceSizeTick": self._price,
+            "tickSize": self._size,
+            "currentTime": lambda now: self._put(ib="time", time=now),
+        }
+        self._gateway = Gateway(self._address, calls, lost=self.end, unreadable=self._unreadable)
+        self._client = self._gateway.client
 
     # ------------------------------------------------------------------------------------------------------- the link
 
     async def open(self) -> None:
-        connecting = asyncio.ensure_future(
-            self._client.connectAsync(self._host, self._port, self._client_id, OPEN_TIMEOUT_S)
-        )
-        gone = asyncio.ensure_future(self._gone.wait())  # the client goes on waiting for an answer
-        try:
-            await asyncio.wait((connecting, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not connecting.done():
-                raise LinkError(self._reason or "the gateway closed the connection")
-            connecting.result()
-        except (OSError, TimeoutError) as error:
-            reason = self._reason or f"502 {error or 'no answer'}: {ADVICE[502]}"
-            raise LinkError(reason) from None
-        finally:
-            connecting.cancel()
-            gone.cancel()
+        await self._gateway.open(OPEN_TIMEOUT_S)
 
     async def send(self, frame: str | bytes) -> None:
         await super().send(frame)
@@ -137,28 +99,22 @@ class IbLink(QueueLink):
                 case "unsubscribe":
                     self._cancel(command)
         except ConnectionError:
-            raise LinkError(f"504 not connected: {ADVICE[504]}") from None
+            raise LinkError(NOT_CONNECTED) from None
 
     async def close(self) -> None:
         await super().close()
         self._client.disconnect()
 
-    def _disconnected(self) -> None:
-        self._gone.set()
-        self.end(LinkError(self._reason or f"504 not connected: {ADVICE[504]}"))
-
     # ------------------------------------------------------------------------------------------- what the gateway says
 
     def _contract_found(self, request: int) -> None:
         command, found = self._asked.pop(request)
-        contracts = [details.contract for details in found if details.contract is not None]
-        if len(contracts) != 1:
-            several = "; ".join(f"{c.localSymbol} {c.exchange} {c.currency} {c.conId}" for c in contracts[:NAMED])
-            message = f"{len(contracts)} contracts are called {command.symbol}: {several}"
-            self._put(ib="error", code=200, message=message, names=command.names)
+        contract = the_only(command.symbol, found)
+        if isinstance(contract, str):
+            self._put(ib="error", code=200, message=contract, names=command.names)
             return
-        self._found.append((command, contracts[0]))
-        self._request_data(command, contracts[0])
+        self._found.append((command, contract))
+        self._request_data(command, contract)
         self._put(ib="ack", names=command.names)
 
     def _request_data(self, command: Command, contract: Contract) -> None:
@@ -166,7 +122,7 @@ class IbLink(QueueLink):
             request = self._client.getReqId()
             self._lines[request] = Line(channel, command.symbol, contract.conId, self._connection)
             if channel == "trade":
-                loop, place = asyncio.get_running_loop(), (self._host, self._port, contract.conId)
+                loop, place = asyncio.get_running_loop(), (*self._address[:2], contract.conId)
                 due_s = _tick_by_tick_s.get(place, -TICK_BY_TICK_INTERVAL_S) + TICK_BY_TICK_INTERVAL_S
                 _tick_by_tick_s[place] = max(due_s, loop.time())
                 loop.call_at(_tick_by_tick_s[place], self._request_trades, request, contract)
@@ -194,8 +150,6 @@ class IbLink(QueueLink):
             names = self._asked.pop(request)[0].names
         elif request in self._lines:
             names = [self._lines[request].name]
-        elif not self._client.isReady():  # it ends the connection
-            self._reason = f"{code} {message}: {ADVICE[code]}" if code in ADVICE else f"{code} {message}"
         self._put(ib="error", code=code, message=message, names=names)
         if code == DATA_LOST:
             self._lines.clear()

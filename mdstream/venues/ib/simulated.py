@@ -1,7 +1,7 @@
 """A TWS or IB Gateway as the simulator serves it: the API's socket, server version 178.
 
-Data: tick-by-tick Last, AllLast and BidAsk; market data (bid and ask). Contract details, the time, farm notices, and
-empty answers to what ib_async asks for when it connects. No orders, no history.
+Data: tick-by-tick Last, AllLast and BidAsk; market data (bid and ask); past bars (simulated_history.py). Contract
+details, the time, farm notices, and empty answers to what ib_async asks for when it connects. No orders, no past ticks.
 Source: ib_async 2.1's client and decoder, IBKR's message codes (read 2026-11). Our choices where they are silent: a
 contract's id, made from its name; stocks at LSE are listed in two currencies, so without one they are ambiguous; there
 are data of SMART, futures exchanges and IDEALPRO alone, elsewhere the user has no subscription; a request beyond 50 a
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -25,6 +26,7 @@ from mdstream.simulator.market import SECOND_NS, Market, Order, Top
 from mdstream.simulator.requests import RefusedError
 from mdstream.venues.framer import LengthPrefixed
 from mdstream.venues.ib.feed import FUTURES_MARKETS, MONTHS, contract_of
+from mdstream.venues.ib.simulated_history import Asked, Pace, bars
 
 VERSION = 178
 ACCOUNT = "DU1234567"
@@ -192,6 +194,10 @@ class IbSession(Session):
                 return self._data(fields[2], Contract(*fields[3:15]), MARKET_DATA, now_ns)
             case "97":
                 return self._data(fields[1], Contract(*fields[2:14]), fields[14], now_ns)
+            case "20":
+                return self._history(fields[1], Contract(*fields[2:14]), fields[14:], now_ns)
+            case "25":
+                return [_error(fields[2], 366, f"No historical data query found for ticker id:{fields[2]}")]
             case "2" | "98":
                 return self._cancel(fields[-1])
             case "59" | "15":
@@ -209,14 +215,39 @@ class IbSession(Session):
         details = [_contract_data(request, each, listing) for each, listing in found]
         return [*details, Send(message(52, 1, request))]
 
-    def _data(self, request: str, contract: Contract, channel: str, now_ns: int) -> list[Action]:
+    def _the_only(self, request: str, contract: Contract, now_ns: int) -> tuple[Contract, Listing]:
         found = self.exchange.find(contract, now_ns)
         if not found:
             raise RefusedError(_no_contract(request))
         if len(found) > 1:
             text = f"The contract description specified for {contract.symbol} is ambiguous."
             raise RefusedError(_error(request, 200, text))
-        ((each, listing),) = found
+        return found[0]
+
+    def _history(self, request: str, contract: Contract, fields: list[str], now_ns: int) -> list[Action]:
+        """The bars of one contract, all in one message."""
+        each, listing = self._the_only(request, contract, now_ns)
+        asked, of = Asked(*fields), f"{each.symbol}@{each.exchange}"
+        problem = ""
+        if not self.exchange.pace.admits(listing.symbol, fields, now_ns):
+            problem = "Historical data request pacing violation"
+        elif each.exchange not in SUBSCRIBED:
+            problem = f"No market data permissions for {each.exchange} {each.kind}"
+        elif asked.what != "TRADES" or each.kind == "CASH":
+            problem = f"No historical market data for {each.symbol}/{each.kind}@{each.exchange} {asked.what}"
+        if problem:
+            raise RefusedError(_no_history(request, problem))
+        try:
+            begin_s, end_s, found = bars(listing, asked, now_ns)
+        except RefusedError as refused:
+            raise RefusedError(_error(request, *refused.replies)) from None
+        if not found:
+            raise RefusedError(_no_history(request, f"HMDS query returned no data: {of} Trades"))
+        times = (time.strftime("%Y%m%d %H:%M:%S UTC", time.gmtime(each)) for each in (begin_s, end_s))
+        return [Send(message(17, request, *times, len(found), *chain.from_iterable(found)))]
+
+    def _data(self, request: str, contract: Contract, channel: str, now_ns: int) -> list[Action]:
+        each, listing = self._the_only(request, contract, now_ns)
         self._check(request, each, channel)
         name = f"{channel} {listing.symbol}"
         if name in self.requests:
@@ -274,6 +305,10 @@ class Ib(Exchange):
         """By client id."""
         self._contracts: dict[str, Contract] = {}
         self._tick_by_tick_ns: dict[str, int] = {}
+        self.pace = Pace()
+
+    def counts(self) -> Mapping[str, int]:
+        return self.pace.counts()
 
     def split(self, symbol: str) -> tuple[str, str] | None:
         fields = contract_of(symbol)
@@ -320,6 +355,10 @@ def _contract_data(request: str, c: Contract, listing: Listing) -> Send:
 
 def _no_contract(request: str) -> Send:
     return _error(request, 200, "No security definition has been found for the request")
+
+
+def _no_history(request: str, problem: str) -> Send:
+    return _error(request, 162, f"Historical Market Data Service error message:{problem}")
 
 
 def _error(request: object, code: int, text: str) -> Send:

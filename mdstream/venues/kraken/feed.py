@@ -1,11 +1,14 @@
 """Kraken, WebSocket API v2, spot.
 
 Channels: trade, ticker (triggered by the best bid and offer), book; ignored: ohlc, instrument and others.
-There is no history: REST Trades is read by time, and ids do not show what is missing.
-Source: docs.kraken.com, spot-websocket-v2 and its guide to the book's checksum (read 2026-11).
+REST: the answers of OHLC and Trades, as backfill publishes them.
+Source: docs.kraken.com, spot-websocket-v2 and its guide to the book's checksum, and spot REST (read 2026-11).
 Quirks: prices and sizes are JSON numbers, with all decimals of the pair, zeros too (0.50000000); BTC, not XBT as in v1
-and REST; tokenized stocks (AAPLx/USD) have to be asked for as such, and are not.
-Ids: `trade_id` is a number that rises per pair; the venue does not promise that it counts by one.
+and REST, where a pair is XBTUSD; tokenized stocks (AAPLx/USD) have to be asked for as such, and are not.
+Ids: `trade_id` is a number that rises per pair; the venue does not promise that it counts by one. In REST it is the
+same, and was 0 for some trades until 2024.
+Times: in microseconds here (cut off, we think: it is not documented), as a float64 of seconds there. That is read so
+that it is no earlier: history ends before the first live trade, which would else be published twice.
 Books: a snapshot after each subscription, then changes: absolute sizes, 0 for a removed level. A level that falls out
 of the depth is not removed: the reader drops it. There is no sequence number; `checksum` in every message is the CRC32
 of the ten best levels. Quotes are the book's top; without a book, those of the ticker, whose frames are whole.
@@ -23,8 +26,10 @@ import msgspec
 from mdstream import instruments
 from mdstream.errors import FrameError
 from mdstream.events import Side
+from mdstream.repairs import REST_MARK
 from mdstream.ticks import (
     PRICE_UNIT,
+    BarTick,
     BookCheck,
     BookUpdate,
     Control,
@@ -37,6 +42,7 @@ from mdstream.ticks import (
     price_units,
 )
 from mdstream.venues.feed import (
+    BAR,
     BOOK,
     MAX_HEAD_BYTES,
     QUOTE,
@@ -49,10 +55,11 @@ from mdstream.venues.feed import (
     Parser,
     Provider,
     Request,
+    RestAnswer,
 )
-from mdstream.venues.parsing import priced
+from mdstream.venues.parsing import priced, recovered
 from mdstream.venues.symbols import separated
-from mdstream.venues.times import rfc3339_ns
+from mdstream.venues.times import SECOND_NS, Seconds, rfc3339_ns
 
 QUOTES = (*instruments.QUOTES, "CAD", "JPY", "CHF")
 DEPTH = 25
@@ -65,14 +72,23 @@ CHANNELS: dict[str, dict[str, object]] = {
 """With the parameters of their subscriptions."""
 NAMES = tuple(CHANNELS)
 
+OLD_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+"""What WebSocket v1 and REST call them."""
+ROUNDED_NS = 200
+"""By how much a time in REST may be less than the trade's: 119 ns by its float64, 50 ns by its seven decimals."""
+SIDES: dict[str, Side] = {"b": "buy", "s": "sell"}
+
 _HEAD = re.compile(
     rb'\{\s*"channel"\s*:\s*"(?P<channel>[a-z0-9_]{1,40})"\s*,\s*"type"\s*:\s*"[a-z]{1,20}"\s*,'
     rb'\s*"data"\s*:\s*\[\s*\{\s*"symbol"\s*:\s*"(?P<symbol>[A-Za-z0-9.]{1,30}/[A-Za-z0-9.]{1,20})"'
 )
 
+_REST = re.compile(rb'\{"request":"/0/public/(?P<channel>OHLC|Trades)\?pair=(?P<symbol>[A-Z0-9.]{2,40})&')
+_TIME = re.compile(rb"([0-9]{1,10})(?:\.([0-9]{1,10}))?")
 _SYMBOL_MARK = b'"symbol":"'
 
 T = TypeVar("T", bound="_Named")
+R = TypeVar("R")
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -112,6 +128,35 @@ class _Book(_Named, gc=False):
     asks: list[_Level]
     checksum: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
     timestamp: str = ""
+
+
+class _PastTrade(msgspec.Struct, gc=False, array_like=True):
+    price: Number
+    volume: Number
+    time: msgspec.Raw
+    side: Literal["b", "s"]
+    kind: str
+    misc: str
+    trade_id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+_Candle = tuple[Seconds, Number, Number, Number, Number, Number, Size, Id]
+
+
+class _OfPair(msgspec.Struct, Generic[R]):
+    """By the venue's internal name of a pair, whatever name was asked for; and `last`, where to go on."""
+
+    result: dict[str, list[R] | int]
+
+    @property
+    def rows(self) -> list[R]:
+        found = [rows for rows in self.result.values() if not isinstance(rows, int)]
+        if len(found) != 1:
+            raise FrameError(f"an answer about {len(found)} pairs")
+        return found[0]
+
+
+PastTrades = _OfPair[_PastTrade]
 
 
 class _Status(msgspec.Struct):
@@ -187,6 +232,42 @@ def _levels(levels: list[tuple[str, str]]) -> list[PriceLevel]:
     return [(price_units(price), price_units(size) / PRICE_UNIT) for price, size in levels]
 
 
+def _past_trades(m: RestAnswer[PastTrades], symbol: str) -> Sequence[TradeTick]:
+    """{"error":[],"result":{"XXBTZUSD":[["93741.20000","0.00150000",1767625200.1234567,"s","m","",93412345],..],"last":"1767625200123456789"}}"""
+    return recovered(
+        TradeTick(symbol, str(d.trade_id), d.price, d.volume, SIDES[d.side], _time_of(d), d.trade_id, d.trade_id)
+        for d in m.response.rows
+    )
+
+
+def times_of(answer: PastTrades) -> list[int]:
+    """The times of the trades in an answer of Trades, ns. Raises FrameError."""
+    return [_time_of(trade) for trade in answer.rows]
+
+
+def _time_of(trade: _PastTrade) -> int:
+    match = _TIME.fullmatch(trade.time)
+    if match is None:
+        raise FrameError(f"not a time in seconds: {str(trade.time, 'latin-1')[:40]!r}")
+    ns = int(match[1]) * SECOND_NS + int((match[2] or b"").ljust(9, b"0")[:9]) + ROUNDED_NS
+    return ns - ns % 1_000
+
+
+def _ohlc(m: RestAnswer[_OfPair[_Candle]], symbol: str) -> Sequence[BarTick]:
+    """{"error":[],"result":{"XXBTZUSD":[[1767625140,"93700.0","93750.0","93690.0","93741.2","93720.0","12.50000000",345],..],"last":1767625140}}"""
+    closed = m.response.rows[:-1]
+    return [
+        BarTick(symbol, m.id_space, s * SECOND_NS, opened, high, low, close, volume, None, count)
+        for s, opened, high, low, close, _, volume, count in closed
+        if count
+    ]
+
+
+def rest_name(pair: str) -> str:
+    """BTC/USD as REST has it: XBTUSD."""
+    return "".join(OLD_NAMES.get(name, name) for name in pair.split("/"))
+
+
 class Kraken(Provider):
     name = "kraken"
     market = "crypto"
@@ -199,8 +280,10 @@ class Kraken(Provider):
         Channel("trade", TRADE, _Data[_Trade], _trades),
         Channel("ticker", QUOTE, _Data[_Ticker], _ticker),
         Channel("book", BOOK, _Data[_Book], _books),
+        Channel("OHLC", BAR, RestAnswer[_OfPair[_Candle]], _ohlc),
+        Channel("Trades", TRADE, RestAnswer[PastTrades], _past_trades),
     )
-    heads = (_HEAD,)
+    heads = (_HEAD, _REST)
     other = _Other
     symbols = separated("a pair like BTCUSD, or the venue's own form, BTC/USD", QUOTES, "/")
 
@@ -219,6 +302,17 @@ class Kraken(Provider):
         start = frame.find(_SYMBOL_MARK, 0, MAX_HEAD_BYTES)
         end = frame.find(b'"', start + len(_SYMBOL_MARK), MAX_HEAD_BYTES) + 1
         return self._by_start[frame[:end]] if 0 < start < end else self.by_pattern(frame)
+
+    def head(self, frame: bytes) -> tuple[bytes, bytes] | None:
+        found = super().head(frame)
+        return (found[0], self._pair_of(found[1])) if found and frame.startswith(REST_MARK) else found
+
+    def _pair_of(self, name: bytes) -> bytes:
+        """The pair with a name in REST; empty for what is none."""
+        bitcoin = OLD_NAMES["BTC"].encode()
+        joined = name.removesuffix(bitcoin) + b"BTC" if name.endswith(bitcoin) else name
+        base, slash, quote = (self.symbols.to_venue(joined.decode()) or "").partition("/")
+        return f"{next((new for new, old in OLD_NAMES.items() if old == base), base)}{slash}{quote}".encode()
 
     def control(self, message: _Other) -> Control | Head:
         """{"method":"subscribe","result":{"channel":"trade","symbol":"BTC/USD",..},"success":true,"req_id":1,..} or

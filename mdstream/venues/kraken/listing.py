@@ -1,7 +1,7 @@
 """Kraken spot: AssetPairs, and the volumes of Ticker.
 
 Source: docs.kraken.com, spot REST, get-tradable-asset-pairs and get-ticker-information (unconfirmed).
-Limits: about one request per second and address. Errors are a list of texts, with HTTP 200.
+Limits and errors: those of timed.py.
 Quirks: `wsname` is the name of WebSocket v1, which says XBT and XDG where v2, and we, have BTC and DOGE. The lot is
 the last of `lot_decimals`. Volumes are in units of base, with their average price, each today's and that of 24 hours.
 """
@@ -14,17 +14,14 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from mdstream.ticks import Number
+from mdstream.venues.kraken.feed import OLD_NAMES
+from mdstream.venues.kraken.timed import KrakenApi
 from mdstream.venues.listing import Listing, Row, Step
-from mdstream.venues.rest import Complaint
 
 TRADING = ("online", "limit_only", "reduce_only")
-NAMES = {"XBT": "BTC", "XDG": "DOGE"}
+NAMES = {old: new for new, old in OLD_NAMES.items()}
 
 T = TypeVar("T")
-
-
-class _Errors(msgspec.Struct):
-    error: list[str]
 
 
 class _Result(msgspec.Struct, Generic[T]):
@@ -43,18 +40,11 @@ class _Ticker(msgspec.Struct):
     p: tuple[Number, Number]
 
 
-class KrakenListing(Listing):
-    name = "kraken"
-    default_url = "https://api.kraken.com"
-    error = _Errors
+class KrakenListing(KrakenApi, Listing):
     targets = ("/0/public/AssetPairs",)
     answer = _Result[_Pair]
     volume_targets = ("/0/public/Ticker",)
     volume_answer = _Result[_Ticker]
-
-    def complaint(self, status: int, error: _Errors) -> Complaint | None:  # noqa: ARG002  errors come with 200
-        """{"error":["EGeneral:Too many requests"]}"""
-        return Complaint(", ".join(error.error), final=False) if error.error else None
 
     def rows(self, answer: _Result[_Pair]) -> Iterable[Row]:
         """{"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","lot_decimals":8,"tick_size":"0.1","status":"online",..},..}}"""

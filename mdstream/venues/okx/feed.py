@@ -1,7 +1,7 @@
 """OKX v5, public channels: spot, swaps, dated futures and options.
 
 Channels: trades, bbo-tbt, books; also understood: trades-all, tickers, books5. trades-all is at another address
-(/ws/v5/business). REST: the answers of history-trades, as repair publishes them.
+(/ws/v5/business). REST: the answers of history-trades and history-candles, as repair and backfill publish them.
 Source: OKX API guide v5, public data (read 2026-08).
 Quirks: all numbers and times are text, times are milliseconds, an empty side of a ticker is ""; bbo-tbt and books have
 their symbol only in `arg`; `ping` and `pong` are not JSON. Sizes are base units on spot, but CONTRACTS on swaps,
@@ -30,6 +30,7 @@ from mdstream.events import Level, Side
 from mdstream.ticks import (
     BOOK_DEPTH,
     NO_ID,
+    BarTick,
     BookTick,
     BookUpdate,
     Control,
@@ -39,7 +40,20 @@ from mdstream.ticks import (
     Size,
     TradeTick,
 )
-from mdstream.venues.feed import BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request
+from mdstream.venues.feed import (
+    BAR,
+    BOOK,
+    QUOTE,
+    TRADE,
+    Channel,
+    Head,
+    Id,
+    Keepalive,
+    Name,
+    Provider,
+    Request,
+    RestAnswer,
+)
 from mdstream.venues.parsing import price_levels, recovered, side_of_book
 from mdstream.venues.symbols import separated
 from mdstream.venues.times import MS, Millis
@@ -48,13 +62,15 @@ QUOTES = (*instruments.QUOTES, "OKB", "AED", "USD_UM")
 """USD_UM: the linear contracts in USD, beside the inverse ones."""
 CHANNELS = ("trades", "bbo-tbt", "books")
 CLOSING_SOON = "64008"
+CLOSED = "1"
+CONTRACT = "a pair: a past candle does not say what its contract was worth"
 ARGS_PER_REQUEST = 300  # a request may have 64 KB; an argument here has less than 100 bytes
 
 _INSTRUMENT = rb"(?P<symbol>[A-Za-z0-9][A-Za-z0-9_-]{0,59})"
 _ARG = re.compile(
     rb'\{\s*"arg"\s*:\s*\{\s*"channel"\s*:\s*"(?P<channel>[A-Za-z0-9-]{1,40})"\s*,\s*"instId"\s*:\s*"%s"' % _INSTRUMENT
 )
-_REST = re.compile(rb'\{"request":"/api/v5/market/(?P<channel>history-trades)\?instId=%s&' % _INSTRUMENT)
+_REST = re.compile(rb'\{"request":"/api/v5/market/(?P<channel>history-(?:trades|candles))\?instId=%s&' % _INSTRUMENT)
 _REJECTED = re.compile(r"channel:([^ ,]{1,40}),instId:([^ ,]{1,60})")
 
 T = TypeVar("T")
@@ -118,6 +134,9 @@ class _Changes(msgspec.Struct, gc=False):
 class _HistoryTrades(msgspec.Struct, gc=False):
     response: _Data[_Trade]
     id_space: Literal["trades", "trades-all"] = msgspec.field(name="view", default="trades")
+
+
+_Candle = tuple[Millis, Number, Number, Number, Number, Size, Size, Size, str]
 
 
 class _Arg(msgspec.Struct):
@@ -185,10 +204,22 @@ def _history_trades(m: _HistoryTrades, symbol: str) -> Sequence[TradeTick]:
     return recovered(_trades(m.response, symbol, m.id_space))
 
 
+def _history_candles(m: RestAnswer[_Data[_Candle]], symbol: str) -> Sequence[BarTick]:
+    """{"code":"0","msg":"","data":[["1767625140000","93700","93750","93690","93741.2","12.5","1171000","1171000","1"],..]}"""
+    if "-" in symbol:
+        raise FrameError(f"expected {CONTRACT}")
+    return [
+        BarTick(symbol, m.id_space, ms * MS, opened, high, low, close, volume, turnover)
+        for ms, opened, high, low, close, volume, _, turnover, state in m.response.data
+        if volume and state == CLOSED
+    ]
+
+
 class Okx(Provider):
     name = "okx"
     market = "crypto"
     default_url = "wss://ws.okx.com:8443/ws/v5/public"
+    sandbox_url = "wss://wspap.okx.com:8443/ws/v5/public"
     symbols = separated("a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP", QUOTES, contracts=True)
     contiguous_ids = True
     sizes_in_contracts = True
@@ -204,6 +235,7 @@ class Okx(Provider):
         Channel("books5", BOOK, _Data[_Book], _books5),
         Channel("books", BOOK, _Changes, _books),
         Channel("history-trades", TRADE, _HistoryTrades, _history_trades),
+        Channel("history-candles", BAR, RestAnswer[_Data[_Candle]], _history_candles),
     )
     heads = (_ARG, _REST)
     head_end = b"}"

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
-from mdstream.venues.history import Endpoint, History, Limits
+from mdstream.venues.history import Endpoint, History
+from mdstream.venues.past import Limits, Past
 from mdstream.venues.rest import Api, Complaint
 
 REQUESTS_PER_S = 20 / 2
@@ -38,12 +39,15 @@ class OkxApi(Api):
         return Complaint(f"{error.code} {error.msg}", error.code.startswith(REQUEST_IS_WRONG))
 
 
-class OkxHistory(OkxApi, History):
+class OkxPast(OkxApi, Past):
     sites = SITES
+    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address
+
+
+class OkxHistory(OkxPast, History):
     endpoints: ClassVar = dict.fromkeys(
         ("trades", "trades-all"),
         Endpoint("/api/v5/market/history-trades?instId={symbol}&type=1&after={after}&limit={rows}"),
     )
     newest_first = True
     most_rows = 100
-    limits = Limits(per_s=REQUESTS_PER_S / 2, burst=5.0)  # half of it: others may use the same address

@@ -1,0 +1,89 @@
+"""`mdstream backfill` of Interactive Brokers' bars, with everything around it: a gateway, a core worker, Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from feed_reader import read_feed
+from processes import Processes, free_port, run_mdstream, until, wait_until
+from servers import read_topic
+from test_ib import two_ports
+
+from mdstream.events import HISTORY, Bar, decode
+from mdstream.venues.ib.feed import Ib
+
+pytestmark = pytest.mark.system
+
+BACKFILL = ("backfill", "--provider", "ib", "--symbols", "AAPL", "--interval", "1s", "--start", "1h")
+TRADES = 500
+
+
+def bars(env: Mapping[str, str]) -> dict[int, Bar]:
+    """What is on md.bars, by time; each bar is there once."""
+    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.bars"))
+    found: dict[int, Bar] = {}
+    for record in records:
+        bar = decode(record.value)
+        assert isinstance(bar, Bar)
+        assert bar.ts_open not in found
+        found[bar.ts_open] = bar
+    return found
+
+
+async def trade(url: str) -> dict[int, tuple[float, float, float, float, float, int]]:
+    """Let AAPL trade; the bars of its whole seconds, by the live feed's trades: in none of our logs."""
+    async with read_feed(Ib, url, "AAPL") as reader:
+        await until(lambda: len(reader.trades("AAPL")) > TRADES)
+        trades = reader.trades("AAPL")
+    seconds: dict[int, list[tuple[float, float]]] = {}
+    for each in trades:
+        seconds.setdefault(each.ts_exchange or 0, []).append((each.price, each.size))
+    last = max(seconds)
+    return {
+        ts: (prices[0], max(prices), min(prices), prices[-1], sum(sizes), len(rows))
+        for ts, rows in seconds.items()
+        for prices, sizes in [tuple(zip(*rows, strict=True))]
+        if ts < last
+    }
+
+
+def call(port: int, path: str, body: bytes | None = None) -> Any:
+    """The simulator's answer to a GET, or to a POST with a body."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", body, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_past_bars_of_a_symbol_that_nobody_reads_are_on_md_bars(processes: Processes, env: dict[str, str]) -> None:
+    """As the venue has them, each once, also when the command is run again, and though the gateway ends connections all
+    the time. It sees no violation of its rules. What it refuses is told with what to do."""
+    port = two_ports()
+    options = ("--symbols", "AAPL", "--rate", 200, "--linger", 3600)
+    process = processes.mdstream("simulate", "--port", port, "--venues", "ib", *options)
+    process.wait_for("export IB_WS_URL=")
+    env["IB_WS_URL"] = f"ib://127.0.0.1:{port + 1}"
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    made = asyncio.run(trade(env["IB_WS_URL"]))
+    fault = call(port, "/faults", b'{"venue":"ib","kind":"disconnect","every_s":0.1}')["id"]
+
+    def filled() -> bool:
+        done = run_mdstream(*BACKFILL, env=env)
+        assert done.returncode == 0, done.stderr + done.stdout
+        cut = call(port, f"/faults/{fault}")["counts"].get("connections", 0)
+        return set(made) <= set(bars(env)) and cut > 0
+
+    # The last seconds are left for later, and each time there are some more to ask for.
+    wait_until(filled, what="the bars of what was traded, over connections that were cut", every_s=3.0)
+    found = bars(env)
+    assert all((bar.provider, bar.backfilled, bar.revision) == ("ib", True, HISTORY) for bar in found.values())
+    shown = {ts: (b.open, b.high, b.low, b.close, b.volume, b.trades) for ts, b in found.items() if ts in made}
+    assert shown == {ts: pytest.approx(values) for ts, values in made.items()}
+    refused = run_mdstream(*BACKFILL, "--symbols", "TSLA", env=env)
+    assert refused.returncode == 1
+    assert "ib TSLA 1s: not done: 200 No security definition has been found for the request: name an" in refused.stderr
+    assert call(port, "/status")["own"]["ib"]["pacing_violations"] == 0
