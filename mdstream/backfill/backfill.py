@@ -42,19 +42,23 @@ class Wanted(NamedTuple):
     times: Times
 
 
-def check(wanted: Wanted) -> None:
-    """Raises SymbolError for a symbol that the venue cannot have, SettingsError for an interval that it does not have,
-    BackfillError if its history cannot be taken."""
+def checked(wanted: Wanted) -> Wanted:
+    """The same with canonical symbols.
+
+    Raises SymbolError for a symbol that the venue cannot have, SettingsError for an interval that it does not have,
+    BackfillError if its history cannot be taken.
+    """
     name, of, timed = wanted.name, provider(wanted.name), TIMED.get(wanted.name)
     trades = name in HISTORIES or (timed is not None and timed.trades is not None)
     known = [*([TRADES] if trades else []), *(sorted(timed.intervals, key=unit_ns) if timed else [])]
     for interval in wanted.intervals:
         if interval not in known:
             raise SettingsError(f"--interval {interval}: {name} has no such history; it has {', '.join(known)}")
-    for symbol in wanted.symbols:
-        of.to_venue(symbol)
+    symbols = tuple(dict.fromkeys(map(of.canonical, wanted.symbols)))
+    for symbol in symbols:
         if TRADES in wanted.intervals and of.sizes_in_contracts and is_linear(symbol):
             raise BackfillError(name, symbol, "what its contracts were worth in the past is not known")
+    return wanted._replace(symbols=symbols)
 
 
 class Backfill:
@@ -98,7 +102,7 @@ async def backfill(settings: Settings, of: Wanted, *, show: Show) -> list[Result
 
     Raises MdstreamError if the broker cannot be reached, or a setting or symbol cannot be used.
     """
-    check(of)
+    of = checked(of)
     topics = Topics(settings)
     needed = (topics.gaps, topics.dead, *topics.raw.values())
     async with new_session() as session:

@@ -19,6 +19,7 @@ AlpacaFeed = Literal["iex", "sip", "delayed_sip", "test"]
 CanonicalEvents = Literal["trades", "quotes", "books", "bars", "status"]
 TimescaleEvents = Literal["trades", "quotes", "bars", "status"]
 SpoolSync = Literal["always", "interval", "never"]
+SandboxMode = Literal["official", "sandbox"]
 SourcePolicy = Literal["failover", "merge"]
 BarInterval = Annotated[str, Field(pattern=BAR_INTERVAL)]
 
@@ -311,6 +312,13 @@ class Alpaca(Group, alias_generator=prefixed("ALPACA_")):
     secret: SecretStr | None = setting(None, "the key's secret")
     feed: AlpacaFeed = setting("iex", "feed of US stocks: iex (free), sip, delayed_sip or test")
     dry_run: bool = setting(False, "true: no connection to Alpaca, heartbeats only")
+
+
+class Binance(Group, alias_generator=prefixed("BINANCE_")):
+    """Accepted and not used: all that is read of Binance is public."""
+
+    api_key: SecretStr | None = setting(None, "not needed: what is read of Binance is public")
+    api_secret: SecretStr | None = setting(None, "not needed either")
 
 
 class Massive(Group, alias_generator=prefixed("MASSIVE_")):

@@ -14,6 +14,11 @@ WARNED = "MDSTREAM_WARNED"
 OTHERS = frozenset({"MDSTREAM_DB_PASSWORD", "MDSTREAM_DB_PORT", "MDSTREAM_FRAMES", WARNED})
 """Names with our prefix that are no settings: those of the compose file and of the tests, and WARNED."""
 TESTS = "MDSTREAM_TEST_"
+ELSEWHERE = {
+    "IBKR_HTTP_SANDBOX_URL": "Interactive Brokers is read through TWS or IB Gateway, not HTTP: for a paper account set "
+    "IBKR_HOST and IBKR_PORT to a gateway that is logged in to it, like 127.0.0.1 and 4002"
+}
+"""Settings of other programs for what we read, too, and what to set for us."""
 NEAR = 0.8
 """Similarity (0 to 1) from which a name counts as a misspelling of another."""
 NEAR_WHOLE = 0.9
@@ -34,6 +39,7 @@ def in_environment(found: Iterable[str], known: Iterable[str]) -> tuple[list[str
     meant = {name: _nearest(name.upper().removeprefix(PREFIX), by_name) for name in unknown}
     refused = [f"{name} is no setting: did you mean {by_name[near]}?" for name, near in meant.items() if near]
     idle = [f"{name} is not a setting of mdstream: it has no effect" for name, near in meant.items() if not near]
+    idle += [f"{name} has no effect: {ELSEWHERE[name.upper()]}" for name in sorted(names) if name.upper() in ELSEWHERE]
     return refused, idle + _of_other_families(known, names)
 
 
@@ -52,7 +58,9 @@ def _family(name: str) -> str:
 def in_toml(found: Iterable[str], known: Collection[str]) -> list[str]:
     """Messages about the keys of mdstream.toml that are no settings: the file is ours alone."""
     meant = {key: _nearest(key, known) for key in found if key not in known}
-    return [f"{key} is no setting" + (f": did you mean {near}?" if near else "") for key, near in meant.items()]
+    advice = {key: f": did you mean {near}?" if near else "" for key, near in meant.items()}
+    advice |= {key: f": {ELSEWHERE[key.upper()]}" for key in meant if key.upper() in ELSEWHERE}
+    return [f"{key} is no setting{what}" for key, what in advice.items()]
 
 
 def _nearest(name: str, known: Iterable[str], near: float = NEAR) -> str | None:

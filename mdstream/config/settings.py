@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
+from mdstream import venues
 from mdstream.config.cluster import Cluster
 from mdstream.config.fields import Group, Json, Listed, prefixed, setting
 from mdstream.config.groups import (
@@ -15,6 +16,7 @@ from mdstream.config.groups import (
     Alpaca,
     Api,
     Bars,
+    Binance,
     CoinApi,
     Database,
     Dtc,
@@ -27,6 +29,7 @@ from mdstream.config.groups import (
     Nats,
     Repair,
     Role,
+    SandboxMode,
     Senpai,
     Spool,
     Timescale,
@@ -45,6 +48,9 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     replication: int = setting(1, "copies of every partition", ge=1, le=7)
     providers: Listed[str] = setting(
         (), "providers that `mdstream ingest` reads without --provider, comma-separated, or all"
+    )
+    sandbox_mode: SandboxMode = setting(
+        "official", "sandbox: the venues' sandboxes and testnets in place of the venues", name=venues.SANDBOX_MODE
     )
     symbol_groups: Json[dict[str, Listed[str]]] = setting(
         {}, 'groups of symbols for `mdstream ingest --symbols @NAME`, as JSON: {"majors":["BTCUSDT","ETHUSDT"]}'
@@ -78,6 +84,7 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
     ibkr: Ibkr
     addresses: Addresses
     alpaca: Alpaca
+    binance: Binance
     massive: Massive
     coinapi: CoinApi
     dtc: Dtc
@@ -88,9 +95,10 @@ class Settings(Group, alias_generator=prefixed("MDSTREAM_")):
         return Cluster(self.kafka.servers, self.kafka.security, self.kafka.compression)
 
     def venue_addresses(self) -> dict[str, str]:
-        """The venue addresses that are set, by their names in the environment."""
+        """The venue addresses that are set, by their names in the environment; and whether sandboxes are wanted."""
         given: dict[str, SecretStr | None] = {name: getattr(self.addresses, name) for name in VENUE_ADDRESSES}
-        return {name: value.get_secret_value() for name, value in given.items() if value}
+        found = {name: value.get_secret_value() for name, value in given.items() if value}
+        return found | ({venues.SANDBOX_MODE: venues.SANDBOX} if self.sandbox_mode == venues.SANDBOX else {})
 
     def venue_settings(self) -> dict[str, str]:
         """What the feeds need: the venue addresses, and the venues' own settings, as far as they are set."""

@@ -8,12 +8,13 @@
     NAME/simulated_rest.py  Rest: the REST interface as the simulator serves it
 
 docs/providers.md shows how to add one. Settings can override a venue's addresses: with a proxy, a regional server, or
-`mdstream simulate`.
+`mdstream simulate`; or lead to the sandboxes, as far as venues have one.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from importlib import import_module
 from inspect import isabstract
 from pkgutil import iter_modules
@@ -30,6 +31,9 @@ Part = TypeVar("Part")
 NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if module.ispkg))
 
 
+SANDBOX_MODE, SANDBOX = "PROVIDERS_SANDBOX_MODE", "sandbox"
+
+
 def ws_setting(venue: str) -> str:
     """The environment name of the setting that overrides the venue's websocket address."""
     return f"{venue.upper()}_WS_URL"
@@ -38,6 +42,22 @@ def ws_setting(venue: str) -> str:
 def rest_setting(venue: str) -> str:
     """The environment name of the setting that overrides the address of the venue's REST interface."""
     return f"{venue.upper()}_API_BASE_URL"
+
+
+def address(addresses: Mapping[str, str], setting: str, *, official: str, sandbox: str | None) -> str:
+    """The address of a venue: what `setting` says, else its own, or that of its sandbox if SANDBOX_MODE says so.
+
+    Raises SettingsError if it has no sandbox.
+    """
+    if given := addresses.get(setting):
+        return given
+    if addresses.get(SANDBOX_MODE) != SANDBOX:
+        return official
+    if sandbox is None:
+        raise SettingsError(
+            f"{SANDBOX_MODE}={SANDBOX}: there is no sandbox for {setting}: set it, or leave the venue out"
+        )
+    return sandbox
 
 
 def parts(kind: type[Part], file: str) -> dict[str, type[Part]]:

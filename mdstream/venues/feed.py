@@ -25,7 +25,7 @@ from mdstream.instruments import is_linear
 from mdstream.repairs import REST_MARK
 from mdstream.ticks import BarTick, Control, HaltTick, Tick
 from mdstream.trading_hours import TradingHours, trading_hours
-from mdstream.venues import contracts, ws_setting
+from mdstream.venues import address, contracts, ws_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.framer import Framer
 from mdstream.venues.symbols import Symbols
@@ -147,6 +147,8 @@ class Provider(Declared, ABC):
     market: ClassVar[str]
     """The market of its instruments; `market_of` names the exceptions. Frames of no instrument go there, too."""
     default_url: ClassVar[str]
+    sandbox_url: ClassVar[str | None] = None
+    """The address of its sandbox, or testnet; None if it has none."""
     symbols: ClassVar[Symbols]
     """How it names instruments."""
     coverage: ClassVar[str] = "venue"
@@ -218,8 +220,8 @@ class Provider(Declared, ABC):
         frame.decode()
 
     def url(self, addresses: Mapping[str, str]) -> str:
-        """The address to connect to: the override in `addresses`, else the venue's own."""
-        return addresses.get(ws_setting(self.name)) or self.default_url
+        """The address to connect to, by `addresses`. Raises SettingsError."""
+        return address(addresses, ws_setting(self.name), official=self.default_url, sandbox=self.sandbox_url)
 
     def login(self, settings: Mapping[str, str]) -> Request | None:  # noqa: ARG002  a hook: most venues have no login
         """The request that logs in, to be answered before the first subscription; None if there is no login."""

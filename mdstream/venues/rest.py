@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from mdstream.net.redact import scrubbed
-from mdstream.venues import rest_setting
+from mdstream.venues import address, rest_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.feed import UNREADABLE
 from mdstream.venues.providers import provider
@@ -67,6 +67,8 @@ class Api(Declared, ABC):
     name: ClassVar[str]
     """The provider's name."""
     default_url: ClassVar[str]
+    sandbox_url: ClassVar[str | None] = None
+    """The same of its sandbox, or testnet; None if that has none."""
     error: ClassVar[type[msgspec.Struct]]
     """The message of an answer with an error."""
 
@@ -75,8 +77,9 @@ class Api(Declared, ABC):
         self._provider = provider(self.name)
 
     def base_url(self, addresses: Mapping[str, str]) -> str:
-        """The address of its REST interface: the override in `addresses`, else the venue's own."""
-        return (addresses.get(rest_setting(self.name)) or self.default_url).rstrip("/")
+        """The address of its REST interface, by `addresses`. Raises SettingsError."""
+        setting = rest_setting(self.name)
+        return address(addresses, setting, official=self.default_url, sandbox=self.sandbox_url).rstrip("/")
 
     @abstractmethod
     def complaint(self, status: int, error: Any) -> Complaint | None:

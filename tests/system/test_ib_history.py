@@ -202,17 +202,24 @@ async def told_to_all(market: Simulator, code: int, text: str) -> None:
         each._do([Send(message(4, 2, -1, code, text, ""))])
 
 
+BROKEN = (2105, "HMDS data farm connection is broken:ushmds")
+LOST = (1100, "Connectivity between IBKR and TWS has been lost.")
+
+
 @pytest.mark.parametrize(
     ("broken", "well"),
     [
-        ((2105, "HMDS data farm connection is broken:ushmds"), (2106, "HMDS data farm connection is OK:ushmds")),
-        ((1100, "Connectivity between IBKR and TWS has been lost."), (1102, "Connectivity has been restored")),
+        (BROKEN, (2106, "HMDS data farm connection is OK:ushmds")),
+        (BROKEN, (2107, "HMDS data farm connection is inactive but should be available upon demand.ushmds")),
+        (LOST, (1102, "Connectivity between IBKR and TWS has been restored- data maintained.")),
+        (LOST, (1101, "Connectivity between IBKR and TWS has been restored- data lost.")),
     ],
 )
 async def test_nothing_is_asked_for_while_the_gateway_is_cut_off(
     broken: tuple[int, str], well: tuple[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An empty answer would look like a time without trades. After a while it is told what is wrong."""
+    """An empty answer would look like a time without trades. After a while it is told what is wrong, and the connection
+    made anew."""
     async with gateway(symbols=("AAPL",)) as market, client(market) as of:
         assert isinstance(await of.get(page("AAPL", "1m", NOW_S, NOW_S + 60)), Answer)
         connection = of._connection
@@ -220,16 +227,22 @@ async def test_nothing_is_asked_for_while_the_gateway_is_cut_off(
         await told_to_all(market, *broken)
         await until(lambda: connection._broken)
         asking = asyncio.create_task(of.get(page("AAPL", "1m", NOW_S, NOW_S + 120)))
-        await told_to_all(market, 2104, "Market data farm connection is OK:usfarm")  # another farm
+        await told_to_all(market, 2106, "HMDS data farm connection is OK:euhmds")  # another farm
+        await until(lambda: connection._changed.is_set() is False)
+        assert not asking.done()
         await told_to_all(market, *well)
         assert isinstance(await asking, Answer)
-        monkeypatch.setattr(client_module, "FARM_LIMIT_S", 0.1)
+        assert exchange(market).pace.requests == 2
         await told_to_all(market, *broken)
         await until(lambda: connection._broken)
-        refused = await of.get(page("AAPL", "1m", NOW_S, NOW_S + 180))
+        with monkeypatch.context() as patch:
+            patch.setattr(client_module, "FARM_LIMIT_S", 0.1)
+            refused = await of.get(page("AAPL", "1m", NOW_S, NOW_S + 180))
         assert isinstance(refused, RetryableError)
         assert refused.reason.startswith(f"{broken[0]} {broken[1].rstrip('.')}")
         assert exchange(market).pace.requests == 2
+        assert isinstance(await of.get(page("AAPL", "1m", NOW_S, NOW_S + 180)), Answer)
+        assert of._connection is not connection
 
 
 async def test_what_the_venue_has_forgotten_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,14 +266,16 @@ async def test_what_the_venue_has_forgotten_is_asked_for_again(monkeypatch: pyte
 
 
 async def test_a_gateway_that_does_not_answer_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request is cancelled, and what cannot be read is told at once."""
+    """The next attempt makes a new connection: the gateway may be gone without a word. What cannot be read is told."""
     async with gateway(symbols=("AAPL",)) as market, client(market) as of:
-        monkeypatch.setattr(client_module, "ANSWER_LIMIT_S", 0.5)
-        monkeypatch.setattr(IbSession, "_history", lambda *_: [])
-        assert await of.get(page("AAPL", "1m", NOW_S, NOW_S + 60)) == RetryableError(
-            "no answer from the gateway in time"
-        )
-        monkeypatch.setattr(client_module, "ANSWER_LIMIT_S", 60.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(client_module, "ANSWER_LIMIT_S", 1.0)
+            patch.setattr(IbSession, "_history", lambda *_: [])
+            found = await of.get(page("AAPL", "1m", NOW_S, NOW_S + 60))
+            assert found == RetryableError("no answer from the gateway for 1 s")
+            silent = of._connection
+        assert isinstance(await of.get(page("AAPL", "1m", NOW_S, NOW_S + 90)), Answer)
+        assert of._connection is not silent
         monkeypatch.setattr(
             IbSession, "_history", lambda _, request, *__: [Send(message(17, request, "", "", 1, "1767625200", "abc"))]
         )

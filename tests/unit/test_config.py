@@ -151,6 +151,7 @@ def test_documented_settings_are_the_settings() -> None:
 ANOTHER = {
     "MDSTREAM_ROLE": "nats",
     "MDSTREAM_POLICY": "merge",
+    "PROVIDERS_SANDBOX_MODE": "sandbox",
     "MDSTREAM_INSTRUMENTS": '{"BTCUSDT":{"policy":"merge"}}',
     "MDSTREAM_SYMBOL_GROUPS": '{"majors":["BTCUSDT"]}',
     "MDSTREAM_COMPRESSION": "zstd",
@@ -312,6 +313,42 @@ def test_names_of_other_programs_are_not_warned_of(
         monkeypatch.setenv(name, "x")
     load()
     assert caplog.messages == []
+
+
+def test_an_address_that_nothing_reads_is_not_ignored_in_silence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who sets it wants the sandbox, and must not read the market."""
+    monkeypatch.setenv("IBKR_HTTP_SANDBOX_URL", "http://localhost:5000")
+    load()
+    (warning,) = caplog.messages
+    assert warning.startswith(
+        "IBKR_HTTP_SANDBOX_URL has no effect: Interactive Brokers is read through TWS or IB Gateway"
+    )
+    (tmp_path / "mdstream.toml").write_text('ibkr_http_sandbox_url = "http://localhost:5000"')
+    with pytest.raises(SettingsError, match="ibkr_http_sandbox_url is no setting: Interactive Brokers is read through"):
+        load()
+
+
+def test_a_key_that_is_not_needed_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the environment and in our file; it goes nowhere."""
+    (tmp_path / "mdstream.toml").write_text('binance_api_key = "public"')
+    monkeypatch.setenv("BINANCE_API_SECRET", "secret")
+    assert not {"public", "secret"} & set(load().venue_settings().values())
+    assert caplog.messages == []
+
+
+def test_sandboxes_are_wanted_of_all_venues_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each venue finds its own; an address that is set wins."""
+    monkeypatch.setenv("PROVIDERS_SANDBOX_MODE", "sandbox")
+    monkeypatch.setenv("BINANCE_WS_URL", "ws://localhost")
+    expected = {"PROVIDERS_SANDBOX_MODE": "sandbox", "BINANCE_WS_URL": "ws://localhost"}
+    assert load().venue_addresses() == expected
+    assert load().venue_settings().items() >= expected.items()
+    monkeypatch.setenv("PROVIDERS_SANDBOX_MODE", "official")
+    assert load().venue_addresses() == {"BINANCE_WS_URL": "ws://localhost"}
 
 
 def test_names_of_the_compose_file_and_the_tests_are_known(

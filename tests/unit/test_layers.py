@@ -22,8 +22,8 @@ IO_LIBRARIES = frozenset(
     {
         "aiohttp", "aiokafka", "asyncio", "concurrent", "dotenv", "faust", "http", "logging", "mode", "multiprocessing",
         "nats", "os", "pathlib", "psycopg", "random", "requests", "rich", "secrets", "selectors", "shutil",
-        "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uvloop",
-        "websockets",
+        "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request",
+        "uvloop", "websockets",
     }
 )  # fmt: skip
 SHELLS = frozenset(

@@ -8,13 +8,16 @@ from typing import ClassVar
 import pytest
 
 from mdstream import venues
+from mdstream.errors import SettingsError
 from mdstream.repair.venues import HISTORIES, PASTS, TIMED
 from mdstream.rest.listings import LISTINGS
 from mdstream.simulator.venues import EXCHANGES, RESTS
-from mdstream.venues import parts
+from mdstream.venues import SANDBOX, SANDBOX_MODE, parts, rest_setting, ws_setting
 from mdstream.venues.declared import Declared
 from mdstream.venues.feed import Provider
+from mdstream.venues.past import Past
 from mdstream.venues.providers import PROVIDERS
+from mdstream.venues.rest import Api
 
 WHOLE = """
 from mdstream.venues.binance.feed import Binance
@@ -28,9 +31,37 @@ def test_every_folder_is_a_venue_by_its_own_name() -> None:
     folders = {path.parent.name for path in Path(venues.__path__[0]).glob("*/feed.py")}
     assert set(PROVIDERS) == folders
     assert set(EXCHANGES) == {name for name in folders if PROVIDERS[name].has_feed}
-    assert set(RESTS) == set(PASTS) | set(LISTINGS) < folders
+    over_http = {name for name, past in PASTS.items() if past.client is None}
+    assert set(RESTS) == over_http | set(LISTINGS) < folders
     for found in (PROVIDERS, HISTORIES, TIMED, LISTINGS, EXCHANGES, RESTS):
         assert all(part.name == name for name, part in found.items())
+
+
+SANDBOXES = {"alpaca", "alpaca_crypto", "binance", "bybit", "bybit_linear", "coinbase", "okx"}
+OWN_GATEWAY = {"ib"}
+"""The addresses are the user's own."""
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS.keys() - OWN_GATEWAY))
+def test_a_venue_leads_to_its_sandbox_or_nowhere(name: str) -> None:
+    """Both of its addresses to the same one; whoever wants the sandbox never gets the market. A set address wins."""
+    sandbox = {SANDBOX_MODE: SANDBOX}
+    found = PROVIDERS[name]()
+    if name in SANDBOXES:
+        assert found.url(sandbox) not in (found.url({}), found.url({SANDBOX_MODE: "official"}))
+    else:
+        with pytest.raises(SettingsError, match=f"no sandbox for {ws_setting(name)}: set it"):
+            found.url(sandbox)
+    assert found.url(sandbox | {ws_setting(name): "ws://localhost/x"}) == "ws://localhost/x"
+    rests: list[Api] = [of[name]() for of in (HISTORIES, TIMED, LISTINGS) if name in of]
+    for rest in rests:
+        if name in SANDBOXES - {"okx"}:
+            assert rest.base_url(sandbox) != rest.base_url({})
+            assert not isinstance(rest, Past) or rest.check_addresses(sandbox) is None
+        else:
+            with pytest.raises(SettingsError, match=f"no sandbox for {rest_setting(name)}: set it"):
+                rest.base_url(sandbox)
+            assert rest.base_url(sandbox | {rest_setting(name): "http://localhost/"}) == "http://localhost"
 
 
 def test_venues_whose_missing_trades_are_noticed_are_preferred() -> None:

@@ -244,6 +244,7 @@ class Alpaca(Provider):
     market = "equities"
     coverage = "iex"
     default_url = "wss://stream.data.alpaca.markets/v2/iex"
+    sandbox_url = "wss://stream.data.sandbox.alpaca.markets/v2/iex"
     default_symbols = ("AAPL", "MSFT")
     symbols = tickers("FAKEPACA")
     max_symbols = 1_000  # the plan decides: 30 are free; a second connection is refused in any case
@@ -267,7 +268,8 @@ class Alpaca(Provider):
 
     def url(self, addresses: Mapping[str, str]) -> str:
         url = super().url(addresses)
-        return url.replace("/v2/iex", f"/v2/{addresses.get(FEED, 'iex')}") if url == self.default_url else url
+        is_own = url in (self.default_url, self.sandbox_url)
+        return url.replace("/v2/iex", f"/v2/{addresses.get(FEED, 'iex')}") if is_own else url
 
     def dry(self, settings: Mapping[str, str]) -> str | None:
         return f"unset {DRY_RUN}" if settings.get(DRY_RUN) else super().dry(settings)

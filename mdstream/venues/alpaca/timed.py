@@ -43,6 +43,7 @@ _next = msgspec.json.Decoder(_Next).decode
 class AlpacaTimed(Timed):
     name = "alpaca"
     default_url = "https://data.alpaca.markets"
+    sandbox_url = "https://data.sandbox.alpaca.markets"
     error = _Error
     sites: ClassVar = {
         **dict.fromkeys(("stream.data.alpaca.markets", "data.alpaca.markets"), "Alpaca"),

@@ -96,6 +96,7 @@ class AlpacaCrypto(Alpaca):
     market = "crypto"
     coverage = "venue"
     default_url = "wss://stream.data.alpaca.markets/v1beta3/crypto/us"
+    sandbox_url = "wss://stream.data.sandbox.alpaca.markets/v1beta3/crypto/us"
     default_symbols = ("BTCUSD", "ETHUSD")
     symbols = separated("a pair like BTCUSD, or the venue's own form, BTC/USD", instruments.QUOTES, "/")
     silence_s = 60.0

@@ -180,6 +180,7 @@ class Binance(Provider):
     name = "binance"
     market = "crypto"
     default_url = "wss://stream.binance.com:9443/stream"
+    sandbox_url: ClassVar[str | None] = "wss://stream.testnet.binance.vision/stream"
     symbols = joined(r"[^\W_]")  # a few of them are not ASCII
     contiguous_ids = True
     streams: ClassVar[Sequence[str]] = ("trade", "bookTicker", "depth20@100ms")

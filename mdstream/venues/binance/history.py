@@ -37,6 +37,7 @@ class _Error(msgspec.Struct):
 class BinanceApi(Api):
     name = "binance"
     default_url = "https://api.binance.com"
+    sandbox_url: ClassVar[str | None] = "https://testnet.binance.vision"
     error = _Error
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:

@@ -25,6 +25,7 @@ _REST = re.compile(rb'\{"request":"/dapi/v1/(?P<channel>aggTrades)\?symbol=(?P<s
 class BinanceCoinm(BinanceUsdm):
     name = "binance_coinm"
     default_url = "wss://dstream.binance.com/stream"
+    sandbox_url = None
     symbols = named(
         "a contract like BTCUSD-PERP or BTCUSD-20260925, or the venue's own form, like BTCUSD_PERP", QUOTES, "PERP"
     )

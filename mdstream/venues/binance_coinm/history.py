@@ -17,6 +17,7 @@ from mdstream.venues.past import Limits
 class BinanceCoinmHistory(BinanceHistory):
     name = "binance_coinm"
     default_url = "https://dapi.binance.com"
+    sandbox_url = None
     endpoints: ClassVar = {"aggTrade": Endpoint("/dapi/v1/aggTrades?symbol={symbol}&fromId={first}&limit={rows}", 20.0)}
     weight_per_minute = 2_400
     limits = Limits(per_s=2_400 / 2 / 60, burst=200.0)

@@ -9,12 +9,15 @@ contracts, and there is no quoteVolume.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from mdstream.venues.binance.listing import BinanceListing
 
 
 class BinanceCoinmListing(BinanceListing):
     name = "binance_coinm"
     default_url = "https://dapi.binance.com"
+    sandbox_url: ClassVar[str | None] = None
     targets = ("/dapi/v1/exchangeInfo",)
     volume_targets = ("/dapi/v1/ticker/24hr",)
     volumes_in_contracts = True

@@ -137,6 +137,7 @@ STREAMS = (
 class BinanceUsdm(Binance):
     name = "binance_usdm"
     default_url = "wss://fstream.binance.com/public/stream"
+    sandbox_url = None
     symbols = named(
         "a contract like BTCUSDT-PERP or BTCUSDT-20260925, or the venue's own form, like BTCUSDT_260925", QUOTES, ""
     )

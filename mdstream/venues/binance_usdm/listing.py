@@ -8,11 +8,14 @@ Quirks: sizes are units of base, so a contract is one.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from mdstream.venues.binance.listing import BinanceListing
 
 
 class BinanceUsdmListing(BinanceListing):
     name = "binance_usdm"
     default_url = "https://fapi.binance.com"
+    sandbox_url: ClassVar[str | None] = None
     targets = ("/fapi/v1/exchangeInfo",)
     volume_targets = ("/fapi/v1/ticker/24hr",)

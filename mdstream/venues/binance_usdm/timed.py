@@ -18,6 +18,7 @@ from mdstream.venues.timed import Endpoint
 class BinanceUsdmTimed(BinanceTimed):
     name = "binance_usdm"
     default_url = "https://fapi.binance.com"
+    sandbox_url: ClassVar[str | None] = None
     intervals: ClassVar = {
         each: each for each in ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
     }

@@ -154,6 +154,7 @@ class Bybit(Provider):
     name = "bybit"
     market = "crypto"
     default_url = "wss://stream.bybit.com/v5/public/spot"
+    sandbox_url = "wss://stream-testnet.bybit.com/v5/public/spot"
     symbols = joined()
     max_symbols = 100  # the arguments of a connection may have 21,000 characters, those of a symbol at most 157
     subscribe_interval_s = 0.1

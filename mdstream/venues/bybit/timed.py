@@ -36,6 +36,7 @@ class _Status(msgspec.Struct):
 class BybitApi(Api):
     name = "bybit"
     default_url = "https://api.bybit.com"
+    sandbox_url = "https://api-testnet.bybit.com"
     error = _Status
 
     def complaint(self, status: int, error: _Status) -> Complaint | None:  # noqa: ARG002  errors come with 200, too

@@ -62,6 +62,7 @@ def _trades(m: Trades, symbol: str) -> Sequence[TradeTick]:
 class BybitLinear(Bybit):
     name = "bybit_linear"
     default_url = "wss://stream.bybit.com/v5/public/linear"
+    sandbox_url = "wss://stream-testnet.bybit.com/v5/public/linear"
     symbols = contracts(
         "a contract like BTCUSDT-PERP or BTCUSDT-20261225, or the venue's own form, like BTCUSDT-25DEC26",
         QUOTES,

@@ -187,6 +187,7 @@ class Coinbase(Provider):
     name = "coinbase"
     market = "crypto"
     default_url = "wss://ws-feed.exchange.coinbase.com"
+    sandbox_url = "wss://ws-feed-public.sandbox.exchange.coinbase.com"
     default_symbols = ("BTCUSD", "ETHUSD")
     symbols = separated("a pair like BTCUSD, or the venue's own form, BTC-USD", QUOTES)
     contiguous_ids = True

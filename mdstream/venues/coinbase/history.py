@@ -31,6 +31,7 @@ class _Error(msgspec.Struct):
 class CoinbaseApi(Api):
     name = "coinbase"
     default_url = "https://api.exchange.coinbase.com"
+    sandbox_url = "https://api-public.sandbox.exchange.coinbase.com"
     error = _Error
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:

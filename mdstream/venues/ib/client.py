@@ -5,8 +5,8 @@
                                                                                           ├──> a final error: status 400
                                                                                           └──> RetryableError
 
-One request at a time. What was open when the connection ends is asked for again by the caller, as anything else that
-failed: the next `get` makes a new connection.
+One request at a time, as the pacing rules decide how fast it goes. What was open when the connection ends is asked for
+again by the caller, as anything else that failed: the next `get` makes a new connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -37,11 +36,9 @@ LONG_WAIT_S = 20.0
 CLIENT_IDS = 5
 """How many are tried, from the one above the live feed's on."""
 ID_IN_USE = 326
-BROKEN, WELL = {1100, 2105, 2157}, {DATA_LOST, 1102, 2106, 2107, 2158}
-"""The gateway's link to the venue, and the farms that history and contract details come from. One that is inactive
-(2107) comes on demand."""
-
-_FARM = re.compile(r"(HMDS|Sec-def) data farm .*:(\S+)", re.DOTALL)
+LINK_BROKEN, LINK_WELL = 1100, 1102
+FARM_BROKEN, FARM_WELL = {2105, 2157}, {2106, 2107, 2158}
+"""Of the farms that history and contract details come from. One that is inactive (2107) comes on demand."""
 
 
 class GatewayError(Exception):
@@ -70,27 +67,21 @@ class Connection:
         self.gateway = Gateway(address, calls, lost=self._ended, unreadable=self._unreadable)
         self.client = self.gateway.client
 
-    async def answer(self, ask: Callable[[int], None], cancel: Callable[[int], None] | None = None) -> list[Any]:
-        """All rows of the answer to a request, which `ask` makes under a number.
-
-        Raises GatewayError, LinkError, or TimeoutError after it was cancelled.
-        """
+    async def answer(self, ask: Callable[[int], None]) -> list[Any]:
+        """All rows of the answer to a request, which `ask` makes under a number. Raises GatewayError or LinkError."""
         try:
             number = self.client.getReqId()
-            self._open[number] = asyncio.get_running_loop().create_future(), []
+            answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+            self._open[number] = answer, []
             ask(number)
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                return await answer
         except ConnectionError:
             raise LinkError(NOT_CONNECTED) from None
-        try:
-            async with asyncio.timeout(ANSWER_LIMIT_S):
-                return await self._open[number][0]
         except TimeoutError:
-            with suppress(ConnectionError):
-                if cancel is not None:
-                    cancel(number)
-            raise
+            raise self._given_up(f"no answer from the gateway for {ANSWER_LIMIT_S:g} s") from None
         finally:
-            del self._open[number]
+            self._open.clear()
 
     async def well(self) -> None:
         """Wait until the gateway has its servers. Raises LinkError if that takes long."""
@@ -100,7 +91,13 @@ class Connection:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise LinkError("; ".join(self._broken.values())) from None
+            raise self._given_up("; ".join(self._broken.values())) from None
+
+    def _given_up(self, reason: str) -> LinkError:
+        """End the connection: the gateway may be gone without a word, and tells a new one the state of its farms."""
+        self.lost = LinkError(reason)
+        self.client.disconnect()
+        return self.lost
 
     def _row(self, number: int, row: BarData | ContractDetails) -> None:
         if number in self._open:
@@ -118,17 +115,23 @@ class Connection:
             answer.set_exception(error)
 
     def _error(self, number: int, code: int, message: str, *_: str) -> None:
-        if code in BROKEN | WELL:
-            farm = _FARM.search(message)
-            self._broken.pop(farm[2] if farm else "", None)
-            if code in BROKEN:
-                self._broken[farm[2] if farm else ""] = told(code, message)
-            self._changed.set()
+        if code in FARM_BROKEN | FARM_WELL | {LINK_BROKEN, LINK_WELL, DATA_LOST}:
+            self._hear_of_servers(code, message)
         elif number in self._open and code not in NOTICES:
             self._fail(number, GatewayError(code, message))
         if code == DATA_LOST:
             for each in self._open:
                 self._fail(each, GatewayError(code, message))
+
+    def _hear_of_servers(self, code: int, message: str) -> None:
+        farm = re.split("[:.]", message.rstrip("."))[-1]
+        if code in (LINK_WELL, DATA_LOST):  # then it tells of each farm that is not
+            self._broken.clear()
+        elif code in FARM_WELL:
+            self._broken.pop(farm, None)
+        else:
+            self._broken[farm] = told(code, message)
+        self._changed.set()
 
     def _unreadable(self, text: str) -> None:
         for each in self._open:
@@ -162,8 +165,6 @@ class IbClient:
             return answer or _answer(query, self._contracts[query.symbol], [], error)
         except LinkError as error:
             return RetryableError(str(error))
-        except TimeoutError:
-            return RetryableError("no answer from the gateway in time")
 
     async def close(self) -> None:
         """End the connection."""
@@ -185,7 +186,7 @@ class IbClient:
                 useRTH=False, formatDate=2, keepUpToDate=False, chartOptions=[],
             )  # fmt: skip
 
-        return contract, await connection.answer(ask, client.cancelHistoricalData)
+        return contract, await connection.answer(ask)
 
     async def _wait_for_turn(self, request: Request) -> None:
         wait_s = self._pacing.wait_s(request, asyncio.get_running_loop().time())

@@ -94,7 +94,7 @@ def _end_s(text: str, now_ns: int) -> int:
     match = _TIME.fullmatch(text)
     try:
         if not text:
-            return now_ns // SECOND_NS
+            return -(-now_ns // SECOND_NS)
         if match:
             return int(datetime.strptime(f"{match[1]} {match[2]} Z", "%Y%m%d %H:%M:%S %z").timestamp())
     except ValueError:

@@ -23,7 +23,7 @@ from mdstream.venues.timed import Endpoint, Timed
 
 REQUEST_IS_WRONG = ("EQuery:", "EGeneral:Invalid arguments")
 BACK_NS = 1_000
-"""What a page overlaps with the one before. Times are of 100 ns, rounded."""
+"""What a page overlaps with the one before, and more than a time is rounded by."""
 
 _TRADES = re.compile(r"(?P<before>/0/public/Trades\?.*&since=)(?P<since>[0-9]+)(?P<after>.*)")
 _decode = msgspec.json.Decoder(PastTrades, strict=False).decode

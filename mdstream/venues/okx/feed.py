@@ -40,7 +40,20 @@ from mdstream.ticks import (
     Size,
     TradeTick,
 )
-from mdstream.venues.feed import BAR, BOOK, QUOTE, TRADE, Channel, Head, Id, Keepalive, Name, Provider, Request
+from mdstream.venues.feed import (
+    BAR,
+    BOOK,
+    QUOTE,
+    TRADE,
+    Channel,
+    Head,
+    Id,
+    Keepalive,
+    Name,
+    Provider,
+    Request,
+    RestAnswer,
+)
 from mdstream.venues.parsing import price_levels, recovered, side_of_book
 from mdstream.venues.symbols import separated
 from mdstream.venues.times import MS, Millis
@@ -126,11 +139,6 @@ class _HistoryTrades(msgspec.Struct, gc=False):
 _Candle = tuple[Millis, Number, Number, Number, Number, Size, Size, Size, str]
 
 
-class _Candles(msgspec.Struct):
-    response: _Data[_Candle]
-    id_space: str = msgspec.field(name="view", default="")
-
-
 class _Arg(msgspec.Struct):
     channel: str = ""
     instId: Name = ""  # noqa: N815  the venue's name
@@ -196,7 +204,7 @@ def _history_trades(m: _HistoryTrades, symbol: str) -> Sequence[TradeTick]:
     return recovered(_trades(m.response, symbol, m.id_space))
 
 
-def _history_candles(m: _Candles, symbol: str) -> Sequence[BarTick]:
+def _history_candles(m: RestAnswer[_Data[_Candle]], symbol: str) -> Sequence[BarTick]:
     """{"code":"0","msg":"","data":[["1767625140000","93700","93750","93690","93741.2","12.5","1171000","1171000","1"],..]}"""
     if "-" in symbol:
         raise FrameError(f"expected {CONTRACT}")
@@ -211,6 +219,7 @@ class Okx(Provider):
     name = "okx"
     market = "crypto"
     default_url = "wss://ws.okx.com:8443/ws/v5/public"
+    sandbox_url = "wss://wspap.okx.com:8443/ws/v5/public"
     symbols = separated("a name like BTCUSDT-PERP, or the venue's own id like BTC-USDT-SWAP", QUOTES, contracts=True)
     contiguous_ids = True
     sizes_in_contracts = True
@@ -226,7 +235,7 @@ class Okx(Provider):
         Channel("books5", BOOK, _Data[_Book], _books5),
         Channel("books", BOOK, _Changes, _books),
         Channel("history-trades", TRADE, _HistoryTrades, _history_trades),
-        Channel("history-candles", BAR, _Candles, _history_candles),
+        Channel("history-candles", BAR, RestAnswer[_Data[_Candle]], _history_candles),
     )
     heads = (_ARG, _REST)
     head_end = b"}"

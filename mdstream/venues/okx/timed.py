@@ -15,7 +15,7 @@ from typing import ClassVar
 from mdstream.errors import SymbolError
 from mdstream.venues.okx.feed import CONTRACT
 from mdstream.venues.okx.history import OkxPast
-from mdstream.venues.timed import Endpoint, Timed
+from mdstream.venues.timed import SECOND_NS, Endpoint, Timed
 
 HOURS = {"6h": "6Hutc", "12h": "12Hutc", "1d": "1Dutc"} | {f"{hours}h": f"{hours}H" for hours in (1, 2, 4)}
 
@@ -26,6 +26,7 @@ class OkxTimed(OkxPast, Timed):
         "/api/v5/market/history-candles?instId={symbol}&bar={interval}&after={end_ms}&before={before_ms}&limit={rows}",
         300,
     )
+    reach_ns = 90 * 86_400 * SECOND_NS
 
     def name_of(self, symbol: str) -> str:
         if "-" in symbol:
