@@ -17,7 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from mdstream import kafka
-from mdstream.api import charts, health, queries, routes, sockets, streams
+from mdstream.api import charts, health, page, queries, routes, sockets, streams
 from mdstream.api.access import Access, networks
 from mdstream.api.charts import Charts
 from mdstream.api.guard import guard_of
@@ -127,6 +127,7 @@ def application(
         app.include_router(queries.router_of(store, symbols), dependencies=needed)
         shown = Charts(store, symbols, Resolutions(settings.bars.intervals))
         app.include_router(charts.router_of(shown), dependencies=needed)
+    app.include_router(page.router_of())
     app.include_router(health.router_of(Health(checks), ApiMetrics(webhook, live, slow)))
     return app
 
