@@ -54,9 +54,9 @@ def command(kafka: str | None, port: int | None) -> None:
 
     \b
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:
-      /docs       what there is, with examples             /ready   200 while all it needs answers
-      /health     Kafka, the database                      /live    200 while it answers
-      /metrics    for Prometheus
+      /chart      candles that move, of any symbol         /ready   200 while all it needs answers
+      /docs       what there is, with examples             /live    200 while it answers
+      /health     Kafka, the database                      /metrics for Prometheus
 
     More: docs/api.md.
     """

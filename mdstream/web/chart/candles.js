@@ -5,7 +5,7 @@
        UDF's history, md.bars, of a shorter length ─┐
        md.trades, of what has no such bar yet ──────┴─> parts of the bars that are not published yet
 
-   Everything may come again, and in any order: no part is counted twice. Nothing here reads a clock or talks to anybody.
+   Everything may come again, and in any order: no part is counted twice. Nothing here reads a clock or asks anybody.
    Times are whole seconds since 1970. */
 "use strict";
 
@@ -54,8 +54,8 @@ class Candles {
     const time = this.#begin(atNs / 1e9, this.partS), part = this.parts.get(time);
     if (this.#isPublished(time) || part?.revision !== undefined) return;  // a revision will have it
     if (!part) {
-      const made = {time, open: price, high: price, low: price, close: price, volume: size, firstNs: atNs, lastNs: atNs};
-      this.#putPart(made);
+      const prices = {open: price, high: price, low: price, close: price};
+      this.#putPart({time, ...prices, volume: size, firstNs: atNs, lastNs: atNs});
       return;
     }
     this.changed ||= time < this.newestS;

@@ -3,7 +3,8 @@
 
 const KEY = "mdstream-key";
 const PAGE = 500, FOUND = 100;
-const BRIDGED_S = 900, LATE_S = 10;  // the longest lag of the database that is made up for; until when a bar is published
+const BRIDGED_S = 900;  // the longest lag of the database that is made up for
+const LATE_S = 10;  // a bar is published so soon after its end
 const SILENT_MS = 40_000, LOST_MS = 120_000, RETRY_MS = 1_000, AGAIN_MS = 5_000;
 
 const at = id => document.getElementById(id);
@@ -93,7 +94,8 @@ class Source {
   }
 
   async history(lengthS, values) {
-    const found = await json(`udf/history?${query({symbol: this.symbol, resolution: this.resolutions.get(lengthS), ...values})}`);
+    const asked = {symbol: this.symbol, resolution: this.resolutions.get(lengthS), ...values};
+    const found = await json(`udf/history?${query(asked)}`);
     const bars = (found.t || []).map((time, n) =>
       ({time, open: found.o[n], high: found.h[n], low: found.l[n], close: found.c[n], volume: found.v[n]}));
     this.candles.stored(bars, lengthS);
@@ -129,8 +131,8 @@ class Source {
   }
 
   async older() {
-    const first = Math.min(...this.candles.published.keys());
-    if (this.busy || this.ended || this.candles.published.size >= this.candles.most || !Number.isFinite(first)) return false;
+    const {published, most} = this.candles, first = Math.min(...published.keys());
+    if (this.busy || this.ended || published.size >= most || !published.size) return false;
     this.busy = true;
     try {
       this.ended = (await this.before(first)).length === 0;
@@ -153,23 +155,28 @@ function colour(name) {
 
 class View {
   constructor(scale) {
+    at("chart").hidden = false;
     const grid = {color: colour("line")}, up = colour("buy"), down = colour("sell");
     this.chart = LightweightCharts.createChart(at("chart"), {
       autoSize: true,
-      layout: {background: {color: "transparent"}, textColor: colour("dim"), attributionLogo: false},  // the page names them
+      // The page itself names TradingView: the logo would bring a style that the page's policy forbids.
+      layout: {background: {color: "transparent"}, textColor: colour("dim"), attributionLogo: false},
       grid: {vertLines: grid, horzLines: grid},
-      timeScale: {timeVisible: true, secondsVisible: true, borderVisible: false},
+      timeScale: {rightOffset: 3, timeVisible: true, secondsVisible: true, borderVisible: false},
       rightPriceScale: {borderVisible: false},
     });
     this.candles = this.chart.addSeries(LightweightCharts.CandlestickSeries, {
       upColor: up, wickUpColor: up, downColor: down, wickDownColor: down, borderVisible: false,
       priceFormat: {type: "price", precision: Math.round(Math.log10(scale)), minMove: 1 / scale},
     });
-    this.volume = this.chart.addSeries(LightweightCharts.HistogramSeries,
-      {priceScaleId: "", priceFormat: {type: "volume"}, color: grid.color, lastValueVisible: false, priceLineVisible: false});
+    this.volume = this.chart.addSeries(LightweightCharts.HistogramSeries, {
+      priceScaleId: "", priceFormat: {type: "volume"}, color: grid.color,
+      lastValueVisible: false, priceLineVisible: false,
+    });
     this.volume.priceScale().applyOptions({scaleMargins: {top: 0.82, bottom: 0}});
     this.candles.priceScale().applyOptions({scaleMargins: {top: 0.08, bottom: 0.22}});
-    this.chart.subscribeCrosshairMove(({seriesData}) => this.describe(seriesData.get(this.candles), seriesData.get(this.volume)));
+    this.chart.subscribeCrosshairMove(({seriesData}) =>
+      this.describe(seriesData.get(this.candles), seriesData.get(this.volume)));
   }
 
   show({whole, rows}) {
@@ -190,7 +197,8 @@ class View {
     this.pointed = bar !== undefined;
     const shown = bar ? {...bar, volume: volume?.value} : this.last;
     if (!shown) return;
-    const [open, high, low, close] = [shown.open, shown.high, shown.low, shown.close].map(this.candles.priceFormatter().format, this.candles.priceFormatter());
+    const form = this.candles.priceFormatter();
+    const [open, high, low, close] = [shown.open, shown.high, shown.low, shown.close].map(price => form.format(price));
     const time = new Date(shown.time * 1000).toISOString().slice(0, 19).replace("T", " ");
     say(`${time} UTC   O ${open}   H ${high}   L ${low}   C ${close}   V ${Number(shown.volume?.toPrecision(6))}`);
   }
@@ -203,8 +211,8 @@ async function chart(symbol, interval) {
   const {pricescale} = await json(`udf/symbols?${query({symbol})}`);
   const names = named.map(intervalOf), resolutions = new Map(names.map((name, n) => [lengthOf(name), named[n]]));
   const wanted = interval || (names.includes("1m") ? "1m" : names[0]), lengthS = lengthOf(wanted);
-  const shown = names.flatMap(name => [name === wanted ? name : link(name, `chart?${query({symbol, interval: name})}`), "  "]);
-  at("choices").replaceChildren(link("symbols", "chart"), "   ", ...shown);
+  const choice = name => name === wanted ? name : link(name, `chart?${query({symbol, interval: name})}`);
+  at("choices").replaceChildren(link("symbols", "chart"), "   ", ...names.flatMap(name => [choice(name), "  "]));
   at("title").textContent = document.title = `${symbol} ${wanted}`;
   if (!resolutions.has(lengthS)) throw new Error(`there are no bars of ${wanted}: there are ${names.join(", ")}`);
   view ??= new View(pricescale);
@@ -223,6 +231,7 @@ async function chart(symbol, interval) {
   };
   const scale = view.chart.timeScale();
   scale.subscribeVisibleLogicalRangeChange(scrolled);
+  document.onvisibilitychange = () => document.hidden && stop.abort();  // a browser has six connections to a server
   try {
     await source.run(stop.signal, changed);
   } finally {
@@ -237,8 +246,9 @@ function intervalOf(resolution) {
   return resolution % 60 ? `${resolution}m` : `${resolution / 60}h`;
 }
 
-async function symbols(text = "") {
-  const found = await json(`udf/search?${query({query: text, limit: FOUND})}`);
+async function symbols() {
+  const text = at("text").value, found = await json(`udf/search?${query({query: text, limit: FOUND})}`);
+  if (text !== at("text").value) return;  // more was typed
   at("symbols").replaceChildren(...found.map(({symbol}) => {
     const item = document.createElement("li");
     item.append(link(symbol, `chart?${query({symbol})}`));
@@ -249,8 +259,8 @@ async function symbols(text = "") {
 
 async function choose() {
   at("search").hidden = false;
-  await symbols(at("text").value);
-  await new Promise((_, failed) => { at("text").oninput = () => symbols(at("text").value).catch(failed); });
+  await symbols();
+  await new Promise((_, failed) => { at("text").oninput = () => symbols().catch(failed); });
 }
 
 function keyGiven() {
@@ -266,12 +276,21 @@ function keyGiven() {
   });
 }
 
+function visible() {
+  return new Promise(done => {
+    document.onvisibilitychange = () => document.hidden || done();
+    document.onvisibilitychange();
+  });
+}
+
 async function main() {
   const asked = new URLSearchParams(location.search), symbol = (asked.get("symbol") || "").toUpperCase();
   for (;;) {
+    await visible();
     try {
       await (symbol ? chart(symbol, asked.get("interval")) : choose());
     } catch (error) {
+      if (document.hidden) continue;
       say(error.message);
       await (error instanceof KeyError ? keyGiven() : sleep(AGAIN_MS));
     }
