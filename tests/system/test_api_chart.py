@@ -25,7 +25,7 @@ ASKED = {
     "udf/time": "",
     "udf/search": "?query=btc&limit=100",
     "udf/symbols": "?symbol=BTCUSDT",
-    "udf/history": "?symbol=BTCUSDT&resolution=1&to=1999999999&countback=500",
+    "udf/history": f"?symbol=BTCUSDT&resolution=1&to={int(time.time())}&countback=500",
     "v1/stream/bars": STREAM,
     "v1/stream/trades": STREAM,
 }
