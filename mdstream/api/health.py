@@ -78,12 +78,12 @@ def _alerts(webhook: Webhook) -> Iterator[Metric]:
     yield GaugeMetricFamily("mdstream_api_remembered_alerts", "would be known again", value=len(webhook.remembered))
 
 
-def router_of(health: Health, metrics: ApiMetrics, off: Mapping[str, str]) -> APIRouter:
+def router_of(health: Health, metrics: ApiMetrics, live: Live, off: Mapping[str, str]) -> APIRouter:
     """The paths of the process itself. `off`: what it does not do, and why; that is no problem."""
     router = APIRouter(tags=["process"])
 
     @router.get("/live", summary="200 while it answers")
-    async def live() -> JSONResponse:
+    async def alive() -> JSONResponse:
         return JSONResponse({"live": True})
 
     @router.get("/health", summary="What works; 503 if a part does not")
@@ -93,7 +93,9 @@ def router_of(health: Health, metrics: ApiMetrics, off: Mapping[str, str]) -> AP
         problems = [f"{name}: {problem}" for name, problem in parts.items() if problem]
         shown = {name: problem or "ok" for name, problem in parts.items()}
         status = {"status": "degraded" if problems else "ok", "ready": not problems}
-        return JSONResponse({**status, "problems": problems, **shown, **off}, 503 if problems else 200)
+        return JSONResponse(
+            {**status, "problems": problems, **shown, **off, "streams": live.open}, 503 if problems else 200
+        )
 
     @router.get("/metrics", summary="For Prometheus")
     async def page() -> Response:

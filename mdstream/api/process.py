@@ -43,7 +43,6 @@ from topics import Topic, Topics
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 8000
 NO_WEBHOOK = (
     f"the webhook is off: its alerts are of the market {TradingView.market}, which MDSTREAM_MARKETS does not name"
 )
@@ -156,7 +155,7 @@ def application(
         app.include_router(charts.router_of(shown), dependencies=needed)
     app.include_router(page.router_of())
     off = {} if webhook else {"webhook": NO_WEBHOOK}
-    app.include_router(health.router_of(Health(checks), ApiMetrics(webhook, live, slow), off))
+    app.include_router(health.router_of(Health(checks), ApiMetrics(webhook, live, slow), live, off))
     return app
 
 

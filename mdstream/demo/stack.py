@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mdstream import config
-from mdstream.api.process import DEFAULT_PORT as API_PORT
+from mdstream.api.seen import DEFAULT_PORT as API_PORT
 from mdstream.db import migrate
 from mdstream.demo.stored import Stored, stored
 from mdstream.errors import MdstreamError

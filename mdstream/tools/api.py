@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from mdstream import config
-from mdstream.api.process import DEFAULT_PORT, api
+from mdstream.api.process import api
+from mdstream.api.seen import DEFAULT_PORT
 from mdstream.cli import set_up_logging
 from mdstream.tools.running import run
 
