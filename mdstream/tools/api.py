@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+import uvloop
 
 from mdstream import config
 from mdstream.api.process import api
@@ -63,4 +64,4 @@ def command(kafka: str | None, port: int | None) -> None:
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
-    run(api(settings, port=settings.http.port or DEFAULT_PORT))
+    run(api(settings, port=settings.http.port or DEFAULT_PORT), uvloop.new_event_loop)
