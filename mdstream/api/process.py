@@ -17,6 +17,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
 
 from mdstream import kafka
 from mdstream.api import charts, health, page, queries, routes, sockets, streams
@@ -26,7 +27,7 @@ from mdstream.api.guard import guard_of
 from mdstream.api.health import ApiMetrics, Check, Health
 from mdstream.api.keys import Keys
 from mdstream.api.outbox import Outbox
-from mdstream.api.routes import Webhook
+from mdstream.api.routes import Direct, Webhook
 from mdstream.api.server import serve
 from mdstream.api.sockets import Sockets
 from mdstream.api.store import Store
@@ -124,7 +125,7 @@ def _rates(per_s: float) -> Rates:
 
 def application(
     settings: Settings, webhook: Webhook | None, store: Store | None, live: Live, slow: Mapping[str, int]
-) -> FastAPI:
+) -> ASGIApp:
     """Everything that answers, with its documentation at /docs. `slow`: that of `serve`."""
     answers = partial(kafka.partition_counts, settings.bootstrap_servers)
     checks: dict[str, Check] = {"kafka": webhook.outbox.check if webhook else answers}
@@ -156,7 +157,7 @@ def application(
     app.include_router(page.router_of())
     off = {} if webhook else {"webhook": NO_WEBHOOK}
     app.include_router(health.router_of(Health(checks), ApiMetrics(webhook, live, slow), live, off))
-    return app
+    return app if webhook is None else Direct(webhook, app)
 
 
 async def _no_database() -> JSONResponse:

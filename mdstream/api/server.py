@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -108,7 +108,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(application: FastAPI, *, host: str, port: int, slow: Counter[str] | None = None) -> AsyncIterator[None]:
+async def serve(application: ASGIApp, *, host: str, port: int, slow: Counter[str] | None = None) -> AsyncIterator[None]:
     """Listen while the block runs; `slow` counts the clients that were disconnected as they read nothing.
 
     Raises SettingsError if the port is taken or the address is not ours.

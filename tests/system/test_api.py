@@ -247,6 +247,9 @@ async def test_no_bad_request_gets_in(processes: Processes, env: dict[str, str])
                 wanted[status] += 1
         async with session.post(HOOK, data=chunks(), headers=signature(b"x")) as answered:
             assert answered.status == 413
+        for method, path, status in (("GET", HOOK, 405), ("POST", f"{HOOK}/{PATH}/x", 404), ("POST", f"{HOOK}x", 404)):
+            async with session.request(method, path, data=body, headers=signature(body)) as elsewhere:
+                assert elsewhere.status == status
         async with session.get("/metrics") as page:
             text = await page.text()
     for status, count in wanted.items():
