@@ -38,19 +38,22 @@ async function json(path) {
   return found;
 }
 
-/** The events of a stream, each once; goes on behind the last one when the connection was lost. Never returns. */
+/** The events of a stream; goes on behind the last one when the connection was lost. Never returns. */
 async function follow(path, stopped, take) {
   let last = "", heardMs = Date.now();
   for (;;) {
     const silent = new AbortController();
     let timer = 0;
-    const heard = () => {
+    const watch = () => {
       clearTimeout(timer);
-      timer = setTimeout(() => silent.abort(), SILENT_MS);
+      timer = setTimeout(() => silent.abort(new Error("the server is silent")), SILENT_MS);
+    };
+    const heard = () => {
       heardMs = Date.now();
+      watch();
     };
     try {
-      timer = setTimeout(() => silent.abort(), SILENT_MS);
+      watch();
       const headers = last ? {"Last-Event-ID": last} : {};
       const answer = await ask(path, {headers, signal: AbortSignal.any([stopped, silent.signal])});
       for await (const {id, event, data} of events(answer.body, heard)) {
@@ -59,7 +62,9 @@ async function follow(path, stopped, take) {
         last = id ?? last;
       }
     } catch (error) {
-      if (stopped.aborted || error.refused || error instanceof KeyError) throw error;
+      // Before its first id, which comes at once, there is nothing to go on behind.
+      if (!last || stopped.aborted || error.refused || error instanceof KeyError) throw error;
+      say(`${path.split("?")[0]}: ${error.message}; trying again`);
     } finally {
       clearTimeout(timer);
     }
