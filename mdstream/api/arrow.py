@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from typing import Any
 
 from mdstream.api.history import Kind
@@ -13,8 +14,8 @@ from mdstream.db.schema import FLOAT, INT, JSON, TABLES, TEXT, TIME
 _TYPES = {table.name: {column.name: column.type for column in table.columns} for table in TABLES}
 
 
-def stream(kind: Kind, rows: Sequence[dict[str, Any]]) -> bytes:
-    """The schema and one batch. Times are timestamps in ns, UTC; objects are JSON.
+def stream(kind: Kind, pieces: Iterable[Sequence[dict[str, Any]]]) -> Iterator[bytes]:
+    """The schema, and a batch for each piece. Times are timestamps in ns, UTC; objects are JSON.
 
     Raises SettingsError without pyarrow.
     """
@@ -24,11 +25,13 @@ def stream(kind: Kind, rows: Sequence[dict[str, Any]]) -> bytes:
     types = _TYPES[kind.table]
     fields = [(name, time if name.startswith("ts_") else plain[types[name]]) for name in kind.columns]
     schema = pa.schema(fields)
-    columns = [pa.array([_value(row[name]) for row in rows], type_) for name, type_ in fields]
-    sink = pa.BufferOutputStream()
+    sink = BytesIO()
     with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-    return bytes(sink.getvalue())
+        for rows in pieces:
+            columns = [pa.array([_value(row[name]) for row in rows], type_) for name, type_ in fields]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            yield b""
+    yield sink.getvalue()
 
 
 def _value(value: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fastapi import APIRouter, Request
+import msgspec
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from mdstream.api import udf
@@ -77,9 +78,9 @@ def router_of(charts: Charts) -> APIRouter:
             return JSONResponse(udf.error_of(NO_DATABASE))
 
     @router.get("/history", summary="Bars: symbol, resolution, from, to, countback")
-    async def history(request: Request) -> JSONResponse:
+    async def history(request: Request) -> Response:
         try:
-            return JSONResponse(await charts.bars(request))
+            return Response(msgspec.json.encode(await charts.bars(request)), media_type="application/json")
         except QueryError as error:
             return JSONResponse(udf.error_of(error))
         except DatabaseError:

@@ -56,33 +56,34 @@ async def _problem(check: Check) -> str | None:
 class ApiMetrics(Metrics):
     """The metrics of one process."""
 
-    def __init__(self, webhook: Webhook, live: Live, slow: Mapping[str, int]) -> None:
+    def __init__(self, webhook: Webhook | None, live: Live, slow: Mapping[str, int]) -> None:
         self._webhook, self._live, self._slow = webhook, live, slow
         super().__init__()
 
     def collect(self) -> Iterator[Metric]:
-        answers = CounterMetricFamily("mdstream_api_webhook_requests", "answered requests", labels=["status"])
-        for status, count in sorted(self._webhook.answers.items()):
-            answers.add_metric([str(status)], count)
-        yield answers
-        yield GaugeMetricFamily(
-            "mdstream_api_held_alerts", "not acknowledged by Kafka", value=self._webhook.outbox.held
-        )
-        yield GaugeMetricFamily(
-            "mdstream_api_remembered_alerts", "that would be known again", value=len(self._webhook.remembered)
-        )
+        if self._webhook is not None:
+            yield from _alerts(self._webhook)
         yield GaugeMetricFamily("mdstream_api_streams", "open live streams", value=self._live.open)
         yield CounterMetricFamily(
             "mdstream_api_slow_clients", "disconnected: they read nothing", value=self._slow.get("clients", 0)
         )
 
 
-def router_of(health: Health, metrics: ApiMetrics) -> APIRouter:
-    """The paths of the process itself."""
+def _alerts(webhook: Webhook) -> Iterator[Metric]:
+    answers = CounterMetricFamily("mdstream_api_webhook_requests", "answered requests", labels=["status"])
+    for status, count in sorted(webhook.answers.items()):
+        answers.add_metric([str(status)], count)
+    yield answers
+    yield GaugeMetricFamily("mdstream_api_held_alerts", "not acknowledged by Kafka", value=webhook.outbox.held)
+    yield GaugeMetricFamily("mdstream_api_remembered_alerts", "would be known again", value=len(webhook.remembered))
+
+
+def router_of(health: Health, metrics: ApiMetrics, live: Live, off: Mapping[str, str]) -> APIRouter:
+    """The paths of the process itself. `off`: what it does not do, and why; that is no problem."""
     router = APIRouter(tags=["process"])
 
     @router.get("/live", summary="200 while it answers")
-    async def live() -> JSONResponse:
+    async def alive() -> JSONResponse:
         return JSONResponse({"live": True})
 
     @router.get("/health", summary="What works; 503 if a part does not")
@@ -92,7 +93,9 @@ def router_of(health: Health, metrics: ApiMetrics) -> APIRouter:
         problems = [f"{name}: {problem}" for name, problem in parts.items() if problem]
         shown = {name: problem or "ok" for name, problem in parts.items()}
         status = {"status": "degraded" if problems else "ok", "ready": not problems}
-        return JSONResponse({**status, "problems": problems, **shown}, 503 if problems else 200)
+        return JSONResponse(
+            {**status, "problems": problems, **shown, **off, "streams": live.open}, 503 if problems else 200
+        )
 
     @router.get("/metrics", summary="For Prometheus")
     async def page() -> Response:

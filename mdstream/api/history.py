@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -97,10 +97,16 @@ class Query(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Rows as they are shown, and the cursor for those behind them; None if there are none."""
+    """Rows, and the cursor for those behind them; None if there are none."""
 
-    rows: list[dict[str, Any]]
+    kind: Kind
+    rows: Sequence[Row]
     cursor: str | None
+
+    def pieces(self, size: int) -> Iterator[list[dict[str, Any]]]:
+        """The rows as they are shown, so many at a time."""
+        for at in range(0, len(self.rows), size):
+            yield [{name: _shown(row[name]) for name in self.kind.columns} for row in self.rows[at : at + size]]
 
 
 def query_of(name: str, given: Mapping[str, str], now_us: int) -> Query:
@@ -145,9 +151,8 @@ def _statement(kind: Kind, after: str) -> str:
 
 def page_of(query: Query, found: Sequence[Row]) -> Page:
     """The page of the rows that were found."""
-    shown = found[: query.limit]
-    rows = [{name: _shown(row[name]) for name in query.kind.columns} for row in shown]
-    return Page(rows, _cursor(query.kind, shown[-1]) if len(found) > query.limit else None)
+    rows = found[: query.limit]
+    return Page(query.kind, rows, _cursor(query.kind, rows[-1]) if len(found) > query.limit else None)
 
 
 def _cursor(kind: Kind, last: Row) -> str:

@@ -18,7 +18,6 @@ from mdstream.kafka.writer import Writer
 from mdstream.records import HOOK, ProducerRecord, RawEncoder
 from mdstream.venues.feed import TRADE
 from mdstream.venues.tradingview.feed import TradingView
-from topics import Topics
 
 MAX_HELD, MAX_HELD_BYTES = 10_000, 64 << 20
 
@@ -33,9 +32,9 @@ class _Waiting(NamedTuple):
 class Outbox:
     """The alerts of one process that Kafka has not acknowledged."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: str) -> None:
         self._brokers = settings.bootstrap_servers
-        self._topic = Topics(settings).raw_of(TradingView.market).name
+        self._topic = topic
         self._partition = Partitioner(settings.partitions)
         self._encode = RawEncoder(TradingView.name, HOOK).encode
         self._writer = Writer(self._brokers, client_id="mdstream-api")
@@ -43,6 +42,7 @@ class Outbox:
         self._writing: set[int] = set()
         self._held = self._held_bytes = 0
         self._more = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
 
     @property
     def held(self) -> int:
@@ -61,11 +61,21 @@ class Outbox:
             raise BrokerError(self._writer.problem)
 
     async def start(self) -> None:
-        """Connect. Raises BrokerError if no broker answers."""
+        """Connect, and write what is queued from then on. Raises BrokerError if no broker answers."""
         await self._writer.start()
+        self._running = asyncio.create_task(self._run())
+
+    async def failed(self) -> None:
+        """Wait for the error that ends the writing, and raise it; cancelling this does not end it."""
+        assert self._running is not None  # it was started
+        await asyncio.wait([self._running])
+        self._running.result()
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """End the writing and disconnect."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
         await self._writer.stop()
 
     def add(self, symbol: str, body: bytes, received_ns: int, accept: Callable[[], None]) -> asyncio.Future[None]:
@@ -79,8 +89,7 @@ class Outbox:
         self._more.set()
         return future
 
-    async def run(self) -> None:
-        """Write what is queued, until cancelled."""
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as writes:
             while True:
                 await self._more.wait()

@@ -55,7 +55,7 @@ def watch(stack: DemoStack) -> None:
                 flush=True,
             )
             time.sleep(PLAIN_EVERY_S)
-    pages = f"{stack.page}   {stack.page}feeds   {stack.senpai_page}"
+    pages = f"{stack.page}   {stack.page}feeds   {stack.chart_page}   {stack.senpai_page}"
     with Live(console=console, refresh_per_second=4) as live:
         while True:
             live.update(table(stack.latest(), pages, stack.stored(), stack.senpai()))

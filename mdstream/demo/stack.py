@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mdstream import config
-from mdstream.api.process import DEFAULT_PORT as API_PORT
+from mdstream.api.seen import DEFAULT_PORT as API_PORT
 from mdstream.db import migrate
 from mdstream.demo.stored import Stored, stored
 from mdstream.errors import MdstreamError
@@ -35,10 +35,12 @@ POLL_S = 0.2
 
 
 class DemoStack:
-    """The running demo: its page and SenpAI's, the latest prices, and what is stored."""
+    """The running demo: its pages, the latest prices, and what is stored."""
 
-    def __init__(self, parts: Supervisor, running: Pipeline, senpai_page: str, data: Path, say: Say) -> None:
-        self.page, self.senpai_page = running.page, senpai_page
+    def __init__(
+        self, parts: Supervisor, running: Pipeline, senpai_page: str, chart_page: str, data: Path, say: Say
+    ) -> None:
+        self.page, self.senpai_page, self.chart_page = running.page, senpai_page, chart_page
         self._parts, self._running, self._data, self._say = parts, running, data, say
         self._reported: set[str] = set()
 
@@ -95,10 +97,10 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
         parts.start("senpai", "senpai", "--port", str(senpai), stage=pipeline.WORKER_STAGE)
         parts.start("api", "api", "--port", str(api), stage=pipeline.WORKER_STAGE)
         say("ingestors, core worker, gap repair, the roles files, timescale and nats, senpai and the API are starting")
-        senpai_page = f"http://127.0.0.1:{senpai}/"
+        senpai_page, chart_page = f"http://127.0.0.1:{senpai}/", f"http://127.0.0.1:{api}/chart"
         say(f"features and signals: {senpai_page}")
-        say(f"history and charts: http://127.0.0.1:{api}/docs")
-        played = DemoStack(parts, running, senpai_page, settings.data_dir, say)
+        say(f"charts: {chart_page}; history over HTTP: http://127.0.0.1:{api}/docs")
+        played = DemoStack(parts, running, senpai_page, chart_page, settings.data_dir, say)
         played.wait_for_prices()
         yield played
 

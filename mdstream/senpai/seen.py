@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
-from http.client import HTTPException
-
 import msgspec
 
-ANSWER_LIMIT_S = 2.0
-MOST_BYTES = 1 << 20
+from mdstream.http.seen import health_of
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -28,15 +23,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 def seen(url: str) -> Seen | None:
     """The consumer at an http URL; None if nothing answers there in time, or something else does."""
-    try:
-        try:
-            with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_LIMIT_S) as answer:  # noqa: S310  the caller's
-                text = answer.read(MOST_BYTES)
-        except urllib.error.HTTPError as answer:  # 503: it has problems
-            text = answer.read(MOST_BYTES)
-        return msgspec.json.decode(text, type=Seen)
-    except (OSError, HTTPException, msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+    return health_of(url, Seen)
 
 
 def summary(found: Seen) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import click
+import uvloop
 
 from mdstream import config
-from mdstream.api.process import DEFAULT_PORT, api
+from mdstream.api.process import api
+from mdstream.api.seen import DEFAULT_PORT
 from mdstream.cli import set_up_logging
 from mdstream.tools.running import run
 
@@ -54,12 +56,12 @@ def command(kafka: str | None, port: int | None) -> None:
 
     \b
     HTTP, on 127.0.0.1 unless HTTP_HOST says otherwise:
-      /docs       what there is, with examples             /ready   200 while all it needs answers
-      /health     Kafka, the database                      /live    200 while it answers
-      /metrics    for Prometheus
+      /chart      candles that move, of any symbol         /ready   200 while all it needs answers
+      /docs       what there is, with examples             /live    200 while it answers
+      /health     Kafka, the database                      /metrics for Prometheus
 
     More: docs/api.md.
     """
     set_up_logging()
     settings = config.load(bootstrap_servers=kafka, http_port=port)
-    run(api(settings, port=settings.http.port or DEFAULT_PORT))
+    run(api(settings, port=settings.http.port or DEFAULT_PORT), uvloop.new_event_loop)

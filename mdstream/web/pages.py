@@ -1,4 +1,4 @@
-"""The HTML pages of a worker, with their shared style sheet inlined: one file, one request."""
+"""The HTML pages, with their shared style sheet inlined, and for a larger one the scripts that it loads from us."""
 
 from __future__ import annotations
 
@@ -28,9 +28,18 @@ def page(name: str) -> Page:
     return Page(text, {"Content-Security-Policy": policy(text)})
 
 
+@cache
+def assets(name: str) -> dict[str, bytes]:
+    """What the page `name` loads besides, by file name: the files in the folder of that name."""
+    return {file.name: file.read_bytes() for file in resources.files("mdstream.web").joinpath(name).iterdir()}
+
+
 def policy(html: str) -> str:
-    """The Content-Security-Policy of a page with inline scripts and styles: their hashes, and requests only to us."""
+    """The Content-Security-Policy of a page: the hashes of its inline scripts and styles, scripts of ours if it loads
+    any, and requests only to us."""
     script, style = (" ".join(_hashes(html, tag)) or "'none'" for tag in ("script", "style"))
+    if "<script src=" in html:
+        script = f"{script} 'self'".removeprefix("'none' ")
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -247,6 +247,9 @@ async def test_no_bad_request_gets_in(processes: Processes, env: dict[str, str])
                 wanted[status] += 1
         async with session.post(HOOK, data=chunks(), headers=signature(b"x")) as answered:
             assert answered.status == 413
+        for method, path, status in (("GET", HOOK, 405), ("POST", f"{HOOK}/{PATH}/x", 404), ("POST", f"{HOOK}x", 404)):
+            async with session.request(method, path, data=body, headers=signature(body)) as elsewhere:
+                assert elsewhere.status == status
         async with session.get("/metrics") as page:
             text = await page.text()
     for status, count in wanted.items():
@@ -495,6 +498,34 @@ async def test_health_follows_kafka(own_embedded_broker: int, env: dict[str, str
                 assert HOOK in (await described.json())["paths"]
             os.kill(own_embedded_broker, signal.SIGCONT)
         assert api.process.stop() == 0
+
+
+async def test_without_the_market_of_alerts_the_webhook_alone_is_off(
+    processes: Processes, env: dict[str, str], postgres: EmbeddedPostgres
+) -> None:
+    """For good, so no sender is told to try again; the log, /health and the answer say why."""
+    url = databases.fresh(postgres)
+    databases.ask(url, BAR, int(time.time()) // 60 * 60 - 600)
+    assert run_mdstream("topics", "--create", env=env | {"MDSTREAM_MARKETS": "equities"}).returncode == 0
+    api = start(processes, MDSTREAM_MARKETS="equities", MARKET_DATA_DATABASE_URL=url)
+    why = "the webhook is off: its alerts are of the market crypto, which MDSTREAM_MARKETS does not name"
+    async with aiohttp.ClientSession(api.url) as session:
+        for path in (HOOK, f"{HOOK}/{PATH}"):
+            assert await post(session, alert(1), path=path) == (404, {"error": why})
+        async with session.get("/health") as answer:
+            health = await answer.json()
+            assert (answer.status, health["webhook"], health["kafka"], health["problems"]) == (200, why, "ok", [])
+        async with session.get("/v1/symbols") as answer:
+            assert await answer.json() == {"symbols": ["BTCUSDT"]}
+        async with session.get(f"/udf/history?symbol=BTCUSDT&resolution=1&countback=3&to={int(time.time())}") as answer:
+            assert len((await answer.json())["t"]) == 3
+        async with session.get("/v1/stream/trades?symbol=BTCUSDT") as answer:
+            assert (answer.status, answer.content_type) == (200, "text/event-stream")
+            assert (await answer.content.readline()).startswith(b"id: ")
+        async with session.get("/metrics") as answer:
+            assert "mdstream_api_streams " in await answer.text()
+    assert why in api.process.output()
+    assert api.process.stop() == 0
 
 
 def test_a_port_in_use_is_said_at_the_start(env: dict[str, str]) -> None:

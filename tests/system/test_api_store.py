@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from itertools import chain
 from typing import Any
 
 import databases
@@ -14,7 +15,8 @@ import pytest
 from databases import ask
 
 from mdstream.api import store as stores
-from mdstream.api.history import KINDS, moment, page_of, query_of
+from mdstream.api.history import KINDS, Page, moment, page_of, query_of
+from mdstream.api.queries import FORMS, joined
 from mdstream.api.store import Store
 from mdstream.api.symbols import SYMBOLS, SymbolList
 from mdstream.api.udf import BARS, BEFORE, Resolutions, answer_of, bars_of
@@ -42,6 +44,7 @@ FILL = {
                CASE WHEN n %% 3 = 0 THEN 'status' ELSE 'gap' END, 'x', 'lost', NULL, NULL, '1', '2', 2, 7, NULL, 5
                FROM generate_series(0, %(rows)s) n""",
 }
+ALL = f"SELECT {', '.join(KINDS['trades'].columns)} FROM market_data_ticks"
 COUNT = {
     "trades": "SELECT count(*) FROM market_data_ticks WHERE symbol = 'S7'",
     "quotes": "SELECT count(*) FROM market_data_quotes WHERE symbol = 'S7'",
@@ -75,7 +78,7 @@ async def read(store: Store, kind: str, **given: str) -> list[dict[str, Any]]:
     while True:
         query = query_of(kind, {"symbol": "S7", "to": TO, **given, **cursor}, 0)
         page = page_of(query, await store.ask(query.statement, query.values))
-        rows += page.rows
+        rows += chain.from_iterable(page.pieces(7))
         if page.cursor is None:
             return rows
         cursor = {"cursor": page.cursor}
@@ -110,6 +113,29 @@ async def test_a_page_is_read_by_an_index_and_no_further(store: Store, kind: str
 
 def plan_of(node: dict[str, Any]) -> list[dict[str, Any]]:
     return [node, *(inner for each in node.get("Plans", ()) for inner in plan_of(each))]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_large_page_lets_others_have_their_turn(store: Store, form: str) -> None:
+    """While its rows are read, and while it is written: it takes a hundred times as long as a small request."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    rows = 40_000 // stores.PIECE
+    turning = asyncio.create_task(others())
+    for _ in range(2):
+        before = turns
+        found = await store.ask(ALL, {})
+        assert turns - before >= rows
+        before = turns
+        assert len(await joined(FORMS[form](Page(KINDS["trades"], found, None)))) > 1_000_000
+        assert turns - before >= rows
+    turning.cancel()
 
 
 async def test_it_cannot_write(store: Store) -> None:

@@ -171,8 +171,8 @@ def test_a_key_that_is_missing_or_refused_is_said_at_once(
     processes.worker("core", port=free_port(), env=env)
     env |= venues.urls
     for name, keys, expected in (
-        ("alpaca", {}, "Alpaca's history needs ALPACA_KEY and ALPACA_SECRET"),
-        ("massive", {}, "Massive's history needs MASSIVE_API_KEY"),
+        ("alpaca", {}, "Alpaca's past cannot be asked for: set ALPACA_KEY and ALPACA_SECRET"),
+        ("massive", {}, "Massive's past cannot be asked for: set MASSIVE_API_KEY"),
         ("alpaca", {**KEYS, "ALPACA_SECRET": "wrong"}, "forbidden.: set ALPACA_KEY and ALPACA_SECRET of a plan"),
         ("massive", {"MASSIVE_API_KEY": "wrong"}, "Unknown API Key (set MASSIVE_API_KEY)"),
         (

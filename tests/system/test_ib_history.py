@@ -22,6 +22,7 @@ from mdstream.simulator.faults.kinds import from_json
 from mdstream.simulator.server import Simulator
 from mdstream.ticks import BarTick
 from mdstream.venues.ib import client as client_module
+from mdstream.venues.ib import simulated as simulated_gateway
 from mdstream.venues.ib.client import IbClient
 from mdstream.venues.ib.feed import Ib
 from mdstream.venues.ib.simulated import Ib as Exchange
@@ -243,6 +244,19 @@ async def test_nothing_is_asked_for_while_the_gateway_is_cut_off(
         assert exchange(market).pace.requests == 2
         assert isinstance(await of.get(page("AAPL", "1m", NOW_S, NOW_S + 180)), Answer)
         assert of._connection is not connection
+
+
+async def test_a_gateway_that_has_just_started_is_heard_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its servers may come later than its socket: it says so when a client connects."""
+    monkeypatch.setattr(simulated_gateway, "FARMS", dict([BROKEN]))
+    async with gateway(symbols=("AAPL",)) as market, client(market) as of:
+        asking = asyncio.create_task(of.get(page("AAPL", "1m", NOW_S, NOW_S + 60)))
+        await until(lambda: of._contracts)
+        assert of._connection is not None
+        assert of._connection._broken
+        assert exchange(market).pace.requests == 0
+        await told_to_all(market, 2106, "HMDS data farm connection is OK:ushmds")
+        assert isinstance(await asking, Answer)
 
 
 async def test_what_the_venue_has_forgotten_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from processes import run_mdstream
 from mdstream import events
 from mdstream.bars.bars import Bars
 from mdstream.bars.rules import Rules
-from mdstream.events import Bar, Quote, Trade
+from mdstream.events import HISTORY, Bar, Quote, Trade
 from mdstream.kafka.publisher import Partitioner, Publisher
 from mdstream.records import ProducerRecord
 from mdstream.repairs import rest_frame
@@ -242,6 +242,7 @@ async def test_quotes_and_bars_are_one_content_for_each_number(feed: dict[str, s
     quotes   seq 1 2 3 3 5     3 again with the same bytes, 4 is missing; then 2 with other bytes
     bars     of each minute and instrument what its trades make; then one again with another volume, one with the next
              revision that lacks a trade, and none for ETHUSDT
+    past     a venue's bar of the minute before, twice; then with another volume, and one of a minute of live trades
     """
     feed["MDSTREAM_BARS"] = "1m"
     trades = [trade(n) for n in range(COUNT)]
@@ -262,19 +263,25 @@ async def test_quotes_and_bars_are_one_content_for_each_number(feed: dict[str, s
 
     await send(feed, "bars", [bar for bar in bars if bar[0] == b"ETHUSDT"])
     await send(feed, "quotes", [(b"BTCUSDT", events.encode(quote(3)), 0, [])])
+    prices, minute = (1.0, 2.0, 0.5, 1.5, 9.0, None, None), 60_000 * MS
+    past = Bar("BTCUSDT", "1m", START_MS * MS - minute, *prices, HISTORY, "binance", backfilled=True)
+    await send(feed, "bars", [(b"BTCUSDT", events.encode(past), 0, [])] * 2)
     assert audit(feed, status=0)["faults"] == []
 
     [first, second, *_] = [msgspec.json.decode(bar[1] or b"", type=Bar) for bar in bars if bar[0] == b"BTCUSDT"]
     wrong = [replace(first, volume=1.0), replace(second, trades=19, revision=1)]
+    wrong += [replace(past, volume=8.0), replace(past, ts_open=past.ts_open + 2 * minute)]
     await send(feed, "bars", [(b"BTCUSDT", events.encode(bar), 0, []) for bar in wrong])
     await send(feed, "quotes", [(b"BTCUSDT", events.encode(quote(1, 9.0)), 0, [])])
     faults = audit(feed, status=1)["faults"]
     assert [(one["kind"], short(one["topic"]), one["what"]) for one in faults] == [
         ("rewritten", "quotes", "seq 2"),
         ("rewritten", "bars", "1m 2026-01-05T15:00:00Z revision 0"),
+        ("rewritten", "bars", f"1m 2026-01-05T14:59:00Z revision {HISTORY}"),
+        ("different", "bars", f"1m 2026-01-05T15:01:00Z revision {HISTORY}"),
         ("different", "bars", "1m 2026-01-05T15:01:00Z revision 1"),
     ]
-    assert [len(one["places"]) for one in faults] == [2, 2, 1]
+    assert [len(one["places"]) for one in faults] == [2, 2, 2, 1, 1]
     table = run_mdstream("audit", env=feed)
     assert table.returncode == 1
     assert "20 trades, 40.0 at" in table.stdout

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_status_shows_senpai(env: dict[str, str], processes: Processes) -> None:
     assert "NATS at nats://127.0.0.1:" in text
     assert f"none answers at {senpai_url(nobody)}: mdstream senpai" in text
     refused = run_mdstream("status", "--senpai", f"127.0.0.1:{port}", env=env)
-    assert (refused.returncode, "expected http://HOST:8892" in refused.stderr) == (2, True)
+    assert (refused.returncode, "expected http://HOST:PORT" in refused.stderr) == (2, True)
 
 
 def senpai_url(port: int) -> str:
@@ -168,6 +169,24 @@ def status_of(env: dict[str, str], port: int) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)["senpai"][senpai_url(port)]
     return found
+
+
+def test_status_shows_the_api(env: dict[str, str], processes: Processes) -> None:
+    """Where HTTP_HOST and HTTP_PORT say, or where it is told: its open streams and what is wrong, by its own page."""
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    port, nobody = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    database = {"MARKET_DATA_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    processes.mdstream("api", "--port", port, env=env | database).wait_for("/docs shows")
+    with urllib.request.urlopen(f"{url}/v1/stream/trades?symbol=BTCUSDT", timeout=60):
+        done = run_mdstream("status", "--json", env=env | {"HTTP_HOST": "0.0.0.0", "HTTP_PORT": str(port)})
+        found = json.loads(done.stdout)["api"][url]
+        assert (found["status"], found["streams"], found["webhook"]) == ("degraded", 1, None)
+        assert found["problems"][0].startswith("database: ")
+    table = run_mdstream("status", "--api", url, "--api", f"http://127.0.0.1:{nobody}", env=env).stdout
+    assert "degraded" in table
+    assert "database: " in table
+    assert f"none answers at http://127.0.0.1:{nobody}: mdstream api" in table
 
 
 def test_status_watches_until_ctrl_c(env: dict[str, str], processes: Processes) -> None:

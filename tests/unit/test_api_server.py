@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -112,6 +113,27 @@ def test_connections_beyond_the_bound_are_refused_and_room_comes_back(loop: Loop
             await clients.ask_until(503)
             assert [await reader.read() for reader, _ in idle] == [b""] * CONNECTIONS
             await clients.ask_until(200)
+
+    run(loop, main())
+
+
+@either_loop
+def test_a_body_does_not_wait_for_its_headers_to_be_acknowledged(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nagle's algorithm would hold it back, for 40 ms where the client delays its acknowledgements."""
+    connected: list[socket.socket] = []
+    made = server._Protocol.connection_made
+
+    def noted(self: Any, transport: Any) -> None:
+        connected.append(transport.get_extra_info("socket"))
+        made(self, transport)
+
+    monkeypatch.setattr(server._Protocol, "connection_made", noted)
+
+    async def main() -> None:
+        async with serving() as clients:
+            reader, _ = await clients.connect(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"small")
+            assert connected[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run(loop, main())
 

@@ -40,6 +40,13 @@ def test_a_window_is_covered_by_what_is_asked_for(name: str, number: int, count:
     assert end == datetime.fromtimestamp(query.end_s, UTC)
 
 
+def test_windows_that_are_asked_for_in_the_same_words_are_the_same_to_the_venue() -> None:
+    """Its rule against repeats is about the words: a window of less than a minute is asked for as a whole one."""
+    queries = [Query("AAPL", "1s", begin_s, 1_767_625_200) for begin_s in (1_767_625_140, 1_767_625_198)]
+    assert {query.what for query in queries} == {"AAPL 1 secs 60 S 20260105 15:00:00 UTC"}
+    assert Query("AAPL", "5s", *queries[0][2:]).what == "AAPL 5 secs 60 S 20260105 15:00:00 UTC"
+
+
 def test_small_bars_are_those_of_the_venue_s_rule() -> None:
     """Up to 30 s. All begin at a multiple of themselves by any clock of full hours."""
     assert {name for name in BAR_SIZES if interval(name).ns <= 30 * NS} == set(SMALL)

@@ -125,12 +125,18 @@ def test_keys_are_in_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("venue", "missing"), [("alpaca", "ALPACA_KEY"), ("alpaca", "ALPACA_SECRET"), ("massive", "MASSIVE_API_KEY")]
+    ("venue", "settings", "remedy"),
+    [
+        ("alpaca", {"ALPACA_KEY": ""}, "set ALPACA_KEY"),
+        ("alpaca", {"ALPACA_SECRET": ""}, "set ALPACA_SECRET"),
+        ("alpaca", {"ALPACA_DRY_RUN": "true"}, "unset ALPACA_DRY_RUN"),
+        ("massive", {"MASSIVE_API_KEY": ""}, "set MASSIVE_API_KEY"),
+    ],
 )
-def test_without_a_key_it_is_told_what_to_set(venue: str, missing: str) -> None:
-    """Before anything is asked for."""
-    with pytest.raises(SettingsError, match=missing):
-        TIMED[venue]().headers({**SETTINGS, missing: ""})
+def test_without_a_key_it_is_told_what_to_set(venue: str, settings: dict[str, str], remedy: str) -> None:
+    """Before anything is asked for; nor is anything asked for if the feed is to be dry."""
+    with pytest.raises(SettingsError, match=f"'s past cannot be asked for: {remedy}$"):
+        TIMED[venue]().headers({**SETTINGS, **settings})
 
 
 @pytest.mark.parametrize("venue", VENUES)

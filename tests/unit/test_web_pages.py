@@ -30,6 +30,13 @@ def test_page_allows_its_own_script_and_style_alone(name: str) -> None:
     assert not re.search(r"<[^>]*\s(on\w+|style)=", found.text), "the policy forbids these, and nobody would see why"
 
 
+def test_page_that_loads_scripts_allows_ours_alone() -> None:
+    """And those that are in it, none that is injected."""
+    message = page("chart").headers["Content-Security-Policy"]
+    assert "script-src 'self'; style-src 'sha256-" in message
+    assert "'self'" in policy('<script src="a.js"></script><script>1</script>').partition("script-src 'sha256-")[2]
+
+
 def test_page_without_a_script_allows_none() -> None:
     """Nothing is allowed that is not there."""
     assert "script-src 'none'; style-src 'none'" in policy("<p>hello</p>")

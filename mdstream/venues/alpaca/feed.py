@@ -83,7 +83,7 @@ class _PastTrade(msgspec.Struct, gc=False):
     t: str
     x: Code = ""
     z: Code = ""
-    c: Annotated[tuple[Code, ...], msgspec.Meta(max_length=16)] = ()
+    c: Annotated[tuple[Code, ...], msgspec.Meta(max_length=16)] | None = None
     u: str = ""
 
 

@@ -66,10 +66,9 @@ class AlpacaTimed(Timed):
 
     def headers(self, settings: Mapping[str, str]) -> Mapping[str, str]:
         """Raises SettingsError without the keys."""
-        key, secret = (settings.get(name, "") for name in self._provider.credentials)
-        if not key or not secret:
-            raise SettingsError("Alpaca's history needs ALPACA_KEY and ALPACA_SECRET")
-        return {"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret}
+        if (remedy := self._provider.dry(settings)) is not None:
+            raise SettingsError(f"Alpaca's past cannot be asked for: {remedy}")
+        return {"APCA-API-KEY-ID": settings["ALPACA_KEY"], "APCA-API-SECRET-KEY": settings["ALPACA_SECRET"]}
 
     def fields(self, settings: Mapping[str, str]) -> Mapping[str, str]:
         feed = settings.get(FEED, "iex")

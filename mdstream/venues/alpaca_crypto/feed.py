@@ -3,7 +3,8 @@
 Channels: trades, quotes, orderbooks; ignored: bars. REST: bars and trades by time, as backfill publishes them.
 Source: docs.alpaca.markets, streaming market data, real-time and historical crypto data (read 2026-09).
 Quirks: login, requests, answers and errors are those of the stocks (mdstream/venues/alpaca/feed.py); `tks` is the
-taker's side; a small number may have an exponent. A past bar without trades is made of quotes, with a volume of 0.
+taker's side, `-` if unknown; a small number may have an exponent. A past bar without trades is made of quotes, with a
+volume of 0.
 Ids: `i` is above 2**53, and nothing says that it rises.
 Books: with `r` a whole one, as after each subscription, else changes: absolute sizes, 0 for a removed level. There is
 no sequence number. Quotes are the book's top; without a book, those of the channel.
@@ -27,7 +28,7 @@ from mdstream.venues.parsing import recovered
 from mdstream.venues.symbols import separated
 from mdstream.venues.times import rfc3339_ns
 
-SIDES: dict[str, Side] = {"B": "buy", "S": "sell"}
+SIDES: dict[str, Side | None] = {"B": "buy", "S": "sell", "-": None}
 _REST = re.compile(
     rb'\{"request":"/v1beta3/crypto/us/(?P<channel>bars|trades)\?symbols=(?P<symbol>[A-Z0-9]{1,20}/[A-Z0-9]{1,20})&'
 )
@@ -38,7 +39,7 @@ class _PastTrade(msgspec.Struct, gc=False):
     s: Number
     t: str
     i: Id
-    tks: Literal["B", "S"]
+    tks: Literal["B", "S", "-"]
 
 
 class _Trade(_PastTrade, gc=False, kw_only=True):

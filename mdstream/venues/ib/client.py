@@ -172,11 +172,11 @@ class IbClient:
             self._connection.client.disconnect()
 
     async def _bars(self, query: Query) -> tuple[Contract, list[BarData]]:
-        request = Request(query.symbol, repr(query), query.interval in SMALL)
+        request = Request(query.symbol, query.what, query.interval in SMALL)
         await self._wait_for_turn(request)
         connection = await self._connected()
-        await connection.well()
         contract = await self._contract(connection, query.symbol)
+        await connection.well()
         self._pacing.made(request, asyncio.get_running_loop().time())
         client, size = connection.client, BAR_SIZES[query.interval]
 
@@ -208,6 +208,7 @@ class IbClient:
             else:
                 break
         self._connection = connection
+        self._contracts.clear()  # asked for again, so that what it says about its farms is heard before
         return connection
 
     async def _contract(self, connection: Connection, symbol: str) -> Contract:

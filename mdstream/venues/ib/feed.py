@@ -48,7 +48,7 @@ ADVICE = {
     100: "fewer symbols, or other clients of this gateway that ask for less",
     101: "all market data lines are taken: fewer symbols, or more lines from the venue",
     200: "name an instrument that the venue has, and only one",
-    326: "give this ingestor a client id of its own: IBKR_CLIENT_ID",
+    326: "set IBKR_CLIENT_ID to a number that no other client of the gateway has",
     354: "subscribe to these data in the venue's client portal, for use by the API",
     420: "the account has no permission for these data, or they were asked for again too soon",
     502: "is TWS or IB Gateway running there, logged in, its API enabled?",

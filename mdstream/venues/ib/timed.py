@@ -68,6 +68,11 @@ class Query(NamedTuple):
         """Its end as the venue writes times."""
         return f"{datetime.fromtimestamp(self.end_s, UTC):%Y%m%d %H:%M:%S} UTC"
 
+    @property
+    def what(self) -> str:
+        """What the venue is asked for: the same may be for two queries."""
+        return f"{self.symbol} {BAR_SIZES[self.interval]} {self.duration} {self.end}"
+
 
 class Refusal(msgspec.Struct):
     """The body of an answer that says why there is none."""

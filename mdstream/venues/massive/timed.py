@@ -74,10 +74,9 @@ class MassiveTimed(Timed):
 
     def headers(self, settings: Mapping[str, str]) -> Mapping[str, str]:
         """Raises SettingsError without the key."""
-        key = settings.get("MASSIVE_API_KEY")
-        if not key:
-            raise SettingsError("Massive's history needs MASSIVE_API_KEY")
-        return {"Authorization": f"Bearer {key}"}
+        if (remedy := self._provider.dry(settings)) is not None:
+            raise SettingsError(f"Massive's past cannot be asked for: {remedy}")
+        return {"Authorization": f"Bearer {settings['MASSIVE_API_KEY']}"}
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:
         """{"status":"NOT_AUTHORIZED","request_id":"..","message":"You are not entitled to this data. .."}"""
