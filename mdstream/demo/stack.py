@@ -99,7 +99,8 @@ def stack(*, rate: int, live: bool, say: Say) -> Iterator[DemoStack]:
         say("ingestors, core worker, gap repair, the roles files, timescale and nats, senpai and the API are starting")
         senpai_page, chart_page = f"http://127.0.0.1:{senpai}/", f"http://127.0.0.1:{api}/chart"
         say(f"features and signals: {senpai_page}")
-        say(f"charts: {chart_page}; history over HTTP: http://127.0.0.1:{api}/docs")
+        say(f"charts: {chart_page}")
+        say(f"history over HTTP: http://127.0.0.1:{api}/docs")
         played = DemoStack(parts, running, senpai_page, chart_page, settings.data_dir, say)
         played.wait_for_prices()
         yield played

@@ -173,7 +173,7 @@ def test_demo_shows_prices_and_leaves_nothing_behind(processes: Processes, tmp_p
     shown = re.compile(r"stored trades: ([\d,]+), database rows: ([\d,]+), NATS messages: ([\d,]+)")
     wait_until(lambda: shown.search(demo.output()), what="all that is stored")
     wait_until(lambda: re.search(r"SenpAI: [\d.]+ s behind, [1-9]\d* rows/s", demo.output()), what="rows of SenpAI")
-    (api,) = re.findall(r"history and charts: (http://127\.0\.0\.1:\d+)/docs", demo.output())
+    (api,) = re.findall(r"charts: (http://127\.0\.0\.1:\d+)/chart\n", demo.output())
     wait_until(lambda: _json(f"{api}/v1/trades?symbol=BTCUSDT&limit=5")["rows"], what="trades over HTTP")
     children = _children(demo.pid)
     assert len(children) >= 14  # broker, PostgreSQL, NATS, venues, three ingestors, four workers, repair, senpai, API
