@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = PROJECT / "docs" / "providers.md"
-FILES = ("feed.py", "history.py", "simulated.py", "simulated_rest.py")
+FILES = ("feed.py", "history.py", "timed.py", "simulated.py", "simulated_rest.py")
 
 
 def blocks(language: str) -> list[str]:

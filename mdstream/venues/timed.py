@@ -29,9 +29,9 @@ class Endpoint(NamedTuple):
     """Where a symbol's past is requested, `rows` at most in an answer.
 
     `path`: path and query after the base URL, with the fields symbol and interval (the venue's names) and rows; begin
-    and end of the window as begin_s, begin_ms, begin_ns, begin_iso; and likewise last_, a unit before the end, for a
-    venue that includes the end (last_iso: a nanosecond), and before_, a unit before the beginning, for one that leaves
-    that out; and what `fields` adds. `cost`: share of the budget of a request.
+    and end of the window as begin_s, begin_ms, begin_us, begin_ns, begin_iso; and likewise last_, a unit before the
+    end, for a venue that includes the end (last_iso: a nanosecond), and before_, a unit before the beginning, for one
+    that leaves that out; and what `fields` adds. `cost`: share of the budget of a request.
     """
 
     path: str
@@ -98,7 +98,7 @@ class Timed(Past, Declared, ABC):
         return [tick for tick in ticks if isinstance(tick, (BarTick, TradeTick)) and tick.symbol == symbol]
 
 
-UNITS = {"s": SECOND_NS, "ms": MS, "ns": 1}
+UNITS = {"s": SECOND_NS, "ms": MS, "us": 1_000, "ns": 1}
 
 
 def iso_of(ns: int) -> str:

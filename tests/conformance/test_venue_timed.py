@@ -143,6 +143,21 @@ def test_trades_by_time_are_those_of_the_feed(venue: str) -> None:
         assert same == replace(tick, recovered=True, ts_exchange=same.ts_exchange)
 
 
+@pytest.mark.parametrize("venue", WITH_TRADES)
+def test_a_window_from_the_time_of_a_trade_on_has_all_of_that_time(venue: str) -> None:
+    """As the venue tells the time: a backfill that was killed goes on there."""
+    past = Past(venue)
+    for number in range(20):
+        past.listing.instrument.order(NOW_NS + number * 12_345_678_901)
+    now_ns = NOW_NS + 86_400 * SECOND_NS
+    whole = [tick for ticks in past.pages(TRADES, Times(NOW_NS - SECOND_NS, now_ns), now_ns) for tick in ticks]
+    at = {tick.trade_id: tick.ts_exchange or 0 for tick in whole if isinstance(tick, TradeTick)}
+    for begin in set(at.values()):
+        ticks = [tick for page in past.pages(TRADES, Times(begin, now_ns), now_ns) for tick in page]
+        found = {tick.trade_id for tick in ticks if isinstance(tick, TradeTick)}
+        assert {trade_id for trade_id, ns in at.items() if ns >= begin} <= found
+
+
 @pytest.mark.parametrize("venue", VENUES)
 def test_an_unknown_symbol_is_refused_for_good_or_has_nothing(venue: str) -> None:
     """With the venue's own words; whoever asks does not ask again and again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -304,3 +305,22 @@ def test_what_a_venue_does_not_have_is_said_at_once(env: dict[str, str]) -> None
         done = run_mdstream("backfill", *options, "--symbols", "BTCUSDT", "--start", "1h", env=env)
         assert done.returncode in (1, 2)
         assert expected in done.stderr
+
+
+def test_a_symbol_that_the_venue_refuses_keeps_nothing_from_the_others(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """The venue's words are shown, and which times are older than its bars."""
+    venues = Venues.start(processes, tmp_path / "journal.jsonl", "--symbols", "BTCUSDT,BTCUSD")
+    env |= venues.urls
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    options = ("--interval", "1m", "--start", ago(86_400))
+    done = run_mdstream("backfill", "--provider", "binance", "--symbols", "XYZUSDT,BTC-USDT", *options, env=env)
+    assert done.returncode == 1
+    assert "binance XYZUSDT 1m: not done: -1121 Invalid symbol." in done.stderr
+    assert re.search(r"binance BTCUSDT 1m: 0 bars fetched of 1,4[0-9]+ intervals that were missing", done.stdout)
+    done = run_mdstream("backfill", "--provider", "kraken", "--symbols", "BTC/USD", *options, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "kraken BTCUSD 1m: the venue does not have " in done.stdout
+    assert "its bars of 1m do not go back that far" in done.stdout

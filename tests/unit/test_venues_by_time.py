@@ -41,7 +41,7 @@ VENUES = ("bybit", "bybit_linear", "coinbase", "kraken", "okx")
             "/v5/market/kline?category=linear&symbol=BTCPERP&interval=120&start=1767625200000&end=1767628799999&limit=1000",
         ),
         ("kraken", "BTCUSD", "4h", "/0/public/OHLC?pair=XBTUSD&interval=240&since=1767625199"),
-        ("kraken", "DOGEBTC", TRADES, "/0/public/Trades?pair=XDGXBT&since=1767625199999999999&count=1000"),
+        ("kraken", "DOGEBTC", TRADES, "/0/public/Trades?pair=XDGXBT&since=1767625199999999000&count=1000"),
     ],
 )  # fmt: skip
 def test_a_request_has_the_window_as_the_venue_counts_it(venue: str, symbol: str, interval: str, target: str) -> None:
@@ -117,7 +117,7 @@ class Kraken:
 def test_the_next_page_of_kraken_begins_before_the_last_trade_of_one() -> None:
     """As there may be more trades of that time, which is rounded."""
     kraken = Kraken()
-    assert kraken.since(kraken.page) == -1
+    assert kraken.since(kraken.page) == -1_000
     page = kraken.more(0, 1_000_000, 7_123_456_700)
     assert kraken.since(page) == 7_123_455_000
     assert page is not None

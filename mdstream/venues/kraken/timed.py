@@ -5,7 +5,8 @@ Limits: about one request per second and address. Errors are a list of texts, wi
 Reach: of bars the newest 720 of an interval, whatever is asked for; of trades all.
 Quirks: candles begin after `since`, and the last one is open still. Whether a trade at `since` comes is not documented
 (others have seen it), and `last`, where to go on, is not in every answer: so a page begins a little before the last
-trade of the one before, and a few trades come twice.
+trade of the one before, and a few trades come twice. So does a window: a trade of its first microsecond, by the time
+that is told, may have been made a little before.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class KrakenTimed(KrakenApi, Timed):
     limits = Limits(per_s=0.5, burst=2.0)  # half of it: others may use the same address
     intervals: ClassVar = {"1m": "1", "5m": "5", "15m": "15", "30m": "30", "1h": "60", "4h": "240", "1d": "1440"}
     bars = Endpoint("/0/public/OHLC?pair={symbol}&interval={interval}&since={before_s}", 720)
-    trades = Endpoint("/0/public/Trades?pair={symbol}&since={before_ns}&count={rows}", 1_000)
+    trades = Endpoint("/0/public/Trades?pair={symbol}&since={before_us}000&count={rows}", 1_000)
     reach_ns = 0
 
     def name_of(self, symbol: str) -> str:
