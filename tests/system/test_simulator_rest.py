@@ -114,7 +114,7 @@ def test_unknown_paths_say_so(start: Start) -> None:
         assert "nothing is at" in json.load(refused.value)["error"]
 
 
-@pytest.mark.parametrize("budget", ["alpaca=1", "binance", "binance=0", "okx=5/0"])
+@pytest.mark.parametrize("budget", ["coinapi=1", "binance", "binance=0", "okx=5/0"])
 def test_bad_budget_is_one_clear_line(budget: str) -> None:
     """What is expected, and exit status 2."""
     done = run_mdstream("simulate", "--port", 0, "--rest-budget", budget)
