@@ -289,7 +289,7 @@ class Ibkr(Group, alias_generator=prefixed("IBKR_")):
     host: str | None = setting(None, "host of TWS or IB Gateway; default: 127.0.0.1")
     port: int | None = setting(None, "its port: 4002 (the default), 4001, 7497 or 7496", ge=1, le=65535)
     client_id: int | None = setting(
-        None, "our client id there, no other connection's; default: 17; past bars take the next one", ge=0, lt=1 << 31
+        None, "our client id there, no other connection's; default: 17; history takes the next one", ge=0, lt=1 << 31
     )
 
     def parts(self) -> dict[str, str]:

@@ -1,11 +1,14 @@
-"""`mdstream backfill` of Interactive Brokers' bars, with everything around it: a gateway, a core worker, Kafka."""
+"""`mdstream backfill` of Interactive Brokers: bars and trades, with a gateway, a core worker and Kafka around it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from processes import Processes, free_port, run_mdstream, until, wait_until
 from servers import read_topic
 from test_ib import two_ports
 
-from mdstream.events import HISTORY, Bar, decode
+from mdstream.events import HISTORY, Bar, Trade, decode
 from mdstream.venues.ib.feed import Ib
 
 pytestmark = pytest.mark.system
@@ -35,10 +38,10 @@ def bars(env: Mapping[str, str]) -> dict[int, Bar]:
     return found
 
 
-async def trade(url: str) -> dict[int, tuple[float, float, float, float, float, int]]:
+async def trade(url: str, most: int = TRADES) -> dict[int, tuple[float, float, float, float, float, int]]:
     """Let AAPL trade; the bars of its whole seconds, by the live feed's trades: in none of our logs."""
     async with read_feed(Ib, url, "AAPL") as reader:
-        await until(lambda: len(reader.trades("AAPL")) > TRADES)
+        await until(lambda: len(reader.trades("AAPL")) > most)
         trades = reader.trades("AAPL")
     seconds: dict[int, list[tuple[float, float]]] = {}
     for each in trades:
@@ -87,3 +90,79 @@ def test_past_bars_of_a_symbol_that_nobody_reads_are_on_md_bars(processes: Proce
     assert refused.returncode == 1
     assert "ib TSLA 1s: not done: 200 No security definition has been found for the request: name an" in refused.stderr
     assert call(port, "/status")["own"]["ib"]["pacing_violations"] == 0
+
+
+BEFORE = 5_000
+"""Trades that nobody keeps: more pages of a thousand than there are kills."""
+OF_TRADES = ("backfill", "--provider", "ib", "--symbols", "AAPL", "--interval", "trades", "--start", "1h")
+NOTHING = "ib AAPL: nothing is missing of what the venue has of that time"
+SAME_S = 16.0
+"""The venue refuses the same request within 15 s, also of a process that is started again."""
+
+
+def published(env: Mapping[str, str]) -> list[Trade]:
+    """The events of md.trades in the order of their numbers, repeats left out."""
+    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"))
+    found: dict[int, Trade] = {}
+    for record in records:
+        event = decode(record.value)
+        assert isinstance(event, Trade)
+        assert found.setdefault(event.seq, event) == event
+    return [found[seq] for seq in sorted(found)]
+
+
+def kill_after_a_page(processes: Processes, env: Mapping[str, str]) -> None:
+    """Start a backfill, and kill it when it has brought anything."""
+
+    def taken() -> int:
+        return sum(event.backfilled for event in published(env))
+
+    before, process = taken(), processes.mdstream(*OF_TRADES, env=env)
+    wait_until(lambda: taken() > before or not process.running, what="a page", every_s=0.02)
+    process.kill()
+
+
+def test_past_trades_are_there_once_and_end_before_the_second_of_the_first_live_one(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Whatever is killed meanwhile: each that the venue made before that second, and no other."""
+    port, journal = two_ports(), tmp_path / "journal.jsonl"
+    options = ("--symbols", "AAPL", "--rate", 300, "--linger", 3_600, "--journal", journal)
+    market = processes.mdstream("simulate", "--port", port, "--venues", "ib", *options)
+    market.wait_for("export IB_WS_URL=")
+    env["IB_WS_URL"] = f"ib://127.0.0.1:{port + 1}"
+    asyncio.run(trade(env["IB_WS_URL"], BEFORE))
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    worker = processes.worker("core", port=free_port(), env=env)
+    processes.mdstream("ingest", "--provider", "ib", "--symbols", "AAPL", "--port", free_port(), env=env)
+    wait_until(lambda: published(env), what="live trades")
+
+    kill_after_a_page(processes, env)
+    worker.kill()
+    time.sleep(SAME_S)
+    processes.worker("core", port=free_port(), env=env).wait_for("is up")
+    kill_after_a_page(processes, env)
+    time.sleep(SAME_S)
+
+    def done() -> bool:
+        """Whether nothing is left; what is too recent is left for the next time."""
+        result = run_mdstream(*OF_TRADES, env=env)
+        assert result.returncode == 0, result.stderr + result.stdout
+        return result.stdout.strip() == NOTHING
+
+    wait_until(done, what="the end of history", every_s=5.0)
+    call(port, "/pause", b"")
+    market.stop()
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    made = Counter((row["ts_exchange"], float(row["price"]), float(row["size"])) for row in rows)
+    last_ns = max(ts for ts, *_ in made)
+    wait_until(lambda: published(env)[-1].ts_exchange == last_ns, what="the last trade")
+    trades = published(env)
+    assert [event.seq for event in trades] == list(range(trades[0].seq, trades[0].seq + len(trades)))
+    live = Counter((t.ts_exchange, t.price, t.size) for t in trades if not t.backfilled)
+    past = Counter((t.ts_exchange, t.price, t.size) for t in trades if t.backfilled)
+    first_ns = min(ts or 0 for ts, *_ in live)
+    assert past == {key: count for key, count in made.items() if key[0] < first_ns}
+    assert past.total() >= BEFORE
+    assert live <= made  # of the first live trade's second, those from before it are in neither
+    assert len({t.trade_id for t in trades}) == len(trades)

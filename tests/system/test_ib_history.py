@@ -1,4 +1,4 @@
-"""Past bars of Interactive Brokers: our client with ib_async itself over the socket, against the simulated gateway."""
+"""Past bars and trades of Interactive Brokers: our client with ib_async itself, against the simulated gateway."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 from feed_reader import Reader, read_feed, simulated
 from ib_async import IB, Stock
+from msgspec.structs import replace
 from processes import free_port, until
 from test_ib import two_ports
 
@@ -19,17 +21,20 @@ from mdstream.repairs import rest_frame
 from mdstream.simulator.actions import Send
 from mdstream.simulator.candles import candles
 from mdstream.simulator.faults.kinds import from_json
+from mdstream.simulator.history import Fill
+from mdstream.simulator.listing import Listing
 from mdstream.simulator.server import Simulator
-from mdstream.ticks import BarTick
+from mdstream.ticks import BarTick, TradeTick
 from mdstream.venues.ib import client as client_module
 from mdstream.venues.ib import simulated as simulated_gateway
 from mdstream.venues.ib.client import IbClient
 from mdstream.venues.ib.feed import Ib
+from mdstream.venues.ib.simulated import CHANNELS, IbSession, message
 from mdstream.venues.ib.simulated import Ib as Exchange
-from mdstream.venues.ib.simulated import IbSession, message
 from mdstream.venues.ib.timed import IbTimed
 from mdstream.venues.past import Page
 from mdstream.venues.rest import Answer, PermanentError, RetryableError
+from mdstream.venues.timed import TRADES
 
 pytestmark = pytest.mark.system
 
@@ -318,3 +323,127 @@ async def test_the_whole_library_reads_past_bars_too() -> None:
             (bar.open, bar.trades) for bar in made(market, "AAPL", "1s", 1, begin_s, end_s + 600)
         ]
         ib.disconnect()
+
+
+async def past(of: IbClient, symbol: str, begin_s: int, end_s: int) -> list[list[TradeTick]]:
+    """The trades on each page of a time, read as those of `got`."""
+    timed, found = IbTimed(), []
+    asked: Page | PermanentError | None = timed.ask(symbol, TRADES, begin_s * S, end_s * S)
+    while asked is not None:
+        assert isinstance(asked, Page)
+        answer = await of.get(asked.target)
+        while isinstance(answer, RetryableError):
+            await asyncio.sleep(0.1)
+            answer = await of.get(asked.target)
+        assert timed.judge(answer, now_s=0.0) is None
+        ticks = timed.read(symbol, rest_frame(asked.target, TRADES, answer.body))
+        found.append([tick for tick in ticks if isinstance(tick, TradeTick)])
+        asked = timed.more(asked, answer.body)
+    return found
+
+
+def busy(market: Simulator) -> Listing:
+    """A stock with more trades than a page before now, and with more than that in one second."""
+    begin_s = market.now_ns() // S - 100
+    found = exchange(market).listing("AAPL", begin_s * S)
+    assert found is not None
+    for number in range(1_200):
+        found.instrument.order(begin_s * S + number * S // 40)
+    for _ in range(1_000):
+        found.instrument.order((begin_s + 31) * S)
+    for number in range(800):
+        found.instrument.order((begin_s + 40) * S + number * S // 80)
+    return found
+
+
+def content(tick: TradeTick) -> tuple[object, ...]:
+    """All but the id, and how it came."""
+    return tick.symbol, tick.ts_exchange, tick.price, tick.size, tick.side, tick.venue, tick.conditions
+
+
+def filled(of: Listing, fill: Fill) -> tuple[object, ...]:
+    """The same by the market's own fill."""
+    at_ns = fill.ts_ns // S * S
+    return of.symbol, at_ns, float(of.price(fill.ticks)), float(of.size(fill.lots)), None, "NASDAQ", ("@", "TI")
+
+
+async def test_past_trades_are_those_of_the_live_feed() -> None:
+    """Each once, with ids of their own, which do not depend on where a page begins."""
+    async with gateway() as market, reading(market.addresses["ib"], "AAPL") as reader, client(market) as of:
+        begin_s, end_s = await traded(market, reader)
+        await until(lambda: (reader.trades("AAPL")[-1].ts_exchange or 0) >= end_s * S)  # those before it have come
+        live = [t for t in reader.trades("AAPL") if begin_s * S < (t.ts_exchange or 0) < end_s * S]
+        (trades,) = await past(of, "AAPL", begin_s + 1, end_s)
+        assert trades
+        assert [content(tick) for tick in trades] == [content(tick) for tick in live]
+        assert len({tick.trade_id for tick in trades}) == len(trades)
+        assert all(tick.recovered for tick in trades)
+        (later,) = await past(of, "AAPL", begin_s + 2, end_s)
+        assert later == [tick for tick in trades if (tick.ts_exchange or 0) >= (begin_s + 2) * S]
+
+
+async def test_past_trades_go_on_where_the_connection_was_cut() -> None:
+    """Page by page, each once, also of a second that has more than a page; what was open is asked for again, without a
+    violation of the venue's rules."""
+    async with gateway() as market, client(market) as of:
+        listing, now_s = busy(market), market.now_ns() // S
+        market._injection.add(from_json(b'{"venue":"ib","kind":"disconnect","every_s":0.5}'), market.now_ns())
+        pages = await past(of, "AAPL", now_s - 110, now_s)
+        tape = listing.instrument.tape
+        fills = [filled(listing, fill) for fill in tape.fills(tape.first_id, tape.next_id)]
+        assert [content(tick) for page in pages for tick in page] == fills
+        assert len({tick.trade_id for page in pages for tick in page}) == len(fills)
+        assert len(pages) > 3
+        assert any(len({tick.ts_exchange for tick in page}) == 1 and len(page) > 1_000 for page in pages)
+        assert market._injection.faults.all()[0].counts["connections"] > 0
+        assert exchange(market).pace.violations == 0
+
+
+async def test_past_trades_are_found_over_nights_without_any() -> None:
+    """An answer has one trading session; bars say where the next one with trades begins."""
+    async with gateway(symbols=("AAPL",)) as market, client(market) as of:
+        today_s = market.now_ns() // S // 86_400 * 86_400
+        listing = exchange(market).listing("AAPL", (today_s - 30 * 86_400) * S)
+        assert listing is not None
+        for second in (-20 * 86_400, -20 * 86_400 + 5, -9 * 86_400 + 899, -86_400 - 1, -86_400, -86_400 + 60_000):
+            listing.instrument.order((today_s + second) * S)
+        pages = await past(of, "AAPL", today_s - 40 * 86_400, today_s)
+        tape = listing.instrument.tape
+        fills = list(tape.fills(tape.first_id, tape.next_id))
+        assert [content(tick) for page in pages for tick in page] == [filled(listing, fill) for fill in fills]
+        assert exchange(market).pace.violations == 0
+        assert await past(of, "AAPL", today_s - 300, today_s) == [[]]
+
+
+async def test_a_live_trade_of_before_the_first_one_has_the_id_of_a_past_one() -> None:
+    """So that the canonical stream knows it, should history bring it, too. All others have their connection's."""
+    async with gateway() as market, client(market) as of:
+        before_s = market.now_ns() // S - 10
+        listing = exchange(market).listing("AAPL", before_s * S)
+        assert listing is not None
+        order = listing.instrument.order(before_s * S)
+        async with reading(market.addresses["ib"], "AAPL") as reader:
+            await traded(market, reader, seconds=1)
+            (link,) = market._clients
+            (late,) = CHANNELS["AllLast"].encode(listing, order)[:1]
+            link._do([Send(late), Send(late)])
+            await until(lambda: sum(tick.ts_exchange == before_s * S for tick in reader.trades("AAPL")) == 2)
+            *in_time, first, second = reader.trades("AAPL")
+        ((known, *_),) = await past(of, "AAPL", before_s, before_s + 1)
+        assert first == replace(known, recovered=False)
+        assert second.trade_id == known.trade_id.removesuffix("-1") + "-2"
+        assert all(".17-" in tick.trade_id for tick in in_time)
+
+
+async def test_the_whole_library_reads_past_trades_too() -> None:
+    """With its own class."""
+    async with gateway() as market, reading(market.addresses["ib"], "AAPL") as reader, client(market) as of:
+        begin_s, end_s = await traded(market, reader)
+        ib, (host, _, port) = IB(), market.addresses["ib"].removeprefix("ib://").partition(":")
+        await ib.connectAsync(host, int(port), clientId=5, timeout=10, raiseSyncErrors=True)
+        begin = datetime.fromtimestamp(begin_s, UTC)
+        found = await ib.reqHistoricalTicksAsync(Stock("AAPL", "SMART", "USD"), begin, "", 1_000, "TRADES", False)
+        ib.disconnect()
+        (ours,) = await past(of, "AAPL", begin_s, end_s)
+        seen = [(int(tick.time.timestamp()) * S, getattr(tick, "price", None)) for tick in found]
+        assert [each for each in seen if each[0] < end_s * S] == [(tick.ts_exchange, tick.price) for tick in ours]

@@ -1,18 +1,22 @@
-"""Interactive Brokers' past bars: what is asked for, and what the gateway's errors mean."""
+"""Interactive Brokers' past bars and trades: what is asked for, and what the gateway's errors mean."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdstream.bars.rules import interval
+from mdstream.repairs import rest_frame
+from mdstream.venues.ib.feed import MOST_TICKS
 from mdstream.venues.ib.pacing import SAME_S
-from mdstream.venues.ib.timed import BAR_SIZES, PACING_WAIT_S, SMALL, IbTimed, Query, refused
+from mdstream.venues.ib.timed import BAR_SIZES, PACING_WAIT_S, IbTimed, Query, refused, says_no_data
 from mdstream.venues.past import Page
 from mdstream.venues.rest import Answer, PermanentError, RetryableError
+from mdstream.venues.timed import TRADES
 
 NS = 1_000_000_000
 HISTORY = "Historical Market Data Service error message:"
@@ -49,7 +53,8 @@ def test_windows_that_are_asked_for_in_the_same_words_are_the_same_to_the_venue(
 
 def test_small_bars_are_those_of_the_venue_s_rule() -> None:
     """Up to 30 s. All begin at a multiple of themselves by any clock of full hours."""
-    assert {name for name in BAR_SIZES if interval(name).ns <= 30 * NS} == set(SMALL)
+    small = {name for name in BAR_SIZES if Query("AAPL", name, 0, 0).small}
+    assert {name for name in BAR_SIZES if interval(name).ns <= 30 * NS} == small
     assert all(3_600 * NS % interval(name).ns == 0 for name in BAR_SIZES)
 
 
@@ -57,7 +62,6 @@ def test_small_bars_are_those_of_the_venue_s_rule() -> None:
     ("symbol", "name", "reason"),
     [
         ("AAPL", "1d", "ib has no past bars of 1d"),
-        ("AAPL", "trades", "ib has no past trades"),
         ("BTC-USD", "1m", "ib has no symbol of the form 'BTC-USD': expected a ticker like AAPL"),
     ],
 )
@@ -115,7 +119,8 @@ def test_what_will_not_pass_is_told_with_what_to_do(code: int, text: str, advice
 
 def test_no_data_of_a_time_is_an_answer() -> None:
     """Nothing was traded then."""
-    assert refused(162, f"{HISTORY}HMDS query returned no data: AAPL@SMART Trades") is None
+    assert says_no_data(f"{HISTORY}HMDS query returned no data: AAPL@SMART Trades")
+    assert not says_no_data(f"{HISTORY}Historical data request pacing violation")
 
 
 def test_history_is_asked_for_where_the_live_feed_is() -> None:
@@ -125,3 +130,75 @@ def test_history_is_asked_for_where_the_live_feed_is() -> None:
     assert timed.base_url({"IBKR_PORT": "7497", "IBKR_CLIENT_ID": "4"}) == "ib://127.0.0.1:7497?clientId=4"
     assert timed.base_url({}) == timed.default_url
     assert timed.check_addresses({"IBKR_HOST": "gateway"}) is None
+
+
+def test_trades_are_asked_for_from_a_second_on() -> None:
+    """Those of the second in which the time ends are in it, as their times are that second's beginning. They count as
+    the shortest bars do, and are told apart by where they begin."""
+    page = IbTimed().ask("AAPL", TRADES, 1_767_625_200 * NS + 1, 1_767_625_260 * NS + 1)
+    assert isinstance(page, Page)
+    query = Query.of(page.target)
+    assert query == ("AAPL", TRADES, 1_767_625_200, 1_767_625_261)
+    assert query.begin == "20260105 15:00:00 UTC"
+    assert query.what == "AAPL ticks 20260105 15:00:00 UTC"
+    assert query.small
+
+
+SESSION_S = 10
+
+
+def venue(counts: dict[int, int], query: Query, *, completes: bool) -> bytes:
+    """The answer of a venue with so many equal ticks in each second: of the session that the query begins in."""
+    session = query.begin_s // SESSION_S
+    seconds = [s for s in sorted(counts) if s >= query.begin_s]
+    there = [s for s in seconds if s // SESSION_S == session for _ in range(counts[s])]
+    last = there[min(MOST_TICKS, len(there)) - 1] if there else 0
+    found = [s for s in there if s <= last] if completes else there[:MOST_TICKS]
+    about = {"begin": query.begin_s, "end": query.end_s}
+    if not found:
+        about["next"] = min((s for s in seconds if s // SESSION_S > session), default=query.end_s)
+    return msgspec.json.encode({**about, "ticks": [(s, 0, 1.5, 1.0, "X", "") for s in found]})
+
+
+def pages(counts: dict[int, int], begin_s: int, end_s: int, *, completes: bool) -> list[list[str]]:
+    """The ids on each page."""
+    timed, found = IbTimed(), []
+    page: Page | PermanentError | None = timed.ask("AAPL", TRADES, begin_s * NS, end_s * NS)
+    while page is not None:
+        assert isinstance(page, Page)
+        body = venue(counts, Query.of(page.target), completes=completes)
+        ticks = timed.read("AAPL", rest_frame(page.target, TRADES, body))
+        found.append([str(getattr(tick, "trade_id", None)) for tick in ticks])
+        page = timed.more(page, body)
+    return found
+
+
+def ids(counts: dict[int, int], begin_s: int, end_s: int) -> list[str]:
+    return [f"{s}-1.5-1.0-X--{n}" for s in sorted(counts) if begin_s <= s < end_s for n in range(1, counts[s] + 1)]
+
+
+COUNTS = st.sampled_from([1, 2, 400, 999, 1_000])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.dictionaries(st.integers(0, 60), st.one_of(COUNTS, st.sampled_from([1_001, 2_100])), max_size=12),
+    st.integers(0, 60),
+    st.integers(1, 60),
+)
+def test_pages_have_each_trade_of_a_time_once(counts: dict[int, int], begin_s: int, length_s: int) -> None:
+    """Over seconds with more trades than a page, and from one trading session to the next."""
+    end_s = begin_s + length_s
+    found = pages(counts, begin_s, end_s, completes=True)
+    assert [each for page in found for each in page] == ids(counts, begin_s, end_s)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.integers(0, 60), COUNTS, max_size=12), st.integers(0, 60))
+def test_a_second_that_a_page_ends_in_comes_whole_with_the_next(counts: dict[int, int], begin_s: int) -> None:
+    """The venue says that it completes the last second. If it does not, nothing is lost; and wherever the pages begin,
+    as after a kill, a trade has the same id."""
+    found = pages(counts, begin_s, 61, completes=False)
+    assert [each for page in found for each in page] == ids(counts, begin_s, 61)
+    at_s = {int(page[0].split("-")[0]) for page in found if page}
+    assert len(at_s) == sum(map(bool, found))

@@ -59,6 +59,18 @@ def bars(
     return message(20, request, *contract(symbol), 0, end, size, duration, 0, "TRADES", dates, keep, "")
 
 
+def ticks(
+    request: int,
+    symbol: str,
+    begin: str = "20260105 15:00:00 UTC",
+    end: str = "",
+    most: int = 1_000,
+    what: str = "TRADES",
+) -> str:
+    """A request for past ticks."""
+    return message(96, request, *contract(symbol), 0, begin, end, most, what, 0, 0, "")
+
+
 def said(actions: list[Action]) -> list[list[str]]:
     """The fields of each message."""
     return [action.text.split("\0")[:-1] for action in actions if isinstance(action, Send)]
@@ -136,6 +148,17 @@ def test_data_carry_the_request_s_own_id(session: IbSession) -> None:
         (bars(1, "AAPL", duration="1 fortnight"), 321),
         (bars(1, "AAPL", keep=1), 321),
         (message(20, 1, *contract("AAPL"), 0, ""), 320),
+        (ticks(1, "FOO"), 200),
+        (ticks(1, "VOD.LSE"), 200),
+        (ticks(1, "SAP.IBIS"), 162),
+        (ticks(1, "EURUSD.IDEALPRO"), 162),
+        (ticks(1, "AAPL", what="BID_ASK"), 162),
+        (ticks(1, "AAPL", "yesterday"), 10314),
+        (ticks(1, "AAPL", ""), 321),
+        (ticks(1, "AAPL", end="20260105 16:00:00 UTC"), 321),
+        (ticks(1, "AAPL", most=1_001), 321),
+        (ticks(1, "AAPL", most=0), 321),
+        (message(96, 1, *contract("AAPL"), 0, ""), 320),
         (message(3, 1), 505),
     ],
 )
@@ -226,6 +249,26 @@ def test_past_bars_hold_what_was_traded(trading: IbSession, exchange: Ib) -> Non
     assert float(average) == pytest.approx(turnover / sum(fill.lots for fill in fills))
 
 
+def test_past_ticks_are_those_of_a_session_with_whole_seconds(trading: IbSession, exchange: Ib) -> None:
+    """From a second on, as many as were asked for and the others of the last one's second; none of the next day."""
+    instrument = exchange.listings["AAPL"].instrument
+    instrument.order(NOW_NS + 86_400 * SECOND_NS)
+    fills = [fill.ts_ns // SECOND_NS for fill in instrument.tape.fills(1_000, 10_000)]
+
+    def found(begin: str, most: int = 1_000) -> list[int]:
+        ((kind, request, count, *fields, done),) = said(trading.received(ticks(7, "AAPL", begin, most=most), LATER_NS))
+        assert (kind, request, len(fields), done) == ("98", "7", 6 * int(count), "1")
+        assert fields[4::6] == ["NASDAQ"] * int(count)
+        return [int(second) for second in fields[::6]]
+
+    today = [second for second in fills if second < 1_767_657_600]
+    assert found("20260105 15:00:00 UTC") == today
+    assert found("20260105 15:00:01 UTC") == [second for second in today if second > 1_767_625_200]
+    assert found("20260105 14:59:59 UTC", 1) == [1_767_625_200] * today.count(1_767_625_200)
+    assert found("20260105 23:00:00 UTC") == []
+    assert found("20260106 00:00:00 UTC") == [second for second in fills if second not in today]
+
+
 def violates(session: IbSession, text: str, now_ns: int) -> bool:
     (fields,) = said(session.received(text, now_ns))
     return fields[3:5] == [
@@ -251,6 +294,19 @@ def test_the_rules_for_requests_of_history_are_enforced_and_counted(exchange: Ib
     assert not violates(one, bars(1, "AAPL", ends[100], "1 min"), paced[-1][0] + SECOND_NS)
     assert not violates(one, bars(1, "AAPL", ends[101]), NOW_NS + 700 * SECOND_NS)
     assert exchange.counts() == {"history_requests": 63, "pacing_violations": 3}
+
+
+def test_the_rules_hold_for_ticks_as_for_the_shortest_bars(exchange: Ib) -> None:
+    """They are counted together."""
+    session = started(exchange)
+    assert code(session, ticks(1, "SAP.IBIS")) == 162
+    assert code(session, ticks(1, "SAP.IBIS")) == 162
+    assert exchange.counts() == {"history_requests": 2, "pacing_violations": 1}
+    for number in range(58):
+        session.received(ticks(1, "AAPL", f"20260105 15:00:{number:02} UTC"), NOW_NS + (20 + number) * SECOND_NS)
+    assert exchange.counts() == {"history_requests": 60, "pacing_violations": 1}
+    assert violates(session, ticks(1, "AAPL", "20260105 15:00:59 UTC"), NOW_NS + 100 * SECOND_NS)
+    assert violates(session, bars(1, "AAPL"), NOW_NS + 110 * SECOND_NS)
 
 
 def test_feed_is_dry_until_the_gateways_address_is_set() -> None:

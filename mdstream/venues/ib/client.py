@@ -1,9 +1,11 @@
-"""Interactive Brokers' past bars through ib_async: a target of timed.py in, an Answer or RetryableError out.
+"""Interactive Brokers' past bars and trades through ib_async: a target of timed.py in, an Answer or RetryableError out.
 
     get ─ pacing ─> connected? ─> contract details ─> exactly one? ─> farms well? ─> historical data ─> Answer
-                        no: a client id above the live feed's                             ├──> no data: no bars
+                        no: a client id above the live feed's                             ├──> no data: no rows
                                                                                           ├──> a final error: status 400
                                                                                           └──> RetryableError
+
+Trades come one trading session at a time: where there are no more, bars say when there are again.
 
 One request at a time, as the pacing rules decide how fast it goes. What was open when the connection ends is asked for
 again by the caller, as anything else that failed: the next `get` makes a new connection.
@@ -14,19 +16,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from ib_async import BarData, Contract, ContractDetails
+from ib_async import BarData, Contract, ContractDetails, HistoricalTickLast
 
 from mdstream.errors import LinkError
 from mdstream.ingest.links.link import OPEN_TIMEOUT_S
-from mdstream.venues.ib.feed import DATA_LOST, NOTICES, contract_of, told
+from mdstream.venues.ib.feed import DATA_LOST, MOST_TICKS, NOTICES, contract_of, told
 from mdstream.venues.ib.gateway import NOT_CONNECTED, Address, Gateway, the_only
 from mdstream.venues.ib.pacing import MOST_SMALL, Pacing, Request
-from mdstream.venues.ib.timed import BAR_SIZES, SMALL, Query, refused
+from mdstream.venues.ib.timed import BAR_SIZES, Query, refused, says_no_data
 from mdstream.venues.rest import OK, Answer, RetryableError
+from mdstream.venues.timed import TRADES
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ ID_IN_USE = 326
 LINK_BROKEN, LINK_WELL = 1100, 1102
 FARM_BROKEN, FARM_WELL = {2105, 2157}, {2106, 2107, 2158}
 """Of the farms that history and contract details come from. One that is inactive (2107) comes on demand."""
+QUARTER, QUARTER_S, MOST_QUARTERS = "15m", 900, 720
+"""Trading sessions begin at a quarter of an hour, so that none has both the end of one and the next one."""
 
 
 class GatewayError(Exception):
@@ -63,6 +68,7 @@ class Connection:
             "contractDetailsEnd": self._done,
             "historicalData": self._row,
             "historicalDataEnd": self._done,
+            "historicalTicksLast": self._rows,
         }
         self.gateway = Gateway(address, calls, lost=self._ended, unreadable=self._unreadable)
         self.client = self.gateway.client
@@ -99,9 +105,15 @@ class Connection:
         self.client.disconnect()
         return self.lost
 
-    def _row(self, number: int, row: BarData | ContractDetails) -> None:
+    def _row(self, number: int, row: BarData | ContractDetails | HistoricalTickLast) -> None:
         if number in self._open:
             self._open[number][1].append(row)
+
+    def _rows(self, number: int, rows: Sequence[HistoricalTickLast], is_last: bool) -> None:
+        for row in rows:
+            self._row(number, row)
+        if is_last:
+            self._done(number)
 
     def _done(self, number: int, *_: str) -> None:
         if number in self._open:
@@ -159,10 +171,10 @@ class IbClient:
         query = Query.of(target)
         try:
             async with self._turn:
-                return _answer(query, *await self._bars(query))
+                body = await (self._ticks(query) if query.interval == TRADES else self._bars(query))
+                return Answer(OK, {}, msgspec.json.encode(self._about(query) | body))
         except GatewayError as error:
-            answer = refused(error.code, error.message)
-            return answer or _answer(query, self._contracts[query.symbol], [], error)
+            return refused(error.code, error.message)
         except LinkError as error:
             return RetryableError(str(error))
 
@@ -171,27 +183,68 @@ class IbClient:
         if self._connection is not None:
             self._connection.client.disconnect()
 
-    async def _bars(self, query: Query) -> tuple[Contract, list[BarData]]:
-        request = Request(query.symbol, query.what, query.interval in SMALL)
+    def _about(self, query: Query) -> dict[str, Any]:
+        contract = self._contracts[query.symbol]
+        return {"conId": contract.conId, "exchange": contract.exchange, "begin": query.begin_s, "end": query.end_s}
+
+    async def _bars(self, query: Query) -> dict[str, Any]:
+        bars, said = await self._rows(query)
+        rows = [(b.date, b.open, b.high, b.low, b.close, b.volume, b.average, b.barCount) for b in bars]
+        return {**said, "bars": rows}
+
+    async def _ticks(self, query: Query) -> dict[str, Any]:
+        ticks, said = await self._rows(query)
+        if not ticks:
+            return {**said, "ticks": [], "next": await self._traded_again(query)}
+        return {"ticks": [_row(tick) for tick in ticks]}
+
+    async def _traded_again(self, query: Query) -> int:
+        """The first quarter of an hour behind the one that a query begins in that has trades; or up to where there is
+        none."""
+        begin_s = (query.begin_s // QUARTER_S + 1) * QUARTER_S
+        end_s = min(query.end_s, begin_s + MOST_QUARTERS * QUARTER_S)
+        if begin_s >= end_s:
+            return query.end_s
+        bars, _ = await self._rows(Query(query.symbol, QUARTER, begin_s, end_s))
+        traded = (int(bar.date) for bar in bars if bar.barCount > 0)
+        return min((second for second in traded if begin_s <= second < end_s), default=end_s)
+
+    async def _rows(self, query: Query) -> tuple[list[Any], Mapping[str, Any]]:
+        """The answer to a query; without any rows, with the gateway's words if it has some. Raises GatewayError or
+        LinkError."""
+        try:
+            return await self._asked(query), {}
+        except GatewayError as error:
+            if not says_no_data(error.message):
+                raise
+            return [], {"code": error.code, "message": error.message}
+
+    async def _asked(self, query: Query) -> list[Any]:
+        request = Request(query.symbol, query.what, query.small)
         await self._wait_for_turn(request)
         connection = await self._connected()
         contract = await self._contract(connection, query.symbol)
         await connection.well()
         self._pacing.made(request, asyncio.get_running_loop().time())
-        client, size = connection.client, BAR_SIZES[query.interval]
+        client = connection.client
 
-        def ask(number: int) -> None:
+        def bars(number: int) -> None:
             client.reqHistoricalData(
-                number, contract, query.end, query.duration, size, "TRADES",
+                number, contract, query.end, query.duration, BAR_SIZES[query.interval], "TRADES",
                 useRTH=False, formatDate=2, keepUpToDate=False, chartOptions=[],
             )  # fmt: skip
 
-        return contract, await connection.answer(ask)
+        def ticks(number: int) -> None:
+            client.reqHistoricalTicks(
+                number, contract, query.begin, "", MOST_TICKS, "TRADES", useRth=False, ignoreSize=False, miscOptions=[]
+            )
+
+        return await connection.answer(ticks if query.interval == TRADES else bars)
 
     async def _wait_for_turn(self, request: Request) -> None:
         wait_s = self._pacing.wait_s(request, asyncio.get_running_loop().time())
         if wait_s > LONG_WAIT_S:
-            log.info("ib: %d requests of such short bars in ten minutes: the next in %.0f s", MOST_SMALL, wait_s)
+            log.info("ib: %d requests of short bars or ticks in ten minutes: the next in %.0f s", MOST_SMALL, wait_s)
         await asyncio.sleep(wait_s)
 
     async def _connected(self) -> Connection:
@@ -224,9 +277,8 @@ class IbClient:
         return self._contracts[symbol]
 
 
-def _answer(query: Query, contract: Contract, bars: list[BarData], error: GatewayError | None = None) -> Answer:
-    """What the gateway said, as the body of an answer (feed.py reads it)."""
-    rows = [(b.date, b.open, b.high, b.low, b.close, b.volume, b.average, b.barCount) for b in bars]
-    body = {"conId": contract.conId, "exchange": contract.exchange, "begin": query.begin_s, "end": query.end_s}
-    told_by = {"code": error.code, "message": error.message} if error else {}
-    return Answer(OK, {}, msgspec.json.encode({**body, **told_by, "bars": rows}))
+def _row(tick: HistoricalTickLast) -> tuple[object, ...]:
+    """The fields of a tick as the venue sends them."""
+    of = tick.tickAttribLast
+    mask = of.pastLimit | of.unreported << 1
+    return int(tick.time.timestamp()), mask, tick.price, tick.size, tick.exchange, tick.specialConditions

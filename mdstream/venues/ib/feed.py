@@ -1,8 +1,9 @@
 """Interactive Brokers, through a running TWS or IB Gateway and the library ib_async.
 
 Channels: trade (tick-by-tick AllLast), quote (market data: bid and ask); not used: tick-by-tick BidAsk, which takes the
-few tick-by-tick lines, RTVolume (sampled), depth. History: bars (client.py), in the form of a REST answer.
-Source: IBKR's TWS API pages (market data, tick-by-tick, message codes); ib_async 2.1 (read 2026-11).
+few tick-by-tick lines, RTVolume (sampled), depth. History: bars and ticks (client.py), in the form of a REST answer.
+Source: IBKR's TWS API pages (market data, tick-by-tick, historical time and sales, message codes); ib_async 2.1 (read
+2026-11).
 Quirks: the library decodes the socket, so a frame is what link.py writes for each of its calls, in order:
 
     {"ib":"trade","symbol":"AAPL","conId":265598,"connection":"19b8e5c2a10.17","n":7,"time":1767625200,"price":246.55,..}
@@ -12,18 +13,22 @@ Quirks: the library decodes the socket, so a frame is what link.py writes for ea
     {"ib":"time","time":1767625210}                               the answer to our keepalive
     {"ib":"unreadable","text":".."}                               ib_async could not decode a message
     {"request":"/history?symbol=AAPL&interval=1m&..","view":"1m","response":{"conId":265598,..,"bars":[..]}}
+    {"request":"/ticks?symbol=AAPL&..","view":"trades","response":{"conId":265598,..,"ticks":[..]}}
 
 Quotes have no time. Trades are timed in whole seconds, without side. `size` has the gateway's unit (docs/venues/ib.md).
 Ids: the venue has none. A trade's id is `connection` (when it was opened, and the client id) and `n`, which counts the
-data frames of a connection: unique and stable, but no other line has the same.
+data frames of a connection: unique and stable, but no other line has the same. A past trade's id is what is known of
+it, and its number among those of its second of which the same is known. A live trade that is older than the first one
+of its line has such an id, too: `late` is its number. By it the canonical stream knows a trade that comes both ways.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -32,6 +37,7 @@ from mdstream.errors import FrameError
 from mdstream.instruments import Kind
 from mdstream.ticks import BarTick, Control, Number, QuoteTick, Size, TradeTick
 from mdstream.venues.feed import BAR, QUOTE, TRADE, Channel, Head, Id, Keepalive, Library, Provider, Request, RestAnswer
+from mdstream.venues.parsing import recovered
 from mdstream.venues.symbols import Symbols
 from mdstream.venues.times import SECOND_NS
 
@@ -40,6 +46,8 @@ CHANNELS = {"STK": ("trade", "quote"), "FUT": ("trade", "quote"), "CASH": ("quot
 FUTURES_MARKETS = frozenset({"CME", "CBOT", "NYMEX", "COMEX", "CFE", "EUREX", "ICEUS", "ICEEU", "ENDEX", "OSE", "HKFE"})
 MONTHS = "FGHJKMNQUVXZ"
 ADDRESSES = ("IB_WS_URL", "IBKR_HOST", "IBKR_PORT")
+MOST_TICKS = 1_000
+"""That may be asked for at once."""
 
 DATA_LOST = 1101
 NOTICES = frozenset({165, 1100, DATA_LOST, 1102, 1300, 10090, 10091, 10167, *range(2100, 2200)})
@@ -74,7 +82,7 @@ def told(code: int, message: str) -> str:
 
 
 _HEAD = re.compile(rb'\{\s*"ib"\s*:\s*"(?P<channel>trade|quote)"\s*,\s*"symbol"\s*:\s*"(?P<symbol>[A-Z0-9.-]{1,40})"')
-_REST = re.compile(rb'\{"request":"/(?P<channel>history)\?symbol=(?P<symbol>[A-Z0-9.-]{1,40})&')
+_REST = re.compile(rb'\{"request":"/(?P<channel>history|ticks)\?symbol=(?P<symbol>[A-Z0-9.-]{1,40})&')
 _FUTURE = re.compile(rf"(?P<root>[A-Z0-9]{{1,10}})(?P<month>[{MONTHS}])(?P<year>[0-9]{{2}})")
 _LISTED = re.compile(r"[A-Z0-9-]{1,20}")
 _PAIR = re.compile(r"(?P<base>[A-Z]{3})(?P<quote>[A-Z]{3})")
@@ -82,6 +90,8 @@ _PAIR = re.compile(r"(?P<base>[A-Z]{3})(?P<quote>[A-Z]{3})")
 
 Text = Annotated[str, msgspec.Meta(max_length=40)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=9_000_000_000)]
+Count = Annotated[int, msgspec.Meta(ge=-1, le=2**53)]
+"""-1 where there is none."""
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -95,6 +105,7 @@ class _Trade(_Data, gc=False):
     size: Size
     exchange: Text = ""
     conditions: Text = ""
+    late: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class _Quote(_Data, gc=False):
@@ -109,7 +120,44 @@ class _Bars(msgspec.Struct, gc=False):
 
     begin: Seconds
     end: Seconds
-    bars: list[tuple[Seconds, Number, Number, Number, Number, Size, Number, int]]
+    bars: list[tuple[Seconds, Number, Number, Number, Number, Size, Number, Count]]
+
+
+class _Tick(NamedTuple):
+    time: Seconds
+    mask: int
+    price: Number
+    size: Size
+    exchange: Text
+    conditions: Text
+
+
+class PastTicks(msgspec.Struct, gc=False):
+    """Ticks from `begin` on, at most MOST_TICKS and what completes a second; `end` was not asked for. Without any,
+    `next` is where trades begin again."""
+
+    begin: Seconds
+    end: Seconds
+    ticks: list[_Tick]
+    next: Seconds = 0
+
+    @property
+    def rows(self) -> list[_Tick]:
+        """Those of whole seconds."""
+        before = min(self.end, self.goes_on)
+        return [tick for tick in self.ticks if self.begin <= tick.time < before]
+
+    @property
+    def goes_on(self) -> int:
+        """The second in which the next page begins. A full answer's last one is asked for again, unless it is the only
+        one: the venue says that it completes it. Raises FrameError if that is no later."""
+        seconds = [tick.time for tick in self.ticks]
+        last = max(seconds, default=self.next - 1)
+        again = len(seconds) >= MOST_TICKS and last > max(self.begin, min(seconds))
+        following = last if again else last + 1
+        if following <= self.begin:
+            raise FrameError(f"ticks from {self.begin} on were asked for; those that came end at {last}")
+        return following
 
 
 class _Other(msgspec.Struct):
@@ -127,9 +175,17 @@ def _trade(m: _Trade, symbol: str) -> Sequence[TradeTick | Control]:
     """{"ib":"trade","symbol":"AAPL","conId":265598,"connection":"19b8e5c2a10.17","n":7,"time":1767625200,"price":246.55,"size":100.0,"exchange":"NASDAQ","conditions":"@","pastLimit":false,"unreported":false}"""
     if m.price == -1 and not m.size:
         return (Control("ignored", "no last price"),)
+    return (_tick(symbol, f"{_known(m)}-{m.late}" if m.late else f"{m.connection}-{m.n}", m),)
+
+
+def _known(m: _Trade | _Tick) -> str:
+    """What is known of a trade."""
+    return f"{m.time}-{m.price}-{m.size}-{m.exchange}-{'.'.join(m.conditions.split())}"
+
+
+def _tick(symbol: str, trade_id: str, m: _Trade | _Tick) -> TradeTick:
     venue, conditions = m.exchange or None, tuple(m.conditions.split()) or None
-    trade_id, ts_ns = f"{m.connection}-{m.n}", m.time * SECOND_NS
-    return (TradeTick(symbol, trade_id, m.price, m.size, None, ts_ns, venue=venue, conditions=conditions),)
+    return TradeTick(symbol, trade_id, m.price, m.size, None, m.time * SECOND_NS, venue=venue, conditions=conditions)
 
 
 def _quote(m: _Quote, symbol: str) -> Sequence[QuoteTick]:
@@ -144,6 +200,19 @@ def _history(m: RestAnswer[_Bars], symbol: str) -> Sequence[BarTick]:
         for ts, opened, high, low, close, volume, _, count in m.response.bars
         if count > 0 and m.response.begin <= ts < m.response.end
     ]
+
+
+def _ticks(m: RestAnswer[PastTicks], symbol: str) -> Sequence[TradeTick]:
+    """{"conId":265598,"exchange":"SMART","begin":1767625200,..,"ticks":[[1767625200,0,246.55,100.0,"NASDAQ","@"]]}"""
+    numbers: Counter[str] = Counter()
+    ticks = []
+    for each in m.response.rows:
+        if each.price == -1 and not each.size:
+            continue
+        known = _known(each)
+        numbers[known] += 1
+        ticks.append(_tick(symbol, f"{known}-{numbers[known]}", each))
+    return recovered(ticks)
 
 
 def contract_of(symbol: str) -> dict[str, str] | None:
@@ -209,6 +278,7 @@ class Ib(Provider):
         Channel("trade", TRADE, _Trade, _trade),
         Channel("quote", QUOTE, _Quote, _quote),
         Channel("history", BAR, RestAnswer[_Bars], _history),
+        Channel("ticks", TRADE, RestAnswer[PastTicks], _ticks),
     )
     heads = (_HEAD, _REST)
     head_end = b',"conId":'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -67,7 +68,7 @@ class Gateway:
         self._gone = asyncio.Event()
         self.refusal: int | None = None
         wrapper = {"connectAck": lambda: None, "connectionClosed": lambda: None, "setEventsDone": self._ended}
-        self.client = Client(SimpleNamespace(**{**wrapper, **calls, "error": self._told}))
+        self.client = Client(SimpleNamespace(**{**wrapper, **calls, "error": self._told}, defaultTimezone=UTC))
         self.client.decoder.logger = SimpleNamespace(exception=unreadable)  # type: ignore[assignment]
 
     async def open(self, limit_s: float) -> None:

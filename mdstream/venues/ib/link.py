@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ TICK_BY_TICK_INTERVAL_S = 16.0
 """Between two tick-by-tick requests for one instrument: the venue's 15 s, and some for the way there."""
 _tick_by_tick_s: dict[tuple[str, int, int], float] = {}
 """When one was last made, by gateway and contract: the next connection has to know."""
+MOST_LATE = 1_000
+"""Of a line, each of another content; those beyond them have a connection's ids."""
 BID, ASK = 0, 2
 """Where a side's price is in a top; its size follows."""
 PRICES, SIZES = {1: BID, 2: ASK}, {0: BID, 3: ASK}
@@ -47,12 +50,24 @@ class Command(msgspec.Struct):
 
 
 class Line:
-    """A market data request: `head` begins its frames, `top` is a quote's latest state."""
+    """A market data request: `head` begins its frames, `top` is a quote's latest state, `first` the time of its first
+    trade."""
 
     def __init__(self, channel: str, symbol: str, contract_id: int, connection: str) -> None:
         self.name = f"{channel} {symbol}"
         self.head = f'{{"ib":"{channel}","symbol":"{symbol}","conId":{contract_id},"connection":"{connection}","n":'
         self.top: list[float | None] = [None] * 4
+        self.first: int | None = None
+        self._late: Counter[tuple[object, ...]] = Counter()
+
+    def late(self, seconds: int, *content: object) -> int:
+        """The number of a trade from before the line's first one, among those of the same content; 0 for others."""
+        if self.first is None:
+            self.first = seconds
+        if seconds >= self.first or len(self._late) >= MOST_LATE:
+            return 0
+        self._late[seconds, *content] += 1
+        return self._late[seconds, *content]
 
 
 class IbLink(QueueLink):
@@ -163,12 +178,14 @@ class IbLink(QueueLink):
         self, request: int, _type: int, seconds: int, price: float, size: float, about: TickAttribLast, *texts: str
     ) -> None:
         if request in self._lines:
+            line = self._lines[request]
+            late = line.late(seconds, price, size, *texts)
             exchange, conditions = map(json.dumps, texts)
             past_limit, unreported = json.dumps(about.pastLimit), json.dumps(about.unreported)
             self._put_data(
-                self._lines[request],
+                line,
                 f'"time":{seconds},"price":{price},"size":{size},"exchange":{exchange},"conditions":{conditions},'
-                f'"pastLimit":{past_limit},"unreported":{unreported}',
+                f'"pastLimit":{past_limit},"unreported":{unreported}' + (f',"late":{late}' if late else ""),
             )
 
     def _price(self, request: int, tick_type: int, price: float, size: float) -> None:

@@ -1,7 +1,7 @@
 """The venue's rules for requests of history: how long a request has to wait. Pure.
 
-The same request not twice within 15 s; fewer than six for one contract within 2 s; of bars of 30 s and shorter at most
-60 within any ten minutes. Each with a second more, since what counts is when a request arrives.
+The same request not twice within 15 s; fewer than six for one contract within 2 s; of bars of 30 s and shorter, and
+of ticks, at most 60 within any ten minutes. Each with a second more, since what counts is when a request arrives.
 
 Source: IBKR's TWS API page on historical limitations (read 2026-11). It has lifted the rules for bars of a minute and
 longer, but still slows down and cuts off who asks too much: the first two are kept for all bars.
@@ -17,7 +17,7 @@ MOST_OF_A_CONTRACT, MOST_SMALL = 5, 60
 
 
 class Request(NamedTuple):
-    """A request; `small`: for bars of 30 s and shorter."""
+    """A request; `small`: for bars of 30 s and shorter, or for ticks."""
 
     contract: str
     what: str

@@ -1,7 +1,7 @@
 """A TWS or IB Gateway as the simulator serves it: the API's socket, server version 178.
 
-Data: tick-by-tick Last, AllLast and BidAsk; market data (bid and ask); past bars (simulated_history.py). Contract
-details, the time, farm notices, and empty answers to what ib_async asks for when it connects. No orders, no past ticks.
+Data: tick-by-tick Last, AllLast and BidAsk; market data (bid and ask); past bars and ticks (simulated_history.py).
+Contract details, the time, farm notices, and empty answers to what ib_async asks for when it connects. No orders.
 Source: ib_async 2.1's client and decoder, IBKR's message codes (read 2026-11). Our choices where they are silent: a
 contract's id, made from its name; stocks at LSE are listed in two currencies, so without one they are ambiguous; there
 are data of SMART, futures exchanges and IDEALPRO alone, elsewhere the user has no subscription; a request beyond 50 a
@@ -26,7 +26,7 @@ from mdstream.simulator.market import SECOND_NS, Market, Order, Top
 from mdstream.simulator.requests import RefusedError
 from mdstream.venues.framer import LengthPrefixed
 from mdstream.venues.ib.feed import FUTURES_MARKETS, MONTHS, contract_of
-from mdstream.venues.ib.simulated_history import Asked, Pace, bars
+from mdstream.venues.ib.simulated_history import Asked, AskedTicks, Pace, bars, fills, is_small
 
 VERSION = 178
 ACCOUNT = "DU1234567"
@@ -46,6 +46,8 @@ EMPTY: dict[str, tuple[object, ...]] = {"61": (62, 1), "5": (53, 1), "99": (102,
 EMPTY_BY_ID = {"76": 74, "7": 55}
 """The same for requests with an id, which is their third field."""
 MARKET_DATA = "market data"
+SALE = ("NASDAQ", "@ TI")
+"""Exchange and conditions of all trades."""
 
 _REQUEST_ID = re.compile("\1(.*?)\1")
 _HANDSHAKE = re.compile(r"v(\d+)\.\.(\d+).*")
@@ -63,7 +65,7 @@ def _of(listing: Listing, channel: str) -> str:
 
 def _trades(number: int, channel: str, listing: Listing, order: Order) -> list[str]:
     start = (99, _of(listing, channel), number, order.ts_ns // SECOND_NS)
-    return [message(*start, listing.price(t.ticks), listing.size(t.lots), 0, "NASDAQ", "@ TI") for t in order.fills]
+    return [message(*start, listing.price(t.ticks), listing.size(t.lots), 0, *SALE) for t in order.fills]
 
 
 def _bid_ask(listing: Listing, top: Top) -> list[str]:
@@ -196,6 +198,8 @@ class IbSession(Session):
                 return self._data(fields[1], Contract(*fields[2:14]), fields[14], now_ns)
             case "20":
                 return self._history(fields[1], Contract(*fields[2:14]), fields[14:], now_ns)
+            case "96":
+                return self._ticks(fields[1], Contract(*fields[2:14]), fields[14:], now_ns)
             case "25":
                 return [_error(fields[2], 366, f"No historical data query found for ticker id:{fields[2]}")]
             case "2" | "98":
@@ -228,14 +232,7 @@ class IbSession(Session):
         """The bars of one contract, all in one message."""
         each, listing = self._the_only(request, contract, now_ns)
         asked, of = Asked(*fields), f"{each.symbol}@{each.exchange}"
-        problem = ""
-        if not self.exchange.pace.admits(listing.symbol, fields, now_ns):
-            problem = "Historical data request pacing violation"
-        elif each.exchange not in SUBSCRIBED:
-            problem = f"No market data permissions for {each.exchange} {each.kind}"
-        elif asked.what != "TRADES" or each.kind == "CASH":
-            problem = f"No historical market data for {each.symbol}/{each.kind}@{each.exchange} {asked.what}"
-        if problem:
+        if problem := self._problem(each, listing, asked.what, fields, now_ns, small=is_small(asked)):
             raise RefusedError(_no_history(request, problem))
         try:
             begin_s, end_s, found = bars(listing, asked, now_ns)
@@ -245,6 +242,31 @@ class IbSession(Session):
             raise RefusedError(_no_history(request, f"HMDS query returned no data: {of} Trades"))
         times = (time.strftime("%Y%m%d %H:%M:%S UTC", time.gmtime(each)) for each in (begin_s, end_s))
         return [Send(message(17, request, *times, len(found), *chain.from_iterable(found)))]
+
+    def _ticks(self, request: str, contract: Contract, fields: list[str], now_ns: int) -> list[Action]:
+        """The trades of one contract from a second on."""
+        each, listing = self._the_only(request, contract, now_ns)
+        asked = AskedTicks(*fields)
+        if problem := self._problem(each, listing, asked.what, fields, now_ns, small=True):
+            raise RefusedError(_no_history(request, problem))
+        try:
+            found = fills(listing, asked, now_ns)
+        except RefusedError as refused:
+            raise RefusedError(_error(request, *refused.replies)) from None
+        rows = [(f.ts_ns // SECOND_NS, 0, listing.price(f.ticks), listing.size(f.lots), *SALE) for f in found]
+        return [Send(message(98, request, len(rows), *chain.from_iterable(rows), 1))]
+
+    def _problem(
+        self, of: Contract, listing: Listing, what: str, fields: list[str], now_ns: int, *, small: bool
+    ) -> str:
+        """Why a request for history is refused; empty if it is not."""
+        if not self.exchange.pace.admits(listing.symbol, fields, now_ns, small=small):
+            return "Historical data request pacing violation"
+        if of.exchange not in SUBSCRIBED:
+            return f"No market data permissions for {of.exchange} {of.kind}"
+        if what != "TRADES" or of.kind == "CASH":
+            return f"No historical market data for {of.symbol}/{of.kind}@{of.exchange} {what}"
+        return ""
 
     def _data(self, request: str, contract: Contract, channel: str, now_ns: int) -> list[Action]:
         each, listing = self._the_only(request, contract, now_ns)

@@ -1,9 +1,9 @@
-"""Past bars of the simulated gateway, and the venue's pacing rules for them.
+"""Past bars and ticks of the simulated gateway, and the venue's pacing rules for them.
 
-Source: IBKR's TWS API pages on historical bars, their limitations and the message codes (read 2026-11). Our choices
-where they are silent: the market is always open, so a second of trading time is one of the clock, and a trading day is
-one of UTC; a refused request counts, too; the first two rules are enforced for bars of every size. At most 50 open
-requests: each is answered at once, so that none is ever open.
+Source: IBKR's TWS API pages on historical bars, time and sales, their limitations and the message codes (read
+2026-11). Our choices where they are silent: the market is always open, so a second of trading time is one of the clock,
+and a trading day is one of UTC, and so is a session, of which ticks come; a refused request counts, too; the first two
+rules are enforced for bars of every size. At most 50 open requests: each is answered at once, so none is ever open.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mdstream.simulator.candles import Candle, candles
+from mdstream.simulator.history import Fill
 from mdstream.simulator.listing import Listing
 from mdstream.simulator.market import SECOND_NS
 from mdstream.simulator.requests import RefusedError
+from mdstream.venues.ib.feed import MOST_TICKS
 
 SIZES_S = {
     **{f"{n} secs": n for n in (1, 5, 10, 15, 30)},
@@ -48,6 +50,19 @@ class Asked(NamedTuple):
     options: str
 
 
+class AskedTicks(NamedTuple):
+    """The fields of a request for ticks behind its contract."""
+
+    expired: str
+    begin: str
+    end: str
+    most: str
+    what: str
+    regular_hours: str
+    ignore_size: str
+    options: str
+
+
 class Pace:
     """What one user has asked for; `violations` of the rules are refused."""
 
@@ -58,9 +73,9 @@ class Pace:
     def counts(self) -> dict[str, int]:
         return {"history_requests": self.requests, "pacing_violations": self.violations}
 
-    def admits(self, contract: str, fields: Sequence[str], now_ns: int) -> bool:
-        """Count a request; False if it breaks a rule."""
-        asked, small = self._asked, SIZES_S.get(Asked(*fields).size, DAY_S) <= SMALL_S
+    def admits(self, contract: str, fields: Sequence[str], now_ns: int, *, small: bool) -> bool:
+        """Count a request; False if it breaks a rule. `small`: of small bars, or of ticks."""
+        asked = self._asked
         while asked and now_ns - asked[0][0] >= SMALL_NS:
             asked.popleft()
         same = any(now_ns - at < SAME_NS and (of, what) == (contract, fields) for at, of, what, _ in asked)
@@ -72,12 +87,33 @@ class Pace:
         return not breaks
 
 
+def is_small(asked: Asked) -> bool:
+    """Whether a request for bars is one of the short ones, which are limited more."""
+    return SIZES_S.get(asked.size, DAY_S) <= SMALL_S
+
+
+def fills(listing: Listing, asked: AskedTicks, now_ns: int) -> list[Fill]:
+    """The fills that a request for ticks leads to: of the session that it begins in, with all of the last one's second.
+    Raises RefusedError with (code, text)."""
+    if asked.end or not asked.begin or not asked.most.isdecimal() or not 1 <= int(asked.most) <= MOST_TICKS:
+        raise RefusedError(321, f"Error validating request: {asked.begin}, {asked.end}, {asked.most}")
+    begin_s = _seconds(asked.begin, now_ns)
+    tape, end_ns = listing.instrument.tape, (begin_s // DAY_S + 1) * DAY_S * SECOND_NS
+    found: list[Fill] = []
+    for fill in tape.fills(tape.id_at(begin_s * SECOND_NS), tape.next_id):
+        another = len(found) >= int(asked.most) and fill.ts_ns // SECOND_NS > found[-1].ts_ns // SECOND_NS
+        if another or fill.ts_ns >= end_ns:
+            break
+        found.append(fill)
+    return found
+
+
 def bars(listing: Listing, asked: Asked, now_ns: int) -> tuple[int, int, list[tuple[object, ...]]]:
     """Begin and end of a request, in seconds, and the fields of its bars. Raises RefusedError with (code, text)."""
     size_s, duration = SIZES_S.get(asked.size), _DURATION.fullmatch(asked.duration)
     if size_s is None or duration is None or asked.keep != "0":
         raise RefusedError(321, f"Error validating request: {asked.size}, {asked.duration}, {asked.keep}")
-    end_s, most = _end_s(asked.end, now_ns), int(duration[1])
+    end_s, most = _seconds(asked.end, now_ns), int(duration[1])
     if duration[2] == "D":
         begin_s = (end_s - 1) // DAY_S * DAY_S - (most - 1) * DAY_S
     elif most > DAY_S:
@@ -90,7 +126,7 @@ def bars(listing: Listing, asked: Asked, now_ns: int) -> tuple[int, int, list[tu
     return begin_s, end_s, [_bar(listing, candle, asked.time_format) for candle in found]
 
 
-def _end_s(text: str, now_ns: int) -> int:
+def _seconds(text: str, now_ns: int) -> int:
     match = _TIME.fullmatch(text)
     try:
         if not text:
