@@ -105,7 +105,7 @@ class BackfillByTime:
 
     def _count_bars(self, window: Times, pages: Sequence[Fetched]) -> None:
         begins = {tick.ts_open for page in pages for tick in page.ticks if isinstance(tick, BarTick)}
-        empty = list(without(window, begins, self.result.interval))
+        empty = without(window, begins, self.result.interval)
         self.result.found += count([window], self.result.interval) - count(empty, self.result.interval)
         for times in empty:
             self.result.empty.add(times)

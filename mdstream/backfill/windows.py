@@ -8,11 +8,14 @@ windows    [__][__]        [__][__][__][]          `windows`: what one answer ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mdstream.bars.rules import interval
-from mdstream.venues.timed import TRADES, Timed, iso_of
+from mdstream.venues import spans
+from mdstream.venues.spans import Span
+from mdstream.venues.timed import TRADES, Timed
+from mdstream.venues.times import iso_of
 
 SETTLED_NS = 10_000_000_000
 """What is more recent is not asked for: a venue's clock may differ from ours, and its last trades may come late."""
@@ -74,16 +77,10 @@ def count(spans: Iterable[Times], name: str) -> int:
     return sum(end - begin for begin, end in spans) // unit_ns(name)
 
 
-def without(window: Times, present: Iterable[int], name: str) -> Iterator[Times]:
+def without(window: Times, present: Iterable[int], name: str) -> list[Times]:
     """The parts of a window without an interval that begins at one of the times."""
-    each, at = unit_ns(name), window.begin
-    for begin in sorted(present):
-        if window.begin <= begin < window.end:
-            if begin > at:
-                yield Times(at, begin)
-            at = begin + each
-    if at < window.end:
-        yield Times(at, window.end)
+    each = unit_ns(name)
+    return left([window], [Times(begin, begin + each) for begin in present])
 
 
 class Ranges:
@@ -106,20 +103,11 @@ class Ranges:
         self._end = times.end
 
 
-def left(missing: Iterable[tuple[int, int]], excused: Sequence[Times]) -> list[Times]:
+def left(missing: Iterable[tuple[int, int]], excused: Iterable[Times]) -> list[Times]:
     """The missing times that no one of the others has."""
-    found: list[Times] = []
-    for begin, end in missing:
-        parts = [Times(begin, end)]
-        for other in excused:
-            parts = [
-                piece
-                for part in parts
-                for piece in (
-                    Times(part.begin, min(part.end, other.begin)),
-                    Times(max(part.begin, other.end), part.end),
-                )
-                if piece.begin < piece.end
-            ]
-        found += parts
-    return found
+    found = spans.without(_spans(missing), spans.merged(_spans(excused)))
+    return [Times(first, last + 1) for first, last in found]
+
+
+def _spans(times: Iterable[tuple[int, int]]) -> list[Span]:
+    return [Span(begin, end - 1) for begin, end in times if begin < end]

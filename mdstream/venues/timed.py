@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import ClassVar, NamedTuple
 
-from mdstream.errors import SymbolError
+from mdstream.errors import FrameError, SymbolError
 from mdstream.ticks import BarTick, TradeTick
 from mdstream.venues.declared import Declared
 from mdstream.venues.past import Page, Past
 from mdstream.venues.rest import PermanentError
+from mdstream.venues.times import MS, SECOND_NS, iso_of
 
 TRADES = "trades"
 """The interval that stands for trades themselves."""
-MS, SECOND_NS = 1_000_000, 1_000_000_000
 NO_SETTINGS: Mapping[str, str] = {}
 
 
@@ -86,9 +85,16 @@ class Timed(Past, Declared, ABC):
         """The venue's name of a canonical symbol in a request. Raises SymbolError."""
         return self._provider.to_venue(symbol)
 
-    def more(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
+    def more(self, page: Page, body: bytes) -> Page | None:
         """The page after `page`, whose answer is `body`; None if it was the window's last. Raises FrameError or
         msgspec.MsgspecError if the answer cannot be understood."""
+        following = self.after(page, body)
+        if following == page:
+            raise FrameError("a page that is followed by itself")
+        return following
+
+    def after(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
+        """What `more` gives, as the answer says it."""
         return None
 
     def read(self, symbol: str, frame: bytes) -> Sequence[BarTick | TradeTick]:
@@ -99,9 +105,3 @@ class Timed(Past, Declared, ABC):
 
 
 UNITS = {"s": SECOND_NS, "ms": MS, "us": 1_000, "ns": 1}
-
-
-def iso_of(ns: int) -> str:
-    """A time as RFC 3339 writes it, with nanoseconds: 2026-01-05T15:00:00.000000000Z."""
-    second, rest = divmod(ns, SECOND_NS)
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"

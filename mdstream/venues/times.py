@@ -71,6 +71,12 @@ def _whole_seconds_ns(text: str) -> int:
 _seconds_ns = Remembered(_whole_seconds_ns, max_size=1_000)
 
 
+def iso_of(ns: int) -> str:
+    """A time as RFC 3339 writes it, with nanoseconds: 2026-01-05T15:00:00.000000000Z."""
+    second, rest = divmod(ns, SECOND_NS)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+
+
 MAX_DAY = 104_166
 """In the year 2255."""
 NEW_YORK_NS = -5 * 3_600 * SECOND_NS

@@ -87,7 +87,7 @@ class AlpacaTimed(Timed):
         remedy = recent if RECENT in error.message else self.remedies.get(status)
         return Complaint(f"{error.message}: {remedy}" if remedy else error.message, final=True)
 
-    def more(self, page: Page, body: bytes) -> Page | None:
+    def after(self, page: Page, body: bytes) -> Page | None:
         """{"bars":{..},"next_page_token":"QUFQTHxN..."}"""
         token = _next(body).next_page_token
         if not token:
@@ -95,7 +95,4 @@ class AlpacaTimed(Timed):
         if len(token) > MAX_TOKEN:
             raise FrameError(f"a page token of {len(token):,} characters")
         first, _, _ = page.target.partition("&page_token=")
-        following = page._replace(target=f"{first}&page_token={quote(token, safe='')}")
-        if following == page:
-            raise FrameError("a page that is followed by itself")
-        return following
+        return page._replace(target=f"{first}&page_token={quote(token, safe='')}")

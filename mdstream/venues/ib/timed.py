@@ -21,7 +21,8 @@ import msgspec
 from mdstream.venues.ib.feed import MOST_TICKS, PastTicks, told
 from mdstream.venues.past import Limits, Page
 from mdstream.venues.rest import OK, Answer, Complaint, PermanentError, RetryableError
-from mdstream.venues.timed import SECOND_NS, TRADES, Endpoint, Timed
+from mdstream.venues.timed import TRADES, Endpoint, Timed
+from mdstream.venues.times import SECOND_NS
 
 BAR_SIZES = {
     **{f"{n}s": f"{n} secs" for n in (1, 5, 10, 15, 30)},
@@ -128,7 +129,7 @@ class IbTimed(Timed):
         """In whole seconds, which have all trades of their times."""
         return super().ask(symbol, interval, begin_ns, -(-end_ns // SECOND_NS) * SECOND_NS)
 
-    def more(self, page: Page, body: bytes) -> Page | None:
+    def after(self, page: Page, body: bytes) -> Page | None:
         query = Query.of(page.target)
         if query.interval != TRADES or (begin_s := _decode(body).goes_on) >= query.end_s:
             return None

@@ -19,7 +19,8 @@ import msgspec
 from mdstream.errors import FrameError, SettingsError
 from mdstream.venues.past import Limits, Page
 from mdstream.venues.rest import Complaint, PermanentError
-from mdstream.venues.timed import MS, Endpoint, Timed
+from mdstream.venues.timed import Endpoint, Timed
+from mdstream.venues.times import MS
 
 FINAL = frozenset({400, 401, 403, 404})
 """Statuses of what asking again does not change."""
@@ -86,7 +87,7 @@ class MassiveTimed(Timed):
         remedy = REMEDIES.get(status)
         return Complaint(f"{text} ({remedy})" if remedy else text, status in FINAL)
 
-    def more(self, page: Page, body: bytes) -> Page | None:
+    def after(self, page: Page, body: bytes) -> Page | None:
         """{"results":[..],"next_url":"https://api.massive.com/v3/trades/AAPL?cursor=YXA9..."}
 
         Only its path and cursor are taken, so that no other host is asked, and a key in it is in no target. A page of
@@ -107,10 +108,7 @@ class MassiveTimed(Timed):
             whole_ms = max((row.t for row in answer.results or ()), default=0) + int(aggs[1]) * UNITS_MS[aggs[2]]
             if int(aggs[3]) < whole_ms:
                 raise FrameError(f"a page that ends within an aggregate: the next one begins at {aggs[3]} ms")
-        following = page._replace(target=f"{quote(path)}?cursor={quote(cursor, safe='')}")
-        if following == page:
-            raise FrameError("a page that is followed by itself")
-        return following
+        return page._replace(target=f"{quote(path)}?cursor={quote(cursor, safe='')}")
 
 
 def _subject(target: str) -> str:

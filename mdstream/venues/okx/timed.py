@@ -15,7 +15,8 @@ from typing import ClassVar
 from mdstream.errors import SymbolError
 from mdstream.venues.okx.feed import CONTRACT
 from mdstream.venues.okx.history import OkxPast
-from mdstream.venues.timed import SECOND_NS, Endpoint, Timed
+from mdstream.venues.timed import Endpoint, Timed
+from mdstream.venues.times import SECOND_NS
 
 HOURS = {"6h": "6Hutc", "12h": "12Hutc", "1d": "1Dutc"} | {f"{hours}h": f"{hours}H" for hours in (1, 2, 4)}
 
