@@ -12,12 +12,10 @@ import asyncio
 import random
 import re
 import sqlite3
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from itertools import count
 from math import fsum
@@ -25,7 +23,8 @@ from pathlib import Path
 
 import databases
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import web
+from past import SECOND_NS, Slow, ago, front
 from processes import LIMIT_S, Processes, free_port, run_mdstream, wait_until
 from venues import Made, Venues
 from websockets.asyncio.client import connect
@@ -37,9 +36,7 @@ from mdstream.venues.providers import provider
 pytestmark = pytest.mark.system
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-SECOND_NS = 1_000_000_000
 INTERVALS = {"1s": SECOND_NS, "1m": 60 * SECOND_NS}
-ANSWER_S = 0.2
 BEFORE_S = 15
 """The venue trades for so long before anybody asks."""
 Bar = tuple[float, float, float, float, float, float, int]
@@ -69,10 +66,6 @@ def started(processes: Processes, env: dict[str, str], journal: Path) -> Venues:
 def backfill(start: str, intervals: str = ",".join(INTERVALS)) -> tuple[str, ...]:
     symbols = ",".join(SYMBOLS)
     return "backfill", "--provider", "binance", "--symbols", symbols, "--interval", intervals, "--start", start
-
-
-def ago(seconds: float) -> str:
-    return datetime.fromtimestamp(time.time() - seconds, UTC).isoformat(timespec="seconds")
 
 
 def kill_after(processes: Processes, env: Mapping[str, str], start: str, venue: Slow, answers: int) -> None:
@@ -149,22 +142,6 @@ def has_trades(env: Mapping[str, str]) -> bool:
     return bool(symbols == len(SYMBOLS))
 
 
-class Slow:
-    """A venue's REST interface that takes its time: there is something to kill."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self.answered = 0
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(ANSWER_S)
-        async with ClientSession() as session, session.get(f"{self._address}{request.rel_url}") as answer:
-            body, own = await answer.read(), ("retry-after", "x-mbx-used-weight-1m", "content-type")
-            headers = {name: answer.headers[name] for name in own if name in answer.headers}
-            self.answered += 1
-            return web.Response(status=answer.status, body=body, headers=headers)
-
-
 class Faulty(Slow):
     """One on a bad day: every third answer is none, in turn for another reason."""
 
@@ -189,35 +166,6 @@ class Faulty(Slow):
                 assert request.transport is not None
                 request.transport.abort()
                 return web.Response()
-
-
-@contextmanager
-def front(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Iterator[str]:
-    """The address of a server that answers every GET so."""
-    port, loop, is_up = free_port(), asyncio.new_event_loop(), threading.Event()
-
-    async def serve() -> None:
-        application = web.Application()
-        application.router.add_get("/{path:.*}", answer)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        is_up.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await runner.cleanup()
-
-    task = loop.create_task(serve())
-    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([task])))
-    thread.start()
-    assert is_up.wait(LIMIT_S)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        loop.close()
 
 
 def test_bars_of_the_venue_meet_those_of_the_trades_without_a_seam(

@@ -9,19 +9,13 @@ md.trades   every trade of the venue's journal once, those from before marked
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from math import fsum
 from pathlib import Path
 
 import pytest
+from past import kill_after_a_page, published, trade
 from processes import LIMIT_S, Processes, free_port, run_mdstream, wait_until
-from servers import read_topic
 from venues import Venues
-from websockets.asyncio.client import connect
-
-from mdstream.events import Trade, decode
-from mdstream.ticks import TradeTick
-from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 
@@ -29,39 +23,6 @@ BEFORE = 5_000
 """Trades that nobody reads live: more pages of a thousand than there are kills."""
 BACKFILL = ("backfill", "--provider", "kraken", "--symbols", "BTCUSD", "--start", "1h")
 NOTHING = "kraken BTCUSD: nothing is missing of what the venue has of that time"
-
-
-async def trade(venues: Venues) -> None:
-    """Let Kraken trade for a while; nobody keeps what it sends."""
-    of, seen = provider("kraken"), 0
-    async with connect(venues.urls["KRAKEN_WS_URL"], compression=None, max_queue=None) as socket:
-        for request in of.subscribe(["BTCUSD"]):
-            await socket.send(request.frame)
-        while seen < BEFORE:
-            seen += sum(isinstance(tick, TradeTick) for tick in of.decode(await socket.recv(decode=False)))
-
-
-def published(env: Mapping[str, str]) -> list[Trade]:
-    """The events of md.trades in the order of their numbers, repeats left out."""
-    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"))
-    found: dict[int, Trade] = {}
-    for record in records:
-        trade = decode(record.value)
-        assert isinstance(trade, Trade)
-        assert found.setdefault(trade.seq, trade) == trade
-    return [found[seq] for seq in sorted(found)]
-
-
-def taken(env: Mapping[str, str]) -> int:
-    """The trades of history so far."""
-    return sum(trade.backfilled for trade in published(env))
-
-
-def kill_after_a_page(processes: Processes, env: Mapping[str, str]) -> None:
-    """Start a backfill, and kill it when it has brought anything."""
-    before, process = taken(env), processes.mdstream(*BACKFILL, env=env)
-    wait_until(lambda: taken(env) > before or not process.running, what="a page", every_s=0.02)
-    process.kill()
 
 
 def test_past_trades_of_kraken_are_there_once_and_meet_the_live_ones(
@@ -72,16 +33,16 @@ def test_past_trades_of_kraken_are_there_once_and_meet_the_live_ones(
         processes, tmp_path / "journal.jsonl", "--venues", "binance,coinbase,kraken", "--rate", 500, "--linger", 3_600
     )
     env |= venues.urls
-    asyncio.run(asyncio.wait_for(trade(venues), LIMIT_S))
+    asyncio.run(asyncio.wait_for(trade(venues, "kraken", "BTCUSD", BEFORE), LIMIT_S))
     assert run_mdstream("topics", "--create", env=env).returncode == 0
     worker = processes.worker("core", port=free_port(), env=env)
     processes.mdstream("ingest", "--provider", "kraken", "--symbols", "BTCUSD", "--port", free_port(), env=env)
     wait_until(lambda: published(env), what="live trades")
 
-    kill_after_a_page(processes, env)
+    kill_after_a_page(processes, env, BACKFILL)
     worker.kill()
     processes.worker("core", port=free_port(), env=env).wait_for("is up")
-    kill_after_a_page(processes, env)
+    kill_after_a_page(processes, env, BACKFILL)
     said: list[str] = []
 
     def done() -> bool:

@@ -11,15 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from past import SECOND_NS, Slow, ago, front, trade
 from processes import LIMIT_S, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
-from test_backfill_bars import SECOND_NS, Slow, ago, front
 from venues import Venues
-from websockets.asyncio.client import connect
 
 from mdstream.events import Trade, decode
-from mdstream.ticks import TradeTick
-from mdstream.venues.providers import provider
 
 pytestmark = pytest.mark.system
 
@@ -27,16 +24,6 @@ SYMBOL = "BTCUSD"
 BEFORE = 3_500
 """Trades that nobody reads live: more pages than there are kills."""
 KILLS = 3
-
-
-async def trade(venues: Venues) -> None:
-    """Let Kraken trade for a while; nobody keeps what it sends."""
-    of, seen = provider("kraken"), 0
-    async with connect(venues.urls["KRAKEN_WS_URL"], compression=None, max_queue=None) as socket:
-        for request in of.subscribe([SYMBOL]):
-            await socket.send(request.frame)
-        while seen < BEFORE:
-            seen += sum(isinstance(tick, TradeTick) for tick in of.decode(await socket.recv(decode=False)))
 
 
 def stored(env: Mapping[str, str], what: str) -> list[tuple[str, float, float, int]]:
@@ -65,7 +52,7 @@ def test_trades_by_time_are_there_once_though_the_backfill_is_killed(
     symbols = ("--venues", "binance,coinbase,kraken", "--symbols", SYMBOL)
     venues = Venues.start(processes, tmp_path / "journal.jsonl", *symbols, "--rate", 600, "--linger", 3_600)
     env |= venues.urls
-    asyncio.run(asyncio.wait_for(trade(venues), LIMIT_S))
+    asyncio.run(asyncio.wait_for(trade(venues, "kraken", SYMBOL, BEFORE), LIMIT_S))
     assert run_mdstream("topics", "--create", env=env).returncode == 0
     processes.worker("core", port=free_port(), env=env)
     processes.worker("files", port=free_port(), env=env)

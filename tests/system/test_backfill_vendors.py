@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from past import SECOND_NS, ago
 from processes import LIMIT_S, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
-from test_backfill_bars import SECOND_NS, ago
 from test_vendors import KEYS, in_force
 from venues import Made, Venues
 from websockets.asyncio.client import connect

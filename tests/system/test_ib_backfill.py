@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from feed_reader import read_feed
+from past import kill_after_a_page, published
 from processes import Processes, free_port, run_mdstream, until, wait_until
 from servers import read_topic
 from test_ib import two_ports
 
-from mdstream.events import HISTORY, Bar, Trade, decode
+from mdstream.events import HISTORY, Bar, decode
 from mdstream.venues.ib.feed import Ib
 
 pytestmark = pytest.mark.system
@@ -100,28 +101,6 @@ SAME_S = 16.0
 """The venue refuses the same request within 15 s, also of a process that is started again."""
 
 
-def published(env: Mapping[str, str]) -> list[Trade]:
-    """The events of md.trades in the order of their numbers, repeats left out."""
-    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"))
-    found: dict[int, Trade] = {}
-    for record in records:
-        event = decode(record.value)
-        assert isinstance(event, Trade)
-        assert found.setdefault(event.seq, event) == event
-    return [found[seq] for seq in sorted(found)]
-
-
-def kill_after_a_page(processes: Processes, env: Mapping[str, str]) -> None:
-    """Start a backfill, and kill it when it has brought anything."""
-
-    def taken() -> int:
-        return sum(event.backfilled for event in published(env))
-
-    before, process = taken(), processes.mdstream(*OF_TRADES, env=env)
-    wait_until(lambda: taken() > before or not process.running, what="a page", every_s=0.02)
-    process.kill()
-
-
 def test_past_trades_are_there_once_and_end_before_the_second_of_the_first_live_one(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -137,11 +116,11 @@ def test_past_trades_are_there_once_and_end_before_the_second_of_the_first_live_
     processes.mdstream("ingest", "--provider", "ib", "--symbols", "AAPL", "--port", free_port(), env=env)
     wait_until(lambda: published(env), what="live trades")
 
-    kill_after_a_page(processes, env)
+    kill_after_a_page(processes, env, OF_TRADES)
     worker.kill()
     time.sleep(SAME_S)
     processes.worker("core", port=free_port(), env=env).wait_for("is up")
-    kill_after_a_page(processes, env)
+    kill_after_a_page(processes, env, OF_TRADES)
     time.sleep(SAME_S)
 
     def done() -> bool:
