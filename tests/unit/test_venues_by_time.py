@@ -76,10 +76,12 @@ def test_the_sites_of_feed_and_past_are_those_of_one_venue(venue: str) -> None:
             TIMED[venue]().check_addresses(testnet)
 
 
+@example("XBT", "USD")
+@example("XDG", "USD")
 @given(st.text("ABCDEFGHIKLMNOPQRSTUVWXYZ0123456789", min_size=2, max_size=10), st.sampled_from(["USD", "EUR", "BTC"]))
 def test_a_pair_of_kraken_comes_back_from_its_name_over_rest(base: str, quote: str) -> None:
-    """Whatever its name: an answer belongs to the pair that was asked for."""
-    symbol = "BTC" + quote if base == "XBT" else base + quote
+    """Whatever its name: an answer belongs to the pair that was asked for, an older name to its coin's."""
+    symbol = {"XBT": "BTC", "XDG": "DOGE"}.get(base, base) + quote
     page = TIMED["kraken"]().ask(symbol, "1m", 0, HOUR_NS)
     assert isinstance(page, Page)
     assert provider("kraken").route(rest_frame(page.target, "1m", b"[]")).key.decode() == symbol
