@@ -84,6 +84,10 @@ class Topics:
         self.state = topic("state", "input topic, instrument", "state as of an input position", None, MAX_BATCH_BYTES)
         self.dead = topic("dead", "source topic", "what could not be understood, and why", 14 * DAY_MS, MAX_BATCH_BYTES)
 
+    def changelog(self, name: str) -> Topic:
+        """The topic behind a table, whose name is Faust's."""
+        return Topic(name, "instrument", "the table's value", self.state.partitions, None)
+
     def __iter__(self) -> Iterator[Topic]:
         yield from self.raw.values()
         yield from (self.trades, self.quotes, self.books, self.bars, self.status, self.gaps, self.instruments)

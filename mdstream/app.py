@@ -256,8 +256,9 @@ class App(Host):
         self._check_port()
         self._advertise()
         # A consumer that subscribes before its topics exist is never assigned any of them.
+        changelogs = (self.topic_map.changelog(table.changelog_topic_name) for table in self.tables.values())
         await kafka.create_topics(
-            self.settings.bootstrap_servers, self.topic_map, replication=self.settings.replication
+            self.settings.bootstrap_servers, [*self.topic_map, *changelogs], replication=self.settings.replication
         )
         for hook in self._before:
             await hook()
@@ -327,7 +328,7 @@ def build(settings: Settings | None = None) -> App:
         web_port=settings.http.port or WEB_PORT,
         canonical_url=settings.canonical_url,
         topic_partitions=settings.partitions,
-        topic_replication_factor=settings.replication,
+        topic_allow_declare=False,  # they exist, see App._set_up
         TableManager=CacheTables,
         Table=CacheTable,
         agent_supervisor=CrashingSupervisor,

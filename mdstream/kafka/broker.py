@@ -17,6 +17,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
     InvalidReplicationFactorError,
     KafkaError,
     NodeNotReadyError,
@@ -38,7 +39,7 @@ REQUEST_TIMEOUT_MS = 10_000
 ADMIN_TIMEOUT_MS = 30_000
 """A broker that has just started creates topics slowly."""
 NAMED_LIMIT_S, NAMED_EVERY_S = 15.0, 0.2
-"""How long a broker's metadata may name no broker, not even itself, and how often it is polled."""
+"""How long a cluster that has just started may name no broker, or have no coordinator, and how often it is polled."""
 
 
 async def unreachable(bootstrap_servers: Brokers, error: BaseException) -> BrokerError:
@@ -78,6 +79,19 @@ class Admin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka ships no typ
             with suppress(NodeNotReadyError):
                 return await self._client.send(node_id, request)
         raise NodeNotReadyError(f"none of {len(brokers)} brokers")
+
+    async def find_coordinator(self, group_id: str, coordinator_type: int = 0) -> int:
+        """The broker that keeps the group. There is none yet where the cluster has just started or lost a broker."""
+        deadline = time.monotonic() + NAMED_LIMIT_S
+        while True:
+            try:
+                node_id: int = await super().find_coordinator(group_id, coordinator_type)
+            except GroupCoordinatorNotAvailableError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return node_id
+            await asyncio.sleep(NAMED_EVERY_S)
 
 
 @asynccontextmanager

@@ -18,13 +18,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
 import aiokafka
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, InvalidReplicationFactorError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
@@ -50,8 +49,6 @@ MAX_OTHERS = 500
 """Records of other topics that are taken at once."""
 MIN_RETRY_S, MAX_RETRY_S = 0.2, 5.0
 POLL_S = 0.1
-BROKERS_LIMIT_S = 60.0
-"""How long a worker waits for as many brokers as its topics have replicas. After that the setting is wrong."""
 
 log = logging.getLogger(__name__)
 
@@ -456,24 +453,6 @@ class Transport(driver.Transport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         require_tested_versions()
         super().__init__(*args, **kwargs)
-
-    async def _create_topic(self, owner: Service, client: Any, topic: str, *args: Any, **kwargs: Any) -> None:
-        """Create a topic of Faust's own. While a broker is down there may be too few for its replicas: wait for it."""
-        deadline = time.monotonic() + BROKERS_LIMIT_S
-        while True:
-            try:
-                await super()._create_topic(owner, client, topic, *args, **kwargs)
-            except InvalidReplicationFactorError as error:
-                if owner.should_stop or time.monotonic() > deadline:
-                    raise
-                log.warning("%s; waiting for more brokers", error)
-                await asyncio.sleep(MAX_RETRY_S)
-            except asyncio.InvalidStateError:
-                # Callers for one topic share Faust's request; one of them was cancelled, most likely because we stop.
-                if self.app.should_stop:
-                    return
-            else:
-                return
 
 
 def _start(tp: TP, wanted: int | None, earliest: int, log: Any) -> int:
