@@ -9,18 +9,16 @@ md.trades  every trade of the venue's journal once, those from before marked
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from math import fsum, isclose
 from pathlib import Path
-from typing import Any
 
 import pytest
+from past import trade
 from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
-from websockets.asyncio.client import connect
+from venues import Made, Venues
 
 from mdstream.backfill.ahead import IN_FLIGHT
 from mdstream.errors import BrokerError
@@ -40,41 +38,10 @@ FRAMES_PER_S = 600
 KILLS = 2
 
 
-class Venues:
-    """The simulator. Its markets go on without a reader."""
-
-    def __init__(self, processes: Processes, journal: Path) -> None:
-        args = ("--port", 0, "--rate", FRAMES_PER_S, "--symbols", "BTCUSDT,ETHUSDT,BTCUSD", "--first-id", 5000)
-        process = processes.mdstream("simulate", *args, "--linger", 3600, "--journal", journal)
-        process.wait_for("export COINBASE_WS_URL=")
-        lines = [line.removeprefix("export ") for line in process.output().splitlines() if "_URL=" in line]
-        self.env = dict(line.split("=", 1) for line in lines)
-        self._process, self._journal = process, journal
-
-    async def trade(self, name: str) -> None:
-        """Let a venue trade for a while, as far as its REST interface: these trades are in no log of ours."""
-        of, seen = provider(name), 0
-        async with connect(self.env[f"{name.upper()}_WS_URL"], compression=None, max_queue=None) as socket:
-            for request in of.subscribe([SYMBOLS[name]]):
-                await socket.send(request.frame)
-            while seen < BEFORE:
-                seen += sum(isinstance(tick, TradeTick) for tick in of.decode(await socket.recv(decode=False)))
-
-    def call(self, method: str, path: str) -> Any:
-        address = self.env["BINANCE_WS_URL"].split("/")[2]
-        request = urllib.request.Request(f"http://{address}{path}", method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-
-    def journal(self) -> dict[str, list[dict[str, Any]]]:
-        """What each venue's feed had; ends the simulator."""
-        self._process.stop()
-        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for line in self._journal.read_text().splitlines():
-            row = json.loads(line)
-            if SYMBOLS.get(row["provider"]) == row["symbol"]:
-                rows[row["provider"]].append(row)
-        return rows
+def simulated(processes: Processes, journal: Path) -> Venues:
+    """Venues whose markets go on without a reader."""
+    symbols = ("--symbols", "BTCUSDT,ETHUSDT,BTCUSD", "--first-id", 5000)
+    return Venues.start(processes, journal, *symbols, "--rate", FRAMES_PER_S, "--linger", 3_600)
 
 
 def published(env: Mapping[str, str]) -> dict[str, list[Trade]]:
@@ -104,9 +71,9 @@ def test_backfill_has_every_trade_once_and_meets_the_live_ones_without_a_seam(
 ) -> None:
     """Of three venues, one of them killed again and again, the core worker once. Nobody exceeds a limit, nothing is
     fetched over and over."""
-    venues = Venues(processes, tmp_path / "journal.jsonl")
+    venues = simulated(processes, tmp_path / "journal.jsonl")
     asyncio.run(asyncio.wait_for(_all_trade(venues), LIMIT_S))
-    env |= venues.env
+    env |= venues.urls
     assert run_mdstream("topics", "--create", env=env).returncode == 0
     worker = processes.worker("core", port=free_port(), env=env)
     for name, symbol in SYMBOLS.items():
@@ -124,10 +91,13 @@ def test_backfill_has_every_trade_once_and_meets_the_live_ones_without_a_seam(
     again = run_mdstream(*backfill("okx"), env=env)
     assert again.stdout == "okx ETHUSDT: nothing is missing of what the venue has of that time\n"
 
-    rest = venues.call("GET", "/status")["rest"]
-    venues.call("POST", "/pause")
-    truth = venues.journal()
-    fills = {name: sum(row.get("count", 1) for row in rows) for name, rows in truth.items()}
+    rest = venues.ask("GET", "/status")["rest"]
+    venues.pause()
+    truth: dict[str, list[Made]] = defaultdict(list)
+    for made in venues.stop():
+        if SYMBOLS.get(made.provider) == made.symbol:
+            truth[made.provider].append(made)
+    fills = {name: sum(made.fills for made in rows) for name, rows in truth.items()}
     wait_until(
         lambda: {name: sum(t.count for t in trades) for name, trades in published(env).items()} == fills,
         what=f"every trade: {fills}",
@@ -135,7 +105,7 @@ def test_backfill_has_every_trade_once_and_meets_the_live_ones_without_a_seam(
     for name, trades in published(env).items():
         assert [trade.seq for trade in trades] == list(range(trades[0].seq, trades[0].seq + len(trades)))
         assert max(Counter(trade.trade_id for trade in trades).values()) == 1
-        sizes, expected = fsum(trade.size for trade in trades), fsum(row["size"] for row in truth[name])
+        sizes, expected = fsum(trade.size for trade in trades), fsum(made.size for made in truth[name])
         assert isclose(sizes, expected, rel_tol=1e-9)
         past = [trade for trade in trades if trade.backfilled]
         live = [trade for trade in trades if not trade.recovered]
@@ -146,7 +116,7 @@ def test_backfill_has_every_trade_once_and_meets_the_live_ones_without_a_seam(
 
 
 async def _all_trade(venues: Venues) -> None:
-    await asyncio.gather(*map(venues.trade, SYMBOLS))
+    await asyncio.gather(*(trade(venues, name, symbol, BEFORE) for name, symbol in SYMBOLS.items()))
 
 
 def _check_requests(env: Mapping[str, str]) -> None:
@@ -165,8 +135,7 @@ def test_backfill_without_live_trades_is_refused_and_changes_nothing(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
     """With what to do. Nothing of the venue is asked for, or on the raw topic."""
-    venues = Venues(processes, tmp_path / "journal.jsonl")
-    env |= venues.env
+    env |= simulated(processes, tmp_path / "journal.jsonl").urls
     assert run_mdstream("topics", "--create", env=env).returncode == 0
     processes.worker("core", port=free_port(), env=env)
     done = run_mdstream(*backfill("binance"), env=env)

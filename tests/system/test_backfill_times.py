@@ -1,4 +1,10 @@
-"""`mdstream backfill --interval trades` of a venue whose ids do not count: page by page, killed again and again."""
+"""`mdstream backfill` of trades whose ids do not count, Kraken's: by time, whatever is killed meanwhile.
+
+venue       ───────────── trades ──────────────────────────────>
+ingest                             from here on, live  ══════>
+backfill    <═ a page ══│── killed ══│── killed ══════ started again
+md.trades   every trade of the venue's journal once, those from before marked
+"""
 
 from __future__ import annotations
 
@@ -8,83 +14,88 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from math import fsum
 from pathlib import Path
 
 import pytest
-from past import SECOND_NS, Slow, ago, front, trade
+from past import Slow, front, published, trade
 from processes import LIMIT_S, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
 from venues import Venues
 
-from mdstream.events import Trade, decode
-
 pytestmark = pytest.mark.system
 
 SYMBOL = "BTCUSD"
-BEFORE = 3_500
-"""Trades that nobody reads live: more pages than there are kills."""
+BEFORE = 5_000
+"""Trades that nobody reads live: more pages of a thousand than there are kills."""
 KILLS = 3
+BACKFILL = ("backfill", "--provider", "kraken", "--symbols", SYMBOL, "--start", "1h")
+NOTHING = f"kraken {SYMBOL}: nothing is missing of what the venue has of that time"
 
 
-def stored(env: Mapping[str, str], what: str) -> list[tuple[str, float, float, int]]:
-    """Id, price, size and time of the trades in the database that are so."""
-    path = Path(env["MDSTREAM_DATA_DIR"]) / "market_data.db"
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(path)) as database:
-        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trades'").fetchone():
-            return []
-        columns = "trade_id, price, size, ts_exchange"
-        return database.execute(f"SELECT {columns} FROM trades WHERE {what} ORDER BY ts_exchange, seq").fetchall()
+def kill_after_an_answer(processes: Processes, env: Mapping[str, str], venue: Slow, seed: int) -> None:
+    """Start a backfill, and kill it anywhere between an answer of the venue and what comes of it."""
+    before, process = venue.answered, processes.mdstream(*BACKFILL, env=env)
+    wait_until(lambda: venue.answered > before, what="an answer to the backfill", every_s=0.005)
+    time.sleep(random.Random(seed).uniform(0.0, 0.15))
+    assert process.running, process.output()
+    process.kill()
 
 
-def stored_past(env: Mapping[str, str], count: int) -> dict[tuple[str, float, float], int]:
-    """The times of the trades of the backfill, once there are so many; none before."""
-    rows = stored(env, "recovered")
-    assert len({trade_id for trade_id, *_ in rows}) == len(rows)
-    return {(trade_id, price, size): at for trade_id, price, size, at in rows} if len(rows) >= count else {}
+def stored(env: Mapping[str, str]) -> list[str]:
+    """The ids in the database."""
+    with closing(sqlite3.connect(Path(env["MDSTREAM_DATA_DIR"]) / "market_data.db")) as database:
+        return [trade_id for (trade_id,) in database.execute("SELECT trade_id FROM trades")]
 
 
-def test_trades_by_time_are_there_once_though_the_backfill_is_killed(
+def test_past_trades_are_there_once_and_meet_the_live_ones(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Each of them up to the first live one, with its own id; none is published twice, and nothing is a dead letter."""
+    """By the venue's ids, although its times over REST are rounded and its pages overlap."""
     symbols = ("--venues", "binance,coinbase,kraken", "--symbols", SYMBOL)
-    venues = Venues.start(processes, tmp_path / "journal.jsonl", *symbols, "--rate", 600, "--linger", 3_600)
+    venues = Venues.start(processes, tmp_path / "journal.jsonl", *symbols, "--rate", 500, "--linger", 3_600)
     env |= venues.urls
     asyncio.run(asyncio.wait_for(trade(venues, "kraken", SYMBOL, BEFORE), LIMIT_S))
     assert run_mdstream("topics", "--create", env=env).returncode == 0
-    processes.worker("core", port=free_port(), env=env)
+    worker = processes.worker("core", port=free_port(), env=env)
     processes.worker("files", port=free_port(), env=env)
     processes.mdstream("ingest", "--provider", "kraken", "--symbols", SYMBOL, "--port", free_port(), env=env)
-    wait_until(lambda: stored(env, "NOT recovered"), what="live trades")
-    begun_ns = stored(env, "NOT recovered")[0][3]
-    wait_until(lambda: time.time_ns() > begun_ns + 11 * SECOND_NS, what="the last ten seconds before the live trades")
+    wait_until(lambda: published(env), what="live trades")
 
-    options = ("backfill", "--provider", "kraken", "--symbols", SYMBOL, "--start", ago(1_200))
     slow = Slow(env["KRAKEN_API_BASE_URL"])
     with front(slow.answer) as address:
         for kill in range(KILLS):
-            before = slow.answered
-            process = processes.mdstream(*options, env=env | {"KRAKEN_API_BASE_URL": address})
-            wait_until(lambda: slow.answered > before, what="an answer to the backfill", every_s=0.005)  # noqa: B023
-            time.sleep(random.Random(kill).uniform(0.0, 0.15))
-            assert process.running, process.output()
-            process.kill()
-    done = run_mdstream(*options, env=env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    again = run_mdstream(*options, env=env)
-    assert again.stdout == f"kraken {SYMBOL}: nothing is missing of what the venue has of that time\n"
+            kill_after_an_answer(processes, env | {"KRAKEN_API_BASE_URL": address}, slow, kill)
+            if kill == 0:
+                worker.kill()
+                processes.worker("core", port=free_port(), env=env).wait_for("is up")
+    said: list[str] = []
 
-    made = [each for each in venues.made() if each.provider == "kraken" and each.ts_exchange < begun_ns]
-    past = {(each.trade_id, each.price, each.size): each.ts_exchange for each in made}
+    def done() -> bool:
+        """Whether nothing is left; what is too recent is left for the next time."""
+        result = run_mdstream(*BACKFILL, env=env)
+        assert result.returncode == 0, result.stderr + result.stdout
+        said.append(result.stdout)
+        return result.stdout.strip() == NOTHING
+
+    wait_until(done, what="the end of history", every_s=1.0)
+
+    rest = venues.ask("GET", "/status")["rest"]["kraken"]
+    venues.pause()
+    made = {each.trade_id: each for each in venues.stop() if each.provider == "kraken"}
+    wait_until(lambda: len(published(env)) >= len(made), what=f"{len(made)} trades")
+    trades = published(env)
+    assert [trade.seq for trade in trades] == list(range(trades[0].seq, trades[0].seq + len(trades)))
+    assert sorted(trade.trade_id for trade in trades) == sorted(made)
+    assert fsum(trade.size for trade in trades) == pytest.approx(fsum(each.size for each in made.values()), rel=1e-9)
+    past = [trade for trade in trades if trade.backfilled]
     assert len(past) >= BEFORE
-    found = wait_until(lambda: stored_past(env, len(past)), what="all past trades", every_s=0.5)
-    assert found.keys() == past.keys()
+    assert max(int(trade.trade_id) for trade in past) < min(int(t.trade_id) for t in trades if not t.backfilled)
     # Over REST, a time may be a microsecond later (docs/venues/kraken.md).
-    assert all(0 <= found[trade] - at <= 1_000 for trade, at in past.items())
-    records = asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.trades"))
-    published = [decode(record.value) for record in records]
-    backfilled = [event.trade_id for event in published if isinstance(event, Trade) and event.backfilled]
-    assert len(backfilled) == len(set(backfilled)) == len(past)
+    assert all(0 <= (trade.ts_exchange or 0) - made[trade.trade_id].ts_exchange <= 1_000 for trade in past)
+    wait_until(lambda: len(stored(env)) >= len(made), what="every trade in the database")
+    assert sorted(stored(env)) == sorted(made)
     assert asyncio.run(read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.dead")) == []
+    assert rest["refused"] == 0
+    # Each run repeats a page at most, which it was killed at or which has its end; a few trades of each come twice.
+    assert rest["requests"] <= len(past) // 900 + KILLS + 1 + len(said)
