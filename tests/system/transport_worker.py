@@ -34,14 +34,14 @@ from typing import Any, cast
 from mdstream.app import ROLES, App, build
 from mdstream.config import Settings
 from mdstream.records import Partition
-from mdstream.transport import driver
+from mdstream.transport import thread
 from mdstream.transport.batch import Batch
 
 LOG = os.open(os.environ["TRANSPORT_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 WORK_S = float(os.environ.get("TRANSPORT_WORK_S", "0"))
 ACK_S = float(os.environ.get("TRANSPORT_ACK_S", "0.5"))
 COMMIT_S = float(os.environ.get("TRANSPORT_COMMIT_S", "0.3"))
-FETCH_S = float(os.environ.get("TRANSPORT_FETCH_S", str(driver.FETCH_TIMEOUT_S)))
+FETCH_S = float(os.environ.get("TRANSPORT_FETCH_S", str(thread.FETCH_TIMEOUT_S)))
 NEVER_FIRST = "TRANSPORT_NEVER_FIRST" in os.environ
 HOLD = os.environ.get("TRANSPORT_HOLD")
 TWICE = "TRANSPORT_TWICE" in os.environ
@@ -127,6 +127,6 @@ def attach(app: App, settings: Settings) -> None:
             await work.process(batch)
 
 
-driver.FETCH_TIMEOUT_S = FETCH_S
+thread.FETCH_TIMEOUT_S = FETCH_S
 ROLES["core"] = (__name__,)
 app = build()
