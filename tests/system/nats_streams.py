@@ -48,7 +48,8 @@ async def held(url: str, stream: str = "MDSTREAM") -> list[Message]:
         except nats.js.errors.NotFoundError:
             return []
         found: list[Message] = []
-        silent = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        # Kept while a loaded machine leaves it without a request: for 5 s otherwise.
+        silent = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=60.0)
         subscription = await js.pull_subscribe("", stream=stream, config=silent)
         while len(found) < info.state.messages:
             some = await subscription.fetch(min(FETCHED, info.state.messages - len(found)), timeout=API_LIMIT_S)
