@@ -26,24 +26,42 @@ settings.load_profile("untimed")
 ONLY_KAFKA = ("api_outage", "kafka_cluster", "secure_kafka")
 """System tests of what only Apache Kafka has: part of that test run alone."""
 NO_KAFKA = (
+    "api",
+    "api_chart",
+    "api_flood",
+    "api_sockets",
     "api_store",
+    "backfill_vendors",
     "broker",
     "child_processes",
+    "client_history",
+    "connections",
     "db",
     "db_tls",
     "dtc",
+    "ib",
+    "ib_backfill",
+    "ib_history",
     "ingest_connection",
     "ingest_links",
+    "ingest_night",
     "iqfeed",
+    "listings",
+    "markets",
     "nats_access",
     "nats_sink",
+    "new_venue",
+    "run",
     "senpai",
     "simulator",
     "simulator_faults",
     "simulator_rest",
     "timescale_sink",
+    "tools_audit",
+    "vendors",
+    "venue_addresses",
 )
-"""Those of what talks to no Kafka: not run again there."""
+"""Those that talk to no Kafka, or whose subject is a venue, a page or a report: not run again there."""
 collect_ignore = [f"system/test_{name}.py" for name in (NO_KAFKA if on_apache_kafka() else ONLY_KAFKA)]
 
 SYSTEM = Path(__file__).parent / "system"
