@@ -91,7 +91,9 @@ def test_backtests_equal_what_was_published_row_for_row(
     wait_until(lambda: stats()["features"] > 50, what="rows", limit_s=300)
     role.kill()
     senpai.kill()
-    processes.worker("nats", port=free_port())
+    simulator.pause()  # else a slow machine makes more than ten seconds of what the next worker has to catch up with
+    processes.worker("nats", port=free_port()).wait_for(" is up: ")
+    simulator.resume()
     processes.mdstream("senpai", "--port", port)
     wait_until(lambda: stats()["features"] > 50 and sum(stats()["signals"].values()) > 2, what="signals", limit_s=300)
     simulator.pause()

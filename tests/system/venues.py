@@ -74,6 +74,9 @@ class Venues:
         """Make no more trades."""
         self.ask("POST", "/pause")
 
+    def resume(self) -> None:
+        self.ask("POST", "/resume")
+
     def made(self) -> list[Made]:
         """All that the venues made so far, but for the last half second."""
         lines = self.journal.read_text().splitlines(keepends=True)
