@@ -201,6 +201,11 @@ async def test_what_cannot_be_answered_says_why(processes: Processes, settings: 
     ):
         status, answer = await get(api, f"/v1/stream/{asked}", {"Last-Event-ID": last_id} if last_id else {})
         assert (status, why in answer) == (400, True), (asked, answer)
+    async with listening(api, "trades?symbol=A") as stream:
+        partition, offset = (await anext(stream)).id.split(":")
+    ahead = {"Last-Event-ID": f"{partition}:{int(offset) + 1}"}  # of a log that was there before
+    status, answer = await get(api, "/v1/stream/trades?symbol=A", ahead)
+    assert (status, "is not in the log" in answer) == (400, True), answer
     assert (await get(api, "/v1/stream/none?symbol=A"))[0] in (404, 503)
 
 
