@@ -274,6 +274,22 @@ async def test_sigterm_ends_streams(processes: Processes, settings: Settings) ->
     assert "Traceback" not in api.process.output()
 
 
+async def test_sigterm_ends_streams_that_have_not_begun(
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
+) -> None:
+    """They wait for Kafka, and are refused as if it had not answered."""
+    await asyncio.to_thread(made_settings, env)
+    with Processes(tmp_path, env) as processes:
+        api = start(processes)
+        os.kill(own_embedded_broker, signal.SIGSTOP)
+        waiting = [asyncio.create_task(get(api, "/v1/stream/trades?symbol=BTCUSDT")) for _ in range(3)]
+        while "mdstream_api_streams 3.0" not in (await get(api, "/metrics"))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(api.process.stop) == 0
+        assert [status for status, _ in await asyncio.gather(*waiting)] == [503] * 3
+    assert "Traceback" not in api.process.output()
+
+
 async def test_a_stream_outlives_a_broker_that_stands_still(
     own_embedded_broker: int, env: dict[str, str], tmp_path: Path
 ) -> None:
