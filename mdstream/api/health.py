@@ -85,10 +85,13 @@ def router_of(health: Health, metrics: ApiMetrics, live: Live, off: Mapping[str,
     """The paths of the process itself. `off`: what it does not do, and why; that is no problem."""
     router = APIRouter(tags=["process"])
 
+    @router.head("/live", include_in_schema=False)
     @router.get("/live", summary="200 while it answers")
     async def alive() -> JSONResponse:
         return JSONResponse({"live": True})
 
+    @router.head("/health", include_in_schema=False)
+    @router.head("/ready", include_in_schema=False)
     @router.get("/health", summary="What works; 503 if a part does not")
     @router.get("/ready", summary="200 while all it needs answers")
     async def ready() -> JSONResponse:

@@ -490,6 +490,9 @@ async def test_health_follows_kafka(own_embedded_broker: int, env: dict[str, str
         async with aiohttp.ClientSession(api.url) as session, asyncio.timeout(120):
             async with session.get("/health") as healthy:
                 assert (healthy.status, (await healthy.json())["kafka"]) == (200, "ok")
+            for path in ("/health", "/ready", "/live"):  # as monitors ask
+                async with session.head(path) as brief:
+                    assert (brief.status, await brief.read()) == (200, b"")
             os.kill(own_embedded_broker, signal.SIGSTOP)
             while True:
                 async with session.get("/health") as answer:
