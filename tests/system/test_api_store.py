@@ -189,13 +189,14 @@ async def test_a_server_that_stands_still_is_not_waited_for(store: Store, monkey
     assert await store.ask("SELECT pg_backend_pid() AS pid", {}) != [row]
 
 
-async def test_the_list_of_symbols_is_read_once_for_all_who_ask(store: Store, url: str) -> None:
+async def test_the_list_of_symbols_is_read_once_for_all_who_ask(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """And its failure is everybody's, at once: one after the other would wait for a lost database in turn."""
     listed = SymbolList(store)
-    await store.ask("SELECT 1", {})
-    databases.cut_all(url)
+    monkeypatch.setattr(stores, "SETTINGS", "SELECT 1 / 0")  # every connection fails
     found = await asyncio.gather(*(listed.read() for _ in range(20)), return_exceptions=True)
     assert all(isinstance(each, DatabaseError) for each in found)
+    assert len(set(map(id, found))) == 1
+    monkeypatch.undo()
     await asyncio.gather(*(listed.read() for _ in range(20)))
 
 
