@@ -33,8 +33,8 @@ class Charts:
         return udf.answer_of(found, () if found else await self._store.ask(udf.BEFORE, asked.before))
 
     async def symbol(self, name: str) -> dict[str, Any]:
-        """The answer of /symbols; a name may have our exchange before it. Raises QueryError, DatabaseError."""
-        symbol = name.upper().removeprefix(f"{OWN_BARS.upper()}:")
+        """The answer of /symbols. Raises QueryError, DatabaseError."""
+        symbol = udf.symbol_of_name(name)
         if symbol not in await self.symbols.read():
             raise QueryError("unknown_symbol")
         now_us = time.time_ns() // 1000

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -109,6 +109,16 @@ class Page(NamedTuple):
             yield [{name: _shown(row[name]) for name in self.kind.columns} for row in self.rows[at : at + size]]
 
 
+def once(given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The parameters of a request by name. Raises QueryError for one that comes twice: only one of them would count."""
+    found: dict[str, str] = {}
+    for name, value in given:
+        if name in found:
+            raise QueryError(f"{name[:40]} is given twice: ask for one after the other")
+        found[name] = value
+    return found
+
+
 def query_of(name: str, given: Mapping[str, str], now_us: int) -> Query:
     """The query that a request's parameters ask for: symbol, from, to, limit, cursor, and interval of bars.
 
@@ -178,7 +188,9 @@ def moment(us: int) -> datetime:
 def symbol_in(given: Mapping[str, str]) -> str:
     """The symbol that a request names. Raises QueryError."""
     symbol = given.get("symbol", "").upper()
-    if not _SYMBOL.fullmatch(symbol):
+    if symbol and not _SYMBOL.fullmatch(symbol):
+        raise QueryError(f"symbol={symbol[:40]!r}: expected one like BTCUSDT")
+    if not symbol:
         raise QueryError("symbol is missing: all symbols at once would be a scan, so ask for one, like symbol=BTCUSDT")
     return symbol
 

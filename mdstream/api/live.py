@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mdstream.api.history import QueryError, symbol_in
+from mdstream.api.history import QueryError, once, symbol_in
 from mdstream.client.kinds import checked_interval
 from mdstream.client.numbers import Hole
 from mdstream.client.start import LATEST, MAX_SEQ, Start, start_of
@@ -60,7 +60,7 @@ def asked_of(kind: str, given: Sequence[tuple[str, str]], last_id: str) -> Asked
     if len(named) > MAX_SYMBOLS:
         raise QueryError(f"{len(named)} symbols are too many: at most {MAX_SYMBOLS}")
     symbols = tuple(dict.fromkeys(symbol_in({"symbol": symbol}) for symbol in named))
-    others = dict(given)
+    others = once((name, value) for name, value in given if name != "symbol")
     asked = Asked(kind, symbols, Start(), checked_interval(others.get("interval")))
     start = _after(asked, last_id) if last_id else _start(asked, others.get("start", LATEST))
     return asked._replace(start=start)

@@ -136,6 +136,7 @@ def application(
             allow_origins=list(settings.api.origins),
             allow_methods=["GET"],
             allow_headers=["Authorization", "Last-Event-ID"],
+            expose_headers=["X-Next", "Retry-After"],
         )
     if webhook is None:  # for good: a sender that tries again would hear the same
         app.add_api_route("/webhooks/{path:path}", _no_webhook, methods=["POST"], include_in_schema=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from mdstream.api import arrow
-from mdstream.api.history import DEFAULT_ROWS, KINDS, MAX_ROWS, Kind, Page, QueryError, page_of, query_of
+from mdstream.api.history import DEFAULT_ROWS, KINDS, MAX_ROWS, Kind, Page, QueryError, once, page_of, query_of
 from mdstream.api.store import PIECE, Store
 from mdstream.api.symbols import SymbolList
 from mdstream.client.extras import needed
@@ -31,6 +32,8 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     503: {"description": "The database does not answer."},
 }
 
+_QUALITY = re.compile(r";\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)", re.IGNORECASE)
+
 PARAMETERS = {
     "symbol": "the canonical symbol, like BTCUSDT",
     "interval": "length of the bars, like 1m, the default",
@@ -43,13 +46,13 @@ PARAMETERS = {
 
 async def page(store: Store, name: str, request: Request) -> Response:
     """A page of the events of a kind, in the form that the request accepts."""
-    form = accepted(request.headers.get("Accept", "*/*"))
+    form = accepted(",".join(request.headers.getlist("Accept")))
     if form is None:
         return JSONResponse({"error": f"expected Accept: {JSON}, {CSV} or {ARROW}"}, 406)
     try:
         if form == ARROW:
             await asyncio.to_thread(needed, "pyarrow", "arrow")  # the first time takes half a second
-        query = query_of(name, dict(request.query_params), time.time_ns() // 1000)
+        query = query_of(name, once(request.query_params.multi_items()), time.time_ns() // 1000)
         found = page_of(query, await store.ask(query.statement, query.values))
     except QueryError as error:
         return JSONResponse({"error": str(error)}, 400)
@@ -66,16 +69,25 @@ async def page(store: Store, name: str, request: Request) -> Response:
 
 
 def accepted(header: str) -> str | None:
-    """The first of our forms that an Accept header has; None if it has none."""
-    for part in header.split(","):
-        wanted = part.partition(";")[0].strip().lower()
-        if wanted in (JSON, CSV, ARROW):
-            return wanted
-        if wanted in ("*/*", "application/*", ""):
-            return JSON
-        if wanted == "text/*":
-            return CSV
-    return None
+    """The one of our forms that an Accept header likes best; None if it takes none (RFC 9110, section 12.5.1).
+
+    Of those that it likes as much, the one it names more closely, then earlier.
+    """
+    ranges: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate((header.strip() or "*/*").split(",")):
+        wanted, _, parameters = part.partition(";")
+        quality = _QUALITY.search(f";{parameters}")
+        ranges[wanted.strip().lower()] = float(quality[1]) if quality else 1.0, -place
+
+    def liking(form: str) -> tuple[float, int, int]:
+        for closeness, each in enumerate((form, f"{form.partition('/')[0]}/*", "*/*")):
+            if each in ranges:
+                quality, place = ranges[each]
+                return quality, -closeness, place
+        return 0.0, 0, 0
+
+    best = max(FORMS, key=liking)
+    return best if liking(best)[0] else None
 
 
 async def joined(parts: Iterator[bytes]) -> bytes:

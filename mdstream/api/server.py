@@ -91,6 +91,11 @@ class _Protocol(_Watched, H11Protocol):
 class _Socket(_Watched, WebSocketsSansIOProtocol):
     """Disconnects who reads nothing: uvicorn closes who answers no ping, and then waits until all is read."""
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:  # a refusal is an answer, too: uvicorn logs an error for each, as if there were none
+            self.handshake_complete = True
+
 
 def _admit(server_state: ServerState, slow: Counter[str], **others: Any) -> asyncio.Protocol:
     """The protocol of a new connection: a refusal if there are too many."""

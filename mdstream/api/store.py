@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -66,7 +67,7 @@ class Store:
         connection: AsyncConnection[Any] | None = None
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
-                connection = self._idle.pop() if self._idle else await self._opened()
+                connection = await self._kept() or await self._opened()
                 yield connection
             self._idle.append(connection)
             connection = None
@@ -81,6 +82,15 @@ class Store:
                 await connection.close()
             self._free.release()
 
+    async def _kept(self) -> AsyncConnection[Any] | None:
+        """An idle connection, None if there is none. A restarted server has ended all of them, and each would fail."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not _has_news(connection):
+                return connection
+            await connection.close()
+        return None
+
     async def _opened(self) -> AsyncConnection[Any]:
         connection = await db.connect(self._url)
         try:
@@ -89,3 +99,10 @@ class Store:
             await connection.close()
             raise
         return connection
+
+
+def _has_news(connection: AsyncConnection[Any]) -> bool:
+    """Whether a server has said something unasked, as it does when it ends a connection, or has closed it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -63,11 +63,15 @@ class Live:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = False
+        self._starts: set[asyncio.Timeout] = set()
         self.open = 0
 
     def stop(self) -> None:
-        """End them all, soon."""
+        """End them all, soon; those that have not begun, too."""
         self._stopping = True
+        for limit in self._starts:
+            if not limit.expired():
+                limit.reschedule(0)
 
     @asynccontextmanager
     async def items(self, asked: Asked) -> AsyncIterator[AsyncIterator[list[Item]]]:
@@ -86,8 +90,12 @@ class Live:
 
     async def _first(self, items: AsyncIterator[list[Item]]) -> list[Item]:
         try:
-            async with asyncio.timeout(START_LIMIT_S):
-                return await anext(items)
+            async with asyncio.timeout(START_LIMIT_S) as limit:
+                self._starts.add(limit)
+                try:
+                    return await anext(items)
+                finally:
+                    self._starts.remove(limit)
         except SettingsError as error:
             raise RefusedError(Refusal(400, str(error))) from None
         except (MdstreamError, TimeoutError) as error:  # where Kafka is, and what it said, is for /health

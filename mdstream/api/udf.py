@@ -73,7 +73,7 @@ def bars_of(given: Mapping[str, str], resolutions: Resolutions) -> Bars:
     Raises QueryError.
     """
     interval = resolutions.interval(given.get("resolution", ""))
-    values = {"exchange": OWN_BARS, "symbol": symbol_in(given), "interval": interval}
+    values = {"exchange": OWN_BARS, "symbol": symbol_of_name(symbol_in(given)), "interval": interval}
     to_us = _number(given, "to", LAST_US // SECOND_US) * SECOND_US
     most_us = MAX_BARS * int(interval[:-1]) * UNITS[interval[-1]] // 1000
     rows = MAX_ROWS
@@ -87,6 +87,11 @@ def bars_of(given: Mapping[str, str], resolutions: Resolutions) -> Bars:
     stretch = {"from": moment(from_us), "to": moment(to_us), "rows": rows}
     before = {"from": moment(max(0, from_us - LOOK_BACK_US)), "to": moment(from_us)}
     return Bars(values | stretch, values | before)
+
+
+def symbol_of_name(name: str) -> str:
+    """The symbol that a client means: our exchange may be before it, as in mdstream:BTCUSDT."""
+    return name.upper().removeprefix(f"{OWN_BARS.upper()}:")
 
 
 def _number(given: Mapping[str, str], name: str, most: int) -> int:

@@ -14,6 +14,6 @@ KINDS: dict[str, type[Any]] = {"trades": Trade, "quotes": Quote, "books": BookL2
 
 def checked_interval(interval: str | None) -> str | None:
     """The interval of bars, if it can be one. Raises SettingsError."""
-    if interval is not None and not re.match(BAR_INTERVAL, interval):
+    if interval is not None and not re.fullmatch(BAR_INTERVAL, interval):
         raise SettingsError(f"{interval!r} is no interval of bars: expected one like 1s, 5m, 1h or 1d")
     return interval

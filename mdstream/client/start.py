@@ -86,9 +86,11 @@ async def seek(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], sta
 async def _seek_places(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], places: Mapping[int, int]) -> None:
     if {tp.partition for tp in partitions} != places.keys():
         raise SettingsError("the place to go on at is that of other symbols, or of another number of partitions")
+    ends = await consumer.end_offsets(partitions)
     for tp, first in (await consumer.beginning_offsets(partitions)).items():
-        if places[tp.partition] < first:
-            raise SettingsError("the place to go on at is no longer in the log: begin at a time, or with the latest")
+        # Beyond its end, in a log that began anew, a reader would be sent all of it.
+        if not first <= places[tp.partition] <= ends[tp]:
+            raise SettingsError("the place to go on at is not in the log: begin at a time, or with the latest")
         consumer.seek(tp, places[tp.partition])
 
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-ANSWER_LIMIT_S = 2.0
+ANSWER_LIMIT_S = 8.0
+"""Longer than it takes a process to find that a part does not answer: that is the answer then."""
 MOST_BYTES = 1 << 20
 
 T = TypeVar("T")

@@ -375,9 +375,12 @@ async def test_the_history_is_answered_a_page_at_a_time(
             assert (answer.status, "so ask for one" in (await answer.json())["error"]) == (400, True)
         async with session.get("/v1/bars?symbol=BTCUSDT&interval=1s&from=2016-01-05T00:00:00Z") as answer:
             assert (answer.status, "narrow them" in (await answer.json())["error"]) == (400, True)
-        databases.cut_all(url)
+        name = url.rpartition("/")[2]
+        databases.ask(postgres.url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        databases.ask(postgres.url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         async with session.get("/v1/gaps?symbol=BTCUSDT") as answer:
             assert (answer.status, await answer.json()) == (503, {"error": "the database does not answer"})
+        databases.ask(postgres.url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         async with session.get("/v1/gaps?symbol=BTCUSDT") as answer:
             assert await answer.json() == {"rows": [], "next": None}
         async with session.get("/health") as answer:
@@ -457,6 +460,7 @@ async def test_a_chart_opens_our_bars(processes: Processes, env: dict[str, str],
         async def get(path: str) -> Any:
             async with session.get(f"/udf/{path}") as answer:
                 assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, page)
+                assert "X-Next" in answer.headers["Access-Control-Expose-Headers"]
                 return json.loads(await answer.text())
 
         assert (await get("config"))["supported_resolutions"] == ["1", "60"]
@@ -486,6 +490,9 @@ async def test_health_follows_kafka(own_embedded_broker: int, env: dict[str, str
         async with aiohttp.ClientSession(api.url) as session, asyncio.timeout(120):
             async with session.get("/health") as healthy:
                 assert (healthy.status, (await healthy.json())["kafka"]) == (200, "ok")
+            for path in ("/health", "/ready", "/live"):  # as monitors ask
+                async with session.head(path) as brief:
+                    assert (brief.status, await brief.read()) == (200, b"")
             os.kill(own_embedded_broker, signal.SIGSTOP)
             while True:
                 async with session.get("/health") as answer:

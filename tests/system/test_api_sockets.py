@@ -84,7 +84,9 @@ async def test_messages_are_the_events_of_the_topic(processes: Processes, settin
 async def test_what_is_refused_says_why(processes: Processes, settings: Settings) -> None:
     """Before anything is sent. A page of another site is a stranger, though a browser lets it connect."""
     keys = sha256(b"key").hexdigest()
-    _, port = start(processes, MDSTREAM_API_KEYS=keys, MDSTREAM_API_STREAMS="1", MDSTREAM_API_ORIGINS="https://a.b")
+    process, port = start(
+        processes, MDSTREAM_API_KEYS=keys, MDSTREAM_API_STREAMS="1", MDSTREAM_API_ORIGINS="https://a.b"
+    )
     key, asked = {"Authorization": "Bearer key"}, "trades?symbol=BTCUSDT"
 
     async def refused(path: str, headers: Mapping[str, str]) -> tuple[int, str]:
@@ -95,7 +97,8 @@ async def test_what_is_refused_says_why(processes: Processes, settings: Settings
 
     assert await refused(asked, {}) == (401, "unauthorized")
     assert await refused(asked, {"Authorization": "Bearer other"}) == (401, "unauthorized")
-    assert (await refused(asked, key | {"Origin": "https://elsewhere.example"}))[0] == 403
+    for stranger in ("https://elsewhere.example", "null", "http://[", ""):
+        assert (await refused(asked, key | {"Origin": stranger}))[0] == 403
     for bad, why in (("trades", "symbol is missing"), (f"{asked}&start=soon", "soon")):
         status, error = await refused(bad, key)
         assert (status, why in error) == (400, True)
@@ -105,6 +108,7 @@ async def test_what_is_refused_says_why(processes: Processes, settings: Settings
         await until(port, "mdstream_api_streams 0.0")
     async with connect(port, asked, **key):
         assert (await refused(asked, key))[0] == 503
+    assert "ERROR" not in process.output()  # anybody could fill a disk with them
 
 
 async def test_a_record_that_is_no_event_ends_it(processes: Processes, settings: Settings) -> None:

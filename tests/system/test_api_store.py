@@ -13,6 +13,7 @@ import databases
 import psycopg
 import pytest
 from databases import ask
+from processes import wait_until
 
 from mdstream.api import store as stores
 from mdstream.api.history import KINDS, Page, moment, page_of, query_of
@@ -157,13 +158,20 @@ async def test_more_at_a_time_than_connections_wait_for_one(store: Store) -> Non
     assert len({rows[0]["pid"] for rows in found}) <= stores.CONNECTIONS
 
 
-async def test_it_connects_again_after_a_failure(store: Store, url: str) -> None:
-    """A restart of the database ends its sessions."""
-    assert await read(store, "bars")
+async def test_a_restart_of_the_database_fails_no_later_query(store: Store, url: str) -> None:
+    """It ends all sessions, those of idle connections too; only what is asked at that moment fails."""
+    await asyncio.gather(*(store.ask("SELECT pg_sleep(0.1)", {}) for _ in range(stores.CONNECTIONS)))
+    asking = asyncio.create_task(store.ask("SELECT pg_sleep(60)", {}))
+    sessions = """SELECT query FROM pg_stat_activity
+                  WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+    begun = ("SELECT pg_sleep(60)",)
+    await asyncio.to_thread(wait_until, lambda: begun in databases.ask(url, sessions), what="the query")
     databases.cut_all(url)
     with pytest.raises(DatabaseError):
-        await store.ask("SELECT 1", {})
-    assert await read(store, "bars")
+        await asking
+    await asyncio.to_thread(wait_until, lambda: not databases.ask(url, sessions), what="the end of all sessions")
+    for _ in range(stores.CONNECTIONS):
+        assert await store.ask("SELECT 1", {})
     await store.check()
 
 
@@ -181,13 +189,14 @@ async def test_a_server_that_stands_still_is_not_waited_for(store: Store, monkey
     assert await store.ask("SELECT pg_backend_pid() AS pid", {}) != [row]
 
 
-async def test_the_list_of_symbols_is_read_once_for_all_who_ask(store: Store, url: str) -> None:
+async def test_the_list_of_symbols_is_read_once_for_all_who_ask(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """And its failure is everybody's, at once: one after the other would wait for a lost database in turn."""
     listed = SymbolList(store)
-    await store.ask("SELECT 1", {})
-    databases.cut_all(url)
+    monkeypatch.setattr(stores, "SETTINGS", "SELECT 1 / 0")  # every connection fails
     found = await asyncio.gather(*(listed.read() for _ in range(20)), return_exceptions=True)
     assert all(isinstance(each, DatabaseError) for each in found)
+    assert len(set(map(id, found))) == 1
+    monkeypatch.undo()
     await asyncio.gather(*(listed.read() for _ in range(20)))
 
 

@@ -201,6 +201,11 @@ async def test_what_cannot_be_answered_says_why(processes: Processes, settings: 
     ):
         status, answer = await get(api, f"/v1/stream/{asked}", {"Last-Event-ID": last_id} if last_id else {})
         assert (status, why in answer) == (400, True), (asked, answer)
+    async with listening(api, "trades?symbol=A") as stream:
+        partition, offset = (await anext(stream)).id.split(":")
+    ahead = {"Last-Event-ID": f"{partition}:{int(offset) + 1}"}  # of a log that was there before
+    status, answer = await get(api, "/v1/stream/trades?symbol=A", ahead)
+    assert (status, "is not in the log" in answer) == (400, True), answer
     assert (await get(api, "/v1/stream/none?symbol=A"))[0] in (404, 503)
 
 
@@ -266,6 +271,22 @@ async def test_sigterm_ends_streams(processes: Processes, settings: Settings) ->
         stopped = asyncio.create_task(asyncio.to_thread(api.process.stop))
         assert [each async for each in stream] == []
         assert await stopped == 0
+    assert "Traceback" not in api.process.output()
+
+
+async def test_sigterm_ends_streams_that_have_not_begun(
+    own_embedded_broker: int, env: dict[str, str], tmp_path: Path
+) -> None:
+    """They wait for Kafka, and are refused as if it had not answered."""
+    await asyncio.to_thread(made_settings, env)
+    with Processes(tmp_path, env) as processes:
+        api = start(processes)
+        os.kill(own_embedded_broker, signal.SIGSTOP)
+        waiting = [asyncio.create_task(get(api, "/v1/stream/trades?symbol=BTCUSDT")) for _ in range(3)]
+        while "mdstream_api_streams 3.0" not in (await get(api, "/metrics"))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(api.process.stop) == 0
+        assert [status for status, _ in await asyncio.gather(*waiting)] == [503] * 3
     assert "Traceback" not in api.process.output()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdstream.api.history import EPOCH, KINDS, Query, QueryError, page_of, query_of
+from mdstream.api.history import EPOCH, KINDS, Query, QueryError, once, page_of, query_of
 
 NOW_US = 1_767_625_200_000_000
 NOON = EPOCH + timedelta(microseconds=NOW_US)
@@ -32,7 +32,7 @@ def test_without_a_time_the_last_day_is_asked_for(kind: str) -> None:
     ("kind", "given", "why"),
     [
         ("trades", {"symbol": ""}, "all symbols at once would be a scan, so ask for one"),
-        ("trades", {"symbol": "A B"}, "symbol is missing"),
+        ("trades", {"symbol": "A B"}, "symbol='A B': expected one like BTCUSDT"),
         ("trades", {"from": "2016-01-05T15:00:00Z"}, "3653 days apart, at most 31 days: narrow them"),
         ("bars", {"interval": "1s", "from": "2025-12-01T00:00:00Z"}, "at most 1.157 days: narrow them"),
         ("gaps", {"from": "2024-01-05T15:00:00Z"}, "at most 366 days: narrow them"),
@@ -54,6 +54,13 @@ def test_what_no_index_serves_is_refused_with_what_to_change(kind: str, given: d
     with pytest.raises(QueryError) as refused:
         asked(kind, **given)
     assert why in str(refused.value)
+
+
+def test_what_is_given_twice_is_refused() -> None:
+    """The rows of one symbol would look like those of two."""
+    assert once([("symbol", "A"), ("limit", "5")]) == {"symbol": "A", "limit": "5"}
+    with pytest.raises(QueryError, match="symbol is given twice: ask for one after the other"):
+        once([("symbol", "A"), ("symbol", "B")])
 
 
 def test_a_stretch_of_bars_is_as_long_as_their_number() -> None:

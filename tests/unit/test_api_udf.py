@@ -43,6 +43,11 @@ def test_history_has_the_bars_from_and_before_two_times() -> None:
     assert (values["from"], values["to"]) == (moment((NOON_S - 3600) * US), moment(NOON_S * US))
 
 
+def test_a_symbol_may_have_our_exchange_before_it() -> None:
+    """As clients name it that know several exchanges."""
+    assert asked(from_="0", to="60", symbol="mdstream:btcusdt")["symbol"] == "BTCUSDT"
+
+
 def test_countback_goes_before_from() -> None:
     """A chart asks for so many bars; a night or a weekend without any may be in between."""
     values = asked(from_=str(NOON_S - 60), countback="300")
@@ -61,7 +66,8 @@ def test_countback_goes_before_from() -> None:
         ({"from_": "0", "to": "99999999999"}, "to='99999999999'"),
         ({"from_": "0"}, "more than 100000 bars apart: narrow them"),
         ({"countback": "-1"}, "countback='-1'"),
-        ({"symbol": "A\0B", "from_": "0"}, "ask for one, like symbol=BTCUSDT"),
+        ({"symbol": "A\0B", "from_": "0"}, "expected one like BTCUSDT"),
+        ({"symbol": "", "from_": "0"}, "ask for one, like symbol=BTCUSDT"),
         ({"resolution": "W", "from_": "0"}, "no resolution 'W'"),
     ],
 )

@@ -52,6 +52,8 @@ def test_an_alert_is_read_under_its_symbol_and_id() -> None:
         (body(timenow="yesterday"), "not a UTC time"),
         (body(timenow="1960-01-05T15:00:00Z"), "not a valid time"),
         (body(id="x" * 65), "id"),
+        (body(id="x\0y"), "id"),
+        (body(id="\0\n"), "id"),
         (body()[:-1], "truncated"),
         (body() + b"x", "malformed"),
         (b"[" * 60_000, "array"),

@@ -33,7 +33,8 @@ _SYMBOL = r"(?:[A-Z0-9_]{1,20}:)?[A-Z0-9]{1,28}(?:[&._-][A-Z0-9]{1,28}){0,3}!?"
 _NAME = re.compile(rf"(?=.{{1,30}}\Z){_SYMBOL}")
 _HEAD = re.compile(rf'\{{\s*"symbol"\s*:\s*"(?P<symbol>(?=[^"]{{1,30}}"){_SYMBOL})"\s*,'.encode())
 
-AlertId = Annotated[str, msgspec.Meta(max_length=64)]
+AlertId = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^\0]*\Z")]
+"""No database has text with a NUL."""
 
 
 class _Alert(msgspec.Struct, gc=False):
