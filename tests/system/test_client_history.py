@@ -292,10 +292,23 @@ def test_a_folder_gets_a_file_for_each_day(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_can_be_read_while_it_is_exported_to(sqlite: Settings, tmp_path: Path) -> None:
+    """And after an export was killed: what is not whole is hidden."""
+    request = stored.request_of("trades", "BTCUSDT", BEGIN, END)
+    list(export(sqlite, request, tmp_path / "out"))
+    pieces = export(sqlite, request, tmp_path / "out")
+    next(pieces)
+    assert len(list(tmp_path.glob("out/*/*.part"))) == 1
+    assert len(pd.read_parquet(tmp_path / "out")) == len(TRADES)
+    assert len(pl.scan_parquet(tmp_path / "out", hidden_file_prefix=".").collect()) == len(TRADES)
+    assert len(pl.read_parquet(tmp_path / "out/**/*.parquet")) == len(TRADES)
+    pieces.close()
+
+
 def test_a_file_is_written_piece_by_piece_and_is_not_there_before_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An export that is stopped leaves the old file; a killed one FILE.part too, which the next one replaces."""
+    """An export that is stopped leaves the old file; a killed one .FILE.part too, which the next one replaces."""
     monkeypatch.setattr(stored, "ROWS_AT_ONCE", 10)
     store(SqliteSink(tmp_path), [trade(n) for n in range(95)])
     settings, path = load(data_dir=tmp_path), tmp_path / "btc.parquet"
@@ -304,8 +317,8 @@ def test_a_file_is_written_piece_by_piece_and_is_not_there_before_it_is_whole(
     assert [next(pieces) for _ in range(3)] == [10, 10, 10]
     assert path.read_bytes() == b"the old one"
     pieces.close()
-    assert {each.name: each.stat().st_size for each in tmp_path.glob("btc*")} == {"btc.parquet": len("the old one")}
-    (tmp_path / "btc.parquet.part").write_bytes(b"half a row group")
+    assert {each.name: each.stat().st_size for each in tmp_path.glob("*btc*")} == {"btc.parquet": len("the old one")}
+    (tmp_path / ".btc.parquet.part").write_bytes(b"half a row group")
     assert (sum(exported(settings, path)), list(tmp_path.glob("*.part"))) == (95, [])
     whole = pq.ParquetFile(path)
     assert (whole.metadata.num_rows, whole.num_row_groups) == (95, 10)
@@ -334,7 +347,7 @@ def test_two_exports_to_one_file_do_not_mix(sqlite: Settings, tmp_path: Path) ->
 
 def test_a_file_that_its_writer_has_just_finished_is_not_written_again(sqlite: Settings, tmp_path: Path) -> None:
     """An export may open the other's FILE.part, and get the lock when it is FILE already."""
-    path, part = tmp_path / "btc.parquet", tmp_path / "btc.parquet.part"
+    path, part = tmp_path / "btc.parquet", tmp_path / ".btc.parquet.part"
     part.write_bytes(b"")
     with part.open("ab") as opened:
         list(exported(sqlite, path))
