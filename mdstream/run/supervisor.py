@@ -13,8 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-import click
-
 from mdstream.embedded.child import Child, last_lines
 from mdstream.errors import MdstreamError
 from mdstream.run.restart import Restarts, meaning
@@ -167,7 +165,8 @@ def timed_say() -> Say:
     began = time.monotonic()
 
     def say(text: str) -> None:
-        click.echo(f"{time.monotonic() - began:5.1f} s  {text}")
+        # Not by click.echo, which goes past the demo's live table: that would erase the line.
+        print(f"{time.monotonic() - began:5.1f} s  {text}", flush=True)
 
     return say
 
