@@ -12,7 +12,7 @@ import threading
 from collections.abc import Generator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import databases
@@ -142,6 +142,26 @@ def test_what_was_published_comes_back_to_the_last_digit(settings: Settings, kin
     """All of the hour, its end excluded, in the order of the events' times, from either database."""
     table = history("btcusdt", BEGIN, END, kind, into="arrow", settings=settings)
     assert rows(table) == [fields(event) for event in WITHIN[kind]]
+
+
+@pytest.mark.parametrize("source", ["sqlite", "timescale"])
+def test_events_of_one_microsecond_are_in_the_order_of_their_nanoseconds(
+    source: Literal["sqlite", "timescale"], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As those of stock exchanges may be numbered by when they came; pandas' merge_asof asks for sorted times."""
+    times = [T0 + 900, T0 + 100, T0 + 900]
+    made: list[Event] = [trade(n, ts_exchange=at) for n, at in enumerate(times)]
+    made += [quote(n, ts_exchange=at, ts_recv=T0 + n) for n, at in enumerate(times)]
+    if source == "sqlite":
+        store(SqliteSink(tmp_path), made)
+        settings = load(data_dir=tmp_path)
+    else:
+        url = databases.fresh(request.getfixturevalue("postgres"))
+        store(TimescaleSink(url, write_limit_s=30.0), made)
+        settings = load(database_url=url)
+    for kind, first in (("trades", 1000), ("quotes", 0)):
+        table = history("BTCUSDT", BEGIN, END, kind, into="arrow", source=source, settings=settings)  # type: ignore[arg-type]
+        assert table["seq"].to_pylist() == [first + n for n in (1, 0, 2)]
 
 
 def test_times_are_given_as_dates_too(sqlite: Settings) -> None:
