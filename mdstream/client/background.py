@@ -4,10 +4,13 @@ connection lives on while its user computes."""
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import closing
 from typing import Generic, TypeVar
+
+from mdstream.errors import MdstreamError
 
 T = TypeVar("T")
 
@@ -30,12 +33,21 @@ class _Background(Generic[T]):
 
     def next(self) -> T | None:
         """The next item; None after the last. Ctrl-C interrupts it: then only `close` may follow."""
+        if not self._thread.is_alive():
+            raise MdstreamError(
+                "this loop began before a fork, and its thread is the parent's: begin another loop here"
+            )
         return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
     def close(self) -> None:
-        """Return when everything has ended."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Return when everything has ended. At the end of the program, and after a fork, the thread no longer runs."""
+        if sys.is_finalizing() or not self._thread.is_alive():
+            return
+        ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        ended.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        if threading.current_thread() is self._thread:  # the garbage collector runs in any
+            return
+        ended.result()
         self._thread.join()
 
     # -- in the thread

@@ -1,6 +1,6 @@
 """Stored events of a span of time as Parquet files, written as they are read.
 
-rows of a database, in pieces ─ Batches ─> FILE.part ─ whole ─> FILE
+rows of a database, in pieces ─ Batches ─> .FILE.part ─ whole ─> FILE
              └── by days ──> FOLDER/date=2026-01-05/BTCUSDT-trades.parquet
 """
 
@@ -32,7 +32,7 @@ DAY_NS = 86_400_000_000_000
 def export(settings: Settings, request: Request, path: Path, source: str | None = None) -> Generator[int, None, None]:
     """Write the events to a Parquet file, or with a path that does not end in .parquet into a folder, by days (UTC).
 
-    A file is PATH.part until it is whole; if the export fails or is closed before, that is removed. Yields the number
+    A file is .NAME.part until it is whole; if the export fails or is closed before, that is removed. Yields the number
     of rows of each piece, as soon as they are written.
 
     Raises SettingsError, DatabaseError, and MdstreamError if a file cannot be written.
@@ -79,7 +79,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{path.name}.part")  # hidden: readers of a whole folder leave it out
     with _claimed(part) as file:
         try:
             yield file

@@ -85,6 +85,7 @@ def _time(ns: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1000)
 
 
+# Ordered by `timestamp` first, for its index, which has whole microseconds.
 _TIMESCALE: dict[str, LiteralString] = {
     "trades": """SELECT symbol, seq, source, CASE left(trade_id, 1) WHEN '#' THEN '' ELSE trade_id END,
             price, size, side, ts_exchange_ns, ts_recv_ns, coalesce((extra ->> 'count')::bigint, 1),
@@ -94,12 +95,12 @@ _TIMESCALE: dict[str, LiteralString] = {
             coalesce((extra ->> 'backfilled')::boolean, false)
         FROM market_data_ticks
         WHERE symbol = %(symbol)s AND timestamp >= %(begin)s AND timestamp < %(end)s AND ts_recv_ns IS NOT NULL
-        ORDER BY timestamp, seq""",
+        ORDER BY timestamp, coalesce(ts_exchange_ns, ts_recv_ns), seq""",
     "quotes": """SELECT symbol, seq, source, bid, bid_size, ask, ask_size, ts_exchange_ns, ts_recv_ns,
             nullif(exchange, source)
         FROM market_data_quotes
         WHERE symbol = %(symbol)s AND timestamp >= %(begin)s AND timestamp < %(end)s
-        ORDER BY timestamp, seq""",
+        ORDER BY timestamp, coalesce(ts_exchange_ns, ts_recv_ns), seq""",
     "bars": """SELECT symbol, interval, (extract(epoch FROM timestamp) * 1000000)::bigint * 1000,
             open, high, low, close, volume, quote_volume, trades, revision,
             extra ->> 'provider', coalesce((extra ->> 'backfilled')::boolean, false)

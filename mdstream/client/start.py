@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date
-from typing import NamedTuple
+from operator import index
+from typing import NamedTuple, SupportsIndex
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -40,14 +41,15 @@ class Start(NamedTuple):
     places: Mapping[int, int] | None = None
 
 
-def start_of(given: str | date | int | Start, symbols: tuple[str, ...] = ()) -> Start:
+def start_of(given: str | date | SupportsIndex | Start, symbols: tuple[str, ...] = ()) -> Start:
     """What a caller gives as the start: `latest`, `earliest`, a time, an age like 15m, or as an integer a `seq`.
 
     Raises SettingsError if it is none of them, or a `seq` of anything but one symbol.
     """
     if isinstance(given, Start):
         return given
-    if isinstance(given, int):
+    if isinstance(given, SupportsIndex):  # numpy's integers, too: a `seq` may come from a frame
+        given = index(given)
         if not 0 <= given < MAX_SEQ:
             raise SettingsError(f"start={given} is no seq, which is below 2^53: give a time as a datetime or as text")
         if len(symbols) != 1:
@@ -62,8 +64,8 @@ def start_of(given: str | date | int | Start, symbols: tuple[str, ...] = ()) -> 
 
 
 def time_ns(given: str | date) -> int:
-    """A time, or an age that counts back from now, in ns since 1970. Raises SettingsError for other text."""
-    return timestamp_ns(given.isoformat() if isinstance(given, date) else given, now_s=time.time())
+    """A time, or an age that counts back from now, in ns since 1970. Raises SettingsError for anything else."""
+    return timestamp_ns(given.isoformat() if isinstance(given, date) else str(given), now_s=time.time())
 
 
 async def seek(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], start: Start, key: bytes | None) -> None:

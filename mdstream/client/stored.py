@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from mdstream.client import queries
-from mdstream.client.kinds import checked_interval
+from mdstream.client.kinds import checked_interval, checked_symbol
 from mdstream.client.queries import FIELDS, Request
 from mdstream.client.start import time_ns
 from mdstream.config import Settings
@@ -38,7 +38,7 @@ def request_of(kind: str, symbol: str, begin: str | date, end: str | date, inter
     begin_ns, end_ns = (min(max(0, time_ns(given)), LAST_NS) // 1000 * 1000 for given in (begin, end))
     if begin_ns >= end_ns:
         raise SettingsError(f"the range from {begin} to {end} is empty")
-    return Request(kind, symbol.upper(), begin_ns, end_ns, checked_interval(interval) or "1m")
+    return Request(kind, checked_symbol(symbol), begin_ns, end_ns, checked_interval(interval) or "1m")
 
 
 def read(settings: Settings, request: Request, source: str | None = None) -> Iterator[Rows]:

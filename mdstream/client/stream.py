@@ -11,14 +11,14 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import date
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, SupportsIndex, TypeAlias, TypeVar
 
 import msgspec
 from aiokafka import ConsumerRecord
 
 from mdstream.client import log
 from mdstream.client.background import iterate
-from mdstream.client.kinds import KINDS, checked_interval
+from mdstream.client.kinds import KINDS, checked_interval, checked_symbol
 from mdstream.client.numbers import Hole, Numbers, Revisions
 from mdstream.client.start import Start, start_of
 from mdstream.config import Settings, load
@@ -46,15 +46,15 @@ class Stream(Generic[E]):
         kind: str,
         symbols: tuple[str, ...],
         *,
-        start: str | date | int | Start,
+        start: str | date | SupportsIndex | Start,
         follow: bool,
         on_hole: OnHole | None = None,
         interval: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        if kind == "bars" and isinstance(start, int):
+        if kind == "bars" and isinstance(start, SupportsIndex):
             raise SettingsError(f"start={start}: bars have no seq, give a time")
-        self._kind, self._symbols = kind, tuple(symbol.upper() for symbol in symbols)
+        self._kind, self._symbols = kind, tuple(map(checked_symbol, symbols))
         self._start, self._follow = start_of(start, self._symbols), follow
         self._on_hole, self._interval = on_hole, checked_interval(interval)
         self._settings = load() if settings is None else settings

@@ -32,7 +32,7 @@ def stored(data: Path, ports: Mapping[str, int]) -> Stored:
 def _trades(data: Path) -> int | None:
     database = data / FILE_NAME
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0.2) as connection:
+        with sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2) as connection:
             (count,) = connection.execute("SELECT max(rowid) FROM trades").fetchone()
             return int(count or 0)
     except sqlite3.Error:

@@ -7,19 +7,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Self
-
-import click
 
 from mdstream.embedded.child import Child, last_lines
 from mdstream.errors import MdstreamError
 from mdstream.run.restart import Restarts, meaning
 
 STOP_LIMIT_S = 15.0
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Say = Callable[[str], None]
 Show = Callable[[str, str], None]
@@ -70,8 +69,10 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._say("stopping")
-        self.stop()
+        with _uninterrupted():
+            with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the other side of a pipe at once
+                self._say("stopping")
+            self.stop()
 
     def start(self, name: str, *args: str, stage: int) -> Part:
         """Run `mdstream ARGS` from now on, with restarts. Raises ValueError for a name that is taken."""
@@ -139,7 +140,8 @@ class Supervisor:
         """Stop the parts, highest stage first, and wait for them; those that do not stop are killed."""
         for stage in sorted({part.stage for part in self.parts.values()}, reverse=True):
             _stop([part.child for part in self.parts.values() if part.stage == stage and part.child is not None])
-            self._show_new()
+            with contextlib.suppress(BrokenPipeError):
+                self._show_new()
         self.parts.clear()
 
 
@@ -152,13 +154,24 @@ def _stop(children: list[Child]) -> None:
         child.kill()
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Stopping takes some seconds, and whoever presses Ctrl-C again would leave parts behind, each to end as it can."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def interrupt_on_signals() -> None:
     """Turn SIGTERM, and SIGINT even if a background shell has it ignored, into a KeyboardInterrupt."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the signature is signal's
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING_SIGNALS:
         signal.signal(number, interrupt)
 
 
@@ -167,7 +180,8 @@ def timed_say() -> Say:
     began = time.monotonic()
 
     def say(text: str) -> None:
-        click.echo(f"{time.monotonic() - began:5.1f} s  {text}")
+        # Not by click.echo, which goes past the demo's live table: that would erase the line.
+        print(f"{time.monotonic() - began:5.1f} s  {text}", flush=True)
 
     return say
 

@@ -30,7 +30,7 @@ def command(kind: str, path: Path, symbol: str, begin: str, end: str, interval: 
     """Write stored events to a Parquet file, or by days (UTC) into a folder. Needs pip install 'mdstream[arrow]'.
 
     The columns are the events' fields (docs/events.md), with times as timestamps in ns, UTC; rows are in the order of
-    their times. A file that is there is replaced once the new one is whole; until then that is FILE.part.
+    their times. A file that is there is replaced once the new one is whole; until then that is .FILE.part.
 
     \b
     mdstream export trades --symbol BTCUSDT --from 2026-01-05 --to 2026-01-06 btc.parquet

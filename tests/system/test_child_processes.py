@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import wait_until
+from processes import free_port, wait_until
 
 from mdstream.embedded.child import Child, last_lines
 from mdstream.embedded.nats import EmbeddedNats
@@ -151,6 +152,30 @@ def test_part_that_ends_is_shown_and_started_again(tmp_path: Path) -> None:
     ]
     assert output.lines == [("help", line) for line in (tmp_path / "help.log").read_text().splitlines()]
     assert sum(line.startswith("Usage: ") for _, line in output.lines) == 2
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_stopping_goes_on_when_ctrl_c_is_pressed_again_and_nobody_reads(tmp_path: Path) -> None:
+    """As with `mdstream run ... | tee FILE`. Else the parts would end in any order, and some much later."""
+    stopping = False
+
+    def say(words: str) -> None:
+        nonlocal stopping
+        stopping = words == "stopping"
+        raise BrokenPipeError
+
+    def show(part: str, line: str) -> None:
+        if stopping:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise BrokenPipeError(part, line)
+
+    with Supervisor(tmp_path, {}, say=say, show=show) as parts:
+        started = [parts.start(f"broker{stage}", "broker", "--port", str(free_port()), stage=stage) for stage in (1, 0)]
+        children = [part.child for part in started if part.child is not None]
+        for part in started:
+            wait_until(lambda log=part.log: log.stat().st_size, what="a broker")  # type: ignore[misc]
+    assert [child.status for child in children] == [0, 0]
+    assert [last_lines(part.log)[-1] for part in started] == ["stopped"] * 2
 
 
 def test_part_with_wrong_arguments_ends_the_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
+import numpy as np
 import pytest
 from canonical import Event, made_settings, publish
 from processes import free_port
@@ -22,7 +25,7 @@ from servers import chosen_broker
 from mdstream import client, events, kafka
 from mdstream.client import Hole, HoleError, start
 from mdstream.config import Settings, load
-from mdstream.errors import BrokerError, RecordError, SettingsError
+from mdstream.errors import BrokerError, MdstreamError, RecordError, SettingsError
 from mdstream.events import Bar, BookL2, Quote, Trade
 from topics import Topics
 
@@ -152,6 +155,14 @@ def test_from_a_number_means_that_event_and_all_after_it(settings: Settings, mon
         assert seqs(read) == list(range(seq, 140))
 
 
+def test_a_number_or_a_time_may_be_numpys(settings: Settings) -> None:
+    """As from a frame of history: where that ends, the stream goes on."""
+    publish(settings, trades(range(10)))
+    for given, expected in ((np.int64(7), [7, 8, 9]), (np.datetime64("2026-01-05T15:00"), list(range(10)))):
+        read = client.trades("BTCUSDT", start=given, follow=False, settings=settings)  # type: ignore[arg-type]
+        assert seqs(read) == expected
+
+
 def test_from_a_number_that_is_gone_there_is_a_hole(settings: Settings) -> None:
     """The events up to the oldest one that is left."""
     publish(settings, trades(range(10, 20)))
@@ -168,11 +179,17 @@ def test_from_a_number_that_is_gone_there_is_a_hole(settings: Settings) -> None:
         (("BTCUSDT",), 1_767_625_200_000_000_000, "is no seq, which is below 2\\^53: give a time as a datetime"),
         (("BTCUSDT", "ETHUSDT"), 5, "start=5 is the seq of one symbol, and there are 2"),
         ((), 5, "start=5 is the seq of one symbol, and there are all"),
+        (("BTCUSDT",), None, "'None' is not a time"),
+        (("BTCUSDT",), 1.5, "'1.5' is not a time"),
+        (
+            (["BTCUSDT", "ETHUSDT"],),
+            "latest",
+            r"\['BTCUSDT', 'ETHUSDT'\] is no symbol: expected one like 'BTCUSDT', each",
+        ),
+        (("",), "latest", "'' is no symbol"),
     ],
 )
-def test_a_start_that_makes_no_sense_is_refused_at_once(
-    symbols: tuple[str, ...], given: str | int, complaint: str
-) -> None:
+def test_what_makes_no_sense_is_refused_at_once(symbols: Any, given: Any, complaint: str) -> None:
     with pytest.raises(SettingsError, match=complaint):
         client.trades(*symbols, start=given)
 
@@ -199,6 +216,54 @@ def test_a_loop_that_is_left_leaves_nothing_behind(settings: Settings) -> None:
     for each in client.trades("BTCUSDT", start="earliest", settings=settings):
         if each.seq == 3:
             break
+    assert client_threads() == []
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit()", "os.fork() or sys.exit(); os.wait()"])
+def test_a_program_ends_with_its_loop_unfinished(settings: Settings, end: str) -> None:
+    """Its iterator is a global, so it is collected when Python's other threads no longer run; so it is in a fork."""
+    publish(settings, trades(range(3)))
+    program = f"""
+import os, sys
+from mdstream import client
+read = iter(client.trades("BTCUSDT", start="earliest"))
+print(next(read).seq, flush=True)
+{end}
+"""
+    env = {"KAFKA_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers), "MDSTREAM_TOPIC_PREFIX": settings.topic_prefix}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_a_loop_does_not_go_on_in_a_fork(settings: Settings) -> None:
+    """Its thread is the parent's, whose loop goes on; in the child, waiting for it would have no end."""
+    publish(settings, trades(range(6_000)))  # more than a chunk
+    read = iter(client.trades("BTCUSDT", start="earliest", follow=False, settings=settings))
+    next(read)
+
+    def child() -> None:
+        with pytest.raises(MdstreamError, match="this loop began before a fork"):
+            list(read)
+        assert len(list(client.trades("BTCUSDT", start="earliest", follow=False, settings=settings))) == 6_000
+
+    forked = multiprocessing.get_context("fork").Process(target=child)
+    forked.start()
+    forked.join(120)
+    forked.kill()
+    assert (forked.exitcode, len(list(read))) == (0, 5_999)
+
+
+def test_a_loop_may_be_collected_in_its_own_thread(settings: Settings) -> None:
+    """The garbage collector runs in any thread. Were it to wait there, no garbage of the program would be collected."""
+    publish(settings, trades(range(3)))
+    read = iter(client.trades("BTCUSDT", start="earliest", settings=settings))
+    assert next(read).seq == 0
+    (thread,) = client_threads()
+    thread._target.__self__._loop.call_soon_threadsafe(read.close)  # type: ignore[attr-defined]
+    thread.join(120)
     assert client_threads() == []
 
 

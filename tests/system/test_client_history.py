@@ -12,7 +12,7 @@ import threading
 from collections.abc import Generator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import databases
@@ -142,6 +142,26 @@ def test_what_was_published_comes_back_to_the_last_digit(settings: Settings, kin
     """All of the hour, its end excluded, in the order of the events' times, from either database."""
     table = history("btcusdt", BEGIN, END, kind, into="arrow", settings=settings)
     assert rows(table) == [fields(event) for event in WITHIN[kind]]
+
+
+@pytest.mark.parametrize("source", ["sqlite", "timescale"])
+def test_events_of_one_microsecond_are_in_the_order_of_their_nanoseconds(
+    source: Literal["sqlite", "timescale"], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As those of stock exchanges may be numbered by when they came; pandas' merge_asof asks for sorted times."""
+    times = [T0 + 900, T0 + 100, T0 + 900]
+    made: list[Event] = [trade(n, ts_exchange=at) for n, at in enumerate(times)]
+    made += [quote(n, ts_exchange=at, ts_recv=T0 + n) for n, at in enumerate(times)]
+    if source == "sqlite":
+        store(SqliteSink(tmp_path), made)
+        settings = load(data_dir=tmp_path)
+    else:
+        url = databases.fresh(request.getfixturevalue("postgres"))
+        store(TimescaleSink(url, write_limit_s=30.0), made)
+        settings = load(database_url=url)
+    for kind, first in (("trades", 1000), ("quotes", 0)):
+        table = history("BTCUSDT", BEGIN, END, kind, into="arrow", source=source, settings=settings)  # type: ignore[arg-type]
+        assert table["seq"].to_pylist() == [first + n for n in (1, 0, 2)]
 
 
 def test_times_are_given_as_dates_too(sqlite: Settings) -> None:
@@ -292,10 +312,23 @@ def test_a_folder_gets_a_file_for_each_day(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_can_be_read_while_it_is_exported_to(sqlite: Settings, tmp_path: Path) -> None:
+    """And after an export was killed: what is not whole is hidden."""
+    request = stored.request_of("trades", "BTCUSDT", BEGIN, END)
+    list(export(sqlite, request, tmp_path / "out"))
+    pieces = export(sqlite, request, tmp_path / "out")
+    next(pieces)
+    assert len(list(tmp_path.glob("out/*/*.part"))) == 1
+    assert len(pd.read_parquet(tmp_path / "out")) == len(TRADES)
+    assert len(pl.scan_parquet(tmp_path / "out", hidden_file_prefix=".").collect()) == len(TRADES)
+    assert len(pl.read_parquet(tmp_path / "out/**/*.parquet")) == len(TRADES)
+    pieces.close()
+
+
 def test_a_file_is_written_piece_by_piece_and_is_not_there_before_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An export that is stopped leaves the old file; a killed one FILE.part too, which the next one replaces."""
+    """An export that is stopped leaves the old file; a killed one .FILE.part too, which the next one replaces."""
     monkeypatch.setattr(stored, "ROWS_AT_ONCE", 10)
     store(SqliteSink(tmp_path), [trade(n) for n in range(95)])
     settings, path = load(data_dir=tmp_path), tmp_path / "btc.parquet"
@@ -304,8 +337,8 @@ def test_a_file_is_written_piece_by_piece_and_is_not_there_before_it_is_whole(
     assert [next(pieces) for _ in range(3)] == [10, 10, 10]
     assert path.read_bytes() == b"the old one"
     pieces.close()
-    assert {each.name: each.stat().st_size for each in tmp_path.glob("btc*")} == {"btc.parquet": len("the old one")}
-    (tmp_path / "btc.parquet.part").write_bytes(b"half a row group")
+    assert {each.name: each.stat().st_size for each in tmp_path.glob("*btc*")} == {"btc.parquet": len("the old one")}
+    (tmp_path / ".btc.parquet.part").write_bytes(b"half a row group")
     assert (sum(exported(settings, path)), list(tmp_path.glob("*.part"))) == (95, [])
     whole = pq.ParquetFile(path)
     assert (whole.metadata.num_rows, whole.num_row_groups) == (95, 10)
@@ -334,7 +367,7 @@ def test_two_exports_to_one_file_do_not_mix(sqlite: Settings, tmp_path: Path) ->
 
 def test_a_file_that_its_writer_has_just_finished_is_not_written_again(sqlite: Settings, tmp_path: Path) -> None:
     """An export may open the other's FILE.part, and get the lock when it is FILE already."""
-    path, part = tmp_path / "btc.parquet", tmp_path / "btc.parquet.part"
+    path, part = tmp_path / "btc.parquet", tmp_path / ".btc.parquet.part"
     part.write_bytes(b"")
     with part.open("ab") as opened:
         list(exported(sqlite, path))
