@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from mdstream import kafka
 from mdstream.errors import SettingsError
 from mdstream.kafka import logs
-from mdstream.tools.timestamps import timestamp_ns
+from mdstream.timestamps import timestamp_ns
 
 MS = 1_000_000
 LATEST, EARLIEST = "latest", "earliest"

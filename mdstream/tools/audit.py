@@ -20,8 +20,8 @@ from mdstream.audit.trades import MINUTE_NS, Scope
 from mdstream.cli import set_up_logging
 from mdstream.config import Settings, load
 from mdstream.errors import MdstreamError, SettingsError
+from mdstream.timestamps import NS, minute_of
 from mdstream.tools.audit_report import hops_report, prefix_report, print_hops, print_prefixes
-from mdstream.tools.timestamps import NS, minute_of
 from mdstream.venues.providers import provider as provider_named
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from mdstream.cli import set_up_logging
 from mdstream.cli.progress import Progress
 from mdstream.errors import SettingsError
 from mdstream.repair.venues import PASTS
+from mdstream.timestamps import timestamp_ns
 from mdstream.tools.running import run
-from mdstream.tools.timestamps import timestamp_ns
 from mdstream.venues.timed import TRADES
 
 INTERRUPTED = 130

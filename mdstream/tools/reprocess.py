@@ -12,8 +12,8 @@ from mdstream.cli.progress import Progress
 from mdstream.config import load
 from mdstream.errors import SettingsError
 from mdstream.replay.reprocess import END_NS, Reprocess, Span, Totals
+from mdstream.timestamps import timestamp_ns
 from mdstream.tools.running import run
-from mdstream.tools.timestamps import timestamp_ns
 
 INTERRUPTED = 130
 

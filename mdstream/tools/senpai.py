@@ -17,8 +17,8 @@ from mdstream.senpai.canonical import read
 from mdstream.senpai.process import DEFAULT_PORT, senpai
 from mdstream.senpai.share import Share, share_of
 from mdstream.senpai.table import Table
+from mdstream.timestamps import timestamp_ns
 from mdstream.tools.running import run
-from mdstream.tools.timestamps import timestamp_ns
 
 
 @click.command()

@@ -1,11 +1,11 @@
-"""mdstream/tools/timestamps.py: times with and without a zone, and ages."""
+"""mdstream/timestamps.py: times with and without a zone, and ages."""
 
 from __future__ import annotations
 
 import pytest
 
 from mdstream.errors import SettingsError
-from mdstream.tools.timestamps import minute_of, timestamp_ns
+from mdstream.timestamps import minute_of, timestamp_ns
 
 
 @pytest.mark.parametrize(
