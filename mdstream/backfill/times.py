@@ -74,6 +74,9 @@ class BackfillByTime:
         """Fill `result`. Raises BackfillError if the stream takes no history, or the venue refuses to give any."""
         result, now_ns = self.result, time.time_ns()
         wanted = asked(result.interval, self._times, now_ns)
+        if wanted.begin == wanted.end:  # of no time the stream can be asked
+            result.later = self._later(wanted, None)
+            return
         answer = await self._ask(wanted)
         result.later = self._later(wanted, answer.live_from)
         older, todo = cut(answer.missing, result.interval, oldest_ns(self._timed, result.interval, now_ns))

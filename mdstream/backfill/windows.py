@@ -43,9 +43,9 @@ def unit_ns(name: str) -> int:
 
 
 def asked(name: str, times: Times, now_ns: int) -> Times:
-    """The whole intervals of a time that are over; empty if its end is not above its beginning."""
+    """The whole intervals of a time that are over, from 1970 on; empty if its end is not above its beginning."""
     each = unit_ns(name)
-    begin, end = -(-times.begin // each) * each, min(times.end, now_ns - SETTLED_NS) // each * each
+    begin, end = -(-max(0, times.begin) // each) * each, min(times.end, now_ns - SETTLED_NS) // each * each
     return Times(begin, max(begin, end))
 
 

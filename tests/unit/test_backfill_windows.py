@@ -56,6 +56,12 @@ def test_asked_are_whole_intervals_that_are_over(begin: int, end: int, interval:
         assert min(end, over_ns) < times.begin + each
 
 
+def test_nothing_is_asked_of_the_time_before_1970() -> None:
+    """The stream takes no such times."""
+    assert asked("1m", Times(-90 * SECOND_NS, 60 * SECOND_NS), NOW_NS) == Times(0, 60 * SECOND_NS)
+    assert asked(TRADES, Times(-2, -1), NOW_NS) == Times(0, 0)
+
+
 @given(spans(), st.integers(1, 7))
 def test_windows_are_the_missing_times_in_parts(missing: list[Times], rows: int) -> None:
     """Oldest first, none longer than an answer; times of trades are one window each."""
