@@ -269,7 +269,15 @@ def test_whatever_is_answered_there_is_a_page_or_an_error_that_readers_expect(ve
 
 @pytest.mark.parametrize(
     ("limit", "left", "load"),
-    [("200", "150", 0.25), ("200", "0", 1.0), ("200", "200", 0.0), ("0", "0", None), ("", "", None), ("²", "1", None)],
+    [
+        ("200", "150", 0.25),
+        ("200", "0", 1.0),
+        ("200", "200", 0.0),
+        ("9" * 5_000, "1", 1.0),
+        ("0", "0", None),
+        ("", "", None),
+        ("²", "1", None),
+    ],
 )
 def test_alpaca_reports_how_much_of_the_keys_limit_is_used(limit: str, left: str, load: float | None) -> None:
     """By whomever, with these keys; what is no number says nothing."""
