@@ -12,7 +12,7 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-from mdstream.errors import FrameError, SymbolError
+from mdstream.errors import SymbolError
 from mdstream.ticks import BarTick, TradeTick
 from mdstream.venues.declared import Declared
 from mdstream.venues.past import Page, Past
@@ -85,16 +85,9 @@ class Timed(Past, Declared, ABC):
         """The venue's name of a canonical symbol in a request. Raises SymbolError."""
         return self._provider.to_venue(symbol)
 
-    def more(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
         """The page after `page`, whose answer is `body`; None if it was the window's last. Raises FrameError or
         msgspec.MsgspecError if the answer cannot be understood."""
-        following = self.after(page, body)
-        if following == page:
-            raise FrameError("a page that is followed by itself")
-        return following
-
-    def after(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
-        """What `more` gives, as the answer says it."""
         return None
 
     def read(self, symbol: str, frame: bytes) -> Sequence[BarTick | TradeTick]:

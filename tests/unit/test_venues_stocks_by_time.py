@@ -243,19 +243,6 @@ def test_massive_s_next_page_of_something_else_is_an_error(url: str) -> None:
         MassiveTimed().more(page_of("massive", "AAPL"), next_url(url))
 
 
-@pytest.mark.parametrize(("venue", "body"), [
-    ("alpaca", b'{"trades":{},"next_page_token":"a"}'),
-    ("massive", next_url("https://api.massive.com/v3/trades/AAPL?cursor=a")),
-])  # fmt: skip
-def test_a_page_that_is_followed_by_itself_is_an_error(venue: str, body: bytes) -> None:
-    """It would be asked for until somebody notices."""
-    timed = TIMED[venue]()
-    second = timed.more(page_of(venue, "AAPL"), body)
-    assert second is not None
-    with pytest.raises(FrameError, match="followed by itself"):
-        timed.more(second, body)
-
-
 @given(st.binary(max_size=60) | st.text(max_size=40).map(next_url))
 @pytest.mark.parametrize("venue", VENUES)
 def test_whatever_is_answered_there_is_a_page_or_an_error_that_readers_expect(venue: str, body: bytes) -> None:

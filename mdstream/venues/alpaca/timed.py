@@ -87,7 +87,7 @@ class AlpacaTimed(Timed):
         remedy = recent if RECENT in error.message else self.remedies.get(status)
         return Complaint(f"{error.message}: {remedy}" if remedy else error.message, final=True)
 
-    def after(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:
         """{"bars":{..},"next_page_token":"QUFQTHxN..."}"""
         token = _next(body).next_page_token
         if not token:

@@ -129,7 +129,7 @@ class IbTimed(Timed):
         """In whole seconds, which have all trades of their times."""
         return super().ask(symbol, interval, begin_ns, -(-end_ns // SECOND_NS) * SECOND_NS)
 
-    def after(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:
         query = Query.of(page.target)
         if query.interval != TRADES or (begin_s := _decode(body).goes_on) >= query.end_s:
             return None
