@@ -15,16 +15,22 @@ from math import fsum, isclose
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 from past import trade
 from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
 from venues import Made, Venues
 
+from mdstream import config
 from mdstream.backfill.ahead import IN_FLIGHT
+from mdstream.backfill.stream import MAX_UNCLAIMED, Stream
 from mdstream.errors import BrokerError
 from mdstream.events import Trade, decode
+from mdstream.kafka.publisher import Partitioner
+from mdstream.kafka.reading import reader
+from mdstream.repair.rawlog import RawLog
 from mdstream.repair.venues import HISTORIES
-from mdstream.repairs import REST_MARK
+from mdstream.repairs import REST_MARK, RangeRequest
 from mdstream.ticks import TradeTick
 from mdstream.venues.providers import provider
 
@@ -142,6 +148,36 @@ def test_backfill_without_live_trades_is_refused_and_changes_nothing(
     assert (done.returncode, done.stdout) == (1, "")
     assert "binance BTCUSDT: not done: no live trade of it was published: start `mdstream ingest`" in done.stderr
     assert published(env) == {}
+
+
+async def test_an_answer_is_not_lost_among_those_of_another_backfill_of_the_symbol(
+    processes: Processes, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was stopped for a while (Ctrl-Z) finds more of them than it keeps, behind its own."""
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    settings = config.load()
+    raw_log, topic = RawLog(settings), f"{settings.topic_prefix}.gaps"
+    await raw_log.start()
+    try:
+        async with asyncio.timeout(LIMIT_S), reader(settings.bootstrap_servers) as consumer:
+            partition = TopicPartition(topic, Partitioner(settings.partitions)(b"BTCUSDT"))
+            consumer.assign([partition])
+            consumer.pause(partition)
+            await consumer.seek_to_end(partition)
+            stream = Stream(raw_log, consumer, "binance", "BTCUSDT")
+            minute = RangeRequest("BTCUSDT", "binance", "1m", 0, 60_000_000_000)
+            offset = await stream.write(minute)
+            for _ in range(MAX_UNCLAIMED // 100 * 2):
+                await asyncio.gather(*(raw_log.question(minute, now_ns=1) for _ in range(100)))
+            while len(await read_topic(settings.bootstrap_servers, topic)) <= 2 * MAX_UNCLAIMED:  # noqa: ASYNC110  there is no event to wait for
+                await asyncio.sleep(0.1)
+            consumer.resume(partition)
+            assert (await stream.answer(offset)).request_offset == offset
+    finally:
+        await raw_log.stop()
 
 
 def test_broker_that_goes_away_is_waited_for_and_said(processes: Processes, env: dict[str, str]) -> None:
