@@ -55,7 +55,7 @@ def oldest_ns(timed: Timed, name: str, now_ns: int) -> int:
         return 0
     if timed.reach_ns == 0:
         return max(0, now_ns - timed.bars.rows * unit_ns(name))
-    return max(0, now_ns - timed.reach_ns) if name == min(timed.intervals, key=unit_ns) else 0
+    return max(0, now_ns - timed.reach_ns) if name in timed.near else 0
 
 
 def cut(missing: Iterable[tuple[int, int]], name: str, at_ns: int) -> tuple[list[Times], list[Times]]:

@@ -9,7 +9,7 @@ The venue's provider has to decode the answers (mdstream/repairs.py); their `vie
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from mdstream.errors import SymbolError
@@ -49,8 +49,9 @@ class Timed(Past, Declared, ABC):
     trades: ClassVar[Endpoint | None] = None
     """The oldest of a window first. None where the venue has none, or has them by id (History)."""
     reach_ns: ClassVar[int | None] = None
-    """How far back the bars of the shortest interval go, where that is less than what a user may ask for; the newest
+    """How far back the bars of the `near` intervals go, where that is less than what a user may ask for; the newest
     `rows` of each interval if 0."""
+    near: ClassVar[Collection[str]] = ()
 
     def __init__(self, settings: Mapping[str, str] = NO_SETTINGS) -> None:
         super().__init__()
