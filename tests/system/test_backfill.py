@@ -15,8 +15,9 @@ from math import fsum, isclose
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from aiokafka import TopicPartition
-from past import trade
+from past import Slow, front, trade
 from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
 from venues import Made, Venues
@@ -148,6 +149,34 @@ def test_backfill_without_live_trades_is_refused_and_changes_nothing(
     assert (done.returncode, done.stdout) == (1, "")
     assert "binance BTCUSDT: not done: no live trade of it was published: start `mdstream ingest`" in done.stderr
     assert published(env) == {}
+
+
+class Damaged(Slow):
+    """A venue that answers with more than one trade in a form that is not its own."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.query["limit"] == "1":
+            return await super().answer(request)
+        return web.json_response({"code": "0", "msg": "", "data": [{"tradeId": None}]})
+
+
+def test_trades_that_cannot_be_understood_are_missing_still(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """The venue has them: the command does not end as if all that can be had were there."""
+    venues = simulated(processes, tmp_path / "journal.jsonl")
+    asyncio.run(asyncio.wait_for(trade(venues, "okx", "ETHUSDT", 100), LIMIT_S))
+    env |= {**venues.urls, "MDSTREAM_REPAIR_PATIENCE_S": "1"}
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    processes.mdstream("ingest", "--provider", "okx", "--symbols", "ETHUSDT", "--port", free_port(), env=env)
+    wait_until(lambda: published(env), what="live trades")
+    with front(Damaged(env["OKX_API_BASE_URL"]).answer) as address:
+        done = run_mdstream(*backfill("okx"), env=env | {"OKX_API_BASE_URL": address})
+    assert done.returncode == 1, done.stdout
+    assert "okx ETHUSDT: missing still: " in done.stderr
+    assert "the venue's answer cannot be understood" in done.stderr
+    assert "does not have" not in done.stdout
 
 
 async def test_an_answer_is_not_lost_among_those_of_another_backfill_of_the_symbol(
