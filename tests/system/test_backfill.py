@@ -9,15 +9,17 @@ md.trades  every trade of the venue's journal once, those from before marked
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from math import fsum, isclose
 from pathlib import Path
+from string import ascii_uppercase
 
 import pytest
 from aiohttp import web
 from aiokafka import TopicPartition
-from past import Slow, front, trade
+from past import Slow, ago, front, trade
 from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
 from venues import Made, Venues
@@ -221,12 +223,32 @@ def test_broker_that_goes_away_is_waited_for_and_said(processes: Processes, env:
     process.wait_for(f"waiting for Kafka: no Kafka broker answers at 127.0.0.1:{port}")
 
 
-def _requests(env: Mapping[str, str]) -> int:
+def test_broker_that_goes_away_between_two_symbols_is_waited_for(processes: Processes, env: dict[str, str]) -> None:
+    """Each has a connection of its own; what became of the others is said in the end."""
+    port = free_port()
+    broker = processes.mdstream("broker", "--port", port)
+    broker.wait_for("Kafka-compatible broker at")
+    env |= {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"}
+    symbols = [f"{a}{b}{c}USDT" for a in ascii_uppercase for b in ascii_uppercase for c in "XYZ"]
+    options = ("--symbols", ",".join(symbols), "--interval", "1d", "--start", ago(60), "--end", ago(30))
+    process = processes.mdstream("backfill", "--provider", "binance", *options, env=env)
+    wait_until(lambda: _requests(env) is not None or not process.running, what="its topics", every_s=0.02)
+    time.sleep(1.0)  # its producer starts now, then the first symbols
+    broker.kill()
+    wait_until(
+        lambda: "USDT: waiting for Kafka: " in process.output() or not process.running, what="a word about the broker"
+    )
+    processes.mdstream("broker", "--port", port).wait_for("Kafka-compatible broker at")
+    assert process.wait() == 0, process.output()[-2_000:]
+    assert process.output().count(": nothing is missing") == len(symbols)
+
+
+def _requests(env: Mapping[str, str]) -> int | None:
     try:
         records = read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto")
         return len(asyncio.run(records))
     except BrokerError:  # no topic yet
-        return 0
+        return None
 
 
 def test_what_cannot_be_asked_for_is_refused_at_once(env: dict[str, str]) -> None:
