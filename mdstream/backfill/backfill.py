@@ -7,7 +7,7 @@ import logging
 from typing import NamedTuple
 
 from aiohttp import ClientSession
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from mdstream import kafka
 from mdstream.backfill.ahead import IN_FLIGHT
@@ -73,9 +73,7 @@ class Backfill:
 
     async def run(self) -> list[Result]:
         """What became of each symbol and interval."""
-        return [
-            await self._one(Result(symbol, interval)) for interval in self._of.intervals for symbol in self._of.symbols
-        ]
+        return [await self._one(symbol, interval) for interval in self._of.intervals for symbol in self._of.symbols]
 
     async def fetch(self) -> None:
         """Until cancelled: what `run` asks for by id."""
@@ -84,17 +82,29 @@ class Backfill:
         else:
             await asyncio.gather(*(self._desk.run() for _ in range(IN_FLIGHT)))
 
-    async def _one(self, result: Result) -> Result:
-        async with questions(self._settings, self._raw_log, self._of.name, result.symbol) as stream:
+    async def _one(self, symbol: str, interval: str) -> Result:
+        """Begun anew where the broker goes away meanwhile, which let us in before: the stream knows what was taken."""
+        while True:
+            result = Result(symbol, interval)
             try:
-                if self._desk is not None and not result.is_bars:
-                    await BackfillById(self._desk, stream, result, self._of.times, self._show).run()
-                elif self._timed is not None and self._access is not None:
-                    raw_log, times = self._raw_log, self._of.times
-                    await BackfillByTime(self._timed, self._access, stream, raw_log, result, times, self._show).run()
+                await self._fill(result)
             except BackfillError as error:  # the other symbols' history may be had
                 result.refused = error.reason
+            except BrokerError as error:
+                if isinstance(error.__cause__, TopicAuthorizationFailedError):
+                    raise
+                log.warning("%s %s: waiting for Kafka: %s", self._of.name, symbol, error)
+                await asyncio.sleep(BROKER_EVERY_S)
+                continue
             return result
+
+    async def _fill(self, result: Result) -> None:
+        async with questions(self._settings, self._raw_log, self._of.name, result.symbol) as stream:
+            if self._desk is not None and not result.is_bars:
+                await BackfillById(self._desk, stream, result, self._of.times, self._show).run()
+            elif self._timed is not None and self._access is not None:
+                raw_log, times = self._raw_log, self._of.times
+                await BackfillByTime(self._timed, self._access, stream, raw_log, result, times, self._show).run()
 
 
 async def backfill(settings: Settings, of: Wanted, *, show: Show) -> list[Result]:

@@ -122,7 +122,8 @@ class BackfillById:
             if not done.is_set():
                 self._desk.drop([job])
         self.result.found += job.repair.found
-        self.result.lost += [(Span(loss.first_id, loss.last_id), loss.reason) for loss in job.repair.lost()]
+        if job.repair.understood:  # else it counts as missing: the log has the reason
+            self.result.lost += [(Span(loss.first_id, loss.last_id), loss.reason) for loss in job.repair.lost()]
 
     def _error(self, reason: str) -> BackfillError:
         return BackfillError(self._history.name, self.result.symbol, reason)

@@ -37,6 +37,8 @@ class Stream:
         self._answers = False
         self._reading = asyncio.Lock()
         self._came: dict[int, HistoryAnswer | RangeAnswer] = {}
+        self._open: set[int] = set()
+        """The questions that were not answered yet."""
 
     @overload
     async def ask(self, request: HistoryRequest) -> HistoryAnswer: ...
@@ -51,7 +53,9 @@ class Stream:
 
     async def write(self, request: HistoryRequest | RangeRequest) -> int:
         """Write a question; its offset, by which its answer is known."""
-        return await self._raw_log.question(request, now_ns=time.time_ns())
+        offset = await self._raw_log.question(request, now_ns=time.time_ns())
+        self._open.add(offset)
+        return offset
 
     async def answer(self, offset: int) -> HistoryAnswer | RangeAnswer:
         """The answer to the question at that offset. Raises as `ask`."""
@@ -70,6 +74,7 @@ class Stream:
             async with self._reading:
                 if offset not in self._came:
                     await self._read()
+        self._open.discard(offset)
         return self._came.pop(offset)
 
     async def _read(self) -> None:
@@ -84,7 +89,7 @@ class Stream:
             ):  # fmt: skip
                 self._answers = True
                 self._came[found.request_offset] = found
-        for offset in list(self._came)[:-MAX_UNCLAIMED]:
+        for offset in [offset for offset in self._came if offset not in self._open][:-MAX_UNCLAIMED]:
             del self._came[offset]
 
 

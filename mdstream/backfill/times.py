@@ -74,6 +74,9 @@ class BackfillByTime:
         """Fill `result`. Raises BackfillError if the stream takes no history, or the venue refuses to give any."""
         result, now_ns = self.result, time.time_ns()
         wanted = asked(result.interval, self._times, now_ns)
+        if wanted.begin == wanted.end:  # of no time the stream can be asked
+            result.later = self._later(wanted, None)
+            return
         answer = await self._ask(wanted)
         result.later = self._later(wanted, answer.live_from)
         older, todo = cut(answer.missing, result.interval, oldest_ns(self._timed, result.interval, now_ns))
@@ -113,11 +116,15 @@ class BackfillByTime:
     async def _trades(self, todo: Sequence[Times]) -> None:
         """Page by page: what is taken after each ends before its last trade, of whose time there may be more."""
         for window in todo:
-            at = window.begin
+            at, before = window.begin, dict[str, int]()
             async with aclosing(self._pages(window)) as pages:
                 async for page in pages:
-                    times = [tick.ts_exchange or 0 for tick in page.ticks if isinstance(tick, TradeTick)]
-                    self.result.found += sum(at <= ns < window.end for ns in times)
+                    ids = {tick.trade_id: tick.ts_exchange or 0 for tick in page.ticks if isinstance(tick, TradeTick)}
+                    times, new = list(ids.values()), [ns for each, ns in ids.items() if each not in before]
+                    if times != sorted(times) or any(window.begin <= ns < at for ns in new):
+                        raise self._error(f"the venue's trades of {window} are not in the order of their times")
+                    before = ids or before
+                    self.result.found += sum(at <= ns < window.end for ns in new)
                     newest = max(times, default=at)
                     await self._publish(page)
                     end = window.end if page.is_last or newest >= window.end else max(at, newest)
@@ -130,9 +137,15 @@ class BackfillByTime:
 
     async def _pages(self, window: Times) -> AsyncGenerator[Fetched, None]:
         page: Page | PermanentError | None = self._timed.ask(self.result.symbol, self.result.interval, *window)
+        known, number = None, 0
         while page is not None:
             if isinstance(page, PermanentError):
                 raise self._error(page.reason)
+            if page == known:
+                raise self._error(f"the venue's pages for {window} lead back to one that was read")
+            number += 1
+            if not number & (number - 1):  # the first, second, fourth ..: a circle of any length meets one of them
+                known = page
             answer = await self._access.get(page)
             if isinstance(answer, PermanentError):
                 raise self._error(answer.reason)

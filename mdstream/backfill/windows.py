@@ -43,9 +43,9 @@ def unit_ns(name: str) -> int:
 
 
 def asked(name: str, times: Times, now_ns: int) -> Times:
-    """The whole intervals of a time that are over; empty if its end is not above its beginning."""
+    """The whole intervals of a time that are over, from 1970 on; empty if its end is not above its beginning."""
     each = unit_ns(name)
-    begin, end = -(-times.begin // each) * each, min(times.end, now_ns - SETTLED_NS) // each * each
+    begin, end = -(-max(0, times.begin) // each) * each, min(times.end, now_ns - SETTLED_NS) // each * each
     return Times(begin, max(begin, end))
 
 
@@ -55,7 +55,7 @@ def oldest_ns(timed: Timed, name: str, now_ns: int) -> int:
         return 0
     if timed.reach_ns == 0:
         return max(0, now_ns - timed.bars.rows * unit_ns(name))
-    return max(0, now_ns - timed.reach_ns) if name == min(timed.intervals, key=unit_ns) else 0
+    return max(0, now_ns - timed.reach_ns) if name in timed.near else 0
 
 
 def cut(missing: Iterable[tuple[int, int]], name: str, at_ns: int) -> tuple[list[Times], list[Times]]:

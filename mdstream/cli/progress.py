@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 import click
 from rich.console import Console
@@ -26,6 +28,7 @@ class Progress:
         self._begun_s = time.monotonic()
         self._next_s = self._begun_s + self._every_s
         self._of = ""
+        self._logs: list[logging.StreamHandler[Any]] = []
 
     def show(self, count: int, fraction: float | None = None, *, of: str = "") -> None:
         """`of`: what is being worked on, if there are several; each begins at 0."""
@@ -44,14 +47,22 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
-            self._bar.start()
+            handlers = [each for each in logging.root.handlers if isinstance(each, logging.StreamHandler)]
+            self._logs = [each for each in handlers if each.stream is sys.stderr]
+            self._bar.start()  # from now on what is written to sys.stderr stands above the bar
+            self._log_there()
         return self
+
+    def _log_there(self) -> None:
+        for each in self._logs:
+            each.setStream(sys.stderr)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._log_there()
 
 
 def rate(count: int, fraction: float | None, taken_s: float) -> str:

@@ -31,6 +31,8 @@ class Repair:
         self._search = Search(Span(request.first_id, request.last_id), newest_first=history.newest_first)
         self._requested = Span(0, 0)
         self._reason = NOT_THERE
+        self.understood = True
+        """Whether all answers were: else the venue may have what is missing."""
 
     @property
     def found(self) -> int:
@@ -64,7 +66,7 @@ class Repair:
         try:
             came, rows = self._history.read(self.request, frame)
         except (FrameError, msgspec.MsgspecError) as error:
-            self._reason = f"the venue's answer cannot be understood: {error}"
+            self._reason, self.understood = f"the venue's answer cannot be understood: {error}", False
             came, rows = [], page.rows
         return frame if self._search.answered(self._requested, came, at_end=rows < page.rows) else None
 

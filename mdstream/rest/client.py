@@ -8,8 +8,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
 from mdstream.errors import SettingsError
-from mdstream.net.redact import redacted, scrubbed
-from mdstream.venues.rest import Answer, RetryableError
+from mdstream.net.redact import MASK, redacted, scrubbed
+from mdstream.venues.rest import OK, Answer, RetryableError
 
 MAX_BODY_BYTES = 32 << 20
 """A page of a thousand trades has 200 KB, the longest list of instruments a few MB."""
@@ -23,7 +23,8 @@ def new_session() -> ClientSession:
 
 
 class Client:
-    """Queries the REST interface at `base_url`, with these headers, which may have a key: they are in no message.
+    """Queries the REST interface at `base_url`, with these headers, which may have a key: they are in no message, also
+    where the venue quotes them in an error.
 
     Raises SettingsError if that is not an HTTP address.
     """
@@ -33,6 +34,7 @@ class Client:
     ) -> None:
         self._session, self._base_url, self._shown = session, base_url, redacted(base_url)
         self._headers = headers or {}
+        self._keys = [value.split()[-1].encode() for value in self._headers.values() if value.strip()]
         try:
             url = URL(base_url)
             usable = url.scheme in ("http", "https") and bool(url.host)
@@ -51,6 +53,9 @@ class Client:
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
                         return RetryableError(f"an answer of more than {MAX_BODY_BYTES:,} bytes")
+                if response.status != OK:  # it may quote what was sent
+                    for key in self._keys:
+                        body = body.replace(key, MASK.encode())
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, bytes(body))
         except TimeoutError:

@@ -122,11 +122,11 @@ def retry_after_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
     At most MAX_WAIT_S.
     """
     text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
+    if re.fullmatch(r"[0-9]+", text):
         return min(float(text), MAX_WAIT_S)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # A date without a zone counts as UTC, as HTTP dates always are.
     until_s = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

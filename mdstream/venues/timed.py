@@ -9,10 +9,10 @@ The venue's provider has to decode the answers (mdstream/repairs.py); their `vie
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-from mdstream.errors import FrameError, SymbolError
+from mdstream.errors import SymbolError
 from mdstream.ticks import BarTick, TradeTick
 from mdstream.venues.declared import Declared
 from mdstream.venues.past import Page, Past
@@ -49,8 +49,9 @@ class Timed(Past, Declared, ABC):
     trades: ClassVar[Endpoint | None] = None
     """The oldest of a window first. None where the venue has none, or has them by id (History)."""
     reach_ns: ClassVar[int | None] = None
-    """How far back the bars of the shortest interval go, where that is less than what a user may ask for; the newest
+    """How far back the bars of the `near` intervals go, where that is less than what a user may ask for; the newest
     `rows` of each interval if 0."""
+    near: ClassVar[Collection[str]] = ()
 
     def __init__(self, settings: Mapping[str, str] = NO_SETTINGS) -> None:
         super().__init__()
@@ -85,16 +86,9 @@ class Timed(Past, Declared, ABC):
         """The venue's name of a canonical symbol in a request. Raises SymbolError."""
         return self._provider.to_venue(symbol)
 
-    def more(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
         """The page after `page`, whose answer is `body`; None if it was the window's last. Raises FrameError or
         msgspec.MsgspecError if the answer cannot be understood."""
-        following = self.after(page, body)
-        if following == page:
-            raise FrameError("a page that is followed by itself")
-        return following
-
-    def after(self, page: Page, body: bytes) -> Page | None:  # noqa: ARG002  a hook: bars come in one page
-        """What `more` gives, as the answer says it."""
         return None
 
     def read(self, symbol: str, frame: bytes) -> Sequence[BarTick | TradeTick]:

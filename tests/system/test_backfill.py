@@ -9,22 +9,31 @@ md.trades  every trade of the venue's journal once, those from before marked
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from math import fsum, isclose
 from pathlib import Path
+from string import ascii_uppercase
 
 import pytest
-from past import trade
+from aiohttp import web
+from aiokafka import TopicPartition
+from past import Slow, ago, front, trade
 from processes import LIMIT_S, Process, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
 from venues import Made, Venues
 
+from mdstream import config
 from mdstream.backfill.ahead import IN_FLIGHT
+from mdstream.backfill.stream import MAX_UNCLAIMED, Stream
 from mdstream.errors import BrokerError
 from mdstream.events import Trade, decode
+from mdstream.kafka.publisher import Partitioner
+from mdstream.kafka.reading import reader
+from mdstream.repair.rawlog import RawLog
 from mdstream.repair.venues import HISTORIES
-from mdstream.repairs import REST_MARK
+from mdstream.repairs import REST_MARK, RangeRequest
 from mdstream.ticks import TradeTick
 from mdstream.venues.providers import provider
 
@@ -144,6 +153,64 @@ def test_backfill_without_live_trades_is_refused_and_changes_nothing(
     assert published(env) == {}
 
 
+class Damaged(Slow):
+    """A venue that answers with more than one trade in a form that is not its own."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.query["limit"] == "1":
+            return await super().answer(request)
+        return web.json_response({"code": "0", "msg": "", "data": [{"tradeId": None}]})
+
+
+def test_trades_that_cannot_be_understood_are_missing_still(
+    processes: Processes, env: dict[str, str], tmp_path: Path
+) -> None:
+    """The venue has them: the command does not end as if all that can be had were there."""
+    venues = simulated(processes, tmp_path / "journal.jsonl")
+    asyncio.run(asyncio.wait_for(trade(venues, "okx", "ETHUSDT", 100), LIMIT_S))
+    env |= {**venues.urls, "MDSTREAM_REPAIR_PATIENCE_S": "1"}
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    processes.mdstream("ingest", "--provider", "okx", "--symbols", "ETHUSDT", "--port", free_port(), env=env)
+    wait_until(lambda: published(env), what="live trades")
+    with front(Damaged(env["OKX_API_BASE_URL"]).answer) as address:
+        done = run_mdstream(*backfill("okx"), env=env | {"OKX_API_BASE_URL": address})
+    assert done.returncode == 1, done.stdout
+    assert "okx ETHUSDT: missing still: " in done.stderr
+    assert "the venue's answer cannot be understood" in done.stderr
+    assert "does not have" not in done.stdout
+
+
+async def test_an_answer_is_not_lost_among_those_of_another_backfill_of_the_symbol(
+    processes: Processes, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was stopped for a while (Ctrl-Z) finds more of them than it keeps, behind its own."""
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    settings = config.load()
+    raw_log, topic = RawLog(settings), f"{settings.topic_prefix}.gaps"
+    await raw_log.start()
+    try:
+        async with asyncio.timeout(LIMIT_S), reader(settings.bootstrap_servers) as consumer:
+            partition = TopicPartition(topic, Partitioner(settings.partitions)(b"BTCUSDT"))
+            consumer.assign([partition])
+            consumer.pause(partition)
+            await consumer.seek_to_end(partition)
+            stream = Stream(raw_log, consumer, "binance", "BTCUSDT")
+            minute = RangeRequest("BTCUSDT", "binance", "1m", 0, 60_000_000_000)
+            offset = await stream.write(minute)
+            for _ in range(MAX_UNCLAIMED // 100 * 2):
+                await asyncio.gather(*(raw_log.question(minute, now_ns=1) for _ in range(100)))
+            while len(await read_topic(settings.bootstrap_servers, topic)) <= 2 * MAX_UNCLAIMED:  # noqa: ASYNC110  there is no event to wait for
+                await asyncio.sleep(0.1)
+            consumer.resume(partition)
+            assert (await stream.answer(offset)).request_offset == offset
+    finally:
+        await raw_log.stop()
+
+
 def test_broker_that_goes_away_is_waited_for_and_said(processes: Processes, env: dict[str, str]) -> None:
     """Nothing that was written or read would say it."""
     port = free_port()
@@ -156,12 +223,32 @@ def test_broker_that_goes_away_is_waited_for_and_said(processes: Processes, env:
     process.wait_for(f"waiting for Kafka: no Kafka broker answers at 127.0.0.1:{port}")
 
 
-def _requests(env: Mapping[str, str]) -> int:
+def test_broker_that_goes_away_between_two_symbols_is_waited_for(processes: Processes, env: dict[str, str]) -> None:
+    """Each has a connection of its own; what became of the others is said in the end."""
+    port = free_port()
+    broker = processes.mdstream("broker", "--port", port)
+    broker.wait_for("Kafka-compatible broker at")
+    env |= {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"}
+    symbols = [f"{a}{b}{c}USDT" for a in ascii_uppercase for b in ascii_uppercase for c in "XYZ"]
+    options = ("--symbols", ",".join(symbols), "--interval", "1d", "--start", ago(60), "--end", ago(30))
+    process = processes.mdstream("backfill", "--provider", "binance", *options, env=env)
+    wait_until(lambda: _requests(env) is not None or not process.running, what="its topics", every_s=0.02)
+    time.sleep(1.0)  # its producer starts now, then the first symbols
+    broker.kill()
+    wait_until(
+        lambda: "USDT: waiting for Kafka: " in process.output() or not process.running, what="a word about the broker"
+    )
+    processes.mdstream("broker", "--port", port).wait_for("Kafka-compatible broker at")
+    assert process.wait() == 0, process.output()[-2_000:]
+    assert process.output().count(": nothing is missing") == len(symbols)
+
+
+def _requests(env: Mapping[str, str]) -> int | None:
     try:
         records = read_topic(env["KAFKA_BOOTSTRAP_SERVERS"], f"{env['MDSTREAM_TOPIC_PREFIX']}.raw.crypto")
         return len(asyncio.run(records))
     except BrokerError:  # no topic yet
-        return 0
+        return None
 
 
 def test_what_cannot_be_asked_for_is_refused_at_once(env: dict[str, str]) -> None:

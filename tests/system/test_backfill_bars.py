@@ -273,6 +273,21 @@ def test_what_a_venue_does_not_have_is_said_at_once(env: dict[str, str]) -> None
         assert expected in done.stderr
 
 
+def test_a_time_without_an_interval_that_is_over_is_asked_of_nobody(env: dict[str, str]) -> None:
+    """Neither a core worker nor a venue is there: the stream could not answer a question about no time."""
+    nothing = "nothing is missing of what the venue has of that time\n"
+    for name, interval, times, later in (
+        ("binance", "1d", (ago(60), ago(30)), ""),
+        ("binance", "1d", (ago(60),), r"binance BTCUSDT 1d: what is after \S+T00:00:00Z is not over yet\n"),
+        ("kraken", "trades", ("1969-12-31", "1970-01-01"), ""),
+    ):
+        options = [word for pair in zip(("--start", "--end"), times, strict=False) for word in pair]
+        wanted = ("--provider", name, "--symbols", "BTCUSDT", "--interval", interval)
+        done = run_mdstream("backfill", *wanted, *options, env=env)
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(f".*: {nothing}{later}", done.stdout)
+
+
 def test_a_symbol_that_the_venue_refuses_keeps_nothing_from_the_others(
     processes: Processes, env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from math import fsum
 from pathlib import Path
 from typing import Any
 
 import pytest
-from past import SECOND_NS, ago
+from aiohttp import web
+from past import SECOND_NS, ago, front, published
 from processes import LIMIT_S, Processes, free_port, run_mdstream, wait_until
 from servers import read_topic
 from test_vendors import KEYS, in_force
@@ -73,9 +75,10 @@ def live_from(env: Mapping[str, str]) -> dict[str, int]:
     return dict(rows(env, "SELECT provider, min(ts_exchange) FROM trades WHERE NOT recovered GROUP BY provider"))
 
 
-def backfill(env: Mapping[str, str], name: str, interval: str) -> Any:
-    options = ("--provider", name, "--symbols", SYMBOLS[name], "--interval", interval, "--start", ago(3_600))
-    return run_mdstream("backfill", *options, env=env)
+def backfill(env: Mapping[str, str], name: str, interval: str, start: str = "", end: str = "0s") -> Any:
+    times = ("--start", start or ago(3_600), "--end", end)
+    wanted = ("--provider", name, "--symbols", SYMBOLS[name], "--interval", interval)
+    return run_mdstream("backfill", *wanted, *times, env=env)
 
 
 def minutes(made: list[Made]) -> dict[int, tuple[Any, ...]]:
@@ -184,3 +187,50 @@ def test_a_key_that_is_missing_or_refused_is_said_at_once(
         assert done.returncode == (1 if keys else 2), done.stdout + done.stderr
         assert expected in done.stdout + done.stderr
     assert backfill({**env, "POLYGON_API_KEY": "FREE-1"}, "massive", "1m").returncode == 0
+
+
+PAGES: Mapping[str, Mapping[str, tuple[Sequence[int], str]]] = {
+    "newest first": {"": ((9, 8, 7), "older"), "older": ((6, 5, 4), "")},
+    "going back": {"": ((4, 5, 6), "older"), "older": ((1, 2, 3), "")},
+    "a circle": {"": ((), "a"), "a": ((), "b"), "b": ((), "c"), "c": ((), "a")},
+    "in order": {"": ((1, 2), "empty"), "empty": ((), "rest"), "rest": ((2, 3), "")},
+}
+"""By cursor: the seconds of the trades of a page, and the cursor of the next one."""
+SAID = {
+    "newest first": "are not in the order of their times",
+    "going back": "are not in the order of their times",
+    "a circle": "lead back to one that was read",
+    "in order": "3 trades fetched",
+}
+
+
+def page_of(kind: str, begin_ns: int, request: web.Request) -> web.Response:
+    """What a venue answers that has trades of the seconds from a time on."""
+    seconds, cursor = PAGES[kind][request.query.get("cursor", "")]
+    trades = [
+        {"exchange": 4, "id": str(ns), "price": 1.0, "size": 1.0, "sip_timestamp": ns}
+        for ns in (begin_ns + second * SECOND_NS for second in seconds)
+    ]
+    follows = {"next_url": f"https://api.massive.com/v3/trades/MSFT?cursor={cursor}"} if cursor else {}
+    return web.json_response({"status": "OK", "results": trades, **follows})
+
+
+def test_pages_that_do_not_go_on_in_time_are_refused(processes: Processes, env: dict[str, str], tmp_path: Path) -> None:
+    """Trades that come after later ones are of a time that was taken: they would be missing for good, and unsaid."""
+    env |= Venues.start(processes, tmp_path / "journal.jsonl", "--venues", "binance,coinbase,massive").urls | KEYS
+    assert run_mdstream("topics", "--create", env=env).returncode == 0
+    processes.worker("core", port=free_port(), env=env)
+    processes.mdstream("ingest", "--provider", "massive", "--symbols", "MSFT", "--port", free_port(), env=env)
+    wait_until(lambda: published(env), what="live trades")
+    now_s = time.time_ns() // SECOND_NS
+    for hours, kind in enumerate(PAGES, 2):
+        begin_s = now_s - hours * 3_600
+
+        async def answer(request: web.Request, kind: str = kind, begin_ns: int = begin_s * SECOND_NS) -> web.Response:
+            return page_of(kind, begin_ns, request)
+
+        with front(answer) as address:
+            times = (datetime.fromtimestamp(second, UTC).isoformat() for second in (begin_s, begin_s + 60))
+            done = backfill({**env, "MASSIVE_API_BASE_URL": address}, "massive", "trades", *times)
+        assert SAID[kind] in done.stdout + done.stderr, kind
+        assert done.returncode == (kind != "in order"), kind

@@ -24,7 +24,9 @@ from mdstream.backfill.windows import (
 )
 from mdstream.simulator.market import SECOND_NS
 from mdstream.venues.binance.timed import BinanceTimed
-from mdstream.venues.timed import TRADES
+from mdstream.venues.ib.timed import IbTimed
+from mdstream.venues.okx.timed import OkxTimed
+from mdstream.venues.timed import TRADES, Timed
 
 HOUR_NS, NOW_NS = 3_600 * SECOND_NS, 1_767_625_200_123_456_789
 LAST_NS = 2**63 - 1
@@ -54,6 +56,12 @@ def test_asked_are_whole_intervals_that_are_over(begin: int, end: int, interval:
     else:
         assert times.begin == times.end
         assert min(end, over_ns) < times.begin + each
+
+
+def test_nothing_is_asked_of_the_time_before_1970() -> None:
+    """The stream takes no such times."""
+    assert asked("1m", Times(-90 * SECOND_NS, 60 * SECOND_NS), NOW_NS) == Times(0, 60 * SECOND_NS)
+    assert asked(TRADES, Times(-2, -1), NOW_NS) == Times(0, 0)
 
 
 @given(spans(), st.integers(1, 7))
@@ -107,9 +115,10 @@ class Newest(BinanceTimed):
 
 
 class Some(BinanceTimed):
-    """So far back, of the shortest interval."""
+    """So far back, of two intervals."""
 
     reach_ns = HOUR_NS
+    near = ("1s", "1m")
 
 
 @pytest.mark.parametrize(
@@ -119,11 +128,16 @@ class Some(BinanceTimed):
         (Newest, "1m", NOW_NS - 1_000 * 60 * SECOND_NS),
         (Newest, TRADES, 0),
         (Some, "1s", NOW_NS - HOUR_NS),
-        (Some, "1m", 0),
+        (Some, "1m", NOW_NS - HOUR_NS),
+        (Some, "3m", 0),
+        (IbTimed, "30s", NOW_NS - 180 * 24 * HOUR_NS),
+        (IbTimed, "1m", 0),
+        (OkxTimed, "1s", NOW_NS - 90 * 24 * HOUR_NS),
+        (OkxTimed, "1m", 0),
     ],
 )
-def test_bars_go_back_as_far_as_the_venue_says(venue: type[BinanceTimed], interval: str, oldest: int) -> None:
-    """Of all intervals, of the shortest, or as many as an answer has."""
+def test_bars_go_back_as_far_as_the_venue_says(venue: type[Timed], interval: str, oldest: int) -> None:
+    """Of all intervals, of the short ones, or as many as an answer has."""
     assert oldest_ns(venue(), interval, NOW_NS) == oldest
 
 

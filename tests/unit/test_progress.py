@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import sys
+from io import StringIO
+
 import pytest
 
-from mdstream.cli.progress import rate
+from mdstream.cli.progress import Progress, rate
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -22,3 +32,17 @@ from mdstream.cli.progress import rate
 def test_rate_and_time_left(count: int, fraction: float | None, taken_s: float, text: str) -> None:
     """The time left only where the share that is done is known."""
     assert rate(count, fraction, taken_s) == text
+
+
+def test_a_line_of_the_log_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not behind it on the terminal's line; and where it was before, once the bar is gone."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    handler, log = logging.StreamHandler(terminal), logging.getLogger(__name__)
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    with Progress("backfill", "bars"):
+        log.warning("said")
+    log.warning("later")
+    assert re.search(r"\r\x1b\[2K(\x1b\[[0-9;]*m)*said", terminal.getvalue())
+    assert terminal.getvalue().endswith("later\n")
+    assert handler.stream is terminal

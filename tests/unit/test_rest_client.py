@@ -16,7 +16,7 @@ KEY = {"X-Api-Key": "secret"}
 
 
 class Venue:
-    """A server that remembers the keys that it was shown, and sends /away to another one."""
+    """A server that remembers the keys that it was shown, and sends /away to another one and quotes them at /denied."""
 
     def __init__(self, away: str = "") -> None:
         self.keys: list[str | None] = []
@@ -24,6 +24,8 @@ class Venue:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.keys.append(request.headers.get("X-Api-Key"))
+        if request.path == "/denied":
+            return web.json_response({"error": f"Unknown key {self.keys[-1]}"}, status=401)
         if request.path == "/away":
             raise web.HTTPFound(self._away)
         return web.json_response([])
@@ -55,3 +57,13 @@ async def test_every_request_has_the_key() -> None:
         for _ in range(2):
             assert isinstance(await client.get("/x"), Answer)
     assert venue.keys == ["secret"] * 2
+
+
+@pytest.mark.parametrize("key", ["0123-secret", "Bearer 0123-secret"])
+async def test_a_key_that_the_venue_quotes_in_an_error_is_not_in_the_answer(key: str) -> None:
+    """Its text is logged, and shown."""
+    async with Venue().serve() as address, new_session() as session:
+        answer = await Client(session, address, variable="X", headers={"X-Api-Key": key}).get("/denied")
+    assert isinstance(answer, Answer)
+    assert b"Unknown key" in answer.body
+    assert b"0123-secret" not in answer.body

@@ -13,7 +13,7 @@ from mdstream.repairs import rest_frame
 from mdstream.ticks import TradeTick
 from mdstream.venues.past import Page
 from mdstream.venues.providers import provider
-from mdstream.venues.rest import PermanentError
+from mdstream.venues.rest import Answer, PermanentError, RetryableError
 from mdstream.venues.timed import TRADES
 
 BEGIN_NS = 1_767_625_200_000_000_000  # 2026-01-05T15:00:00Z
@@ -74,6 +74,17 @@ def test_the_sites_of_feed_and_past_are_those_of_one_venue(venue: str) -> None:
         testnet = {f"{venue.upper()}_WS_URL": "wss://stream-testnet.bybit.com/v5/public/spot"}
         with pytest.raises(SettingsError, match="Bybit's testnet"):
             TIMED[venue]().check_addresses(testnet)
+
+
+@pytest.mark.parametrize("venue", ["bybit", "bybit_linear"])
+def test_bybit_bans_for_ten_minutes(venue: str) -> None:
+    """It does not say how long, where it says 403; what else fails is asked for again sooner."""
+    judge = TIMED[venue]().judge
+    assert judge(Answer(403, {}, b"403, access too frequent"), now_s=0.0) == RetryableError(
+        "HTTP 403: 403, access too frequent", 600.0
+    )
+    assert judge(Answer(403, {"retry-after": "7"}, b""), now_s=0.0) == RetryableError("HTTP 403: ", 7.0)
+    assert judge(Answer(503, {}, b""), now_s=0.0) == RetryableError("HTTP 503: ", None)
 
 
 @example("XBT", "USD")

@@ -243,19 +243,6 @@ def test_massive_s_next_page_of_something_else_is_an_error(url: str) -> None:
         MassiveTimed().more(page_of("massive", "AAPL"), next_url(url))
 
 
-@pytest.mark.parametrize(("venue", "body"), [
-    ("alpaca", b'{"trades":{},"next_page_token":"a"}'),
-    ("massive", next_url("https://api.massive.com/v3/trades/AAPL?cursor=a")),
-])  # fmt: skip
-def test_a_page_that_is_followed_by_itself_is_an_error(venue: str, body: bytes) -> None:
-    """It would be asked for until somebody notices."""
-    timed = TIMED[venue]()
-    second = timed.more(page_of(venue, "AAPL"), body)
-    assert second is not None
-    with pytest.raises(FrameError, match="followed by itself"):
-        timed.more(second, body)
-
-
 @given(st.binary(max_size=60) | st.text(max_size=40).map(next_url))
 @pytest.mark.parametrize("venue", VENUES)
 def test_whatever_is_answered_there_is_a_page_or_an_error_that_readers_expect(venue: str, body: bytes) -> None:
@@ -269,7 +256,15 @@ def test_whatever_is_answered_there_is_a_page_or_an_error_that_readers_expect(ve
 
 @pytest.mark.parametrize(
     ("limit", "left", "load"),
-    [("200", "150", 0.25), ("200", "0", 1.0), ("200", "200", 0.0), ("0", "0", None), ("", "", None), ("²", "1", None)],
+    [
+        ("200", "150", 0.25),
+        ("200", "0", 1.0),
+        ("200", "200", 0.0),
+        ("9" * 5_000, "1", 1.0),
+        ("0", "0", None),
+        ("", "", None),
+        ("²", "1", None),
+    ],
 )
 def test_alpaca_reports_how_much_of_the_keys_limit_is_used(limit: str, left: str, load: float | None) -> None:
     """By whomever, with these keys; what is no number says nothing."""

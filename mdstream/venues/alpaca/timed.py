@@ -76,8 +76,8 @@ class AlpacaTimed(Timed):
 
     def load(self, headers: Mapping[str, str]) -> float | None:
         limit, left = (headers.get(f"x-ratelimit-{name}", "") for name in ("limit", "remaining"))
-        known = all(text.isascii() and text.isdigit() for text in (limit, left)) and int(limit) > 0
-        return 1.0 - int(left) / int(limit) if known else None
+        known = all(text.isascii() and text.isdigit() for text in (limit, left)) and float(limit) > 0
+        return 1.0 - float(left) / float(limit) if known else None
 
     def complaint(self, status: int, error: _Error) -> Complaint | None:
         """{"message":"subscription does not permit querying recent SIP data"}"""
@@ -87,7 +87,7 @@ class AlpacaTimed(Timed):
         remedy = recent if RECENT in error.message else self.remedies.get(status)
         return Complaint(f"{error.message}: {remedy}" if remedy else error.message, final=True)
 
-    def after(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:
         """{"bars":{..},"next_page_token":"QUFQTHxN..."}"""
         token = _next(body).next_page_token
         if not token:

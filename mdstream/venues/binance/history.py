@@ -52,7 +52,7 @@ class BinancePast(BinanceApi, Past):
 
     def load(self, headers: Mapping[str, str]) -> float | None:
         used = headers.get("x-mbx-used-weight-1m", "")
-        return int(used) / self.weight_per_minute if used.isascii() and used.isdigit() else None
+        return float(used) / self.weight_per_minute if used.isascii() and used.isdigit() else None
 
 
 class BinanceHistory(BinancePast, History):

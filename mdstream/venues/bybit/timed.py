@@ -13,7 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from mdstream.venues.past import Limits
-from mdstream.venues.rest import Api, Complaint
+from mdstream.venues.rest import Answer, Api, Complaint, PermanentError, RetryableError
 from mdstream.venues.timed import Endpoint, Timed
 
 REQUESTS_PER_S = 600 / 5
@@ -24,6 +24,7 @@ SITES = {
     "api-testnet.bybit.com": "Bybit's testnet",
 }
 REQUEST_IS_WRONG = 10001
+BANNED, BAN_S = 403, 600.0
 QUERY = "symbol={symbol}&interval={interval}&start={begin_ms}&end={last_ms}&limit={rows}"
 """What follows the category."""
 
@@ -44,6 +45,13 @@ class BybitApi(Api):
         if error.retCode == 0:
             return None
         return Complaint(f"{error.retCode} {error.retMsg}", error.retCode == REQUEST_IS_WRONG)
+
+    def judge(self, answer: Answer, *, now_s: float) -> PermanentError | RetryableError | None:
+        """403 has no Retry-After: the time is documented."""
+        verdict = super().judge(answer, now_s=now_s)
+        if answer.status == BANNED and isinstance(verdict, RetryableError) and verdict.wait_s is None:
+            return verdict._replace(wait_s=BAN_S)
+        return verdict
 
 
 class BybitTimed(BybitApi, Timed):

@@ -124,12 +124,13 @@ class IbTimed(Timed):
     bars = Endpoint("/history?symbol={symbol}&interval={interval}&begin={begin_s}&end={end_s}", 720)
     trades = Endpoint("/ticks?symbol={symbol}&interval=trades&begin={begin_s}&end={end_s}", MOST_TICKS)
     reach_ns = 180 * DAY_S * SECOND_NS
+    near = SMALL
 
     def ask(self, symbol: str, interval: str, begin_ns: int, end_ns: int) -> Page | PermanentError:
         """In whole seconds, which have all trades of their times."""
         return super().ask(symbol, interval, begin_ns, -(-end_ns // SECOND_NS) * SECOND_NS)
 
-    def after(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:
         query = Query.of(page.target)
         if query.interval != TRADES or (begin_s := _decode(body).goes_on) >= query.end_s:
             return None

@@ -56,7 +56,7 @@ class KrakenTimed(KrakenApi, Timed):
     def name_of(self, symbol: str) -> str:
         return rest_name(super().name_of(symbol))
 
-    def after(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:
         asked = _TRADES.fullmatch(page.target)
         times = times_of(_decode(body)) if asked else []
         if asked is None or not times:

@@ -87,7 +87,7 @@ class MassiveTimed(Timed):
         remedy = REMEDIES.get(status)
         return Complaint(f"{text} ({remedy})" if remedy else text, status in FINAL)
 
-    def after(self, page: Page, body: bytes) -> Page | None:
+    def more(self, page: Page, body: bytes) -> Page | None:
         """{"results":[..],"next_url":"https://api.massive.com/v3/trades/AAPL?cursor=YXA9..."}
 
         Only its path and cursor are taken, so that no other host is asked, and a key in it is in no target. A page of

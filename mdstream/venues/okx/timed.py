@@ -28,6 +28,7 @@ class OkxTimed(OkxPast, Timed):
         300,
     )
     reach_ns = 90 * 86_400 * SECOND_NS
+    near = ("1s",)
 
     def name_of(self, symbol: str) -> str:
         if "-" in symbol:
