@@ -35,6 +35,7 @@ demo: setup ## Everything on this machine: broker, venues, ingestors, worker, fi
 test: setup ## All tests, on the embedded broker; fails unless they cover the pure core
 	$(PYTEST) $(TESTS) $(COVERAGE)
 
+test-kafka: TESTS = tests/system
 test-kafka: setup ## The whole-system tests again on Apache Kafka (needs Java 17 and Maven)
 	MDSTREAM_TEST_BROKER=kafka $(PYTEST) -m system $(TESTS)
 
