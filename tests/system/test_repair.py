@@ -73,7 +73,8 @@ class Simulator:
     ) -> dict[Market, list[TradeTick]]:
         """The trades that the venues send, until each market has so many; then the market stops.
 
-        Each venue has the `fault` once half of its trades are there: they are known to be on both sides of it.
+        Each venue has the `fault` once half of its trades are there, and goes on until one is that was made after it:
+        they are known to be on both sides of it.
         """
         seen: dict[Market, list[TradeTick]] = defaultdict(list)
         async with asyncio.timeout(LIMIT_S):
@@ -84,7 +85,7 @@ class Simulator:
     async def _watch(
         self, name: str, seen: dict[Market, list[TradeTick]], at_least: int, fault: Mapping[str, Any] | None
     ) -> None:
-        venue = provider(name)
+        venue, begun_ns = provider(name), 0
         async with connect(self.env[f"{name.upper()}_WS_URL"], compression=None, max_queue=None) as socket:
             for request in venue.subscribe([SYMBOLS[name]]):
                 await socket.send(request.frame)
@@ -95,12 +96,12 @@ class Simulator:
                 for tick in venue.decode(await socket.recv(decode=False), WORTH.get(name, "").encode()):
                     if isinstance(tick, TradeTick) and not tick.resume:
                         seen[name, tick.symbol, tick.id_space].append(tick)
-                counts = [len(ticks) for market, ticks in seen.items() if market[0] == name]
-                fewest = min(counts) if len(counts) == 1 + (name == "binance") else 0
+                came = [ticks for market, ticks in seen.items() if market[0] == name]
+                fewest = min(map(len, came)) if len(came) == 1 + (name == "binance") else 0
                 if fault is not None and fewest >= at_least / 2:
                     await asyncio.to_thread(self.call, "POST", "/faults", {"venue": name, **fault})
-                    fault = None
-                if fewest >= at_least:
+                    fault, begun_ns = None, time.time_ns()
+                if fewest >= at_least and all((ticks[-1].ts_exchange or 0) > begun_ns for ticks in came):
                     return
 
     def journal(self) -> dict[Market, dict[str, dict[str, Any]]]:
