@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TESTS ?= tests
 # More than there are cores: system tests mostly wait, for consumer groups that form and for sessions that end.
-WORKERS ?= 6
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Of a part of the tests it would say nothing.
 COVERAGE = $(if $(filter tests,$(TESTS)),--cov)
