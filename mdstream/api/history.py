@@ -188,10 +188,10 @@ def moment(us: int) -> datetime:
 def symbol_in(given: Mapping[str, str]) -> str:
     """The symbol that a request names. Raises QueryError."""
     symbol = given.get("symbol", "").upper()
-    if symbol and not _SYMBOL.fullmatch(symbol):
-        raise QueryError(f"symbol={symbol[:40]!r}: expected one like BTCUSDT")
     if not symbol:
         raise QueryError("symbol is missing: all symbols at once would be a scan, so ask for one, like symbol=BTCUSDT")
+    if not _SYMBOL.fullmatch(symbol):
+        raise QueryError(f"symbol={symbol[:40]!r}: expected one like BTCUSDT")
     return symbol
 
 

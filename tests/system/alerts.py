@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import time
@@ -10,7 +11,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import aiohttp
-from processes import Process, Processes, free_port
+from processes import LIMIT_S, Process, Processes, free_port
 from servers import read_topic
 
 OLD, NEW, PATH = "the-old-secret", "the-new-secret", "a-secret-of-some-length"
@@ -40,6 +41,16 @@ def start(processes: Processes, **settings: str) -> Api:
     process = processes.mdstream("api", "--port", port, env=SETTINGS | settings)
     process.wait_for("/docs shows what there is")
     return Api(process, port)
+
+
+async def until_shown(port: int, line: str) -> None:
+    """Wait until the process's metrics have the line."""
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        while True:
+            async with session.get("/metrics") as answer:
+                if line in await answer.text():
+                    return
+            await asyncio.sleep(0.1)
 
 
 def alert(number: object, **changed: Any) -> bytes:

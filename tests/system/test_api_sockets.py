@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
-import aiohttp
 import pytest
 import websockets
+from alerts import until_shown
 from canonical import Event, made_settings, publish
 from processes import Process, Processes, free_port
 from websockets.asyncio.client import ClientConnection
@@ -50,17 +50,6 @@ def connect(port: int, asked: str, **headers: str) -> websockets.connect:
 async def some(connection: ClientConnection, count: int) -> list[Any]:
     async with asyncio.timeout(LIMIT_S):
         return [json.loads(await connection.recv()) for _ in range(count)]
-
-
-async def metrics(port: int) -> str:
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as page:
-        return await page.text()
-
-
-async def until(port: int, line: str) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while line not in await metrics(port):  # noqa: ASYNC110  a client can but ask
-            await asyncio.sleep(0.2)
 
 
 async def test_messages_are_the_events_of_the_topic(processes: Processes, settings: Settings) -> None:
@@ -105,7 +94,7 @@ async def test_what_is_refused_says_why(processes: Processes, settings: Settings
     for origin in ("https://a.b", f"http://127.0.0.1:{port}"):
         async with connect(port, asked, **key, Origin=origin):
             pass
-        await until(port, "mdstream_api_streams 0.0")
+        await until_shown(port, "mdstream_api_streams 0.0")
     async with connect(port, asked, **key):
         assert (await refused(asked, key))[0] == 503
     assert "ERROR" not in process.output()  # anybody could fill a disk with them
@@ -149,6 +138,6 @@ async def test_who_reads_nothing_is_disconnected(processes: Processes, settings:
         idle.sendall(f"GET /v1/stream/{asked} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n{key}\r\n\r\n".encode())
         async with connect(port, asked) as one:
             assert [each["seq"] for each in await some(one, len(made))] == list(range(len(made)))
-        await until(port, "mdstream_api_slow_clients_total 1.0")
-        await until(port, "mdstream_api_streams 0.0")
+        await until_shown(port, "mdstream_api_slow_clients_total 1.0")
+        await until_shown(port, "mdstream_api_streams 0.0")
     assert "Traceback" not in process.output()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
-from alerts import Api, start
+from alerts import Api, start, until_shown
 from canonical import Event, made_settings, publish
 from processes import Processes
 
@@ -215,8 +215,7 @@ async def test_streams_are_bounded_and_room_comes_back(processes: Processes, set
         async with listening(api, "trades?symbol=A"), listening(api, "trades?symbol=B"):
             assert (await get(api, "/v1/stream/trades?symbol=C"))[0] == 503
             assert "mdstream_api_streams 2.0" in (await get(api, "/metrics"))[1]
-        while "mdstream_api_streams 0.0" not in (await get(api, "/metrics"))[1]:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        await until_shown(api.port, "mdstream_api_streams 0.0")
     async with listening(api, "trades?symbol=C"):
         pass
 
@@ -254,11 +253,8 @@ async def test_who_reads_nothing_is_disconnected_and_harms_nobody(processes: Pro
         idle.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         async with listening(api, path.removeprefix("/v1/stream/")) as stream:
             assert [each.data["seq"] for each in await some(stream, len(made))] == list(range(len(made)))
-        async with asyncio.timeout(LIMIT_S):
-            while "mdstream_api_slow_clients_total 1.0" not in (await get(api, "/metrics"))[1]:  # noqa: ASYNC110
-                await asyncio.sleep(0.5)
-            while "mdstream_api_streams 0.0" not in (await get(api, "/metrics"))[1]:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+        await until_shown(api.port, "mdstream_api_slow_clients_total 1.0")
+        await until_shown(api.port, "mdstream_api_streams 0.0")
     assert "a client is disconnected: it read nothing" in api.process.output()
     assert "Traceback" not in api.process.output()
 
@@ -283,8 +279,7 @@ async def test_sigterm_ends_streams_that_have_not_begun(
         api = start(processes)
         os.kill(own_embedded_broker, signal.SIGSTOP)
         waiting = [asyncio.create_task(get(api, "/v1/stream/trades?symbol=BTCUSDT")) for _ in range(3)]
-        while "mdstream_api_streams 3.0" not in (await get(api, "/metrics"))[1]:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        await until_shown(api.port, "mdstream_api_streams 3.0")
         assert await asyncio.to_thread(api.process.stop) == 0
         assert [status for status, _ in await asyncio.gather(*waiting)] == [503] * 3
     assert "Traceback" not in api.process.output()
